@@ -1,0 +1,93 @@
+# Every target that needs Python goes through `setup`, which fills .venv once and is a no-op afterwards.
+
+VENV  := .venv
+BIN   := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+
+# The first interpreter that is new enough; 3.11 is preferred because constraints.txt was resolved and tested on it.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+
+# How pip is called, and from where torch comes (empty: wherever pip looks anyway).
+PIP             ?= $(BIN)/python -m pip --disable-pip-version-check -q
+TORCH_INDEX_URL ?=
+TORCH           := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
+
+# Arguments added to pytest, e.g. make test ARGS="-x -k maml"
+ARGS ?=
+# What is run against an installed wheel: packaging shows in the quick tests, clusters and training add only time.
+WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
+# The run of `make demo`; fresh each time, because a name in use is refused.
+NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-wheel lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## fill .venv with the tested set of packages (once; about 2 GB)
+
+$(READY): pyproject.toml constraints.txt Makefile
+	@test -n "$(PYTHON)" || { echo "metadist needs Python 3.11 or newer; none was found." \
+		"Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON) (once; it takes a few minutes). What is downloaded:"
+	@echo "  1. $(TORCH) from $(if $(TORCH_INDEX_URL),$(TORCH_INDEX_URL),the index pip is configured for): about 200 MB as a CPU build,"
+	@echo "     with CUDA (what pip's default index has for Linux) several GB"
+	@echo "  2. ray, mlflow, pyarrow, scipy and the rest of constraints.txt: about 300 MB"
+	@echo "  On disk about 2 GB with the CPU build of torch. To choose that build, give the CPU wheel index named on"
+	@echo "  pytorch.org's install page: make setup TORCH_INDEX_URL=..."
+	@# venv also mends a folder that an interrupted run left without pip.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(VENV) holds a Python older than 3.11; remove it and run make setup again." >&2; exit 1; }
+	@# torch first and alone: an index that is given need not hold anything else, and what is installed is not replaced.
+	@echo "[1/2] $(TORCH)"
+	@$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$(TORCH)"
+	@echo "[2/2] metadist[tune,dev] and what it needs"
+	@$(PIP) install -c constraints.txt -e '.[tune,dev]'
+	@touch $@
+	@echo "Ready: $(VENV)/bin/metadist --help"
+
+demo: setup ## train on embedded data with 2 Ray workers, evaluate, report
+	@"$(BIN)/metadist" train strokes-5w1s-maml --name "$(NAME)" --workers 2 --json
+
+test: setup ## run the tests, except the slow ones
+	@"$(BIN)/python" -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## run the slow tests: faults, learning, benchmarks
+	@"$(BIN)/python" -m pytest -m slow --timeout 1800 $(ARGS)
+
+test-wheel: setup ## build the wheel and run the quick tests against it, from another directory
+	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/site" "$$tmp/elsewhere"; \
+	"$(BIN)/python" -m build --wheel --no-isolation --outdir "$$tmp/dist" . >"$$tmp/build.log" 2>&1 \
+		|| { cat "$$tmp/build.log" >&2; exit 1; }; \
+	$(PIP) install --no-deps --target "$$tmp/site" "$$tmp"/dist/*.whl; \
+	cd "$$tmp/elsewhere"; \
+	PYTHONSAFEPATH=1 PYTHONPATH="$$tmp/site" METADIST_EXPECT_INSTALLED="$$tmp/site" "$(BIN)/python" -m pytest \
+		-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" -p no:cacheprovider -m "$(WHEEL_TESTS)" $(ARGS) \
+		"$(CURDIR)/tests"
+
+lint: setup ## ruff, mypy and the import contracts
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports"
+
+format: setup ## mend what ruff can mend
+	@"$(BIN)/ruff" check --fix .
+	@"$(BIN)/ruff" format .
+
+lock: ## resolve the newest set that fits pyproject.toml and write it to constraints.txt
+	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+	"$(PYTHON)" -m venv "$$tmp/venv"; pip="$$tmp/venv/bin/python -m pip --disable-pip-version-check"; \
+	echo "Resolving in a fresh environment; this takes a few minutes."; \
+	$$pip install -q --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$(TORCH)"; \
+	$$pip install -q "$(TORCH)" '.[tune,dev]'; $$pip check; \
+	{ sed -n '/^#/p' constraints.txt; $$pip freeze --exclude metadist \
+		| grep -v -i -E '^(nvidia|cuda|triton)' | sed 's/^\(torch==[^+]*\)+.*/\1/'; } >"$$tmp/new"; \
+	cp "$$tmp/new" constraints.txt; echo "Wrote constraints.txt; now: make setup test"
+
+clean: ## remove caches and build products; keeps .venv, runs and data
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name .venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

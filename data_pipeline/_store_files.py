@@ -1,0 +1,165 @@
+"""The files of a class store: how they are named, and how a stream of images becomes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline.datasets import PARTS, Part, RawImage
+from data_pipeline.errors import DataError
+
+STORE_FILE = "store.json"
+MANIFEST_FILE = "manifest.parquet"
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("part", pa.dictionary(pa.int32(), pa.string())),
+        ("class_index", pa.int32()),
+        ("class_name", pa.dictionary(pa.int32(), pa.string())),
+        ("image", pa.string()),
+        ("row", pa.int64()),
+        ("sha256", pa.binary(32)),
+    ]
+)
+
+
+def pixel_file(part: Part) -> str:
+    """Name of the file that holds the pixels of a part."""
+    return f"images-{part}.u8"
+
+
+@dataclass
+class WrittenPart:
+    """What was written of one part: enough for its digest."""
+
+    class_names: list[str] = field(default_factory=list)
+    images_per_class: list[int] = field(default_factory=list)
+    sha256: str = ""
+
+
+class StoreWriter:
+    """Writes pixel files and manifest from images that arrive one at a time.
+
+    Args:
+        dataset: name of the dataset, for error messages.
+        shape: (height, width, channels) that every image must have.
+        progress: called with (images written, class name) at the start of each class.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        shape: tuple[int, int, int],
+        progress: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self.count = 0
+        self._dataset = dataset
+        self._shape = shape
+        self._progress = progress
+
+    def write(self, directory: Path, images: Iterable[RawImage]) -> dict[Part, WrittenPart]:
+        """Write all parts and the manifest.
+
+        Raises:
+            DataError: the images break the contract of a dataset: parts out of order or missing,
+                classes unsorted or scattered, image names repeated, wrong shape or dtype.
+        """
+        written: dict[Part, WrittenPart] = {}
+        with pq.ParquetWriter(
+            directory / MANIFEST_FILE,
+            MANIFEST_SCHEMA,
+            compression="zstd",
+            write_page_checksum=True,
+            store_schema=True,
+        ) as manifest:
+            for part, members in groupby(images, key=attrgetter("part")):
+                if part not in PARTS or list(written) != list(PARTS[: PARTS.index(part)]):
+                    raise self._broken(f"part {part!r} comes after {list(written)}")
+                written[part], rows = self._write_part(directory, part, members)
+                manifest.write_table(rows)
+        if list(written) != list(PARTS):
+            missing = ", ".join(p for p in PARTS if p not in written)
+            raise self._broken(f"it has no images for {missing}")
+        return written
+
+    def _write_part(
+        self, directory: Path, part: Part, images: Iterator[RawImage]
+    ) -> tuple[WrittenPart, pa.Table]:
+        result = WrittenPart()
+        class_index: list[int] = []
+        image_names: list[str] = []
+        digests: list[bytes] = []
+        whole = hashlib.sha256()
+        with (directory / pixel_file(part)).open("wb") as handle:
+            for class_name, members in groupby(images, key=attrgetter("class_name")):
+                self._check_class(part, class_name, result.class_names)
+                if self._progress is not None:
+                    self._progress(self.count, class_name)
+                seen: set[str] = set()
+                for image in members:
+                    data = self._pixels(image)
+                    if image.name in seen:
+                        raise self._broken(f"class {class_name!r} has {image.name!r} twice")
+                    seen.add(image.name)
+                    handle.write(data)
+                    whole.update(data)
+                    digests.append(hashlib.sha256(data).digest())
+                    image_names.append(image.name)
+                    self.count += 1
+                class_index.extend([len(result.class_names)] * len(seen))
+                result.class_names.append(class_name)
+                result.images_per_class.append(len(seen))
+        result.sha256 = whole.hexdigest()
+        rows = len(class_index)
+        indices = pa.array(class_index, pa.int32())
+        table = pa.table(
+            [
+                pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [part]),
+                indices,
+                pa.DictionaryArray.from_arrays(indices, pa.array(result.class_names)),
+                pa.array(image_names, pa.string()),
+                pa.array(np.arange(rows)),
+                pa.array(digests, pa.binary(32)),
+            ],
+            schema=MANIFEST_SCHEMA,
+        )
+        return result, table
+
+    def _check_class(self, part: Part, name: str, before: list[str]) -> None:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise self._broken(f"class name {name!r} is not valid Unicode") from None
+        if not name or (before and name <= before[-1]):
+            after = f" comes after {before[-1]!r}" if before else " has no name"
+            raise self._broken(
+                f"class {name!r} of {part!r}{after}; classes must be sorted, each in one piece"
+            )
+
+    def _pixels(self, image: RawImage) -> bytes:
+        pixels: object = image.pixels
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.dtype != np.uint8
+            or pixels.shape != self._shape
+        ):
+            got = (
+                f"{pixels.dtype} {list(pixels.shape)}"
+                if isinstance(pixels, np.ndarray)
+                else type(pixels).__name__
+            )
+            raise self._broken(
+                f"image {image.name!r} of class {image.class_name!r} is {got}, "
+                f"uint8 {list(self._shape)} was declared"
+            )
+        return pixels.tobytes()
+
+    def _broken(self, what: str) -> DataError:
+        return DataError(f"dataset {self._dataset!r} breaks its contract: {what}")

@@ -1,0 +1,234 @@
+"""Anybody's images: one folder per class.
+
+``FOLDER/<class>/<image>``: classes are divided 64 / 16 / 20 % into train, val and test by a frozen
+hash of their names. ``FOLDER/{train,val,test}/<class>/<image>``: the folders decide, and without
+``val`` a frozen tenth of the training classes is held out. Few-shot learning is tested on classes
+that were never trained on, so no class may be in two parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from data_pipeline import storage
+from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
+from data_pipeline.datasets._holdout import hold_out_tenth
+from data_pipeline.errors import DataError, MissingData, UnsafeData
+from data_pipeline.images import Fit, decode, read_bytes, to_pixels
+from data_pipeline.streams import Stream, fold
+
+SPEC = DatasetSpec(
+    name="image_folder",
+    summary="your own images: a folder of one folder per class",
+    licence="that of the images",
+    shape=(84, 84, 3),
+    splits=("by_class",),
+    version=1,
+    options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
+)
+#: Left behind by desktops; every other file must be an image.
+_IGNORED = frozenset({"Thumbs.db", "desktop.ini"})
+_MAX_SIZE = 1024
+#: A task needs two classes to tell apart.
+_MIN_CLASSES = 2
+_LAYOUT = "FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
+
+#: Class name -> its images, relative to the folder, sorted.
+_Classes = dict[str, list[str]]
+
+
+def image_shape(**options: Option) -> tuple[int, int, int]:
+    """(height, width, channels) of every image under these options.
+
+    Raises:
+        DataError: an option has a value it cannot have.
+    """
+    size, channels = options["size"], options["channels"]
+    if not isinstance(size, int) or not 8 <= size <= _MAX_SIZE:
+        raise DataError(f"size must lie between 8 and {_MAX_SIZE} pixels, got {size!r}")
+    if not isinstance(channels, int) or channels not in (1, 3):
+        raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels!r}")
+    return size, size, channels
+
+
+def describe(source: Path | None) -> dict[str, str]:
+    """What the folder holds: so that a store is not taken for that of another folder.
+
+    Raises:
+        DataError: as :func:`iter_images`.
+    """
+    root = _root(source)
+    listing = hashlib.sha256()
+    count = 0
+    for parts in _scan(root).values():
+        for relative in parts:
+            count += 1
+            size = (root / relative).stat().st_size
+            listing.update(f"{relative}\0{size}\0".encode())
+    return {"images": f"{count} files", "listing_sha256": listing.hexdigest()}
+
+
+def iter_images(
+    source: Path | None = None, split: str = "", **options: Option
+) -> Iterator[RawImage]:
+    """Yield all images, uint8 [size, size, channels], by class and file name.
+
+    Photographs are turned as their EXIF orientation says. Class names are paths below the folder
+    (below ``train``, ``val``, ``test`` where these decide): ``birds/owl`` is a class.
+
+    Args:
+        source: the folder.
+        split: ``by_class``.
+        options: ``size`` (84), ``channels`` (3, or 1 for gray), ``resize`` (``crop`` the largest
+            centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2).
+
+    Raises:
+        MissingData: no such folder.
+        DataError: the layout is another, there are too few classes or images, a class is in two
+            parts, or an option has a value it cannot have.
+        DamagedData, UnsafeData: a file is no image, is too large, or is a link that leads out.
+    """
+    check_split(SPEC, split)
+    merged = {**SPEC.options, **options}
+    if unknown := merged.keys() - SPEC.options.keys():
+        raise DataError(f"image_folder has no option {', '.join(sorted(unknown))}")
+    shape = image_shape(**merged)
+    fit, min_images = merged["resize"], merged["min_images"]
+    if fit not in ("crop", "stretch"):
+        raise DataError(f"resize must be 'crop' or 'stretch', got {fit!r}")
+    if not isinstance(min_images, int) or min_images < 1:
+        raise DataError(f"min_images must be a positive number, got {min_images!r}")
+    root = _root(source)
+    for part, classes in _divide(root, _by_class(root), min_images).items():
+        for class_name in sorted(classes):
+            for relative in classes[class_name]:
+                path = root / relative
+                image = decode(read_bytes(path), str(path), upright=True)
+                pixels = to_pixels(image, shape, fit=cast(Fit, fit))
+                yield RawImage(part, class_name, path.name, pixels)
+
+
+def _root(source: Path | None) -> Path:
+    if source is None:
+        raise MissingData(f"image_folder needs a folder of yours, laid out as {_LAYOUT}")
+    root = Path(source)
+    if not root.is_dir():
+        raise MissingData(f"{root}: no such folder; one laid out as {_LAYOUT} is needed")
+    return root
+
+
+def _scan(root: Path) -> _Classes:
+    """Folder -> images directly in it, both relative to ``root``, sorted."""
+    found: _Classes = {}
+    for directory, folders, files in os.walk(root, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = Path(directory)
+        for name in folders:
+            if (here / name).is_symlink():
+                raise UnsafeData(f"{here / name}: a link to a folder; put the folder itself there")
+        images = []
+        for name in sorted(files):
+            if name.startswith(".") or name in _IGNORED:
+                continue
+            relative = (here / name).relative_to(root).as_posix()
+            try:
+                relative.encode()
+            except UnicodeEncodeError:
+                raise DataError(f"{here}: the name {name!r} is not valid Unicode") from None
+            if not storage.inside(root, relative).is_file():
+                raise UnsafeData(f"{here / name}: neither a file nor a folder")
+            images.append(relative)
+        if images and here == root:
+            raise DataError(
+                f"{root / images[0]}: lies in no class; {_LAYOUT} is expected, with nothing but "
+                "images in it"
+            )
+        if images:
+            found[here.relative_to(root).as_posix()] = images
+    return dict(sorted(found.items()))
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _by_class(root: Path) -> dict[Part | None, _Classes]:
+    """Classes by the part whose folder they are in; under None if no such folders are there."""
+    folders = _scan(root)
+    tops = {folder.split("/")[0] for folder in folders}
+    named = tops & set(PARTS)
+    if not named:
+        return {None: folders}
+    if not {"train", "test"} <= named or tops != named:
+        raise DataError(
+            f"{root}: holds {', '.join(sorted(tops)[:8])}. Either name all parts (train, test and, "
+            "if there is one, val, nothing beside them), or put all class folders side by side "
+            "and let them be divided"
+        )
+    parts: dict[Part | None, _Classes] = {part: {} for part in PARTS if part in named}
+    for folder, images in folders.items():
+        top, _, class_name = folder.partition("/")
+        if not class_name:
+            raise DataError(f"{root / images[0]}: lies in no class; {_LAYOUT} is expected")
+        parts[cast(Part, top)][class_name] = images
+    where = defaultdict(list)
+    for part, classes in parts.items():
+        for class_name in classes:
+            where[class_name].append(str(part))
+    shared = sorted(name for name, places in where.items() if len(places) > 1)
+    if shared:
+        raise DataError(
+            f"{root}: class {shared[0]!r} is in {' and in '.join(where[shared[0]])}"
+            f"{f' (and {len(shared) - 1} more classes likewise)' if len(shared) > 1 else ''}. "
+            "Few-shot learning is tested on classes never trained on: put all class folders side "
+            "by side and let them be divided"
+        )
+    return parts
+
+
+def _divide(
+    root: Path, found: dict[Part | None, _Classes], min_images: int
+) -> dict[Part, _Classes]:
+    everything = {name: files for classes in found.values() for name, files in classes.items()}
+    few = [name for name, files in everything.items() if len(files) < min_images]
+    if few:
+        raise DataError(
+            f"{root}: {len(few)} classes have fewer than {min_images} images: "
+            f"{', '.join(few[:8])}{' ...' if len(few) > 8 else ''}. Add images, remove these "
+            "folders, or ask for a smaller min_images"
+        )
+    if None in found:
+        names = _hash_split(root, list(everything))
+    else:
+        names = {cast(Part, part): sorted(classes) for part, classes in found.items()}
+        if "val" not in names:
+            names["train"], names["val"] = hold_out_tenth(names["train"], "image_folder")
+    for part in PARTS:
+        if len(names[part]) < _MIN_CLASSES:
+            raise DataError(
+                f"{root}: {len(names[part])} classes for {part!r}, at least {_MIN_CLASSES} are "
+                f"needed; found {len(everything)} classes in all"
+            )
+    return {part: {name: everything[name] for name in names[part]} for part in PARTS}
+
+
+def _hash_split(root: Path, class_names: list[str]) -> dict[Part, list[str]]:
+    """64 / 16 / 20 % by a rank that each name has for itself, so that a new class moves few."""
+    ranked = sorted(class_names, key=lambda n: (Stream(fold("image_folder", n)).raw(), n))
+    count = len(ranked)
+    val, test = max(_MIN_CLASSES, count * 16 // 100), max(_MIN_CLASSES, count * 20 // 100)
+    if count < 3 * _MIN_CLASSES:
+        raise DataError(
+            f"{root}: found {count} classes with images; at least {3 * _MIN_CLASSES} are needed "
+            f"for train, val and test. The layout expected is {_LAYOUT}"
+        )
+    return {
+        "train": sorted(ranked[val + test :]),
+        "val": sorted(ranked[:val]),
+        "test": sorted(ranked[val : val + test]),
+    }

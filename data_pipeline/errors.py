@@ -1,0 +1,22 @@
+"""Errors of the data pipeline that a user can act on.
+
+Each message says what was demanded, what was got and how to mend it.
+"""
+
+from __future__ import annotations
+
+
+class DataError(Exception):
+    """Something about the data or the request for it is wrong; the message says how to mend it."""
+
+
+class MissingData(DataError):
+    """A dataset, store, shard or episode that was asked for is not there."""
+
+
+class DamagedData(DataError):
+    """Bytes on disk are not the bytes that were written; the file is named."""
+
+
+class UnsafeData(DataError):
+    """Input that could run code, write outside its root or exhaust memory; refused."""

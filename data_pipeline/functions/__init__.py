@@ -1,0 +1,124 @@
+"""Families of functions for few-shot regression, one module each, found by their module name.
+
+A module exports ``SPEC`` and ``draw(stream, points)``; an episode is one function of the family
+with K support and Q query points.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.datasets import Part
+from data_pipeline.episodes import (
+    GENERATOR_VERSION,
+    EpisodeBatch,
+    EpisodeSpec,
+    Identity,
+    stack,
+)
+from data_pipeline.errors import DataError
+from data_pipeline.storage import canonical_json, sha256_bytes
+from data_pipeline.streams import Stream, fold
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """What a family of functions is.
+
+    Attributes:
+        name: the module's name, which is the family's name in a recipe.
+        inputs, outputs: dimensions of x and y.
+        latent: names of the true parameters, in the order of ``latent``.
+        version: part of the digest.
+    """
+
+    name: str
+    summary: str
+    inputs: int
+    outputs: int
+    latent: tuple[str, ...]
+    version: int
+    citation: str = ""
+
+
+class FunctionFamily(Protocol):
+    """What a module in this package exports."""
+
+    SPEC: FunctionSpec
+
+    def draw(
+        self, stream: Stream, points: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """One function at ``points`` inputs: x [points, inputs], y [points, outputs], latent [L].
+
+        The parameters and the first n points must not depend on ``points``.
+        """
+
+
+def names() -> list[str]:
+    """Names of all families in this package, sorted."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def load(name: str) -> FunctionFamily:
+    """The family called ``name``.
+
+    Raises:
+        DataError: no such family; the message names the nearest.
+    """
+    known = names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"unknown function family {name!r}; there are {', '.join(known)}.{hint}")
+    return cast(FunctionFamily, importlib.import_module(f"{__name__}.{name}"))
+
+
+def family_digest(spec: FunctionSpec) -> str:
+    """What stands for the dataset digest of a family: its name and version."""
+    return sha256_bytes(canonical_json(["function", spec.name, spec.version]))
+
+
+class FunctionEpisodes:
+    """K-shot regression episodes of one family.
+
+    Training, validation and test functions come from separate streams of the same family.
+
+    Raises:
+        DataError: the episode's shape does not fit a function family.
+    """
+
+    def __init__(self, name: str, part: Part, spec: EpisodeSpec, seed: int) -> None:
+        self._family = load(name)
+        if spec.ways != 0 or spec.rotations != "none":
+            raise DataError(f"{name} is a regression family: it has no ways and no rotations")
+        if spec.shots < 1 or spec.queries < 1:
+            raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
+        digest = family_digest(self._family.SPEC)
+        self.identity = Identity("function", name, digest, part, seed, spec)
+        self._spec = spec
+        self._key = fold("function", GENERATOR_VERSION, digest, part, seed)
+
+    def _one(self, index: int) -> EpisodeBatch:
+        shots = self._spec.shots
+        x, y, latent = self._family.draw(Stream(self._key, index), shots + self._spec.queries)
+        return EpisodeBatch(
+            ids=np.array([index], dtype=np.int64),
+            support_x=x[None, :shots].astype(np.float32),
+            support_y=y[None, :shots].astype(np.float32),
+            query_x=x[None, shots:].astype(np.float32),
+            query_y=y[None, shots:].astype(np.float32),
+            latent=latent[None].astype(np.float64),
+        )
+
+    def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
+        """The episodes with these ids, in this order."""
+        return stack([self._one(int(i)) for i in ids])

@@ -1,0 +1,212 @@
+"""Image bytes that come from anywhere, to uint8 pixels, without trusting them.
+
+The size is read from the header by code of our own before anything is decoded, so an image that
+claims to be huge is refused before memory is taken for it. Only formats in :data:`FORMATS` are
+handed to Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from data_pipeline.errors import DamagedData, MissingData, UnsafeData
+
+#: Formats that are decoded; everything else is refused.
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+#: Largest encoded image, bytes.
+MAX_BYTES = 64 * 1024 * 1024
+#: Largest decoded image, pixels: a square of 8,192.
+MAX_PIXELS = 1 << 26
+
+Fit = Literal["crop", "stretch"]
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a file that should be an image.
+
+    Raises:
+        MissingData: no such file.
+        UnsafeData: it is larger than ``max_bytes``.
+    """
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(max_bytes + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingData(f"{path}: no such file") from None
+    if len(data) > max_bytes:
+        raise UnsafeData(f"{path}: more than {max_bytes} bytes, too large for an image")
+    return data
+
+
+def decode(
+    data: bytes,
+    name: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = False,
+) -> Image.Image:
+    """Decode one image.
+
+    Args:
+        data: the encoded image.
+        name: what to call it in an error: its path, or its place in an archive.
+        max_bytes: largest encoded size.
+        max_pixels: largest decoded size.
+        upright: turn it as its EXIF orientation says (photographs of users).
+
+    Raises:
+        DamagedData: not an image of an accepted format, or cut off.
+        UnsafeData: too many bytes or pixels.
+    """
+    if len(data) > max_bytes:
+        raise UnsafeData(f"{name}: {len(data)} bytes, at most {max_bytes} are accepted")
+    try:
+        kind, width, height = _header(data)
+    except (struct.error, IndexError):
+        kind, width, height = "", 0, 0
+    if not kind:
+        known = ", ".join(FORMATS)
+        raise DamagedData(f"{name}: not an image ({known} are read), it begins {data[:8]!r}")
+    _check_size(name, width, height, max_pixels)
+    if kind == "PNG" and _PNG_END not in data:
+        # Pillow is content once it has all pixels, whether or not their checksum followed.
+        raise DamagedData(f"{name}: damaged PNG image (its end is missing)")
+    try:
+        # Oddities that Pillow warns of (a corrupt EXIF block) do not make pixels wrong.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=[kind])
+            _check_size(name, *image.size, max_pixels)
+            image.load()
+            return ImageOps.exif_transpose(image) if upright else image
+    except (UnsafeData, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnsafeData(f"{name}: {error}") from None
+    except Exception as error:
+        # Pillow's parsers raise many kinds of exception on hostile or damaged input.
+        raise DamagedData(f"{name}: damaged {kind} image ({error})") from None
+
+
+def to_pixels(
+    image: Image.Image,
+    shape: tuple[int, int, int],
+    *,
+    fit: Fit = "crop",
+    resampling: str = "lanczos",
+) -> NDArray[np.uint8]:
+    """Pixels of an image in a given shape: uint8 [H, W, C], C being 1 (gray) or 3 (RGB).
+
+    Transparent pixels are laid on white, 16-bit gray keeps its high byte. An image that has the
+    height and width already is not resampled.
+
+    Args:
+        image: from :func:`decode`.
+        shape: (height, width, channels).
+        fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
+            the whole image whatever its proportions.
+        resampling: a key of :data:`RESAMPLING`; all but ``nearest`` are anti-aliased.
+    """
+    height, width, channels = shape
+    image = _convert(image, "L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
+        image = image.resize((width, height), RESAMPLING[resampling], box=box)
+    return np.asarray(image, dtype=np.uint8).reshape(shape)
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):
+        # Pillow's own conversion of 16-bit gray clips at 255.
+        gray = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(gray).convert(mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return image.convert(mode)
+
+
+def _centre(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest centred box of ``width : height`` in an image of ``size``, in whole pixels."""
+    wide = max(1, min(size[0], size[1] * width // height))
+    high = max(1, min(size[1], size[0] * height // width))
+    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise DamagedData(f"{name}: an image of {width} x {height} pixels")
+    if width * height > max_pixels:
+        raise UnsafeData(
+            f"{name}: {width} x {height} pixels, at most {max_pixels} are accepted "
+            "(a small file that unpacks to a huge image?)"
+        )
+
+
+def _header(data: bytes) -> tuple[str, int, int]:
+    """Format, width and height that the first bytes declare; an empty format if unknown."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        return ("PNG", *struct.unpack_from(">II", data, 16))
+    if data[:2] == b"BM":
+        if struct.unpack_from("<I", data, 14)[0] == 12:  # the header of OS/2
+            return ("BMP", *struct.unpack_from("<HH", data, 18))
+        width, height = struct.unpack_from("<ii", data, 18)
+        return "BMP", width, abs(height)  # negative: rows from top to bottom
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ("WEBP", *_webp_size(data))
+    if data[:2] == b"\xff\xd8":
+        return ("JPEG", *_jpeg_size(data))
+    return "", 0, 0
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    if data[12:16] == b"VP8X":
+        return (
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
+    if data[12:16] == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            at += 1  # stray bytes between segments
+        elif marker == 0xFF or marker in _JPEG_BARE:
+            at += 1 if marker == 0xFF else 2
+        elif marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        elif marker in (0xD9, 0xDA):
+            return 0, 0  # image data without a frame before it
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]

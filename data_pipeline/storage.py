@@ -1,0 +1,187 @@
+"""The one door to files: atomic commits, digests and paths that stay inside their root.
+
+A directory or file that exists under its final name is complete: everything is written under a
+temporary name, flushed to disk and renamed. An interrupted writer leaves only a temporary name
+behind, which nobody reads and the next writer removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data_pipeline.errors import DamagedData, MissingData, UnsafeData
+
+#: JSON documents of ours are small; a larger one is not ours.
+MAX_JSON_BYTES = 64 * 1024 * 1024
+_TEMPORARY_PREFIX = ".partial-"
+
+
+def sha256_bytes(data: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of a byte string."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks.
+
+    Raises:
+        MissingData: the file does not exist.
+    """
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string per value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def write_sealed_json(path: Path, body: dict[str, Any]) -> None:
+    """Write ``body`` atomically together with its own digest, so that damage is noticed."""
+    document = {"sha256": sha256_bytes(canonical_json(body)), "body": body}
+    write_atomic(path, json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode())
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_sealed_json` wrote.
+
+    Raises:
+        MissingData: no such file.
+        DamagedData: it is not JSON, or its digest does not match.
+    """
+    document = read_json(path)
+    body = document.get("body") if isinstance(document, dict) else None
+    if not isinstance(body, dict) or set(document) != {"sha256", "body"}:
+        raise DamagedData(f"{path}: not a sealed JSON document (needs 'body' and 'sha256')")
+    digest = sha256_bytes(canonical_json(body))
+    if digest != document["sha256"]:
+        raise DamagedData(f"{path}: its digest is {digest}, it says {document['sha256']}")
+    return body
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        MissingData: no such file.
+        DamagedData: it is too large or does not parse.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise DamagedData(f"{path}: {size} bytes of JSON, at most {MAX_JSON_BYTES} expected")
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingData(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedData(f"{path}: not valid JSON ({error})") from None
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames inside a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Replace ``path`` by ``data`` so that a reader sees the old or the new bytes, never a mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary directory that becomes ``path`` when the block ends well.
+
+    Every file in it is flushed before the rename. If the block raises (a full disk, an
+    interrupt), the temporary directory is removed and ``path`` stays as it was; if the process is
+    killed, the next writer of ``path`` removes it.
+
+    Raises:
+        FileExistsError: ``path`` exists and ``replace`` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} exists already")
+    prefix = f"{_TEMPORARY_PREFIX}{path.name}-"
+    for leftover in path.parent.glob(f"{prefix}*"):
+        _remove_if_abandoned(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    temporary.chmod(0o755)
+    lock = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield temporary
+        for root, _, files in os.walk(temporary):
+            for name in files:
+                with (Path(root) / name).open("rb") as handle:
+                    os.fsync(handle.fileno())
+            fsync_directory(Path(root))
+        if path.exists():
+            if not replace:
+                raise FileExistsError(f"{path} exists already")
+            old = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=path.parent))
+            path.replace(old / path.name)
+            temporary.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.replace(path)
+        fsync_directory(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _remove_if_abandoned(directory: Path) -> None:
+    """Remove a temporary directory whose writer no longer lives: a live one holds a lock on it."""
+    with contextlib.suppress(OSError):
+        lock = os.open(directory, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def inside(root: Path, relative: str) -> Path:
+    """``root / relative``, refused if it would leave ``root``.
+
+    Raises:
+        UnsafeData: ``relative`` is absolute, climbs with ``..``, or leads out through a link.
+    """
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\x00" in relative:
+        raise UnsafeData(f"{relative!r}: a path inside {root} was expected")
+    path = root / pure
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UnsafeData(f"{relative!r}: leads out of {root}")
+    return path

@@ -1,0 +1,28 @@
+"""Meta-train few-shot learners on a cluster, with the same bits for any number of workers.
+
+    import metadist
+
+    result = metadist.train("strokes-5w1s-maml", name="first", overrides=["outer.steps=500"])
+    print(result["accuracy"], "+-", result["ci95"])
+    metadist.report("first")
+
+Importing this package imports neither Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+from metadist.api import evaluate, prepare, report, train
+from metadist.errors import MetadistError
+from metadist.recipe import Recipe, builtin_names, load_recipe
+
+__version__ = "0.1.0"
+__all__ = [
+    "MetadistError",
+    "Recipe",
+    "builtin_names",
+    "evaluate",
+    "load_recipe",
+    "prepare",
+    "report",
+    "train",
+]

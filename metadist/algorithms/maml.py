@@ -1,0 +1,32 @@
+"""MAML: learn an initialisation from which a few gradient steps fit a new task.
+
+Finn, Abbeel & Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
+2017, algorithms 1 and 2. The meta-gradient goes through all inner steps (second order).
+"""
+
+from __future__ import annotations
+
+from metadist.algorithms import Parts
+from metadist.discovery import Options as OptionsBase
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.sgd import SGD
+
+
+class Options(OptionsBase):
+    """``adapt_norm``: let the inner loop change scale and shift of normalisation layers too."""
+
+    adapt_norm: bool = False
+
+
+def build(parts: Parts, *, second_order: bool = True) -> InnerLoop:
+    """The learner."""
+    assert isinstance(parts.options, Options)
+    return InnerLoop(
+        backbone=parts.backbone,
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=SGD(parts.inner_lr),
+        second_order=second_order,
+        support_reduction=parts.inner_loss,
+        adapt_norm=parts.options.adapt_norm,
+    )

@@ -1,0 +1,119 @@
+"""Four blocks of 3x3 convolution, normalisation and ReLU, then a linear layer.
+
+Vinyals et al., "Matching Networks for One Shot Learning", 2016, in the two forms of Finn et al.,
+"Model-Agnostic Meta-Learning", 2017: Omniglot (``downsample = "stride"``, 64 filters, spatial
+mean) and miniImageNet (``downsample = "pool"``, 32 filters, flatten). The convolutions have no
+bias: normalisation removes it exactly. Padding is 1 on every side (TensorFlow's "same" pads
+stride-2 convolutions on one side only).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from metadist.backbones.norm import Norm, Statistics, normalise
+from metadist.discovery import Options as OptionsBase
+from metadist.errors import RecipeError
+from metadist.keys import Key
+from metadist.tasks import Params, TaskShape
+
+BLOCKS = 4
+
+
+class Options(OptionsBase):
+    """``affine``: learned parameters of normalisation (MAML's code has the shift only).
+    ``head_init``: the linear layer's initialisation (Omniglot ``normal``, miniImageNet ``xavier``).
+    """
+
+    filters: Annotated[int, Field(ge=1)] = 64
+    downsample: Literal["stride", "pool"] = "stride"
+    head: Literal["mean", "flatten"] = "mean"
+    affine: Literal["none", "shift", "scale_shift"] = "shift"
+    head_init: Literal["normal", "xavier", "zeros"] = "normal"
+
+
+def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tensor:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio, 2010)."""
+    return (2 * key.uniform(shape) - 1) * math.sqrt(6.0 / (fan_in + fan_out))
+
+
+@dataclass(frozen=True)
+class Conv4:
+    """The network for inputs [n, C, H, W] and ``outputs`` classes or values."""
+
+    options: Options
+    channels: int
+    features: int
+    outputs: int
+
+    @property
+    def norm_layers(self) -> dict[str, int]:
+        """Channels of each normalisation layer."""
+        return {f"norm{i}": self.options.filters for i in range(1, BLOCKS + 1)}
+
+    @property
+    def norm_parameters(self) -> frozenset[str]:
+        """Names of scale and shift of every normalisation layer."""
+        return frozenset(f"{layer}.{p}" for layer in self.norm_layers for p in ("scale", "shift"))
+
+    def init(self, key: Key) -> Params:
+        """Xavier-uniform convolutions, zero shifts, unit scales, head as ``head_init`` says."""
+        filters, affine = self.options.filters, self.options.affine
+        params: Params = {}
+        for block in range(1, BLOCKS + 1):
+            inputs = self.channels if block == 1 else filters
+            name = f"conv{block}.weight"
+            shape = (filters, inputs, 3, 3)
+            params[name] = _xavier(key.fold(name), shape, 9 * inputs, 9 * filters)
+            if affine == "scale_shift":
+                params[f"norm{block}.scale"] = torch.ones(filters)
+            if affine != "none":
+                params[f"norm{block}.shift"] = torch.zeros(filters)
+        shape2 = (self.outputs, self.features)
+        head = key.fold("head.weight")
+        params["head.weight"] = {
+            "normal": lambda: head.normal(shape2),
+            "xavier": lambda: _xavier(head, shape2, self.features, self.outputs),
+            "zeros": lambda: torch.zeros(shape2),
+        }[self.options.head_init]()
+        params["head.bias"] = torch.zeros(self.outputs)
+        return params
+
+    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+        """Outputs [n, outputs] for x [n, C, H, W]."""
+        statistics: Statistics = {}
+        pool = self.options.downsample == "pool"
+        for block in range(1, BLOCKS + 1):
+            x = F.conv2d(x, params[f"conv{block}.weight"], stride=1 if pool else 2, padding=1)
+            scale, shift = params.get(f"norm{block}.scale"), params.get(f"norm{block}.shift")
+            x = F.relu(normalise(x, f"norm{block}", scale, shift, norm, statistics))
+            if pool:
+                x = F.max_pool2d(x, 2)
+        x = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
+        return F.linear(x, params["head.weight"], params["head.bias"]), statistics
+
+
+def build(options: Options, shape: TaskShape) -> Conv4:
+    """The network for tasks of this shape.
+
+    Raises:
+        RecipeError: the inputs are not images, or too small for four halvings.
+    """
+    if len(shape.inputs) != 3:
+        raise RecipeError(f"conv4 needs images [C, H, W], the data has inputs {shape.inputs}")
+    channels, height, width = shape.inputs
+    for _ in range(BLOCKS):
+        # Stride 2 with padding 1 rounds up, pooling without padding rounds down.
+        odd = 0 if options.downsample == "pool" else 1
+        height, width = (height + odd) // 2, (width + odd) // 2
+    if min(height, width) < 1:
+        raise RecipeError(f"conv4 with pooling needs images of 16x16 or more, got {shape.inputs}")
+    area = 1 if options.head == "mean" else height * width
+    return Conv4(options, channels, options.filters * area, shape.outputs)

@@ -1,0 +1,83 @@
+"""A multi-layer perceptron; with its defaults the 1-40-40-1 net of MAML's sinusoid.
+
+Finn, Abbeel & Levine, 2017, section 5.1. ``init = "torch"`` draws weights and biases uniformly in
++-1/sqrt(fan_in) (PyTorch's default for linear layers); ``init = "truncated_normal"`` is the
+published one (standard deviation 0.01, zero biases), which spends about 1,000 outer steps on a
+plateau before it learns.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from metadist.backbones.norm import Norm, Statistics
+from metadist.discovery import Options as OptionsBase
+from metadist.keys import Key
+from metadist.tasks import Params, TaskShape
+
+
+class Options(OptionsBase):
+    """``hidden`` units in each of ``layers`` hidden layers; ``activation`` between them."""
+
+    hidden: Annotated[int, Field(ge=1)] = 40
+    layers: Annotated[int, Field(ge=1)] = 2
+    activation: Literal["relu", "tanh"] = "relu"
+    init: Literal["torch", "truncated_normal"] = "torch"
+
+
+@dataclass(frozen=True)
+class MLP:
+    """The network for inputs [n, ...] (flattened) and ``outputs`` classes or values."""
+
+    options: Options
+    sizes: tuple[int, ...]
+
+    @property
+    def norm_layers(self) -> dict[str, int]:
+        """None: the network has no normalisation."""
+        return {}
+
+    @property
+    def norm_parameters(self) -> frozenset[str]:
+        """None: the network has no normalisation."""
+        return frozenset()
+
+    def init(self, key: Key) -> Params:
+        """Weights [out, in] and biases [out] of each layer."""
+        params: Params = {}
+        for layer, (inputs, outputs) in enumerate(zip(self.sizes, self.sizes[1:], strict=False), 1):
+            weight, bias = key.fold(f"linear{layer}.weight"), key.fold(f"linear{layer}.bias")
+            if self.options.init == "torch":
+                bound = 1.0 / math.sqrt(inputs)
+                params[f"linear{layer}.weight"] = (
+                    2 * weight.uniform((outputs, inputs)) - 1
+                ) * bound
+                params[f"linear{layer}.bias"] = (2 * bias.uniform((outputs,)) - 1) * bound
+            else:
+                params[f"linear{layer}.weight"] = weight.truncated_normal((outputs, inputs)) * 0.01
+                params[f"linear{layer}.bias"] = torch.zeros(outputs)
+        return params
+
+    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+        """Outputs [n, outputs] for x [n, ...]; ``norm`` has nothing to act on."""
+        x = x.flatten(1)
+        last = len(self.sizes) - 1
+        activation = F.relu if self.options.activation == "relu" else torch.tanh
+        for layer in range(1, last + 1):
+            x = F.linear(x, params[f"linear{layer}.weight"], params[f"linear{layer}.bias"])
+            if layer < last:
+                x = activation(x)
+        return x, {}
+
+
+def build(options: Options, shape: TaskShape) -> MLP:
+    """The network for tasks of this shape."""
+    sizes = (math.prod(shape.inputs), *[options.hidden] * options.layers, shape.outputs)
+    return MLP(options, sizes)

@@ -1,0 +1,21 @@
+"""``metadist recipes``."""
+
+from __future__ import annotations
+
+import click
+
+from metadist.recipe import builtin_names, recipe_text
+
+
+@click.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the built-in recipes, or print the one called NAME."""
+    if name is not None:
+        click.echo(recipe_text(name), nl=False)
+        return
+    for known in builtin_names():
+        comments = [
+            line[1:].strip() for line in recipe_text(known).splitlines() if line.startswith("#")
+        ]
+        click.echo(f"{known:28} {comments[1] if len(comments) > 1 else ''}")

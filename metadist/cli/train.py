@@ -1,0 +1,51 @@
+"""``metadist train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from metadist import api
+from metadist.cli import options
+from metadist.cli.results import show
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--name", help="Name of the run. Default: recipe and time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Ray workers; 0 trains in this process.",
+)
+@click.option(
+    "--address",
+    help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
+)
+@click.option(
+    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
+)
+@click.option(
+    "--resume",
+    metavar="RUN|auto",
+    help="Continue a run; auto continues the run of this name or recipe, or starts one.",
+)
+@click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
+@click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.tracking_uri
+@options.data_dir
+@options.runs_dir
+@options.device
+@options.as_json
+def train(as_json: bool, **arguments: Any) -> None:
+    """Meta-train RECIPE, evaluate it on unseen classes and write a report.
+
+    RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file.
+    """
+    if arguments["address"] and not arguments["workers"]:
+        raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
+    result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
+    show(result, as_json=as_json)

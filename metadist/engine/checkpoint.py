@@ -1,0 +1,202 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+    checkpoints/step-%08d/{state.safetensors, checkpoint.json}
+
+A directory under that name is complete. ``checkpoint.json`` is sealed by its own digest and holds
+that of the tensors; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import new_directory, read_sealed_json, sha256_bytes, write_sealed_json
+from metadist.engine.digest import params_sha256
+from metadist.engine.rundir import Attempt, RunDir
+from metadist.errors import DamagedCheckpoint
+from metadist.tasks import Params
+
+log = logging.getLogger(__name__)
+_DIRECTORY = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation score so far and the parameters and learner state that had it."""
+
+    step: int
+    score: float
+    params: Params
+    learner: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A run between two outer steps. All tensors are on the CPU.
+
+    Attributes:
+        step: outer steps done.
+        params: meta-parameters.
+        optimizer: the outer optimiser's state.
+        learner: outer state that is not trained by gradient (running statistics).
+        best: None before the first validation.
+    """
+
+    step: int
+    params: Params
+    optimizer: dict[str, Tensor]
+    learner: dict[str, Tensor]
+    best: Best | None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under ``group/name``."""
+        groups = {"params": self.params, "optimizer": self.optimizer, "learner": self.learner}
+        if self.best is not None:
+            groups["best-params"] = self.best.params
+            groups["best-learner"] = self.best.learner
+        return {
+            f"{group}/{name}": tensor.detach().cpu().contiguous()
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def scalars(self) -> dict[str, Any]:
+        """What is not a tensor."""
+        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
+        return {"step": self.step, "best": best}
+
+    @classmethod
+    def of(cls, scalars: dict[str, Any], tensors: dict[str, Tensor]) -> TrainState:
+        """The inverse of :meth:`scalars` and :meth:`tensors`."""
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor
+        best = scalars["best"]
+        return cls(
+            step=scalars["step"],
+            params=groups.get("params", {}),
+            optimizer=groups.get("optimizer", {}),
+            learner=groups.get("learner", {}),
+            best=None
+            if best is None
+            else Best(
+                best["step"],
+                best["score"],
+                groups.get("best-params", {}),
+                groups.get("best-learner", {}),
+            ),
+        )
+
+
+def directory(run: RunDir, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run.checkpoints / f"step-{step:08d}"
+
+
+def steps(run: RunDir) -> list[int]:
+    """Steps that have a checkpoint, ascending; whether they are good is not looked at."""
+    if not run.checkpoints.is_dir():
+        return []
+    found = (_DIRECTORY.fullmatch(path.name) for path in run.checkpoints.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
+    """Commit a checkpoint.
+
+    Args:
+        facts: what else to record (recipe hash, numerics, MLflow run).
+
+    Raises:
+        SupersededError: a later attempt has taken over; nothing is written.
+        OSError: it could not be written (a full disk); earlier checkpoints are as they were.
+    """
+    data = safetensors.torch.save(state.tensors())
+    body = {
+        **facts,
+        **state.scalars(),
+        "attempt": attempt.number,
+        "params_sha256": params_sha256(state.params),
+        "files": {"state.safetensors": {"sha256": sha256_bytes(data), "bytes": len(data)}},
+    }
+    path = directory(attempt.run, state.step)
+    attempt.check()
+    with new_directory(path, replace=True) as temporary:
+        (temporary / "state.safetensors").write_bytes(data)
+        write_sealed_json(temporary / "checkpoint.json", body)
+        attempt.check()
+    return path
+
+
+def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
+    """A checkpoint and its record.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, cut short or altered; it is named.
+    """
+    try:
+        body = read_sealed_json(path / "checkpoint.json")
+        expected = body["files"]["state.safetensors"]
+        data = (path / "state.safetensors").read_bytes()
+    except (DataError, OSError, KeyError) as error:
+        raise DamagedCheckpoint(f"{path}: {error}") from None
+    name = path / "state.safetensors"
+    if len(data) != expected["bytes"]:
+        raise DamagedCheckpoint(f"{name}: {expected['bytes']} bytes expected, got {len(data)}")
+    digest = sha256_bytes(data)
+    if digest != expected["sha256"]:
+        raise DamagedCheckpoint(f"{name}: digest {expected['sha256']} expected, got {digest}")
+    try:
+        state = TrainState.of(body, safetensors.torch.load(data))
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{name}: {error}") from None
+    return state, body
+
+
+def newest(run: RunDir) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest good checkpoint; damaged ones are named in a warning and passed over."""
+    for step in reversed(steps(run)):
+        path = directory(run, step)
+        try:
+            state, body = load(path)
+        except DamagedCheckpoint as error:
+            log.warning("damaged checkpoint passed over: %s", error)
+            continue
+        if body["step"] != step:
+            log.warning("%s: holds step %s, passed over", path, body["step"])
+            continue
+        return state, body
+    return None
+
+
+def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
+    """Remove all but the ``keep`` newest checkpoints and the best one."""
+    attempt.check()
+    for step in steps(attempt.run)[:-keep]:
+        if step != best_step:
+            shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
+    # Leftovers of writers that were killed before their rename.
+    for partial in attempt.run.checkpoints.glob(".partial-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU that later steps do not change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def move(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The tensors on a device."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -1,0 +1,160 @@
+"""Opening the episodes a recipe asks for: live from the class store, or from shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline import datasets, functions
+from data_pipeline.class_store import ClassStore, build_store, open_store, store_root
+from data_pipeline.datasets import Part
+from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, ImageEpisodes
+from data_pipeline.functions import FunctionEpisodes, family_digest
+from data_pipeline.shard_reader import open_shards
+from metadist.discovery import nearest
+from metadist.errors import RecipeError
+from metadist.recipe import DataSection, Recipe
+from metadist.tasks import TaskShape
+
+
+def is_function(name: str) -> bool:
+    """Whether a recipe's dataset is a family of functions.
+
+    Raises:
+        RecipeError: it is neither a family nor an image dataset.
+    """
+    if name in functions.names():
+        return True
+    known = [*datasets.names(), *functions.names()]
+    if name not in known:
+        raise RecipeError(
+            f"data.dataset: unknown dataset {name!r}; there are {', '.join(known)}."
+            f"{nearest(name, known)}"
+        )
+    return False
+
+
+def shards_root(data_dir: Path, recipe: Recipe) -> Path:
+    """Where the training shards of a recipe lie: one directory per shape and seed of episodes."""
+    section = recipe.data
+    turned = "" if section.rotations == "none" else f"-{section.rotations}"
+    name = (
+        f"{section.ways}w{section.shots}s{section.queries}q{turned}-seed{section.seed}"
+        if section.ways
+        else f"{section.shots}s{section.queries}q-seed{section.seed}"
+    )
+    if is_function(section.dataset):
+        return data_dir / section.dataset / "shards" / name
+    return _store_root(data_dir, section).parent / "shards" / name
+
+
+def _store_root(data_dir: Path, section: DataSection) -> Path:
+    spec = datasets.load(section.dataset).SPEC
+    split = datasets.check_split(spec, section.split)
+    return store_root(data_dir, section.dataset, split, section.store)
+
+
+def prepare(
+    recipe: Recipe, data_dir: Path, announce: Callable[[str], None] = lambda line: None
+) -> None:
+    """Make embedded data if it is not there yet. Families of functions need nothing.
+
+    Raises:
+        RecipeError: data that has to be brought is not there; the message says how to bring it.
+    """
+    section = recipe.data
+    if is_function(section.dataset):
+        return
+    root = _store_root(data_dir, section)
+    if (root / "store.json").is_file():
+        return
+    spec = datasets.load(section.dataset).SPEC
+    if spec.embedded:
+        announce(f"Making {section.dataset} ({spec.summary}) in {root}")
+        build_store(section.dataset, data_dir, split=section.split, name=section.store)
+        return
+    split = f" --split {section.split}" if section.split else ""
+    name = f" --name {section.store}" if section.store else ""
+    raise RecipeError(
+        f"{root}: no prepared {section.dataset!r} data there; run "
+        f"'metadist data prepare {section.dataset} --source PATH{split}{name}' first, or name "
+        "the directory that has it with --data-dir or METADIST_DATA_DIR"
+    )
+
+
+@dataclass(frozen=True)
+class EpisodeData:
+    """The episodes of a recipe.
+
+    Attributes:
+        store: the class store; None for a family of functions.
+        digest: of the dataset.
+    """
+
+    recipe: Recipe
+    data_dir: Path
+    store: ClassStore | None
+    digest: str
+
+    @property
+    def sequence(self) -> EpisodeSequence:
+        """The run's walk through its training episodes."""
+        section = self.recipe.data
+        length = None if section.episodes == "unlimited" else int(section.episodes)
+        return EpisodeSequence(length, section.seed)
+
+    @property
+    def shape(self) -> TaskShape:
+        """What a learner must know of the tasks."""
+        section = self.recipe.data
+        if self.store is None:
+            spec = functions.load(section.dataset).SPEC
+            return TaskShape("regression", (spec.inputs,), spec.outputs)
+        height, width, channels = self.store.shape
+        return TaskShape("classification", (channels, height, width), section.ways)
+
+    def live(self, part: Part, queries: int, seed: int) -> EpisodeSource:
+        """Episodes drawn when they are asked for."""
+        section = self.recipe.data
+        spec = EpisodeSpec(section.ways, section.shots, queries, section.rotations)
+        if self.store is None:
+            return FunctionEpisodes(section.dataset, part, spec, seed)
+        return ImageEpisodes(self.store, part, spec, seed)
+
+    def training(self) -> EpisodeSource:
+        """Training episodes, live or from shards as the recipe says; the same bytes either way.
+
+        Raises:
+            DataError: the shards are of other episodes, or hold too few.
+        """
+        section = self.recipe.data
+        live = self.live("train", section.queries, section.seed)
+        if section.storage == "live":
+            return live
+        per_run = self.recipe.outer.steps * self.recipe.outer.batch
+        needed = per_run if section.episodes == "unlimited" else int(section.episodes)
+        root = shards_root(self.data_dir, self.recipe)
+        return open_shards(root, live.identity, needed, self.store)
+
+
+def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:
+    """Open what :func:`prepare` made or found.
+
+    Raises:
+        DataError: missing or damaged.
+        RecipeError: ways given for functions, or missing for images.
+    """
+    section = recipe.data
+    if is_function(section.dataset):
+        if section.ways != 0:
+            raise RecipeError(
+                f"data.ways: {section.dataset} is a family of functions and has no classes; "
+                f"set data.ways = 0, got {section.ways}"
+            )
+        digest = family_digest(functions.load(section.dataset).SPEC)
+        return EpisodeData(recipe, data_dir, None, digest)
+    if section.ways < 2:
+        raise RecipeError(f"data.ways: at least 2 for images, got {section.ways}")
+    store = open_store(_store_root(data_dir, section))
+    return EpisodeData(recipe, data_dir, store, store.digest)

@@ -1,0 +1,65 @@
+"""From a recipe to a learner: resolving its options and building algorithm and backbone."""
+
+from __future__ import annotations
+
+import torch
+
+from metadist import algorithms, backbones
+from metadist.algorithms import Algorithm, Parts
+from metadist.keys import Key
+from metadist.recipe import Recipe
+from metadist.tasks import Context, Params, Phase, TaskShape
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """The recipe with every option of its parts written out, so that its hash says all.
+
+    Raises:
+        RecipeError: unknown algorithm, backbone or option.
+    """
+    model = backbones.options(recipe.model.name, recipe.model.options)
+    algorithm = algorithms.options(recipe.algorithm.name, recipe.algorithm.options)
+    return recipe.with_options(model.model_dump(mode="json"), algorithm.model_dump(mode="json"))
+
+
+def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
+    """The learner of a recipe for tasks of this shape.
+
+    Raises:
+        RecipeError: a part or an option is unknown, or does not fit the tasks.
+    """
+    backbone = backbones.build(recipe.model.name, recipe.model.options, shape)
+    parts = Parts(
+        backbone=backbone,
+        shape=shape,
+        inner_lr=recipe.inner.lr,
+        inner_loss=recipe.inner.loss if shape.kind == "classification" else "mean",
+        options=algorithms.options(recipe.algorithm.name, recipe.algorithm.options),
+    )
+    return algorithms.build(recipe.algorithm.name, parts)
+
+
+def context(recipe: Recipe, phase: Phase, step: int) -> Context:
+    """What the learner may know in this phase; its state is added by the caller."""
+    training = phase == "train"
+    return Context(
+        phase=phase,
+        step=step,
+        total_steps=recipe.outer.steps,
+        inner_steps=recipe.inner.steps if training else recipe.eval_steps,
+        trained_steps=recipe.inner.steps,
+        norm=recipe.model.norm,
+    )
+
+
+def initial_params(recipe: Recipe, algorithm: Algorithm) -> Params:
+    """Fresh parameters: a function of the recipe's ``run.seed`` alone."""
+    dtype = getattr(torch, recipe.engine.dtype)
+    params = algorithm.init(Key.of("metadist", recipe.run.seed).fold("init"))
+    return {name: p.to(dtype) for name, p in params.items()}
+
+
+def episode_key(recipe: Recipe, phase: Phase, step: int, episode: int) -> Key:
+    """The random key of one task: a function of seed, step and episode id."""
+    seed = recipe.run.seed if phase == "train" else recipe.eval.seed
+    return Key.of("metadist", seed).fold(phase, step, episode)

@@ -1,0 +1,78 @@
+"""What decides the bits of arithmetic on this machine, and switching off what makes them vary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from data_pipeline.storage import canonical_json, sha256_bytes
+
+#: Instruction sets that math libraries dispatch on.
+_ISA = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl")
+_ISA_PREFIXES = ("avx512_", "avx_", "amx_", "asimd", "sve")
+
+
+def cpu_instruction_sets() -> str:
+    """The vector instruction sets of this CPU, sorted, or its architecture where unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    for line in text.splitlines():
+        if line.lower().startswith(("flags", "features")):
+            flags = line.partition(":")[2].split()
+            return " ".join(sorted(f for f in flags if f in _ISA or f.startswith(_ISA_PREFIXES)))
+    return platform.machine()
+
+
+def numerics(device: torch.device) -> dict[str, str]:
+    """Everything that two processes must share to compute the same bits."""
+    facts = {
+        "torch": torch.__version__,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_instruction_sets": cpu_instruction_sets(),
+        "device": device.type,
+        "threads": "1",
+        "deterministic": "true",
+        "tf32": "false",
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = str(torch.version.cuda)
+        facts["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    return facts
+
+
+def numerics_digest(facts: dict[str, str]) -> str:
+    """One string that is equal if and only if the numerics are."""
+    return sha256_bytes(canonical_json(facts))
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """One intra-op thread, deterministic kernels, no TF32, no autotuning; restored afterwards."""
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32)
+    if device.type == "cuda":
+        # cuBLAS reads this when its handle is made; without it deterministic mode raises.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn

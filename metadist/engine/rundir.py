@@ -1,0 +1,232 @@
+"""The run directory: what a run is, who may write to it, and where its parts lie.
+
+    runs/NAME/{run.json, recipe.toml, attempts/, log/, checkpoints/, evaluation/, report.html}
+
+A run has one writer at a time. Every start claims the next attempt number by an atomic create and
+seals the logs of earlier attempts at their length of that moment; an attempt that is no longer the
+highest stops before its next commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import read_json, write_atomic
+from metadist.errors import RunError, SupersededError
+from metadist.recipe import Recipe, parse_recipe
+
+FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run directory that exists."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluation(self) -> Path:
+        """Where results on fixed episodes lie."""
+        return self.path / "evaluation"
+
+    @property
+    def log(self) -> Path:
+        """Where metric logs lie, one file per attempt."""
+        return self.path / "log"
+
+    @property
+    def attempts(self) -> Path:
+        """Where attempt numbers are claimed."""
+        return self.path / "attempts"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    def info(self) -> dict[str, Any]:
+        """The contents of run.json.
+
+        Raises:
+            RunError: missing, damaged or of another format.
+        """
+        try:
+            info = read_json(self.path / "run.json")
+        except DataError as error:
+            raise RunError(f"{error}; not a run directory, or damaged") from None
+        if not isinstance(info, dict) or info.get("format") != FORMAT:
+            raise RunError(f"{self.path}/run.json: format {FORMAT} expected")
+        return info
+
+    def update(self, **fields: Any) -> dict[str, Any]:
+        """Replace fields of run.json atomically. Only the driver calls this."""
+        info = {**self.info(), **fields}
+        _write_info(self.path, info)
+        return info
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run.
+
+        Raises:
+            RunError: missing. RecipeError: damaged.
+        """
+        path = self.path / "recipe.toml"
+        if not path.is_file():
+            raise RunError(f"{path}: missing")
+        return parse_recipe(path.read_text(), str(path))
+
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Replace the recipe (an explicit resume may add outer steps)."""
+        write_atomic(self.path / "recipe.toml", recipe.to_toml().encode())
+
+    def latest_attempt(self) -> int:
+        """The highest attempt number claimed so far; 0 if none."""
+        if not self.attempts.is_dir():
+            return 0
+        return max((int(p.stem) for p in self.attempts.glob("[0-9]*.json")), default=0)
+
+    def claim(self, facts: dict[str, Any]) -> Attempt:
+        """Become the writer of this run.
+
+        Args:
+            facts: what to record of this attempt (world size, numerics).
+        """
+        self.attempts.mkdir(exist_ok=True)
+        while True:
+            number = self.latest_attempt() + 1
+            sealed = {
+                p.name: p.stat().st_size for p in sorted(self.log.glob("*.jsonl")) if p.is_file()
+            }
+            document = {"attempt": number, "sealed": sealed, **facts}
+            if _create(self.attempts / f"{number:04d}.json", document):
+                return Attempt(self, number)
+
+    def attempt_facts(self, number: int) -> dict[str, Any]:
+        """What an attempt recorded when it started."""
+        facts: dict[str, Any] = read_json(self.attempts / f"{number:04d}.json")
+        return facts
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The right to write to a run, until a later attempt takes it."""
+
+    run: RunDir
+    number: int
+
+    def check(self) -> None:
+        """Raise unless this is still the latest attempt.
+
+        Raises:
+            SupersededError: a later attempt has been claimed.
+        """
+        latest = self.run.latest_attempt()
+        if latest != self.number:
+            raise SupersededError(
+                f"{self.run.path}: attempt {latest} has taken over from attempt {self.number}; "
+                "this process stops without writing"
+            )
+
+
+def _create(path: Path, document: dict[str, Any]) -> bool:
+    """Create a file with its full content, atomically; False if it exists already."""
+    descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            json.dump(document, handle, sort_keys=True, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
+    return True
+
+
+def _write_info(path: Path, info: dict[str, Any]) -> None:
+    write_atomic(path / "run.json", json.dumps(info, sort_keys=True, indent=1).encode())
+
+
+def check_name(name: str) -> str:
+    """A name that can be a directory.
+
+    Raises:
+        RunError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise RunError(
+            f"--name {name!r}: letters, digits, '.', '_' and '-' are allowed, the first a letter "
+            "or digit, at most 128 in all"
+        )
+    return name
+
+
+def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> RunDir:
+    """Make a run directory with recipe.toml and run.json.
+
+    Raises:
+        RunError: the name is taken or cannot be a directory's.
+    """
+    path = root / check_name(name)
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(
+            f"{path} exists already: choose another --name, or continue it with --resume {name}"
+        ) from None
+    write_atomic(path / "recipe.toml", recipe.to_toml().encode())
+    info = {
+        "format": FORMAT,
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "status": "created",
+        "recipe_hash": recipe.hash,
+        **facts,
+    }
+    _write_info(path, info)
+    return RunDir(path)
+
+
+def open_run(root: Path, name_or_path: str) -> RunDir:
+    """A run by its name under ``root`` or by its path.
+
+    Raises:
+        RunError: there is none; the message lists what there is.
+    """
+    for path in (root / name_or_path, Path(name_or_path)):
+        if (path / "run.json").is_file():
+            return RunDir(path.resolve())
+    there = ", ".join(r.name for r in list_runs(root)[:10]) or "none"
+    raise RunError(f"no run {name_or_path!r} under {root} or at that path; there are: {there}")
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """All runs under ``root``, the newest first."""
+    runs = []
+    for path in root.glob("*/run.json"):
+        run = RunDir(path.parent.resolve())
+        try:
+            runs.append((run.info()["created"], run))
+        except (RunError, KeyError):
+            continue
+    return [run for _, run in sorted(runs, key=lambda pair: pair[0], reverse=True)]

@@ -1,0 +1,39 @@
+"""Errors that a user can act on. Each says what was demanded, what was got and how to mend it."""
+
+from __future__ import annotations
+
+
+class MetadistError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class RecipeError(MetadistError):
+    """A recipe, an override or the name of one is wrong."""
+
+
+class RunError(MetadistError):
+    """A run directory, its state or a request to continue it is wrong."""
+
+
+class DamagedCheckpoint(RunError):
+    """A checkpoint's bytes are not the bytes that were written; the file is named."""
+
+
+class SupersededError(RunError):
+    """Another, later attempt at the same run has taken over; this one must not write any more."""
+
+
+class NumericsError(MetadistError):
+    """Processes or machines whose arithmetic differs cannot give the same bits."""
+
+
+class NonFiniteError(MetadistError):
+    """Training met a loss or gradient that is not finite; the episodes are named."""
+
+
+class ResourceError(MetadistError):
+    """A cluster or machine lacks what the run asks for."""
+
+
+class TrackingError(MetadistError):
+    """The tracking server cannot be reached or refuses what it is sent."""

@@ -1,0 +1,55 @@
+"""Stateless random keys: numbers that depend on names, never on what was drawn before.
+
+A key is made from the run's seed and folded with names and numbers (step, episode id, purpose).
+Everything random in learning is drawn from such a key on the CPU before a chunk of tasks runs, so
+that recomputation, batching, another worker and finite differences all see the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data_pipeline.streams import fold
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A 128-bit key of a counter-based random generator (Philox)."""
+
+    value: int
+
+    @classmethod
+    def of(cls, *names: str | int) -> Key:
+        """The key of a sequence of names and integers."""
+        return cls(fold(*names))
+
+    def fold(self, *names: str | int) -> Key:
+        """A key that depends on this one and on ``names``."""
+        return Key(fold(self.value, *names))
+
+    def uniform(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Uniform numbers in (0, 1), never 0 or 1 in float64, on the CPU."""
+        bits = np.random.Philox(
+            key=np.array([self.value & ((1 << 64) - 1), self.value >> 64], dtype=np.uint64)
+        )
+        raw = np.atleast_1d(bits.random_raw(math.prod(shape))).astype(np.uint64)
+        numbers = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        return torch.from_numpy(numbers).reshape(tuple(shape)).to(dtype)
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Standard normal numbers by inversion of their distribution function, on the CPU."""
+        u = self.uniform(shape, torch.float64)
+        return (math.sqrt(2.0) * torch.erfinv(2.0 * u - 1.0)).to(dtype)
+
+    def truncated_normal(
+        self, shape: Sequence[int], dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor:
+        """Standard normal numbers truncated to [-2, 2], on the CPU."""
+        edge = math.erf(math.sqrt(2.0))
+        u = self.uniform(shape, torch.float64)
+        return (math.sqrt(2.0) * torch.erfinv(edge * (2.0 * u - 1.0))).to(dtype)

@@ -1,0 +1,106 @@
+"""Reaching a Ray cluster, or starting a private one, and asking whether it has what a run needs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import ray
+
+from metadist.errors import ResourceError
+from metadist.launch.job import Announce, Device
+
+#: Seconds within which a cluster must answer and show the resources that a run asks for.
+PATIENCE = 20.0
+
+
+def _check_reachable(address: str) -> None:
+    """Fail fast where ``ray.init`` would wait a minute."""
+    if address in ("auto", "local"):
+        return
+    if "://" in address:
+        raise ResourceError(
+            f"--address {address!r}: the address of the cluster's head is needed, as host:port; "
+            "Ray Client addresses cannot carry a training run"
+        )
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ResourceError(f"--address {address!r}: host:port is needed, as in 10.0.0.1:6379")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            f"--address {address}: no Ray head answers there ({error}); check that "
+            "'ray start --head' runs and that this machine may reach it"
+        ) from None
+
+
+@contextlib.contextmanager
+def connected(address: str | None, workers: int, announce: Announce) -> Iterator[None]:
+    """A connection to the cluster at ``address``, or to a private Ray that ends with the block.
+
+    Without an address a private Ray is started, never whatever happens to be running here. It has
+    at least as many logical CPUs as workers, so that more workers than cores work.
+
+    Raises:
+        ResourceError: the address is malformed or nobody answers there.
+    """
+    if ray.is_initialized():
+        announce("Using the Ray that this process is connected to already")
+        yield
+        return
+    if address:
+        _check_reachable(address)
+        announce(f"Connecting to Ray at {address}")
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ResourceError(f"--address {address}: {error}") from None
+    else:
+        cores = os.cpu_count() or 1
+        if workers > cores:
+            announce(f"{workers} workers on {cores} cores: they share cores and take turns")
+        announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
+        # A given address in the environment must not leak into a private Ray.
+        os.environ.pop("RAY_ADDRESS", None)
+        ray.init(
+            address="local",
+            num_cpus=max(cores, workers) + 1,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources_per_worker(workers: int, device: Device) -> dict[str, float]:
+    """What each worker reserves: one GPU where there are GPUs, else one CPU.
+
+    Raises:
+        ResourceError: the cluster does not have enough, after waiting ``PATIENCE`` seconds for
+            nodes that may still be joining.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus, cpus = int(there.get("GPU", 0)), math.floor(there.get("CPU", 0))
+        use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+        if gpus >= workers if use_gpu else cpus >= workers:
+            return {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    kind, have = ("GPUs", gpus) if use_gpu else ("CPUs", cpus)
+    other = ", or --device cpu" if use_gpu and cpus >= workers else ""
+    raise ResourceError(
+        f"--workers {workers} needs {workers} {kind}, the cluster has {have}; ask for at most "
+        f"{have} workers, add nodes{other}"
+    )

@@ -1,0 +1,169 @@
+"""The driver of a run: run directory, tracking, progress, workers, result, report.
+
+The driver is the only process that talks to MLflow, and it sends only what the run's own log
+holds durably; a tracking server that is away costs the training nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadist.engine import checkpoint
+from metadist.engine.rundir import RunDir
+from metadist.errors import SupersededError
+from metadist.launch import local
+from metadist.launch.job import Announce, Device, Job
+from metadist.launch.start import find_run
+from metadist.progress import Progress, ProgressFollower
+from metadist.recipe import Recipe
+from metadist.report import write_report
+from metadist.track import (
+    Synchroniser,
+    default_tracking_uri,
+    ensure_experiment,
+    reopen_run,
+    run_params,
+    run_tags,
+    start_run,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Everything a driver needs to know; see :func:`metadist.train`."""
+
+    recipe: Recipe
+    facts: dict[str, Any]
+    name: str | None
+    default_name: str
+    resume: str | None
+    runs_dir: Path
+    data_dir: Path
+    workers: int
+    address: str | None
+    device: Device
+    tracking_uri: str | None
+    experiment: str
+    offline: bool
+    progress: bool
+
+
+def drive(request: Drive, announce: Announce) -> dict[str, Any]:
+    """Train as requested and return the run's result.
+
+    Raises:
+        MetadistError, DataError: the message says how to mend it.
+    """
+    uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
+    if not request.offline:
+        ensure_experiment(uri, request.experiment)
+    started = find_run(
+        request.runs_dir,
+        request.recipe,
+        request.name,
+        request.resume,
+        request.default_name,
+        {**request.facts, "mlflow": None, "restarts": 0, "result": None},
+    )
+    run = started.run
+    if started.result is not None:
+        announce(f"{run.name} is finished already; nothing to do")
+        return started.result
+    synchroniser = None if request.offline else _open_tracking(request, run, uri)
+    _announce_start(request, run, started.resumed, announce)
+    run.update(status="running")
+    status = "failed"
+    try:
+        with _progress(request, run):
+            result = _fit(request, run, announce)
+        result["restarts"] = run.latest_attempt() - 1
+        run.update(status="finished", result=result, restarts=result["restarts"])
+        status = "finished"
+    except BaseException as error:
+        status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
+        if isinstance(error, SupersededError):
+            # The attempt that has taken over owns run.json and the MLflow run.
+            status = "superseded"
+            raise
+        run.update(status=status)
+        announce(f"{run.name} has ended early; go on with --resume {run.name}")
+        raise
+    finally:
+        _close(synchroniser, run, status, announce)
+    return result
+
+
+def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
+    """The MLflow run of a run directory, new or as it was, fed in the background."""
+    info = run.info()
+    params = run_params(request.recipe)
+    tags = run_tags(info, world_size=max(request.workers, 1))
+    mlflow = info.get("mlflow")
+    if mlflow is None:
+        # The key finds the run that a driver made just before it died.
+        key = f"{info['name']} {info['created']}"
+        run_id = start_run(uri, request.experiment, info["name"], params, tags, key=key)
+        mlflow = {"tracking_uri": uri, "experiment": request.experiment, "run_id": run_id}
+        run.update(mlflow=mlflow)
+    else:
+        reopen_run(mlflow["tracking_uri"], mlflow["run_id"], params, tags)
+    return Synchroniser(run, mlflow["tracking_uri"], mlflow["run_id"]).start()
+
+
+def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce: Announce) -> None:
+    """Report, then everything that MLflow has not got yet."""
+    if status == "superseded":
+        if synchroniser is not None:
+            synchroniser.stop()
+        return
+    try:
+        announce(f"Report: {write_report(run)}")
+    except Exception:
+        # A report can be made again at any time; the run's result must not depend on it.
+        log.exception(
+            "the report could not be written; try again with: metadist report %s", run.name
+        )
+    if synchroniser is not None:
+        newest = checkpoint.steps(run)[-1:]
+        wait = float(os.environ.get("METADIST_TRACKING_WAIT_S", "300"))
+        synchroniser.finish(
+            status,
+            wait if status == "finished" else min(wait, 20.0),
+            checkpoints=[checkpoint.directory(run, step) for step in newest],
+        )
+
+
+def _progress(request: Drive, run: RunDir) -> AbstractContextManager[object]:
+    """A live line on standard error, if one is wanted."""
+    if not request.progress:
+        return nullcontext()
+    return ProgressFollower(run, Progress(request.recipe.outer.steps))
+
+
+def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announce) -> None:
+    recipe, learner = request.recipe, request.facts["learner"]
+    order = {1: "first", 2: "second"}[learner["derivative_order"]]
+    where = f"{request.workers} Ray workers" if request.workers else "this process"
+    verb = f"Continuing {run.name}" if resumed else run.name
+    at = f" from step {max(checkpoint.steps(run), default=0)}" if resumed else ""
+    announce(
+        f"{verb}{at}: {recipe.algorithm.name} ({order} order, {recipe.model.norm} normalisation) "
+        f"on {recipe.data.dataset}, {recipe.outer.steps} steps of {recipe.outer.batch} tasks, "
+        f"{where}; {run.path}"
+    )
+
+
+def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
+    job = Job(run.path, request.data_dir, request.device)
+    if request.workers == 0:
+        return local.fit(job)
+    from metadist.launch import train
+
+    return train.fit(job, request.workers, request.address, announce)

@@ -1,0 +1,112 @@
+"""Which run directory a request means: a new one, or one to continue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadist.engine.outer import schedule_depends_on_total
+from metadist.engine.rundir import RunDir, check_name, create_run, list_runs, open_run
+from metadist.errors import RecipeError, RunError
+from metadist.recipe import Recipe, differences
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run directory to work in.
+
+    Attributes:
+        result: the run's result if it is finished already.
+    """
+
+    run: RunDir
+    resumed: bool
+    result: dict[str, Any] | None
+
+
+def find_run(
+    root: Path,
+    recipe: Recipe,
+    name: str | None,
+    resume: str | None,
+    default_name: str,
+    facts: dict[str, Any],
+) -> Started:
+    """The run that a request means.
+
+    Args:
+        root: directory of all runs.
+        recipe: resolved.
+        name: ``--name``.
+        resume: None for a new run, ``auto``, or the name or path of a run.
+        default_name: name of a new run if none is given.
+        facts: of a new run's run.json.
+
+    Raises:
+        RunError: a name in use without resume, no such run, or a recipe that differs.
+    """
+    if resume is None:
+        return _new(root, recipe, name or default_name, facts)
+    if resume == AUTO:
+        run = _automatic(root, recipe, name)
+        if run is None:
+            return _new(root, recipe, name or default_name, facts)
+        return _continue(run, recipe, may_extend=False)
+    if name is not None and name != Path(resume).name:
+        raise RunError(
+            f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
+        )
+    return _continue(open_run(root, resume), recipe, may_extend=True)
+
+
+def _new(root: Path, recipe: Recipe, name: str, facts: dict[str, Any]) -> Started:
+    return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+
+
+def _automatic(root: Path, recipe: Recipe, name: str | None) -> RunDir | None:
+    """Run ``name`` if given, else the newest run of this recipe, unfinished ones first."""
+    if name is not None:
+        path = root / check_name(name)
+        return RunDir(path.resolve()) if (path / "run.json").is_file() else None
+    same = [run for run in list_runs(root) if run.info().get("recipe_hash") == recipe.hash]
+    unfinished = [run for run in same if run.info().get("status") != "finished"]
+    return next(iter(unfinished or same), None)
+
+
+def _continue(run: RunDir, recipe: Recipe, *, may_extend: bool) -> Started:
+    """Check that continuing is continuing the same thing."""
+    info = run.info()
+    there = run.recipe()
+    if there.hash != info["recipe_hash"]:
+        raise RunError(
+            f"{run.path}: recipe.toml has hash {there.hash}, run.json says "
+            f"{info['recipe_hash']}; one of them was altered, put it back"
+        )
+    if recipe.hash != there.hash:
+        only_steps = recipe.hashed(without_steps=True) == there.hashed(without_steps=True)
+        if not (may_extend and only_steps):
+            hint = "; only outer.steps may grow, by an explicit --resume RUN" if only_steps else ""
+            raise RunError(
+                f"{run.path} was made by another recipe ({', '.join(differences(there, recipe))})"
+                f"{hint}; use {run.path / 'recipe.toml'}, or start a run of another name"
+            )
+        if recipe.outer.steps < there.outer.steps:
+            raise RecipeError(
+                f"outer.steps: the run has {there.outer.steps}, at least that many are needed to "
+                f"continue it, got {recipe.outer.steps}"
+            )
+        if schedule_depends_on_total(recipe.outer):
+            raise RecipeError(
+                f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
+                f"{there.outer.steps} steps; more would change the steps already taken"
+            )
+        run.set_recipe(recipe)
+        run.update(recipe_hash=recipe.hash, status="created", result=None)
+        return Started(run, resumed=True, result=None)
+    if recipe != there:
+        run.set_recipe(recipe)
+    result = info.get("result") if info.get("status") == "finished" else None
+    return Started(run, resumed=True, result=result)

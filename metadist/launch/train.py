@@ -1,0 +1,137 @@
+"""Training on Ray workers that each adapt a share of the tasks.
+
+Ray Train starts the workers and their process group; everything else, checkpoints included, is
+the engine's own and the same without Ray. A failed attempt is started afresh from the newest
+checkpoint until three in a row have made no progress.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from typing import Any, cast
+
+import ray.train
+import torch
+from ray.train import ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import FailureConfig, RunConfig
+from ray.train.v2.api.result import Result
+
+from data_pipeline.errors import DataError
+from metadist.engine import checkpoint
+from metadist.engine.allocator import keep_freed_memory
+from metadist.engine.group import Workers
+from metadist.engine.rundir import RunDir
+from metadist.errors import MetadistError, RunError
+from metadist.launch.cluster import connected, resources_per_worker
+from metadist.launch.job import Announce, Job
+from metadist.launch.messages import ShowMessages, write_messages
+
+log = logging.getLogger(__name__)
+#: Attempts in a row without a newer checkpoint after which a run is given up.
+PATIENCE = 3
+
+
+def group_timeout() -> int:
+    """Seconds after which a collective that a worker does not join fails."""
+    return int(os.environ.get("METADIST_GROUP_TIMEOUT_S", "300"))
+
+
+def _work(config: dict[str, Any]) -> dict[str, Any]:
+    """What each Ray worker runs."""
+    job: Job = config["job"]
+    keep_freed_memory()
+    if ray.train.get_context().get_world_rank() == 0:
+        write_messages(job.run)
+    device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
+    return job.train(Workers(device), device)
+
+
+def _users_error(error: BaseException) -> MetadistError | DataError | None:
+    """The error that a retry would meet again, if that is what ended the workers."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, MetadistError | DataError):
+            return current
+        failures = getattr(current, "worker_failures", None)
+        if isinstance(failures, dict):
+            todo.extend(failures.values())
+        todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None
+
+
+def _progress(run: RunDir) -> int:
+    return max(checkpoint.steps(run), default=-1)
+
+
+def fit(job: Job, workers: int, address: str | None, announce: Announce) -> dict[str, Any]:
+    """Train on ``workers`` Ray workers and return the run's result.
+
+    Raises:
+        ResourceError: the cluster cannot be reached or lacks what the workers need.
+        RunError: three attempts in a row ended without progress.
+        MetadistError: what the workers raised, if trying again would not help.
+    """
+    # The controller's poll paces start and end of a run; its default is two seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    run = RunDir(job.run)
+    with connected(address, workers, announce), ShowMessages(job.run, announce):
+        resources = resources_per_worker(workers, job.device)
+        idle = 0
+        while True:
+            before = _progress(run)
+            try:
+                return _attempt(job, workers, resources)
+            except ray.train.TrainingFailedError as error:
+                known = _users_error(error)
+                if known is not None:
+                    raise known from None
+                idle = 0 if _progress(run) > before else idle + 1
+                reason = str(error).strip().splitlines()[-1][:300]
+                if idle >= PATIENCE:
+                    raise RunError(
+                        f"{run.path}: given up after {PATIENCE} attempts without a new "
+                        f"checkpoint; the last ended with: {reason}"
+                    ) from error
+                at = max(_progress(run), 0)
+                announce(f"Workers lost ({reason}); starting again from step {at}")
+
+
+def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
+    """One worker group, from its start to the result of rank 0."""
+    # Ray keeps its own state under a fresh name: a re-used one would silently resume.
+    scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
+    try:
+        trainer = TorchTrainer(
+            cast(Callable[[dict[str, Any]], None], _work),
+            train_loop_config={"job": job, "gpu": "GPU" in resources},
+            scaling_config=ScalingConfig(
+                num_workers=workers,
+                use_gpu="GPU" in resources,
+                resources_per_worker=resources,
+            ),
+            torch_config=TorchConfig(
+                backend="nccl" if "GPU" in resources else "gloo", timeout_s=group_timeout()
+            ),
+            run_config=RunConfig(  # type: ignore[arg-type]
+                name=f"{job.run.name}-{uuid.uuid4().hex[:8]}",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            ),
+        )
+        outcome = cast(Result, trainer.fit()).return_value
+        if not isinstance(outcome, dict):
+            raise RunError(f"{job.run}: the workers ended without a result")
+        return outcome
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

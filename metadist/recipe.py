@@ -1,0 +1,310 @@
+"""The validated description of a run: frozen, closed, hashable, read from TOML.
+
+A recipe holds everything that can change the bits of a run, and a few things that cannot
+(``run.checkpoint_every``, ``run.keep``, ``data.storage``, ``data.store``), which stay out of its
+hash. Workers, addresses, directories, names and tracking are not part of a recipe at all.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from metadist.discovery import explain, nearest
+from metadist.errors import RecipeError
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Scalar = bool | int | float | str
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _OpenSection(BaseModel):
+    """A section whose further keys are the options of the part it names, checked by that part."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside ``name``."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class DataSection(_Section):
+    """Which episodes the run learns from."""
+
+    dataset: str
+    split: str = ""
+    ways: Natural = 5
+    shots: Positive = 1
+    queries: Positive = 1
+    rotations: Literal["none", "per_episode", "as_classes"] = "none"
+    episodes: Positive | Literal["unlimited"] = "unlimited"
+    seed: Seed = 0
+    storage: Literal["live", "shards"] = "live"
+    store: str = ""
+
+
+class ModelSection(_OpenSection):
+    """Which backbone, with its options, and how normalisation layers get their statistics."""
+
+    norm: Literal["transductive", "support", "running", "none"] = "transductive"
+
+
+class AlgorithmSection(_OpenSection):
+    """Which learner, with its options."""
+
+
+class InnerSection(_Section):
+    """Adaptation. ``loss`` is the reduction of the support loss: MAML's published step sizes
+    belong to ``sum_over_ways``, which is N times the mean cross-entropy."""
+
+    lr: float = Field(0.01, gt=0)
+    steps: Natural = 1
+    loss: Literal["mean", "sum_over_ways"] = "mean"
+
+
+class OuterSection(_Section):
+    """Meta-optimisation. ``batch`` is tasks per outer step; ``clip`` bounds each entry of the
+    averaged meta-gradient (0: no bound)."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_lr: float = Field(0.0, ge=0)
+    steps: Positive = 1000
+    batch: Positive = 32
+    clip: float = Field(0.0, ge=0)
+
+
+class EvalSection(_Section):
+    """Evaluation on fixed episodes of unseen classes.
+
+    ``queries`` is the recipe's own protocol, ``extra_queries`` a second one beside it (0: none);
+    ``steps`` are adaptation steps at test time (0: as in training); validation runs on
+    ``val_episodes`` episodes after every ``every`` outer steps.
+    """
+
+    seed: Seed = 0
+    episodes: Positive = 600
+    queries: Positive = 1
+    extra_queries: Natural = 15
+    steps: Natural = 0
+    every: Positive = 500
+    val_episodes: Positive = 200
+
+
+class EngineSection(_Section):
+    """How gradients are computed and summed. Frozen in the run; never depends on its workers."""
+
+    mode: Literal["loop", "vmap"] = "loop"
+    chunk: Positive = 1
+    dtype: Literal["float32", "float64"] = "float32"
+    reduction: Literal["exact", "fast"] = "exact"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+
+
+class RunSection(_Section):
+    """Seed of initialisation and random keys; cadence and number of checkpoints (not hashed)."""
+
+    seed: Seed = 0
+    checkpoint_every: Positive = 200
+    keep: Positive = 3
+
+
+#: Keys that cannot change the bits of a run.
+UNHASHED = {"run": {"checkpoint_every", "keep"}, "data": {"storage", "store"}}
+
+
+class Recipe(BaseModel):
+    """A complete run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: DataSection
+    model: ModelSection
+    algorithm: AlgorithmSection
+    inner: InnerSection = InnerSection()
+    outer: OuterSection = OuterSection()
+    eval: EvalSection = EvalSection()
+    engine: EngineSection = EngineSection()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.engine.mode == "loop" and self.engine.chunk > self.outer.batch:
+            raise ValueError(
+                f"engine.chunk must be at most outer.batch ({self.outer.batch}), "
+                f"got {self.engine.chunk}"
+            )
+        if self.eval.steps and self.eval.steps < self.inner.steps:
+            raise ValueError(
+                f"eval.steps must be 0 or at least inner.steps ({self.inner.steps}), so that the "
+                f"trained number of steps is among those evaluated, got {self.eval.steps}"
+            )
+        return self
+
+    @property
+    def eval_steps(self) -> int:
+        """Adaptation steps at evaluation."""
+        return self.eval.steps or self.inner.steps
+
+    def hashed(self, *, without_steps: bool = False) -> dict[str, Any]:
+        """The fields that can change the bits of a run, as a JSON-able dictionary."""
+        sections: dict[str, Any] = self.model_dump(mode="json")
+        for section, keys in UNHASHED.items():
+            for key in keys:
+                sections[section].pop(key)
+        if without_steps:
+            sections["outer"].pop("steps")
+        return sections
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over everything that can change the bits."""
+        # Here, so that `metadist doctor` starts where another `data_pipeline` is imported.
+        from data_pipeline.storage import canonical_json, sha256_bytes
+
+        return sha256_bytes(canonical_json(self.hashed()))
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; reading it back gives an equal recipe."""
+        lines = []
+        for section, values in self.model_dump(mode="json").items():
+            lines.append(f"[{section}]")
+            # JSON's numbers, strings and booleans are TOML's.
+            lines.extend(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+            lines.append("")
+        return "\n".join(lines)
+
+    def with_options(self, model: dict[str, Any], algorithm: dict[str, Any]) -> Recipe:
+        """This recipe with every option of its model and algorithm written out."""
+        data = self.model_dump()
+        data["model"] = {"name": self.model.name, "norm": self.model.norm, **model}
+        data["algorithm"] = {"name": self.algorithm.name, **algorithm}
+        return Recipe.model_validate(data)
+
+
+def differences(a: Recipe, b: Recipe) -> list[str]:
+    """``section.key: x -> y`` for every hashed field in which two recipes differ."""
+    left, right = a.hashed(), b.hashed()
+    lines = []
+    for section in left:
+        for key in sorted({*left[section], *right[section]}):
+            x, y = left[section].get(key), right[section].get(key)
+            if x != y:
+                lines.append(f"{section}.{key}: {x!r} -> {y!r}")
+    return lines
+
+
+def builtin_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("metadist") / "recipes"
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def recipe_text(name_or_path: str) -> str:
+    """The TOML of a built-in recipe or a file.
+
+    Raises:
+        RecipeError: neither; the message names the nearest built-in recipe.
+    """
+    known = builtin_names()
+    if name_or_path in known:
+        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text()
+    path = Path(name_or_path)
+    if path.is_file():
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as text ({error})") from None
+    raise RecipeError(
+        f"no recipe {name_or_path!r}: it is neither a file nor one of the built-in recipes "
+        f"({', '.join(known)}).{nearest(name_or_path, known)}"
+    )
+
+
+def parse_override(text: str) -> tuple[str, str, Scalar]:
+    """``section.key=value`` to its three parts; the value is read as TOML, else as a string.
+
+    Raises:
+        RecipeError: not of that form.
+    """
+    key, equals, raw = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise RecipeError(f"--set needs section.key=value (as in inner.lr=0.4), got {text!r}")
+    raw = raw.strip()
+    try:
+        value: Any = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    if not isinstance(value, Scalar):
+        raise RecipeError(f"--set {key.strip()}: a single value is needed, got {raw!r}")
+    return section, name, value
+
+
+def _check_keys(sections: dict[str, Any], where: str) -> None:
+    for section, values in sections.items():
+        if section not in Recipe.model_fields:
+            raise RecipeError(
+                f"{where}: unknown section [{section}]; there are "
+                f"{', '.join(Recipe.model_fields)}.{nearest(section, Recipe.model_fields)}"
+            )
+        model = Recipe.model_fields[section].annotation
+        if not isinstance(values, dict):
+            raise RecipeError(f"{where}: [{section}] must be a table, got {values!r}")
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        if model.model_config.get("extra") == "allow":
+            for key, value in values.items():
+                if not isinstance(value, Scalar):
+                    raise RecipeError(f"{where}: {section}.{key}: a single value is needed")
+            continue
+        for key in values:
+            if key not in model.model_fields:
+                raise RecipeError(
+                    f"{where}: unknown key '{section}.{key}'; [{section}] knows "
+                    f"{', '.join(model.model_fields)}.{nearest(key, model.model_fields)}"
+                )
+
+
+def parse_recipe(text: str, where: str = "recipe", overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe from TOML text, with ``section.key=value`` overrides applied.
+
+    Raises:
+        RecipeError: not TOML, an unknown key (with the nearest valid one) or a bad value.
+    """
+    try:
+        sections = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where}: not valid TOML: {error}") from None
+    _check_keys(sections, where)
+    for override in overrides:
+        section, key, value = parse_override(override)
+        _check_keys({section: {key: value}}, "--set")
+        sections.setdefault(section, {})[key] = value
+    try:
+        return Recipe.model_validate(sections)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {explain(error)}") from None
+
+
+def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A built-in recipe by name, or one from a file, with overrides applied.
+
+    Raises:
+        RecipeError: see :func:`recipe_text` and :func:`parse_recipe`.
+    """
+    return parse_recipe(recipe_text(name_or_path), name_or_path, overrides)

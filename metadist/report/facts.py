@@ -1,0 +1,175 @@
+"""The table of facts: what somebody needs to trust a run, or to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from metadist.report.load import RunData
+from metadist.report.words import plural
+
+Facts = Mapping[str, Any]
+_SHARE = "{:.1f} % of the time"
+
+
+def facts_section(data: RunData) -> str:
+    """Everything that identifies a run, in groups, with its whole recipe."""
+    groups = {
+        "Run": _run(data),
+        "Data": _data(data),
+        "Learner": _learner(data),
+        "Checkpoint": _checkpoint(data),
+        "Versions": _mapping(data.info.get("versions")),
+        "Numerics": _numerics(data),
+        "Digests (SHA-256)": _digests(data),
+    }
+    cards = "".join(_card(title, facts) for title, facts in groups.items() if facts)
+    recipe = ""
+    if data.recipe:
+        toml = escape(data.recipe.to_toml().strip())
+        recipe = (
+            f'<details class="card"><summary>The whole recipe</summary><pre>{toml}</pre></details>'
+        )
+    return f'<h2>Facts</h2><div class="facts">{cards}</div>{recipe}\n'
+
+
+def _card(title: str, facts: Facts) -> str:
+    rows = "".join(
+        f"<dt>{escape(str(name))}</dt><dd>{_value(value)}</dd>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    )
+    wide = " digests" if title.startswith("Digests") else ""
+    return f'<section class="card{wide}"><h3>{escape(title)}</h3><dl>{rows}</dl></section>'
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{escape(str(k))}: {_value(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(v) for v in value)
+    text = escape(str(value))
+    return f"<code>{text}</code>" if len(text) >= 32 and " " not in text else text
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _run(data: RunData) -> Facts:
+    info, result = data.info, data.result()
+    speed, wait = result.get("tasks_per_second"), result.get("data_wait")
+    mlflow = _mapping(info.get("mlflow"))
+    return {
+        "created": _moment(info.get("created")),
+        "status": info.get("status"),
+        "outer steps": f"{data.steps_done:,}",
+        "attempts": len(data.attempts),
+        "workers": ", ".join(str(a.get("world_size")) for a in data.attempts),
+        "restarts": result.get("restarts"),
+        "tasks per second": _rounded(speed, "{:,.1f}"),
+        "waiting for data": _rounded(wait, _SHARE, 100),
+        "time in engine": _rounded(_last(data, "perf/engine"), _SHARE, 100),
+        "MLflow run": mlflow.get("run_id"),
+        "experiment": mlflow.get("experiment"),
+    }
+
+
+def _moment(value: Any) -> str | None:
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return None if value is None else str(value)
+
+
+def _last(data: RunData, metric: str) -> float | None:
+    points = data.series.get(metric)
+    return points[-1].value if points else None
+
+
+def _rounded(value: Any, form: str, factor: int = 1) -> str | None:
+    return form.format(factor * value) if isinstance(value, int | float) else None
+
+
+def _data(data: RunData) -> Facts:
+    dataset = _mapping(data.info.get("dataset"))
+    facts: dict[str, Any] = {
+        "dataset": dataset.get("name"),
+        "split": dataset.get("split"),
+        "licence": dataset.get("licence"),
+    }
+    if data.recipe:
+        section = data.recipe.data
+        facts["tasks"] = (
+            f"{plural(section.shots, 'shot')}, {plural(section.queries, 'query')}"
+            if data.regression
+            else f"{plural(section.ways, 'way')}, {plural(section.shots, 'shot')}, "
+            f"{plural(section.queries, 'query')} per class"
+        )
+        facts["training episodes"] = section.episodes
+        seeds = (
+            f"data {section.seed}, evaluation {data.recipe.eval.seed}, run {data.recipe.run.seed}"
+        )
+        facts["seeds"] = seeds
+    for protocol in data.protocols:
+        facts[protocol.name] = f"{plural(protocol.episodes, 'episode')}, {protocol.failed} failed"
+    return facts
+
+
+def _learner(data: RunData) -> Facts:
+    learner = _mapping(data.info.get("learner"))
+    order = learner.get("derivative_order")
+    words = {1: "1 (first order)", 2: "2 (through the adaptation)"}
+    facts: dict[str, Any] = {
+        "algorithm": learner.get("algorithm"),
+        "derivative order": words.get(order, order) if isinstance(order, int) else order,
+        "estimator": learner.get("estimator"),
+        "normalisation": learner.get("norm"),
+        "parameters": _rounded(learner.get("parameters"), "{:,}"),
+    }
+    if data.recipe:
+        recipe = data.recipe
+        facts |= {
+            "backbone": recipe.model.name,
+            "inner": f"{plural(recipe.inner.steps, 'step')} of {recipe.inner.lr:g}, "
+            f"loss {recipe.inner.loss}",
+            "outer": f"{recipe.outer.optimizer}, {recipe.outer.lr:g}, {recipe.outer.schedule}",
+            "reduction": recipe.engine.reduction,
+        }
+    return facts
+
+
+def _checkpoint(data: RunData) -> Facts:
+    if not data.protocols:
+        return {}
+    rule = "lowest error" if data.regression else "highest accuracy"
+    return {
+        "evaluated": f"step {data.protocols[0].checkpoint_step:,}",
+        "chosen by": f"{rule} on validation episodes",
+        "last step": f"{data.steps_done:,}",
+    }
+
+
+def _digests(data: RunData) -> Facts:
+    facts: dict[str, Any] = {
+        "recipe": data.info.get("recipe_hash"),
+        "dataset": _mapping(data.info.get("dataset")).get("digest"),
+    }
+    for protocol in data.protocols:
+        facts[f"episodes {protocol.name}"] = protocol.episode_digest
+        facts["evaluated parameters"] = protocol.checkpoint_sha256
+    facts["final parameters"] = data.result().get("params_sha256")
+    return facts
+
+
+def _numerics(data: RunData) -> Facts:
+    numerics = _mapping(data.info.get("numerics"))
+    if not numerics and data.attempts:
+        numerics = _mapping(data.attempts[-1].get("numerics"))
+    if data.attempts or numerics:
+        numerics["bits"] = "unverified" if data.unverified else "verified"
+    return numerics

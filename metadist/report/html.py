@@ -1,0 +1,244 @@
+"""The report of a run: one HTML file that needs nothing else, with all text escaped."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from pathlib import Path
+
+from data_pipeline.storage import write_atomic
+from metadist.engine.rundir import RunDir
+from metadist.report.episodes import EPISODES, draw_episodes
+from metadist.report.facts import facts_section
+from metadist.report.figures import adaptation, distribution, learning_curves
+from metadist.report.load import Protocol, RunData, load_run
+from metadist.report.style import CSS
+from metadist.report.words import mean_and_interval, percent, plural, queries
+
+#: Nothing may be fetched or run, whatever a run directory contains.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(run: RunDir) -> Path:
+    """Write ``report.html`` into a run directory and return its path.
+
+    It is made from the run directory alone; the same directory gives the same bytes. What is
+    missing there (the run is not finished, a file is damaged) is said in the report.
+
+    Raises:
+        RunError: run.json is missing or damaged.
+    """
+    write_atomic(run.report, render(load_run(run)).encode())
+    return run.report
+
+
+def render(data: RunData) -> str:
+    """The report as text."""
+    ways = data.recipe.data.ways if data.recipe else 0
+    best = data.protocols[0].checkpoint_step if data.protocols else None
+    sections = [
+        _header(data),
+        _notes(data),
+        _learning(data, best),
+        _adaptation(data, ways),
+        _episodes(data),
+        facts_section(data),
+        "<footer>Written by metadist from the run directory alone. "
+        "Intervals are 95 % confidence intervals of the mean over episodes.</footer>",
+    ]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(data.name)} · metadist report</title>
+<style>{CSS}</style>
+</head>
+<body>
+<main>
+{"".join(sections)}
+</main>
+</body>
+</html>
+"""
+
+
+def _header(data: RunData) -> str:
+    recipe = data.recipe
+    lead = ""
+    if recipe:
+        task = (
+            f"{recipe.data.shots}-shot regression"
+            if data.regression
+            else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
+        )
+        lead = (
+            f'<p class="lead">{escape(recipe.algorithm.name)} on {escape(recipe.data.dataset)}, '
+            f"{task}, {recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks</p>"
+        )
+    stats = "".join(_stats(data))
+    return f"""<header>
+<p class="eyebrow">Run report</p>
+<h1>{escape(data.name)}</h1>
+{lead}
+<div class="stats">{stats}</div>
+</header>
+"""
+
+
+def _stat(value: str, unit: str, name: str, *, first: bool = False) -> str:
+    small = f" <small>{escape(unit)}</small>" if unit else ""
+    return (
+        f'<div class="card stat{" first" if first else ""}"><div class="value">{escape(value)}'
+        f'{small}</div><div class="name">{escape(name)}</div></div>'
+    )
+
+
+def _stats(data: RunData) -> list[str]:
+    if not data.protocols:
+        total = f"of {data.recipe.outer.steps:,}" if data.recipe else ""
+        status = str(data.info.get("status", "unknown"))
+        return [
+            _stat(f"{data.steps_done:,}", total, "outer steps done", first=True),
+            _stat(status, "", "status of the run"),
+        ]
+    result: list[str] = []
+    unseen = "unseen functions" if data.regression else "unseen classes"
+    for protocol in data.protocols[:2]:
+        value, unit = mean_and_interval(protocol.trained, data.regression)
+        result.append(
+            _stat(
+                value,
+                unit,
+                f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}, "
+                f"{queries(protocol)}, after {plural(protocol.trained.step, 'adaptation step')}",
+                first=not result,
+            )
+        )
+    value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
+    result.append(_stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+    chosen = data.protocols[0].checkpoint_step
+    held_out = "validation functions" if data.regression else "validation classes"
+    result.append(
+        _stat(
+            f"step {chosen:,}",
+            "",
+            f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test",
+        )
+    )
+    return result
+
+
+def _score_name(protocol: Protocol) -> str:
+    return "mean squared error" if protocol.score == "mse" else protocol.score
+
+
+def _note(title: str, text: str, *, warning: bool = False) -> str:
+    kind = "note warning" if warning else "note"
+    return f'<div class="{kind}"><p><b>{escape(title)}</b> {escape(text)}</p></div>\n'
+
+
+def _notes(data: RunData) -> str:
+    notes = []
+    status = data.info.get("status")
+    if status != "finished":
+        notes.append(
+            _note(
+                f"This run is {status or 'of unknown state'}, not finished.",
+                "The figures below are those of its directory at the time of this report.",
+                warning=status == "failed",
+            )
+        )
+    if data.recipe and data.recipe.model.norm == "transductive":
+        notes.append(
+            _note(
+                "Transductive normalisation.",
+                "Normalisation layers take their statistics from the whole query batch, as in the "
+                "papers of MAML. A prediction therefore depends on the other queries of its "
+                "episode: compare these figures only with others computed so, at the same number "
+                "of queries, and not with learners that classify one image at a time. "
+                'model.norm = "support", "running" or "none" avoids it.',
+                warning=True,
+            )
+        )
+    if data.unverified:
+        notes.append(
+            _note(
+                "Bits unverified.",
+                "This run was continued under other numerics (torch build, CPU or GPU) than it "
+                "began with. It is a valid run, but its bits cannot be compared with those of an "
+                "uninterrupted one.",
+                warning=True,
+            )
+        )
+    failed = [p for p in data.protocols if p.failed]
+    if failed:
+        counts = ", ".join(f"{p.failed} of {p.episodes:,} ({queries(p)})" for p in failed)
+        how = "left out of the mean" if data.regression else "counted with accuracy 0"
+        notes.append(
+            _note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
+        )
+    notes.extend(_note("Not shown.", text, warning=True) for text in data.notes)
+    return "".join(notes)
+
+
+def _learning(data: RunData, best: int | None) -> str:
+    figures = learning_curves(data, best)
+    if not figures:
+        return "<h2>Learning</h2><p>No points in the log yet.</p>"
+    cards = "".join(f'<figure class="card">{svg}</figure>' for svg in figures)
+    infinite = sum(not math.isfinite(p.value) for p in data.series.get("train/loss", []))
+    note = f"<p>{infinite:,} steps without a finite loss are left out.</p>" if infinite else ""
+    return f'<h2>Learning</h2><div class="grid">{cards}</div>{note}\n'
+
+
+def _adaptation(data: RunData, ways: int) -> str:
+    title = "<h2>Adaptation to unseen tasks</h2>"
+    if not data.protocols:
+        return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
+    finest = max(data.protocols, key=lambda p: (p.scores is not None, p.queries))
+    spread = distribution(finest, ways)
+    cards = f'<figure class="card">{adaptation(data.protocols, ways)}</figure>'
+    if spread:
+        cards += f'<figure class="card">{spread}</figure>'
+    tables = "".join(_table(p) for p in data.protocols)
+    return f'{title}<div class="grid">{cards}</div>\n{tables}'
+
+
+def _table(protocol: Protocol) -> str:
+    regression = protocol.kind == "regression"
+    rows = []
+    for step in protocol.steps:
+        value, unit = mean_and_interval(step, regression)
+        worst = f"{step.worst_decile:.3g}" if regression else percent(step.worst_decile)
+        marked = ' class="trained"' if step.step == protocol.trained.step else ""
+        rows.append(
+            f"<tr{marked}><td>{step.step}</td><td>{escape(f'{value} {unit}')}</td>"
+            f"<td>{escape(worst)}</td><td>{step.loss:.4g}</td></tr>"
+        )
+    unit = "error" if regression else "accuracy"
+    name = f"{protocol.episodes:,} test episodes, {queries(protocol)}"
+    return f"""<details class="card"{"" if protocol.queries > 1 and not regression else " open"}>
+<summary>{escape(name)}</summary>
+<div class="scroll"><table>
+<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th><th>worst tenth of episodes</th>
+<th>query loss</th></tr></thead>
+<tbody>{"".join(rows)}</tbody></table></div></details>
+"""
+
+
+def _episodes(data: RunData) -> str:
+    title = "<h2>Test episodes</h2>"
+    if data.examples is None:
+        return f"{title}<p>No test episodes are kept in this run directory yet.</p>"
+    trained = data.protocols[0].trained_steps if data.protocols else 10**9
+    shown = min(EPISODES, len(data.examples["ids"]))
+    try:
+        drawn = draw_episodes(data.examples, trained)
+    except (ValueError, IndexError, TypeError) as error:
+        return f"{title}<p>The kept episodes cannot be drawn: {escape(str(error))}.</p>"
+    return f"""{title}
+<p>The first {shown} of the test episodes, not chosen by their result.</p>
+{drawn}
+"""

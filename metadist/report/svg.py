@@ -1,0 +1,124 @@
+"""Matplotlib figures as inline SVG that follows the page's colours and is the same in each run."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+#: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
+#: light or dark. None is black: matplotlib leaves that out.
+FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD = (f"#{n:02x}fe{n:02x}" for n in range(1, 8))
+_VARIABLES = {
+    FG: "var(--fg)",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+    MAIN: "var(--main)",
+    SECOND: "var(--second)",
+    GOOD: "var(--good)",
+    BAD: "var(--bad)",
+}
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "metadist",
+    "svg.fonttype": "none",
+    "svg.id": None,
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "text.color": FG,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": FG,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10.0,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "ytick.minor.size": 0.0,
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+    "legend.labelcolor": FG,
+    "legend.fontsize": 9.0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+class Drawing:
+    """A figure being drawn; ``svg`` holds its text afterwards."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.svg = ""
+
+    def axes(self) -> Axes:
+        """The figure's axes, if there is one, else its first."""
+        return self.figure.axes[0]
+
+
+@contextmanager
+def drawing(
+    name: str, label: str, *, size: tuple[float, float] = (6.2, 3.3), columns: int = 1
+) -> Iterator[Drawing]:
+    """Draw a figure with the page's look.
+
+    Args:
+        name: unique in the page; letters only.
+        label: what a screen reader says.
+        size: in inches of 72 units.
+        columns: axes side by side.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a user's matplotlibrc must not change a report
+        mpl.rcParams.update(_SETTINGS)
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.subplots(1, columns, squeeze=False)
+        result = Drawing(figure)
+        yield result
+        buffer = io.StringIO()
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", metadata=metadata)
+        result.svg = _inline(buffer.getvalue(), name, label)
+
+
+def _inline(text: str, name: str, label: str) -> str:
+    """The SVG element alone, scalable, with ids of its own and the page's colours and font."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    head, body = text.split(">", 1)
+    view = re.search(r'viewBox="[^"]*"', head)
+    box = view[0] if view else ""
+    head = (
+        f'<svg {box} xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{html.escape(label)}"'
+    )
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 var(--font)", body)
+    for placeholder, variable in _VARIABLES.items():
+        body = body.replace(placeholder, variable)
+    return f"{head}>{body}".strip()

@@ -1,0 +1,34 @@
+"""Figures in words."""
+
+from __future__ import annotations
+
+import math
+
+from metadist.report.load import Protocol, StepFigures
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 step``, ``1,200 steps``, ``15 queries``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+
+
+def queries(protocol: Protocol) -> str:
+    """A protocol's number of queries."""
+    count = plural(protocol.queries, "query")
+    return count if protocol.kind == "regression" else f"{count} per class"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """``87.3 %``."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def mean_and_interval(step: StepFigures, regression: bool) -> tuple[str, str]:
+    """A mean and its 95 % interval: (``87.3``, ``± 0.5 %``) or (``0.53``, ``± 0.04``)."""
+    if not math.isfinite(step.mean):
+        return "none finite", ""
+    if regression:
+        return f"{step.mean:.3g}", f"± {step.ci95:.2g}"
+    return f"{100 * step.mean:.1f}", f"± {percent(step.ci95)}"

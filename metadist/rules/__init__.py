@@ -1,0 +1,1 @@
+"""Pieces that gradient-based learners share: update rules and the inner loop."""

@@ -1,0 +1,224 @@
+"""Adaptation by gradient steps on the support set, shared by all gradient-based learners.
+
+    phi_0 = theta;  phi_t = rule(phi_{t-1}, d L(phi_{t-1}; support))
+    meta-loss of a task = L(phi_T; query)
+
+Learners differ in which parameters are adapted, in the rule, and in whether the meta-gradient
+goes through the inner gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from metadist.backbones import Backbone, Norm, Statistics
+from metadist.keys import Key
+from metadist.rules.gradient import gradient
+from metadist.rules.losses import accuracy, task_loss
+from metadist.tasks import Context, Params, Task, TaskKind
+
+
+class Rule(Protocol):
+    """Turns gradients into an update."""
+
+    def update(self, adapted: Params, gradients: Params, step: int) -> Params:
+        """Parameters after one step."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What predicts after ``step`` adaptation steps.
+
+    The support images are kept because ``support`` normalisation takes its statistics from them.
+    """
+
+    params: Params
+    step: int
+    support_x: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A task's contribution to the outer objective.
+
+    Attributes:
+        value: scalar to differentiate.
+        metrics: scalars to report, averaged over tasks.
+        statistics: float64 tensors to be summed over tasks, for ``update_state``.
+    """
+
+    value: Tensor
+    metrics: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """A gradient-based learner.
+
+    Attributes:
+        support_reduction: ``mean``, or ``sum_over_ways``: N times the mean cross-entropy, which
+            is what MAML's released code descends on.
+        adapt_norm: adapt scale and shift of normalisation layers too (MAML's code does not).
+        momentum: of the exponential moving average of ``running`` normalisation.
+    """
+
+    backbone: Backbone
+    kind: TaskKind
+    ways: int
+    rule: Rule
+    second_order: bool
+    support_reduction: Literal["mean", "sum_over_ways"] = "mean"
+    adapt_norm: bool = False
+    momentum: float = 0.1
+
+    @property
+    def estimator(self) -> Literal["exact", "first-order"]:
+        """Which gradient ``loss`` has: that of the whole adaptation, or a declared part of it."""
+        return "exact" if self.second_order else "first-order"
+
+    @property
+    def derivative_order(self) -> int:
+        """2 if the meta-gradient goes through the inner gradients, else 1."""
+        return 2 if self.second_order else 1
+
+    def init(self, key: Key) -> Params:
+        """All meta-parameters."""
+        return self.backbone.init(key)
+
+    def adapted(self, params: Params) -> Params:
+        """The parameters that the inner loop changes."""
+        frozen = frozenset() if self.adapt_norm else self.backbone.norm_parameters
+        return {name: p for name, p in params.items() if name not in frozen}
+
+    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """Nothing here is random."""
+        return {}
+
+    def _norm(self, ctx: Context, step: int) -> Norm:
+        """Normalisation of a support pass after ``step`` inner steps."""
+        if ctx.norm == "none":
+            return Norm("off")
+        if ctx.norm == "running" and ctx.phase != "train":
+            row = min(step, ctx.trained_steps)
+            layers = self.backbone.norm_layers
+            return Norm(
+                "given",
+                statistics={
+                    layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
+                    for layer in layers
+                },
+            )
+        return Norm("batch", record=ctx.norm == "running")
+
+    def _steps(
+        self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
+    ) -> Iterator[Params]:
+        """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
+        frozen = {k: p for k, p in params.items() if k not in self.adapted(params)}
+        current = self.adapted(params)
+        scale = self.ways if self.support_reduction == "sum_over_ways" else 1
+        yield {**frozen, **current}
+        for step in range(ctx.inner_steps):
+            norm = self._norm(ctx, step)
+
+            def support_loss(p: Params, norm: Norm = norm) -> tuple[Tensor, Statistics]:
+                outputs, statistics = self.backbone.forward({**frozen, **p}, x, norm)
+                detached = {k: (m.detach(), v.detach()) for k, (m, v) in statistics.items()}
+                return scale * task_loss(self.kind, outputs, y), detached
+
+            gradients, statistics = gradient(
+                support_loss, current, second_order=self.second_order, functional=ctx.functional
+            )
+            recorded.append(statistics)
+            current = self.rule.update(current, gradients, step)
+            yield {**frozen, **current}
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[Fitted]:
+        """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
+        return [
+            Fitted(p, step, support_x)
+            for step, p in enumerate(self._steps(params, support_x, support_y, ctx, []))
+        ]
+
+    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+        """Logits [n, N] or values [n, E] for queries x [n, ...].
+
+        With ``transductive`` normalisation the rows depend on each other.
+        """
+        norm = self._norm(ctx, fitted.step)
+        if ctx.norm == "support":
+            _, statistics = self.backbone.forward(
+                fitted.params, fitted.support_x, Norm("batch", record=True)
+            )
+            norm = Norm("given", statistics=statistics)
+        elif norm.record:
+            norm = Norm("batch")
+        return self.backbone.forward(fitted.params, x, norm)[0]
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """Query loss after adaptation: mean over the query set."""
+        recorded: list[Statistics] = []
+        final = params
+        for current in self._steps(params, task.support_x, task.support_y, ctx, recorded):
+            final = current
+        outputs = self.predict(Fitted(final, ctx.inner_steps, task.support_x), task.query_x, ctx)
+        value = task_loss(self.kind, outputs, task.query_y)
+        metrics = {"loss": value.detach()}
+        if self.kind == "classification":
+            metrics["accuracy"] = accuracy(outputs.detach(), task.query_y)
+        if ctx.norm == "running" and ctx.phase == "train":
+            with torch.no_grad():
+                recorded.append(
+                    self.backbone.forward(final, task.support_x, Norm("batch", record=True))[1]
+                )
+        return Loss(value, metrics, self._sums(recorded, task.support_x))
+
+    def _sums(self, recorded: list[Statistics], x: Tensor) -> dict[str, Tensor]:
+        """Sums over tasks of mean and second moment, [steps + 1, C] each.
+
+        Every support pass of a layer has equally many positions, so averages of moments over
+        tasks are moments over all positions and the positions need not be counted.
+        """
+        sums: dict[str, Tensor] = {}
+        for layer in self.backbone.norm_layers:
+            rows = [s[layer] for s in recorded if layer in s]
+            if rows:
+                mean = torch.stack([m.detach().double() for m, _ in rows])
+                variance = torch.stack([v.detach().double() for _, v in rows])
+                sums[f"{layer}.mean"] = mean
+                sums[f"{layer}.square"] = variance + mean * mean
+        return sums
+
+    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
+        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
+        if ctx.norm != "running":
+            return {}
+        rows = ctx.trained_steps + 1
+        state = {}
+        for layer, channels in self.backbone.norm_layers.items():
+            state[f"{layer}.mean"] = torch.zeros(rows, channels, dtype=torch.float64)
+            state[f"{layer}.variance"] = torch.ones(rows, channels, dtype=torch.float64)
+        return state
+
+    def update_state(
+        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
+    ) -> dict[str, Tensor]:
+        """Running statistics after an outer step whose statistics averaged to ``means``."""
+        new = dict(state)
+        for layer in self.backbone.norm_layers:
+            if f"{layer}.mean" not in means:
+                continue
+            mean = means[f"{layer}.mean"]
+            variance = (means[f"{layer}.square"] - mean * mean).clamp_min(0.0)
+            for name, value in (("mean", mean), ("variance", variance)):
+                old = state[f"{layer}.{name}"]
+                new[f"{layer}.{name}"] = old + self.momentum * (value - old)
+        return new

@@ -1,0 +1,138 @@
+"""Task, TaskBatch and Context: the only things that pass between data and learning.
+
+Shapes: T tasks, S support examples, Q query examples, N ways, L latent parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipeline.episodes import EpisodeBatch
+
+#: Named tensors: all meta-parameters, or those that are adapted, or their gradients.
+Params = dict[str, Tensor]
+TaskKind = Literal["classification", "regression"]
+NormMode = Literal["transductive", "support", "running", "none"]
+Phase = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """What a learner must know of its tasks before it sees one.
+
+    Attributes:
+        kind: classification (cross-entropy over N ways) or regression (mean squared error).
+        inputs: shape of one example: (C, H, W) for images, (D,) for functions.
+        outputs: ways N, or the dimension of a function's value.
+    """
+
+    kind: TaskKind
+    inputs: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. ``class_ids`` [N] and ``latent`` [L] only for learners that declare they need them.
+
+    Attributes:
+        support_x: float [S, C, H, W] or [S, D]; support_y: int64 [S] or float [S, E].
+        query_x, query_y: the same with Q.
+    """
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """T tasks of equal shape, stacked along a leading axis, with their episode ids [T]."""
+
+    ids: tuple[int, ...]
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def task(self, index: int) -> Task:
+        """The task at a position of the batch."""
+        return Task(
+            self.support_x[index], self.support_y[index], self.query_x[index], self.query_y[index]
+        )
+
+    def slice(self, start: int, stop: int) -> TaskBatch:
+        """Tasks ``start`` to ``stop - 1``."""
+        return TaskBatch(
+            self.ids[start:stop],
+            self.support_x[start:stop],
+            self.support_y[start:stop],
+            self.query_x[start:stop],
+            self.query_y[start:stop],
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a learner may know beside its parameters and a task.
+
+    Attributes:
+        phase: train, val or test.
+        step, total_steps: outer steps done and planned.
+        inner_steps: adaptation steps to take in this phase.
+        trained_steps: adaptation steps taken in training; per-step quantities end there.
+        norm: how normalisation layers get their statistics.
+        functional: take gradients through ``torch.func`` (needed under ``vmap``) instead of the
+            tape, which is faster for one task at a time.
+        state: outer state of the learner that is not trained by gradient (running statistics).
+        draws: this task's random numbers.
+    """
+
+    phase: Phase
+    step: int
+    total_steps: int
+    inner_steps: int
+    trained_steps: int
+    norm: NormMode
+    functional: bool = False
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_draws(self, draws: Mapping[str, Tensor]) -> Context:
+        """This context for a task with these random numbers."""
+        return replace(self, draws=draws)
+
+
+def _examples(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Images uint8 [T, n, H, W, C] to [T, n, C, H, W] in [0, 1]; functions keep their shape."""
+    tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device)
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.movedim(-1, -3).to(dtype) / 255
+        return tensor.contiguous()
+    return tensor.to(dtype)
+
+
+def _targets(y: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(y)).to(device)
+    return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
+
+
+def to_tasks(episodes: EpisodeBatch, dtype: torch.dtype, device: torch.device) -> TaskBatch:
+    """Tensors of a batch of episodes: images scaled to [0, 1] in [C, H, W] order."""
+    return TaskBatch(
+        ids=tuple(int(i) for i in episodes.ids),
+        support_x=_examples(episodes.support_x, dtype, device),
+        support_y=_targets(episodes.support_y, dtype, device),
+        query_x=_examples(episodes.query_x, dtype, device),
+        query_y=_targets(episodes.query_y, dtype, device),
+    )

@@ -1,0 +1,33 @@
+"""Runs in MLflow. The run directory is the record; this room sends what is durable there.
+
+Nothing here imports mlflow before it is used.
+"""
+
+from metadist.track.client import default_tracking_uri, public_uri
+from metadist.track.runs import (
+    ensure_experiment,
+    reopen_run,
+    run_key,
+    run_params,
+    run_tags,
+    start_run,
+)
+from metadist.track.send import sync_run
+from metadist.track.sync import Synchroniser
+from metadist.track.ui import run_ui, ui_command, ui_environment
+
+__all__ = [
+    "Synchroniser",
+    "default_tracking_uri",
+    "ensure_experiment",
+    "public_uri",
+    "reopen_run",
+    "run_key",
+    "run_params",
+    "run_tags",
+    "run_ui",
+    "start_run",
+    "sync_run",
+    "ui_command",
+    "ui_environment",
+]

@@ -1,0 +1,178 @@
+"""The way to MLflow: where the store is, how long to wait for it, what its errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from metadist.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for a first answer. Later requests may take MLFLOW_HTTP_REQUEST_TIMEOUT.
+FIRST_ANSWER_SECONDS = 5
+#: What mlflow reads from the environment, unless the user has said otherwise. It asks seven times
+#: over four minutes by default; here whoever asks decides whether and when to ask again.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+}
+#: States of a run that takes no more points.
+GONE = ("deleted", "missing")
+#: What stands where a password was.
+HIDDEN = ":***@"
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
+
+
+def default_tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI if set, else the SQLite file ``mlflow.db`` in ``root``.
+
+    Artifacts of a SQLite store go to ``mlruns`` beside it.
+
+    Args:
+        root: the directory that holds the runs directory.
+    """
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+
+
+def public_uri(uri: str) -> str:
+    """``uri`` without its password, for messages and files that are shared."""
+    return _PASSWORD.sub(rf"\1{HIDDEN}", uri)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other store."""
+    match = _SQLITE.fullmatch(uri.partition("?")[0])
+    return Path(match["path"]).absolute() if match else None
+
+
+def is_server(uri: str) -> bool:
+    """Whether requests to this store go over HTTP."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where artifacts of a SQLite store's experiment go; None leaves it to the store."""
+    path = sqlite_path(uri)
+    if path is None:
+        return None
+    folder = re.sub(r"[^\w.-]", "_", experiment).lstrip(".") or "_"
+    return (path.parent / "mlruns" / folder).as_uri()
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Wait only seconds for an answer, unless the user has set how long.
+
+    It changes the environment, so it is for a start, when nobody else sends requests.
+    """
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ.get(name)
+    if before not in (None, _ENVIRONMENT[name]):
+        yield
+        return
+    os.environ[name] = str(FIRST_ANSWER_SECONDS)
+    try:
+        yield
+    finally:
+        os.environ[name] = before or _ENVIRONMENT[name]
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store at ``uri``; a SQLite store is made if there is none.
+
+    Raises:
+        TrackingError: the store cannot be opened.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    # Each migration of a fresh database is reported at INFO; a stranger cannot use that.
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    path = sqlite_path(uri)
+    try:
+        if path is None:
+            return MlflowClient(tracking_uri=uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path):  # two processes that make the tables at once fail each other
+            if not path.exists():
+                log.info("making the tracking store %s (a few seconds)", path)
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+            return client
+    except Exception as error:
+        raise explain(uri, error) from error
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock that belongs to ``path``, outside of its folder."""
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    name = Path(tempfile.gettempdir()) / f"metadist-tracking-{os.getuid()}-{digest}.lock"
+    with name.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def explain(uri: str, error: BaseException) -> TrackingError:
+    """What a failed request means to the user."""
+    if isinstance(error, TrackingError):
+        return error
+    return TrackingError(
+        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. Start it or mend "
+        "its address (--tracking-uri or MLFLOW_TRACKING_URI), or go on without it (--offline); "
+        "what was not sent can be sent later with `metadist sync RUN`"
+    )
+
+
+def brief(error: BaseException) -> str:
+    """The first line of an error, shortened; without passwords."""
+    reason = re.search(r"\(Caused by \w+\([\"'](.*)[\"']\)\)", str(error))
+    text = reason[1] if reason else str(error)
+    lines = public_uri(text).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
+
+
+def run_state(client: MlflowClient, run_id: str) -> str:
+    """``active``, ``deleted``, ``missing``, or an empty string if the store does not say.
+
+    Only the store's own word counts: a proxy's 404 while a server restarts does not.
+    """
+    from mlflow.exceptions import MlflowException, RestException
+
+    try:
+        return str(client.get_run(run_id).info.lifecycle_stage)
+    except MlflowException as error:
+        own = isinstance(error, RestException) or not is_server(client.tracking_uri)
+        return "missing" if own and error.error_code == "RESOURCE_DOES_NOT_EXIST" else ""
+    except Exception:
+        return ""
+
+
+def gone_error(uri: str, run_id: str, state: str) -> TrackingError:
+    """The error for a run directory whose MLflow run is ``deleted`` or ``missing``."""
+    if state == "deleted":
+        cure = f"restore it (mlflow runs restore --run-id {run_id})"
+    else:
+        cure = "name the store that has it with --tracking-uri"
+    return TrackingError(
+        f"the MLflow run {run_id} of this run directory is {state} in {public_uri(uri)}; {cure}, "
+        "or go on without MLflow (--offline)"
+    )

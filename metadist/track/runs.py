@@ -1,0 +1,226 @@
+"""Runs of a tracking store: create one, or take an existing one up again; its params and tags."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from metadist.errors import TrackingError
+from metadist.recipe import Recipe
+from metadist.track.client import (
+    GONE,
+    artifact_location,
+    connect,
+    explain,
+    gone_error,
+    impatient,
+    public_uri,
+    run_state,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: Longest value of a param or tag that every MLflow server takes.
+MAX_VALUE = 500
+#: Params or tags per request.
+_PER_REQUEST = 100
+#: The tag by which a run is recognised if its id was not yet written down when the driver died.
+KEY_TAG = "metadist.key"
+
+
+def clean_name(name: str) -> str:
+    """``name`` with characters that MLflow refuses replaced by ``_``."""
+    return re.sub(r"[^\w/.\- :]", "_", name)[:250]
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    result: dict[str, str] = {}
+    for key, value in values.items():
+        name = clean_name(prefix + str(key))
+        if isinstance(value, Mapping):
+            result |= _flat(value, f"{name}.")
+        else:
+            result[name] = _text(value)
+    return result
+
+
+def run_key(info: Mapping[str, Any]) -> str:
+    """The identity of a run directory, from its run.json: see :func:`start_run`."""
+    return f"{info.get('name', '')} {info.get('created', '')}"
+
+
+def run_params(recipe: Recipe) -> dict[str, str]:
+    """Every field of a recipe as ``section.key``."""
+    return _flat(recipe.model_dump(mode="json"))
+
+
+def run_tags(
+    info: Mapping[str, Any],
+    *,
+    world_size: int | None = None,
+    bits: str | None = None,
+    numerics: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """What run.json says of a run, as tags: hash, dataset, versions, learner, numerics, result.
+
+    Args:
+        info: the contents of run.json.
+        world_size: workers of this attempt.
+        bits: ``unverified`` if the run was continued under other numerics.
+        numerics: of this attempt, if they are not in ``info``.
+    """
+    given = {
+        "recipe_hash": info.get("recipe_hash"),
+        "dataset": info.get("dataset"),
+        "version": info.get("versions"),
+        "learner": info.get("learner"),
+        "numerics": numerics or info.get("numerics"),
+        "result": info.get("result"),
+        "world_size": world_size,
+        "bits": bits,
+    }
+    tags = _flat({name: value for name, value in given.items() if value is not None})
+    # Short names for what people filter by.
+    for name in ("norm", "derivative_order"):
+        if f"learner.{name}" in tags:
+            tags[name] = tags.pop(f"learner.{name}")
+    if "dataset.digest" in tags:
+        tags["dataset_digest"] = tags.pop("dataset.digest")
+    return tags
+
+
+def ensure_experiment(uri: str, experiment: str) -> str:
+    """The id of an experiment, created if needed.
+
+    It answers within seconds, so it also tells a driver early whether the store can be used.
+
+    Raises:
+        TrackingError: the store does not answer, or the experiment was deleted.
+    """
+    with impatient():
+        return _experiment(connect(uri), uri, experiment)
+
+
+def _experiment(client: MlflowClient, uri: str, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            with contextlib.suppress(MlflowException):  # another driver may be faster
+                client.create_experiment(name, artifact_location=artifact_location(uri, name))
+            found = client.get_experiment_by_name(name)
+    except Exception as error:
+        raise explain(uri, error) from error
+    if found is None:
+        raise TrackingError(f"{public_uri(uri)}: experiment {name!r} cannot be created")
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"{public_uri(uri)}: experiment {name!r} was deleted; choose another with "
+            f"--experiment, or restore it (mlflow experiments restore -x {found.experiment_id})"
+        )
+    return str(found.experiment_id)
+
+
+def start_run(
+    uri: str,
+    experiment: str,
+    run_name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    *,
+    key: str = "",
+    start_time: int | None = None,
+) -> str:
+    """Create an MLflow run, RUNNING, and return its id.
+
+    Args:
+        params: see :func:`run_params`.
+        tags: see :func:`run_tags`.
+        key: identity of the run directory (:func:`run_key`). If a run of this key
+            exists already, because a driver died before it wrote down the id, that one is used.
+        start_time: milliseconds since 1970; now if not given.
+
+    Raises:
+        TrackingError: the store does not answer within seconds, or refuses.
+    """
+    with impatient():
+        client = connect(uri)
+        experiment_id = _experiment(client, uri, experiment)
+        try:
+            if key:
+                quoted = key.replace("'", "_")
+                found = client.search_runs(
+                    [experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1
+                )
+                if found:
+                    run_id = str(found[0].info.run_id)
+                    _describe(client, run_id, params, tags)
+                    client.update_run(run_id, status="RUNNING")
+                    return run_id
+                tags = {**tags, KEY_TAG: quoted}
+            origin = {"mlflow.source.name": "metadist", "mlflow.user": _user()}
+            run = client.create_run(
+                experiment_id, start_time=start_time, tags=origin | dict(tags), run_name=run_name
+            )
+            _describe(client, run.info.run_id, params, {})
+        except Exception as error:
+            raise explain(uri, error) from error
+        return str(run.info.run_id)
+
+
+def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    """Set an existing MLflow run to RUNNING again, with the tags of the new attempt.
+
+    A param that has changed (``outer.steps`` may grow) stays as it was, as MLflow demands; its
+    new value becomes the tag ``now.<param>``.
+
+    Raises:
+        TrackingError: the store does not answer within seconds, or the run was deleted there.
+    """
+    with impatient():
+        client = connect(uri)
+        try:
+            if (state := run_state(client, run_id)) in GONE:
+                raise gone_error(uri, run_id, state)
+            client.update_run(run_id, status="RUNNING")
+            _describe(client, run_id, params, tags)
+        except Exception as error:
+            raise explain(uri, error) from error
+
+
+def _describe(
+    client: MlflowClient, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+) -> None:
+    """Add params and tags; may be repeated."""
+    from mlflow.entities import Param, RunTag
+
+    logged = client.get_run(run_id).data.params
+    fresh = [Param(k, v) for k, v in params.items() if k not in logged]
+    changed = {f"now.{k}": v for k, v in params.items() if logged.get(k, v) != v}
+    every_tag = [RunTag(k, v) for k, v in {**tags, **changed}.items()]
+    for start in range(0, max(len(fresh), len(every_tag)), _PER_REQUEST):
+        stop = start + _PER_REQUEST
+        client.log_batch(run_id, params=fresh[start:stop], tags=every_tag[start:stop])
+
+
+def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags; a tag that exists is replaced."""
+    _describe(client, run_id, {}, tags)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return "unknown"

@@ -1,0 +1,183 @@
+"""What is sent to an MLflow run, and in which order. Every request here may be repeated.
+
+MLflow's key of a point is (key, step, timestamp, value): the log gives each point the same ones
+whenever it is read, so that sending it again adds nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metadist.engine.rundir import RunDir
+from metadist.engine.runlog import LogReader, Point
+from metadist.errors import TrackingError
+from metadist.track.client import (
+    GONE,
+    HIDDEN,
+    connect,
+    explain,
+    gone_error,
+    impatient,
+    public_uri,
+    run_state,
+)
+from metadist.track.runs import clean_name, run_key, run_params, run_tags, set_tags, start_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: Points per request: MLflow's own limit.
+BATCH = 1000
+#: MLflow's word for how a run ended.
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+_LARGEST = 1.7976931348623157e308
+
+
+@dataclass(frozen=True)
+class Action:
+    """One request, which may be repeated."""
+
+    run: Callable[[], object]
+    #: The file it uploads, if it does.
+    upload: Path | None = None
+
+
+def send_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+    """Send at most :data:`BATCH` points in one request."""
+    from mlflow.entities import Metric
+
+    client.log_batch(
+        run_id, metrics=[Metric(clean_name(p.metric), _value(p), p.time, p.step) for p in points]
+    )
+
+
+def _value(point: Point) -> float:
+    """An infinite value as the largest finite one, which is what MLflow's stores make of it."""
+    if math.isinf(point.value):
+        return math.copysign(_LARGEST, point.value)
+    return point.value
+
+
+def artifacts(run: RunDir, checkpoints: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Files that belong to a run in MLflow, each with its folder there; those that exist."""
+    for name in ("recipe.toml", "run.json", "report.html"):
+        yield run.path / name, ""
+    yield run.log / "metrics.parquet", "log"
+    for path in sorted(run.evaluation.glob("*")):
+        yield path, "evaluation"
+    for checkpoint in checkpoints:
+        for path in sorted(checkpoint.rglob("*")):
+            inside = path.parent.relative_to(checkpoint)
+            yield path, str(Path("checkpoints", checkpoint.name, inside))
+
+
+def closing(
+    client: MlflowClient,
+    run_id: str,
+    run: RunDir,
+    status: str,
+    checkpoints: Sequence[Path],
+    end_time: int | None = None,
+) -> list[Action]:
+    """What is left to do once all points are sent: artifacts, final tags, the run's end.
+
+    A run whose ``status`` is no end is left as it is.
+    """
+    actions = [
+        Action(_upload(client, run_id, path, folder or None), path)
+        for path, folder in artifacts(run, checkpoints)
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    actions.append(Action(lambda: set_tags(client, run_id, latest_tags(run))))
+    if status in STATUS:
+        actions.append(Action(lambda: client.set_terminated(run_id, STATUS[status], end_time)))
+    return actions
+
+
+def _upload(
+    client: MlflowClient, run_id: str, path: Path, folder: str | None
+) -> Callable[[], None]:
+    def upload() -> None:
+        if path.is_file():  # an old checkpoint may have been pruned meanwhile
+            client.log_artifact(run_id, str(path), folder)
+
+    return upload
+
+
+def latest_tags(run: RunDir) -> dict[str, str]:
+    """The tags of a run as its directory stands: run.json and its latest attempt."""
+    number = run.latest_attempt()
+    facts: dict[str, Any] = run.attempt_facts(number) if number else {}
+    return run_tags(
+        run.info(),
+        world_size=facts.get("world_size"),
+        bits=facts.get("bits"),
+        numerics=facts.get("numerics"),
+    )
+
+
+def sync_run(
+    run: RunDir,
+    *,
+    uri: str | None = None,
+    experiment: str = "metadist",
+    checkpoints: Sequence[Path] = (),
+) -> str:
+    """Send a whole run, again or for the first time, and return its MLflow run id.
+
+    For a run that was offline, whose server was away at the end, or whose driver died. It adds
+    nothing that is there already. A run that has finished or failed is closed in MLflow; the
+    state of any other is left alone, since somebody may be training it.
+
+    Args:
+        uri: the store; the one that run.json names if not given.
+        experiment: for a run that has no MLflow run yet.
+        checkpoints: checkpoint directories to send along.
+
+    Raises:
+        TrackingError: no store is named, it does not answer, or the MLflow run was deleted.
+        RunError: the run directory is damaged.
+    """
+    info = run.info()
+    known: dict[str, Any] = info.get("mlflow") or {}
+    address = uri or known.get("tracking_uri")
+    if not address or HIDDEN in address:
+        why = "its store's password is not kept" if address else "it was run without MLflow"
+        raise TrackingError(f"{run.path}: {why}; name the store to send it to with --tracking-uri")
+    if known:
+        run_id = str(known["run_id"])
+    else:
+        created = datetime.fromisoformat(info["created"]).timestamp()
+        run_id = start_run(
+            address,
+            experiment,
+            run.name,
+            run_params(run.recipe()),
+            latest_tags(run),
+            key=run_key(info),
+            start_time=round(created * 1000),
+        )
+        public = {"tracking_uri": public_uri(address), "experiment": experiment, "run_id": run_id}
+        run.update(mlflow=public)
+    with impatient():
+        client = connect(address)
+        if (state := run_state(client, run_id)) in GONE:
+            raise gone_error(address, run_id, state)
+    try:
+        points = LogReader(run).poll()
+        for start in range(0, len(points), BATCH):
+            send_points(client, run_id, points[start : start + BATCH])
+        status = str(info.get("status", ""))
+        if client.get_run(run_id).info.status == STATUS.get(status):
+            status = ""  # closed before: its end time stays
+        end_time = max((p.time for p in points), default=None)
+        for action in closing(client, run_id, run, status, checkpoints, end_time):
+            action.run()
+    except Exception as error:
+        raise explain(address, error) from error
+    return run_id

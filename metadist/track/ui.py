@@ -1,0 +1,113 @@
+"""MLflow's own pages over a local store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from types import FrameType
+
+from metadist.errors import TrackingError
+from metadist.track.client import is_server, public_uri, sqlite_path
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+PORT = 5000
+#: Seconds in which the server may end by itself before it is killed.
+_GRACE_SECONDS = 10.0
+
+
+def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
+    """The command that serves MLflow's pages for the store at ``uri``.
+
+    Raises:
+        TrackingError: it is a server already, or there is no such store.
+    """
+    if is_server(uri):
+        raise TrackingError(f"{public_uri(uri)} is an MLflow server already: open it in a browser")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    path = sqlite_path(uri)
+    if path is not None:
+        if not path.is_file():
+            raise TrackingError(
+                f"there is no tracking store {path}: train a run first, go to the directory where "
+                "you did, or name the store with --tracking-uri"
+            )
+        # For experiments made in the browser; those of runs say where their artifacts lie.
+        command += ["--artifacts-destination", (path.parent / "mlruns").as_uri()]
+    return [*command, "--host", host, "--port", str(port), "--workers", "1"]
+
+
+def ui_environment() -> dict[str, str]:
+    """The environment for :func:`ui_command`: no job runner (1.5 GB of memory), no telemetry."""
+    return {
+        **os.environ,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_DISABLE_AGENT_HINT": "true",
+    }
+
+
+def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
+    """Serve MLflow's pages until interrupted; SIGINT or SIGTERM ends all of the server.
+
+    Call it from the main thread, which receives signals.
+
+    Returns:
+        The server's exit status; 0 after an interrupt.
+
+    Raises:
+        TrackingError: see :func:`ui_command`; or the port is taken.
+    """
+    command = ui_command(uri, host=host, port=port)
+    _check_free(host, port)
+    # A session of its own: a terminal's Ctrl-C then reaches the server once, through this process.
+    process = subprocess.Popen(command, env=ui_environment(), start_new_session=True)
+    interrupted = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        process.terminate()
+
+    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while True:
+            try:
+                status = process.wait(_GRACE_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if interrupted.is_set():
+                    status = 0
+                    break
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _end_group(process)
+    return 0 if interrupted.is_set() else status
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the server and its children."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        log.debug("the server's process group has ended")
+    process.wait()
+
+
+def _check_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        # As the server does: a port that was closed a moment ago counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise TrackingError(
+                f"port {port} on {host} cannot be used ({error.strerror}): choose another with "
+                "--port"
+            ) from None

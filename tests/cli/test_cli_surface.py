@@ -1,0 +1,318 @@
+"""The grammar of the command line, what it loads, and how it speaks of mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from metadist.cli.main import main
+
+#: Every command with its arguments and options. Scripts rely on it: names are only ever added.
+GRAMMAR = {
+    "metadist": {"--debug", "--help", "--version"},
+    "metadist train": {
+        "RECIPE",
+        "--address",
+        "--data-dir",
+        "--device",
+        "--experiment",
+        "--help",
+        "--json",
+        "--name",
+        "--offline",
+        "--resume",
+        "--runs-dir",
+        "--set",
+        "--tracking-uri",
+        "--workers",
+    },
+    "metadist evaluate": {"RUN", "--data-dir", "--device", "--help", "--json", "--runs-dir"},
+    "metadist report": {"RUN", "--help", "--runs-dir"},
+    "metadist recipes": {"NAME", "--help"},
+    "metadist data": {"--help"},
+    "metadist data list": {"--data-dir", "--help"},
+    "metadist data prepare": {
+        "NAME",
+        "--data-dir",
+        "--download",
+        "--help",
+        "--name",
+        "--option",
+        "--replace",
+        "--source",
+        "--split",
+    },
+    "metadist data shard": {
+        "RECIPE",
+        "--count",
+        "--data-dir",
+        "--help",
+        "--payload",
+        "--replace",
+        "--set",
+        "--shard-episodes",
+        "--writers",
+    },
+    "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
+    "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
+    "metadist ui": {"--help", "--port", "--runs-dir", "--tracking-uri"},
+    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
+    "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
+}
+HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib")
+
+
+def commands(command: click.Command, path: str = "metadist") -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, f"{path} {name}")
+
+
+def parameters(path: str, command: click.Command) -> list[click.Parameter]:
+    return command.get_params(click.Context(command, info_name=path))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), prog_name="metadist")
+
+
+def refused(result: Result, *words: str) -> str:
+    """Check that a command ended with one line of error that says all of ``words``."""
+    assert result.exit_code in (1, 2), result.output
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    *before, error = result.stderr.splitlines()
+    assert error.startswith("Error:"), result.stderr
+    assert not [line for line in before if line.startswith("Error")]
+    for word in words:
+        assert word in error
+    return error
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_grammar_is_frozen():
+    there = {
+        path: {
+            max(p.opts, key=len) if isinstance(p, click.Option) else (p.name or "").upper()
+            for p in parameters(path, command)
+        }
+        for path, command in commands(main)
+    }
+    assert there == GRAMMAR
+
+
+def test_everything_has_a_word_of_help():
+    for path, command in commands(main):
+        assert command.help, path
+        for option in parameters(path, command):
+            if isinstance(option, click.Option):
+                assert option.help, f"{path} {option.opts}"
+
+
+def test_workers_default_to_this_process():
+    defaults = {p.name: p.default for p in parameters("metadist train", main.commands["train"])}
+    assert defaults["workers"] == 0
+    assert defaults["runs_dir"] == "runs"
+
+
+def test_help_loads_nothing_heavy():
+    lines = [path.split()[1:] for path in GRAMMAR]
+    script = f"""
+import sys
+from metadist.cli.main import main
+for line in {lines!r}:
+    main([*line, "--help"], prog_name="metadist", standalone_mode=False)
+print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.strip() == "[]"
+    assert done.stdout.count("Usage: metadist") == len(GRAMMAR)
+
+
+def test_version():
+    import metadist
+
+    assert metadist.__version__ in run("--version").output
+
+
+def test_recipes_lists_and_prints():
+    listed = run("recipes")
+    assert listed.exit_code == 0
+    names = [line.split()[0] for line in listed.output.splitlines()]
+    assert {"strokes-5w1s-maml", "omniglot-5w1s-maml", "sinusoid-10shot-maml"} <= set(names)
+    assert "[data]" in run("recipes", "strokes-5w1s-maml").output
+
+
+# --- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["trian"]),
+        (["train"], ["RECIPE"]),
+        (["train", "strokes-5w1s-mam"], ["strokes-5w1s-mam", "Did you mean 'strokes-5w1s-maml'?"]),
+        (["recipes", "strokes-5w1s-mam"], ["Did you mean 'strokes-5w1s-maml'?"]),
+        (["data", "shard", "strokes-5w1s-mam"], ["Did you mean 'strokes-5w1s-maml'?"]),
+        (["train", "strokes-5w1s-maml", "--set", "inner.lrr=1"], ["'inner.lrr'", "mean 'lr'?"]),
+        (["train", "strokes-5w1s-maml", "--set", "iner.lr=1"], ["[iner]", "mean 'inner'?"]),
+        (["train", "strokes-5w1s-maml", "--set", "inner.lr"], ["section.key=value", "'inner.lr'"]),
+        (["train", "strokes-5w1s-maml", "--set", "lr=1"], ["section.key=value", "'lr=1'"]),
+        (["train", "strokes-5w1s-maml", "--set", "inner.lr=fast"], ["inner.lr", "'fast'"]),
+        (["train", "strokes-5w1s-maml", "--set", "inner.lr=-1"], ["inner.lr", "-1"]),
+        (["train", "strokes-5w1s-maml", "--set", "data.dataset=stroke"], ["mean 'strokes'?"]),
+        (["train", "strokes-5w1s-maml", "--set", "algorithm.name=mamel"], ["mean 'maml'?"]),
+        (["train", "strokes-5w1s-maml", "--set", "data.split=lake"], ["'lake'", "default"]),
+        (["train", "strokes-5w1s-maml", "--workers", "-1"], ["--workers", "-1"]),
+        (["train", "strokes-5w1s-maml", "--workers", "two"], ["--workers", "two"]),
+        (["train", "strokes-5w1s-maml", "--address", "10.0.0.1:6379"], ["--workers"]),
+        (["train", "strokes-5w1s-maml", "--devise", "cpu"], ["--devise", "--device"]),
+        (
+            ["train", "omniglot-5w1s-maml"],
+            ["metadist data prepare omniglot --source PATH", "METADIST_DATA_DIR"],
+        ),
+        (["train", "sinusoid-5shot-maml", "--offline", "--resume", "gone"], ["'gone'"]),
+        (["train", "sinusoid-5shot-maml", "--offline", "--name", "../up"], ["--name '../up'"]),
+        (["evaluate", "gone"], ["no run 'gone'"]),
+        (["report", "gone"], ["no run 'gone'"]),
+        (["sync", "gone"], ["no run 'gone'"]),
+        (["ui"], ["mlflow.db", "--tracking-uri"]),
+        (["ui", "--port", "0"], ["--port"]),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_end_in_one_line(arguments, words):
+    refused(run(*arguments), *words)
+    assert not [path for path in Path.cwd().iterdir() if path.name not in ("data", "runs")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[data", ["not valid TOML"]),
+        (b"\xff\xfe\x00", ["cannot be read as text"]),
+        (b"", ["data", "Field required"]),
+        (b"[data]\ndataset = 'strokes'\nway = 5\n", ["'data.way'", "Did you mean 'ways'?"]),
+        (b"data = 5\n", ["[data] must be a table"]),
+    ],
+)
+def test_unreadable_recipes_are_named(content, words):
+    Path("mine.toml").write_bytes(content)
+    refused(run("train", "mine.toml"), "mine.toml", *words)
+
+
+def test_a_directory_is_no_recipe():
+    Path("folder").mkdir()
+    refused(run("train", "folder"), "neither a file nor one of the built-in recipes")
+
+
+def test_run_name_in_use_is_refused():
+    Path("runs/first").mkdir(parents=True)
+    message = refused(run("train", "sinusoid-5shot-maml", "--offline", "--name", "first"))
+    assert "exists already" in message
+    assert "--resume first" in message
+
+
+def test_unknown_run_says_what_there_is():
+    from metadist.engine.rundir import create_run
+    from metadist.recipe import load_recipe
+
+    create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {})
+    refused(run("report", "second"), "there are: first")
+
+
+def test_a_damaged_run_is_named():
+    Path("runs/first").mkdir(parents=True)
+    Path("runs/first/run.json").write_text("{")
+    refused(run("report", "first"), "run.json", "not valid JSON")
+
+
+def test_debug_shows_where_it_happened():
+    result = run("--debug", "report", "gone")
+    assert "no run 'gone'" in str(result.exception)
+    assert not isinstance(result.exception, SystemExit)
+
+
+def test_as_a_process_an_error_is_one_line_on_standard_error():
+    command = [sys.executable, "-m", "metadist", "evaluate", "gone", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Error: no run 'gone'")
+
+
+# --- the ways to MLflow -----------------------------------------------------------------------
+
+
+def test_ui_of_a_server_is_its_address():
+    result = run("ui", "--tracking-uri", "http://me:secret@example.invalid:5000")
+    assert result.exit_code == 0
+    assert "example.invalid:5000" in result.stdout
+    assert "secret" not in result.output
+
+
+def test_ui_serves_the_store_of_the_runs(monkeypatch):
+    import metadist.track
+
+    served = []
+
+    def run_ui(uri: str, *, port: int) -> int:
+        served.append((uri, port))
+        return 3
+
+    monkeypatch.setattr(metadist.track, "run_ui", run_ui)
+    Path("mlflow.db").touch()
+    result = run("ui", "--port", "5055")
+    assert served == [(f"sqlite:///{Path.cwd()}/mlflow.db", 5055)]
+    assert result.stdout.strip() == "http://127.0.0.1:5055"
+    refused(result, "status 3")
+
+
+def test_sync_tells_the_store_and_the_run(monkeypatch):
+    import metadist.track
+    from metadist.engine.rundir import create_run
+    from metadist.recipe import load_recipe
+
+    sent = []
+
+    def sync_run(run, *, uri, experiment, checkpoints):
+        sent.append((run.name, uri, experiment, list(checkpoints)))
+        return "0123"
+
+    monkeypatch.setattr(metadist.track, "sync_run", sync_run)
+    create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {})
+    result = run("sync", "first", "--tracking-uri", "sqlite:///elsewhere.db")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == "0123"
+    assert sent == [("first", "sqlite:///elsewhere.db", "metadist", [])]
+
+
+def test_sync_of_an_offline_run_asks_for_a_store():
+    from metadist.engine.rundir import create_run
+    from metadist.recipe import load_recipe
+
+    create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {"mlflow": None})
+    refused(run("sync", "first"), "--tracking-uri")
+
+
+def test_json_is_asked_for_by_name():
+    # Standard output stays machine-readable: what doctor says to people goes to standard error.
+    result = run("doctor", "--json")
+    assert json.loads(result.stdout)["checks"]
+    assert os.linesep in result.stderr

@@ -1,0 +1,115 @@
+"""What every test stands on: a quiet environment, real data or an honest skip, no silent gaps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from importlib import import_module
+from pathlib import Path
+
+# Before anything imports torch, ray or mlflow: all three read the environment once.
+_DEFAULTS = {
+    "OMP_NUM_THREADS": "1",  # one intra-op thread: what the bits are defined for
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # every report waits for this poll; Ray has 2
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "WDS_SECURE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MPLBACKEND": "Agg",
+}
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+# A developer's cluster, tracking server or data folder is never touched.
+for _name in (
+    "RAY_ADDRESS",
+    "RAY_JOB_ID",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+    "METADIST_DATA_DIR",
+):
+    os.environ.pop(_name, None)
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+IN_CI = os.environ.get("METADIST_CI") == "1"
+DATA_ROOT = os.environ.get("METADIST_DATA_ROOT")
+NO_DATA_ROOT = "no data root: set METADIST_DATA_ROOT"
+PACKAGES = ("metadist", "data_pipeline", "tune_spaces")
+
+# In CI only these reasons excuse a skip: what a machine may lack, never a tool that setup forgot.
+EXCUSES = ("data root", "gpu")
+
+# A machine under load is no failure, and CI draws the same examples each time.
+hypothesis.settings.register_profile("metadist", deadline=None, derandomize=IN_CI, print_blob=True)
+hypothesis.settings.load_profile("metadist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    expected = os.environ.get("METADIST_EXPECT_INSTALLED")
+    if not expected:
+        return
+    for name in PACKAGES:
+        file = import_module(name).__file__
+        if file is None or not Path(file).resolve().is_relative_to(Path(expected).resolve()):
+            raise pytest.UsageError(
+                f"METADIST_EXPECT_INSTALLED demands {name} below {expected}, but it came from "
+                f"{file}. Run pytest from another directory, with that folder first in PYTHONPATH."
+            )
+
+
+def pytest_report_header() -> str:
+    return f"data root: {DATA_ROOT}" if DATA_ROOT else "data root: NONE"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not DATA_ROOT:
+        terminalreporter.section("no data root", sep="!", red=True)
+        terminalreporter.line(
+            "Tests on real data sets were skipped: METADIST_DATA_ROOT does not name their folder."
+        )
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure unless its reason is one that CI accepts."""
+    if not IN_CI or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(excuse in reason.lower() for excuse in EXCUSES):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{report.nodeid}: {reason}\nIn CI a skip is a failure, unless it is for want of a "
+            "data root or a GPU: whatever else a test needs, `make setup` installs."
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder that holds real data sets; a test that asks for it is skipped without one."""
+    if not DATA_ROOT:
+        pytest.skip(NO_DATA_ROOT)
+    path = Path(DATA_ROOT).resolve()
+    if not path.is_dir():
+        pytest.fail(f"METADIST_DATA_ROOT names {path}, which is no folder")
+    return path

@@ -1,0 +1,28 @@
+"""One private Ray for all tests of this directory: starting it takes longer than a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def private_ray() -> Iterator[None]:
+    """Ray with four logical CPUs, whatever the machine has."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def strokes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which the embedded dataset is prepared."""
+    from metadist import prepare
+
+    directory = tmp_path_factory.mktemp("data")
+    prepare("strokes", data_dir=directory)
+    return directory

@@ -1,0 +1,91 @@
+"""The same recipe gives the same bits for any number of workers, live and from shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import metadist
+from metadist.engine.data import open_data, shards_root
+from metadist.engine.learner import resolve
+
+pytestmark = pytest.mark.distributed
+
+# A bank of 100 episodes is read two and a half times in 50 steps of 5 tasks; 5 tasks split
+# unevenly over 2 and 3 workers.
+SETTINGS = (
+    "outer.steps=50",
+    "outer.batch=5",
+    "data.episodes=100",
+    "eval.every=20",
+    "eval.val_episodes=10",
+    "eval.episodes=20",
+    "eval.extra_queries=3",
+)
+
+
+def _train(name: str, workers: int, data: Path, runs: Path, *more: str) -> dict[str, object]:
+    return metadist.train(
+        "strokes-5w1s-maml",
+        name=name,
+        workers=workers,
+        overrides=[*SETTINGS, *more],
+        data_dir=data,
+        runs_dir=runs,
+        offline=True,
+    )
+
+
+def _evaluation(run: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((run / "evaluation").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def reference(
+    strokes_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, object]]:
+    """The run in one process, without Ray."""
+    runs = tmp_path_factory.mktemp("runs")
+    return runs, _train("solo", 0, strokes_data, runs)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_do_not_matter(
+    workers: int, reference: tuple[Path, dict[str, object]], private_ray: None, strokes_data: Path
+) -> None:
+    runs, solo = reference
+    result = _train(f"workers{workers}", workers, strokes_data, runs)
+    assert result["params_sha256"] == solo["params_sha256"]
+    assert result["best_step"] == solo["best_step"]
+    assert _evaluation(runs / f"workers{workers}") == _evaluation(runs / "solo")
+
+
+def test_another_seed_gives_other_bits(
+    reference: tuple[Path, dict[str, object]], strokes_data: Path
+) -> None:
+    runs, solo = reference
+    result = _train("seed", 0, strokes_data, runs, "run.seed=1", "outer.steps=5")
+    assert result["params_sha256"] != solo["params_sha256"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_do_not_matter(
+    workers: int,
+    reference: tuple[Path, dict[str, object]],
+    request: pytest.FixtureRequest,
+    strokes_data: Path,
+) -> None:
+    if workers:
+        request.getfixturevalue("private_ray")
+    from data_pipeline.shard_writer import write_shards
+
+    runs, solo = reference
+    recipe = resolve(metadist.load_recipe("strokes-5w1s-maml", SETTINGS))
+    root = shards_root(strokes_data, recipe)
+    if not root.exists():
+        source = open_data(recipe, strokes_data).live("train", 1, 0)
+        write_shards(source, 100, root)
+    result = _train(f"shards{workers}", workers, strokes_data, runs, "data.storage=shards")
+    assert result["params_sha256"] == solo["params_sha256"]
+    assert _evaluation(runs / f"shards{workers}") == _evaluation(runs / "solo")

@@ -1,0 +1,68 @@
+"""Whatever is killed, the resumed run ends with the same bits, and every step is there once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from killing import STEPS, Command, evaluation_files, kill_tree, ray_workers
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
+Undisturbed = Callable[[], tuple[dict[str, Any], list[tuple[int, float]], dict[str, bytes]]]
+
+
+def _same(command: Command, result: dict[str, Any], undisturbed: Undisturbed) -> None:
+    expected, losses, files = undisturbed()
+    assert result["params_sha256"] == expected["params_sha256"]
+    assert command.losses() == losses
+    assert [step for step, _ in losses] == list(range(1, STEPS + 1))
+    assert evaluation_files(command.run) == files
+
+
+@pytest.mark.parametrize("step", [1, 13, 41])
+def test_driver_killed_in_process(command: Command, undisturbed: Undisturbed, step: int) -> None:
+    # Step 1 lies before the first checkpoint.
+    first = command.start("--offline")
+    command.wait_for_step(step)
+    kill_tree(first)
+    _same(command, command.result(command.start("--offline", "--resume", "auto")), undisturbed)
+
+
+def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
+    process = command.start("--offline", "--workers", "2")
+    command.wait_for_step(random.randint(11, 40))
+    victims = ray_workers(process)
+    assert len(victims) == 2
+    random.choice(victims).send_signal(signal.SIGKILL)
+    result = command.result(process)
+    assert result["restarts"] == 1
+    _same(command, result, undisturbed)
+
+
+def test_driver_killed_on_ray_with_mlflow(command: Command, undisturbed: Undisturbed) -> None:
+    first = command.start("--workers", "2")
+    command.wait_for_step(random.randint(11, 40))
+    kill_tree(first)
+    result = command.result(command.start("--workers", "2", "--resume", "auto"))
+    _same(command, result, undisturbed)
+    database = sqlite3.connect(command.directory / "mlflow.db")
+    runs = database.execute("select run_uuid, status from runs").fetchall()
+    assert len(runs) == 1
+    assert runs[0][1] == "FINISHED"
+    steps = database.execute(
+        "select step from metrics where key = 'train/loss' order by step"
+    ).fetchall()
+    database.close()
+    assert [step for (step,) in steps] == list(range(1, STEPS + 1))
+
+
+def test_finished_run_is_left_alone(command: Command) -> None:
+    settings = ("outer.steps=3", "outer.batch=2", "eval.episodes=4", "eval.val_episodes=4")
+    first = command.result(command.start("--offline", settings=settings))
+    again = command.result(command.start("--offline", "--resume", "auto", settings=settings))
+    assert again == first
+    assert command.run.latest_attempt() == 1

@@ -1,0 +1,219 @@
+"""Closed forms: MAML and first-order MAML where the meta-gradient can be written down.
+
+With L(w; X, y) = |Xw - y|^2 / n the Hessian is H = 2 X'X / n, and T steps of size a from theta give
+
+    phi = theta after T times  w <- w - a * 2 X'(Xw - y) / n
+    meta-gradient = (I - aH)^T * 2 Xq'(Xq phi - yq) / m       first-order: without (I - aH)^T
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from metadist import algorithms, backbones
+from metadist.algorithms import Algorithm, Parts
+from metadist.backbones import Norm, Statistics
+from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.keys import Key
+from metadist.rules import inner_loop
+from metadist.rules.gradient import gradient
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context, Params, TaskBatch, TaskShape
+from tests.numerics.reference import (
+    CLEARLY_OTHER,
+    CLOSED_FORM,
+    DEFINITIONS,
+    Episode,
+    Learner,
+    Net,
+    distance,
+    squared_error,
+    total,
+    whole_distance,
+)
+
+STEP_SIZE = 0.1
+DIMENSIONS, SUPPORT, QUERY, TASKS = 4, 6, 5, 3
+Mode = Literal["loop", "vmap"]
+
+
+class Linear:
+    """x @ w, as a backbone."""
+
+    norm_layers: dict[str, int] = {}  # noqa: RUF012 - the protocol's type
+    norm_parameters: frozenset[str] = frozenset()
+
+    def init(self, key: Key) -> Params:
+        return {"w": key.normal((DIMENSIONS, 1))}
+
+    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+        return x @ params["w"], {}
+
+
+def learner(second_order: bool) -> InnerLoop:
+    return InnerLoop(Linear(), "regression", 1, SGD(STEP_SIZE), second_order=second_order)
+
+
+def context(steps: int) -> Context:
+    return Context(
+        phase="train", step=0, total_steps=1, inner_steps=steps, trained_steps=steps, norm="none"
+    )
+
+
+def tasks() -> TaskBatch:
+    key = Key.of("linear regression")
+
+    def draw(name: str, *shape: int) -> Tensor:
+        return key.fold(name).normal((TASKS, *shape), torch.float64)
+
+    return TaskBatch(
+        tuple(range(TASKS)),
+        draw("support_x", SUPPORT, DIMENSIONS),
+        draw("support_y", SUPPORT, 1),
+        draw("query_x", QUERY, DIMENSIONS),
+        draw("query_y", QUERY, 1),
+    )
+
+
+def theta() -> Params:
+    return {"w": Key.of("theta").normal((DIMENSIONS, 1), torch.float64)}
+
+
+def closed_form(w: Tensor, batch: TaskBatch, steps: int, *, second_order: bool) -> Tensor:
+    summed = torch.zeros_like(w)
+    for i in range(len(batch)):
+        x, y, xq, yq = (
+            batch.support_x[i],
+            batch.support_y[i],
+            batch.query_x[i],
+            batch.query_y[i],
+        )
+        hessian = 2 / SUPPORT * x.T @ x
+        phi = w
+        for _ in range(steps):
+            phi = phi - STEP_SIZE * 2 / SUPPORT * x.T @ (x @ phi - y)
+        g = 2 / QUERY * xq.T @ (xq @ phi - yq)
+        if second_order:
+            one = torch.eye(DIMENSIONS, dtype=torch.float64)
+            g = torch.linalg.matrix_power(one - STEP_SIZE * hessian, steps) @ g
+        summed += g
+    return summed
+
+
+def compute(algorithm: Algorithm, mode: Mode, batch: TaskBatch, ctx: Context) -> ChunkResult:
+    draws: list[dict[str, Tensor]] = [{} for _ in range(len(batch))]
+    if mode == "loop":
+        return loop_chunk(algorithm, theta(), batch, draws, ctx)
+    return vmap_chunk(algorithm, theta(), batch, draws, ctx, size=len(batch))
+
+
+def check(mode: Mode, steps: int, *, second_order: bool) -> None:
+    batch = tasks()
+    got = compute(learner(second_order), mode, batch, context(steps)).gradients
+    wanted = closed_form(theta()["w"], batch, steps, second_order=second_order)
+    assert distance(got, {"w": wanted}) <= CLOSED_FORM
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("second_order", [True, False], ids=["maml", "fomaml"])
+def test_meta_gradient_is_the_closed_form(mode: Mode, steps: int, second_order: bool):
+    check(mode, steps, second_order=second_order)
+
+
+def test_the_two_closed_forms_differ():
+    batch, w = tasks(), theta()["w"]
+    for steps in (1, 5):
+        exact = closed_form(w, batch, steps, second_order=True)
+        first = closed_form(w, batch, steps, second_order=False)
+        assert whole_distance({"w": first}, {"w": exact}) > CLEARLY_OTHER
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+def test_a_dropped_graph_is_noticed(mode: Mode, monkeypatch: pytest.MonkeyPatch):
+    def constant(loss, params, *, second_order, functional):
+        return gradient(loss, params, second_order=False, functional=functional)
+
+    monkeypatch.setattr(inner_loop, "gradient", constant)
+    with pytest.raises(AssertionError):
+        check(mode, 1, second_order=True)
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+def test_a_kept_graph_is_noticed(mode: Mode, monkeypatch: pytest.MonkeyPatch):
+    def differentiable(loss, params, *, second_order, functional):
+        return gradient(loss, params, second_order=True, functional=functional)
+
+    monkeypatch.setattr(inner_loop, "gradient", differentiable)
+    with pytest.raises(AssertionError):
+        check(mode, 1, second_order=False)
+
+
+def test_a_missing_step_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    def idle_first(self, adapted, gradients, step):
+        return adapted if step == 0 else {n: p - self.lr * gradients[n] for n, p in adapted.items()}
+
+    monkeypatch.setattr(SGD, "update", idle_first)
+    with pytest.raises(AssertionError):
+        check("loop", 5, second_order=True)
+
+
+# --- first-order MAML on the sinusoid's network ---------------------------------------------------
+
+
+def sinusoid_tasks() -> TaskBatch:
+    key = Key.of("sinusoid")
+
+    def draw(name: str, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * key.fold(name).uniform((TASKS, *shape), torch.float64)
+
+    amplitude, phase = draw("amplitude", 0.1, 5.0, 1, 1), draw("phase", 0.0, torch.pi, 1, 1)
+    x, xq = draw("x", -5.0, 5.0, 10, 1), draw("xq", -5.0, 5.0, 10, 1)
+    return TaskBatch(
+        tuple(range(TASKS)),
+        x,
+        amplitude * torch.sin(x - phase),
+        xq,
+        amplitude * torch.sin(xq - phase),
+    )
+
+
+def named(name: str) -> tuple[Algorithm, Params]:
+    shape = TaskShape("regression", (1,), 1)
+    backbone = backbones.build("mlp", {}, shape)
+    parts = Parts(backbone, shape, 0.01, "mean", algorithms.options(name, {}))
+    algorithm = algorithms.build(name, parts)
+    return algorithm, {n: p.double() for n, p in algorithm.init(Key.of("40-40")).items()}
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+def test_first_order_is_the_gradient_at_the_adapted_parameters(mode: Mode):
+    batch, ctx = sinusoid_tasks(), replace(context(3), norm="transductive")
+    gradients = {}
+    for name in ("maml", "fomaml"):
+        algorithm, params = named(name)
+        assert [tuple(p.shape) for p in params.values()] == [
+            (40, 1), (40,), (40, 40), (40,), (1, 40), (1,),
+        ]  # fmt: skip
+        draws: list[dict[str, Tensor]] = [{}] * TASKS
+        if mode == "loop":
+            result = loop_chunk(algorithm, params, batch, draws, ctx)
+        else:
+            result = vmap_chunk(algorithm, params, batch, draws, ctx, TASKS)
+        gradients[name] = result.gradients
+
+    reference = Learner(Net("mlp"), squared_error, 0.01, 3, 1.0, lambda name: True, "none")
+    for name in ("maml", "fomaml"):
+        episodes = [
+            Episode(batch.support_x[i], batch.support_y[i], batch.query_x[i], batch.query_y[i])
+            for i in range(TASKS)
+        ]
+        parts = [DEFINITIONS[name](reference, named(name)[1], episode)[1] for episode in episodes]
+        assert distance(gradients[name], total(parts)) <= CLOSED_FORM
+    assert whole_distance(gradients["fomaml"], gradients["maml"]) > CLEARLY_OTHER
