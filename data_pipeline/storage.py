@@ -8,6 +8,7 @@ behind, which nobody reads and the next writer removes.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -23,6 +24,17 @@ from data_pipeline.errors import DamagedData, MissingData, UnsafeData
 #: JSON documents of ours are small; a larger one is not ours.
 MAX_JSON_BYTES = 64 * 1024 * 1024
 _TEMPORARY_PREFIX = ".partial-"
+_RENAME_EXCHANGE = 2
+
+
+def _umask() -> int:
+    """The process's mask; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
@@ -105,6 +117,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=path.parent)
     temporary = Path(name)
     try:
+        # mkstemp makes files that only their owner may read; ours are shared like any other.
+        os.fchmod(descriptor, 0o666 & ~_UMASK)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
             handle.flush()
@@ -134,7 +148,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     for leftover in path.parent.glob(f"{prefix}*"):
         _remove_if_abandoned(leftover)
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    temporary.chmod(0o755)
+    temporary.chmod(0o777 & ~_UMASK)
     lock = os.open(temporary, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -147,10 +161,8 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if path.exists():
             if not replace:
                 raise FileExistsError(f"{path} exists already")
-            old = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=path.parent))
-            path.replace(old / path.name)
-            temporary.replace(path)
-            shutil.rmtree(old, ignore_errors=True)
+            _exchange(temporary, path)
+            shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.replace(path)
         fsync_directory(path.parent)
@@ -159,6 +171,20 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two directories, atomically where the system can: there is never none under ``old``."""
+    with contextlib.suppress(OSError, AttributeError):
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        at_cwd = -100
+        if renameat2(at_cwd, bytes(new), at_cwd, bytes(old), _RENAME_EXCHANGE) == 0:
+            return
+    aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX, dir=old.parent))
+    old.replace(aside / "old")
+    new.replace(old)
+    (aside / "old").replace(new)
+    aside.rmdir()
 
 
 def _remove_if_abandoned(directory: Path) -> None:

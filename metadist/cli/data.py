@@ -310,7 +310,7 @@ def _check_there(
         if payload not in (None, got):
             raise DataError(f"{root}: payload {payload!r} is asked for, {got!r} is there")
     except DataError as error:
-        raise type(error)(f"{error}. Write these shards anew with --replace") from None
+        raise type(error)(f"{error}. To write these shards anew, add --replace") from None
     click.echo(f"{held.length} episodes ({got}) were in {root} already")
 
 
@@ -537,17 +537,17 @@ def _described(item: _Item, root: Path) -> str:
         if item.kind == "store":
             body = read_sealed_json(item.path / STORE_FILE)
             return (
-                f"{place:36} {body['dataset']}, split {body['split']}, {_shape(body['shape'])}, "
+                f"{place:42} {body['dataset']}, split {body['split']}, {_shape(body['shape'])}, "
                 f"digest {body['digest'][:_DIGEST]}"
             )
         layout, shards, _ = read_description(item.path)
         return (
-            f"{place:36} {sum(s.count for s in shards)} episodes of {layout.identity.dataset} "
+            f"{place:42} {sum(s.count for s in shards)} episodes of {layout.identity.dataset} "
             f"{layout.identity.dataset_digest[:_DIGEST]} ({layout.payload}), "
             f"{human_bytes(sum(s.size for s in shards))}"
         )
     except (DataError, OSError, KeyError, TypeError, ValueError):
-        return f"{place:36} damaged; see 'metadist data verify'"
+        return f"{place:42} damaged; see 'metadist data verify'"
 
 
 def _shape(shape: tuple[int, int, int] | list[int]) -> str:

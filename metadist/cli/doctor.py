@@ -45,6 +45,8 @@ _LITTLE = 2 * _GIB
 _PYTHON = (3, 11)
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
 _MARKERS = ("class_store.py", "episodes.py", "shard_writer.py")
+#: Parts whose look imports ``data_pipeline``; somebody else's is not run.
+_NEED_OURS = ("numerics", "tracking")
 _INSTALL = "pip install metadist (in a checkout: make setup)"
 
 
@@ -104,9 +106,15 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         ("tracking", lambda: _tracking(tracking_uri, runs_dir)),
         ("ray", _ray),
     ]
+    foreign = False
     for name, look in parts:
+        if foreign and name in _NEED_OURS:
+            yield Check(name, "warn", "not examined: it needs our own data_pipeline")
+            continue
         try:
-            yield from look()
+            for check in look():
+                foreign = foreign or (check.name, check.status) == ("data_pipeline", "FAIL")
+                yield check
         except Exception as error:
             # A broken installation fails in any way it likes; the rest is still worth a look.
             yield Check(name, "FAIL", f"could not be examined: {_brief(error)}")
@@ -355,7 +363,7 @@ def _tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
     from metadist.track import default_tracking_uri, public_uri
     from metadist.track.client import is_server, sqlite_path
 
-    uri = given or default_tracking_uri(Path(runs_dir))
+    uri = given or default_tracking_uri(Path(runs_dir).resolve().parent)
     shown = public_uri(uri)
     path = sqlite_path(uri)
     if path is not None:

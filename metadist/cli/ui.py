@@ -28,7 +28,7 @@ def ui(port: int, tracking_uri: str | None, runs_dir: str) -> None:
     from metadist.track.client import is_server
     from metadist.track.ui import HOST, ui_command
 
-    uri = tracking_uri or default_tracking_uri(Path(runs_dir))
+    uri = tracking_uri or default_tracking_uri(Path(runs_dir).resolve().parent)
     if is_server(uri):
         options.say("This store is a server already; open it in a browser:")
         click.echo(public_uri(uri))

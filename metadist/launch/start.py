@@ -49,11 +49,11 @@ def find_run(
         RunError: a name in use without resume, no such run, or a recipe that differs.
     """
     if resume is None:
-        return _new(root, recipe, name or default_name, facts)
+        return _new(root, recipe, default_name if name is None else name, facts)
     if resume == AUTO:
         run = _automatic(root, recipe, name)
         if run is None:
-            return _new(root, recipe, name or default_name, facts)
+            return _new(root, recipe, default_name if name is None else name, facts)
         return _continue(run, recipe, may_extend=False)
     if name is not None and name != Path(resume).name:
         raise RunError(

@@ -70,7 +70,9 @@ def _image_episode(examples: Arrays, row: int, trained_steps: int) -> str:
     outputs = examples["outputs"][row].astype(np.float64)
     truth = examples["query_y"][row].astype(np.int64)
     trained = min(trained_steps, len(outputs) - 1)
-    right = (outputs.argmax(-1) == truth[None]).mean(1)
+    # As in the figures: an episode with an output that is not finite has accuracy 0.
+    finite = np.isfinite(outputs).all((1, 2))
+    right = (outputs.argmax(-1) == truth[None]).mean(1) * finite
     ways = outputs.shape[-1]
     support_y = examples["support_y"][row].astype(np.int64)
     support = "".join(

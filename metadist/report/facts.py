@@ -18,31 +18,30 @@ def facts_section(data: RunData) -> str:
     """Everything that identifies a run, in groups, with its whole recipe."""
     groups = {
         "Run": _run(data),
+        "Checkpoint": _checkpoint(data),
         "Data": _data(data),
         "Learner": _learner(data),
-        "Checkpoint": _checkpoint(data),
         "Versions": _mapping(data.info.get("versions")),
-        "Numerics": _numerics(data),
-        "Digests (SHA-256)": _digests(data),
     }
     cards = "".join(_card(title, facts) for title, facts in groups.items() if facts)
+    wide = {"Numerics": _numerics(data), "Digests (SHA-256)": _digests(data)}
+    rows = "".join(_card(title, facts, " wide-facts") for title, facts in wide.items() if facts)
     recipe = ""
     if data.recipe:
         toml = escape(data.recipe.to_toml().strip())
         recipe = (
             f'<details class="card"><summary>The whole recipe</summary><pre>{toml}</pre></details>'
         )
-    return f'<h2>Facts</h2><div class="facts">{cards}</div>{recipe}\n'
+    return f'<h2>Facts</h2><div class="facts">{cards}</div>{rows}{recipe}\n'
 
 
-def _card(title: str, facts: Facts) -> str:
+def _card(title: str, facts: Facts, kind: str = "") -> str:
     rows = "".join(
         f"<dt>{escape(str(name))}</dt><dd>{_value(value)}</dd>"
         for name, value in facts.items()
         if value not in (None, "")
     )
-    wide = " digests" if title.startswith("Digests") else ""
-    return f'<section class="card{wide}"><h3>{escape(title)}</h3><dl>{rows}</dl></section>'
+    return f'<section class="card{kind}"><h3>{escape(title)}</h3><dl>{rows}</dl></section>'
 
 
 def _value(value: Any) -> str:

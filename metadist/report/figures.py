@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
 from numpy.typing import NDArray
 
 from metadist.engine.runlog import Point
@@ -66,9 +73,7 @@ def _validation(axes: Axes, points: Sequence[Point], best: int | None) -> None:
     if not len(x):
         return
     marker = "o" if len(x) <= 60 else ""
-    axes.plot(
-        x, y, color=SECOND, marker=marker, markersize=4, linestyle="--", label="validation classes"
-    )
+    axes.plot(x, y, color=SECOND, marker=marker, markersize=4, linestyle="--", label="validation")
     chosen = x == best
     if chosen.any():
         axes.plot(
@@ -88,7 +93,9 @@ def _legend(axes: Axes) -> None:
     """Below the axes, where it hides nothing."""
     figure = axes.figure
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=1.7)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=5, handlelength=1.7, columnspacing=1.4
+    )
 
 
 def _steps_axis(axes: Axes) -> None:
@@ -101,23 +108,27 @@ def _percent(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _log_scale(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    low, high = axes.get_ylim()
-    if high / max(low, 1e-300) < 30:  # less than a decade and a half: powers of ten are too few
-        axes.yaxis.set_minor_locator(NullLocator())
-        ticks = [m * 10.0**e for e in range(-12, 13) for m in (1, 2, 5)]
-        axes.set_yticks([t for t in ticks if low <= t <= high])
+def _log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    (axes.set_xscale if direction == "x" else axes.set_yscale)("log")
+    low, high = axes.get_xlim() if direction == "x" else axes.get_ylim()
+    low = max(low, 1e-12)
+    # Powers of ten alone are too few below two decades.
+    digits = (1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1, 3) if high < 1000 * low else (1,)
+    ticks = [m * 10.0**e for e in range(-12, 13) for m in digits]
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def learning_curves(data: RunData, best: int | None) -> list[str]:
     """Training loss and, for classification, accuracy, with validation beside them."""
     series, figures = data.series, []
     loss, val_loss = series.get("train/loss", []), series.get("val/loss", [])
+    train, val = series.get("train/accuracy", []), series.get("val/accuracy", [])
     if loss:
-        with drawing("loss", "Loss over outer steps, training and validation") as figure:
+        size = (6.2, 3.3) if train or val else (12.6, 3.4)  # alone it has the page's width
+        with drawing("loss", "Loss over outer steps, training and validation", size=size) as figure:
             axes = figure.axes()
             axes.set_title("Query loss after adaptation")
             _curve(axes, loss, "training, moving average")
@@ -128,7 +139,6 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             _steps_axis(axes)
             _legend(axes)
         figures.append(figure.svg)
-    train, val = series.get("train/accuracy", []), series.get("val/accuracy", [])
     if train or val:
         with drawing("accuracy", "Accuracy over outer steps, training and validation") as figure:
             axes = figure.axes()
@@ -227,7 +237,7 @@ def distribution(protocol: Protocol, ways: int) -> str:
             if math.isfinite(value):
                 axes.axvline(value, color=FG, linestyle=style, linewidth=1.4, label=text)
         if protocol.kind == "regression":
-            axes.set_xscale("log")
+            _log_scale(axes, "x")
             axes.set_xlabel("mean squared error of an episode")
         else:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))

@@ -13,8 +13,14 @@ from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.load import Protocol, RunData, load_run
 from metadist.report.style import CSS
-from metadist.report.words import mean_and_interval, percent, plural, queries
+from metadist.report.words import mean_and_interval, number, percent, plural, queries
 
+_STATUS = {
+    "created": "This run has not begun.",
+    "running": "This run is not finished.",
+    "failed": "This run ended early.",
+    "killed": "This run was interrupted.",
+}
 #: Nothing may be fetched or run, whatever a run directory contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -145,7 +151,7 @@ def _notes(data: RunData) -> str:
     if status != "finished":
         notes.append(
             _note(
-                f"This run is {status or 'of unknown state'}, not finished.",
+                _STATUS.get(str(status), f"The state of this run is unknown ({status})."),
                 "The figures below are those of its directory at the time of this report.",
                 warning=status == "failed",
             )
@@ -154,10 +160,11 @@ def _notes(data: RunData) -> str:
         notes.append(
             _note(
                 "Transductive normalisation.",
-                "Normalisation layers take their statistics from the whole query batch, as in the "
-                "papers of MAML. A prediction therefore depends on the other queries of its "
-                "episode: compare these figures only with others computed so, at the same number "
-                "of queries, and not with learners that classify one image at a time. "
+                "Normalisation layers take their statistics from the whole query batch, as in "
+                "MAML's published experiments. A prediction therefore depends on the other "
+                "queries of its episode: compare these figures only with others computed so, at "
+                "the same number of queries, and not with learners that classify one image at a "
+                "time. "
                 'model.norm = "support", "running" or "none" avoids it.',
                 warning=True,
             )
@@ -202,24 +209,24 @@ def _adaptation(data: RunData, ways: int) -> str:
     cards = f'<figure class="card">{adaptation(data.protocols, ways)}</figure>'
     if spread:
         cards += f'<figure class="card">{spread}</figure>'
-    tables = "".join(_table(p) for p in data.protocols)
+    tables = "".join(_table(p, open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
 
 
-def _table(protocol: Protocol) -> str:
+def _table(protocol: Protocol, *, open: bool) -> str:
     regression = protocol.kind == "regression"
     rows = []
     for step in protocol.steps:
         value, unit = mean_and_interval(step, regression)
-        worst = f"{step.worst_decile:.3g}" if regression else percent(step.worst_decile)
+        worst = number(step.worst_decile) if regression else percent(step.worst_decile)
         marked = ' class="trained"' if step.step == protocol.trained.step else ""
         rows.append(
             f"<tr{marked}><td>{step.step}</td><td>{escape(f'{value} {unit}')}</td>"
-            f"<td>{escape(worst)}</td><td>{step.loss:.4g}</td></tr>"
+            f"<td>{escape(worst)}</td><td>{number(step.loss)}</td></tr>"
         )
     unit = "error" if regression else "accuracy"
     name = f"{protocol.episodes:,} test episodes, {queries(protocol)}"
-    return f"""<details class="card"{"" if protocol.queries > 1 and not regression else " open"}>
+    return f"""<details class="card"{" open" if open else ""}>
 <summary>{escape(name)}</summary>
 <div class="scroll"><table>
 <thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th><th>worst tenth of episodes</th>

@@ -80,9 +80,10 @@ tr.trained td:first-child::after { content: " ◂ as trained"; color: var(--mute
 .tile figcaption small { display: block; font-weight: 400; color: var(--muted); font-size: .76rem; }
 .tile.ok { border-color: var(--good); } .tile.ok span { color: var(--good); }
 .tile.bad { border-color: var(--bad); border-style: dashed; } .tile.bad span { color: var(--bad); }
-.facts { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(330px, 100%), 1fr)); }
-.digests { grid-column: 1 / -1; }
+.facts { columns: 3 290px; column-gap: 1rem; }
+.facts .card { break-inside: avoid; margin-bottom: 1rem; }
+.facts .card:last-child { margin-bottom: 0; }
+.wide-facts { margin-top: 1rem; }
 dl { display: grid; grid-template-columns: minmax(7.5em, auto) 1fr; gap: .3rem .9rem;
   margin: .6rem 0 0; font-size: .9rem; }
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }

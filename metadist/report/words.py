@@ -11,7 +11,7 @@ def plural(count: int, noun: str) -> str:
     """``1 step``, ``1,200 steps``, ``15 queries``."""
     if count == 1:
         return f"1 {noun}"
-    return f"{count:,} {noun[:-1]}ies" if noun.endswith("y") else f"{count:,} {noun}s"
+    return f"{count:,} queries" if noun == "query" else f"{count:,} {noun}s"
 
 
 def queries(protocol: Protocol) -> str:
@@ -25,10 +25,20 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
+def number(value: float, like: float | None = None) -> str:
+    """Three significant digits, zeros included; or as many decimals as ``like`` has so."""
+    scale = abs(value if like is None else like)
+    if not math.isfinite(value) or not math.isfinite(scale):
+        return str(value)
+    if scale and not 1e-4 <= scale < 1e6:
+        return f"{value:.2e}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(scale)))}f}" if scale else "0"
+
+
 def mean_and_interval(step: StepFigures, regression: bool) -> tuple[str, str]:
     """A mean and its 95 % interval: (``87.3``, ``± 0.5 %``) or (``0.53``, ``± 0.04``)."""
     if not math.isfinite(step.mean):
         return "none finite", ""
     if regression:
-        return f"{step.mean:.3g}", f"± {step.ci95:.2g}"
+        return number(step.mean), f"± {number(step.ci95, like=step.mean)}"
     return f"{100 * step.mean:.1f}", f"± {percent(step.ci95)}"

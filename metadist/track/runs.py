@@ -90,6 +90,7 @@ def run_tags(
         "bits": bits,
     }
     tags = _flat({name: value for name, value in given.items() if value is not None})
+    tags = {name: value for name, value in tags.items() if value}
     # Short names for what people filter by.
     for name in ("norm", "derivative_order"):
         if f"learner.{name}" in tags:

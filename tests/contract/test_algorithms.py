@@ -235,8 +235,8 @@ def synthetic_tasks(shape: TaskShape, key: Key, dtype: torch.dtype, count: int) 
     parts = []
     for name, copies in (("support", SHOTS), ("query", QUERIES)):
         noise = key.fold(name).normal((count, WAYS, copies, *shape.inputs), torch.float64)
-        x = (prototypes + 0.5 * noise).reshape(count, WAYS * copies, *shape.inputs)
-        parts += [x.to(dtype), torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)]
+        images = (prototypes + 0.5 * noise).reshape(count, WAYS * copies, *shape.inputs)
+        parts += [images.to(dtype), torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)]
     return TaskBatch(tuple(range(count)), *parts)
 
 
@@ -403,6 +403,22 @@ def test_vmap_chunks_equal_the_loop(case: Case, size: int):
     for name, values in looped.metrics.items():
         together = torch.cat([chunk.metrics[name] for chunk in chunks])
         torch.testing.assert_close(together, values, rtol=EXACT, atol=0)
+
+
+@pytest.mark.parametrize("where", ["support_x", "query_x"])
+@each_algorithm
+def test_a_chunk_that_is_not_finite_says_so(algorithm: str, where: str):
+    for model in ("conv4-stride", "mlp-tanh"):
+        norm = MODELS[model].norms[0]
+        setting = make(Case(algorithm, model, norm))
+        assert setting.loop().finite
+        assert setting.vmap(TASKS)[0].finite
+        for value in (float("nan"), float("inf")):
+            spoilt = getattr(setting.tasks, where).clone()
+            spoilt[2].view(-1)[0] = value
+            bad = replace(setting, tasks=replace(setting.tasks, **{where: spoilt}))
+            assert not bad.loop().finite
+            assert [chunk.finite for chunk in bad.vmap(2)] == [True, False]
 
 
 # --- the checks can fail --------------------------------------------------------------------------

@@ -149,12 +149,20 @@ def test_the_complete_lists_are_recognised(data_root, tmp_path, monkeypatch):
     # The photographs themselves cannot be had here: one file stands for all 60,000.
     (tmp_path / "one.jpg").write_bytes(jpeg(0))
     monkeypatch.setattr(mini_imagenet, "_find_image", lambda *a: tmp_path / "one.jpg")
-    said = mini_imagenet.describe(tmp_path)
-    assert said["complete"] == "yes: the 60000 images of the benchmark by file name"
-    assert set(said) == {"complete", *(f"source_sha256_{part}" for part in PARTS)}
-    digests = {part: said[f"source_sha256_{part}"] for part in PARTS}
+    one = hashlib.sha256(jpeg(0)).digest()
+    digests = {}
+    for part in PARTS:
+        lines = (tmp_path / f"{part}.csv").read_text().split()[1:]
+        names = sorted(line.split(",")[0].encode() for line in lines)
+        digests[part] = hashlib.sha256(b"".join(name + b"\0" + one for name in names)).hexdigest()
     monkeypatch.setattr(mini_imagenet, "KNOWN_COPY_SHA256", digests)
-    assert mini_imagenet.describe(tmp_path)["complete"].endswith("byte for byte a known copy")
+    benchmark = "yes: the 60000 images of the benchmark by file name"
+    assert mini_imagenet.describe(tmp_path) == {
+        "complete": f"{benchmark}, byte for byte a known copy",
+        **{f"source_sha256_{part}": digest for part, digest in digests.items()},
+    }
+    monkeypatch.setitem(digests, "val", "of another copy")
+    assert mini_imagenet.describe(tmp_path)["complete"] == benchmark
     text = (tmp_path / "test.csv").read_text().splitlines(keepends=True)
     (tmp_path / "test.csv").write_text("".join(text[:-1]))
     said = mini_imagenet.describe(tmp_path)

@@ -22,6 +22,7 @@ from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, split_classes
 from data_pipeline.datasets._omniglot_source import read_drawings
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.preview import nearest_neighbour_accuracy, statistics
 
 ZIPS = ("images_background.zip", "images_evaluation.zip")
 # Other pixels are another dataset: when these change, SPEC.version has to change too.
@@ -151,6 +152,15 @@ def test_the_store_holds_ink_on_nothing(store, drawings):
     assert len(np.unique(expected)) > 10  # anti-aliased
     names = read_manifest(store)["image"].slice(0, 20).to_pylist()
     assert names == [f"drawer{d:02d}" for d in range(1, 21)]
+
+
+def test_its_figures_are_the_known_ones(store):
+    figures = statistics(store)
+    # One pair is in the collection itself: Braille, character 1, drawers 3 and 19.
+    assert sum(f["duplicates_in_class"] for f in figures.values()) == 1
+    assert all(0.05 < f["brightness"] < 0.12 for f in figures.values())
+    mean, _ = nearest_neighbour_accuracy(store, "test")
+    assert 0.42 < mean < 0.60
 
 
 # --- accepted sources -------------------------------------------------------------------------

@@ -120,14 +120,3 @@ def test_nearest_neighbour_sees_what_is_there_to_see(make):
     assert nearest_neighbour_accuracy(store, "val") == (mean, half)
     with pytest.raises(DataError, match="1 classes of two images or more"):
         nearest_neighbour_accuracy(store, "test")
-
-
-def test_figures_of_omniglot(data_root, tmp_path):
-    store = build_store("omniglot", tmp_path, source=data_root / "omniglot")
-    figures = statistics(store)
-    assert figures["train"]["classes"] == 1028
-    # One pair is in the collection itself: Braille, character 1, drawers 3 and 19.
-    assert sum(f["duplicates_in_class"] for f in figures.values()) == 1
-    assert all(0.05 < f["brightness"] < 0.12 for f in figures.values())
-    mean, _ = nearest_neighbour_accuracy(store, "test")
-    assert 0.42 < mean < 0.60

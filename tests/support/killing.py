@@ -35,34 +35,42 @@ class Command:
 
     directory: Path
     data: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def run(self) -> RunDir:
         """The directory of run ``x``."""
         return RunDir(self.directory / "runs" / "x")
 
+    def _file(self, stream: str, number: int) -> Path:
+        return self.directory / f"{stream}-{number}.txt"
+
     def start(self, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> Any:
         """Start ``metadist train strokes-5w1s-maml --name x`` and more."""
         command = [sys.executable, "-m", "metadist", "train", "strokes-5w1s-maml", "--json"]
         for setting in settings:
             command += ["--set", setting]
-        process = subprocess.Popen(
-            [*command, "--name", "x", "--data-dir", str(self.data), *arguments],
-            cwd=self.directory,
-            stdout=subprocess.PIPE,
-            stderr=(self.directory / f"stderr-{len(self.started)}.txt").open("w"),
-            text=True,
-            env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"},
-        )
+        number = len(self.started)
+        with (
+            self._file("stdout", number).open("w") as out,
+            self._file("stderr", number).open("w") as err,
+        ):
+            process = subprocess.Popen(
+                [*command, "--name", "x", "--data-dir", str(self.data), *arguments],
+                cwd=self.directory,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"},
+            )
         self.started.append(process)
         return process
 
     def result(self, process: Any, timeout: float = 240) -> dict[str, Any]:
         """The JSON line of a command that ends well."""
-        out, _ = process.communicate(timeout=timeout)
-        errors = (self.directory / f"stderr-{self.started.index(process)}.txt").read_text()
-        assert process.returncode == 0, errors[-3000:]
+        process.wait(timeout)
+        number = self.started.index(process)
+        out = self._file("stdout", number).read_text()
+        assert process.returncode == 0, self._file("stderr", number).read_text()[-3000:]
         result: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
         return result
 
@@ -83,7 +91,7 @@ class Command:
         return sorted((p.step, p.value) for p in points)
 
 
-def kill_tree(process: subprocess.Popen[str]) -> None:
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL a driver; a private Ray below it ends by itself within seconds."""
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
@@ -91,7 +99,7 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
     psutil.wait_procs(children, timeout=30)
 
 
-def ray_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def ray_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The training workers below a driver."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):

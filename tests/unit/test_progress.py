@@ -1,0 +1,205 @@
+"""The progress line: what it says, when it is drawn, and that it never stops a run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import time
+
+import pytest
+
+from metadist.engine.rundir import create_run
+from metadist.engine.runlog import LogWriter, Point
+from metadist.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
+from metadist.recipe import load_recipe
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def step_points(first: int, last: int, *, start: int = 1_000_000, each: int = 100) -> list[Point]:
+    """Steps ``first`` to ``last``, one each ``each`` milliseconds."""
+    points = []
+    for step in range(first, last + 1):
+        moment = start + each * step
+        points.append(Point("train/loss", step, moment, 2.0 / step))
+        points.append(Point("train/accuracy", step, moment, 0.5))
+    return points
+
+
+def test_the_line_says_everything():
+    progress = Progress(1000, stream=io.StringIO(), since=0)
+    progress.feed(step_points(1, 200))
+    progress.feed(
+        [
+            Point("val/accuracy", 100, 1_010_000, 0.712),
+            Point("perf/tasks_per_second", 200, 1_020_000, 1234.6),
+            Point("perf/data_wait", 200, 1_020_000, 0.023),
+            Point("perf/engine", 200, 1_020_000, 0.95),
+        ]
+    )
+    line = progress.line()
+    assert line.startswith("step   200/1,000  20%")
+    for part in ("acc 50.0%", "val 71.2% @100", "1,235 tasks/s", "data wait 2%", "ETA 1:20"):
+        assert part in line, part
+
+
+def test_loss_is_a_mean_of_the_last_finite_values():
+    progress = Progress(100, stream=io.StringIO(), since=0)
+    values = [9.0] * 10 + [2.0] * 25 + [4.0] * 24 + [math.nan]
+    progress.feed([Point("train/loss", i + 1, i, v) for i, v in enumerate(values)])
+    assert "loss 2.98" in progress.line()
+    bad = Progress(100, stream=io.StringIO(), since=0)
+    bad.feed([Point("train/loss", 1, 1, math.inf)])
+    assert "loss nan" in bad.line()
+
+
+def test_regression_shows_its_error():
+    progress = Progress(100, stream=io.StringIO(), since=0)
+    progress.feed([Point("val/mse", 50, 1, 0.4567891)])
+    assert "val mse 0.4568 @50" in progress.line()
+
+
+def test_points_of_an_earlier_attempt_do_not_tell_the_speed():
+    progress = Progress(1000, stream=io.StringIO(), since=2_000)
+    progress.feed(step_points(1, 300, start=0, each=1))
+    progress.feed([Point("perf/tasks_per_second", 300, 300, 99_999.0)])
+    assert "ETA" not in progress.line()
+    assert "tasks/s" not in progress.line()
+    progress.feed(step_points(301, 400, start=2_000_000, each=1000))
+    assert "ETA 10:00" in progress.line()
+
+
+def test_no_eta_before_two_steps_or_at_the_end():
+    progress = Progress(10, stream=io.StringIO(), since=0)
+    progress.feed(step_points(1, 1))
+    assert "ETA" not in progress.line()
+    progress.feed(step_points(2, 10))
+    assert "ETA" not in progress.line()
+    assert "100%" in progress.line()
+
+
+def test_a_terminal_has_one_line_that_is_rewritten(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    progress = Progress(100, stream=stream, since=0)
+    progress.feed(step_points(1, 5))
+    progress.draw()
+    progress.draw()  # nothing new: nothing drawn
+    progress.feed(step_points(6, 9))
+    progress.draw()
+    text = stream.getvalue()
+    assert text.count("\r\x1b[K") == 2
+    assert "\n" not in text
+    assert all(len(part) <= 39 for part in text.split("\r\x1b[K"))
+    progress.close()
+    assert stream.getvalue().endswith("\n")
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_elsewhere_there_are_plain_lines_now_and_then():
+    stream = io.StringIO()
+    progress = Progress(100, stream=stream, since=0)
+
+    def lines() -> int:
+        assert "\x1b" not in stream.getvalue()
+        return stream.getvalue().count("\n")
+
+    progress.draw(now=0)
+    assert lines() == 0
+    progress.feed(step_points(1, 1))
+    progress.draw(now=1)
+    assert lines() == 1
+    progress.feed(step_points(2, 2))
+    progress.draw(now=5)
+    assert lines() == 1
+    progress.draw(now=12)
+    assert lines() == 2
+    progress.feed([Point("val/accuracy", 2, 10**12, 0.5)])
+    progress.draw(now=13)
+    assert lines() == 3
+    progress.feed([Point("test/accuracy", 2, 10**12, 0.5)])
+    progress.close()
+    assert lines() == 3
+    progress.feed(step_points(3, 3))
+    progress.close()
+    assert lines() == 4
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    progress = Progress(10, stream=stream, since=0)
+    progress.feed(step_points(1, 1))
+    progress.draw(now=1)
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_closed_stream_does_not_stop_a_run():
+    stream = io.StringIO()
+    progress = Progress(10, stream=stream, since=0)
+    stream.close()
+    progress.feed(step_points(1, 3))
+    progress.draw(now=1)
+    progress.close()
+
+
+def test_log_records_do_not_run_into_the_line(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    progress = Progress(10, stream=stream, since=0)
+    logger = logging.Logger("above")
+    logger.addHandler(AboveProgress(lambda: progress, stream))
+    progress.feed(step_points(1, 3))
+    progress.draw()
+    logger.warning("something")
+    assert stream.getvalue().endswith("\r\x1b[Ksomething\n")
+    progress.draw()
+    assert stream.getvalue().rpartition("\n")[2].startswith("\r\x1b[Kstep")
+    logger.removeHandler(logger.handlers[0])
+    logger.addHandler(AboveProgress(lambda: None, stream))
+    logger.warning("else")
+    assert stream.getvalue().endswith("else\n")
+
+
+def test_the_follower_reads_a_log_that_grows(tmp_path):
+    run = create_run(tmp_path, "demo", load_recipe("strokes-5w1s-maml"), {})
+    writer = LogWriter(run.claim({}))
+    stream = io.StringIO()
+    with ProgressFollower(run, Progress(50, stream=stream), interval=0.01) as follower:
+        for step in range(1, 51):
+            writer.add(step, {"train/loss": 1.0, "train/accuracy": 0.25})
+            if step % 10 == 0:
+                writer.flush()
+                time.sleep(0.02)
+        assert follower.progress is not None
+    text = stream.getvalue()
+    assert text.splitlines()[-1].startswith("step 50/50 100%")
+
+
+def test_a_log_that_cannot_be_read_is_not_the_followers_business(tmp_path):
+    run = create_run(tmp_path, "demo", load_recipe("strokes-5w1s-maml"), {})
+    run.log.mkdir()
+    (run.log / "0001.jsonl").mkdir()
+    with ProgressFollower(run, Progress(5, stream=io.StringIO()), interval=0.01):
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0:00"), (247, "4:07"), (3753, "1:02:33"), (184_500, "2 d 03:15")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_shorten():
+    assert shorten("abc", 3) == "abc"
+    assert shorten("abcd", 3) == "ab…"
+    assert shorten("abcd", 0) == "…"
