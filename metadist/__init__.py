@@ -11,6 +11,8 @@ Importing this package imports neither Ray nor MLflow.
 
 from __future__ import annotations
 
+# The package of that name is loaded first, so that loading it later does not replace the function.
+import metadist.report  # noqa: F401
 from metadist.api import evaluate, prepare, report, train
 from metadist.errors import MetadistError
 from metadist.recipe import Recipe, builtin_names, load_recipe

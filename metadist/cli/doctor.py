@@ -34,6 +34,7 @@ import click
 
 import metadist
 from metadist.cli import options
+from metadist.cli.options import available_cores, human_bytes
 
 Status = Literal["OK", "warn", "FAIL"]
 
@@ -118,15 +119,6 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         except Exception as error:
             # A broken installation fails in any way it likes; the rest is still worth a look.
             yield Check(name, "FAIL", f"could not be examined: {_brief(error)}")
-
-
-def human_bytes(count: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _python() -> Iterator[Check]:
@@ -297,18 +289,6 @@ def _machine() -> Iterator[Check]:
         little = free < _LITTLE
         mend = "Ray, MLflow and two workers take about 2 GB" if little else ""
         yield Check("memory", "warn" if little else "OK", found, mend)
-
-
-def available_cores() -> int:
-    """Cores that this process may use: affinity and a container's quota counted."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
 
 
 def _memory() -> tuple[int | None, int | None]:

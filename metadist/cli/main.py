@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from typing import Any
@@ -9,28 +10,63 @@ from typing import Any
 import click
 
 import metadist
-from data_pipeline.errors import DataError
-from metadist.cli.data import data
-from metadist.cli.doctor import doctor
-from metadist.cli.evaluate import evaluate
-from metadist.cli.recipes import recipes
-from metadist.cli.report import report
-from metadist.cli.train import train
-from metadist.cli.ui import sync, ui
 from metadist.errors import MetadistError
+
+#: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
+#: say what is wrong where another command's imports fail.
+COMMANDS = {
+    "data": "metadist.cli.data",
+    "doctor": "metadist.cli.doctor",
+    "evaluate": "metadist.cli.evaluate",
+    "recipes": "metadist.cli.recipes",
+    "report": "metadist.cli.report",
+    "sync": "metadist.cli.ui",
+    "train": "metadist.cli.train",
+    "ui": "metadist.cli.ui",
+}
 
 
 class _Group(click.Group):
-    """Mistakes of the user end in one line, not in a traceback."""
+    """Loads commands late; mistakes of the user end in one line, not in a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (MetadistError, DataError) as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            if ctx.params.get("debug") or not _explains_itself(error):
                 raise
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(_one_line(error)) from None
+
+
+def _explains_itself(error: Exception) -> bool:
+    """Whether the message of an error is all that its reader needs."""
+    if isinstance(error, MetadistError | OSError):
+        return True
+    if isinstance(error, ImportError):
+        return str(getattr(error, "name", "") or "").startswith("data_pipeline")
+    from data_pipeline.errors import DataError
+
+    return isinstance(error, DataError)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"{error}; 'metadist doctor' says what is wrong with this installation"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,9 +86,6 @@ def main(debug: bool) -> None:
     for name in ("metadist", "data_pipeline"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
 
-
-for command in (train, evaluate, report, data, recipes, ui, sync, doctor):
-    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir
+from metadist.engine.rundir import RunDir, check_name
 from metadist.errors import SupersededError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
@@ -61,6 +61,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     Raises:
         MetadistError, DataError: the message says how to mend it.
     """
+    if request.name is not None:
+        check_name(request.name)
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline:
         ensure_experiment(uri, request.experiment)

@@ -73,7 +73,10 @@ HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib")
 def commands(command: click.Command, path: str = "metadist") -> Iterator[tuple[str, click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from commands(child, f"{path} {name}")
 
 
@@ -123,7 +126,10 @@ def test_everything_has_a_word_of_help():
 
 
 def test_workers_default_to_this_process():
-    defaults = {p.name: p.default for p in parameters("metadist train", main.commands["train"])}
+    defaults = {
+        p.name: p.default
+        for p in parameters("metadist train", dict(commands(main))["metadist train"])
+    }
     assert defaults["workers"] == 0
     assert defaults["runs_dir"] == "runs"
 

@@ -405,6 +405,68 @@ def test_vmap_chunks_equal_the_loop(case: Case, size: int):
         torch.testing.assert_close(together, values, rtol=EXACT, atol=0)
 
 
+PUBLISHED = {
+    "omniglot": Model(
+        "conv4", {"affine": "shift"}, Net("conv4"), "classification", (1, 28, 28), WAYS, lr=0.1
+    ),
+    "miniimagenet": Model(
+        "conv4",
+        {"filters": 32, "downsample": "pool", "head": "flatten", "affine": "shift"},
+        Net("conv4", pool=True, flatten=True),
+        "classification",
+        (3, 84, 84),
+        WAYS,
+        lr=0.01,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "none"])
+@pytest.mark.parametrize("name", PUBLISHED)
+@each_algorithm
+def test_published_networks(
+    algorithm: str, name: str, norm: NormMode, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(MODELS, name, PUBLISHED[name])
+    setting = make(Case(algorithm, name, norm, 5))
+    two = setting.tasks.slice(0, 2)
+    # Wide networks solve these tasks, and the gradient of a solved task is all rounding.
+    two = replace(two, query_y=(two.query_y + 1) % WAYS)
+    setting = replace(setting, tasks=two, draws=setting.draws[:2])
+    for result in (setting.loop(), setting.vmap(2)[0]):
+        check_gradient(setting, result.gradients, result.metrics["loss"])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@each_algorithm
+def test_the_metrics_are_those_of_the_predictions(algorithm: str, norm: NormMode):
+    for model in ("conv4-stride", "mlp-relu", "mlp-tanh"):
+        if norm not in MODELS[model].norms:
+            continue
+        setting = make(Case(algorithm, model, norm, 2))
+        classification = MODELS[model].kind == "classification"
+        wanted: dict[str, list[Tensor]] = {"loss": []}
+        for i, episode in enumerate(setting.episodes):
+            ctx = setting.ctx.with_draws(setting.draws[i])
+            fitted = setting.algorithm.adapt(
+                setting.params, episode.support_x, episode.support_y, ctx
+            )
+            outputs = setting.algorithm.predict(fitted[-1], episode.query_x, ctx)
+            score = cross_entropy if classification else squared_error
+            wanted["loss"].append(score(outputs, episode.query_y))
+            if classification:
+                right = [row.tolist().index(max(row.tolist())) for row in outputs]
+                hits = sum(int(a == b) for a, b in zip(right, episode.query_y, strict=True))
+                wanted.setdefault("accuracy", []).append(torch.tensor(hits / len(outputs)))
+        for result in (setting.loop(), setting.vmap(TASKS)[0]):
+            assert set(result.metrics) == set(wanted)
+            for name, values in wanted.items():
+                torch.testing.assert_close(
+                    result.metrics[name], torch.stack(values).double(), rtol=1e-6, atol=0
+                )
+
+
 @pytest.mark.parametrize("where", ["support_x", "query_x"])
 @each_algorithm
 def test_a_chunk_that_is_not_finite_says_so(algorithm: str, where: str):

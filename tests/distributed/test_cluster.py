@@ -1,0 +1,119 @@
+"""What a cluster lacks is an error within seconds, and failures without progress come to an end."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.train import WorkerGroupError
+from small_runs import small_run
+
+from metadist.errors import MetadistError, NonFiniteError, ResourceError, RunError
+from metadist.launch import cluster, train
+from metadist.launch.job import Job
+
+pytestmark = pytest.mark.distributed
+
+
+def _quiet(line: str) -> None:
+    """Nobody to tell."""
+
+
+def test_nobody_at_the_address_is_said_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    with (
+        pytest.raises(ResourceError, match="no Ray head answers"),
+        cluster.connected(f"127.0.0.1:{port}", 2, _quiet),
+    ):
+        pass
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "somewhere", "host:port"])
+def test_addresses_that_cannot_work(address: str) -> None:
+    with (
+        pytest.raises(ResourceError, match="host:port"),
+        cluster.connected(address, 2, _quiet),
+    ):
+        pass
+
+
+def test_too_few_cpus_is_said_within_half_a_minute(private_ray: None) -> None:
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match=r"--workers 50 needs 50 CPUs, the cluster has 4"):
+        cluster.resources_per_worker(50, "cpu")
+    assert time.monotonic() - began < 30
+
+
+def test_gpus_asked_for_where_there_are_none(
+    private_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE", 0.0)
+    with pytest.raises(ResourceError, match=r"1 GPUs, the cluster has 0.*--device cpu"):
+        cluster.resources_per_worker(1, "cuda")
+
+
+def test_three_failures_without_progress_end_a_run(
+    private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = small_run(tmp_path)
+    calls = []
+
+    def failing(*_: Any) -> dict[str, Any]:
+        calls.append(1)
+        raise WorkerGroupError("worker died", {0: RuntimeError("died")})
+
+    monkeypatch.setattr(train, "_attempt", failing)
+    with pytest.raises(RunError, match="given up after 3 attempts without a new checkpoint"):
+        train.fit(Job(run.path, data), 2, None, _quiet)
+    assert len(calls) == 3
+
+
+def test_failures_with_progress_go_on(
+    private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = small_run(tmp_path)
+    calls = []
+
+    def failing(*_: Any) -> dict[str, Any]:
+        calls.append(1)
+        (run.checkpoints / f"step-{len(calls):08d}").mkdir(parents=True)
+        if len(calls) == 7:
+            return {"steps": 7}
+        raise WorkerGroupError("worker died", {0: RuntimeError("died")})
+
+    monkeypatch.setattr(train, "_attempt", failing)
+    assert train.fit(Job(run.path, data), 2, None, _quiet) == {"steps": 7}
+
+
+def test_mistakes_of_the_user_are_not_tried_again(private_ray: None, tmp_path: Path) -> None:
+    run, data = small_run(tmp_path, "inner.lr=1e30", "inner.steps=2")
+    said: list[str] = []
+    with pytest.raises(NonFiniteError, match=r"episodes \["):
+        train.fit(Job(run.path, data), 2, None, said.append)
+    assert not any("starting again" in line for line in said)
+    assert run.latest_attempt() == 1
+
+
+def test_other_numerics_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group whose workers disagree on their numerics does not form."""
+    import torch
+
+    from metadist.engine.group import Solo
+    from metadist.engine.loop import Run
+
+    class Strange(Solo):
+        def broadcast(self, value: Any) -> Any:
+            if isinstance(value, dict) and "digest" in value:
+                return {"digest": "other", "numerics": {"torch": "9.9"}}
+            return value
+
+    run, data = small_run(tmp_path)
+    with pytest.raises(MetadistError, match="arithmetic is the same"):
+        Run(run, data, Strange(), torch.device("cpu"))

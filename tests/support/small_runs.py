@@ -1,0 +1,31 @@
+"""Small run directories for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metadist.engine.data import open_data
+from metadist.engine.learner import resolve
+from metadist.engine.rundir import RunDir, create_run
+from metadist.recipe import load_recipe
+
+SMALL = (
+    "outer.steps=6",
+    "outer.batch=4",
+    "engine.mode=loop",
+    "engine.chunk=1",
+    "eval.every=3",
+    "eval.episodes=4",
+    "eval.val_episodes=4",
+    "eval.extra_queries=0",
+    "eval.steps=2",
+)
+
+
+def small_run(directory: Path, *more: str) -> tuple[RunDir, Path]:
+    """A run directory of a small sinusoid recipe, and its data directory."""
+    recipe = resolve(load_recipe("sinusoid-10shot-maml", (*SMALL, *more)))
+    data = directory / "data"
+    digest = open_data(recipe, data).digest
+    facts = {"dataset": {"name": "sinusoid", "digest": digest}, "mlflow": None}
+    return create_run(directory / "runs", "small", recipe, facts), data
