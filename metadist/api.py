@@ -104,7 +104,7 @@ def train(
     """
     from metadist.engine.data import open_data
     from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import build, resolve
+    from metadist.engine.learner import build, initial_params, resolve
     from metadist.launch.drive import Drive, drive
     from metadist.recipe import Recipe, load_recipe
 
@@ -130,6 +130,7 @@ def train(
             "derivative_order": algorithm.derivative_order,
             "estimator": algorithm.estimator,
             "norm": parsed.model.norm,
+            "parameters": sum(p.numel() for p in initial_params(parsed, algorithm).values()),
         },
         "versions": versions(),
     }

@@ -111,17 +111,24 @@ class LogReader:
         """Points that have become durable since the last call, in writing order."""
         if not self._run.log.is_dir():
             return []
+        # Files first, seals second: an attempt that claims the run between the two has sealed at
+        # least what was read, and the cut below is the one that every later reader makes.
+        news = [(path, self._news(path)) for path in sorted(self._run.log.glob("*.jsonl"))]
         seals = self._seals()
         points: list[Point] = []
-        for path in sorted(self._run.log.glob("*.jsonl")):
-            points.extend(self._read(path, seals.get(path.name)))
+        for path, data in news:
+            points.extend(self._take(path, data, seals.get(path.name)))
         return points
 
-    def _read(self, path: Path, end: int | None) -> list[Point]:
-        start = self._offsets.get(path.name, 0)
+    def _news(self, path: Path) -> bytes:
         with path.open("rb") as handle:
-            handle.seek(start)
-            data = handle.read() if end is None else handle.read(max(end - start, 0))
+            handle.seek(self._offsets.get(path.name, 0))
+            return handle.read()
+
+    def _take(self, path: Path, data: bytes, end: int | None) -> list[Point]:
+        start = self._offsets.get(path.name, 0)
+        if end is not None:
+            data = data[: max(end - start, 0)]
         # A line that is still being written, or that a crash cut short, has no newline yet.
         complete = data[: data.rfind(b"\n") + 1]
         self._offsets[path.name] = start + len(complete)

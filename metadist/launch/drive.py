@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from metadist.errors import SupersededError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
 from metadist.launch.start import find_run
-from metadist.progress import Progress, ProgressFollower
+from metadist.progress import AboveProgress, Progress, ProgressFollower
 from metadist.recipe import Recipe
 from metadist.report import write_report
 from metadist.track import (
     Synchroniser,
     default_tracking_uri,
     ensure_experiment,
+    public_uri,
     reopen_run,
+    run_key,
     run_params,
     run_tags,
     start_run,
@@ -64,7 +67,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     if request.name is not None:
         check_name(request.name)
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
-    if not request.offline:
+    if not request.offline and request.resume is None:
+        # Before anything exists that would have to be cleaned up.
         ensure_experiment(uri, request.experiment)
     started = find_run(
         request.runs_dir,
@@ -83,8 +87,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     run.update(status="running")
     status = "failed"
     try:
-        with _progress(request, run):
-            result = _fit(request, run, announce)
+        with _progress(request, run, announce) as above:
+            result = _fit(request, run, above)
         result["restarts"] = run.latest_attempt() - 1
         run.update(status="finished", result=result, restarts=result["restarts"])
         status = "finished"
@@ -110,13 +114,18 @@ def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     mlflow = info.get("mlflow")
     if mlflow is None:
         # The key finds the run that a driver made just before it died.
-        key = f"{info['name']} {info['created']}"
+        key = run_key(info)
         run_id = start_run(uri, request.experiment, info["name"], params, tags, key=key)
-        mlflow = {"tracking_uri": uri, "experiment": request.experiment, "run_id": run_id}
-        run.update(mlflow=mlflow)
+        # A password in the URI must not be written down; it is asked for again on resume.
+        shown = public_uri(uri)
+        run.update(
+            mlflow={"tracking_uri": shown, "experiment": request.experiment, "run_id": run_id}
+        )
     else:
-        reopen_run(mlflow["tracking_uri"], mlflow["run_id"], params, tags)
-    return Synchroniser(run, mlflow["tracking_uri"], mlflow["run_id"]).start()
+        run_id = mlflow["run_id"]
+        uri = uri if public_uri(uri) == mlflow["tracking_uri"] else mlflow["tracking_uri"]
+        reopen_run(uri, run_id, params, tags)
+    return Synchroniser(run, uri, run_id).start()
 
 
 def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce: Announce) -> None:
@@ -127,6 +136,8 @@ def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce
         return
     try:
         announce(f"Report: {write_report(run)}")
+        if synchroniser is not None:
+            announce("Compare runs in MLflow: metadist ui")
     except Exception:
         # A report can be made again at any time; the run's result must not depend on it.
         log.exception(
@@ -142,11 +153,28 @@ def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce
         )
 
 
-def _progress(request: Drive, run: RunDir) -> AbstractContextManager[object]:
-    """A live line on standard error, if one is wanted."""
+@contextmanager
+def _progress(request: Drive, run: RunDir, announce: Announce) -> Iterator[Announce]:
+    """A live line on standard error if one is wanted; what else is said appears above it."""
     if not request.progress:
-        return nullcontext()
-    return ProgressFollower(run, Progress(request.recipe.outer.steps))
+        yield announce
+        return
+    progress = Progress(request.recipe.outer.steps)
+
+    def above(line: str) -> None:
+        progress.clear()
+        announce(line)
+
+    root = logging.getLogger()
+    handlers = root.handlers
+    handler = AboveProgress(lambda: progress)
+    handler.setFormatter(handlers[0].formatter if handlers else None)
+    root.handlers = [handler] if handlers else []
+    try:
+        with ProgressFollower(run, progress):
+            yield above
+    finally:
+        root.handlers = handlers
 
 
 def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announce) -> None:

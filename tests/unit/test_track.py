@@ -287,7 +287,7 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_read_again(run, uri, monkeypa
     writer = LogWriter(run.claim({}))
     add_steps(writer, 1, 50)
     monkeypatch.setattr(sync, "BACKOFF", (0.01, 0.05))
-    honest, calls = LogReader._read, 0
+    honest, calls = LogReader._news, 0
 
     def unsteady(self: Any, *args: Any) -> Any:
         nonlocal calls
@@ -297,7 +297,7 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_read_again(run, uri, monkeypa
             raise OSError("stale file handle")
         return points
 
-    monkeypatch.setattr(LogReader, "_read", unsteady)
+    monkeypatch.setattr(LogReader, "_news", unsteady)
     synchroniser = track.Synchroniser(run, uri, run_id, interval=0.01).start()
     add_steps(writer, 51, 90)
     assert synchroniser.finish("finished", 20)
