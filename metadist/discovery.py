@@ -19,7 +19,7 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 class Options(BaseModel):
     """Base of the options a part declares: frozen and closed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

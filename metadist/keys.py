@@ -39,6 +39,8 @@ class Key:
         )
         raw = np.atleast_1d(bits.random_raw(math.prod(shape))).astype(np.uint64)
         numbers = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        # The largest of them would round up to 1.
+        numbers = np.minimum(numbers, 1.0 - 2.0**-53)
         return torch.from_numpy(numbers).reshape(tuple(shape)).to(dtype)
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -25,13 +25,13 @@ Scalar = bool | int | float | str
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class _OpenSection(BaseModel):
     """A section whose further keys are the options of the part it names, checked by that part."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, strict=True)
 
     name: str
 
@@ -184,7 +184,7 @@ class Recipe(BaseModel):
         for section, values in self.model_dump(mode="json").items():
             lines.append(f"[{section}]")
             # JSON's numbers, strings and booleans are TOML's.
-            lines.extend(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
+            lines.extend(f"{k} = {_toml_value(v)}" for k, v in values.items())
             lines.append("")
         return "\n".join(lines)
 
@@ -194,6 +194,11 @@ class Recipe(BaseModel):
         data["model"] = {"name": self.model.name, "norm": self.model.norm, **model}
         data["algorithm"] = {"name": self.algorithm.name, **algorithm}
         return Recipe.model_validate(data)
+
+
+def _toml_value(value: Scalar) -> str:
+    """JSON's spelling of a value, which is TOML's but for one control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
@@ -243,7 +248,7 @@ def parse_override(text: str) -> tuple[str, str, Scalar]:
     """
     key, equals, raw = text.partition("=")
     section, dot, name = key.strip().partition(".")
-    if not equals or not dot or not name:
+    if not equals or not dot or not name or "\n" in raw:
         raise RecipeError(f"--set needs section.key=value (as in inner.lr=0.4), got {text!r}")
     raw = raw.strip()
     try:

@@ -65,6 +65,9 @@ class Algorithm(Protocol):
     def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The random numbers of one task; no other randomness is allowed."""
 
+    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the statistics that ``loss`` returns with each training task."""
+
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
         """Outer state that is not trained by gradient."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from metadist.backbones.norm import Norm, Statistics
+from metadist.backbones._norm import Norm, Statistics
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
@@ -41,7 +41,7 @@ class Backbone(Protocol):
 
 def names() -> list[str]:
     """Names of all backbones."""
-    return [n for n in module_names(sys.modules[__name__]) if n != "norm"]
+    return module_names(sys.modules[__name__])
 
 
 def options(name: str, given: dict[str, Any]) -> Options:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones.norm import Norm, Statistics, normalise
+from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.keys import Key

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones.norm import Norm, Statistics
+from metadist.backbones._norm import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape

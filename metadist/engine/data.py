@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,9 @@ def prepare(
     spec = datasets.load(section.dataset).SPEC
     if spec.embedded:
         announce(f"Making {section.dataset} ({spec.summary}) in {root}")
-        build_store(section.dataset, data_dir, split=section.split, name=section.store)
+        # Another process may be making the same data; whoever is later takes the other's.
+        with contextlib.suppress(FileExistsError):
+            build_store(section.dataset, data_dir, split=section.split, name=section.store)
         return
     split = f" --split {section.split}" if section.split else ""
     name = f" --name {section.store}" if section.store else ""

@@ -52,21 +52,13 @@ class Trainer:
         self.learner = move(algorithm.initial_state(context(recipe, "train", 0)), device)
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
-            statistics=self._statistics(),
+            statistics=algorithm.statistics(context(recipe, "train", 0)),
             metrics=("loss", "accuracy") if kind == "classification" else ("loss",),
             tasks=recipe.outer.batch,
             chunk=recipe.engine.chunk,
             dtype=self._dtype,
         )
         self._chunks = self._layout.share(group.rank, group.size)
-
-    def _statistics(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the statistics that the learner returns with each task."""
-        shapes = {}
-        for name, value in self.learner.items():
-            # Running statistics are kept as mean and variance, and summed as mean and square.
-            shapes[name.replace(".variance", ".square")] = tuple(value.shape)
-        return shapes
 
     @property
     def params(self) -> Params:

@@ -67,8 +67,6 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
-        # A given address in the environment must not leak into a private Ray.
-        os.environ.pop("RAY_ADDRESS", None)
         ray.init(
             address="local",
             num_cpus=max(cores, workers) + 1,

@@ -197,6 +197,14 @@ class InnerLoop:
                 sums[f"{layer}.square"] = variance + mean * mean
         return sums
 
+    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
+        if ctx.norm != "running":
+            return {}
+        layers = self.backbone.norm_layers.items()
+        rows = ctx.trained_steps + 1
+        return {f"{layer}.{m}": (rows, c) for layer, c in layers for m in ("mean", "square")}
+
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
         """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
         if ctx.norm != "running":

@@ -483,6 +483,30 @@ def test_a_chunk_that_is_not_finite_says_so(algorithm: str, where: str):
             assert [chunk.finite for chunk in bad.vmap(2)] == [True, False]
 
 
+@pytest.mark.parametrize("bad", ["loss", "gradient", "statistic", "nothing"])
+def test_finite_means_loss_gradients_and_statistics(bad: str):
+    setting = make(Case("maml", "mlp-tanh", "none"))
+    infinite = torch.tensor(float("inf"), dtype=torch.float64)
+
+    class Fake:
+        """A learner whose loss, gradient and statistics go wrong one at a time."""
+
+        def loss(self, params: Params, task: Any, ctx: Context) -> algorithms.Loss:
+            value = sum((p**2).sum() for p in params.values()) + 0 * task.query_x.sum()
+            assert isinstance(value, Tensor)
+            if bad == "gradient":
+                at_zero = params["linear1.bias"][0] - params["linear1.bias"][0].detach()
+                value = value + at_zero.abs().sqrt()
+            reported = value.detach() + (infinite if bad == "loss" else 0)
+            seen = task.support_x.sum() + (infinite if bad == "statistic" else 0)
+            return algorithms.Loss(value, {"loss": reported}, {"seen": seen})
+
+    fake: Any = Fake()
+    broken = replace(setting, algorithm=fake)
+    for result in (broken.loop(), *broken.vmap(2)):
+        assert result.finite == (bad == "nothing")
+
+
 # --- the checks can fail --------------------------------------------------------------------------
 
 PROBE = Case("maml", "conv4-stride", "transductive", 3, {"adapt_norm": True})
@@ -604,7 +628,7 @@ def test_gradient_outside_vmap_is_wrong_through_fused_batch_norm():
 
     An adapted scale of the fused batch norm under ``grad(vmap(grad))`` meets a batching rule that
     drops a term. ``vmap(grad(grad))`` is right. Should this test fail because the first form has
-    become right in PyTorch, the warning in ``metadist.backbones.norm`` can go.
+    become right in PyTorch, the warning in ``metadist.backbones._norm`` can go.
     """
     key = Key.of("trap")
     theta = {

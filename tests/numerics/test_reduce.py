@@ -210,6 +210,15 @@ def test_the_mean_is_right(tasks: int, chunk: int, dtype: torch.dtype):
     check_mean(results, step, tasks)
 
 
+def test_rounding_favours_no_sign():
+    layout = make_layout(tasks=7)
+    results = random_chunks(layout)
+    negative = [replace(r, gradients={n: -g for n, g in r.gradients.items()}) for r in results]
+    wanted = alone(layout, results).gradients
+    for name, value in alone(layout, negative).gradients.items():
+        assert torch.equal(value, -wanted[name])
+
+
 def test_uneven_shares_are_weighted_by_their_tasks(run_group: RunGroup):
     layout = make_layout(tasks=5)
     results = random_chunks(layout)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.backbones.norm import Norm, Statistics, moments, normalise
+from metadist.backbones._norm import Norm, Statistics, moments, normalise
 from metadist.engine.gradients import loop_chunk
 from metadist.engine.group import Solo
 from metadist.engine.learner import build, context

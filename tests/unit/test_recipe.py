@@ -98,6 +98,15 @@ def option_fields() -> Iterator[tuple[str, str, str]]:
             yield section, name, key
 
 
+each_field = pytest.mark.parametrize(
+    ("section", "key"), [pytest.param(*field, id=".".join(field)) for field in FIELDS]
+)
+each_option = pytest.mark.parametrize(
+    ("section", "name", "key"),
+    [pytest.param(*field, id="-".join(field)) for field in option_fields()],
+)
+
+
 def changed(recipe: Recipe, section: str, key: str, value: Any) -> Recipe:
     data = recipe.model_dump()
     data[section][key] = value
@@ -107,7 +116,7 @@ def changed(recipe: Recipe, section: str, key: str, value: Any) -> Recipe:
 # --- hash -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS, ids=".".join)
+@each_field
 def test_the_hash_holds_every_field_that_can_change_bits(section: str, key: str):
     recipe = resolve(minimal())
     value = getattr(getattr(recipe, section), key)
@@ -126,7 +135,7 @@ def test_every_unhashed_field_exists():
     assert {f"{section}.{key}" for section, key in FIELDS} >= UNHASHED
 
 
-@pytest.mark.parametrize(("section", "name", "key"), list(option_fields()), ids="-".join)
+@each_option
 def test_the_hash_holds_every_option(section: str, name: str, key: str):
     recipe = resolved(section, name)
     value = getattr(recipe, section).options[key]
@@ -163,7 +172,7 @@ def test_the_hash_without_steps():
 # --- TOML -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS, ids=".".join)
+@each_field
 def test_every_field_survives_toml(section: str, key: str):
     recipe = resolve(minimal())
     value = getattr(getattr(recipe, section), key)
@@ -209,7 +218,7 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path: Path):
 # --- closed ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS, ids=".".join)
+@each_field
 def test_an_unknown_key_names_the_nearest(section: str, key: str):
     if is_open(section):
         return  # Its keys belong to the part it names; see below.
@@ -226,7 +235,7 @@ def test_an_unknown_key_names_the_nearest(section: str, key: str):
     assert f"Did you mean '{key}'?" in str(error.value)
 
 
-@pytest.mark.parametrize(("section", "name", "key"), list(option_fields()), ids="-".join)
+@each_option
 def test_an_unknown_option_names_the_nearest(section: str, name: str, key: str):
     wrong = f"{key}{key[-1]}"
     with pytest.raises(RecipeError) as error:

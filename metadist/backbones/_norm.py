@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -50,6 +51,9 @@ def normalise(
     if norm.record:
         out[layer] = moments(x)
     if norm.kind == "batch":
+        if scale is None and shift is not None:
+            # Its double backward cannot do without a scale where the shift is adapted.
+            scale = torch.ones_like(shift)
         return F.batch_norm(x, None, None, scale, shift, training=True, eps=EPSILON)
     form = (1, -1, *([1] * (x.dim() - 2)))
     if norm.kind == "given":
