@@ -1,9 +1,10 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, each drawn by 20 people.
 
 Drawings are stored as ink: 255 where the pen was, 0 on paper, 28 x 28 pixels. They are resized
-from 105 x 105 with an anti-aliased Lanczos filter. This deviates from the script that came with
-MAML, which asked for the same filter but gave it two-colour images, for which Pillow silently
-takes the nearest pixel: strokes break there and do not here.
+from 105 x 105 with an anti-aliased bilinear filter. This deviates from the script that came with
+MAML, which asked for a Lanczos filter but gave it two-colour images, for which Pillow silently
+takes the nearest pixel: strokes break there and do not here. The smoother filter learns a little
+faster than Lanczos, and both clearly faster than the nearest pixel.
 """
 
 from __future__ import annotations
@@ -72,4 +73,9 @@ def iter_images(
                 path = alphabet.path(character, drawer)
                 image = decode(drawings[path], path, max_pixels=_DRAWING_PIXELS)
                 ink = ImageChops.invert(image.convert("L"))
-                yield RawImage(part, class_name, f"drawer{drawer:02d}", to_pixels(ink, SPEC.shape))
+                yield RawImage(
+                    part,
+                    class_name,
+                    f"drawer{drawer:02d}",
+                    to_pixels(ink, SPEC.shape, resampling="bilinear"),
+                )
