@@ -153,7 +153,7 @@ def nearest_neighbour_accuracy(
     scores = [
         _score(held, usable, Stream(key, episode), ways, queries) for episode in range(episodes)
     ]
-    return float(np.mean(scores)), float(1.96 * np.std(scores, ddof=1) / np.sqrt(episodes))
+    return float(np.mean(scores)), float(1.96 * np.std(scores) / np.sqrt(episodes))
 
 
 def _score(

@@ -116,7 +116,11 @@ def train(
     directory = data_directory(data_dir)
     prepare_data(parsed, directory, announce)
     data = open_data(parsed, directory)
-    data.training()  # shards of other episodes are refused here, before anything starts
+    # Episodes that cannot be drawn, and shards of others, are refused before anything starts.
+    data.training()
+    data.live("val", parsed.eval.queries, parsed.eval.seed)
+    for queries in parsed.protocols:
+        data.live("test", queries, parsed.eval.seed)
     algorithm = build(parsed, data.shape)
     facts = {
         "dataset": {

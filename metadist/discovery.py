@@ -68,8 +68,16 @@ def parse_options(model: type[OptionsT], given: dict[str, Any], where: str) -> O
 
 def explain(error: ValidationError, where: str = "") -> str:
     """A validation error in one line per field: where, what was demanded, what was got."""
-    lines = []
+    demands: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
     for detail in error.errors():
-        place = ".".join([*([where] if where else []), *(str(part) for part in detail["loc"])])
-        lines.append(f"{place}: {detail['msg']}, got {detail.get('input')!r}")
-    return "; ".join(lines)
+        # Behind section and key stand the branches of pydantic's own types.
+        keys = [str(part) for part in detail["loc"]][: 1 if where else 2]
+        place = ".".join([*([where] if where else []), *keys])
+        demands.setdefault(place, []).append(detail["msg"].removeprefix("Value error, "))
+        # A rule over several keys names what it got itself.
+        got[place] = f", got {detail.get('input')!r}" if keys else ""
+    return "; ".join(
+        f"{place}{': ' if place else ''}{', or '.join(messages)}{got[place]}"
+        for place, messages in demands.items()
+    )

@@ -160,6 +160,12 @@ class Recipe(BaseModel):
         """Adaptation steps at evaluation."""
         return self.eval.steps or self.inner.steps
 
+    @property
+    def protocols(self) -> tuple[int, ...]:
+        """Numbers of queries to evaluate with: the recipe's own first."""
+        own, extra = self.eval.queries, self.eval.extra_queries
+        return (own,) if extra in (0, own) else (own, extra)
+
     def hashed(self, *, without_steps: bool = False) -> dict[str, Any]:
         """The fields that can change the bits of a run, as a JSON-able dictionary."""
         sections: dict[str, Any] = self.model_dump(mode="json")

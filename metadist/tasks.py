@@ -39,7 +39,7 @@ class TaskShape:
 
 @dataclass(frozen=True)
 class Task:
-    """One task. ``class_ids`` [N] and ``latent`` [L] only for learners that declare they need them.
+    """One task.
 
     Attributes:
         support_x: float [S, C, H, W] or [S, D]; support_y: int64 [S] or float [S, E].

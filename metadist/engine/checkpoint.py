@@ -181,6 +181,15 @@ def newest(run: RunDir) -> tuple[TrainState, dict[str, Any]] | None:
     return None
 
 
+def set_aside(attempt: Attempt, good: int) -> None:
+    """Rename checkpoints after step ``good``, which were found damaged, so that none counts."""
+    attempt.check()
+    for step in steps(attempt.run):
+        if step > good:
+            path = directory(attempt.run, step)
+            path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
+
+
 def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
     """Remove all but the ``keep`` newest checkpoints and the best one."""
     attempt.check()

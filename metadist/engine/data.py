@@ -138,6 +138,11 @@ class EpisodeData:
         per_run = self.recipe.outer.steps * self.recipe.outer.batch
         needed = per_run if section.episodes == "unlimited" else int(section.episodes)
         root = shards_root(self.data_dir, self.recipe)
+        if not root.is_dir():
+            raise RecipeError(
+                f"{root}: data.storage = 'shards', but none are there; make them with 'metadist "
+                "data shard RECIPE' and the same --set, or use data.storage = 'live'"
+            )
         return open_shards(root, live.identity, needed, self.store)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,7 @@ class Run:
                 }
             )
             self._sink = LogWriter(self._attempt)
+            checkpoint.set_aside(self._attempt, state.step if state else -1)
         received = self._group.broadcast(scalars)
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
@@ -174,13 +176,19 @@ class Run:
         return Best(state.step, score, state.params, state.learner)
 
     def _validate(self) -> float:
-        """Score on validation classes with the trained number of adaptation steps."""
+        """Score on validation classes with the trained number of adaptation steps.
+
+        NaN, which is never the best, where an episode of functions has failed: a mean over the
+        rest would favour learners that diverge on what is hard for them.
+        """
         section = self.recipe.eval
         result = self._evaluate("val", section.queries, section.val_episodes, self._current(0.0))
         figures = result.at(self.recipe.inner.steps)
         name = f"val/{result.score_name}"
-        self._sink.add(self.trainer.step_done, {name: figures["mean"], "val/loss": figures["loss"]})
-        return figures["mean"]
+        failed = int(result.failed[:, self.recipe.inner.steps].sum())
+        points = {name: figures["mean"], "val/loss": figures["loss"]}
+        self._sink.add(self.trainer.step_done, points | ({"val/failed": failed} if failed else {}))
+        return math.nan if failed and self.kind == "regression" else figures["mean"]
 
     def train(self) -> dict[str, Any]:
         """Train to the last step, evaluate the best checkpoint and return the run's result.
@@ -283,10 +291,7 @@ class Run:
 
     def _test(self, chosen: Best) -> list[Evaluation]:
         """Both protocols on test classes, written to the run directory."""
-        section = self.recipe.eval
-        protocols = [section.queries]
-        if section.extra_queries not in (0, section.queries):
-            protocols.append(section.extra_queries)
+        section, protocols = self.recipe.eval, self.recipe.protocols
         facts = {
             "recipe_hash": self.recipe.hash,
             "norm": self.recipe.model.norm,

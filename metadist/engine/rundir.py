@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json, write_atomic
+from data_pipeline.storage import new_directory, read_json, write_atomic
 from metadist.errors import RunError, SupersededError
 from metadist.recipe import Recipe, parse_recipe
 
@@ -188,13 +188,6 @@ def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> 
         RunError: the name is taken or cannot be a directory's.
     """
     path = root / check_name(name)
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(
-            f"{path} exists already: choose another --name, or continue it with --resume {name}"
-        ) from None
-    write_atomic(path / "recipe.toml", recipe.to_toml().encode())
     info = {
         "format": FORMAT,
         "name": name,
@@ -203,7 +196,16 @@ def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> 
         "recipe_hash": recipe.hash,
         **facts,
     }
-    _write_info(path, info)
+    try:
+        with new_directory(path) as temporary:
+            write_atomic(temporary / "recipe.toml", recipe.to_toml().encode())
+            _write_info(temporary, info)
+    except OSError as error:
+        if not path.exists():
+            raise
+        raise RunError(
+            f"{path} exists already: choose another --name, or continue it with --resume {name}"
+        ) from error
     return RunDir(path)
 
 

@@ -67,6 +67,8 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
+        # Ray gives workers a low priority by default: anything else on a laptop would starve them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
             num_cpus=max(cores, workers) + 1,

@@ -182,7 +182,8 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
     order = {1: "first", 2: "second"}[learner["derivative_order"]]
     where = f"{request.workers} Ray workers" if request.workers else "this process"
     verb = f"Continuing {run.name}" if resumed else run.name
-    at = f" from step {max(checkpoint.steps(run), default=0)}" if resumed else ""
+    found = checkpoint.newest(run) if resumed else None
+    at = f" from step {found[0].step if found else 0}" if resumed else ""
     announce(
         f"{verb}{at}: {recipe.algorithm.name} ({order} order, {recipe.model.norm} normalisation) "
         f"on {recipe.data.dataset}, {recipe.outer.steps} steps of {recipe.outer.batch} tasks, "

@@ -48,37 +48,49 @@ def find_run(
     Raises:
         RunError: a name in use without resume, no such run, or a recipe that differs.
     """
+    digest: str = facts["dataset"]["digest"]
     if resume is None:
         return _new(root, recipe, default_name if name is None else name, facts)
     if resume == AUTO:
-        run = _automatic(root, recipe, name)
+        run = _automatic(root, recipe, digest, name)
         if run is None:
             return _new(root, recipe, default_name if name is None else name, facts)
-        return _continue(run, recipe, may_extend=False)
+        return _continue(run, recipe, digest, may_extend=False)
     if name is not None and name != Path(resume).name:
         raise RunError(
             f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
         )
-    return _continue(open_run(root, resume), recipe, may_extend=True)
+    return _continue(open_run(root, resume), recipe, digest, may_extend=True)
 
 
 def _new(root: Path, recipe: Recipe, name: str, facts: dict[str, Any]) -> Started:
     return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
 
 
-def _automatic(root: Path, recipe: Recipe, name: str | None) -> RunDir | None:
-    """Run ``name`` if given, else the newest run of this recipe, unfinished ones first."""
+def _automatic(root: Path, recipe: Recipe, digest: str, name: str | None) -> RunDir | None:
+    """Run ``name`` if given, else the newest run of this recipe and data, unfinished ones first."""
     if name is not None:
         path = root / check_name(name)
         return RunDir(path.resolve()) if (path / "run.json").is_file() else None
-    same = [run for run in list_runs(root) if run.info().get("recipe_hash") == recipe.hash]
+    same = [
+        run
+        for run in list_runs(root)
+        if run.info().get("recipe_hash") == recipe.hash
+        and run.info()["dataset"]["digest"] == digest
+    ]
     unfinished = [run for run in same if run.info().get("status") != "finished"]
     return next(iter(unfinished or same), None)
 
 
-def _continue(run: RunDir, recipe: Recipe, *, may_extend: bool) -> Started:
+def _continue(run: RunDir, recipe: Recipe, digest: str, *, may_extend: bool) -> Started:
     """Check that continuing is continuing the same thing."""
     info = run.info()
+    made_with = info["dataset"]["digest"]
+    if made_with != digest:
+        raise RunError(
+            f"{run.path}: made with dataset digest {made_with}, the data here has {digest}; name "
+            "the right data with --data-dir or data.store, or start a run of another name"
+        )
     there = run.recipe()
     if there.hash != info["recipe_hash"]:
         raise RunError(

@@ -110,6 +110,8 @@ def fit(job: Job, workers: int, address: str | None, announce: Announce) -> dict
 def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
     """One worker group, from its start to the result of rank 0."""
     # Ray keeps its own state under a fresh name: a re-used one would silently resume.
+    for leftover in job.run.glob(".ray-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
     try:
         trainer = TorchTrainer(

@@ -48,7 +48,8 @@ class Loss:
 
     Attributes:
         value: scalar to differentiate.
-        metrics: scalars to report, averaged over tasks.
+        metrics: scalars to report, averaged over tasks: ``loss``, and ``accuracy`` in
+            classification.
         statistics: float64 tensors to be summed over tasks, for ``update_state``.
     """
 

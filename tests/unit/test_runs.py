@@ -368,9 +368,52 @@ def test_other_data_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) ->
         place.train(name="a", resume="auto")
 
 
-def test_shards_must_be_there_and_fit(place: Place) -> None:
+def test_auto_does_not_take_a_run_on_other_data(place: Place) -> None:
+    place.train(name="a")
+    place.run("a").update(dataset={"digest": "0" * 64})
+    assert place.train(resume="auto")["run"] != "a"
+    for resume in ("auto", "a"):
+        with pytest.raises(RunError, match="dataset digest"):
+            place.train(name="a", resume=resume)
+
+
+def test_good_checkpoints_survive_behind_a_damaged_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = "run.checkpoint_every=1"
+    died(place, monkeypatch, 11, "run.keep=4", every, name="a")
+    run = place.run("a")
+    assert {8, 9, 10, 11} <= set(checkpoint.steps(run))
+    for step in (10, 11):
+        (checkpoint.directory(run, step) / "state.safetensors").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        die_before(patch, 10)
+        with pytest.raises(Boom):
+            place.train("run.keep=2", every, name="a", resume="auto")
+    # The damaged one of step 11 must not take the place of a good one.
+    assert checkpoint.steps(run)[-2:] == [9, 10]
+    assert (run.checkpoints / "damaged-step-00000011-0002").is_dir()
+
+
+def test_evaluation_that_cannot_be_drawn_is_refused_before_training(
+    place: Place, tmp_path: Path
+) -> None:
     from data_pipeline.errors import DataError
 
-    with pytest.raises(DataError):
+    for more in ("eval.extra_queries=20", "eval.queries=25"):
+        with pytest.raises(DataError, match=r"need .* images per class"):
+            metadist.train(
+                "strokes-5w1s-maml",
+                name="a",
+                overrides=[more],
+                data_dir=tmp_path / "strokes",
+                runs_dir=place.runs,
+                offline=True,
+            )
+    assert not (place.runs / "a").exists()
+
+
+def test_shards_must_be_there_and_fit(place: Place) -> None:
+    with pytest.raises(RecipeError, match="metadist data shard"):
         place.train("data.storage=shards", name="a")
     assert not (place.runs / "a").exists()
