@@ -36,7 +36,7 @@ class Options(OptionsBase):
     downsample: Literal["stride", "pool"] = "stride"
     head: Literal["mean", "flatten"] = "mean"
     affine: Literal["none", "shift", "scale_shift"] = "shift"
-    head_init: Literal["normal", "xavier", "torch", "zeros"] = "normal"
+    head_init: Literal["normal", "xavier", "zeros"] = "normal"
 
 
 def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tensor:
@@ -81,7 +81,6 @@ class Conv4:
         params["head.weight"] = {
             "normal": lambda: head.normal(shape2),
             "xavier": lambda: _xavier(head, shape2, self.features, self.outputs),
-            "torch": lambda: (2 * head.uniform(shape2) - 1) / math.sqrt(self.features),
             "zeros": lambda: torch.zeros(shape2),
         }[self.options.head_init]()
         params["head.bias"] = torch.zeros(self.outputs)
