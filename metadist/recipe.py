@@ -161,6 +161,13 @@ class Recipe(BaseModel):
         return self.eval.steps or self.inner.steps
 
     @property
+    def lineage(self) -> str:
+        """The hash without the number of outer steps, which may grow."""
+        from data_pipeline.storage import canonical_json, sha256_bytes
+
+        return sha256_bytes(canonical_json(self.hashed(without_steps=True)))
+
+    @property
     def protocols(self) -> tuple[int, ...]:
         """Numbers of queries to evaluate with: the recipe's own first."""
         own, extra = self.eval.queries, self.eval.extra_queries
@@ -233,11 +240,11 @@ def recipe_text(name_or_path: str) -> str:
     """
     known = builtin_names()
     if name_or_path in known:
-        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text()
+        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
     path = Path(name_or_path)
     if path.is_file():
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: cannot be read as text ({error})") from None
     raise RecipeError(

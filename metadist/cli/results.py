@@ -13,27 +13,29 @@ def show(result: dict[str, Any], *, as_json: bool) -> None:
     for line in words(result):
         click.echo(line, err=as_json)
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result, allow_nan=False))
 
 
 def words(result: dict[str, Any]) -> list[str]:
     """The figures of a result."""
     score = "accuracy" if "accuracy" in result else "mse"
-    value, ci = result[score], result["ci95"]
-    if score == "accuracy":
+    value, ci = result[score], result["ci95"] or 0.0
+    if value is None:
+        main, others = "no episode had a finite result", []
+    elif score == "accuracy":
         main = f"accuracy {100 * value:.2f} % ± {100 * ci:.2f} %"
         others = [
             f"with {key.removeprefix('accuracy_').removesuffix('q')} queries per class: "
             f"{100 * result[key]:.2f} %"
             for key in result
-            if key.startswith("accuracy_")
+            if key.startswith("accuracy_") and result[key] is not None
         ]
     else:
         main = f"mean squared error {value:.4f} ± {ci:.4f}"
         others = [
             f"with {key.removeprefix('mse_').removesuffix('q')} query points: {result[key]:.4f}"
             for key in result
-            if key.startswith("mse_")
+            if key.startswith("mse_") and result[key] is not None
         ]
     failed = f", {result['failed']} failed" if result["failed"] else ""
     return [

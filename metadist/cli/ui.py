@@ -67,7 +67,7 @@ def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> 
 
     directory = open_run(Path(runs_dir).resolve(), run)
     finished = directory.info().get("status") == "finished"
-    newest = checkpoint.newest(directory) if finished else None
+    newest = checkpoint.newest(directory, directory.recipe().lineage) if finished else None
     final = [checkpoint.directory(directory, newest[0].step)] if newest else []
     run_id = sync_run(directory, uri=tracking_uri, experiment=experiment, checkpoints=final)
     store = public_uri(tracking_uri or directory.info()["mlflow"]["tracking_uri"])

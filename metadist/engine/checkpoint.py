@@ -132,11 +132,9 @@ def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
         "files": {"state.safetensors": {"sha256": sha256_bytes(data), "bytes": len(data)}},
     }
     path = directory(attempt.run, state.step)
-    attempt.check()
-    with new_directory(path, replace=True) as temporary:
+    with attempt.commit(), new_directory(path, replace=True) as temporary:
         (temporary / "state.safetensors").write_bytes(data)
         write_sealed_json(temporary / "checkpoint.json", body)
-        attempt.check()
     return path
 
 
@@ -165,8 +163,12 @@ def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
     return state, body
 
 
-def newest(run: RunDir) -> tuple[TrainState, dict[str, Any]] | None:
-    """The newest good checkpoint; damaged ones are named in a warning and passed over."""
+def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest good checkpoint; others are named in a warning and passed over.
+
+    Args:
+        lineage: of the run's recipe; a checkpoint of another recipe is not this run's.
+    """
     for step in reversed(steps(run)):
         path = directory(run, step)
         try:
@@ -174,8 +176,8 @@ def newest(run: RunDir) -> tuple[TrainState, dict[str, Any]] | None:
         except DamagedCheckpoint as error:
             log.warning("damaged checkpoint passed over: %s", error)
             continue
-        if body["step"] != step:
-            log.warning("%s: holds step %s, passed over", path, body["step"])
+        if body["step"] != step or body.get("lineage") != lineage:
+            log.warning("%s: of another step or recipe, passed over", path)
             continue
         return state, body
     return None
@@ -183,22 +185,22 @@ def newest(run: RunDir) -> tuple[TrainState, dict[str, Any]] | None:
 
 def set_aside(attempt: Attempt, good: int) -> None:
     """Rename checkpoints after step ``good``, which were found damaged, so that none counts."""
-    attempt.check()
-    for step in steps(attempt.run):
-        if step > good:
-            path = directory(attempt.run, step)
-            path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
+    with attempt.commit():
+        for step in steps(attempt.run):
+            if step > good:
+                path = directory(attempt.run, step)
+                path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
 
 
 def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
     """Remove all but the ``keep`` newest checkpoints and the best one."""
-    attempt.check()
-    for step in steps(attempt.run)[:-keep]:
-        if step != best_step:
-            shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
-    # Leftovers of writers that were killed before their rename.
-    for partial in attempt.run.checkpoints.glob(".partial-*"):
-        shutil.rmtree(partial, ignore_errors=True)
+    with attempt.commit():
+        for step in steps(attempt.run)[:-keep]:
+            if step != best_step:
+                shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
+        # Leftovers of writers that were killed before their rename.
+        for partial in attempt.run.checkpoints.glob(".partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -84,7 +84,8 @@ class Evaluation:
         losses = self.loss[~self.failed[:, step], step]
         return {
             "mean": math.fsum(kept) / len(kept),
-            "ci95": 1.96 * float(kept.std()) / math.sqrt(len(kept)),
+            # One episode says nothing of its spread.
+            "ci95": 1.96 * float(kept.std()) / math.sqrt(len(kept)) if len(kept) > 1 else math.nan,
             "worst_decile": math.fsum(worst) / tenth,
             "loss": math.fsum(losses) / len(losses) if len(losses) else math.nan,
         }
@@ -103,14 +104,15 @@ class Evaluation:
             "episode_digest": self.episode_digest,
             "trained_steps": self.trained_steps,
             "by_step": [
-                {"step": k, **{n: _json_number(v) for n, v in self.at(k).items()}}
+                {"step": k, **{n: finite(v) for n, v in self.at(k).items()}}
                 for k in range(self.score.shape[1])
             ],
             **facts,
         }
 
 
-def _json_number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value, or None where there is none: JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 

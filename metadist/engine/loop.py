@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,13 @@ from metadist.engine import checkpoint
 from metadist.engine.checkpoint import Best, TrainState
 from metadist.engine.data import EpisodeData, open_data
 from metadist.engine.digest import params_sha256
-from metadist.engine.evaluate import Evaluation, evaluate, write_evaluation, write_examples
+from metadist.engine.evaluate import (
+    Evaluation,
+    evaluate,
+    finite,
+    write_evaluation,
+    write_examples,
+)
 from metadist.engine.group import Group
 from metadist.engine.learner import build
 from metadist.engine.numerics import numerics, numerics_digest, reproducible
@@ -112,19 +119,17 @@ class Run:
         scalars: dict[str, Any] | None = None
         state: TrainState | None = None
         if self._group.rank == 0:
-            found = checkpoint.newest(self._run)
+            bits = self._bits()
+            self._attempt = self._run.claim(
+                {"world_size": self._group.size, "numerics": self._numerics, "bits": bits}
+            )
+            # Only now does no earlier attempt commit any more.
+            found = checkpoint.newest(self._run, self.recipe.lineage)
             state = found[0] if found else None
             scalars = {"state": state.scalars() if state else None}
-            self._attempt = self._run.claim(
-                {
-                    "world_size": self._group.size,
-                    "numerics": self._numerics,
-                    "bits": self._bits(),
-                    "from_step": state.step if state else 0,
-                }
-            )
-            self._sink = LogWriter(self._attempt)
+            self._attempt.record(from_step=state.step if state else 0)
             checkpoint.set_aside(self._attempt, state.step if state else -1)
+            self._sink = LogWriter(self._attempt)
         received = self._group.broadcast(scalars)
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
@@ -150,6 +155,7 @@ class Run:
         trainer = self.trainer
         facts = {
             "recipe_hash": self.recipe.hash,
+            "lineage": self.recipe.lineage,
             "numerics": self._numerics,
             "mlflow": self._run.info().get("mlflow"),
         }
@@ -210,11 +216,26 @@ class Run:
         """Evaluate the best checkpoint of a run anew; the run's figures.
 
         Raises:
-            RunError: there is no good checkpoint.
+            RunError: there is no good checkpoint, the run is still in progress, or what is there
+                is not what the run's record says.
         """
-        found = checkpoint.newest(self._run)
+        info = self._run.info()
+        if info["recipe_hash"] != self.recipe.hash:
+            raise RunError(f"{self._run.path}: recipe.toml is not the recipe that run.json names")
+        if info["status"] == "running":
+            raise RunError(
+                f"{self._run.path}: still running, or its driver was killed; let it end, or go on "
+                f"with --resume {self._run.name}"
+            )
+        found = checkpoint.newest(self._run, self.recipe.lineage)
         if found is None:
             raise RunError(f"{self._run.path}: no good checkpoint to evaluate")
+        if info["status"] == "finished" and found[0].step != self.recipe.outer.steps:
+            raise RunError(
+                f"{self._run.path}: its last checkpoint is damaged or gone, the newest good one is "
+                f"of step {found[0].step}; its figures stay as they are"
+            )
+        self._bits()
         with reproducible(self._device):
             self.trainer.restore(found[0])
             chosen = self._choose()
@@ -302,9 +323,8 @@ class Run:
             result = self._evaluate("test", queries, section.episodes, chosen)
             results.append(result)
             if self._group.rank == 0:
-                if self._attempt is not None:
-                    self._attempt.check()
-                write_evaluation(self._run.evaluation, result, facts)
+                with self._attempt.commit() if self._attempt else nullcontext():
+                    write_evaluation(self._run.evaluation, result, facts)
         if self._group.rank == 0:
             write_examples(
                 self._run.evaluation,
@@ -326,12 +346,12 @@ class Run:
             "run": self._run.name,
             "steps": self.trainer.step_done,
             "params_sha256": params_sha256(self.trainer.params),
-            main.score_name: figures["mean"],
-            "ci95": figures["ci95"],
+            main.score_name: finite(figures["mean"]),
+            "ci95": finite(figures["ci95"]),
         }
         for extra in results[1:]:
             mean = extra.at(self.recipe.inner.steps)["mean"]
-            result[f"{extra.score_name}_{extra.queries}q"] = mean
+            result[f"{extra.score_name}_{extra.queries}q"] = finite(mean)
         return result | {
             "best_step": chosen.step,
             "episodes": len(main.score),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ def cpu_instruction_sets() -> str:
 def numerics(device: torch.device) -> dict[str, str]:
     """Everything that two processes must share to compute the same bits."""
     facts = {
+        "metadist": version("metadist"),
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpu_instruction_sets": cpu_instruction_sets(),
@@ -41,6 +43,12 @@ def numerics(device: torch.device) -> dict[str, str]:
         "deterministic": "true",
         "tf32": "false",
     }
+    # Settings by which these libraries choose other kernels.
+    for name, value in sorted(os.environ.items()):
+        if name.startswith(("MKL_", "ONEDNN_", "DNNL_", "OPENBLAS_")) and not name.endswith(
+            ("_NUM_THREADS", "_VERBOSE")
+        ):
+            facts[name] = value
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"] = str(torch.version.cuda)

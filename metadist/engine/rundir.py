@@ -9,10 +9,13 @@ highest stops before its next commit.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +27,7 @@ from metadist.errors import RunError, SupersededError
 from metadist.recipe import Recipe, parse_recipe
 
 FORMAT = 1
+_ATTEMPT = re.compile(r"(\d{4,})\.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -79,9 +83,17 @@ class RunDir:
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Replace fields of run.json atomically. Only the driver calls this."""
-        info = {**self.info(), **fields}
-        _write_info(self.path, info)
+        with self.locked("info"):
+            info = {**self.info(), **fields}
+            _write_info(self.path, info)
         return info
+
+    @contextlib.contextmanager
+    def locked(self, what: str) -> Iterator[None]:
+        """Hold a lock of this run: ``info``, ``attempt`` or ``tracking``. The dead hold none."""
+        with (self.path / f".{what}.lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def recipe(self) -> Recipe:
         """The resolved recipe of the run.
@@ -92,7 +104,7 @@ class RunDir:
         path = self.path / "recipe.toml"
         if not path.is_file():
             raise RunError(f"{path}: missing")
-        return parse_recipe(path.read_text(), str(path))
+        return parse_recipe(path.read_text(encoding="utf-8"), str(path))
 
     def set_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe (an explicit resume may add outer steps)."""
@@ -102,7 +114,8 @@ class RunDir:
         """The highest attempt number claimed so far; 0 if none."""
         if not self.attempts.is_dir():
             return 0
-        return max((int(p.stem) for p in self.attempts.glob("[0-9]*.json")), default=0)
+        names = (_ATTEMPT.fullmatch(p.name) for p in self.attempts.iterdir())
+        return max((int(name[1]) for name in names if name), default=0)
 
     def claim(self, facts: dict[str, Any]) -> Attempt:
         """Become the writer of this run.
@@ -111,18 +124,22 @@ class RunDir:
             facts: what to record of this attempt (world size, numerics).
         """
         self.attempts.mkdir(exist_ok=True)
-        while True:
-            number = self.latest_attempt() + 1
-            sealed = {
-                p.name: p.stat().st_size for p in sorted(self.log.glob("*.jsonl")) if p.is_file()
-            }
-            document = {"attempt": number, "sealed": sealed, **facts}
-            if _create(self.attempts / f"{number:04d}.json", document):
-                return Attempt(self, number)
+        # Under the lock that every commit takes: nothing is written between seal and claim.
+        with self.locked("attempt"):
+            while True:
+                number = self.latest_attempt() + 1
+                logs = (p for p in sorted(self.log.glob("*.jsonl")) if p.is_file())
+                sealed = {p.name: p.stat().st_size for p in logs}
+                document = {"attempt": number, "sealed": sealed, **facts}
+                if _create(self.attempts / f"{number:04d}.json", document):
+                    return Attempt(self, number)
 
     def attempt_facts(self, number: int) -> dict[str, Any]:
         """What an attempt recorded when it started."""
-        facts: dict[str, Any] = read_json(self.attempts / f"{number:04d}.json")
+        path = self.attempts / f"{number:04d}.json"
+        facts = read_json(path)
+        if not isinstance(facts, dict) or not isinstance(facts.get("sealed"), dict):
+            raise RunError(f"{path}: damaged")
         return facts
 
 
@@ -132,6 +149,23 @@ class Attempt:
 
     run: RunDir
     number: int
+
+    @contextlib.contextmanager
+    def commit(self) -> Iterator[None]:
+        """Write inside this block: no later attempt can take over before it ends.
+
+        Raises:
+            SupersededError: a later attempt has been claimed.
+        """
+        with self.run.locked("attempt"):
+            self.check()
+            yield
+
+    def record(self, **facts: Any) -> None:
+        """Add to what this attempt has recorded of itself."""
+        document = {**self.run.attempt_facts(self.number), **facts}
+        path = self.run.attempts / f"{self.number:04d}.json"
+        write_atomic(path, json.dumps(document, sort_keys=True, indent=1).encode())
 
     def check(self) -> None:
         """Raise unless this is still the latest attempt.
@@ -164,7 +198,8 @@ def _create(path: Path, document: dict[str, Any]) -> bool:
 
 
 def _write_info(path: Path, info: dict[str, Any]) -> None:
-    write_atomic(path / "run.json", json.dumps(info, sort_keys=True, indent=1).encode())
+    text = json.dumps(info, sort_keys=True, indent=1, allow_nan=False)
+    write_atomic(path / "run.json", text.encode())
 
 
 def check_name(name: str) -> str:
@@ -216,7 +251,7 @@ def open_run(root: Path, name_or_path: str) -> RunDir:
         RunError: there is none; the message lists what there is.
     """
     for path in (root / name_or_path, Path(name_or_path)):
-        if (path / "run.json").is_file():
+        if (path / "run.json").is_file() and not path.name.startswith("."):
             return RunDir(path.resolve())
     there = ", ".join(r.name for r in list_runs(root)[:10]) or "none"
     raise RunError(f"no run {name_or_path!r} under {root} or at that path; there are: {there}")
@@ -226,6 +261,8 @@ def list_runs(root: Path) -> list[RunDir]:
     """All runs under ``root``, the newest first."""
     runs = []
     for path in root.glob("*/run.json"):
+        if path.parent.name.startswith("."):
+            continue  # a run that is still being made, or whose making was killed
         run = RunDir(path.parent.resolve())
         try:
             runs.append((run.info()["created"], run))

@@ -8,6 +8,7 @@ files count. Trackers and progress lines read the log back and so never know mor
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from data_pipeline.storage import write_atomic
 from metadist.engine.rundir import Attempt, RunDir
 
+log = logging.getLogger(__name__)
 #: Seconds after which buffered points are written.
 FLUSH_SECONDS = 1.0
 
@@ -81,8 +83,7 @@ class LogWriter:
     def flush(self) -> None:
         """Append and sync the buffered lines."""
         if self._lines:
-            self._attempt.check()
-            with self._path.open("a") as handle:
+            with self._attempt.commit(), self._path.open("a") as handle:
                 handle.write("".join(self._lines))
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -111,8 +112,8 @@ class LogReader:
         """Points that have become durable since the last call, in writing order."""
         if not self._run.log.is_dir():
             return []
-        # Files first, seals second: an attempt that claims the run between the two has sealed at
-        # least what was read, and the cut below is the one that every later reader makes.
+        # Files first, seals second. Appending and claiming take the same lock, so an attempt that
+        # claims the run between the two seals at least what was read here.
         news = [(path, self._news(path)) for path in sorted(self._run.log.glob("*.jsonl"))]
         seals = self._seals()
         points: list[Point] = []
@@ -136,14 +137,15 @@ class LogReader:
         for raw in complete.splitlines():
             try:
                 line = json.loads(raw)
-                items = line["metrics"].items()
                 step, moment = int(line["step"]), int(line["time"])
-            except (ValueError, KeyError, TypeError, AttributeError):
+                found = [Point(m, step, moment, float(v)) for m, v in line["metrics"].items()]
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                log.warning("%s: a line that is no point of a log was passed over", path)
                 continue
-            for metric, value in items:
-                if (metric, step) not in self._seen:
-                    self._seen.add((metric, step))
-                    points.append(Point(metric, step, moment, float(value)))
+            for point in found:
+                if (point.metric, step) not in self._seen:
+                    self._seen.add((point.metric, step))
+                    points.append(point)
         return points
 
 

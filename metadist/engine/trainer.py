@@ -127,9 +127,9 @@ class Trainer:
         ]
         if bad and self.recipe.engine.on_nonfinite == "stop":
             raise NonFiniteError(
-                f"step {self.step_done + 1}: loss or gradient not finite in episodes {bad}; "
-                "lower inner.lr or outer.lr, or set engine.on_nonfinite = 'skip' to leave such "
-                "tasks out"
+                f"step {self.step_done + 1}: loss or gradient not finite in episodes {bad}; start "
+                "a run of another name with a lower inner.lr or outer.lr, or with "
+                "engine.on_nonfinite = 'skip', which leaves such tasks out"
             )
         if total.good_tasks:
             self._outer.step(total.gradients, self.step_done)
@@ -171,4 +171,7 @@ class Trainer:
         self.step_done = state.step
         self._outer.load(move(state.params, self.device), state.optimizer)
         self.learner = move(state.learner, self.device)
-        self.best = state.best
+        best = state.best
+        if best is not None:
+            best = Best(best.step, best.score, clone(best.params), clone(best.learner))
+        self.best = best

@@ -16,7 +16,7 @@ from typing import Any
 
 from metadist.engine import checkpoint
 from metadist.engine.rundir import RunDir, check_name
-from metadist.errors import SupersededError
+from metadist.errors import NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
 from metadist.launch.start import find_run
@@ -66,6 +66,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     """
     if request.name is not None:
         check_name(request.name)
+    wait = _tracking_wait()
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
@@ -81,6 +82,10 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     run = started.run
     if started.result is not None:
         announce(f"{run.name} is finished already; nothing to do")
+        if not run.info().get("closed"):
+            # Its driver was killed between the result and the last point sent.
+            mlflow = None if request.offline else _open_tracking(request, run, uri)
+            _close(mlflow, run, "finished", wait, announce)
         return started.result
     synchroniser = None if request.offline else _open_tracking(request, run, uri)
     _announce_start(request, run, started.resumed, announce)
@@ -99,15 +104,36 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
             status = "superseded"
             raise
         run.update(status=status)
-        announce(f"{run.name} has ended early; go on with --resume {run.name}")
+        if not isinstance(error, NonFiniteError):
+            announce(f"{run.name} has ended early; go on with --resume {run.name}")
         raise
     finally:
-        _close(synchroniser, run, status, announce)
+        _close(synchroniser, run, status, wait, announce)
     return result
+
+
+def _tracking_wait() -> float:
+    """Seconds to wait at the end for a tracking server that is away.
+
+    Raises:
+        TrackingError: METADIST_TRACKING_WAIT_S is no number.
+    """
+    given = os.environ.get("METADIST_TRACKING_WAIT_S", "300")
+    try:
+        return float(given)
+    except ValueError:
+        raise TrackingError(
+            f"METADIST_TRACKING_WAIT_S: seconds are needed, as in 300, got {given!r}"
+        ) from None
 
 
 def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     """The MLflow run of a run directory, new or as it was, fed in the background."""
+    with run.locked("tracking"):  # two drivers of one run must not make two
+        return _synchroniser(request, run, uri)
+
+
+def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
     params = run_params(request.recipe)
     tags = run_tags(info, world_size=max(request.workers, 1))
@@ -128,7 +154,9 @@ def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     return Synchroniser(run, uri, run_id).start()
 
 
-def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce: Announce) -> None:
+def _close(
+    synchroniser: Synchroniser | None, run: RunDir, status: str, wait: float, announce: Announce
+) -> None:
     """Report, then everything that MLflow has not got yet."""
     if status == "superseded":
         if synchroniser is not None:
@@ -143,14 +171,15 @@ def _close(synchroniser: Synchroniser | None, run: RunDir, status: str, announce
         log.exception(
             "the report could not be written; try again with: metadist report %s", run.name
         )
+    arrived = True
     if synchroniser is not None:
         newest = checkpoint.steps(run)[-1:]
-        wait = float(os.environ.get("METADIST_TRACKING_WAIT_S", "300"))
-        synchroniser.finish(
+        arrived = synchroniser.finish(
             status,
             wait if status == "finished" else min(wait, 20.0),
             checkpoints=[checkpoint.directory(run, step) for step in newest],
         )
+    run.update(closed=arrived and status == "finished")
 
 
 @contextmanager
@@ -182,7 +211,7 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
     order = {1: "first", 2: "second"}[learner["derivative_order"]]
     where = f"{request.workers} Ray workers" if request.workers else "this process"
     verb = f"Continuing {run.name}" if resumed else run.name
-    found = checkpoint.newest(run) if resumed else None
+    found = checkpoint.newest(run, recipe.lineage) if resumed else None
     at = f" from step {found[0].step if found else 0}" if resumed else ""
     announce(
         f"{verb}{at}: {recipe.algorithm.name} ({order} order, {recipe.model.norm} normalisation) "

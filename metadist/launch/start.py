@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +52,11 @@ def find_run(
     """
     digest: str = facts["dataset"]["digest"]
     if resume is None:
-        return _new(root, recipe, default_name if name is None else name, facts)
+        return _new(root, recipe, name, default_name, facts)
     if resume == AUTO:
         run = _automatic(root, recipe, digest, name)
         if run is None:
-            return _new(root, recipe, default_name if name is None else name, facts)
+            return _new(root, recipe, name, default_name, facts)
         return _continue(run, recipe, digest, may_extend=False)
     if name is not None and name != Path(resume).name:
         raise RunError(
@@ -63,8 +65,18 @@ def find_run(
     return _continue(open_run(root, resume), recipe, digest, may_extend=True)
 
 
-def _new(root: Path, recipe: Recipe, name: str, facts: dict[str, Any]) -> Started:
-    return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+def _new(
+    root: Path, recipe: Recipe, name: str | None, default_name: str, facts: dict[str, Any]
+) -> Started:
+    if name is not None:
+        return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+    # Runs that start in the same second would have the same name.
+    for number in itertools.count(1):
+        chosen = default_name if number == 1 else f"{default_name}-{number}"
+        if not (root / chosen).exists():
+            with contextlib.suppress(RunError):
+                return Started(create_run(root, chosen, recipe, facts), resumed=False, result=None)
+    raise AssertionError("unreachable")
 
 
 def _automatic(root: Path, recipe: Recipe, digest: str, name: str | None) -> RunDir | None:
@@ -92,13 +104,17 @@ def _continue(run: RunDir, recipe: Recipe, digest: str, *, may_extend: bool) -> 
             "the right data with --data-dir or data.store, or start a run of another name"
         )
     there = run.recipe()
+    if recipe.hash == info["recipe_hash"] != there.hash and recipe.lineage == there.lineage:
+        # A driver that was to add steps died between writing one and the other.
+        run.set_recipe(recipe)
+        there = recipe
     if there.hash != info["recipe_hash"]:
         raise RunError(
             f"{run.path}: recipe.toml has hash {there.hash}, run.json says "
             f"{info['recipe_hash']}; one of them was altered, put it back"
         )
     if recipe.hash != there.hash:
-        only_steps = recipe.hashed(without_steps=True) == there.hashed(without_steps=True)
+        only_steps = recipe.lineage == there.lineage
         if not (may_extend and only_steps):
             hint = "; only outer.steps may grow, by an explicit --resume RUN" if only_steps else ""
             raise RunError(
@@ -115,8 +131,8 @@ def _continue(run: RunDir, recipe: Recipe, digest: str, *, may_extend: bool) -> 
                 f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
                 f"{there.outer.steps} steps; more would change the steps already taken"
             )
+        run.update(recipe_hash=recipe.hash, status="created", result=None, closed=False)
         run.set_recipe(recipe)
-        run.update(recipe_hash=recipe.hash, status="created", result=None)
         return Started(run, resumed=True, result=None)
     if recipe != there:
         run.set_recipe(recipe)

@@ -34,9 +34,9 @@ _ENVIRONMENT = {
 }
 #: States of a run that takes no more points.
 GONE = ("deleted", "missing")
-#: What stands where a password was.
-HIDDEN = ":***@"
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+#: What stands where a secret was.
+HIDDEN = "***"
+_QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 
 
@@ -48,12 +48,28 @@ def default_tracking_uri(root: Path) -> str:
     Args:
         root: the directory that holds the runs directory.
     """
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    path = root.resolve() / "mlflow.db"
+    if set("?%") & set(str(path)):
+        raise TrackingError(
+            f"{path}: MLflow cannot keep its SQLite file under a path with '?' or '%'; use another "
+            "--runs-dir, --tracking-uri, or --offline"
+        )
+    return f"sqlite:///{path}"
 
 
 def public_uri(uri: str) -> str:
-    """``uri`` without its password, for messages and files that are shared."""
-    return _PASSWORD.sub(rf"\1{HIDDEN}", uri)
+    """``uri`` without user, password and values of its query, for messages and shared files."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.startswith(("sqlite", "file")):
+        return uri
+    authority, slash, path = rest.partition("/")
+    # A password may hold an '@': all before the last one is hidden.
+    user, at, host = authority.rpartition("@")
+    place = _QUERY_VALUE.sub(rf"\1={HIDDEN}", f"{host}{slash}{path}")
+    return f"{scheme}://{HIDDEN if user else ''}{at}{place}"
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -172,6 +172,101 @@ def test_auto_refuses_another_recipe_of_that_name(place: Place) -> None:
         place.train("outer.steps=20", name="a", resume="auto")
 
 
+def test_unfinished_making_of_a_run_is_nobodys_run(place: Place) -> None:
+    place.train(name="a")
+    run = place.run("a")
+    run.update(status="created", result=None)
+    partial = place.runs / ".partial-a-xyz"
+    run.path.rename(partial)
+    result = place.train(resume="auto")
+    assert not result["run"].startswith(".")
+    with pytest.raises(RunError, match="no run"):
+        place.train(resume=".partial-a-xyz")
+
+
+def test_killed_while_adding_steps(place: Place) -> None:
+    expected = place.train("outer.steps=20", name="long")
+    place.train(name="short")
+    run = place.run("short")
+    longer = run.recipe().model_copy(
+        update={"outer": run.recipe().outer.model_copy(update={"steps": 20})}
+    )
+    # Killed between run.json and recipe.toml.
+    run.update(recipe_hash=longer.hash, status="created", result=None, closed=False)
+    result = place.train("outer.steps=20", resume="short")
+    assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_checkpoint_of_another_run_is_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 6, "run.seed=1", name="other")
+    died(place, monkeypatch, 6, name="a")
+    other = checkpoint.directory(place.run("other"), 5)
+    target = checkpoint.directory(place.run("a"), 5)
+    for file in other.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
+
+
+def test_driver_killed_after_the_result_is_closed_on_resume(place: Place) -> None:
+    result = place.train(name="a")
+    run = place.run("a")
+    assert run.info()["closed"] is True
+    run.update(closed=False)
+    run.report.unlink()
+    assert place.train(name="a", resume="auto") == result
+    assert run.report.is_file()
+    assert run.info()["closed"] is True
+
+
+def test_default_names_do_not_collide(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metadist.launch import start
+
+    original: Any = start.find_run
+
+    def same_second(*arguments: Any) -> Any:
+        changed = [*arguments]
+        changed[4] = "same"
+        return original(*changed)
+
+    monkeypatch.setattr("metadist.launch.drive.find_run", same_second)
+    assert [place.train()["run"] for _ in range(3)] == ["same", "same-2", "same-3"]
+
+
+def test_evaluate_refuses_what_the_record_does_not_say(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"runs_dir": place.runs, "data_dir": place.runs.parent / "data"}
+    place.train(name="a")
+    before = files(place.run("a"))
+    (checkpoint.directory(place.run("a"), 12) / "state.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match="last checkpoint is damaged"):
+        metadist.evaluate("a", **options)
+    place.run("a").update(status="running")
+    with pytest.raises(RunError, match="still running"):
+        metadist.evaluate("a", **options)
+    path = place.run("a").path / "recipe.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 5"))
+    with pytest.raises(RunError, match=r"not the recipe"):
+        metadist.evaluate("a", **options)
+    assert files(place.run("a")) == before
+
+
+def test_kernel_settings_are_numerics(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from metadist.engine.numerics import numerics, numerics_digest
+
+    plain = numerics_digest(numerics(torch.device("cpu")))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    assert numerics_digest(numerics(torch.device("cpu"))) != plain
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert numerics_digest(numerics(torch.device("cpu"))) == plain
+
+
 def test_unknown_run_is_named(place: Place) -> None:
     place.train(name="a")
     with pytest.raises(RunError, match=r"no run 'b'.*there are: a"):

@@ -141,7 +141,15 @@ def test_where_the_store_is(tmp_path, monkeypatch):
 
 
 def test_passwords_are_not_told():
-    assert track.public_uri("postgresql://me:pw@host/db") == "postgresql://me:***@host/db"
+    for uri, shown in {
+        "postgresql://me:pw@host/db": "postgresql://***@host/db",
+        "postgresql://me:p@ss@host/db": "postgresql://***@host/db",
+        "https://token@host/x": "https://***@host/x",
+        "https://host/x?token=SECRET&b=c": "https://host/x?token=***&b=***",
+        "http://host:5000": "http://host:5000",
+        "sqlite:////a/b@c.db": "sqlite:////a/b@c.db",
+    }.items():
+        assert track.public_uri(uri) == shown
     assert track.public_uri("http://host:5000/a@b") == "http://host:5000/a@b"
     error = client_module.explain("http://me:pw@host", ValueError("http://me:pw@host failed"))
     assert "pw" not in str(error)
@@ -402,7 +410,7 @@ def test_a_run_in_progress_is_not_closed_by_a_sync(run, uri):
 def test_sync_needs_a_store(run):
     with pytest.raises(TrackingError, match="--tracking-uri"):
         track.sync_run(run)
-    run.update(mlflow={"tracking_uri": "http://me:***@host", "run_id": "x"})
+    run.update(mlflow={"tracking_uri": "http://***@host", "run_id": "x"})
     with pytest.raises(TrackingError, match="password is not kept"):
         track.sync_run(run)
 
