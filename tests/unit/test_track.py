@@ -236,7 +236,7 @@ def test_an_outage_loses_and_doubles_nothing(run, uri, monkeypatch, caplog):
         wait_for(lambda: count(uri, run_id) >= 400)
         broken.set()
         add_steps(writer, 201, 1100)
-        time.sleep(0.3)
+        wait_for(lambda: "does not take points" in caplog.text)
         broken.clear()
         add_steps(writer, 1101, 1150)
         assert synchroniser.finish("finished", 20)
