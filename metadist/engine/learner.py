@@ -6,6 +6,7 @@ import torch
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Algorithm, Parts
+from metadist.errors import RecipeError
 from metadist.keys import Key
 from metadist.recipe import Recipe
 from metadist.tasks import Context, Params, Phase, TaskShape
@@ -28,12 +29,17 @@ def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
     Raises:
         RecipeError: a part or an option is unknown, or does not fit the tasks.
     """
+    if shape.kind == "regression" and recipe.inner.loss != "mean":
+        raise RecipeError(
+            f"inner.loss: regression has no ways to sum over; 'mean' is needed, got "
+            f"{recipe.inner.loss!r}"
+        )
     backbone = backbones.build(recipe.model.name, recipe.model.options, shape)
     parts = Parts(
         backbone=backbone,
         shape=shape,
         inner_lr=recipe.inner.lr,
-        inner_loss=recipe.inner.loss if shape.kind == "classification" else "mean",
+        inner_loss=recipe.inner.loss,
         options=algorithms.options(recipe.algorithm.name, recipe.algorithm.options),
     )
     return algorithms.build(recipe.algorithm.name, parts)

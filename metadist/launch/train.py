@@ -39,7 +39,10 @@ PATIENCE = 3
 
 def group_timeout() -> int:
     """Seconds after which a collective that a worker does not join fails."""
-    return int(os.environ.get("METADIST_GROUP_TIMEOUT_S", "300"))
+    given = os.environ.get("METADIST_GROUP_TIMEOUT_S", "300")
+    if not given.isdigit():
+        raise RunError(f"METADIST_GROUP_TIMEOUT_S: whole seconds are needed, got {given!r}")
+    return int(given)
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:

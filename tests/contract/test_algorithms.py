@@ -137,12 +137,13 @@ class Case:
     @property
     def recipe(self) -> Recipe:
         model = MODELS[self.model]
+        loss = "sum_over_ways" if model.kind == "classification" else "mean"
         return Recipe.model_validate(
             {
                 "data": {"dataset": "none", "ways": WAYS, "shots": SHOTS, "queries": QUERIES},
                 "model": {"name": model.name, "norm": self.norm, **model.options},
                 "algorithm": {"name": self.algorithm, **self.options},
-                "inner": {"lr": model.lr, "steps": self.steps, "loss": "sum_over_ways"},
+                "inner": {"lr": model.lr, "steps": self.steps, "loss": loss},
                 "engine": {"dtype": self.dtype},
             }
         )

@@ -508,6 +508,12 @@ def test_evaluation_that_cannot_be_drawn_is_refused_before_training(
     assert not (place.runs / "a").exists()
 
 
+def test_a_loss_that_has_no_meaning_is_refused(place: Place) -> None:
+    with pytest.raises(RecipeError, match=r"inner.loss: regression has no ways"):
+        place.train("inner.loss=sum_over_ways", name="a")
+    assert not (place.runs / "a").exists()
+
+
 def test_shards_must_be_there_and_fit(place: Place) -> None:
     with pytest.raises(RecipeError, match="metadist data shard"):
         place.train("data.storage=shards", name="a")
