@@ -52,10 +52,10 @@ class _Simulated:
         self._combine(tensor, torch.add)
 
     def broadcast(self, value: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("a simulated group has no broadcast")
 
     def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        raise NotImplementedError
+        raise AssertionError("a simulated group has no broadcast")
 
 
 class RunGroup(Protocol):
