@@ -30,11 +30,15 @@ class TaskShape:
         kind: classification (cross-entropy over N ways) or regression (mean squared error).
         inputs: shape of one example: (C, H, W) for images, (D,) for functions.
         outputs: ways N, or the dimension of a function's value.
+        classes: different classes of the training part, turned ones counted; 0 for functions.
+        latent: number of true parameters of a function; 0 for images.
     """
 
     kind: TaskKind
     inputs: tuple[int, ...]
     outputs: int
+    classes: int = 0
+    latent: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,19 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """T tasks of equal shape, stacked along a leading axis, with their episode ids [T]."""
+    """T tasks of equal shape, stacked along a leading axis, with their episode ids [T].
+
+    Attributes:
+        side: what the learner declares that it needs to know beside the examples, see
+            ``Context.side``; each [T, ...].
+    """
 
     ids: tuple[int, ...]
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
+    side: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,7 +89,12 @@ class TaskBatch:
             self.support_y[start:stop],
             self.query_x[start:stop],
             self.query_y[start:stop],
+            {name: values[start:stop] for name, values in self.side.items()},
         )
+
+    def side_of(self, index: int) -> dict[str, Tensor]:
+        """What the learner may know of the task at a position."""
+        return {name: values[index] for name, values in self.side.items()}
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,10 @@ class Context:
             tape, which is faster for one task at a time.
         state: outer state of the learner that is not trained by gradient (running statistics).
         draws: this task's random numbers.
+        side: what the learner declares that it ``needs`` to know of this task: ``class_ids``
+            int64 [N], the training class of each way, in [0, ``TaskShape.classes``); ``latent``
+            [L], the true parameters of its function.
+        signals: the learner's signals of all tasks of this step, each [B]; constants.
     """
 
     phase: Phase
@@ -107,10 +126,12 @@ class Context:
     functional: bool = False
     state: Mapping[str, Tensor] = field(default_factory=dict)
     draws: Mapping[str, Tensor] = field(default_factory=dict)
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def with_draws(self, draws: Mapping[str, Tensor]) -> Context:
-        """This context for a task with these random numbers."""
-        return replace(self, draws=draws)
+    def for_task(self, draws: Mapping[str, Tensor], side: Mapping[str, Tensor]) -> Context:
+        """This context for a task with these random numbers and this side information."""
+        return replace(self, draws=draws, side=side)
 
 
 def _examples(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -127,12 +148,41 @@ def _targets(y: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
     return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
 
 
-def to_tasks(episodes: EpisodeBatch, dtype: torch.dtype, device: torch.device) -> TaskBatch:
-    """Tensors of a batch of episodes: images scaled to [0, 1] in [C, H, W] order."""
+def _side(
+    episodes: EpisodeBatch,
+    dtype: torch.dtype,
+    device: torch.device,
+    needs: frozenset[str],
+    turned: bool,
+) -> dict[str, Tensor]:
+    side = {}
+    if "class_ids" in needs and episodes.class_ids is not None:
+        # Episodes count four turns of a class whether they are used or not.
+        ids = torch.from_numpy(np.ascontiguousarray(episodes.class_ids))
+        side["class_ids"] = (ids if turned else ids // 4).to(device)
+    if "latent" in needs and episodes.latent is not None:
+        side["latent"] = torch.from_numpy(np.ascontiguousarray(episodes.latent)).to(device, dtype)
+    return side
+
+
+def to_tasks(
+    episodes: EpisodeBatch,
+    dtype: torch.dtype,
+    device: torch.device,
+    needs: frozenset[str] = frozenset(),
+    turned: bool = True,
+) -> TaskBatch:
+    """Tensors of a batch of episodes: images scaled to [0, 1] in [C, H, W] order.
+
+    Args:
+        needs: which side information to hand on.
+        turned: whether turned images are classes of their own.
+    """
     return TaskBatch(
         ids=tuple(int(i) for i in episodes.ids),
         support_x=_examples(episodes.support_x, dtype, device),
         support_y=_targets(episodes.support_y, dtype, device),
         query_x=_examples(episodes.query_x, dtype, device),
         query_y=_targets(episodes.query_y, dtype, device),
+        side=_side(episodes, dtype, device, needs, turned),
     )

@@ -1,80 +1,56 @@
 """Meta-learners, one module each, found by their module name.
 
-A module exports ``Options`` and ``build(parts)``, which returns an :class:`Algorithm`. Its
-docstring names the paper.
+A module exports ``Options`` and ``build(parts)``, which returns an :class:`Algorithm`, and
+``KINDS`` if it does not work on every kind of task. Its docstring names the paper.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
+from typing import Any, Literal, get_args
 
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
-from metadist.keys import Key
-from metadist.rules.inner_loop import Loss
-from metadist.tasks import Context, Params, Task, TaskShape
+from metadist.errors import RecipeError
+from metadist.rules.learner import Estimator, Findings, Learner, Loss
+from metadist.tasks import TaskKind, TaskShape
 
-__all__ = ["Algorithm", "Loss", "Parts", "build", "names", "options"]
+__all__ = [
+    "Algorithm",
+    "Estimator",
+    "Findings",
+    "Loss",
+    "Parts",
+    "build",
+    "kinds",
+    "names",
+    "options",
+]
+
+Algorithm = Learner
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a learner is built from: flat values, never a recipe."""
+    """What a learner is built from: flat values, never a recipe.
 
-    backbone: Backbone
+    Attributes:
+        network: the recipe's backbone for tasks of a shape; learners that feed it more than the
+            examples, or ask it for other outputs, ask for another shape than that of the tasks.
+    """
+
+    network: Callable[[TaskShape], Backbone]
     shape: TaskShape
     inner_lr: float
     inner_loss: Literal["mean", "sum_over_ways"]
     options: Options
 
-
-class Algorithm(Protocol):
-    """Pure functions over ``params``: all meta-parameters, by name.
-
-    Attributes:
-        estimator: ``exact`` (the derivative of ``loss`` is the meta-gradient) or ``first-order``
-            (the inner gradients are constants).
-        derivative_order: 2 or 1; stands in every run's record.
-    """
-
     @property
-    def estimator(self) -> Literal["exact", "first-order"]: ...
-
-    @property
-    def derivative_order(self) -> int: ...
-
-    def init(self, key: Key) -> Params:
-        """Fresh meta-parameters, float32 on the CPU."""
-
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> Sequence[Any]:
-        """Whatever predicts after 0, 1, ... T steps (one element where there are no steps)."""
-
-    def predict(self, fitted: Any, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E]."""
-
-    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
-        """The task's loss, metrics and statistics."""
-
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The random numbers of one task; no other randomness is allowed."""
-
-    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the statistics that ``loss`` returns with each training task."""
-
-    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Outer state that is not trained by gradient."""
-
-    def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
-    ) -> dict[str, Tensor]:
-        """That state after an outer step, from the task average of the statistics."""
+    def backbone(self) -> Backbone:
+        """The network for tasks of this shape."""
+        return self.network(self.shape)
 
 
 def names() -> list[str]:
@@ -93,11 +69,27 @@ def options(name: str, given: dict[str, Any]) -> Options:
     return parsed
 
 
-def build(name: str, parts: Parts) -> Algorithm:
-    """The algorithm ``name``.
+def kinds(name: str) -> tuple[TaskKind, ...]:
+    """The kinds of tasks an algorithm works on.
 
     Raises:
         RecipeError: unknown algorithm.
     """
+    module = find(sys.modules[__name__], name, "algorithm")
+    declared: tuple[TaskKind, ...] = getattr(module, "KINDS", get_args(TaskKind))
+    return declared
+
+
+def build(name: str, parts: Parts) -> Algorithm:
+    """The algorithm ``name``.
+
+    Raises:
+        RecipeError: unknown algorithm, or one that does not work on such tasks.
+    """
+    if parts.shape.kind not in kinds(name):
+        raise RecipeError(
+            f"algorithm {name!r} works on {' and '.join(kinds(name))}, the data are tasks of "
+            f"{parts.shape.kind}; choose other data or another algorithm"
+        )
     algorithm: Algorithm = find(sys.modules[__name__], name, "algorithm").build(parts)
     return algorithm

@@ -6,6 +6,7 @@ A module exports ``Options`` and ``build(options, shape)``.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -15,27 +16,64 @@ from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
-__all__ = ["Backbone", "Norm", "Statistics", "build", "names", "options"]
+__all__ = ["Backbone", "Layer", "Norm", "Statistics", "Trace", "build", "names", "options"]
+
+#: Activations [n, ...] by layer name, ``features`` being what enters the last layer.
+Trace = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map of a network: ``<name>.weight`` and perhaps ``<name>.bias``.
+
+    Where ``params`` hold ``<name>.transform`` [outputs, outputs], the layer's output is multiplied
+    by it along its units, after the bias and before normalisation.
+
+    Attributes:
+        outputs: units or channels.
+        bias: whether there is a bias.
+    """
+
+    name: str
+    outputs: int
+    bias: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of weight and bias."""
+        weight, bias = f"{self.name}.weight", f"{self.name}.bias"
+        return (weight, bias) if self.bias else (weight,)
 
 
 class Backbone(Protocol):
     """A network without state.
 
     Attributes:
+        layers: linear maps from input to output; the last one is the head.
         norm_layers: channels of each normalisation layer, by layer name.
-        norm_parameters: names of the parameters of normalisation layers.
+        norm_parameters: names of the parameters of normalisation layers; each is [C], or [R, C]
+            with a row for each inner step.
     """
 
-    norm_layers: dict[str, int]
-    norm_parameters: frozenset[str]
+    @property
+    def layers(self) -> tuple[Layer, ...]: ...
+
+    @property
+    def norm_layers(self) -> dict[str, int]: ...
+
+    @property
+    def norm_parameters(self) -> frozenset[str]: ...
 
     def init(self, key: Key) -> Params:
         """Fresh parameters, float32 on the CPU."""
 
-    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+    ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...], and the statistics of each norm layer.
 
-        The statistics are empty unless ``norm.record`` is set.
+        The statistics are empty unless ``norm.record`` is set. ``trace`` receives the activations
+        of each layer, by its name, and ``features``.
         """
 
 

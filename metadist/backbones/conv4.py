@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from metadist.backbones import Layer, Trace
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
@@ -54,6 +55,13 @@ class Conv4:
     outputs: int
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Four convolutions and the head."""
+        filters = self.options.filters
+        convolutions = (Layer(f"conv{i}", filters, bias=False) for i in range(1, BLOCKS + 1))
+        return (*convolutions, Layer("head", self.outputs, bias=True))
+
+    @property
     def norm_layers(self) -> dict[str, int]:
         """Channels of each normalisation layer."""
         return {f"norm{i}": self.options.filters for i in range(1, BLOCKS + 1)}
@@ -86,18 +94,30 @@ class Conv4:
         params["head.bias"] = torch.zeros(self.outputs)
         return params
 
-    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+    ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for x [n, C, H, W]."""
         statistics: Statistics = {}
         pool = self.options.downsample == "pool"
         for block in range(1, BLOCKS + 1):
             x = F.conv2d(x, params[f"conv{block}.weight"], stride=1 if pool else 2, padding=1)
+            transform = params.get(f"conv{block}.transform")
+            if transform is not None:
+                x = F.conv2d(x, transform[:, :, None, None])
             scale, shift = params.get(f"norm{block}.scale"), params.get(f"norm{block}.shift")
             x = F.relu(normalise(x, f"norm{block}", scale, shift, norm, statistics))
             if pool:
                 x = F.max_pool2d(x, 2)
+            if trace is not None:
+                trace[f"conv{block}"] = x
         x = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
-        return F.linear(x, params["head.weight"], params["head.bias"]), statistics
+        outputs = F.linear(x, params["head.weight"], params["head.bias"])
+        if "head.transform" in params:
+            outputs = F.linear(outputs, params["head.transform"])
+        if trace is not None:
+            trace["features"], trace["head"] = x, outputs
+        return outputs, statistics
 
 
 def build(options: Options, shape: TaskShape) -> Conv4:

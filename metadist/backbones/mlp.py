@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from metadist.backbones import Layer, Trace
 from metadist.backbones._norm import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.keys import Key
@@ -38,6 +39,11 @@ class MLP:
 
     options: Options
     sizes: tuple[int, ...]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The linear maps; the last one is the head."""
+        return tuple(Layer(f"linear{i}", n, bias=True) for i, n in enumerate(self.sizes[1:], 1))
 
     @property
     def norm_layers(self) -> dict[str, int]:
@@ -65,15 +71,23 @@ class MLP:
                 params[f"linear{layer}.bias"] = torch.zeros(outputs)
         return params
 
-    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+    ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for x [n, ...]; ``norm`` has nothing to act on."""
         x = x.flatten(1)
         last = len(self.sizes) - 1
         activation = F.relu if self.options.activation == "relu" else torch.tanh
         for layer in range(1, last + 1):
+            if layer == last and trace is not None:
+                trace["features"] = x
             x = F.linear(x, params[f"linear{layer}.weight"], params[f"linear{layer}.bias"])
+            if f"linear{layer}.transform" in params:
+                x = F.linear(x, params[f"linear{layer}.transform"])
             if layer < last:
                 x = activation(x)
+            if trace is not None:
+                trace[f"linear{layer}"] = x
         return x, {}
 
 

@@ -7,8 +7,9 @@ batch normalisation. In both, a chunk is always computed whole and in the same s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,17 @@ def _finish(gradients: Params, statistics: dict[str, Tensor], metrics: dict[str,
     return all(bool(torch.isfinite(t).all()) for t in everything)
 
 
+def _task_gradient(
+    algorithm: Algorithm, leaves: Params, task: Task, ctx: Context
+) -> tuple[Params, Loss]:
+    """The gradient of one task on the tape, or what the algorithm puts in its place."""
+    if algorithm.estimator == "pseudo":
+        return algorithm.pseudo_gradient(leaves, task, ctx)
+    loss = algorithm.loss(leaves, task, ctx)
+    parts = torch.autograd.grad(loss.value, list(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, parts, strict=True)), loss
+
+
 def loop_chunk(
     algorithm: Algorithm, params: Params, tasks: TaskBatch, draws: Sequence[Draws], ctx: Context
 ) -> ChunkResult:
@@ -51,9 +63,10 @@ def loop_chunk(
     statistics: dict[str, Tensor] = {}
     metrics: dict[str, list[Tensor]] = {}
     for index in range(len(tasks)):
-        loss = algorithm.loss(leaves, tasks.task(index), ctx.with_draws(draws[index]))
-        parts = torch.autograd.grad(loss.value, list(leaves.values()), materialize_grads=True)
-        for name, part in zip(leaves, parts, strict=True):
+        now = ctx.for_task(draws[index], tasks.side_of(index))
+        parts, loss = _task_gradient(algorithm, leaves, tasks.task(index), now)
+        for name in leaves:
+            part = parts[name].detach()
             if len(tasks) > 1:
                 part = part.double()
             gradients[name] = gradients[name] + part if index else part
@@ -63,6 +76,60 @@ def loop_chunk(
             metrics.setdefault(name, []).append(value.detach().double())
     stacked = {name: torch.stack(values) for name, values in metrics.items()}
     return ChunkResult(gradients, statistics, stacked, _finish(gradients, statistics, stacked))
+
+
+def _together(
+    one: Callable[[Task, Context], Any],
+    tasks: TaskBatch,
+    draws: Sequence[Draws],
+    ctx: Context,
+    size: int,
+) -> Any:
+    """``one`` of each task under vmap; a short chunk is padded to ``size`` with its last task."""
+    rows = torch.arange(size).clamp_max(len(tasks) - 1)
+    functional = replace(ctx, functional=True)
+    stacked = {name: torch.stack([draws[int(row)][name] for row in rows]) for name in draws[0]}
+
+    def call(
+        support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, d: Draws, s: Draws
+    ) -> Any:
+        return one(Task(support_x, support_y, query_x, query_y), functional.for_task(d, s))
+
+    return torch.func.vmap(call)(
+        tasks.support_x[rows],
+        tasks.support_y[rows],
+        tasks.query_x[rows],
+        tasks.query_y[rows],
+        stacked,
+        {name: values[rows] for name, values in tasks.side.items()},
+    )
+
+
+def chunk_signals(
+    algorithm: Algorithm,
+    params: Params,
+    tasks: TaskBatch,
+    draws: Sequence[Draws],
+    ctx: Context,
+    size: int | None,
+) -> Tensor:
+    """Signals of the tasks of one chunk, float64 [signals, tasks], without gradient.
+
+    Args:
+        size: of the chunk under vmap; None takes one task at a time.
+    """
+    with torch.no_grad():
+        if size is not None:
+            values = _together(
+                lambda task, now: algorithm.signals(params, task, now), tasks, draws, ctx, size
+            )
+        else:
+            each = [
+                algorithm.signals(params, tasks.task(i), ctx.for_task(draws[i], tasks.side_of(i)))
+                for i in range(len(tasks))
+            ]
+            values = {n: torch.stack([e[n] for e in each]) for n in algorithm.signal_names}
+    return torch.stack([values[n][: len(tasks)].double() for n in algorithm.signal_names])
 
 
 def vmap_chunk(
@@ -75,32 +142,21 @@ def vmap_chunk(
 ) -> ChunkResult:
     """All tasks of a chunk at once; a short chunk is padded to ``size`` with masked tasks."""
     count = len(tasks)
-    rows = torch.arange(size).clamp_max(count - 1)
-    functional = replace(ctx, functional=True)
-    stacked_draws = {
-        name: torch.stack([draws[int(row)][name] for row in rows]) for name in draws[0]
-    }
 
-    def one(
-        support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, d: Draws
-    ) -> tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        task = Task(support_x, support_y, query_x, query_y)
+    def one(task: Task, now: Context) -> tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        if algorithm.estimator == "pseudo":
+            direction, loss = algorithm.pseudo_gradient(params, task, now)
+            return direction, (loss.metrics, loss.statistics)
 
         def value(p: Params) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-            loss: Loss = algorithm.loss(p, task, functional.with_draws(d))
+            loss = algorithm.loss(p, task, now)
             return loss.value, (loss.metrics, loss.statistics)
 
         result: tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]
         result = torch.func.grad(value, has_aux=True)(params)
         return result
 
-    gradients, (metrics, statistics) = torch.func.vmap(one)(
-        tasks.support_x[rows],
-        tasks.support_y[rows],
-        tasks.query_x[rows],
-        tasks.query_y[rows],
-        stacked_draws,
-    )
+    gradients, (metrics, statistics) = _together(one, tasks, draws, ctx, size)
     summed = {name: g[:count].sum(0) for name, g in gradients.items()}
     sums = {name: s[:count].double().sum(0) for name, s in statistics.items()}
     per_task = {name: m[:count].detach().double() for name, m in metrics.items()}

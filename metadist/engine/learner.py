@@ -6,6 +6,7 @@ import torch
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Algorithm, Parts
+from metadist.backbones import Backbone
 from metadist.errors import RecipeError
 from metadist.keys import Key
 from metadist.recipe import Recipe
@@ -34,9 +35,12 @@ def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
             f"inner.loss: regression has no ways to sum over; 'mean' is needed, got "
             f"{recipe.inner.loss!r}"
         )
-    backbone = backbones.build(recipe.model.name, recipe.model.options, shape)
+
+    def network(wanted: TaskShape) -> Backbone:
+        return backbones.build(recipe.model.name, recipe.model.options, wanted)
+
     parts = Parts(
-        backbone=backbone,
+        network=network,
         shape=shape,
         inner_lr=recipe.inner.lr,
         inner_loss=recipe.inner.loss,

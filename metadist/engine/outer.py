@@ -15,6 +15,8 @@ def learning_rate(section: OuterSection, step: int) -> float:
     """The outer learning rate of step ``step`` (from 0)."""
     if section.schedule == "constant":
         return section.lr
+    if section.schedule == "linear":
+        return section.lr + (section.final_lr - section.lr) * step / section.steps
     # Cosine from lr to final_lr over the planned steps (Loshchilov & Hutter, 2017).
     share = 0.5 * (1.0 + math.cos(math.pi * step / section.steps))
     return section.final_lr + (section.lr - section.final_lr) * share
@@ -36,7 +38,9 @@ class Outer:
         self._section = section
         self._leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
         leaves = list(self._leaves.values())
-        self._optimizer: torch.optim.Optimizer
+        self._optimizer: torch.optim.Optimizer | None = None
+        if not leaves:
+            return  # A learner without meta-parameters, such as nearest neighbours.
         if section.optimizer == "adam":
             self._optimizer = torch.optim.Adam(leaves, lr=section.lr, foreach=False, fused=False)
         else:
@@ -49,6 +53,8 @@ class Outer:
 
     def step(self, gradients: dict[str, Tensor], step: int) -> None:
         """One outer update with the averaged meta-gradient (float64, by name)."""
+        if self._optimizer is None:
+            return
         for name, leaf in self._leaves.items():
             gradient = gradients[name].to(leaf.device, leaf.dtype)
             if self._section.clip:
@@ -61,7 +67,9 @@ class Outer:
 
     def state(self) -> dict[str, Tensor]:
         """Optimiser state as named tensors on the CPU: ``<quantity>/<parameter>``."""
-        state = {}
+        state: dict[str, Tensor] = {}
+        if self._optimizer is None:
+            return state
         for name, leaf in self._leaves.items():
             for quantity, value in self._optimizer.state.get(leaf, {}).items():
                 state[f"{quantity}/{name}"] = torch.as_tensor(value).detach().cpu().clone()
@@ -72,6 +80,8 @@ class Outer:
         with torch.no_grad():
             for name, leaf in self._leaves.items():
                 leaf.copy_(params[name])
+        if self._optimizer is None:
+            return
         self._optimizer.state.clear()
         for key, value in state.items():
             quantity, _, name = key.partition("/")

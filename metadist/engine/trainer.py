@@ -11,7 +11,7 @@ from torch import Tensor
 from data_pipeline.episodes import EpisodeBatch
 from metadist.algorithms import Algorithm
 from metadist.engine.checkpoint import Best, TrainState, clone, move
-from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.engine.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
 from metadist.engine.group import Group
 from metadist.engine.learner import context, episode_key, initial_params
 from metadist.engine.outer import Outer
@@ -76,8 +76,12 @@ class Trainer:
     def _compute(self, episodes: EpisodeBatch | None) -> list[ChunkResult]:
         """This worker's chunks, in index order."""
         if episodes is None or not len(episodes):
+            if self.algorithm.signal_names:
+                # The others wait for every worker's share of the sum.
+                self._signals([], context(self.recipe, "train", self.step_done))
             return []
-        tasks = to_tasks(episodes, self._dtype, self.device)
+        turned = self.recipe.data.rotations != "none"
+        tasks = to_tasks(episodes, self._dtype, self.device, self.algorithm.needs, turned)
         step = self.step_done
         ctx = replace(context(self.recipe, "train", step), state=self.learner)
         draws = [
@@ -85,11 +89,32 @@ class Trainer:
         ]
         draws = [move(d, self.device) for d in draws]
         offset = self.share[0]
-        results = []
-        for chunk in range(*self._chunks):
-            start, stop = (b - offset for b in self._layout.bounds(chunk))
-            results.append(self._chunk(tasks.slice(start, stop), draws[start:stop], ctx))
-        return results
+        bounds = [[b - offset for b in self._layout.bounds(c)] for c in range(*self._chunks)]
+        chunks = [(tasks.slice(start, stop), draws[start:stop]) for start, stop in bounds]
+        if self.algorithm.signal_names:
+            ctx = replace(ctx, signals=self._signals(chunks, ctx))
+        return [self._chunk(some, their_draws, ctx) for some, their_draws in chunks]
+
+    def _signals(
+        self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
+    ) -> dict[str, Tensor]:
+        """The signals of all tasks of the step, each [B], with the same bits on all workers."""
+        names, size = self.algorithm.signal_names, self.recipe.engine.chunk
+        table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
+        at = self.share[0]
+        for tasks, draws in chunks:
+            table[:, at : at + len(tasks)] = chunk_signals(
+                self.algorithm,
+                self.params,
+                tasks,
+                draws,
+                ctx,
+                size if self.recipe.engine.mode == "vmap" else None,
+            )
+            at += len(tasks)
+        # One worker wrote each column, the others hold zeros: the sum of bit patterns is exact.
+        self._group.sum_(table.view(torch.int64))
+        return {name: row.to(self._dtype) for name, row in zip(names, table, strict=True)}
 
     def _chunk(
         self, tasks: TaskBatch, draws: Sequence[dict[str, Tensor]], ctx: Context

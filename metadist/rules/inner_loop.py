@@ -3,15 +3,15 @@
     phi_0 = theta;  phi_t = rule(phi_{t-1}, d L(phi_{t-1}; support))
     meta-loss of a task = L(phi_T; query)
 
-Learners differ in which parameters are adapted, in the rule, and in whether the meta-gradient
-goes through the inner gradients.
+Learners differ in which parameters are adapted (``only``), in the rule, in whether the
+meta-gradient goes through the inner gradients, and in which steps' query losses count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,15 +19,10 @@ from torch import Tensor
 from metadist.backbones import Backbone, Norm, Statistics
 from metadist.keys import Key
 from metadist.rules.gradient import gradient
+from metadist.rules.learner import Estimator, Findings, Learner, Loss
 from metadist.rules.losses import accuracy, task_loss
+from metadist.rules.rule import PREFIX, Rule, Step, meta_parameters
 from metadist.tasks import Context, Params, Task, TaskKind
-
-
-class Rule(Protocol):
-    """Turns gradients into an update."""
-
-    def update(self, adapted: Params, gradients: Params, step: int) -> Params:
-        """Parameters after one step."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +38,11 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A task's contribution to the outer objective.
-
-    Attributes:
-        value: scalar to differentiate.
-        metrics: scalars to report, averaged over tasks: ``loss``, and ``accuracy`` in
-            classification.
-        statistics: float64 tensors to be summed over tasks, for ``update_state``.
-    """
-
-    value: Tensor
-    metrics: dict[str, Tensor]
-    statistics: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(Learner):
     """A gradient-based learner.
 
     Attributes:
+        only: names of the parameters that may be adapted; None: all of the network's.
         support_reduction: ``mean``, or ``sum_over_ways``: N times the mean cross-entropy, which
             is what MAML's released code descends on.
         adapt_norm: adapt scale and shift of normalisation layers too (MAML's code does not).
@@ -73,13 +53,14 @@ class InnerLoop:
     kind: TaskKind
     ways: int
     rule: Rule
-    second_order: bool
+    second_order: bool = True
+    only: frozenset[str] | None = None
     support_reduction: Literal["mean", "sum_over_ways"] = "mean"
     adapt_norm: bool = False
     momentum: float = 0.1
 
     @property
-    def estimator(self) -> Literal["exact", "first-order"]:
+    def estimator(self) -> Estimator:
         """Which gradient ``loss`` has: that of the whole adaptation, or a declared part of it."""
         return "exact" if self.second_order else "first-order"
 
@@ -89,22 +70,43 @@ class InnerLoop:
         return 2 if self.second_order else 1
 
     def init(self, key: Key) -> Params:
-        """All meta-parameters."""
-        return self.backbone.init(key)
+        """All meta-parameters: the network's, then the rule's."""
+        params = self.backbone.init(key)
+        meta = self.rule.init(self.adapted(params), key.fold("rule"))
+        return {**params, **{f"{PREFIX}{name}": p for name, p in meta.items()}}
+
+    def adapts(self, name: str) -> bool:
+        """Whether the inner loop changes a parameter."""
+        if name.startswith(PREFIX) or name.endswith(".transform"):
+            return False
+        if name in self.backbone.norm_parameters and not self.adapt_norm:
+            return False
+        return self.only is None or name in self.only
 
     def adapted(self, params: Params) -> Params:
         """The parameters that the inner loop changes."""
-        frozen = frozenset() if self.adapt_norm else self.backbone.norm_parameters
-        return {name: p for name, p in params.items() if name not in frozen}
+        return {name: p for name, p in params.items() if self.adapts(name)}
+
+    def second_order_at(self, ctx: Context) -> bool:
+        """Whether the meta-gradient goes through the inner gradients at this outer step."""
+        return self.second_order
+
+    def step_weights(self, ctx: Context) -> dict[int, float]:
+        """Which adaptation steps' query losses make up the task's loss, with their weights."""
+        return {ctx.inner_steps: 1.0}
 
     def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """Nothing here is random."""
-        return {}
+        """The rule's random numbers."""
+        return self.rule.draws(key, ctx)
+
+    def findings(self, params: Params) -> Findings:
+        """What the rule has learned."""
+        return self.rule.findings(meta_parameters(params))
 
     def _norm(self, ctx: Context, step: int) -> Norm:
         """Normalisation of a support pass after ``step`` inner steps."""
         if ctx.norm == "none":
-            return Norm("off")
+            return Norm("off", step=step)
         if ctx.norm == "running" and ctx.phase != "train":
             row = min(step, ctx.trained_steps)
             layers = self.backbone.norm_layers
@@ -114,8 +116,9 @@ class InnerLoop:
                     layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
                     for layer in layers
                 },
+                step=step,
             )
-        return Norm("batch", record=ctx.norm == "running")
+        return Norm("batch", record=ctx.norm == "running", step=step)
 
     def _steps(
         self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
@@ -123,6 +126,8 @@ class InnerLoop:
         """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
         frozen = {k: p for k, p in params.items() if k not in self.adapted(params)}
         current = self.adapted(params)
+        meta, state = meta_parameters(params), self.rule.start(current)
+        second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
         yield {**frozen, **current}
         for step in range(ctx.inner_steps):
@@ -134,10 +139,10 @@ class InnerLoop:
                 return scale * task_loss(self.kind, outputs, y), detached
 
             gradients, statistics = gradient(
-                support_loss, current, second_order=self.second_order, functional=ctx.functional
+                support_loss, current, second_order=second_order, functional=ctx.functional
             )
             recorded.append(statistics)
-            current = self.rule.update(current, gradients, step)
+            current, state = self.rule.update(current, gradients, Step(step, meta, state, ctx))
             yield {**frozen, **current}
 
     def adapt(
@@ -154,32 +159,42 @@ class InnerLoop:
 
         With ``transductive`` normalisation the rows depend on each other.
         """
+        return self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx))[0]
+
+    def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
+        """Normalisation of a pass over query examples."""
         norm = self._norm(ctx, fitted.step)
         if ctx.norm == "support":
             _, statistics = self.backbone.forward(
-                fitted.params, fitted.support_x, Norm("batch", record=True)
+                fitted.params, fitted.support_x, Norm("batch", record=True, step=fitted.step)
             )
-            norm = Norm("given", statistics=statistics)
-        elif norm.record:
-            norm = Norm("batch")
-        return self.backbone.forward(fitted.params, x, norm)[0]
+            return Norm("given", statistics=statistics, step=fitted.step)
+        return Norm("batch", step=fitted.step) if norm.record else norm
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
-        """Query loss after adaptation: mean over the query set."""
+        """Query loss after adaptation: mean over the query set.
+
+        Metrics are those after the last step, whichever steps count.
+        """
         recorded: list[Statistics] = []
+        weights = self.step_weights(ctx)
+        parts: list[Tensor] = []
         final = params
-        for current in self._steps(params, task.support_x, task.support_y, ctx, recorded):
-            final = current
-        outputs = self.predict(Fitted(final, ctx.inner_steps, task.support_x), task.query_x, ctx)
-        value = task_loss(self.kind, outputs, task.query_y)
-        metrics = {"loss": value.detach()}
+        steps = self._steps(params, task.support_x, task.support_y, ctx, recorded)
+        for step, final in enumerate(steps):
+            if step in weights or step == ctx.inner_steps:
+                outputs = self.predict(Fitted(final, step, task.support_x), task.query_x, ctx)
+                last = task_loss(self.kind, outputs, task.query_y)
+                if step in weights:
+                    parts.append(last if weights[step] == 1.0 else weights[step] * last)
+        metrics = {"loss": last.detach()}
         if self.kind == "classification":
             metrics["accuracy"] = accuracy(outputs.detach(), task.query_y)
         if ctx.norm == "running" and ctx.phase == "train":
+            norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
-                recorded.append(
-                    self.backbone.forward(final, task.support_x, Norm("batch", record=True))[1]
-                )
+                recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
+        value = sum(parts[1:], start=parts[0])
         return Loss(value, metrics, self._sums(recorded, task.support_x))
 
     def _sums(self, recorded: list[Statistics], x: Tensor) -> dict[str, Tensor]:

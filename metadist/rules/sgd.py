@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metadist.rules.rule import Rule, Step
 from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Rule):
     """The inner update of MAML (Finn et al., 2017, equation 1)."""
 
     lr: float
 
-    def update(self, adapted: Params, gradients: Params, step: int) -> Params:
-        """Parameters after one step; ``step`` counts from 0."""
-        return {name: p - self.lr * gradients[name] for name, p in adapted.items()}
+    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        return {name: p - self.lr * gradients[name] for name, p in adapted.items()}, {}

@@ -95,12 +95,13 @@ def problem(model: str, steps: int, adapt_norm: bool, algorithm: str = "maml") -
         name: p.double() + 0.1 * key.fold(name).normal(p.shape, torch.float64)
         for name, p in build(recipe, shape).init(key).items()
     }
-    columns = []
+    columns: list[Tensor] = []
     for name, copies in (("support", SHOTS), ("query", QUERIES)):
         size = (TASKS, WAYS * copies, *shape.inputs)
         columns.append(key.fold(name).uniform(size, torch.float64))
         columns.append(torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1))
-    return Problem(recipe, params, TaskBatch(tuple(range(TASKS)), *columns))
+    sx, sy, qx, qy = columns
+    return Problem(recipe, params, TaskBatch(tuple(range(TASKS)), sx, sy, qx, qy))
 
 
 def ours(p: Problem, mode: str) -> ChunkResult:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Algorithm, Parts
-from metadist.backbones import Norm, Statistics
+from metadist.backbones import Layer, Norm, Statistics, Trace
 from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.keys import Key
 from metadist.rules import inner_loop
@@ -46,13 +46,16 @@ Mode = Literal["loop", "vmap"]
 class Linear:
     """x @ w, as a backbone."""
 
+    layers = (Layer("linear1", 1, bias=False),)
     norm_layers: dict[str, int] = {}  # noqa: RUF012 - the protocol's type
     norm_parameters: frozenset[str] = frozenset()
 
     def init(self, key: Key) -> Params:
         return {"w": key.normal((DIMENSIONS, 1))}
 
-    def forward(self, params: Params, x: Tensor, norm: Norm) -> tuple[Tensor, Statistics]:
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+    ) -> tuple[Tensor, Statistics]:
         return x @ params["w"], {}
 
 
@@ -157,7 +160,9 @@ def test_a_kept_graph_is_noticed(mode: Mode, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_missing_step_is_noticed(monkeypatch: pytest.MonkeyPatch):
     def idle_first(self, adapted, gradients, step):
-        return adapted if step == 0 else {n: p - self.lr * gradients[n] for n, p in adapted.items()}
+        if step.index == 0:
+            return adapted, {}
+        return {n: p - self.lr * gradients[n] for n, p in adapted.items()}, {}
 
     monkeypatch.setattr(SGD, "update", idle_first)
     with pytest.raises(AssertionError):
@@ -186,8 +191,11 @@ def sinusoid_tasks() -> TaskBatch:
 
 def named(name: str) -> tuple[Algorithm, Params]:
     shape = TaskShape("regression", (1,), 1)
-    backbone = backbones.build("mlp", {}, shape)
-    parts = Parts(backbone, shape, 0.01, "mean", algorithms.options(name, {}))
+
+    def network(wanted: TaskShape) -> backbones.Backbone:
+        return backbones.build("mlp", {}, wanted)
+
+    parts = Parts(network, shape, 0.01, "mean", algorithms.options(name, {}))
     algorithm = algorithms.build(name, parts)
     return algorithm, {n: p.double() for n, p in algorithm.init(Key.of("40-40")).items()}
 
