@@ -26,6 +26,7 @@ GENERATOR_VERSION = 1
 BLOCK = 64
 
 Rotations = Literal["none", "per_episode", "as_classes"]
+Labels = Literal["permuted", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ class EpisodeSpec:
         rotations: ``none``; ``per_episode`` turns each class of an episode by its own random
             multiple of 90 degrees (what MAML's code does); ``as_classes`` makes every class four
             classes (what Matching and Prototypical Networks do).
+        labels: ``permuted`` gives a class another label in every episode; ``fixed`` the same one
+            always, which makes tasks that are not mutually exclusive (Yin et al., ICLR 2020).
     """
 
     ways: int
     shots: int
     queries: int
     rotations: Rotations = "none"
+    labels: Labels = "permuted"
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,14 @@ class Identity:
     generator: int = GENERATOR_VERSION
 
     def as_dict(self) -> dict[str, Any]:
-        """A JSON-able form."""
-        return asdict(self)
+        """A JSON-able form; ``permuted`` labels, the only ones there once were, go without saying.
+
+        So identities, and shards that name them, are what they were before ``fixed`` came.
+        """
+        fields = asdict(self)
+        if self.spec.labels == "permuted":
+            del fields["spec"]["labels"]
+        return fields
 
     @property
     def digest(self) -> str:
@@ -173,6 +183,10 @@ class ImageEpisodes:
     shuffled, so that position says nothing about the label. Episodes that differ only in their
     number of queries share classes, rotations and support images, and the smaller query set is
     contained in the larger.
+
+    With ``labels="fixed"`` the classes of the part (class and turn, if turned images are classes
+    of their own) are divided into N groups by a permutation that depends on dataset digest, part
+    and seed; an episode has one class of each group, and the group is its label.
 
     Raises:
         DataError: fewer classes than ways, or a class with fewer than shots + queries images.
@@ -207,14 +221,22 @@ class ImageEpisodes:
         self._sizes = sizes.tolist()
         self._draw_key = fold("episode", GENERATOR_VERSION, store.digest, part, seed)
         self._order_key = fold("order", GENERATOR_VERSION, store.digest, part, seed)
+        self._universe = len(sizes) * (4 if spec.rotations == "as_classes" else 1)
+        self._groups: list[list[int]] | None = None
+        if spec.labels == "fixed":
+            key = fold("labels", GENERATOR_VERSION, store.digest, part, seed)
+            order = Stream(key).permutation(self._universe)
+            self._groups = [order[label :: spec.ways] for label in range(spec.ways)]
 
     def _classes(self, stream: Stream) -> list[tuple[int, int]]:
         """(class index, quarter turns) of each way."""
-        spec = self._spec
-        if spec.rotations == "as_classes":
-            return [divmod(u, 4) for u in stream.sample(4 * len(self._sizes), spec.ways)]
-        chosen = stream.sample(len(self._sizes), spec.ways)
-        if spec.rotations == "per_episode":
+        if self._groups is None:
+            chosen = stream.sample(self._universe, self._spec.ways)
+        else:
+            chosen = [group[stream.below(len(group))] for group in self._groups]
+        if self._spec.rotations == "as_classes":
+            return [divmod(u, 4) for u in chosen]
+        if self._spec.rotations == "per_episode":
             return [(c, stream.below(4)) for c in chosen]
         return [(c, 0) for c in chosen]
 

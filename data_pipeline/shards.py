@@ -16,14 +16,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from data_pipeline import storage
 from data_pipeline.datasets import PARTS
-from data_pipeline.episodes import BLOCK, EpisodeSpec, Identity
+from data_pipeline.episodes import BLOCK, EpisodeSpec, Identity, Labels, Rotations
 from data_pipeline.errors import DataError
 
 Payload = Literal["inline", "index"]
@@ -163,7 +163,12 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
     spec = EpisodeSpec(**fields.pop("spec"))
     identity = Identity(spec=spec, **fields)
     whole = (spec.ways, spec.shots, spec.queries, identity.seed, identity.generator)
-    if identity.part not in PARTS or not all(type(number) is int for number in whole):
+    if (
+        identity.part not in PARTS
+        or spec.rotations not in get_args(Rotations)
+        or spec.labels not in get_args(Labels)
+        or not all(type(number) is int for number in whole)
+    ):
         raise ValueError(f"impossible identity {identity}")
     payload = cast(Payload, body["payload"])
     shapes = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_pipeline.class_store import ClassStore, open_store
@@ -47,7 +47,7 @@ def require_identity(got: Identity, demanded: Identity, what: str) -> None:
 
 
 def _flat(identity: Identity) -> dict[str, object]:
-    values = identity.as_dict()
+    values = asdict(identity)
     spec = values.pop("spec")
     return {**values, **{f"spec.{key}": value for key, value in spec.items()}}
 

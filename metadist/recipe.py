@@ -50,6 +50,7 @@ class DataSection(_Section):
     shots: Positive = 1
     queries: Positive = 1
     rotations: Literal["none", "per_episode", "as_classes"] = "none"
+    labels: Literal["permuted", "fixed"] = "permuted"
     episodes: Positive | Literal["unlimited"] = "unlimited"
     seed: Seed = 0
     storage: Literal["live", "shards"] = "live"
@@ -81,7 +82,7 @@ class OuterSection(_Section):
 
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr: float = Field(0.0, ge=0)
     steps: Positive = 1000
     batch: Positive = 32
@@ -179,6 +180,9 @@ class Recipe(BaseModel):
         for section, keys in UNHASHED.items():
             for key in keys:
                 sections[section].pop(key)
+        # Younger than the first recipes, whose hashes stay what they were.
+        if sections["data"]["labels"] == "permuted":
+            sections["data"].pop("labels")
         if without_steps:
             sections["outer"].pop("steps")
         return sections

@@ -6,9 +6,7 @@ sampler, shards, verification and preview do the rest.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline import parts
 from data_pipeline.errors import DataError
 
 Part = Literal["train", "val", "test"]
@@ -78,22 +77,18 @@ class Dataset(Protocol):
 
 
 def names() -> list[str]:
-    """Names of all datasets in this package, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """Names of all datasets, sorted: those of this package, and those from outside."""
+    return parts.names(sys.modules[__name__])
 
 
 def load(name: str) -> Dataset:
     """The dataset called ``name``.
 
     Raises:
-        DataError: no such dataset; the message names the nearest.
+        DataError: no such dataset (the message names the nearest), or one from outside that
+            cannot be used.
     """
-    known = names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"unknown dataset {name!r}; there are {', '.join(known)}.{hint}")
-    return cast(Dataset, importlib.import_module(f"{__name__}.{name}"))
+    return cast(Dataset, parts.load(sys.modules[__name__], name, "dataset"))
 
 
 def check_split(spec: DatasetSpec, split: str) -> str:

@@ -1,14 +1,13 @@
 """Families of functions for few-shot regression, one module each, found by their module name.
 
-A module exports ``SPEC`` and ``draw(stream, points)``; an episode is one function of the family
-with K support and Q query points.
+A module exports ``SPEC`` and ``draw(stream, points, part)``; an episode is one function of the
+family with K support and Q query points. What families share lies in modules whose names begin
+with an underscore.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -16,6 +15,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline import parts
 from data_pipeline.datasets import Part
 from data_pipeline.episodes import (
     GENERATOR_VERSION,
@@ -28,6 +28,9 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage import canonical_json, sha256_bytes
 from data_pipeline.streams import Stream, fold
 
+#: x [points, inputs], y [points, outputs] and the true parameters [L] of one function.
+Drawn = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
 
 @dataclass(frozen=True)
 class FunctionSpec:
@@ -38,6 +41,8 @@ class FunctionSpec:
         inputs, outputs: dimensions of x and y.
         latent: names of the true parameters, in the order of ``latent``.
         version: part of the digest.
+        floor: E Var[y|x] over test tasks, noise included: the mean squared error below which no
+            predictor can be that does not see the support. None where it is not known.
     """
 
     name: str
@@ -47,6 +52,7 @@ class FunctionSpec:
     latent: tuple[str, ...]
     version: int
     citation: str = ""
+    floor: float | None = None
 
 
 class FunctionFamily(Protocol):
@@ -54,32 +60,27 @@ class FunctionFamily(Protocol):
 
     SPEC: FunctionSpec
 
-    def draw(
-        self, stream: Stream, points: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def draw(self, stream: Stream, points: int, part: Part) -> Drawn:
         """One function at ``points`` inputs: x [points, inputs], y [points, outputs], latent [L].
 
-        The parameters and the first n points must not depend on ``points``.
+        The parameters and the first n points must not depend on ``points``. Parts have streams of
+        their own; ``part`` is for families whose test tasks are others than those of training.
         """
 
 
 def names() -> list[str]:
-    """Names of all families in this package, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """Names of all families, sorted: those of this package, and those from outside."""
+    return parts.names(sys.modules[__name__])
 
 
 def load(name: str) -> FunctionFamily:
     """The family called ``name``.
 
     Raises:
-        DataError: no such family; the message names the nearest.
+        DataError: no such family (the message names the nearest), or one from outside that
+            cannot be used.
     """
-    known = names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"unknown function family {name!r}; there are {', '.join(known)}.{hint}")
-    return cast(FunctionFamily, importlib.import_module(f"{__name__}.{name}"))
+    return cast(FunctionFamily, parts.load(sys.modules[__name__], name, "function family"))
 
 
 def family_digest(spec: FunctionSpec) -> str:
@@ -100,16 +101,24 @@ class FunctionEpisodes:
         self._family = load(name)
         if spec.ways != 0 or spec.rotations != "none":
             raise DataError(f"{name} is a regression family: it has no ways and no rotations")
+        if spec.labels != "permuted":
+            raise DataError(
+                f"{name} is a regression family: it has no labels, 'permuted' is needed, got "
+                f"{spec.labels!r}; a family whose training tasks can be told from the input alone "
+                "is 'sinusoid_fixed'"
+            )
         if spec.shots < 1 or spec.queries < 1:
             raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
         digest = family_digest(self._family.SPEC)
         self.identity = Identity("function", name, digest, part, seed, spec)
         self._spec = spec
+        self._part: Part = part
         self._key = fold("function", GENERATOR_VERSION, digest, part, seed)
 
     def _one(self, index: int) -> EpisodeBatch:
         shots = self._spec.shots
-        x, y, latent = self._family.draw(Stream(self._key, index), shots + self._spec.queries)
+        points = shots + self._spec.queries
+        x, y, latent = self._family.draw(Stream(self._key, index), points, self._part)
         return EpisodeBatch(
             ids=np.array([index], dtype=np.int64),
             support_x=x[None, :shots].astype(np.float32),

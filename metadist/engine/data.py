@@ -12,8 +12,8 @@ from data_pipeline.class_store import ClassStore, build_store, open_store, store
 from data_pipeline.datasets import Part
 from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, ImageEpisodes
 from data_pipeline.functions import FunctionEpisodes, family_digest
+from data_pipeline.parts import part_hint
 from data_pipeline.shard_reader import open_shards
-from metadist.discovery import nearest
 from metadist.errors import RecipeError
 from metadist.recipe import DataSection, Recipe
 from metadist.tasks import TaskShape
@@ -31,7 +31,7 @@ def is_function(name: str) -> bool:
     if name not in known:
         raise RecipeError(
             f"data.dataset: unknown dataset {name!r}; there are {', '.join(known)}."
-            f"{nearest(name, known)}"
+            f"{part_hint(name, known)}"
         )
     return False
 
@@ -40,8 +40,9 @@ def shards_root(data_dir: Path, recipe: Recipe) -> Path:
     """Where the training shards of a recipe lie: one directory per shape and seed of episodes."""
     section = recipe.data
     turned = "" if section.rotations == "none" else f"-{section.rotations}"
+    labels = "" if section.labels == "permuted" else f"-{section.labels}"
     name = (
-        f"{section.ways}w{section.shots}s{section.queries}q{turned}-seed{section.seed}"
+        f"{section.ways}w{section.shots}s{section.queries}q{turned}{labels}-seed{section.seed}"
         if section.ways
         else f"{section.shots}s{section.queries}q-seed{section.seed}"
     )
@@ -113,14 +114,21 @@ class EpisodeData:
         section = self.recipe.data
         if self.store is None:
             spec = functions.load(section.dataset).SPEC
-            return TaskShape("regression", (spec.inputs,), spec.outputs)
+            latent = len(spec.latent)
+            return TaskShape("regression", (spec.inputs,), spec.outputs, latent=latent)
         height, width, channels = self.store.shape
-        return TaskShape("classification", (channels, height, width), section.ways)
+        turns = 1 if section.rotations == "none" else 4
+        classes = turns * (len(self.store.parts["train"].offsets) - 1)
+        inputs = (channels, height, width)
+        return TaskShape("classification", inputs, section.ways, classes=classes)
 
-    def live(self, part: Part, queries: int, seed: int) -> EpisodeSource:
-        """Episodes drawn when they are asked for."""
+    def live(
+        self, part: Part, queries: int, seed: int, shots: int | None = None
+    ) -> EpisodeSource:
+        """Episodes drawn when they are asked for; with the recipe's shots if none are given."""
         section = self.recipe.data
-        spec = EpisodeSpec(section.ways, section.shots, queries, section.rotations)
+        shots = shots or section.shots
+        spec = EpisodeSpec(section.ways, shots, queries, section.rotations, section.labels)
         if self.store is None:
             return FunctionEpisodes(section.dataset, part, spec, seed)
         return ImageEpisodes(self.store, part, spec, seed)
@@ -151,7 +159,7 @@ def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:
 
     Raises:
         DataError: missing or damaged.
-        RecipeError: ways given for functions, or missing for images.
+        RecipeError: ways, a split or a store given for functions, or ways missing for images.
     """
     section = recipe.data
     if is_function(section.dataset):
@@ -160,6 +168,12 @@ def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:
                 f"data.ways: {section.dataset} is a family of functions and has no classes; "
                 f"set data.ways = 0, got {section.ways}"
             )
+        for key, value in (("split", section.split), ("store", section.store)):
+            if value:
+                raise RecipeError(
+                    f"data.{key}: {section.dataset} is a family of functions and makes itself; "
+                    f"leave data.{key} out, got {value!r}"
+                )
         digest = family_digest(functions.load(section.dataset).SPEC)
         return EpisodeData(recipe, data_dir, None, digest)
     if section.ways < 2:

@@ -1,0 +1,99 @@
+"""A task is a function of one of several families, each equally likely, with noise of 0.3.
+
+The regression benchmark of Yao et al., "Automated Relational Meta-Learning", ICLR 2020; ranges as
+in their released code. x and, where there is a second input, z are in [-5, 5]; families of one
+variable have z = 1.
+
+latent is [family, four parameters]. Families count from 0 in the order of :data:`FAMILIES`; their
+parameters stand in the order of ``Family.ranges``, and 0 fills the places after the last.
+
+Every family has mean 0 at every input, because of a parameter or phase that is symmetric about it.
+The floor is therefore the mean of E[y²] over the families plus 0.09, the variance of the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.functions import Drawn
+from data_pipeline.functions._portable import PI, normals, sine
+from data_pipeline.streams import Stream
+
+Floats = NDArray[np.float64]
+
+NOISE = 0.3
+#: Names of ``latent``: the family and its parameters.
+LATENT = ("family", "p1", "p2", "p3", "p4")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the families.
+
+    Attributes:
+        ranges: of the parameters, each uniform.
+        value: of parameters [4], x [n] and z [n], without noise.
+        inputs: 1, or 2 if it depends on z.
+    """
+
+    name: str
+    ranges: tuple[tuple[float, float], ...]
+    value: Callable[[Floats, Floats, Floats], Floats]
+    inputs: int = 1
+
+
+def _sine(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray(p[0] * sine(p[1] * x + p[2]))
+
+
+def _line(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray(p[0] * x + p[1])
+
+
+def _quadratic(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray((p[0] * x + p[1]) * x + p[2])
+
+
+def _cubic(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray(((p[0] * x + p[1]) * x + p[2]) * x + p[3])
+
+
+def _surface(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray(p[0] * x * x + p[1] * z * z)
+
+
+def _ripple(p: Floats, x: Floats, z: Floats) -> Floats:
+    return np.asarray(p[1] - sine(p[0] * (x * x + z * z)))
+
+
+#: A sin(w x + b); a x + b; a x² + b x + c; a x³ + b x² + c x + d; a x² + b z²;
+#: sin(-a (x² + z²)) + b.
+FAMILIES = (
+    Family("sine", ((0.1, 5.0), (0.8, 1.2), (0.0, 2.0 * PI)), _sine),
+    Family("line", ((-3.0, 3.0), (-3.0, 3.0)), _line),
+    Family("quadratic", ((-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)), _quadratic),
+    Family("cubic", ((-0.1, 0.1), (-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)), _cubic),
+    Family("surface", ((-1.0, 1.0), (-1.0, 1.0)), _surface, inputs=2),
+    Family("ripple", ((-0.2, 0.2), (-3.0, 3.0)), _ripple, inputs=2),
+)
+
+
+def draw_mixture(stream: Stream, points: int, families: tuple[Family, ...], inputs: int) -> Drawn:
+    """One function: x [points, inputs], y [points, 1], latent [family, four parameters]."""
+    number = stream.below(len(families))
+    family = families[number]
+    slots = len(LATENT) - 1
+    numbers = stream.uniforms(slots + points * (inputs + 1))
+    parameters = np.zeros(slots)
+    for i, (low, high) in enumerate(family.ranges):
+        parameters[i] = low + (high - low) * numbers[i]
+    own = numbers[slots:].reshape(points, inputs + 1)
+    x = 10.0 * own[:, :inputs] - 5.0
+    if family.inputs < inputs:
+        x[:, 1] = 1.0
+    y = family.value(parameters, x[:, 0], x[:, -1]) + NOISE * normals(own[:, inputs])
+    return x, y[:, None], np.concatenate([[float(number)], parameters])

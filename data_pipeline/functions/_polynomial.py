@@ -1,0 +1,42 @@
+"""y = c_0 + c_1 x + ... + c_n x^n, c_i in [-1, 1] / 2^i, x in [-2, 2].
+
+The polynomials of MT-nets (Lee & Choi, "Gradient-Based Meta-Learning with Learned Layerwise
+Metric and Subspace", ICML 2018); the division by 2^i is that of their released code,
+the paper does not print it. The coefficients are independent with mean 0, so that the floor
+is E[y²] = the sum over i of E[c_i²] E[x^(2i)] = (1/3) (1/4^i) (4^i / (2i + 1)) = 1 / (6i + 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_pipeline.functions import Drawn, FunctionSpec
+from data_pipeline.streams import Stream
+
+
+def specification(order: int) -> FunctionSpec:
+    """What the polynomials of an order are."""
+    terms = ("c0", "c1 x", "c2 x²")[: order + 1]
+    return FunctionSpec(
+        name=f"polynomial{order}",
+        summary=f"y = {' + '.join(terms)}, c_i in [-1, 1] / 2^i, x in [-2, 2]",
+        inputs=1,
+        outputs=1,
+        latent=tuple(f"c{i}" for i in range(order + 1)),
+        version=1,
+        citation="Lee & Choi, ICML 2018",
+        floor=sum(1 / (6 * i + 3) for i in range(order + 1)),
+    )
+
+
+def draw_polynomial(stream: Stream, points: int, order: int) -> Drawn:
+    """One polynomial: x [points, 1], y [points, 1], latent [c_0, ... c_order]."""
+    numbers = stream.uniforms(order + 1 + points)
+    coefficients = 2.0 * numbers[: order + 1] - 1.0
+    for i in range(order + 1):
+        coefficients[i] /= 2**i
+    x = 4.0 * numbers[order + 1 :, None] - 2.0
+    y = np.zeros_like(x)
+    for coefficient in coefficients[::-1]:
+        y = y * x + coefficient
+    return x, y, coefficients

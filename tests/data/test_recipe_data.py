@@ -1,0 +1,80 @@
+"""What a recipe's data section asks for is what is drawn, and what it cannot mean is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_pipeline import functions
+from data_pipeline.class_store import ClassStore
+from data_pipeline.datasets import PARTS
+from data_pipeline.errors import DataError
+from data_pipeline.shard_reader import ShardSource
+from data_pipeline.shard_writer import write_shards
+from metadist.engine.data import EpisodeData, open_data, shards_root
+from metadist.errors import RecipeError
+from metadist.recipe import Recipe, load_recipe
+
+
+def images(*overrides: str) -> Recipe:
+    return load_recipe("strokes-5w1s-maml", ("data.ways=3", "data.episodes=40", *overrides))
+
+
+def points(*overrides: str) -> Recipe:
+    return load_recipe("sinusoid-10shot-maml", overrides)
+
+
+@pytest.mark.parametrize("labels", ["permuted", "fixed"])
+def test_all_parts_have_the_labels_of_the_recipe(labels, toy_store: ClassStore) -> None:
+    data = EpisodeData(images(f"data.labels={labels}"), Path("data"), toy_store, toy_store.digest)
+    for part in PARTS:
+        assert data.live(part, 2, 0).identity.spec.labels == labels
+
+
+def test_shards_of_fixed_labels_have_a_place_of_their_own(
+    toy_store: ClassStore, tmp_path: Path
+) -> None:
+    fixed, permuted = (
+        EpisodeData(
+            images(f"data.labels={labels}", "data.storage=shards"), tmp_path, toy_store, "0"
+        )
+        for labels in ("fixed", "permuted")
+    )
+    root = shards_root(tmp_path, fixed.recipe)
+    assert root.name == "3w1s1q-fixed-seed0"
+    assert shards_root(tmp_path, permuted.recipe).name == "3w1s1q-seed0"
+    turned = images("data.labels=fixed", "data.rotations=as_classes")
+    assert shards_root(tmp_path, turned).name == "3w1s1q-as_classes-fixed-seed0"
+    live = fixed.live("train", 1, 0)
+    write_shards(live, 40, root)
+    held = fixed.training()
+    assert isinstance(held, ShardSource)
+    assert held.identity == live.identity
+    with pytest.raises(RecipeError, match="none are there"):
+        permuted.training()
+    root.rename(shards_root(tmp_path, permuted.recipe))
+    with pytest.raises(DataError, match=r"spec\.labels: demanded 'permuted', got 'fixed'"):
+        permuted.training()
+
+
+@pytest.mark.parametrize("name", functions.names())
+def test_every_family_is_a_dataset_of_a_recipe(name: str, tmp_path: Path) -> None:
+    data = open_data(points(f"data.dataset={name}"), tmp_path)
+    spec = functions.load(name).SPEC
+    batch = data.training().episodes([0, 1])
+    assert batch.support_x.shape == (2, 10, *data.shape.inputs) == (2, 10, spec.inputs)
+    assert batch.support_y.shape == (2, 10, data.shape.outputs) == (2, 10, 1)
+    assert batch.latent is not None
+    assert batch.latent.shape == (2, data.shape.latent)
+
+
+def test_functions_have_no_fixed_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="sinusoid_fixed"):
+        open_data(points("data.labels=fixed"), tmp_path).training()
+
+
+@pytest.mark.parametrize("key", ["store", "split"])
+def test_what_has_no_effect_on_functions_is_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=rf"data\.{key}: sinusoid is a family.*got 'mine'"):
+        open_data(points(f"data.{key}=mine"), tmp_path)
