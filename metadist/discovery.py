@@ -1,10 +1,8 @@
-"""Parts that are found by their file name: one module, one name in a recipe."""
+"""Parts that a recipe names: found by name, with options of their own."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeVar
@@ -29,24 +27,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def module_names(package: ModuleType) -> list[str]:
-    """Public module names of a package, sorted."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")
-    )
+    """Names of all parts of a package's kind, sorted: its modules, and those from outside."""
+    # Here, so that `metadist doctor` starts where another `data_pipeline` is imported.
+    from data_pipeline import parts
+
+    return parts.names(package)
 
 
 def find(package: ModuleType, name: str, what: str) -> ModuleType:
-    """The module of ``package`` called ``name``.
+    """The part of a package's kind called ``name``: one of its modules, or one from outside.
 
     Raises:
-        RecipeError: there is none; the message names the nearest.
+        RecipeError: there is none (the message names the nearest), its name is not unique, or the
+            module of a distribution cannot be used.
     """
-    known = module_names(package)
-    if name not in known:
-        raise RecipeError(
-            f"unknown {what} {name!r}; there are {', '.join(known)}.{nearest(name, known)}"
-        )
-    return importlib.import_module(f"{package.__name__}.{name}")
+    from data_pipeline import parts
+
+    try:
+        return parts.load(package, name, what)
+    except parts.PartError as error:
+        raise RecipeError(str(error)) from error
 
 
 def parse_options(model: type[OptionsT], given: dict[str, Any], where: str) -> OptionsT:

@@ -11,6 +11,14 @@ class RecipeError(MetadistError):
     """A recipe, an override or the name of one is wrong."""
 
 
+class PluginError(MetadistError):
+    """A part from outside cannot be imported, is no part, or has a name that is taken."""
+
+
+class TableError(MetadistError):
+    """A published table, or the request to reproduce one, is wrong."""
+
+
 class RunError(MetadistError):
     """A run directory, its state or a request to continue it is wrong."""
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from data_pipeline.episodes import EpisodeSource
     from data_pipeline.shards import Payload
 
+Found = TypeVar("Found")
 #: Images up to this side are small enough to lie in every episode that uses them.
 _INLINE_SIDE = 32
 
@@ -45,32 +46,51 @@ def list_data(data_dir: str | None) -> None:
 
     click.echo("Image datasets")
     for name in datasets.names():
-        spec = datasets.load(name).SPEC
+        if (module := _listed(datasets.load, name)) is None:
+            continue
+        spec = module.SPEC
         if spec.embedded:
             origin = "embedded: makes itself"
         else:
             origin = f"from {spec.homepage}" if spec.homepage else "from your own files"
         first, *rest = spec.splits
         splits = ", ".join([f"{first} (default)", *rest] if rest else [first])
-        click.echo(f"  {name:16} {spec.summary}")
-        click.echo(f"  {'':16} {shape_text(spec.shape)}; splits: {splits}; {origin}")
-        click.echo(f"  {'':16} licence: {spec.licence}")
+        click.echo(f"  {name:18} {spec.summary}")
+        click.echo(f"  {'':18} {shape_text(spec.shape)}; splits: {splits}; {origin}")
+        click.echo(f"  {'':18} licence: {spec.licence}")
         if spec.options:
             given = ", ".join(f"{key}={value}" for key, value in spec.options.items())
-            click.echo(f"  {'':16} options: {given}")
+            click.echo(f"  {'':18} options: {given}")
     click.echo("Function families (embedded, need no preparation)")
     for name in functions.names():
-        family = functions.load(name).SPEC
-        click.echo(f"  {name:16} {family.summary}")
+        if (found := _listed(functions.load, name)) is None:
+            continue
+        family = found.SPEC
+        click.echo(f"  {name:18} {family.summary}")
         click.echo(
-            f"  {'':16} {family.inputs} -> {family.outputs} dimensions; "
+            f"  {'':18} {family.inputs} -> {family.outputs} dimensions; "
             f"true parameters: {', '.join(family.latent)}"
         )
+        if family.floor is not None:
+            click.echo(
+                f"  {'':18} mean squared error without the support: at least {family.floor:.4g}"
+            )
     root = data_directory(data_dir)
     held = list(prepared_items(root))
     click.echo(f"Prepared in {root}{'' if held else ': nothing'}")
     for item in held:
         click.echo(f"  {described(item, root)}")
+
+
+def _listed(load: Callable[[str], Found], name: str) -> Found | None:
+    """A part; None, said in its line, if the distribution it comes from is broken."""
+    from data_pipeline.parts import PartError
+
+    try:
+        return load(name)
+    except PartError as error:
+        click.echo(f"  {name:18} {error}")
+        return None
 
 
 @data.command()
@@ -89,6 +109,7 @@ def list_data(data_dir: str | None) -> None:
 )
 @click.option("--download", is_flag=True, help="Fetch the images from their home first.")
 @click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
+@options.plugins
 @options.data_dir
 def prepare(
     name: str,
@@ -98,6 +119,7 @@ def prepare(
     given: tuple[str, ...],
     download: bool,
     replace: bool,
+    plugins: tuple[str, ...],
     data_dir: str | None,
 ) -> None:
     """Turn the images of dataset NAME into a class store.
@@ -108,9 +130,11 @@ def prepare(
     from data_pipeline._store_files import STORE_FILE
     from data_pipeline.class_store import build_store, store_root
     from metadist.api import data_directory
+    from metadist.plugins import use
 
     if source is not None and download:
         raise click.UsageError("--source and --download: the images come from one of them")
+    click.get_current_context().with_resource(use(plugins))
     if name in functions.names():
         click.echo(f"{name} is a family of functions: it needs no preparation")
         return
@@ -226,6 +250,7 @@ def _announce(store: ClassStore, what: str) -> None:
     help="Episodes of one shard file, a multiple of 64.",
 )
 @click.option("--replace", is_flag=True, help="Write anew even if shards are there.")
+@options.plugins
 @options.data_dir
 def shard(
     recipe: str,
@@ -235,6 +260,7 @@ def shard(
     payload: Literal["auto", "inline", "index"],
     shard_episodes: int,
     replace: bool,
+    plugins: tuple[str, ...],
     data_dir: str | None,
 ) -> None:
     """Write the training episodes of RECIPE as shards.
@@ -246,8 +272,10 @@ def shard(
     from metadist.api import data_directory
     from metadist.engine.data import open_data, shards_root
     from metadist.engine.data import prepare as prepare_data
+    from metadist.plugins import use
     from metadist.recipe import load_recipe
 
+    click.get_current_context().with_resource(use(plugins))
     parsed = load_recipe(recipe, overrides)
     section = parsed.data
     directory = data_directory(data_dir)
@@ -278,7 +306,8 @@ def shard(
                 root,
                 payload=chosen,
                 episodes_per_shard=shard_episodes,
-                writers=writers or available_cores(),
+                # Other processes do not know the plugins, and only functions need them here.
+                writers=1 if plugins and opened.store is None else writers or available_cores(),
                 progress=progress,
                 replace=replace,
             )

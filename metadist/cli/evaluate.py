@@ -12,18 +12,52 @@ from metadist.cli.results import show
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", nargs=-1, required=True)
+@click.option(
+    "--part",
+    type=click.Choice(["test", "val"]),
+    default="test",
+    show_default=True,
+    help="Whose classes or functions.",
+)
+@click.option(
+    "--shots", type=click.IntRange(min=1), help="Support examples per class, or support points."
+)
+@click.option(
+    "--queries", type=click.IntRange(min=1), help="Query examples per class, or query points."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=0), help="Adaptation steps; the figure is after so many."
+)
+@click.option("--episodes", type=click.IntRange(min=1), help="Tasks.")
+@click.option(
+    "--average",
+    type=click.Choice(["probabilities", "logits"]),
+    help="What an ensemble of classifiers averages. Default: probabilities.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Where an ensemble's results go. Default: ensembles/ in the runs directory.",
+)
+@options.plugins
 @options.data_dir
 @options.runs_dir
 @options.device
 @options.as_json
-def evaluate(run: str, as_json: bool, **arguments: Any) -> None:
+def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Evaluate the best checkpoint of RUN anew on its fixed test episodes.
 
     RUN is a name under the runs directory or a path. The checkpoint is the one that was best on
     validation classes; test classes never choose it.
+
+    Shots, queries, steps and episodes are those of the recipe unless you say otherwise; results
+    under another protocol get files of their own. Ways cannot change: the learner's head has them.
+
+    Several RUNs are an ensemble: each adapts to the same episodes, and what they predict is
+    averaged.
     """
-    result = api.evaluate(run, **arguments)
-    for key in ("tasks_per_second", "data_wait"):
-        result.pop(key)
+    if len(run) == 1 and (arguments["average"] or arguments["out"]):
+        raise click.UsageError("--average and --out are about ensembles: name several runs")
+    result = api.evaluate(run[0] if len(run) == 1 else run, **arguments)
     show(result, as_json=as_json)

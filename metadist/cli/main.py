@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "metadist.cli.evaluate",
     "recipes": "metadist.cli.recipes",
     "report": "metadist.cli.report",
+    "reproduce": "metadist.cli.reproduce",
     "sync": "metadist.cli.ui",
     "train": "metadist.cli.train",
     "ui": "metadist.cli.ui",

@@ -56,6 +56,17 @@ def device(command: Command) -> Command:
     )(command)
 
 
+def plugins(command: Command) -> Command:
+    """``--plugin``, any number of times."""
+    return click.option(
+        "--plugin",
+        "plugins",
+        metavar="MODULE|FILE",
+        multiple=True,
+        help="Run this code and let a recipe name it, as my_package.toy or ./toy.py: 'toy'.",
+    )(command)
+
+
 def say(line: str) -> None:
     """A line for people: standard error, so that standard output stays machine-readable."""
     click.echo(line, err=True)

@@ -1,8 +1,9 @@
-"""A run's result in words, for people who do not read JSON."""
+"""Results in words, for people who do not read JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import click
@@ -17,29 +18,95 @@ def show(result: dict[str, Any], *, as_json: bool) -> None:
 
 
 def words(result: dict[str, Any]) -> list[str]:
-    """The figures of a result."""
+    """The figures of a result: of a run that was trained or evaluated, or of an ensemble."""
     score = "accuracy" if "accuracy" in result else "mse"
-    value, ci = result[score], result["ci95"] or 0.0
-    if value is None:
-        main, others = "no episode had a finite result", []
-    elif score == "accuracy":
-        main = f"accuracy {100 * value:.2f} % ± {100 * ci:.2f} %"
-        others = [
-            f"with {key.removeprefix('accuracy_').removesuffix('q')} queries per class: "
-            f"{100 * result[key]:.2f} %"
-            for key in result
-            if key.startswith("accuracy_") and result[key] is not None
-        ]
-    else:
-        main = f"mean squared error {value:.4f} ± {ci:.4f}"
-        others = [
-            f"with {key.removeprefix('mse_').removesuffix('q')} query points: {result[key]:.4f}"
-            for key in result
-            if key.startswith("mse_") and result[key] is not None
-        ]
-    failed = f", {result['failed']} failed" if result["failed"] else ""
+    lines = _ensemble(result, score) if "members" in result else _run(result, score)
+    for name, summary in result.get("protocols", {}).items():
+        lines.append(f"{name}, after each number of adaptation steps:")
+        lines += [f"  {line}" for line in curve(summary)]
+    if "directory" in result:
+        lines.append(f"Files: {result['directory']}")
+    return lines
+
+
+def _run(result: dict[str, Any], score: str) -> list[str]:
+    main = _main(score, result[score], result["ci95"])
+    others = []
+    for key, value in result.items():
+        if key.startswith(f"{score}_") and result[score] is not None and value is not None:
+            count = key.removeprefix(f"{score}_").removesuffix("q")
+            unit = "queries per class" if score == "accuracy" else "query points"
+            others.append(f"with {count} {unit}: {_value(score, value)}")
+    checkpoint = f"checkpoint of step {result['best_step']} of {result['steps']}"
     return [
-        f"{result['run']}: {main} on {result['episodes']} test episodes{failed} "
-        f"(95 % confidence; checkpoint of step {result['best_step']} of {result['steps']})",
+        f"{result['run']}: {main} on {_episodes(result)} "
+        f"(95 % confidence; {checkpoint if result['steps'] else 'no meta-learning'})",
         *others,
     ]
+
+
+def _ensemble(result: dict[str, Any], score: str) -> list[str]:
+    members = result["members"]
+    main = _main(score, result[score], result["ci95"])
+    lines = [
+        f"Ensemble of {len(members)}, mean of {result['average']}: {main} on {_episodes(result)} "
+        "(95 % confidence)"
+    ]
+    for own in members:
+        failed = f", {own['failed']} failed" if own["failed"] else ""
+        lines.append(
+            f"  {own['run']} ({own['algorithm']}, checkpoint of step {own['best_step']}): "
+            f"{_main(score, own[score], own['ci95'])}{failed}"
+        )
+    return lines
+
+
+def _episodes(result: dict[str, Any]) -> str:
+    """How many tasks of which part, and how many have failed after how many steps."""
+    part, after = "test", ""
+    for summary in [*result.get("protocols", {}).values()][:1]:
+        part = {"val": "validation"}.get(summary["part"], summary["part"])
+        if summary["figure_step"] != summary["trained_steps"]:
+            after = f" after {_plural(summary['figure_step'], 'adaptation step')}"
+    failed = f", {result['failed']} failed" if result["failed"] else ""
+    return f"{result['episodes']} {part} episodes{failed}{after}"
+
+
+def curve(summary: dict[str, Any]) -> list[str]:
+    """A line for each number of adaptation steps, with the episodes that have diverged."""
+    lines = []
+    for row, failed in zip(summary["by_step"], summary["failed_by_step"], strict=True):
+        line = f"step {row['step']}: {_figure(summary['score'], row['mean'], row['ci95'])}"
+        if summary["score"] == "mse" and row["mean"] is not None:
+            # Infinite where half of the episodes have diverged.
+            median = math.inf if row["median"] is None else row["median"]
+            line += f", median {_value('mse', median)}"
+        if failed:
+            line += f" ({failed} of {_plural(summary['episodes'], 'episode')} diverged)"
+        lines.append(line + (" (trained)" if row["step"] == summary["trained_steps"] else ""))
+    return lines
+
+
+def _main(score: str, value: float | None, ci95: float | None) -> str:
+    if value is None:
+        return "no episode had a finite result"
+    return f"{'accuracy' if score == 'accuracy' else 'mean squared error'} " + _figure(
+        score, value, ci95
+    )
+
+
+def _figure(score: str, value: float | None, ci95: float | None) -> str:
+    if value is None:
+        return "no episode had a finite result"
+    # The interval of a single episode, or of errors beyond all measure, is none.
+    return _value(score, value) + ("" if ci95 is None else f" ± {_value(score, ci95)}")
+
+
+def _value(score: str, value: float) -> str:
+    if score == "accuracy":
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if math.fabs(value) < 1e6 else f"{value:.3e}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -35,6 +35,7 @@ from metadist.cli.results import show
 )
 @click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
 @click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.plugins
 @options.tracking_uri
 @options.data_dir
 @options.runs_dir

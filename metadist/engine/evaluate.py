@@ -1,15 +1,16 @@
 """Accuracy or error on fixed episodes of classes the learner has never seen.
 
 Episodes are spread over the workers; each is computed alone, so the result is the same byte for
-byte for any number of them. An episode whose outputs are not finite counts as failed: accuracy 0,
-and in regression it is counted beside the mean over the rest.
+byte for any number of them. An episode whose outputs are not finite has failed, which is what a
+learner that diverges comes to: its accuracy is 0; in regression it is counted beside the mean over
+the rest. Of errors that explode and stay finite the median tells, which stands beside every mean.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,18 +23,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_pipeline.datasets import Part
 from data_pipeline.episodes import EpisodeSource
 from data_pipeline.storage import write_atomic
-from metadist.algorithms import Algorithm
 from metadist.engine.group import Group
-from metadist.engine.learner import context, episode_key
-from metadist.recipe import Recipe
+from metadist.engine.protocol import EvalProtocol
+from metadist.engine.trained import Trained
 from metadist.rules.losses import accuracy, task_loss
-from metadist.tasks import Context, Params, Task, TaskKind, to_tasks
+from metadist.tasks import Task, TaskKind
 
 #: Episodes drawn from the source at once.
-_CHUNK = 8
+CHUNK = 8
 Score = Literal["accuracy", "mse"]
 
 
@@ -42,6 +41,7 @@ class Evaluation:
     """Results on E episodes after 0 to K adaptation steps.
 
     Attributes:
+        trained_steps: adaptation steps of training; None for learners with different ones.
         score: float64 [E, K + 1]: accuracy (0 where failed) or mean squared error (NaN where
             failed).
         loss: float64 [E, K + 1], NaN where not finite.
@@ -49,14 +49,34 @@ class Evaluation:
         episode_digest: what decides the bits of the episodes.
     """
 
-    part: Part
-    queries: int
+    protocol: EvalProtocol
     kind: TaskKind
-    trained_steps: int
+    trained_steps: int | None
     score: NDArray[np.float64]
     loss: NDArray[np.float64]
     failed: NDArray[np.bool_]
     episode_digest: str
+
+    @classmethod
+    def of(
+        cls,
+        table: Tensor,
+        protocol: EvalProtocol,
+        kind: TaskKind,
+        trained_steps: int | None,
+        episode_digest: str,
+    ) -> Evaluation:
+        """From a table float64 [E, K + 1, 3] of what :func:`score` returns."""
+        numbers = table.numpy()
+        return cls(
+            protocol,
+            kind,
+            trained_steps,
+            score=numbers[:, :, 0],
+            loss=numbers[:, :, 1],
+            failed=numbers[:, :, 2] > 0,
+            episode_digest=episode_digest,
+        )
 
     @property
     def score_name(self) -> Score:
@@ -64,45 +84,60 @@ class Evaluation:
         return "accuracy" if self.kind == "classification" else "mse"
 
     @property
-    def name(self) -> str:
-        """The protocol: part and queries per class."""
-        return f"{self.part}-{self.queries}q"
+    def figure(self) -> dict[str, float]:
+        """The protocol's figure: :meth:`at` the number of steps it is about."""
+        return self.at(self.protocol.figure_step)
+
+    @property
+    def failures(self) -> int:
+        """Episodes that have failed after the number of steps that the figure is about."""
+        return int(self.failed[:, self.protocol.figure_step].sum())
 
     def at(self, step: int) -> dict[str, float]:
-        """Mean, 95 % confidence half-width and worst decile after ``step`` adaptation steps.
+        """Mean, 95 % confidence half-width, median and worst decile after ``step`` steps.
 
         The interval is 1.96 standard deviations (over episodes, ddof 0) over the root of their
-        number. The worst decile is the mean over the worst tenth of the episodes.
+        number. The worst decile is the mean over the worst tenth of the episodes. The median is
+        over all episodes, a failed one being worse than any other; infinite if that is half of
+        them.
         """
-        column = self.score[:, step]
-        kept = column[~self.failed[:, step]] if self.kind == "regression" else column
+        column, failed = self.score[:, step], self.failed[:, step]
+        regression = self.kind == "regression"
+        median = _median(np.where(failed, math.inf, column) if regression else column)
+        kept = column[~failed] if regression else column
         if not len(kept):
-            return {"mean": math.nan, "ci95": math.nan, "worst_decile": math.nan, "loss": math.nan}
+            names = ("mean", "ci95", "worst_decile", "loss")
+            return {**dict.fromkeys(names, math.nan), "median": median}
         ordered = np.sort(kept)
         tenth = max(1, len(kept) // 10)
-        worst = ordered[:tenth] if self.kind == "classification" else ordered[-tenth:]
-        losses = self.loss[~self.failed[:, step], step]
+        worst = ordered[-tenth:] if regression else ordered[:tenth]
+        losses = self.loss[~failed, step]
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = float(kept.std())  # errors of 1e200 have none that is finite
         return {
-            "mean": math.fsum(kept) / len(kept),
+            "mean": _mean(kept),
             # One episode says nothing of its spread.
-            "ci95": 1.96 * float(kept.std()) / math.sqrt(len(kept)) if len(kept) > 1 else math.nan,
-            "worst_decile": math.fsum(worst) / tenth,
-            "loss": math.fsum(losses) / len(losses) if len(losses) else math.nan,
+            "ci95": 1.96 * deviation / math.sqrt(len(kept)) if len(kept) > 1 else math.nan,
+            "worst_decile": _mean(worst),
+            "loss": _mean(losses) if len(losses) else math.nan,
+            "median": median,
         }
 
     def summary(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """What ``evaluation/<name>.json`` holds; no times, places or numbers of workers."""
-        final = self.trained_steps if self.trained_steps < self.score.shape[1] else -1
+        protocol = self.protocol
         return {
-            "part": self.part,
-            "queries": self.queries,
+            "part": protocol.part,
+            "shots": protocol.shots,
+            "queries": protocol.queries,
             "kind": self.kind,
             "score": self.score_name,
             "episodes": len(self.score),
-            "failed": int(self.failed[:, final].sum()),
+            "failed": self.failures,
             "failed_by_step": [int(n) for n in self.failed.sum(0)],
             "episode_digest": self.episode_digest,
             "trained_steps": self.trained_steps,
+            "figure_step": protocol.figure_step,
             "by_step": [
                 {"step": k, **{n: finite(v) for n, v in self.at(k).items()}}
                 for k in range(self.score.shape[1])
@@ -111,128 +146,167 @@ class Evaluation:
         }
 
 
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean, rounded once."""
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # the sum is beyond float64, the mean need not be
+        return math.fsum(v / len(values) for v in values.tolist())
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    ordered = np.sort(values).tolist()
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return float(low / 2 + high / 2)
+
+
+def figures_of(results: Sequence[Evaluation]) -> dict[str, Any]:
+    """The figures of a result: the first protocol's, and the means of the others."""
+    main = results[0]
+    figures = {main.score_name: finite(main.figure["mean"]), "ci95": finite(main.figure["ci95"])}
+    for extra in results[1:]:
+        name = f"{extra.score_name}_{extra.protocol.queries}q"
+        figures[name] = finite(extra.figure["mean"])
+    return {**figures, "episodes": len(main.score), "failed": main.failures}
+
+
+def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
+    """The same as metrics, and the first protocol's mean after each number of steps."""
+    main = results[0]
+    points = {f"test/{main.score_name}": main.figure["mean"]}
+    for step in range(main.score.shape[1]):
+        points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
+    for extra in results[1:]:
+        name = f"test/{extra.score_name}_{extra.protocol.queries}q"
+        points[name] = extra.figure["mean"]
+    return points
+
+
 def finite(value: float) -> float | None:
     """The value, or None where there is none: JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 
-def score_episode(
-    algorithm: Algorithm, params: Params, task: Task, ctx: Context, kind: TaskKind
-) -> list[tuple[float, float, bool]]:
-    """(score, loss, failed) after each adaptation step of one episode."""
-    rows = []
-    for fitted in algorithm.adapt(params, task.support_x, task.support_y, ctx):
-        outputs = algorithm.predict(fitted, task.query_x, ctx)
-        targets = task.query_y.double() if kind == "regression" else task.query_y
-        loss = float(task_loss(kind, outputs.double(), targets))
-        failed = not (bool(torch.isfinite(outputs).all()) and math.isfinite(loss))
-        if kind == "classification":
-            score = 0.0 if failed else float(accuracy(outputs.double(), task.query_y))
-        else:
-            score = math.nan if failed else loss
-        rows.append((score, math.nan if failed else loss, failed))
-    return rows
+def score(kind: TaskKind, outputs: Tensor, targets: Tensor) -> tuple[float, float, bool]:
+    """(score, loss, failed) of predictions, in float64.
+
+    Args:
+        outputs: logits [Q, N] or values [Q, E].
+        targets: labels int64 [Q] or values [Q, E].
+    """
+    outputs = outputs.double()
+    loss = float(task_loss(kind, outputs, targets.double() if kind == "regression" else targets))
+    if not (bool(torch.isfinite(outputs).all()) and math.isfinite(loss)):
+        return failed_score(kind)
+    return (float(accuracy(outputs, targets)) if kind == "classification" else loss), loss, False
+
+
+def failed_score(kind: TaskKind) -> tuple[float, float, bool]:
+    """(score, loss, failed) of an episode that has failed."""
+    return (0.0 if kind == "classification" else math.nan), math.nan, True
+
+
+def predictions(
+    trained: Trained, source: EpisodeSource, ids: Sequence[int], steps: int
+) -> Iterator[tuple[Task, list[Tensor]]]:
+    """Each episode's task, and the outputs for its queries after 0, 1, … ``steps`` steps.
+
+    A learner that does not adapt by steps predicts the same after any number of them.
+    """
+    tasks = trained.tasks(source, ids)
+    for row, index in enumerate(ids):
+        task = tasks.task(row)
+        outputs = trained.outputs(task, tasks.side_of(row), source.identity.part, index, steps)
+        yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
+
+
+def adapts_by_steps(trained: Trained, source: EpisodeSource) -> bool:
+    """Whether the learner takes adaptation steps; found out on the first episode."""
+    tasks = trained.tasks(source, [0])
+    outputs = trained.outputs(tasks.task(0), tasks.side_of(0), source.identity.part, 0, 1)
+    return len(outputs) > 1
 
 
 def evaluate(
-    algorithm: Algorithm,
-    params: Params,
-    state: Mapping[str, Tensor],
+    trained: Trained,
     source: EpisodeSource,
-    count: int,
-    recipe: Recipe,
+    protocol: EvalProtocol,
     kind: TaskKind,
     group: Group,
-    device: torch.device,
 ) -> Evaluation:
-    """Adapt to and score episodes 0 to ``count - 1`` of ``source``, spread over the workers."""
-    part = source.identity.part
-    ctx = replace(context(recipe, part, recipe.outer.steps), state=state)
-    dtype = getattr(torch, recipe.engine.dtype)
-    table = torch.zeros(count, ctx.inner_steps + 1, 3, dtype=torch.float64)
+    """Adapt to and score the first episodes of ``source``, spread over the workers."""
+    count, steps = protocol.episodes, protocol.steps
+    table = torch.zeros(count, steps + 1, 3, dtype=torch.float64)
     first, last = group.rank * count // group.size, (group.rank + 1) * count // group.size
-    with torch.no_grad():
-        for start in range(first, last, _CHUNK):
-            ids = range(start, min(start + _CHUNK, last))
-            tasks = to_tasks(source.episodes(ids), dtype, device)
-            for row, index in enumerate(ids):
-                draws = algorithm.draws(episode_key(recipe, part, 0, index), ctx)
-                rows = score_episode(
-                    algorithm, params, tasks.task(row), ctx.with_draws(draws), kind
-                )
-                table[index] = torch.tensor(rows, dtype=torch.float64)
+    for start in range(first, last, CHUNK):
+        ids = range(start, min(start + CHUNK, last))
+        episodes = predictions(trained, source, ids, steps)
+        for index, (task, outputs) in zip(ids, episodes, strict=True):
+            rows = [score(kind, o, task.query_y) for o in outputs]
+            table[index] = torch.tensor(rows, dtype=torch.float64)
     # One worker wrote each row and the others hold zeros: the sum of the bit patterns is exact.
-    bits = table.view(torch.int64)
-    group.sum_(bits)
-    numbers = table.numpy()
-    return Evaluation(
-        part=part,
-        queries=source.identity.spec.queries,
-        kind=kind,
-        trained_steps=recipe.inner.steps,
-        score=numbers[:, :, 0],
-        loss=numbers[:, :, 1],
-        failed=numbers[:, :, 2] > 0,
-        episode_digest=source.identity.digest,
-    )
+    group.sum_(table.view(torch.int64))
+    digest = source.identity.digest
+    return Evaluation.of(table, protocol, kind, trained.recipe.inner.steps, digest)
 
 
-def write_evaluation(directory: Path, result: Evaluation, facts: Mapping[str, Any]) -> None:
-    """``<part>-<queries>q.json`` and ``.parquet``: figures, and a row per episode and step."""
+def columns(result: Evaluation, suffix: str = "") -> dict[str, pa.Array]:
+    """Score, loss and failure of every episode and step."""
+    return {
+        f"{result.score_name}{suffix}": pa.array(result.score.reshape(-1), pa.float64()),
+        f"loss{suffix}": pa.array(result.loss.reshape(-1), pa.float64()),
+        f"failed{suffix}": pa.array(result.failed.reshape(-1), pa.bool_()),
+    }
+
+
+def write_evaluation(
+    directory: Path,
+    result: Evaluation,
+    facts: Mapping[str, Any],
+    more: Mapping[str, pa.Array] | None = None,
+) -> None:
+    """``<protocol>.json`` and ``.parquet``: figures, and a row per episode and step.
+
+    Args:
+        facts: what else the figures depend on.
+        more: further columns of the table.
+    """
+    name = result.protocol.name
     episodes, steps = result.score.shape
     table = pa.table(
         {
             "episode": pa.array(np.repeat(np.arange(episodes), steps), pa.int64()),
             "step": pa.array(np.tile(np.arange(steps), episodes), pa.int64()),
-            result.score_name: pa.array(result.score.reshape(-1), pa.float64()),
-            "loss": pa.array(result.loss.reshape(-1), pa.float64()),
-            "failed": pa.array(result.failed.reshape(-1), pa.bool_()),
+            **columns(result),
+            **(more or {}),
         }
     )
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    write_atomic(directory / f"{result.name}.parquet", buffer.getvalue().to_pybytes())
+    write_atomic(directory / f"{name}.parquet", buffer.getvalue().to_pybytes())
     summary = json.dumps(result.summary(facts), sort_keys=True, indent=1, allow_nan=False)
-    write_atomic(directory / f"{result.name}.json", summary.encode())
+    write_atomic(directory / f"{name}.json", summary.encode())
 
 
 def write_examples(
-    directory: Path,
-    algorithm: Algorithm,
-    params: Params,
-    state: Mapping[str, Tensor],
-    source: EpisodeSource,
-    count: int,
-    recipe: Recipe,
-    device: torch.device,
+    directory: Path, trained: Trained, source: EpisodeSource, count: int, steps: int
 ) -> None:
     """``examples.safetensors``: a few episodes with the outputs after every adaptation step.
 
     ids [E], support_x, support_y, query_x, query_y as in a task, outputs [E, K + 1, Q, N].
     Queries of functions are sorted by their first input so that they draw as lines.
     """
-    part = source.identity.part
-    ctx = replace(context(recipe, part, recipe.outer.steps), state=state)
-    dtype = getattr(torch, recipe.engine.dtype)
-    tasks = to_tasks(source.episodes(range(count)), dtype, device)
+    tasks = trained.tasks(source, range(count))
     tensors: dict[str, list[Tensor]] = {}
-    with torch.no_grad():
-        for index in range(count):
-            task = tasks.task(index)
-            if task.query_x.dim() == 2:
-                order = task.query_x[:, 0].argsort(stable=True)
-                task = replace(task, query_x=task.query_x[order], query_y=task.query_y[order])
-            draws = algorithm.draws(episode_key(recipe, part, 0, index), ctx)
-            now = ctx.with_draws(draws)
-            outputs = torch.stack(
-                [
-                    algorithm.predict(fitted, task.query_x, now)
-                    for fitted in algorithm.adapt(params, task.support_x, task.support_y, now)
-                ]
-            )
-            for name in ("support_x", "support_y", "query_x", "query_y"):
-                tensors.setdefault(name, []).append(getattr(task, name))
-            tensors.setdefault("outputs", []).append(outputs)
+    for index in range(count):
+        task = tasks.task(index)
+        if task.query_x.dim() == 2:
+            order = task.query_x[:, 0].argsort(stable=True)
+            task = replace(task, query_x=task.query_x[order], query_y=task.query_y[order])
+        outputs = trained.outputs(task, tasks.side_of(index), source.identity.part, index, steps)
+        for name in ("support_x", "support_y", "query_x", "query_y"):
+            tensors.setdefault(name, []).append(getattr(task, name))
+        tensors.setdefault("outputs", []).append(torch.stack(outputs))
     stacked = {name: torch.stack(parts).cpu().contiguous() for name, parts in tensors.items()}
     stacked["ids"] = torch.tensor(tasks.ids)
     write_atomic(directory / "examples.safetensors", safetensors.torch.save(stacked))

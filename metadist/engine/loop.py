@@ -5,31 +5,39 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from data_pipeline.datasets import Part
+from data_pipeline.episodes import EpisodeSource
 from data_pipeline.loader import Loader
 from metadist.engine import checkpoint
 from metadist.engine.checkpoint import Best, TrainState
 from metadist.engine.data import EpisodeData, open_data
+from metadist.engine.diagnose import diagnose, diagnostic_points, write_diagnostics
 from metadist.engine.digest import params_sha256
+from metadist.engine.ended import last_state
+from metadist.engine.ensemble import Member
 from metadist.engine.evaluate import (
     Evaluation,
+    adapts_by_steps,
     evaluate,
-    finite,
+    figures_of,
+    points_of,
     write_evaluation,
     write_examples,
 )
 from metadist.engine.group import Group
 from metadist.engine.learner import build
 from metadist.engine.numerics import numerics, numerics_digest, reproducible
+from metadist.engine.protocol import OWN, Asked, EvalProtocol, own_protocols, protocol
 from metadist.engine.rundir import Attempt, RunDir
 from metadist.engine.runlog import LogWriter, NullSink, Sink, write_parquet
+from metadist.engine.trained import Trained
 from metadist.engine.trainer import Trainer
 from metadist.errors import NonFiniteError, NumericsError, RunError
 from metadist.recipe import Recipe
@@ -163,18 +171,14 @@ class Run:
         best = trainer.best.step if trainer.best else None
         checkpoint.prune(self._attempt, self.recipe.run.keep, best)
 
-    def _evaluate(self, part: Part, queries: int, count: int, best: Best) -> Evaluation:
-        return evaluate(
-            self.algorithm,
-            checkpoint.move(best.params, self._device),
-            checkpoint.move(best.learner, self._device),
-            self.data.live(part, queries, self.recipe.eval.seed),
-            count,
-            self.recipe,
-            self.kind,
-            self._group,
-            self._device,
-        )
+    def _trained(self, best: Best) -> Trained:
+        return Trained.of(self.algorithm, best, self.recipe, self._device)
+
+    def _source(self, how: EvalProtocol) -> EpisodeSource:
+        return self.data.live(how.part, how.queries, self.recipe.eval.seed, how.shots)
+
+    def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
+        return evaluate(self._trained(best), self._source(how), how, self.kind, self._group)
 
     def _current(self, score: float) -> Best:
         """The parameters of this moment."""
@@ -187,9 +191,9 @@ class Run:
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        section = self.recipe.eval
-        result = self._evaluate("val", section.queries, section.val_episodes, self._current(0.0))
-        figures = result.at(self.recipe.inner.steps)
+        how = protocol([(self._run.name, self.recipe)], Asked(part="val"))
+        result = self._evaluate(how, self._current(0.0))
+        figures = result.figure
         name = f"val/{result.score_name}"
         failed = int(result.failed[:, self.recipe.inner.steps].sum())
         points = {name: figures["mean"], "val/loss": figures["loss"]}
@@ -207,42 +211,60 @@ class Run:
             self._start()
             self._steps()
             chosen = self._choose()
-            results = self._test(chosen)
+            results = self._test(chosen, own_protocols(self.recipe))
+            found = self._explain(chosen)
         result = self._result(chosen, results)
-        self._log_result(results)
-        return result
+        self._log_result(points_of(results) | diagnostic_points(found))
+        return result | {
+            "tasks_per_second": self._last_speed["perf/tasks_per_second"],
+            "data_wait": self._last_speed["perf/data_wait"],
+        }
 
-    def evaluate(self) -> dict[str, Any]:
-        """Evaluate the best checkpoint of a run anew; the run's figures.
+    def evaluate(self, asked: Asked = OWN) -> dict[str, Any]:
+        """Evaluate the best checkpoint anew, by the recipe's protocols or by another one.
+
+        Args:
+            asked: what to do otherwise than the recipe says; its results have files of their own.
+
+        Returns:
+            The run's figures, and what is in ``evaluation/<name>.json`` under ``protocols``.
 
         Raises:
-            RunError: there is no good checkpoint, the run is still in progress, or what is there
-                is not what the run's record says.
+            RunError: see :func:`last_state`; or steps were asked of a learner without.
         """
-        info = self._run.info()
-        if info["recipe_hash"] != self.recipe.hash:
-            raise RunError(f"{self._run.path}: recipe.toml is not the recipe that run.json names")
-        if info["status"] == "running":
-            raise RunError(
-                f"{self._run.path}: still running, or its driver was killed; let it end, or go on "
-                f"with --resume {self._run.name}"
-            )
-        found = checkpoint.newest(self._run, self.recipe.lineage)
-        if found is None:
-            raise RunError(f"{self._run.path}: no good checkpoint to evaluate")
-        if info["status"] == "finished" and found[0].step != self.recipe.outer.steps:
-            raise RunError(
-                f"{self._run.path}: its last checkpoint is damaged or gone, the newest good one is "
-                f"of step {found[0].step}; its figures stay as they are"
-            )
-        self._bits()
         with reproducible(self._device):
-            self.trainer.restore(found[0])
-            chosen = self._choose()
-            results = self._test(chosen)
-        return self._result(chosen, results)
+            chosen = self.best()
+            if asked == OWN:
+                results = self._test(chosen, own_protocols(self.recipe))
+                self._explain(chosen)
+            else:
+                how = protocol([(self._run.name, self.recipe)], asked)
+                if asked.steps and not adapts_by_steps(self._trained(chosen), self._source(how)):
+                    raise RunError(
+                        f"{self._run.path}: {self.recipe.algorithm.name} does not adapt by steps, "
+                        f"{asked.steps} were asked for; leave the number of steps out"
+                    )
+                results = self._test(chosen, [how])
+        summaries = {r.protocol.name: r.summary({}) for r in results}
+        return self._result(chosen, results) | {"protocols": summaries}
+
+    def member(self) -> Member:
+        """This run's best checkpoint for an ensemble; raises as :func:`last_state` does."""
+        with reproducible(self._device):
+            chosen = self.best()
+        return Member(self._run.name, self._trained(chosen), self.data, self._facts(chosen))
+
+    def best(self) -> Best:
+        """The best checkpoint of a run that has ended; raises as :func:`last_state` does."""
+        state = last_state(self._run, self.recipe)
+        self._bits()
+        self.trainer.restore(state)
+        return self._choose()
 
     def _steps(self) -> None:
+        if self.algorithm.estimator == "none":
+            self._skip_training()
+            return
         recipe, trainer, clock = self.recipe, self.trainer, self._clock
         batch, total = recipe.outer.batch, recipe.outer.steps
         sequence = self.data.sequence
@@ -274,6 +296,15 @@ class Run:
                 self._pause()
                 clock.apart += time.perf_counter() - began
         self._last_speed = self._speed(trainer.step_done - start)
+        self._sink.flush()
+
+    def _skip_training(self) -> None:
+        """A learner that does not meta-learn is as good after no step as after all of them."""
+        log.info("%s does not meta-learn: no outer steps are taken", self.recipe.algorithm.name)
+        self._clock.began = time.perf_counter()
+        if self.trainer.step_done < self.recipe.outer.steps:
+            self.trainer.step_done = self.recipe.outer.steps
+            self._pause()
         self._sink.flush()
 
     def _pause(self) -> None:
@@ -310,67 +341,57 @@ class Run:
         better = last.score > best.score if self._higher_is_better else last.score < best.score
         return last if better else best
 
-    def _test(self, chosen: Best) -> list[Evaluation]:
-        """Both protocols on test classes, written to the run directory."""
-        section, protocols = self.recipe.eval, self.recipe.protocols
-        facts = {
+    def _facts(self, chosen: Best) -> dict[str, Any]:
+        """What the figures of a checkpoint depend on beside the protocol."""
+        return {
             "recipe_hash": self.recipe.hash,
             "norm": self.recipe.model.norm,
             "checkpoint": {"step": chosen.step, "params_sha256": params_sha256(chosen.params)},
         }
-        results = []
-        for queries in protocols:
-            result = self._evaluate("test", queries, section.episodes, chosen)
-            results.append(result)
-            if self._group.rank == 0:
-                with self._attempt.commit() if self._attempt else nullcontext():
-                    write_evaluation(self._run.evaluation, result, facts)
+
+    def _test(self, chosen: Best, protocols: Sequence[EvalProtocol]) -> list[Evaluation]:
+        """Evaluate a checkpoint and write the results to the run directory."""
+        results = [self._evaluate(how, chosen) for how in protocols]
         if self._group.rank == 0:
-            write_examples(
-                self._run.evaluation,
-                self.algorithm,
-                checkpoint.move(chosen.params, self._device),
-                checkpoint.move(chosen.learner, self._device),
-                self.data.live("test", protocols[-1], section.seed),
-                min(EXAMPLES, section.episodes),
-                self.recipe,
-                self._device,
-            )
+            with self._attempt.commit() if self._attempt else nullcontext():
+                for result in results:
+                    write_evaluation(self._run.evaluation, result, self._facts(chosen))
         return results
 
+    def _explain(self, chosen: Best) -> dict[str, Any]:
+        """Examples and diagnostics for the report, by the last of the recipe's protocols.
+
+        Returns:
+            The diagnostics; nothing on other workers than rank 0.
+        """
+        if self._group.rank != 0:
+            return {}
+        where, how = self._run.evaluation, own_protocols(self.recipe)[-1]
+        # After a restart parameters stand in another order; what is written must not.
+        params = {name: chosen.params[name] for name in self.trainer.params}
+        learner, test = self._trained(replace(chosen, params=params)), self._source(how)
+        write_examples(where, learner, test, min(EXAMPLES, how.episodes), how.steps)
+        training = self.data.live("train", self.recipe.data.queries, self.recipe.data.seed)
+        found = diagnose(learner, training, test, self._facts(chosen))
+        with self._attempt.commit() if self._attempt else nullcontext():
+            write_diagnostics(where, found)
+        return found
+
     def _result(self, chosen: Best, results: list[Evaluation]) -> dict[str, Any]:
-        """The figures of the run, with the trained number of adaptation steps."""
-        main = results[0]
-        figures = main.at(self.recipe.inner.steps)
-        result: dict[str, Any] = {
+        """The figures of the run; its steps are 0 where there is nothing to train."""
+        trained = self.algorithm.estimator != "none"
+        return {
             "run": self._run.name,
-            "steps": self.trainer.step_done,
+            "steps": self.trainer.step_done if trained else 0,
             "params_sha256": params_sha256(self.trainer.params),
-            main.score_name: finite(figures["mean"]),
-            "ci95": finite(figures["ci95"]),
-        }
-        for extra in results[1:]:
-            mean = extra.at(self.recipe.inner.steps)["mean"]
-            result[f"{extra.score_name}_{extra.queries}q"] = finite(mean)
-        return result | {
-            "best_step": chosen.step,
-            "episodes": len(main.score),
-            "failed": main.summary({})["failed"],
-            "tasks_per_second": self._last_speed["perf/tasks_per_second"],
-            "data_wait": self._last_speed["perf/data_wait"],
+            **figures_of(results),
+            "best_step": chosen.step if trained else 0,
         }
 
-    def _log_result(self, results: list[Evaluation]) -> None:
-        """Test figures as points of the last step, and the whole log as Parquet."""
+    def _log_result(self, points: dict[str, float]) -> None:
+        """Figures of the result as points of the last step, and the whole log as Parquet."""
         if self._attempt is None:
             return
-        main = results[0]
-        points = {f"test/{main.score_name}": main.at(self.recipe.inner.steps)["mean"]}
-        for step in range(main.score.shape[1]):
-            points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
-        for extra in results[1:]:
-            name = f"test/{extra.score_name}_{extra.queries}q"
-            points[name] = extra.at(self.recipe.inner.steps)["mean"]
         self._sink.add(self.trainer.step_done, points)
         self._sink.flush()
         write_parquet(self._run)

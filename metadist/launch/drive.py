@@ -20,6 +20,7 @@ from metadist.errors import NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
 from metadist.launch.start import find_run
+from metadist.plugins import Plugin
 from metadist.progress import AboveProgress, Progress, ProgressFollower
 from metadist.recipe import Recipe
 from metadist.report import write_report
@@ -56,6 +57,7 @@ class Drive:
     experiment: str
     offline: bool
     progress: bool
+    plugins: tuple[Plugin, ...] = ()
 
 
 def drive(request: Drive, announce: Announce) -> dict[str, Any]:
@@ -208,20 +210,22 @@ def _progress(request: Drive, run: RunDir, announce: Announce) -> Iterator[Annou
 
 def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announce) -> None:
     recipe, learner = request.recipe, request.facts["learner"]
-    order = {1: "first", 2: "second"}[learner["derivative_order"]]
+    order = {0: "no gradient", 1: "first order", 2: "second order"}[learner["derivative_order"]]
+    steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
+    if learner["estimator"] == "none":
+        order, steps = "no meta-learning", "no outer steps"
     where = f"{request.workers} Ray workers" if request.workers else "this process"
     verb = f"Continuing {run.name}" if resumed else run.name
     found = checkpoint.newest(run, recipe.lineage) if resumed else None
     at = f" from step {found[0].step if found else 0}" if resumed else ""
     announce(
-        f"{verb}{at}: {recipe.algorithm.name} ({order} order, {recipe.model.norm} normalisation) "
-        f"on {recipe.data.dataset}, {recipe.outer.steps} steps of {recipe.outer.batch} tasks, "
-        f"{where}; {run.path}"
+        f"{verb}{at}: {recipe.algorithm.name} ({order}, {recipe.model.norm} normalisation) "
+        f"on {recipe.data.dataset}, {steps}, {where}; {run.path}"
     )
 
 
 def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
-    job = Job(run.path, request.data_dir, request.device)
+    job = Job(run.path, request.data_dir, request.device, request.plugins)
     if request.workers == 0:
         return local.fit(job)
     from metadist.launch import train

@@ -14,6 +14,7 @@ from metadist.engine.group import Group
 from metadist.engine.loop import Run
 from metadist.engine.rundir import RunDir
 from metadist.errors import ResourceError
+from metadist.plugins import Plugin, use
 
 log = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
@@ -29,15 +30,22 @@ class Job:
         run: the run directory; all workers must see it at this path.
         data_dir: where prepared data lie, likewise.
         device: ``auto`` takes GPUs where there are any.
+        plugins: the recipe's parts from outside; each worker imports them itself.
     """
 
     run: Path
     data_dir: Path
     device: Device = "auto"
+    plugins: tuple[Plugin, ...] = ()
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
-        """Take part in the run as one worker of ``group``; the run's result."""
-        return Run(RunDir(self.run), self.data_dir, group, device).train()
+        """Take part in the run as one worker of ``group``; the run's result.
+
+        Raises:
+            PluginError: this worker cannot import a plugin, or has another source of it.
+        """
+        with use(self.plugins):
+            return Run(RunDir(self.run), self.data_dir, group, device).train()
 
 
 def local_device(device: Device) -> torch.device:

@@ -11,6 +11,7 @@ from typing import Any
 from metadist.engine.outer import schedule_depends_on_total
 from metadist.engine.rundir import RunDir, check_name, create_run, list_runs, open_run
 from metadist.errors import RecipeError, RunError
+from metadist.plugins import changes
 from metadist.recipe import Recipe, differences
 
 AUTO = "auto"
@@ -48,21 +49,33 @@ def find_run(
         facts: of a new run's run.json.
 
     Raises:
-        RunError: a name in use without resume, no such run, or a recipe that differs.
+        RunError: a name in use without resume, no such run, or a recipe or plugin that differs.
     """
-    digest: str = facts["dataset"]["digest"]
     if resume is None:
         return _new(root, recipe, name, default_name, facts)
     if resume == AUTO:
-        run = _automatic(root, recipe, digest, name)
+        run = _named(root, name) if name is not None else _newest(root, recipe, facts)
         if run is None:
             return _new(root, recipe, name, default_name, facts)
-        return _continue(run, recipe, digest, may_extend=False)
+        return _continue(run, recipe, facts, may_extend=False)
     if name is not None and name != Path(resume).name:
         raise RunError(
             f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
         )
-    return _continue(open_run(root, resume), recipe, digest, may_extend=True)
+    return _continue(open_run(root, resume), recipe, facts, may_extend=True)
+
+
+def meant_run(root: Path, name: str | None, resume: str | None) -> RunDir | None:
+    """The run that a request to continue names, before anything is known of its recipe.
+
+    Raises:
+        RunError: there is none of the name that ``resume`` gives.
+    """
+    if resume is None:
+        return None
+    if resume != AUTO:
+        return open_run(root, resume)
+    return None if name is None else _named(root, name)
 
 
 def _new(
@@ -79,25 +92,28 @@ def _new(
     raise AssertionError("unreachable")
 
 
-def _automatic(root: Path, recipe: Recipe, digest: str, name: str | None) -> RunDir | None:
-    """Run ``name`` if given, else the newest run of this recipe and data, unfinished ones first."""
-    if name is not None:
-        path = root / check_name(name)
-        return RunDir(path.resolve()) if (path / "run.json").is_file() else None
+def _named(root: Path, name: str) -> RunDir | None:
+    path = root / check_name(name)
+    return RunDir(path.resolve()) if (path / "run.json").is_file() else None
+
+
+def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
+    """The newest run of this recipe, data and plugins, unfinished ones first."""
     same = [
         run
         for run in list_runs(root)
         if run.info().get("recipe_hash") == recipe.hash
-        and run.info()["dataset"]["digest"] == digest
+        and run.info()["dataset"]["digest"] == facts["dataset"]["digest"]
+        and not changes(run.info().get("plugins", {}), facts.get("plugins", {}))
     ]
     unfinished = [run for run in same if run.info().get("status") != "finished"]
     return next(iter(unfinished or same), None)
 
 
-def _continue(run: RunDir, recipe: Recipe, digest: str, *, may_extend: bool) -> Started:
+def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
     """Check that continuing is continuing the same thing."""
     info = run.info()
-    made_with = info["dataset"]["digest"]
+    digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
     if made_with != digest:
         raise RunError(
             f"{run.path}: made with dataset digest {made_with}, the data here has {digest}; name "
@@ -112,6 +128,12 @@ def _continue(run: RunDir, recipe: Recipe, digest: str, *, may_extend: bool) -> 
         raise RunError(
             f"{run.path}: recipe.toml has hash {there.hash}, run.json says "
             f"{info['recipe_hash']}; one of them was altered, put it back"
+        )
+    changed = changes(info.get("plugins", {}), facts.get("plugins", {}))
+    if changed and recipe.lineage == there.lineage:
+        raise RunError(
+            f"{run.path}: {'; '.join(changed)}; the same bits need the same source: put it back, "
+            "or start a run of another name"
         )
     if recipe.hash != there.hash:
         only_steps = recipe.lineage == there.lineage

@@ -84,6 +84,7 @@ def run_tags(
         "dataset": info.get("dataset"),
         "version": info.get("versions"),
         "learner": info.get("learner"),
+        "plugin": info.get("plugins"),
         "numerics": numerics or info.get("numerics"),
         "result": info.get("result"),
         "world_size": world_size,

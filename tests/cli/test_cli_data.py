@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from data_pipeline import datasets
+from data_pipeline import datasets, functions
 from metadist.cli.main import main
 
 CLASSES, IMAGES, SIZE = 14, 6, 12
@@ -130,7 +130,9 @@ def test_list_names_everything_and_what_is_prepared(sharded):
     for name in datasets.names():
         assert re.search(rf"^  {name} ", said, re.MULTILINE)
         assert datasets.load(name).SPEC.licence in said
-    assert "sinusoid" in said
+    for name in functions.names():
+        assert re.search(rf"^  {name} +\S", said, re.MULTILINE)
+    assert "without the support: at least 3.006\n" in said
     assert "embedded" in said
     assert f"Prepared in {Path.cwd() / 'data'}\n" in said
     assert re.search(r"mine/store +image_folder, .* 12x12 RGB, digest [0-9a-f]{12}", said)

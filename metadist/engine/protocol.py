@@ -1,0 +1,122 @@
+"""Under which protocol a learner is evaluated, and what the protocol is called.
+
+The recipe has protocols of its own: as many shots as in training, ``eval.queries`` and perhaps
+``eval.extra_queries`` queries. Published tables often evaluate the same learner with other shots,
+queries or adaptation steps (Lee & Choi, 2018: sinusoids trained with 10 shots, tested with 5, 10
+and 20). A name says the part, what differs from the recipe, and the queries, so equal names of one
+run are equal protocols: ``test-15q``, ``test-5shot-10step-10q``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from metadist.errors import RunError
+from metadist.recipe import Recipe
+
+EvalPart = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is to do otherwise than the recipe says; None: as it says.
+
+    Attributes:
+        part: whose classes or functions.
+        shots: support examples per class, or support points.
+        queries: query examples per class, or query points.
+        steps: adaptation steps; the figure is the one after so many.
+        episodes: tasks.
+    """
+
+    part: EvalPart = "test"
+    shots: int | None = None
+    queries: int | None = None
+    steps: int | None = None
+    episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.part not in ("val", "test"):
+            raise RunError(f"part: 'test' or 'val' is needed, got {self.part!r}")
+        for name, least in (("shots", 1), ("queries", 1), ("steps", 0), ("episodes", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RunError(f"{name}: at least {least} is needed, got {value}")
+
+
+#: As the recipe says.
+OWN = Asked()
+
+
+@dataclass(frozen=True)
+class EvalProtocol:
+    """A protocol, complete.
+
+    Attributes:
+        name: of its files under ``evaluation/``.
+        part, shots, queries, episodes: as in :class:`Asked`.
+        steps: learners are evaluated after 0 to so many adaptation steps.
+        figure_step: the number of steps whose figure is the protocol's: that of training, unless
+            another was asked for.
+    """
+
+    name: str
+    part: EvalPart
+    shots: int
+    queries: int
+    episodes: int
+    steps: int
+    figure_step: int
+
+
+def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
+    """The protocols of a recipe on test episodes, its main one first."""
+    return tuple(protocol([("", recipe)], Asked(queries=queries)) for queries in recipe.protocols)
+
+
+def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
+    """What was asked, the rest as the recipes say.
+
+    Args:
+        runs: name and recipe of each run that is evaluated, one or several together.
+
+    Raises:
+        RunError: they do not agree on something that was not asked for.
+    """
+    recipes = [recipe for _, recipe in runs]
+    names = [name for name, _ in runs]
+    shots = [r.data.shots for r in recipes]
+    queries = [r.eval.queries for r in recipes]
+    test = asked.part == "test"
+    episodes = [r.eval.episodes if test else r.eval.val_episodes for r in recipes]
+    trained = [r.inner.steps for r in recipes]
+    curves = [r.eval_steps for r in recipes]
+    result = EvalProtocol(
+        name="",
+        part=asked.part,
+        shots=asked.shots or _agreed("shots", names, shots),
+        queries=asked.queries or _agreed("queries", names, queries),
+        episodes=asked.episodes or _agreed("episodes", names, episodes),
+        steps=max(curves) if asked.steps is None else asked.steps,
+        figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
+    )
+    parts: list[str] = [asked.part]
+    if set(shots) != {result.shots}:
+        parts.append(f"{result.shots}shot")
+    if asked.steps is not None and {*trained, *curves} != {asked.steps}:
+        parts.append(f"{asked.steps}step")
+    if set(episodes) != {result.episodes}:
+        parts.append(f"{result.episodes}episodes")
+    return replace(result, name="-".join([*parts, f"{result.queries}q"]))
+
+
+def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:
+    """The value that all runs have."""
+    if len(set(values)) > 1:
+        listed = ", ".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
+        raise RunError(
+            f"the runs do not agree on the number of {what} ({listed}); say which with --{what}"
+        )
+    return values[0]

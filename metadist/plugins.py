@@ -1,0 +1,313 @@
+"""Parts from outside this package: which there are, and from which source a run was made.
+
+A plugin is a module that the user names, ``--plugin my_package.toy`` or ``--plugin ./toy.py``; it
+says in ``PART`` which kind of part it is (see ``data_pipeline.parts``) and a recipe then knows it
+by its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
+and using them must not run code that their reader has not asked for. A run records the digest of
+each source, and goes on with that source only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from data_pipeline import parts
+from data_pipeline.storage import sha256_bytes
+from metadist.errors import PluginError, RunError
+from metadist.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A part from outside, as it can be sent to another process.
+
+    Attributes:
+        kind: ``algorithm``, ``backbone``, ``dataset`` or ``function``.
+        name: what a recipe calls it.
+        source: absolute path of its file, or the dotted name of its module.
+        sha256: of its source file, and of nothing that the file imports.
+        root: folder from which a module can be imported that is not installed.
+        distribution: name and version of the installed distribution that announces it.
+    """
+
+    kind: str
+    name: str
+    source: str
+    sha256: str
+    root: str = ""
+    distribution: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a run records of it."""
+        where = "path" if _is_path(self.source) else "module"
+        facts = {"name": self.name, where: self.source, "sha256": self.sha256}
+        return facts | ({"distribution": self.distribution} if self.distribution else {})
+
+
+#: Plugins in use, by kind and name.
+_active: dict[tuple[str, str], Plugin] = {}
+#: Digest of each module's source when it was first seen here: it stays what Python has imported.
+_imported: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plugin, ...]]:
+    """Let recipes name these plugins inside the block.
+
+    Args:
+        given: dotted names of modules, which are also looked for in the current directory; paths
+            of files; plugins that another process has read.
+
+    Raises:
+        PluginError: one cannot be imported, is no part, has a name that is taken, or has not the
+            source that the other process has read.
+    """
+    if isinstance(given, str | Path):
+        given = (given,)
+    with contextlib.ExitStack() as stack:
+        yield tuple([stack.enter_context(_used(one)) for one in given])
+
+
+def of(recipe: Recipe) -> dict[str, Plugin]:
+    """The parts of a recipe that come from outside, by kind.
+
+    Raises:
+        PluginError: the module of a distribution cannot be imported, or is no part.
+    """
+    named = (
+        ("algorithm", recipe.algorithm.name),
+        ("backbone", recipe.model.name),
+        ("dataset", recipe.data.dataset),
+        ("function", recipe.data.dataset),
+    )
+    found = ((kind, _known(kind, name)) for kind, name in named)
+    return {kind: plugin for kind, plugin in found if plugin is not None}
+
+
+def unused(recipe: Recipe) -> list[Plugin]:
+    """Plugins in use that this recipe does not name."""
+    named = of(recipe).values()
+    return [plugin for plugin in _active.values() if plugin not in named]
+
+
+def facts(used: Mapping[str, Plugin]) -> dict[str, dict[str, str]]:
+    """What a run records of its parts from outside, by kind."""
+    return {kind: plugin.facts for kind, plugin in used.items()}
+
+
+def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
+    """Check that the parts from outside that a run was made with are there.
+
+    Args:
+        run: its directory.
+        info: the contents of its run.json.
+        warn: log a warning where one has another source now.
+
+    Raises:
+        RunError: one is missing; the message says how to give it.
+    """
+    recorded: Mapping[str, Mapping[str, str]] = info.get("plugins", {})
+    for kind, made in recorded.items():
+        plugin = _known(kind, made["name"])
+        if plugin is not None:
+            changed = changes({kind: made}, {kind: plugin.facts})
+            if changed and warn:
+                log.warning("%s: %s; its figures need not be the run's", run, changed[0])
+            continue
+        source = made.get("module") or made.get("path")
+        if "distribution" in made:
+            mend = f"install {made['distribution']} again"
+        else:
+            mend = f"a run directory cannot run code, so give --plugin {source} again"
+        raise RunError(f"{run}: made with {kind} {made['name']!r} from {source}; {mend}")
+
+
+def changes(
+    recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """What differs between the parts from outside that a run was made with and those used now.
+
+    Args:
+        recorded: under ``plugins`` in run.json; see :func:`facts`.
+        now: likewise.
+    """
+    lines = []
+    for kind in sorted({*recorded, *now}):
+        made, used = recorded.get(kind), now.get(kind)
+        if (made or {}).get("sha256") == (used or {}).get("sha256"):
+            continue
+        lines.append(f"{kind} was {_words(made)}, is {_words(used)}")
+    return lines
+
+
+def _words(given: Mapping[str, str] | None) -> str:
+    if given is None:
+        return "built in"
+    source = given.get("module") or given.get("path")
+    return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"
+
+
+def _known(kind: str, name: str) -> Plugin | None:
+    """The part from outside of this kind and name; None if there is none, or it is built in."""
+    if (kind, name) in _active:
+        return _active[kind, name]
+    with _told():
+        point = parts.entry_point(kind, name)
+        if point is None:
+            return None
+        module = parts.load(_package(kind), name, kind)
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+    return Plugin(kind, name, point.value, _digest_of(module), distribution=distribution)
+
+
+@contextlib.contextmanager
+def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
+    """One plugin, registered unless it is already."""
+    expected = given if isinstance(given, Plugin) else None
+    source = expected.source if expected else str(given)
+    if isinstance(given, Path):
+        source = str(given.resolve())
+    with _told("; every worker must see the same" if expected else ""):
+        if _is_path(source):
+            plugin, module = _from_file(Path(source).resolve())
+        else:
+            plugin, module = _from_module(source, expected.root if expected else str(Path.cwd()))
+    if expected and expected.sha256 != plugin.sha256:
+        raise PluginError(
+            f"--plugin {source}: the source here has SHA-256 {plugin.sha256[:12]}, where the run "
+            f"was started it has {expected.sha256[:12]}; every worker must see the same file"
+        )
+    if _active.get((plugin.kind, plugin.name)) == plugin:
+        yield plugin
+        return
+    with _told():
+        _check_free(plugin)
+    with parts.registered(plugin.kind, plugin.name, module):
+        _active[plugin.kind, plugin.name] = plugin
+        try:
+            yield plugin
+        finally:
+            del _active[plugin.kind, plugin.name]
+
+
+@contextlib.contextmanager
+def _told(more: str = "") -> Iterator[None]:
+    """An error of the data pipeline's as one of this package's."""
+    try:
+        yield
+    except parts.PartError as error:
+        raise PluginError(f"{error}{more}") from error
+
+
+def _is_path(source: str) -> bool:
+    return "/" in source or source.endswith(".py")
+
+
+def _from_file(path: Path) -> tuple[Plugin, ModuleType]:
+    where = f"--plugin {path}"
+    if not path.stem.isidentifier() or path.suffix != ".py":
+        raise PluginError(f"{where}: a Python file is needed, named like a variable, as toy.py")
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"{where}: cannot be read ({error.strerror})") from None
+    digest = sha256_bytes(source)
+    name = f"metadist_plugin_{path.stem}_{sha256_bytes(f'{path} {digest}'.encode())[:12]}"
+    module = sys.modules.get(name)
+    if module is None:
+        module = _run_source(name, path, source, where)
+    kind = parts.check(module, path.stem, where)
+    return Plugin(kind, path.stem, str(path), digest), module
+
+
+def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
+    """A module from the very bytes that were digested, never from a stale cache."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        with parts.explained(where):
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _from_module(source: str, root: str) -> tuple[Plugin, ModuleType]:
+    where = f"--plugin {source}"
+    if not all(component.isidentifier() for component in source.split(".")):
+        raise PluginError(
+            f"{where}: the dotted name of a module is needed, as my_package.toy, or the path of a "
+            "file, as ./toy.py"
+        )
+    importlib.invalidate_caches()
+    top = source.partition(".")[0]
+    with parts.explained(where):
+        if root and root not in sys.path and importlib.util.find_spec(top) is None:
+            sys.path.append(root)  # to stay: the module may import from there later
+        module = importlib.import_module(source)
+    if hasattr(module, "__path__"):
+        raise PluginError(f"{where}: this is a package; name the module in it that is the part")
+    name = source.rpartition(".")[2]
+    kind = parts.check(module, name, where)
+    folder = Path(module.__file__ or "").resolve().parents[source.count(".")]
+    return Plugin(kind, name, source, _digest_of(module), root=str(folder)), module
+
+
+def _digest_of(module: ModuleType) -> str:
+    """SHA-256 of the source of an imported module."""
+    name, file = module.__name__, module.__file__
+    if file is None or not Path(file).is_file():
+        raise PluginError(f"{name}: its source must be a file, so that a run can record it")
+    digest = sha256_bytes(Path(file).read_bytes())
+    if _imported.setdefault(name, digest) != digest:
+        raise PluginError(
+            f"{file}: changed since this process imported it; start Python anew, or name the file "
+            "instead of the module"
+        )
+    return digest
+
+
+def _check_free(plugin: Plugin) -> None:
+    """A recipe's name for a part must mean one thing."""
+    # A recipe names datasets and families of functions by the same key.
+    data = ("dataset", "function")
+    for kind in data if plugin.kind in data else (plugin.kind,):
+        if owner := _owner(_package(kind), plugin):
+            raise PluginError(
+                f"--plugin {plugin.source}: the name {plugin.name!r} is taken by {owner}; rename "
+                "the module"
+            )
+
+
+def _owner(package: ModuleType, plugin: Plugin) -> str:
+    """Whose a plugin's name is in a package; nobody's if the plugin is that entry point itself."""
+    kind = parts.kind_of(package)
+    if plugin.name in parts.builtin_names(package):
+        return f"the built-in {kind} {plugin.name!r}"
+    if (kind, plugin.name) in _active:
+        return f"--plugin {_active[kind, plugin.name].source}"
+    point = parts.entry_point(kind, plugin.name)
+    if point is None or (kind, point.value) == (plugin.kind, plugin.source):
+        return ""
+    return parts.origin(point)
+
+
+def _package(kind: str) -> ModuleType:
+    """The package of the parts of a kind. Imported here: data alone must not load torch."""
+    room = "data_pipeline" if kind in ("dataset", "function") else "metadist"
+    return importlib.import_module(f"{room}.{kind}s")

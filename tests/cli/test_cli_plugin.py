@@ -1,0 +1,184 @@
+"""``--plugin``: a part outside the repository, from its first training to its last mistake."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from plugin_files import DATASET, FUNCTION, SIGN_MAML, install, write
+from small_runs import SMALL
+
+from metadist.cli.main import main
+from metadist.errors import PluginError
+
+SETTINGS = [word for setting in SMALL for word in ("--set", setting)]
+TRAIN = ["train", "sinusoid-10shot-maml", "--offline", *SETTINGS]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test in a folder of its own, with the modules and paths it found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), prog_name="metadist")
+
+
+def done(*arguments: str) -> dict[str, Any]:
+    """The result of a command that succeeds."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def refused(*arguments: str) -> str:
+    """The one line in which a command refuses."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    return error
+
+
+def train_sign(name: str, *more: str) -> dict[str, Any]:
+    chosen = ["--set", "algorithm.name=sign", "--plugin", "./sign.py"]
+    return done(*TRAIN, *chosen, "--name", name, *more)
+
+
+def resume_sign(name: str, *more: str) -> list[str]:
+    return ["train", f"runs/{name}/recipe.toml", "--offline", "--resume", name, *more]
+
+
+def test_an_algorithm_in_a_file_of_its_own_trains():
+    path = write(Path("sign.py"), SIGN_MAML)
+    result = train_sign("first")
+    assert result["steps"] == 6
+    assert result["params_sha256"] != done(*TRAIN, "--name", "plain")["params_sha256"]
+    info = json.loads(Path("runs/first/run.json").read_text())
+    assert info["learner"]["algorithm"] == "sign"
+    recorded = info["plugins"]["algorithm"]
+    assert recorded["name"] == "sign"
+    assert recorded["path"] == str(path.resolve())
+    assert recorded["sha256"] in Path("runs/first/report.html").read_text()
+    assert json.loads(Path("runs/plain/run.json").read_text())["plugins"] == {}
+
+
+def test_a_run_goes_on_with_the_plugin_it_was_made_with_and_no_other():
+    path = write(Path("sign.py"), SIGN_MAML)
+    whole = train_sign("whole")
+    train_sign("cut", "--set", "outer.steps=3")
+    further = ["--set", "outer.steps=6"]
+
+    # A run directory cannot run code: without the option nothing does.
+    missing = refused(*resume_sign("cut", *further))
+    assert "made with algorithm 'sign'" in missing
+    assert f"give --plugin {path.resolve()} again" in missing
+
+    write(path, SIGN_MAML.replace("g.sign()", "-g.sign()"))
+    changed = refused(*resume_sign("cut", *further, "--plugin", "sign.py"))
+    assert "algorithm was 'sign'" in changed
+    assert "the same bits need the same source" in changed
+    # To go on with whatever is the same means to start anew.
+    chosen = ["--set", "algorithm.name=sign", "--plugin", "./sign.py"]
+    assert done(*TRAIN, *chosen, "--resume", "auto")["run"] not in ("whole", "cut")
+
+    # Elsewhere it is the same, as long as its source is.
+    write(Path("moved/sign.py"), SIGN_MAML)
+    result = done(*resume_sign("cut", *further, "--plugin", "moved/sign.py"))
+    assert result["params_sha256"] == whole["params_sha256"]
+    again = done(*TRAIN, *chosen[:2], "--plugin", "moved/sign.py", "--resume", "auto")
+    assert again["run"] in ("whole", "cut")
+
+
+def test_evaluate_needs_the_plugin_and_report_does_not(caplog):
+    path = write(Path("sign.py"), SIGN_MAML)
+    result = train_sign("first")
+    missing = refused("evaluate", "first")
+    assert f"give --plugin {path.resolve()} again" in missing
+    assert done("evaluate", "first", "--plugin", "sign.py")["mse"] == result["mse"]
+    assert run("report", "first").exit_code == 0
+    assert not caplog.records
+    write(path, SIGN_MAML + "# touched\n")
+    with caplog.at_level(logging.WARNING):
+        assert done("evaluate", "first", "--plugin", "sign.py")["mse"] == result["mse"]
+    (record,) = caplog.records
+    assert "algorithm was 'sign'" in record.getMessage()
+
+
+def test_a_plugin_that_the_recipe_does_not_name_is_told_of():
+    write(Path("sign.py"), SIGN_MAML)
+    result = run(*TRAIN, "--name", "first", "--plugin", "sign.py")
+    assert "The recipe does not name algorithm 'sign'" in result.stderr
+    assert json.loads(Path("runs/first/run.json").read_text())["plugins"] == {}
+
+
+def test_mistakes_end_in_one_line_and_leave_nothing():
+    write(Path("bad.py"), "import nowhere_to_be_found\n")
+    write(Path("maml.py"), SIGN_MAML)
+    assert "bad.py cannot be imported: ModuleNotFoundError" in refused(*TRAIN, "--plugin", "bad.py")
+    assert "taken by the built-in algorithm" in refused(*TRAIN, "--plugin", "./maml.py")
+    named = refused(*TRAIN, "--set", "algorithm.name=lab.sign")
+    assert "A recipe cannot name a module" in named
+    assert not Path("runs").exists()
+
+
+def test_debug_shows_where_a_plugin_failed():
+    write(Path("bad.py"), "import nowhere_to_be_found\n")
+    result = run("--debug", *TRAIN, "--plugin", "bad.py")
+    assert isinstance(result.exception, PluginError)
+    causes: list[BaseException] = [result.exception]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    assert isinstance(causes[-1], ModuleNotFoundError)
+    traceback = causes[-1].__traceback__
+    files = []
+    while traceback is not None:
+        files.append(Path(traceback.tb_frame.f_code.co_filename).name)
+        traceback = traceback.tb_next
+    assert "bad.py" in files
+
+
+def test_a_family_of_functions_trains_live_and_from_shards():
+    write(Path("lines.py"), FUNCTION)
+    chosen = ["--set", "data.dataset=lines", "--plugin", "lines.py"]
+    live = done(*TRAIN, *chosen, "--name", "live")
+    recipe = ["data", "shard", "sinusoid-10shot-maml", *SETTINGS, *chosen]
+    result = run(*recipe, "--shard-episodes", "64", "--count", "128", "--writers", "2")
+    assert result.exit_code == 0, result.output
+    shards = done(*TRAIN, *chosen, "--name", "shards", "--set", "data.storage=shards")
+    assert shards["params_sha256"] == live["params_sha256"]
+
+
+def test_a_dataset_is_prepared():
+    write(Path("squares.py"), DATASET)
+    assert "unknown dataset 'squares'" in refused("data", "prepare", "squares")
+    result = run("data", "prepare", "squares", "--plugin", "squares.py")
+    assert result.exit_code == 0, result.output
+    assert "60 images of 8x8 gray" in result.stdout
+
+
+def test_data_list_survives_a_broken_distribution():
+    site = Path("site").resolve()
+    install(
+        site,
+        "parts-of-a-lab",
+        {"lab_parts.lines": FUNCTION, "lab_parts.crash": "1 / 0"},
+        function__lines="lab_parts.lines",
+        function__crash="lab_parts.crash",
+        dataset__crash="lab_parts.crash",
+    )
+    sys.path.append(str(site))
+    result = run("data", "list")
+    assert result.exit_code == 0, result.output
+    assert "y = a x" in result.stdout
+    assert result.stdout.count("ZeroDivisionError") == 2
+    assert "sinusoid" in result.stdout

@@ -1,0 +1,92 @@
+"""Small runs that have ended, for tests of what comes after training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from data_pipeline.class_store import build_store
+from metadist.engine.data import open_data
+from metadist.engine.group import Solo
+from metadist.engine.learner import resolve
+from metadist.engine.loop import Run
+from metadist.engine.rundir import RunDir, create_run
+from metadist.recipe import Recipe, parse_recipe
+
+FUNCTIONS = """
+[data]
+dataset = "sinusoid"
+ways = 0
+shots = 10
+queries = 10
+[model]
+name = "mlp"
+hidden = 8
+norm = "none"
+[algorithm]
+name = "maml"
+[outer]
+steps = 4
+batch = 2
+[eval]
+queries = 10
+extra_queries = 20
+steps = 2
+every = 2
+episodes = 8
+val_episodes = 4
+"""
+IMAGES = """
+[data]
+dataset = "image_folder"
+ways = 3
+shots = 1
+queries = 2
+[model]
+name = "conv4"
+filters = 4
+[algorithm]
+name = "maml"
+[inner]
+lr = 0.4
+[outer]
+steps = 2
+batch = 2
+[eval]
+queries = 2
+extra_queries = 4
+steps = 3
+every = 2
+episodes = 9
+val_episodes = 4
+"""
+
+
+def image_data(directory: Path) -> Path:
+    """A data directory with a store of 24 classes of 8 images, 16x16: blobs with noise."""
+    rng = np.random.default_rng(0)
+    for c in range(24):
+        folder = directory / "images" / f"class-{c:02d}"
+        folder.mkdir(parents=True)
+        pattern = rng.integers(0, 200, (4, 4)).repeat(4, 0).repeat(4, 1)
+        for i in range(8):
+            pixels = (pattern + rng.integers(0, 56, (16, 16))).astype(np.uint8)
+            Image.fromarray(pixels, "L").save(folder / f"{i}.png")
+    data = directory / "data"
+    options = {"size": 16, "channels": 1}
+    build_store("image_folder", data, source=directory / "images", options=options)
+    return data
+
+
+def ended_run(root: Path, name: str, text: str, *overrides: str) -> RunDir:
+    """A run under ``root / "runs"`` on data in ``root / "data"``, trained and evaluated."""
+    recipe: Recipe = resolve(parse_recipe(text, name, overrides))
+    data = open_data(recipe, root / "data")
+    facts = {"dataset": {"name": recipe.data.dataset, "digest": data.digest}, "mlflow": None}
+    run = create_run(root / "runs", name, recipe, facts)
+    result = Run(run, root / "data", Solo(), torch.device("cpu")).train()
+    run.update(status="finished", result=result)
+    return run

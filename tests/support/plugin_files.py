@@ -1,0 +1,110 @@
+"""Parts from outside, as their authors would write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: MAML that follows the sign of the gradient, to first order.
+SIGN_MAML = '''"""MAML whose inner steps follow the sign of the gradient."""
+
+from dataclasses import dataclass, replace
+
+from metadist.algorithms import Parts, maml
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.rule import Step
+from metadist.rules.sgd import SGD
+from metadist.tasks import Params
+
+PART = "algorithm"
+Options = maml.Options
+
+
+@dataclass(frozen=True)
+class SignSGD(SGD):
+    """phi - lr * sign(gradient)."""
+
+    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        return super().update(adapted, {n: g.sign() for n, g in gradients.items()}, step)
+
+
+def build(parts: Parts) -> InnerLoop:
+    """The learner."""
+    return replace(maml.build(parts, second_order=False), rule=SignSGD(parts.inner_lr))
+'''
+
+#: An MLP under another name.
+BACKBONE = '''"""An MLP."""
+
+from metadist.backbones import mlp
+
+PART = "backbone"
+Options = mlp.Options
+build = mlp.build
+'''
+
+#: Lines y = a x.
+FUNCTION = '''"""Lines through the origin."""
+
+from data_pipeline.functions import FunctionSpec
+
+PART = "function"
+SPEC = FunctionSpec("{name}", "y = a x", inputs=1, outputs=1, latent=("slope",), version=1)
+
+
+def draw(stream, points, part):
+    """One line: x [points, 1], y [points, 1], latent [slope]."""
+    numbers = stream.uniforms(1 + points)
+    x = 2.0 * numbers[1:, None] - 1.0
+    return x, numbers[0] * x, numbers[:1]
+'''
+
+#: Grey squares that make themselves.
+DATASET = '''"""Squares of one grey level for each class."""
+
+import numpy as np
+
+from data_pipeline.datasets import DatasetSpec, PARTS, RawImage
+
+PART = "dataset"
+SPEC = DatasetSpec(
+    "{name}", "squares", "Apache-2.0", (8, 8, 1), splits=("default",), version=1, embedded=True
+)
+
+
+def iter_images(source=None, split="", **options):
+    """Five classes of four images in each part."""
+    for number, part in enumerate(PARTS):
+        for kind in range(5):
+            for copy in range(4):
+                pixels = np.full((8, 8, 1), 16 * (5 * number + kind) + copy, dtype=np.uint8)
+                yield RawImage(part, f"square{{5 * number + kind:02d}}", str(copy), pixels)
+'''
+
+
+def write(path: Path, text: str) -> Path:
+    """A module file; ``{name}`` in it becomes its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    given = text.format(name=path.stem) if "{name}" in text else text
+    path.write_text(given, encoding="utf-8")
+    return path
+
+
+def install(site: Path, distribution: str, modules: dict[str, str], **announced: str) -> None:
+    """A distribution in a folder, as an installer leaves it.
+
+    Args:
+        modules: source by module name.
+        announced: module by entry point, with ``__`` for the dot: ``algorithm__toy="my.toy"``.
+    """
+    for name, text in modules.items():
+        write(site / f"{name.replace('.', '/')}.py", text)
+    info = site / f"{distribution}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n", encoding="utf-8"
+    )
+    lines = [f"{point.replace('__', '.')} = {module}" for point, module in announced.items()]
+    (info / "entry_points.txt").write_text(
+        "\n".join(["[metadist.parts]", *lines, ""]), encoding="utf-8"
+    )
