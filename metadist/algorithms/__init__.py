@@ -39,6 +39,7 @@ class Parts:
     Attributes:
         network: the recipe's backbone for tasks of a shape; learners that feed it more than the
             examples, or ask it for other outputs, ask for another shape than that of the tasks.
+        inner_steps: adaptation steps in training; what is learned for each step has so many rows.
     """
 
     network: Callable[[TaskShape], Backbone]
@@ -46,6 +47,7 @@ class Parts:
     inner_lr: float
     inner_loss: Literal["mean", "sum_over_ways"]
     options: Options
+    inner_steps: int = 1
 
     @property
     def backbone(self) -> Backbone:

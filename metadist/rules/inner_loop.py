@@ -9,18 +9,19 @@ meta-gradient goes through the inner gradients, and in which steps' query losses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from metadist.backbones import Backbone, Norm, Statistics
+from metadist.backbones import Backbone, Norm, Statistics, Trace
 from metadist.keys import Key
 from metadist.rules.gradient import gradient
 from metadist.rules.learner import Estimator, Findings, Learner, Loss
 from metadist.rules.losses import accuracy, task_loss
+from metadist.rules.normalisation import Normalisation
 from metadist.rules.rule import PREFIX, Rule, Step, meta_parameters
 from metadist.tasks import Context, Params, Task, TaskKind
 
@@ -95,6 +96,20 @@ class InnerLoop(Learner):
         """Which adaptation steps' query losses make up the task's loss, with their weights."""
         return {ctx.inner_steps: 1.0}
 
+    def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
+        """What each step learns from, of the support set x, y."""
+        return [(x, y)] * ctx.inner_steps
+
+    def regulariser(
+        self, params: Params, task: Task, fitted: Fitted, outputs: Tensor, ctx: Context
+    ) -> Tensor | None:
+        """A term to add to the task's loss; None: nothing.
+
+        Args:
+            fitted, outputs: after the last step, and what it predicts for the queries.
+        """
+        return None
+
     def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The rule's random numbers."""
         return self.rule.draws(key, ctx)
@@ -103,22 +118,10 @@ class InnerLoop(Learner):
         """What the rule has learned."""
         return self.rule.findings(meta_parameters(params))
 
-    def _norm(self, ctx: Context, step: int) -> Norm:
-        """Normalisation of a support pass after ``step`` inner steps."""
-        if ctx.norm == "none":
-            return Norm("off", step=step)
-        if ctx.norm == "running" and ctx.phase != "train":
-            row = min(step, ctx.trained_steps)
-            layers = self.backbone.norm_layers
-            return Norm(
-                "given",
-                statistics={
-                    layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
-                    for layer in layers
-                },
-                step=step,
-            )
-        return Norm("batch", record=ctx.norm == "running", step=step)
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the network's passes are normalised."""
+        return Normalisation(self.backbone, self.momentum)
 
     def _steps(
         self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
@@ -130,10 +133,12 @@ class InnerLoop(Learner):
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
         yield {**frozen, **current}
-        for step in range(ctx.inner_steps):
-            norm = self._norm(ctx, step)
+        for step, (x_step, y_step) in enumerate(self.examples(x, y, ctx)):
+            norm = self.normalisation.support(ctx, step)
 
-            def support_loss(p: Params, norm: Norm = norm) -> tuple[Tensor, Statistics]:
+            def support_loss(
+                p: Params, x: Tensor = x_step, y: Tensor = y_step, norm: Norm = norm
+            ) -> tuple[Tensor, Statistics]:
                 outputs, statistics = self.backbone.forward({**frozen, **p}, x, norm)
                 detached = {k: (m.detach(), v.detach()) for k, (m, v) in statistics.items()}
                 return scale * task_loss(self.kind, outputs, y), detached
@@ -161,15 +166,16 @@ class InnerLoop(Learner):
         """
         return self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx))[0]
 
+    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for queries x; without the copy before the head."""
+        trace: Trace = {}
+        self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx), trace)
+        trace.pop("features", None)
+        return trace
+
     def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
         """Normalisation of a pass over query examples."""
-        norm = self._norm(ctx, fitted.step)
-        if ctx.norm == "support":
-            _, statistics = self.backbone.forward(
-                fitted.params, fitted.support_x, Norm("batch", record=True, step=fitted.step)
-            )
-            return Norm("given", statistics=statistics, step=fitted.step)
-        return Norm("batch", step=fitted.step) if norm.record else norm
+        return self.normalisation.query(fitted.params, fitted.support_x, ctx, fitted.step)
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """Query loss after adaptation: mean over the query set.
@@ -195,54 +201,22 @@ class InnerLoop(Learner):
             with torch.no_grad():
                 recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
         value = sum(parts[1:], start=parts[0])
-        return Loss(value, metrics, self._sums(recorded, task.support_x))
-
-    def _sums(self, recorded: list[Statistics], x: Tensor) -> dict[str, Tensor]:
-        """Sums over tasks of mean and second moment, [steps + 1, C] each.
-
-        Every support pass of a layer has equally many positions, so averages of moments over
-        tasks are moments over all positions and the positions need not be counted.
-        """
-        sums: dict[str, Tensor] = {}
-        for layer in self.backbone.norm_layers:
-            rows = [s[layer] for s in recorded if layer in s]
-            if rows:
-                mean = torch.stack([m.detach().double() for m, _ in rows])
-                variance = torch.stack([v.detach().double() for _, v in rows])
-                sums[f"{layer}.mean"] = mean
-                sums[f"{layer}.square"] = variance + mean * mean
-        return sums
+        fitted = Fitted(final, ctx.inner_steps, task.support_x)
+        extra = self.regulariser(params, task, fitted, outputs, ctx)
+        if extra is not None:
+            value = value + extra
+        return Loss(value, metrics, self.normalisation.sums(recorded))
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
         """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
-        if ctx.norm != "running":
-            return {}
-        layers = self.backbone.norm_layers.items()
-        rows = ctx.trained_steps + 1
-        return {f"{layer}.{m}": (rows, c) for layer, c in layers for m in ("mean", "square")}
+        return self.normalisation.statistics(ctx)
 
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
         """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
-        if ctx.norm != "running":
-            return {}
-        rows = ctx.trained_steps + 1
-        state = {}
-        for layer, channels in self.backbone.norm_layers.items():
-            state[f"{layer}.mean"] = torch.zeros(rows, channels, dtype=torch.float64)
-            state[f"{layer}.variance"] = torch.ones(rows, channels, dtype=torch.float64)
-        return state
+        return self.normalisation.initial_state(ctx)
 
     def update_state(
         self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
     ) -> dict[str, Tensor]:
         """Running statistics after an outer step whose statistics averaged to ``means``."""
-        new = dict(state)
-        for layer in self.backbone.norm_layers:
-            if f"{layer}.mean" not in means:
-                continue
-            mean = means[f"{layer}.mean"]
-            variance = (means[f"{layer}.square"] - mean * mean).clamp_min(0.0)
-            for name, value in (("mean", mean), ("variance", variance)):
-                old = state[f"{layer}.{name}"]
-                new[f"{layer}.{name}"] = old + self.momentum * (value - old)
-        return new
+        return self.normalisation.update_state(state, means)

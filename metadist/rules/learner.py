@@ -108,6 +108,10 @@ class Learner(ABC):
         """That state after an outer step, from the task average of the statistics."""
         return dict(state)
 
+    def activations(self, fitted: Any, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for queries x, by layer name, where there are any."""
+        return {}
+
     def findings(self, params: Params) -> Findings:
         """What has been learned beside the network, in numbers people look at."""
         return {}

@@ -2,14 +2,17 @@
 
 Nothing here calls the code under test: networks, losses, adaptation and meta-gradients are written
 a second time, normalisation from means and variances. The tolerances of all numerical tests stand
-here too.
+here too. Definitions of a family of algorithms stand in a file of their own,
+``tests/numerics/<family>_reference.py``, which imports from here and ends in a dictionary
+``DEFINITIONS`` (or ``PREDICTIONS``) of its own; ``tests/numerics/definitions.py`` joins them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -53,12 +56,13 @@ def whole_distance(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> f
 
 
 class Episode(NamedTuple):
-    """One task."""
+    """One task, and in ``side`` what the algorithm needs to know beside the examples."""
 
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
+    side: Mapping[str, Tensor] = MappingProxyType({})
 
 
 #: (mean, biased variance) by layer.
@@ -67,9 +71,21 @@ Moments = dict[str, tuple[Tensor, Tensor]]
 Normalisation = Literal["batch", "off"] | Moments
 
 
+class Network(Protocol):
+    """Outputs, and the moments of what enters each normalisation layer."""
+
+    def __call__(
+        self, p: Tensors, x: Tensor, norm: Normalisation, step: int = 0
+    ) -> tuple[Tensor, Moments]: ...
+
+
 @dataclass(frozen=True)
 class Net:
-    """conv4 or mlp as their docstrings describe them."""
+    """conv4 or mlp as their docstrings describe them.
+
+    ``<layer>.transform`` multiplies a layer's units or channels. Scales and shifts [R, C] have a
+    row for each inner step; ``step`` says which. Other parameters are not looked at.
+    """
 
     family: Literal["conv4", "mlp"]
     pool: bool = False
@@ -77,25 +93,33 @@ class Net:
     tanh: bool = False
     epsilon: float = 1e-3
 
-    def __call__(self, p: Tensors, x: Tensor, norm: Normalisation) -> tuple[Tensor, Moments]:
+    def __call__(
+        self, p: Tensors, x: Tensor, norm: Normalisation, step: int = 0
+    ) -> tuple[Tensor, Moments]:
         """Outputs, and the moments of what enters each normalisation layer."""
-        return self._mlp(p, x) if self.family == "mlp" else self._conv4(p, x, norm)
+        return self._mlp(p, x) if self.family == "mlp" else self._conv4(p, x, norm, step)
 
     def _mlp(self, p: Tensors, x: Tensor) -> tuple[Tensor, Moments]:
         h = x.reshape(len(x), -1)
-        layers = len(p) // 2
+        layers = sum(f"linear{i}.weight" in p for i in range(1, len(p) + 1))
         for layer in range(1, layers + 1):
             h = h @ p[f"linear{layer}.weight"].T + p[f"linear{layer}.bias"]
+            if f"linear{layer}.transform" in p:
+                h = torch.einsum("nu,vu->nv", h, p[f"linear{layer}.transform"])
             if layer < layers:
                 h = h.tanh() if self.tanh else h * (h > 0)
         return h, {}
 
-    def _conv4(self, p: Tensors, x: Tensor, norm: Normalisation) -> tuple[Tensor, Moments]:
+    def _conv4(
+        self, p: Tensors, x: Tensor, norm: Normalisation, step: int
+    ) -> tuple[Tensor, Moments]:
         moments: Moments = {}
         h = x
         for block in range(1, 5):
             stride = 1 if self.pool else 2
             h = torch.conv2d(h, p[f"conv{block}.weight"], stride=stride, padding=1)
+            if f"conv{block}.transform" in p:
+                h = torch.einsum("nchw,dc->ndhw", h, p[f"conv{block}.transform"])
             layer = f"norm{block}"
             mean = h.mean(dim=(0, 2, 3))
             variance = ((h - mean[None, :, None, None]) ** 2).mean(dim=(0, 2, 3))
@@ -105,16 +129,24 @@ class Net:
                 h = h - used[0][None, :, None, None]
                 h = h / torch.sqrt(used[1] + self.epsilon)[None, :, None, None]
             if f"{layer}.scale" in p:
-                h = h * p[f"{layer}.scale"][None, :, None, None]
+                h = h * _row(p[f"{layer}.scale"], step)[None, :, None, None]
             if f"{layer}.shift" in p:
-                h = h + p[f"{layer}.shift"][None, :, None, None]
+                h = h + _row(p[f"{layer}.shift"], step)[None, :, None, None]
             h = h * (h > 0)
             if self.pool:
                 rows, columns = h.shape[2] // 2, h.shape[3] // 2
                 h = h[:, :, : 2 * rows, : 2 * columns]
                 h = h.reshape(len(h), -1, rows, 2, columns, 2).amax(dim=(3, 5))
         h = h.reshape(len(h), -1) if self.flatten else h.mean(dim=(2, 3))
-        return h @ p["head.weight"].T + p["head.bias"], moments
+        h = h @ p["head.weight"].T + p["head.bias"]
+        if "head.transform" in p:
+            h = torch.einsum("nu,vu->nv", h, p["head.transform"])
+        return h, moments
+
+
+def _row(values: Tensor, step: int) -> Tensor:
+    """Scale or shift [C] of a step, the last row for all steps beyond it."""
+    return values if values.dim() == 1 else values[min(step, len(values) - 1)]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -128,47 +160,80 @@ def squared_error(values: Tensor, targets: Tensor) -> Tensor:
     return ((values - targets) ** 2).mean()
 
 
+#: ``update(step, adapted, gradients)``: the adapted parameters after a step, steps counted from 0.
+Update = Callable[[int, Tensors, Tensors], Tensors]
+
+
 @dataclass(frozen=True)
 class Learner:
-    """MAML's definition: the task loss, how it is descended on and how layers normalise.
+    """The task loss, how it is descended on, how layers normalise: what definitions start from.
 
     Attributes:
         scale: factor of the support loss (N for the sum over ways).
-        adapted: whether the inner loop changes a parameter.
+        adapted: whether MAML's inner loop changes a parameter.
         norm: training mode of normalisation.
+        options: of the algorithm, validated, with all defaults.
+        step, total_steps: outer steps done and planned.
+        signals: the algorithm's signals of all tasks of the step, each [B].
     """
 
-    net: Net
+    net: Network
     loss: Callable[[Tensor, Tensor], Tensor]
     lr: float
     steps: int
     scale: float
     adapted: Callable[[str], bool]
     norm: Literal["transductive", "support", "running", "none"]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    total_steps: int = 1
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def _norm(self) -> Normalisation:
         return "off" if self.norm == "none" else "batch"
 
-    def query_loss(self, phi: Tensors, task: Episode) -> Tensor:
-        """L(phi; query)."""
+    def query_outputs(self, phi: Tensors, task: Episode, step: int | None = None) -> Tensor:
+        """Outputs for the queries after ``step`` inner steps; None: after all of them."""
+        step = self.steps if step is None else step
         norm = self._norm
         if self.norm == "support":
-            norm = self.net(phi, task.support_x, "batch")[1]
-        return self.loss(self.net(phi, task.query_x, norm)[0], task.query_y)
+            norm = self.net(phi, task.support_x, "batch", step)[1]
+        return self.net(phi, task.query_x, norm, step)[0]
 
-    def path(self, theta: Tensors, task: Episode, *, graph: bool) -> Iterator[Tensors]:
-        """Parameters after 0, 1, ... steps."""
+    def query_loss(self, phi: Tensors, task: Episode, step: int | None = None) -> Tensor:
+        """L(phi; query)."""
+        return self.loss(self.query_outputs(phi, task, step), task.query_y)
+
+    def support_loss(self, phi: Tensors, task: Episode, step: int) -> Tensor:
+        """What is descended on in inner step ``step``."""
+        outputs, _ = self.net(phi, task.support_x, self._norm, step)
+        return self.scale * self.loss(outputs, task.support_y)
+
+    def descend(self, step: int, adapted: Tensors, gradients: Tensors) -> Tensors:
+        """MAML's update."""
+        return {n: p - self.lr * gradients[n] for n, p in adapted.items()}
+
+    def path(
+        self, theta: Tensors, task: Episode, *, graph: bool, update: Update | None = None
+    ) -> Iterator[Tensors]:
+        """Parameters after 0, 1, ... steps.
+
+        Args:
+            theta: leaves, or what depends on leaves.
+            graph: whether the inner gradients can be differentiated; they are constants if not,
+                and only what ``update`` does with them can.
+        """
         phi = dict(theta)
         yield phi
         names = [n for n in theta if self.adapted(n)]
-        for _ in range(self.steps):
-            outputs, _ = self.net(phi, task.support_x, self._norm)
-            value = self.scale * self.loss(outputs, task.support_y)
-            parts = torch.autograd.grad(value, [phi[n] for n in names], create_graph=graph)
-            phi = {**phi, **{n: phi[n] - self.lr * g for n, g in zip(names, parts, strict=True)}}
-            if not graph:
-                phi = {n: p.detach().requires_grad_() for n, p in phi.items()}
+        for step in range(self.steps):
+            value = self.support_loss(phi, task, step)
+            parts = torch.autograd.grad(
+                value, [phi[n] for n in names], create_graph=graph, materialize_grads=True
+            )
+            gradients = dict(zip(names, parts, strict=True))
+            phi = {**phi, **(update or self.descend)(step, {n: phi[n] for n in names}, gradients)}
             yield phi
 
 
@@ -177,30 +242,40 @@ def leaves(theta: Mapping[str, Tensor]) -> Tensors:
     return {n: p.detach().clone().requires_grad_() for n, p in theta.items()}
 
 
-def _derivative(value: Tensor, at: Tensors) -> Tensors:
+def derivative(value: Tensor, at: Tensors) -> Tensors:
+    """By name; zeros for what the value does not depend on."""
     parts = torch.autograd.grad(value, list(at.values()), materialize_grads=True)
     return dict(zip(at, parts, strict=True))
 
 
-def maml(learner: Learner, theta: Mapping[str, Tensor], task: Episode) -> tuple[Tensor, Tensors]:
+Draws = Mapping[str, Tensor]
+#: ``definition(learner, theta, task, draws)``: loss and meta-gradient of one task.
+Definition = Callable[[Learner, Mapping[str, Tensor], Episode, Draws], tuple[Tensor, Tensors]]
+#: ``prediction(learner, theta, task, draws)``: outputs [Q, E] for the queries after all steps.
+Prediction = Callable[[Learner, Mapping[str, Tensor], Episode, Draws], Tensor]
+
+
+def maml(
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+) -> tuple[Tensor, Tensors]:
     """Query loss after adaptation and its derivative through every inner gradient."""
     start = leaves(theta)
     *_, final = learner.path(start, task, graph=True)
     value = learner.query_loss(final, task)
-    return value.detach(), _derivative(value, start)
+    return value.detach(), derivative(value, start)
 
 
-def fomaml(learner: Learner, theta: Mapping[str, Tensor], task: Episode) -> tuple[Tensor, Tensors]:
+def fomaml(
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+) -> tuple[Tensor, Tensors]:
     """The same loss; the gradient of the query loss at the adapted parameters, made leaves."""
     *_, final = learner.path(leaves(theta), task, graph=False)
     final = leaves(final)
     value = learner.query_loss(final, task)
-    return value.detach(), _derivative(value, final)
+    return value.detach(), derivative(value, final)
 
 
-#: An algorithm whose estimator is not ``exact`` must have its definition here.
-DEFINITIONS: dict[str, Callable[[Learner, Mapping[str, Tensor], Episode], tuple[Tensor, Tensors]]]
-DEFINITIONS = {"maml": maml, "fomaml": fomaml}
+DEFINITIONS: dict[str, Definition] = {"maml": maml, "fomaml": fomaml}
 
 
 def total(parts: Iterable[Mapping[str, Tensor]]) -> Tensors:

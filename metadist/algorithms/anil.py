@@ -1,0 +1,34 @@
+"""ANIL: MAML whose inner loop changes the last layer only.
+
+Raghu, Raghu, Bengio & Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the
+Effectiveness of MAML", ICLR 2020, section 5. The other layers, the body, are learned by the outer
+loop alone, also through what they do to the head's inner gradients.
+"""
+
+from __future__ import annotations
+
+from metadist.algorithms import Parts
+from metadist.discovery import Options as OptionsBase
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.sgd import SGD
+
+
+class Options(OptionsBase):
+    """``first_order``: take the inner gradients as constants."""
+
+    first_order: bool = False
+
+
+def build(parts: Parts) -> InnerLoop:
+    """The learner."""
+    assert isinstance(parts.options, Options)
+    network = parts.backbone
+    return InnerLoop(
+        backbone=network,
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=SGD(parts.inner_lr),
+        second_order=not parts.options.first_order,
+        only=frozenset(network.layers[-1].parameters),
+        support_reduction=parts.inner_loss,
+    )

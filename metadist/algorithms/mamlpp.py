@@ -1,0 +1,123 @@
+"""MAML++: MAML with a handful of changes that make it train stably, each of which can be left out.
+
+Antoniou, Edwards & Storkey, "How to train your MAML", ICLR 2019, section 4. With every switch off
+it is MAML, bit for bit. Of the paper's other two ingredients, cosine annealing is ``outer.schedule
+= "cosine"`` and per-step running statistics are ``model.norm = "running"`` (the released code
+normalises by the batch, at test too: ``"transductive"``). Scales and shifts are never adapted. The
+defaults are the released code's for Omniglot; ``inner.lr`` is where step sizes start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from metadist.algorithms import Parts
+from metadist.backbones import Norm
+from metadist.discovery import Options as OptionsBase
+from metadist.rules.inner_loop import Fitted, InnerLoop
+from metadist.rules.learner import Estimator
+from metadist.rules.per_step import PerStep
+from metadist.rules.per_step_norm import PerStepNorm
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context
+
+#: Share of an even weight that the loss after an early step keeps at least.
+LEAST = 0.03
+
+
+class Options(OptionsBase):
+    """``multi_step``: in the first ``multi_step_epochs`` epochs the query losses after all steps
+    count, weighted more and more towards the last. ``derivative_annealing_epochs``: first order
+    before this epoch, second order from it on (the released code's threshold is one less).
+    ``epoch_steps``: outer steps of an epoch. ``learned_step_sizes``: one for each parameter tensor
+    and step. ``per_step_norm``: scales and shifts of normalisation layers for each step.
+    ``first_order``: never second order.
+    """
+
+    multi_step: bool = True
+    multi_step_epochs: Annotated[int, Field(ge=1)] = 10
+    derivative_annealing_epochs: Annotated[int, Field(ge=0)] = 0
+    epoch_steps: Annotated[int, Field(ge=1)] = 500
+    learned_step_sizes: bool = True
+    per_step_norm: bool = True
+    first_order: bool = False
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.first_order and self.derivative_annealing_epochs:
+            raise ValueError(
+                "first_order leaves nothing to anneal: derivative_annealing_epochs must be 0 with "
+                f"it, got {self.derivative_annealing_epochs}"
+            )
+        return self
+
+
+def multi_step_weights(steps: int, epoch: int, epochs: int) -> dict[int, float]:
+    """Weight of the query loss after each of 1 ... T steps; they sum to 1.
+
+    Even in epoch 0; in each of the ``epochs`` a T-th of an ``epochs``-th goes from every early step
+    to the last, until an early one is down to :data:`LEAST` of where it began.
+    """
+    even = 1.0 / steps
+    moved = epoch / (steps * epochs)
+    weights = {step: max(even - moved, LEAST * even) for step in range(1, steps)}
+    last = min(even + (steps - 1) * moved, 1.0 - (steps - 1) * LEAST * even)
+    return {**weights, steps: last}
+
+
+@dataclass(frozen=True)
+class MAMLPlusPlus(InnerLoop):
+    """An inner loop whose loss and derivatives change with the epoch."""
+
+    options: Options = field(kw_only=True)
+
+    @property
+    def estimator(self) -> Estimator:
+        """As the options say."""
+        return "annealed" if self.options.derivative_annealing_epochs else super().estimator
+
+    def _epoch(self, ctx: Context) -> int:
+        return ctx.step // self.options.epoch_steps
+
+    def second_order_at(self, ctx: Context) -> bool:
+        """Whether the meta-gradient goes through the inner gradients at this outer step."""
+        return self.second_order and self._epoch(ctx) >= self.options.derivative_annealing_epochs
+
+    def step_weights(self, ctx: Context) -> dict[int, float]:
+        """Weights of the query losses after each step; in time the last one alone counts."""
+        options, epoch = self.options, self._epoch(ctx)
+        early = options.multi_step and epoch < options.multi_step_epochs
+        if not early or ctx.phase != "train" or ctx.inner_steps == 0:
+            return super().step_weights(ctx)
+        return multi_step_weights(ctx.inner_steps, epoch, options.multi_step_epochs)
+
+    def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
+        """Normalisation of a pass over query examples.
+
+        As in the released code it has scales and shifts of the support pass before the last step.
+        """
+        if not self.options.per_step_norm:
+            return super().query_norm(fitted, ctx)
+        row = max(fitted.step - 1, 0)
+        # What the support's statistics are now must be measured with them; averages are there.
+        measured = fitted if ctx.norm == "running" else replace(fitted, step=row)
+        return replace(super().query_norm(measured, ctx), step=row)
+
+
+def build(parts: Parts) -> MAMLPlusPlus:
+    """The learner."""
+    options = parts.options
+    assert isinstance(options, Options)
+    network, steps = parts.backbone, parts.inner_steps
+    return MAMLPlusPlus(
+        backbone=PerStepNorm(network, steps) if options.per_step_norm else network,
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=PerStep(parts.inner_lr, steps) if options.learned_step_sizes else SGD(parts.inner_lr),
+        second_order=not options.first_order,
+        support_reduction=parts.inner_loss,
+        options=options,
+    )

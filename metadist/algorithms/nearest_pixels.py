@@ -1,0 +1,69 @@
+"""Nearest neighbour on raw pixels: the floor that any learned representation has to beat.
+
+The pixel baseline of Vinyals et al., "Matching Networks for One Shot Learning", NeurIPS 2016,
+section 4.1 (cosine similarity).
+
+It learns nothing at all: there are no parameters and no outer steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metadist.algorithms import Parts
+from metadist.keys import Key
+from metadist.rules.learner import Estimator, Learner, Loss
+from metadist.rules.losses import accuracy, task_loss
+from metadist.rules.nearest import NearestOptions, Neighbours
+from metadist.tasks import Context, Params, Task
+
+KINDS = ("classification",)
+
+Options = NearestOptions
+
+
+@dataclass(frozen=True)
+class NearestPixels(Learner):
+    """The support images as a classifier."""
+
+    options: NearestOptions
+    ways: int
+
+    @property
+    def estimator(self) -> Estimator:
+        """Nothing is learned."""
+        return "none"
+
+    @property
+    def derivative_order(self) -> int:
+        """Nothing is differentiated."""
+        return 0
+
+    def init(self, key: Key) -> Params:
+        """No parameters."""
+        return {}
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[Neighbours]:
+        """The support set as it is."""
+        return [Neighbours(self.options, support_x.flatten(1), support_y, self.ways)]
+
+    def predict(self, fitted: Neighbours, x: Tensor, ctx: Context) -> Tensor:
+        """Similarities [n, N] of images x [n, C, H, W] to each class."""
+        return fitted.logits(x.flatten(1))
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """Cross-entropy of the similarities, which depends on no parameter."""
+        (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
+        outputs = self.predict(fitted, task.query_x, ctx)
+        value = task_loss("classification", outputs, task.query_y)
+        return Loss(value, {"loss": value, "accuracy": accuracy(outputs, task.query_y)}, {})
+
+
+def build(parts: Parts) -> NearestPixels:
+    """The learner."""
+    assert isinstance(parts.options, Options)
+    return NearestPixels(parts.options, parts.shape.outputs)

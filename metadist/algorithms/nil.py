@@ -1,0 +1,87 @@
+"""NIL: trained as ANIL, then no inner loop: in a new task queries are compared with the support.
+
+Raghu, Raghu, Bengio & Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the
+Effectiveness of MAML", ICLR 2020, section 5. In validation and test the head is dropped; a class's
+logit is the cosine of the angle between what enters the head for a query and for the support. These
+are bare cosines in [-1, 1]: they order the classes, their cross-entropy is no calibrated loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from metadist.algorithms import Parts, anil
+from metadist.backbones import Norm, Trace
+from metadist.rules.inner_loop import Fitted, InnerLoop
+from metadist.rules.learner import Loss
+from metadist.rules.losses import accuracy, task_loss
+from metadist.rules.similarity import class_means, cosine, cosine_logits
+from metadist.tasks import Context, Params, Task
+
+KINDS = ("classification",)
+
+
+class Options(anil.Options):
+    """``compare``: with the mean of a class's features, or with the features of each of its support
+    examples, taking the mean of the cosines (the paper's labels weighted by similarity).
+    """
+
+    compare: Literal["means", "examples"] = "means"
+
+
+@dataclass(frozen=True)
+class Embedded(Fitted):
+    """The network before any step, and the support set's features [S, D] and labels int64 [S]."""
+
+    features: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class NIL(InnerLoop):
+    """An inner loop in training, none in validation and test."""
+
+    compare: Literal["means", "examples"] = "means"
+
+    def _features(self, params: Params, x: Tensor, norm: Norm) -> Tensor:
+        trace: Trace = {}
+        self.backbone.forward(params, x, norm, trace)
+        return trace["features"]
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[Fitted]:
+        """Training: after 0, 1, ... steps. Else one element: the support set's features."""
+        if ctx.phase == "train":
+            return super().adapt(params, support_x, support_y, ctx)
+        features = self._features(params, support_x, self.normalisation.support(ctx))
+        return [Embedded(params, 0, support_x, features, support_y)]
+
+    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+        """Logits [n, N] for queries x [n, ...]."""
+        if not isinstance(fitted, Embedded):
+            return super().predict(fitted, x, ctx)
+        queries = self._features(fitted.params, x, self.query_norm(fitted, ctx))
+        if self.compare == "means":
+            return cosine(queries, class_means(fitted.features, fitted.labels, self.ways))
+        return cosine_logits(queries, fitted.features, fitted.labels, self.ways)
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """ANIL's in training, else the cross-entropy of the cosines."""
+        if ctx.phase == "train":
+            return super().loss(params, task, ctx)
+        (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
+        outputs = self.predict(fitted, task.query_x, ctx)
+        value = task_loss(self.kind, outputs, task.query_y)
+        right = accuracy(outputs.detach(), task.query_y)
+        return Loss(value, {"loss": value.detach(), "accuracy": right}, {})
+
+
+def build(parts: Parts) -> NIL:
+    """The learner."""
+    assert isinstance(parts.options, Options)
+    trained = anil.build(parts)
+    return NIL(**vars(trained), compare=parts.options.compare)

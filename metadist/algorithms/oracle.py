@@ -1,0 +1,71 @@
+"""The oracle: a network that is told the true parameters of each function.
+
+The upper bound of Finn, Abbeel & Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+Networks", ICML 2017, section 5.1: the parameters (amplitude and phase of a sinusoid) are further
+inputs of a network that is trained on all tasks' examples together. As in the released code it may
+take gradient steps on the support at test; its figure is the one after 0 steps.
+
+It learns the family of functions, and nothing of finding out which of them a support set is from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metadist.algorithms import Parts
+from metadist.discovery import Options as OptionsBase
+from metadist.errors import RecipeError
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.pretraining import FineTuning
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context
+
+KINDS = ("regression",)
+
+
+class Options(OptionsBase):
+    """None."""
+
+
+@dataclass(frozen=True)
+class Oracle(FineTuning):
+    """Joint training on inputs [D + L]."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The true parameters of a task's function."""
+        return frozenset({"latent"})
+
+    def inputs(self, x: Tensor, ctx: Context) -> Tensor:
+        """Inputs [n, D + L] of points x [n, D]."""
+        latent = ctx.side["latent"].to(x.dtype)
+        return torch.cat([x, latent.expand(len(x), len(latent))], 1)
+
+
+def build(parts: Parts) -> Oracle:
+    """The learner.
+
+    Raises:
+        RecipeError: the functions have no parameters to be told.
+    """
+    shape = parts.shape
+    if shape.latent == 0:
+        raise RecipeError(
+            "algorithm 'oracle' needs functions whose true parameters are known; this family "
+            "names none in its SPEC.latent"
+        )
+    network = parts.network(replace(shape, inputs=(shape.inputs[0] + shape.latent,)))
+    return Oracle(
+        network=network,
+        kind=shape.kind,
+        loop=InnerLoop(
+            backbone=network,
+            kind=shape.kind,
+            ways=shape.outputs,
+            rule=SGD(parts.inner_lr),
+            second_order=False,
+        ),
+    )

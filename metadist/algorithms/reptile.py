@@ -1,0 +1,109 @@
+"""Reptile: go towards where plain training on a task leads.
+
+Nichol, Achiam & Schulman, "On First-Order Meta-Learning Algorithms", 2018, algorithm 1. In training
+a task's support and query examples are one set: ``inner.steps`` steps on mini-batches of it lead
+from theta to phi, and theta - phi stands for the gradient. The published outer step, theta +
+epsilon mean(phi - theta), is ``outer.optimizer = "sgd"`` with ``outer.lr`` = epsilon and
+``outer.schedule = "linear"``. In validation and test the steps are taken on the support alone.
+
+All parameters are adapted, normalisation layers' too. Adam's moments start anew in every task; the
+released code hands them on from task to task. The loss that training reports is that of phi, a mean
+over all of the task's examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metadist.algorithms import Parts
+from metadist.backbones import Statistics
+from metadist.discovery import Options as OptionsBase
+from metadist.keys import Key
+from metadist.rules.adam import Adam
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.learner import Estimator, Loss
+from metadist.rules.losses import accuracy, task_loss
+from metadist.rules.mini_batches import shuffled
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context, Params, Task
+
+
+class Options(OptionsBase):
+    """``inner_optimizer``, with ``beta1`` of Adam's first moment (published: 0). ``inner_batch``
+    and ``eval_batch``: examples of a step in training, and in validation and test; 0: all. A
+    mini-batch may be larger than the set, which is gone through in a new order again and again.
+    """
+
+    inner_optimizer: Literal["adam", "sgd"] = "adam"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    inner_batch: Annotated[int, Field(ge=0)] = 10
+    eval_batch: Annotated[int, Field(ge=0)] = 5
+
+
+@dataclass(frozen=True)
+class Reptile(InnerLoop):
+    """An inner loop on mini-batches, and a pseudo-gradient in place of its derivative."""
+
+    inner_batch: int = 0
+    eval_batch: int = 0
+
+    @property
+    def estimator(self) -> Estimator:
+        """The direction is no derivative of a loss."""
+        return "pseudo"
+
+    def _batch(self, ctx: Context) -> int:
+        return self.inner_batch if ctx.phase == "train" else self.eval_batch
+
+    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """Numbers [steps x batch] that put the examples in order."""
+        wanted = ctx.inner_steps * self._batch(ctx)
+        order = key.fold("order").uniform((wanted,), torch.float64)
+        return {**super().draws(key, ctx), **({"order": order} if wanted else {})}
+
+    def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
+        """A mini-batch for each step."""
+        if "order" not in ctx.draws:
+            return super().examples(x, y, ctx)
+        rows = shuffled(ctx.draws["order"], len(x)).reshape(ctx.inner_steps, -1)
+        return [(x[row], y[row]) for row in rows]
+
+    def pseudo_gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
+        """theta - phi, and the loss of phi on all of the task's examples."""
+        x = torch.cat([task.support_x, task.query_x])
+        y = torch.cat([task.support_y, task.query_y])
+        recorded: list[Statistics] = []
+        with torch.no_grad():
+            *_, phi = self._steps(params, x, y, ctx, recorded)
+            norm = self.normalisation.support(ctx, ctx.inner_steps)
+            outputs, statistics = self.backbone.forward(phi, x, norm)
+            recorded.append(statistics)
+            value = task_loss(self.kind, outputs, y)
+            metrics = {"loss": value}
+            if self.kind == "classification":
+                metrics["accuracy"] = accuracy(outputs, y)
+            direction = {name: p - phi[name] for name, p in params.items()}
+        return direction, Loss(value, metrics, self.normalisation.sums(recorded))
+
+
+def build(parts: Parts) -> Reptile:
+    """The learner."""
+    options, lr = parts.options, parts.inner_lr
+    assert isinstance(options, Options)
+    return Reptile(
+        backbone=parts.backbone,
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
+        second_order=False,
+        support_reduction=parts.inner_loss,
+        adapt_norm=True,
+        inner_batch=options.inner_batch,
+        eval_batch=options.eval_batch,
+    )

@@ -1,0 +1,100 @@
+"""Learning each task from scratch: a fresh network, trained on the support set alone.
+
+What every few-shot learner is measured against (Finn, Abbeel & Levine, "Model-Agnostic Meta-
+Learning for Fast Adaptation of Deep Networks", ICML 2017, section 5.1, train from random
+initialisation). The network of a task is drawn from the task's own key.
+
+Nothing is meta-learned: there are no meta-parameters and no outer steps, and no task profits from
+another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from metadist.algorithms import Parts
+from metadist.discovery import Options as OptionsBase
+from metadist.keys import Key
+from metadist.rules.adam import Adam
+from metadist.rules.inner_loop import Fitted, InnerLoop
+from metadist.rules.learner import Estimator, Learner, Loss
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context, Params, Task
+
+
+class Options(OptionsBase):
+    """``optimizer`` of each task, with ``inner.lr``. ``adapt_norm``: train scale and shift of
+    normalisation layers too.
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    adapt_norm: bool = True
+
+
+@dataclass(frozen=True)
+class Scratch(Learner):
+    """An inner loop that starts anywhere.
+
+    With ``running`` normalisation queries use the statistics of the support set: it is all that a
+    task's network is trained on.
+    """
+
+    loop: InnerLoop
+
+    @property
+    def estimator(self) -> Estimator:
+        """Nothing is meta-learned."""
+        return "none"
+
+    def init(self, key: Key) -> Params:
+        """No meta-parameters."""
+        return {}
+
+    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """The task's network."""
+        return self.loop.backbone.init(key)
+
+    def _fresh(self, like: Tensor, ctx: Context) -> Params:
+        return {name: p.to(like.dtype) for name, p in ctx.draws.items()}
+
+    def _ctx(self, ctx: Context) -> Context:
+        return replace(ctx, norm="support") if ctx.norm == "running" else ctx
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[Fitted]:
+        """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
+        return self.loop.adapt(self._fresh(support_x, ctx), support_x, support_y, self._ctx(ctx))
+
+    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
+        return self.loop.predict(fitted, x, self._ctx(ctx))
+
+    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for queries x."""
+        return self.loop.activations(fitted, x, self._ctx(ctx))
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """Query loss after training on the support, which depends on no meta-parameter."""
+        return self.loop.loss(self._fresh(task.support_x, ctx), task, self._ctx(ctx))
+
+
+def build(parts: Parts) -> Scratch:
+    """The learner."""
+    options = parts.options
+    assert isinstance(options, Options)
+    rule = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
+    return Scratch(
+        InnerLoop(
+            backbone=parts.backbone,
+            kind=parts.shape.kind,
+            ways=parts.shape.outputs,
+            rule=rule,
+            second_order=False,
+            support_reduction=parts.inner_loss,
+            adapt_norm=options.adapt_norm,
+        )
+    )

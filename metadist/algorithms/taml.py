@@ -1,0 +1,138 @@
+"""TAML: MAML with a term against an initialisation that favours some tasks.
+
+Jamal & Qi, "Task Agnostic Meta-Learning for Few-Shot Learning", CVPR 2019, section 3. ``entropy``
+(classification) adds to each task's loss
+
+    weight * (H(f_phi(queries)) - H(f_theta(queries)))
+
+with the mean entropy H of predictions after (phi) and before (theta) adaptation. The others add
+``weight`` times the inequality of the losses that the tasks of a step have before adaptation. That
+is no mean over tasks: each task's gradient needs the losses of all, which all workers exchange. A
+task whose loss is not finite does not count among them.
+
+No weight has been published that could be checked; choose it on validation tasks. With weight 0 it
+is MAML, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metadist.algorithms import Parts
+from metadist.discovery import Options as OptionsBase
+from metadist.errors import RecipeError
+from metadist.rules.inequality import Inequality, Measure
+from metadist.rules.inner_loop import Fitted, InnerLoop
+from metadist.rules.losses import task_loss
+from metadist.rules.sgd import SGD
+from metadist.tasks import Context, Params, Task
+
+
+class Options(OptionsBase):
+    """``variant``: the term, and ``weight`` its factor. ``losses``: which losses before adaptation
+    are to be equal. ``alpha`` is the parameter of ``generalised_entropy`` (1: Theil's), ``epsilon``
+    that of ``atkinson``. ``first_order``: take the inner gradients as constants.
+    """
+
+    variant: Literal["entropy"] | Measure = "theil"
+    weight: Annotated[float, Field(ge=0)] = 0.1
+    losses: Literal["query", "support"] = "query"
+    alpha: float = 2.0
+    epsilon: Annotated[float, Field(gt=0)] = 0.5
+    first_order: bool = False
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Mean entropy, in nats, of the predictions of logits [n, N]; a scalar."""
+    logs = logits.log_softmax(-1)
+    return -(logs.exp() * logs).sum(-1).mean()
+
+
+@dataclass(frozen=True)
+class TAML(InnerLoop):
+    """An inner loop whose loss has one term more.
+
+    Attributes:
+        weight: its factor; 0: none.
+        inequality: the measure; None: entropies instead.
+        losses: of which set the measure takes the losses.
+    """
+
+    weight: float = 0.0
+    inequality: Inequality | None = None
+    losses: Literal["query", "support"] = "query"
+
+    @property
+    def signal_names(self) -> tuple[str, ...]:
+        """The loss before adaptation."""
+        return ("before",) if self.weight and self.inequality else ()
+
+    def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
+        """The loss before adaptation."""
+        return {"before": self._before(params, task, ctx)}
+
+    def _before(self, params: Params, task: Task, ctx: Context) -> Tensor:
+        if self.losses == "query":
+            outputs = self.predict(Fitted(params, 0, task.support_x), task.query_x, ctx)
+            return task_loss(self.kind, outputs, task.query_y)
+        norm = self.normalisation.support(ctx)
+        outputs, _ = self.backbone.forward(params, task.support_x, norm)
+        return task_loss(self.kind, outputs, task.support_y)
+
+    def regulariser(
+        self, params: Params, task: Task, fitted: Fitted, outputs: Tensor, ctx: Context
+    ) -> Tensor | None:
+        """The term: its mean over the tasks of a step has the gradient that it should have."""
+        if not self.weight or ctx.phase != "train":
+            return None
+        if self.inequality is None:
+            before = self.predict(Fitted(params, 0, task.support_x), task.query_x, ctx)
+            return self.weight * (entropy(outputs) - entropy(before))
+        return self.weight * self._share(self._before(params, task, ctx), ctx.signals["before"])
+
+    def _share(self, own: Tensor, everyones: Tensor) -> Tensor:
+        """This task's share of the inequality I of all B losses, the others being constants.
+
+        I + B (I(own) - I): over the tasks, values average to I and gradients to its gradient.
+        """
+        assert self.inequality is not None
+        counted = everyones.isfinite()
+        # A task does not know its place in the step; among equal losses any place is right.
+        distance = torch.where(counted, (everyones - own.detach()).abs(), torch.inf)
+        place = torch.arange(len(everyones), device=own.device) == distance.argmin()
+        now = self.inequality(everyones, counted)
+        moved = self.inequality(torch.where(place, own, everyones), counted)
+        return now + counted.sum() * (moved - now)
+
+
+def build(parts: Parts) -> TAML:
+    """The learner.
+
+    Raises:
+        RecipeError: entropies of values, which have none.
+    """
+    options = parts.options
+    assert isinstance(options, Options)
+    if options.variant == "entropy" and parts.shape.kind == "regression":
+        raise RecipeError(
+            "algorithm.variant: 'entropy' is of predicted classes, the data are tasks of "
+            "regression; choose a measure of inequality, such as 'theil'"
+        )
+    return TAML(
+        backbone=parts.backbone,
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=SGD(parts.inner_lr),
+        second_order=not options.first_order,
+        support_reduction=parts.inner_loss,
+        weight=options.weight,
+        inequality=None
+        if options.variant == "entropy"
+        else Inequality(options.variant, options.alpha, options.epsilon),
+        losses=options.losses,
+    )

@@ -1,0 +1,41 @@
+"""T-net: MAML in a network whose layers end in a meta-learned matrix, a metric for the inner loop.
+
+Lee & Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace", ICML 2018,
+section 3.1. The inner loop changes weights and biases, the outer loop the matrices too. More inner
+steps at test than in training may diverge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metadist.algorithms import Parts, maml
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.learner import Findings
+from metadist.rules.sgd import SGD
+from metadist.rules.transform import Transformed, transform_findings
+from metadist.tasks import Params
+
+Options = maml.Options
+
+
+@dataclass(frozen=True)
+class TNet(InnerLoop):
+    """An inner loop that tells how far the transforms have gone from the identity."""
+
+    def findings(self, params: Params) -> Findings:
+        """What rule and transforms have learned."""
+        return {**super().findings(params), **transform_findings(params)}
+
+
+def build(parts: Parts) -> TNet:
+    """The learner."""
+    assert isinstance(parts.options, Options)
+    return TNet(
+        backbone=Transformed(parts.backbone),
+        kind=parts.shape.kind,
+        ways=parts.shape.outputs,
+        rule=SGD(parts.inner_lr),
+        support_reduction=parts.inner_loss,
+        adapt_norm=parts.options.adapt_norm,
+    )

@@ -1,0 +1,106 @@
+"""What ``model.norm`` means for the passes of one network, and the running statistics behind it.
+
+``transductive``: every pass uses the statistics of its own batch. ``support``: passes over queries
+use those of the support set. ``running``: training uses the batch's and averages what the support
+passes saw; other phases use the average, after T steps and more that of T. ``none``: no statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metadist.backbones import Backbone, Norm, Statistics
+from metadist.tasks import Context, Params
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How a network's passes are normalised.
+
+    Attributes:
+        momentum: of the exponential moving average of ``running`` normalisation.
+    """
+
+    backbone: Backbone
+    momentum: float = 0.1
+
+    def support(self, ctx: Context, step: int = 0) -> Norm:
+        """Normalisation of a pass over examples that are learned from, after ``step`` steps."""
+        if ctx.norm == "none":
+            return Norm("off", step=step)
+        if ctx.norm == "running" and ctx.phase != "train":
+            row = min(step, ctx.trained_steps)
+            layers = self.backbone.norm_layers
+            return Norm(
+                "given",
+                statistics={
+                    layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
+                    for layer in layers
+                },
+                step=step,
+            )
+        return Norm("batch", record=ctx.norm == "running", step=step)
+
+    def query(self, params: Params, support_x: Tensor, ctx: Context, step: int = 0) -> Norm:
+        """Normalisation of a pass over queries with parameters that ``step`` steps have given."""
+        norm = self.support(ctx, step)
+        if ctx.norm == "support":
+            _, statistics = self.backbone.forward(
+                params, support_x, Norm("batch", record=True, step=step)
+            )
+            return Norm("given", statistics=statistics, step=step)
+        return Norm("batch", step=step) if norm.record else norm
+
+    def sums(self, recorded: Sequence[Statistics]) -> dict[str, Tensor]:
+        """Sums over tasks of mean and second moment, [passes, C] each.
+
+        Every support pass of a layer has equally many positions, so averages of moments over
+        tasks are moments over all positions and the positions need not be counted.
+        """
+        sums: dict[str, Tensor] = {}
+        for layer in self.backbone.norm_layers:
+            rows = [s[layer] for s in recorded if layer in s]
+            if rows:
+                mean = torch.stack([m.detach().double() for m, _ in rows])
+                variance = torch.stack([v.detach().double() for _, v in rows])
+                sums[f"{layer}.mean"] = mean
+                sums[f"{layer}.square"] = variance + mean * mean
+        return sums
+
+    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
+        if ctx.norm != "running":
+            return {}
+        layers = self.backbone.norm_layers.items()
+        rows = ctx.trained_steps + 1
+        return {f"{layer}.{m}": (rows, c) for layer, c in layers for m in ("mean", "square")}
+
+    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
+        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
+        if ctx.norm != "running":
+            return {}
+        rows = ctx.trained_steps + 1
+        state = {}
+        for layer, channels in self.backbone.norm_layers.items():
+            state[f"{layer}.mean"] = torch.zeros(rows, channels, dtype=torch.float64)
+            state[f"{layer}.variance"] = torch.ones(rows, channels, dtype=torch.float64)
+        return state
+
+    def update_state(
+        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Running statistics after an outer step whose statistics averaged to ``means``."""
+        new = dict(state)
+        for layer in self.backbone.norm_layers:
+            if f"{layer}.mean" not in means:
+                continue
+            mean = means[f"{layer}.mean"]
+            variance = (means[f"{layer}.square"] - mean * mean).clamp_min(0.0)
+            for name, value in (("mean", mean), ("variance", variance)):
+                old = state[f"{layer}.{name}"]
+                new[f"{layer}.{name}"] = old + self.momentum * (value - old)
+        return new

@@ -1,0 +1,62 @@
+"""Classification by similarity of a query's features to those of the support set.
+
+Nothing here is learned and everything can be differentiated and vmapped. The logits order the
+classes; they are bare similarities, so a cross-entropy of them is no calibrated loss.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Metric = Literal["cosine", "euclidean"]
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine [n, m] of the angle between rows of a [n, D] and of b [m, D]; 0 for a zero row."""
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
+
+
+def similarity(metric: Metric, a: Tensor, b: Tensor) -> Tensor:
+    """[n, m] between rows of a [n, D] and of b [m, D]; larger is nearer.
+
+    ``cosine``, or minus the ``euclidean`` distance, of which only first derivatives exist.
+    """
+    if metric == "cosine":
+        return cosine(a, b)
+    # Without the detour over inner products, which loses the digits that near rows differ in.
+    return -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def members(labels: Tensor, ways: int) -> Tensor:
+    """Whether a support example is of a class, bool [N, S], for labels int64 [S]."""
+    return torch.arange(ways, device=labels.device)[:, None] == labels
+
+
+def class_means(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Mean [N, D] of the features [S, D] of each class; labels int64 [S], each at least once."""
+    of_class = members(labels, ways).to(features.dtype)
+    return of_class @ features / of_class.sum(1, keepdim=True)
+
+
+def nearest_logits(similarities: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Similarity [Q, N] to the nearest example of each class, from similarities [Q, S].
+
+    Their largest belongs to the class of the nearest neighbour (Cover & Hart, 1967).
+    """
+    others = ~members(labels, ways)
+    return similarities[:, None, :].masked_fill(others, float("-inf")).amax(2)
+
+
+def cosine_logits(query: Tensor, support: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Mean cosine [Q, N] of query features [Q, D] with the support features [S, D] of each class.
+
+    Support labels weighted by similarity, as in Vinyals et al., "Matching Networks for One Shot
+    Learning", NeurIPS 2016, and in the test without a head of Raghu et al., "Rapid Learning or
+    Feature Reuse?", ICLR 2020, section 5.
+    """
+    of_class = members(labels, ways).to(query.dtype)
+    return cosine(query, support) @ (of_class / of_class.sum(1, keepdim=True)).T
