@@ -72,6 +72,8 @@ class Progress:
         elif point.metric == "train/accuracy":
             self._accuracy.append(point.value)
         elif point.metric in ("val/accuracy", "val/mse"):
+            # All there is of a learner that is not trained.
+            self._step = max(self._step, point.step)
             self._val = (point.metric.removeprefix("val/"), point.value, point.step)
             self._fresh_val = point.time >= self._since
         elif point.metric.startswith("perf/") and point.time >= self._since:

@@ -32,7 +32,7 @@ FILE = "diagnostics.json"
 #: Test episodes on which features are compared before and after adaptation.
 FEATURE_EPISODES = 8
 #: Training tasks whose meta-gradients are compared.
-GRADIENT_TASKS = 8
+GRADIENT_TASKS = 16
 #: Most names of a quantity that become metrics of their own.
 MOST_POINTS = 20
 

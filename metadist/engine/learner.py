@@ -45,6 +45,7 @@ def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
         inner_lr=recipe.inner.lr,
         inner_loss=recipe.inner.loss,
         options=algorithms.options(recipe.algorithm.name, recipe.algorithm.options),
+        inner_steps=recipe.inner.steps,
     )
     return algorithms.build(recipe.algorithm.name, parts)
 

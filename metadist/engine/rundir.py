@@ -67,6 +67,11 @@ class RunDir:
         """The HTML report."""
         return self.path / "report.html"
 
+    @property
+    def figures(self) -> Path:
+        """The report's figures, each a file of its own."""
+        return self.path / "figures"
+
     def info(self) -> dict[str, Any]:
         """The contents of run.json.
 

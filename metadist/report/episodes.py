@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metadist.report.figures import fits
+from metadist.report.fits import fits, reading_aid
 from metadist.report.load import Arrays
 from metadist.report.words import percent, plural
 
@@ -50,18 +50,21 @@ def draw_episodes(examples: Arrays, trained_steps: int) -> str:
             blocks.append(
                 f'<figure class="card">{svg}{_errors(examples, row, trained_steps)}</figure>'
             )
-    return f'<div class="grid">{"".join(blocks)}</div>'
+    aid = "" if images else f"<p>{escape(reading_aid(examples))}</p>"
+    return f'{aid}<div class="grid">{"".join(blocks)}</div>'
 
 
 def _errors(examples: Arrays, row: int, trained_steps: int) -> str:
     outputs = examples["outputs"][row].astype(np.float64)
     truth = examples["query_y"][row].reshape(outputs.shape[1], -1).astype(np.float64)
-    squares = ((outputs - truth[None]) ** 2).mean((1, 2))
-    trained = min(trained_steps, len(squares) - 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = ((outputs - truth[None]) ** 2).mean((1, 2))
+    told = [f"{s:.3g}" if np.isfinite(s) else "not finite" for s in squares]
+    trained = min(trained_steps, len(told) - 1)
     return (
         f"<figcaption>Mean squared error on its {outputs.shape[1]} queries: "
-        f"{squares[0]:.3g} before adaptation, <b>{squares[trained]:.3g}</b> after {trained}"
-        + (f", {squares[-1]:.3g} after {len(squares) - 1}" if trained < len(squares) - 1 else "")
+        f"{told[0]} before adaptation, <b>{told[trained]}</b> after {trained}"
+        + (f", {told[-1]} after {len(told) - 1}" if trained < len(told) - 1 else "")
         + ".</figcaption>"
     )
 

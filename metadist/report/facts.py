@@ -24,7 +24,11 @@ def facts_section(data: RunData) -> str:
         "Versions": _mapping(data.info.get("versions")),
     }
     cards = "".join(_card(title, facts) for title, facts in groups.items() if facts)
-    wide = {"Numerics": _numerics(data), "Digests (SHA-256)": _digests(data)}
+    wide = {
+        "Plugins": _mapping(data.info.get("plugins")),
+        "Numerics": _numerics(data),
+        "Digests (SHA-256)": _digests(data),
+    }
     rows = "".join(_card(title, facts, " wide-facts") for title, facts in wide.items() if facts)
     recipe = ""
     if data.recipe:
@@ -122,7 +126,7 @@ def _data(data: RunData) -> Facts:
 def _learner(data: RunData) -> Facts:
     learner = _mapping(data.info.get("learner"))
     order = learner.get("derivative_order")
-    words = {1: "1 (first order)", 2: "2 (through the adaptation)"}
+    words = {0: "0 (no gradient)", 1: "1 (first order)", 2: "2 (through the adaptation)"}
     facts: dict[str, Any] = {
         "algorithm": learner.get("algorithm"),
         "derivative order": words.get(order, order) if isinstance(order, int) else order,
@@ -143,7 +147,7 @@ def _learner(data: RunData) -> Facts:
 
 
 def _checkpoint(data: RunData) -> Facts:
-    if not data.protocols:
+    if not data.protocols or data.untrained:
         return {}
     rule = "lowest error" if data.regression else "highest accuracy"
     return {
@@ -160,7 +164,9 @@ def _digests(data: RunData) -> Facts:
     }
     for protocol in data.protocols:
         facts[f"episodes {protocol.name}"] = protocol.episode_digest
-        facts["evaluated parameters"] = protocol.checkpoint_sha256
+        first = data.protocols[0].checkpoint_sha256
+        differs = "" if protocol.checkpoint_sha256 == first else f" {protocol.name}"
+        facts[f"evaluated parameters{differs}"] = protocol.checkpoint_sha256
     facts["final parameters"] = data.result().get("params_sha256")
     return facts
 

@@ -1,10 +1,10 @@
-"""The figures of a report: learning curves, adaptation, distribution, fitted functions."""
+"""The figures of every report: learning curves, adaptation, distribution of the score."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,15 +18,18 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from metadist.engine.runlog import Point
-from metadist.report.load import Arrays, Protocol, RunData
+from metadist.report.load import RunData
+from metadist.report.protocol import Protocol
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
-from metadist.report.words import plural, queries
+from metadist.report.words import label, plural
 
 Floats = NDArray[np.float64]
 
 #: Points of a curve; longer ones are averaged in as many equal parts.
 _MAX_POINTS = 400
 _MARKERS = ("o", "s", "^", "D")
+#: Where errors explode, the picture ends at so many times the error before adaptation.
+_CUT = 10.0
 
 
 def _xy(points: Sequence[Point]) -> tuple[Floats, Floats]:
@@ -89,12 +92,20 @@ def _validation(axes: Axes, points: Sequence[Point], best: int | None) -> None:
         )
 
 
-def _legend(axes: Axes) -> None:
-    """Below the axes, where it hides nothing."""
+def below(axes: Axes) -> None:
+    """A legend below the axes, where it hides nothing."""
     figure = axes.figure
     handles, labels = axes.get_legend_handles_labels()
+    # Letters with a handle of seven each; a figure of usual width holds eighty.
+    widths = [len(text) + 7 for text in labels]
+    columns = 5 if sum(widths) <= 80 else max(1, min(5, 80 // max(widths)))
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=5, handlelength=1.7, columnspacing=1.4
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=1.7,
+        columnspacing=1.4,
     )
 
 
@@ -108,14 +119,17 @@ def _percent(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
+def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis with ticks that people read, for what is drawn already."""
     axis = axes.xaxis if direction == "x" else axes.yaxis
     (axes.set_xscale if direction == "x" else axes.set_yscale)("log")
     low, high = axes.get_xlim() if direction == "x" else axes.get_ylim()
     low = max(low, 1e-12)
-    # Powers of ten alone are too few below two decades.
+    # Powers of ten alone are too few below two decades, and too many where errors explode.
     digits = (1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1, 3) if high < 1000 * low else (1,)
-    ticks = [m * 10.0**e for e in range(-12, 13) for m in digits]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1, max(1, (last - first) // 8))
+    ticks = [m * 10.0**e for e in powers for m in digits]
     axis.set_minor_locator(NullLocator())
     axis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -135,9 +149,10 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             _validation(axes, val_loss, best)
             _, y = _xy([*loss, *val_loss])
             if data.regression and len(y) and y.min() > 0:
-                _log_scale(axes)
+                log_scale(axes)
+            axes.set_ylabel("mean squared error" if data.regression else "cross-entropy (nats)")
             _steps_axis(axes)
-            _legend(axes)
+            below(axes)
         figures.append(figure.svg)
     if train or val:
         with drawing("accuracy", "Accuracy over outer steps, training and validation") as figure:
@@ -145,51 +160,117 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             axes.set_title("Query accuracy after adaptation")
             _curve(axes, train, "training, moving average")
             _validation(axes, val, best)
+            axes.set_ylabel("share of queries that are right")
             _percent(axes)
             _steps_axis(axes)
-            _legend(axes)
+            below(axes)
         figures.append(figure.svg)
     return figures
 
 
-def adaptation(protocols: Sequence[Protocol], ways: int) -> str:
-    """Score after each adaptation step, with its 95 % interval, for each protocol."""
+def adaptation(protocols: Sequence[Protocol], ways: int, floor: float | None = None) -> str:
+    """Score after each adaptation step, with its 95 % interval, for each protocol.
+
+    Args:
+        ways: for the line of chance; 0 for functions.
+        floor: error that no predictor can be below which does not see the support.
+    """
     first = protocols[0]
     regression = first.kind == "regression"
     title = "Mean squared error" if regression else "Accuracy"
     with drawing("steps", f"{title} after each adaptation step") as figure:
         axes = figure.axes()
         axes.set_title(f"{title} after each adaptation step")
+        top = _cut(protocols) if regression else math.inf
         finite: list[float] = []
-        for protocol, marker, color in zip(
-            protocols, _MARKERS, (MAIN, SECOND, GOOD, BAD), strict=False
-        ):
+        for number, protocol in enumerate(protocols):
+            # With more protocols than colours, another kind of line.
+            marker, color = _MARKERS[number % 4], (MAIN, SECOND, GOOD, BAD)[number % 4]
+            style = ("-", "--", ":", "-.")[number // 4 % 4]
             x = np.array([s.step for s in protocol.steps], dtype=np.float64)
             mean = np.array([s.mean for s in protocol.steps])
             ci = np.array([s.ci95 for s in protocol.steps])
-            axes.plot(x, mean, color=color, marker=marker, markersize=4.5, label=queries(protocol))
-            axes.fill_between(x, mean - ci, mean + ci, color=color, alpha=0.18, linewidth=0)
+            axes.plot(
+                x, mean, color=color, marker=marker, linestyle=style, markersize=4.5,
+                label=label(protocol),
+            )  # fmt: skip
+            low, high, there = mean - ci, mean + ci, mean <= top
+            axes.fill_between(x, low, high, where=there, color=color, alpha=0.18, linewidth=0)
             finite.extend(v for v in mean - ci if math.isfinite(v))
-        axes.axvline(first.trained_steps, color=MUTED, linestyle=":", linewidth=1.2)
-        axes.annotate(
-            "trained steps",
-            (first.trained_steps, 0.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(5, 16),
-            textcoords="offset points",
-            color=MUTED,
-            fontsize=8.5,
-        )
-        if regression and finite and min(finite) > 0:
-            _log_scale(axes)
+        if first.trained_steps < max(len(p.steps) for p in protocols):
+            axes.axvline(first.trained_steps, color=MUTED, linestyle=":", linewidth=1.2)
+            axes.annotate(
+                "trained steps",
+                (first.trained_steps, 0.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(5, 16),
+                textcoords="offset points",
+                color=MUTED,
+                fontsize=8.5,
+            )
+        if top < math.inf:
+            _cut_off(axes, protocols, top)
+        _diverged(axes, protocols, top)
+        if top < math.inf or (regression and finite and min(finite) > 0):
+            log_scale(axes)
         elif not regression:
             _percent(axes)
             if ways:
                 axes.axhline(1 / ways, color=MUTED, linestyle="--", linewidth=1.0, label="chance")
+        if regression and floor is not None:
+            axes.axhline(floor, color=FG, linestyle="--", linewidth=1.1, label="zero-shot floor")
+        axes.set_ylabel("mean squared error" if regression else "share of queries that are right")
         axes.set_xlabel("adaptation steps")
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-        _legend(axes)
+        below(axes)
     return figure.svg
+
+
+def _cut(protocols: Sequence[Protocol]) -> float:
+    """Where a picture of errors has to end to show anything if some explode; else infinite."""
+    means = [s.mean for p in protocols for s in p.steps if math.isfinite(s.mean)]
+    if not means or not 0 < 1000 * min(means) < max(means):
+        return math.inf
+    before = [p.steps[0].mean for p in protocols if math.isfinite(p.steps[0].mean)]
+    return _CUT * max([min(means), *before])
+
+
+def _cut_off(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
+    """End the picture at ``top``, say so, and show the medians, which stay below."""
+    for number, protocol in enumerate(protocols):
+        x = [s.step for s in protocol.steps]
+        y = [s.median if math.isfinite(s.median) else math.nan for s in protocol.steps]
+        text = None if number else "median"
+        color = (MAIN, SECOND, GOOD, BAD)[number % 4]
+        axes.plot(x, y, color=color, linestyle=":", linewidth=1.4, label=text)
+    numbers = [v for p in protocols for s in p.steps for v in (s.mean, s.median)]
+    numbers = [v for v in numbers if math.isfinite(v) and v > 0]
+    axes.set_ylim(0.4 * min(numbers), top)
+    axes.set_title(axes.get_title("left"), pad=22.0)
+    axes.annotate(
+        f"cut off: means up to {max(numbers):.0e}",
+        (0.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(0, 6),
+        textcoords="offset points",
+        color=BAD,
+        fontsize=8.5,
+    )
+
+
+def _diverged(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
+    """A cross where episodes have failed: on the curve, or on top where that cannot be seen."""
+    look: dict[str, Any] = {"linestyle": "", "marker": "x", "color": BAD, "markersize": 8}
+    failed = [s for p in protocols for s in p.steps if s.failed]
+    means = [(s.step, s.mean) for s in failed if s.mean <= top]
+    lost = sorted({s.step for s in failed if not s.mean <= top})
+    if means:
+        axes.plot(*zip(*means, strict=True), label="episodes diverged", zorder=5, **look)
+    if lost:
+        text = None if means else "episodes diverged"
+        axes.plot(
+            lost, [0.97] * len(lost), label=text, transform=axes.get_xaxis_transform(), **look
+        )
 
 
 def _bins(values: Floats, protocol: Protocol, ways: int) -> Floats:
@@ -208,9 +289,9 @@ def distribution(protocol: Protocol, ways: int) -> str:
     """How the episodes' scores spread, before and after adaptation; empty without scores."""
     if protocol.scores is None:
         return ""
-    step = protocol.trained.step
+    step = protocol.figure_step
     before = protocol.scores[:, 0]
-    after = protocol.scores[:, min(step, protocol.scores.shape[1] - 1)]
+    after = protocol.scores[:, step]
     both = np.concatenate([before, after])
     both = both[np.isfinite(both)]
     if not len(both):
@@ -218,7 +299,7 @@ def distribution(protocol: Protocol, ways: int) -> str:
     with drawing("spread", "Distribution of the score over test episodes") as figure:
         axes = figure.axes()
         bins = _bins(both, protocol, ways)
-        axes.set_title(f"Test episodes by their score ({queries(protocol)})")
+        axes.set_title(f"Test episodes by their score ({label(protocol)})")
         axes.hist(
             before[np.isfinite(before)],
             bins.tolist(),
@@ -231,53 +312,21 @@ def distribution(protocol: Protocol, ways: int) -> str:
             after[np.isfinite(after)], bins.tolist(), color=MAIN, alpha=0.55, label=_after(step)
         )
         for value, style, text in (
-            (protocol.trained.mean, "-", "mean"),
-            (protocol.trained.worst_decile, ":", "worst tenth"),
+            (protocol.figure.mean, "-", "mean"),
+            (protocol.figure.worst_decile, ":", "worst tenth"),
         ):
             if math.isfinite(value):
                 axes.axvline(value, color=FG, linestyle=style, linewidth=1.4, label=text)
         if protocol.kind == "regression":
-            _log_scale(axes, "x")
+            log_scale(axes, "x")
             axes.set_xlabel("mean squared error of an episode")
         else:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
             axes.set_xlabel("accuracy of an episode")
         axes.set_ylabel("episodes")
-        _legend(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        below(axes)
     return figure.svg
-
-
-def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, str]]:
-    """For functions of one input: truth, support and fit, before and after, per episode."""
-    result = []
-    outputs = examples["outputs"].astype(np.float64)
-    last = outputs.shape[1] - 1
-    trained = min(trained_steps, last)
-    for row in range(min(limit, len(outputs))):
-        episode = int(examples["ids"][row])
-        x = examples["query_x"][row].reshape(outputs.shape[2], -1)[:, 0]
-        truth = examples["query_y"][row].reshape(outputs.shape[2], -1)[:, 0]
-        support_x = examples["support_x"][row].reshape(len(examples["support_x"][row]), -1)[:, 0]
-        support_y = examples["support_y"][row].reshape(len(support_x), -1)[:, 0]
-        with drawing(
-            f"fit{row}", f"Test episode {episode}: fit before and after adaptation", size=(6.2, 3.0)
-        ) as figure:
-            axes = figure.axes()
-            axes.set_title(f"Test episode {episode}")
-            axes.plot(x, truth, color=FG, linewidth=1.2, linestyle="--", label="truth")
-            lines = [(0, MUTED, ":", "before"), (trained, MAIN, "-", _after(trained))]
-            if last > trained:
-                lines.append((last, SECOND, "-.", _after(last)))
-            for step, color, style, label in lines:
-                axes.plot(x, outputs[row, step, :, 0], color=color, linestyle=style, label=label)
-            axes.plot(
-                support_x, support_y, linestyle="", marker="o", markersize=6, color=GOOD,
-                markeredgecolor=FG, markeredgewidth=0.6, label="support",
-            )  # fmt: skip
-            axes.margins(y=0.12)
-            _legend(axes)
-        result.append((row, figure.svg))
-    return result
 
 
 def _after(steps: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -11,9 +13,20 @@ from metadist.engine.rundir import RunDir
 from metadist.report.episodes import EPISODES, draw_episodes
 from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.load import Protocol, RunData, load_run
+from metadist.report.learned import learned_section
+from metadist.report.load import RunData, load_run
+from metadist.report.protocol import Protocol
 from metadist.report.style import CSS
-from metadist.report.words import mean_and_interval, number, percent, plural, queries
+from metadist.report.svg import pictures
+from metadist.report.words import (
+    diverged,
+    label,
+    mean_and_interval,
+    number,
+    percent,
+    plural,
+    queries,
+)
 
 _STATUS = {
     "created": "This run has not begun.",
@@ -21,12 +34,17 @@ _STATUS = {
     "failed": "This run ended early.",
     "killed": "This run was interrupted.",
 }
+_LEARNING = (
+    "Faint: each outer step on its training tasks; dashed: validation tasks, which choose the "
+    "checkpoint."
+)
+_SPREAD = "How many test episodes have which score: a narrow bulk is a learner one can rely on."
 #: Nothing may be fetched or run, whatever a run directory contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run: RunDir) -> Path:
-    """Write ``report.html`` into a run directory and return its path.
+    """Write ``report.html`` and its figures into a run directory and return the page's path.
 
     It is made from the run directory alone; the same directory gives the same bytes. What is
     missing there (the run is not finished, a file is damaged) is said in the report.
@@ -34,8 +52,20 @@ def write_report(run: RunDir) -> Path:
     Raises:
         RunError: run.json is missing or damaged.
     """
-    write_atomic(run.report, render(load_run(run)).encode())
+    page = render(load_run(run))
+    write_atomic(run.report, page.encode())
+    _write_figures(run.figures, pictures(page))
     return run.report
+
+
+def _write_figures(folder: Path, figures: Mapping[str, str]) -> None:
+    """The folder holds these figures and no older ones."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.svg"):
+        if old.stem not in figures:
+            old.unlink()
+    for name, svg in figures.items():
+        write_atomic(folder / f"{name}.svg", svg.encode())
 
 
 def render(data: RunData) -> str:
@@ -47,6 +77,7 @@ def render(data: RunData) -> str:
         _notes(data),
         _learning(data, best),
         _adaptation(data, ways),
+        learned_section(data),
         _episodes(data),
         facts_section(data),
         "<footer>Written by metadist from the run directory alone. "
@@ -79,9 +110,10 @@ def _header(data: RunData) -> str:
             if data.regression
             else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
         )
+        steps = f"{recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks"
         lead = (
             f'<p class="lead">{escape(recipe.algorithm.name)} on {escape(recipe.data.dataset)}, '
-            f"{task}, {recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks</p>"
+            f"{task}, {'no outer steps' if data.untrained else steps}</p>"
         )
     stats = "".join(_stats(data))
     return f"""<header>
@@ -111,19 +143,21 @@ def _stats(data: RunData) -> list[str]:
         ]
     result: list[str] = []
     unseen = "unseen functions" if data.regression else "unseen classes"
-    for protocol in data.protocols[:2]:
-        value, unit = mean_and_interval(protocol.trained, data.regression)
+    for protocol in data.own[:2]:
+        value, unit = mean_and_interval(protocol.figure, data.regression)
         result.append(
             _stat(
                 value,
                 unit,
                 f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}, "
-                f"{queries(protocol)}, after {plural(protocol.trained.step, 'adaptation step')}",
+                f"{queries(protocol)}, after {plural(protocol.figure_step, 'adaptation step')}",
                 first=not result,
             )
         )
     value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
     result.append(_stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+    if data.untrained:
+        return result
     chosen = data.protocols[0].checkpoint_step
     held_out = "validation functions" if data.regression else "validation classes"
     result.append(
@@ -181,20 +215,37 @@ def _notes(data: RunData) -> str:
         )
     failed = [p for p in data.protocols if p.failed]
     if failed:
-        counts = ", ".join(f"{p.failed} of {p.episodes:,} ({queries(p)})" for p in failed)
+        counts = ", ".join(f"{p.failed} of {p.episodes:,} ({label(p)})" for p in failed)
         how = "left out of the mean" if data.regression else "counted with accuracy 0"
         notes.append(
             _note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
+        )
+    main = data.protocols[0] if data.protocols else None
+    others = [p for p in data.protocols if main and p.checkpoint_sha256 != main.checkpoint_sha256]
+    if main and others:
+        which = "; ".join(f"{label(p)}: step {p.checkpoint_step:,}" for p in others)
+        notes.append(
+            _note(
+                "Different checkpoints.",
+                f"The figures are of step {main.checkpoint_step:,}, but not all: {which}. Evaluate "
+                "the run again under these protocols.",
+                warning=True,
+            )
         )
     notes.extend(_note("Not shown.", text, warning=True) for text in data.notes)
     return "".join(notes)
 
 
 def _learning(data: RunData, best: int | None) -> str:
+    if data.untrained:
+        return "<h2>Learning</h2><p>This learner does not meta-learn: no outer steps.</p>"
     figures = learning_curves(data, best)
     if not figures:
         return "<h2>Learning</h2><p>No points in the log yet.</p>"
-    cards = "".join(f'<figure class="card">{svg}</figure>' for svg in figures)
+    cards = "".join(
+        f'<figure class="card">{svg}<figcaption>{_LEARNING}</figcaption></figure>'
+        for svg in figures
+    )
     infinite = sum(not math.isfinite(p.value) for p in data.series.get("train/loss", []))
     note = f"<p>{infinite:,} steps without a finite loss are left out.</p>" if infinite else ""
     return f'<h2>Learning</h2><div class="grid">{cards}</div>{note}\n'
@@ -204,33 +255,77 @@ def _adaptation(data: RunData, ways: int) -> str:
     title = "<h2>Adaptation to unseen tasks</h2>"
     if not data.protocols:
         return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
-    finest = max(data.protocols, key=lambda p: (p.scores is not None, p.queries))
+    finest = max(data.own, key=lambda p: (p.scores is not None, p.queries))
     spread = distribution(finest, ways)
-    cards = f'<figure class="card">{adaptation(data.protocols, ways)}</figure>'
+    svg, aid = adaptation(data.protocols, ways, data.floor), _reading_aid(data)
+    cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
     if spread:
-        cards += f'<figure class="card">{spread}</figure>'
+        cards += f'<figure class="card">{spread}<figcaption>{_SPREAD}</figcaption></figure>'
     tables = "".join(_table(p, open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
 
 
+def _reading_aid(data: RunData) -> str:
+    """How to read the curve of adaptation."""
+    text = "Mean over episodes with its 95 % interval, after each step on the support set."
+    floor = data.floor
+    if data.regression and floor is not None:
+        text += (
+            f" Zero-shot floor: {number(floor)}, the error that no predictor can be below which "
+            "does not see the support; before adaptation only chance gets there."
+        )
+    return escape(text)
+
+
+def _divergence(data: RunData) -> str:
+    """In words where the curve leaves episodes out, or counts them as wrong."""
+    lines = []
+    for protocol in data.protocols:
+        told = []
+        for _, group in itertools.groupby(protocol.steps, key=lambda step: step.failed):
+            first, *rest = group
+            if first.failed:
+                steps = f"steps {first.step} to {rest[-1].step}" if rest else f"step {first.step}"
+                told.append(f"{steps}: {diverged(first, protocol.episodes)}")
+        if told:
+            lines.append(escape(f"{label(protocol)}: {', '.join(told)}."))
+    if not lines:
+        return ""
+    lines.append(
+        "The curve is the mean over the rest." if data.regression else "Their accuracy is 0."
+    )
+    return "".join(f"<br>{line}" for line in lines)
+
+
 def _table(protocol: Protocol, *, open: bool) -> str:
     regression = protocol.kind == "regression"
+    medians = regression and any(math.isfinite(s.median) for s in protocol.steps)
+    failures = any(s.failed for s in protocol.steps)
     rows = []
     for step in protocol.steps:
         value, unit = mean_and_interval(step, regression)
         worst = number(step.worst_decile) if regression else percent(step.worst_decile)
-        marked = ' class="trained"' if step.step == protocol.trained.step else ""
+        marked = ' class="trained"' if step.step == protocol.trained_steps else ""
+        middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(
             f"<tr{marked}><td>{step.step}</td><td>{escape(f'{value} {unit}')}</td>"
-            f"<td>{escape(worst)}</td><td>{number(step.loss)}</td></tr>"
+            + (f"<td>{middle}</td>" if medians else "")
+            + f"<td>{escape(worst)}</td><td>{number(step.loss)}</td>"
+            + (f"<td>{diverged(step, protocol.episodes) or 'none'}</td>" if failures else "")
+            + "</tr>"
         )
     unit = "error" if regression else "accuracy"
-    name = f"{protocol.episodes:,} test episodes, {queries(protocol)}"
+    extra = "" if protocol.own else f" ({protocol.name})"
+    part = "validation" if protocol.part == "val" else protocol.part
+    about = label(protocol).removeprefix("validation, ")
+    name = f"{protocol.episodes:,} {part} episodes, {about}{extra}"
+    median = "<th>median</th>" if medians else ""
+    failed = "<th>not finite</th>" if failures else ""
     return f"""<details class="card"{" open" if open else ""}>
 <summary>{escape(name)}</summary>
 <div class="scroll"><table>
-<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th><th>worst tenth of episodes</th>
-<th>query loss</th></tr></thead>
+<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th>{median}
+<th>worst tenth of episodes</th><th>query loss</th>{failed}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></details>
 """
 

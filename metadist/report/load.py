@@ -3,73 +3,29 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from data_pipeline import functions
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json
+from metadist.engine.protocol import own_protocols
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import Point, series
 from metadist.errors import MetadistError
 from metadist.recipe import Recipe
+from metadist.report.diagnostics import Diagnostics, read_diagnostics
+from metadist.report.protocol import Protocol as Protocol
+from metadist.report.protocol import read_protocol
 
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class StepFigures:
-    """Figures after one number of adaptation steps; NaN where there is no finite one."""
-
-    step: int
-    mean: float
-    ci95: float
-    worst_decile: float
-    loss: float
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Results of one evaluation protocol.
-
-    Attributes:
-        scores: float64 [E, K + 1]: each episode's score after each step; None if not readable.
-    """
-
-    part: str
-    queries: int
-    kind: str
-    score: str
-    episodes: int
-    failed: int
-    trained_steps: int
-    episode_digest: str
-    norm: str
-    checkpoint_step: int
-    checkpoint_sha256: str
-    steps: tuple[StepFigures, ...]
-    scores: NDArray[np.float64] | None
-
-    @property
-    def name(self) -> str:
-        """As its files are called."""
-        return f"{self.part}-{self.queries}q"
-
-    @property
-    def trained(self) -> StepFigures:
-        """Figures after the trained number of steps, or the last there are."""
-        return self.steps[min(self.trained_steps, len(self.steps) - 1)]
 
 
 @dataclass
@@ -77,8 +33,10 @@ class RunData:
     """A run as its directory stands.
 
     Attributes:
-        protocols: results on test episodes, the recipe's own protocol first.
+        protocols: results on fixed episodes: the recipe's own protocols, its main one first, then
+            others that were asked for.
         examples: tensors of ``evaluation/examples.safetensors``; None if there are none.
+        diagnostics: numbers that explain the run; None if there are none.
         notes: what could not be read, in sentences.
     """
 
@@ -89,6 +47,7 @@ class RunData:
     series: dict[str, list[Point]]
     protocols: list[Protocol] = field(default_factory=list)
     examples: Arrays | None = None
+    diagnostics: Diagnostics | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -99,9 +58,30 @@ class RunData:
         return self.recipe is not None and self.recipe.data.ways == 0
 
     @property
+    def own(self) -> list[Protocol]:
+        """The recipe's own protocols; whatever there is if there are none of them."""
+        return [p for p in self.protocols if p.own] or self.protocols
+
+    @property
     def steps_done(self) -> int:
         """Outer steps in the log."""
         return max((p.step for p in self.series.get("train/loss", [])), default=0)
+
+    @property
+    def floor(self) -> float | None:
+        """The zero-shot floor of the functions that are learned, where it is known."""
+        if self.recipe is None or self.recipe.data.ways:
+            return None
+        try:
+            return functions.load(self.recipe.data.dataset).SPEC.floor
+        except DataError:
+            return None  # a family from outside that is not at hand
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the learner does not meta-learn: it takes no outer steps."""
+        learner = self.info.get("learner")
+        return isinstance(learner, dict) and learner.get("estimator") == "none"
 
     @property
     def unverified(self) -> bool:
@@ -131,63 +111,16 @@ def load_run(run: RunDir) -> RunData:
         data.series = series(run)
     except (DataError, OSError, KeyError, TypeError, AttributeError) as error:
         data.notes.append(f"The metric log cannot be read in full: {error}.")
-    for path in sorted(run.evaluation.glob("test-*.json")):
-        protocol = _protocol(path, data.notes)
+    own = [how.name for how in own_protocols(data.recipe)] if data.recipe else []
+    for path in sorted([*run.evaluation.glob("test-*.json"), *run.evaluation.glob("val-*.json")]):
+        protocol = read_protocol(path, path.stem in own or not own, data.notes)
         if protocol is not None:
             data.protocols.append(protocol)
-    own = data.recipe.eval.queries if data.recipe else None
-    data.protocols.sort(key=lambda p: (p.queries != own, p.queries))
+    places = {name: place for place, name in enumerate(own)}
+    data.protocols.sort(key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name))
     data.examples = _examples(run.evaluation / "examples.safetensors", data.notes)
+    data.diagnostics = read_diagnostics(run.evaluation / "diagnostics.json", data.notes)
     return data
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _protocol(path: Path, notes: list[str]) -> Protocol | None:
-    try:
-        raw = read_json(path)
-        steps = tuple(
-            StepFigures(
-                int(row["step"]),
-                *(_number(row[name]) for name in ("mean", "ci95", "worst_decile", "loss")),
-            )
-            for row in raw["by_step"]
-        )
-        if not steps:
-            raise ValueError("no steps")
-        return Protocol(
-            part=str(raw["part"]),
-            queries=int(raw["queries"]),
-            kind=str(raw["kind"]),
-            score=str(raw["score"]),
-            episodes=int(raw["episodes"]),
-            failed=int(raw["failed"]),
-            trained_steps=int(raw["trained_steps"]),
-            episode_digest=str(raw["episode_digest"]),
-            norm=str(raw["norm"]),
-            checkpoint_step=int(raw["checkpoint"]["step"]),
-            checkpoint_sha256=str(raw["checkpoint"]["params_sha256"]),
-            steps=steps,
-            scores=_scores(path.with_suffix(".parquet"), str(raw["score"]), len(steps), notes),
-        )
-    except (DataError, OSError, KeyError, TypeError, ValueError) as error:
-        notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
-        return None
-
-
-def _scores(path: Path, score: str, steps: int, notes: list[str]) -> NDArray[np.float64] | None:
-    try:
-        table = pq.read_table(
-            path, columns=["episode", "step", score], page_checksum_verification=True
-        )
-        table = table.sort_by([("episode", "ascending"), ("step", "ascending")])
-        column = table[score].to_numpy().astype(np.float64)
-        return np.asarray(column.reshape(-1, steps), dtype=np.float64)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        notes.append(f"evaluation/{path.name} cannot be read: {error}.")
-        return None
 
 
 def _examples(path: Path, notes: list[str]) -> Arrays | None:

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from metadist.report.style import CSS
+
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
 FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD = (f"#{n:02x}fe{n:02x}" for n in range(1, 8))
@@ -26,6 +28,8 @@ _VARIABLES = {
     GOOD: "var(--good)",
     BAD: "var(--bad)",
 }
+#: What the variables are on a light page.
+_LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", CSS[: CSS.index("}")]))
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "metadist",
     "svg.fonttype": "none",
@@ -104,6 +108,29 @@ def drawing(
         result.svg = _inline(buffer.getvalue(), name, label)
 
 
+def pictures(page: str) -> dict[str, str]:
+    """Every figure of a page as a file of its own, by the figure's name."""
+    found = re.finditer(r'<svg id="(\w+)".*?</svg>', page, flags=re.DOTALL)
+    return {match[1]: standalone(match[0]) for match in found}
+
+
+def standalone(svg: str) -> str:
+    """A figure of a page as a file of its own: light, on white, with plain colours.
+
+    Viewers that know no CSS variables draw it as browsers do.
+    """
+    for name, color in _LIGHT.items():
+        svg = svg.replace(f"var(--{name})", color)
+    svg = svg.replace("var(--font)", "DejaVu Sans, Verdana, sans-serif")
+    view = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    if view is None:
+        return svg
+    width, height = view.groups()
+    head, _, body = svg.partition(">")
+    white = f'<rect width="{width}" height="{height}" fill="#ffffff"/>'
+    return f'{head} width="{width}pt" height="{height}pt">{white}{body}\n'
+
+
 def _inline(text: str, name: str, label: str) -> str:
     """The SVG element alone, scalable, with ids of its own and the page's colours and font."""
     text = text[text.index("<svg") :]
@@ -112,7 +139,7 @@ def _inline(text: str, name: str, label: str) -> str:
     view = re.search(r'viewBox="[^"]*"', head)
     box = view[0] if view else ""
     head = (
-        f'<svg {box} xmlns="http://www.w3.org/2000/svg" '
+        f'<svg id="{name}" {box} xmlns="http://www.w3.org/2000/svg" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{html.escape(label)}"'
     )
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 
-from metadist.report.load import Protocol, StepFigures
+from metadist.report.protocol import Protocol, StepFigures
 
 
 def plural(count: int, noun: str) -> str:
@@ -18,6 +19,21 @@ def queries(protocol: Protocol) -> str:
     """A protocol's number of queries."""
     count = plural(protocol.queries, "query")
     return count if protocol.kind == "regression" else f"{count} per class"
+
+
+def label(protocol: Protocol) -> str:
+    """What its name says: ``15 queries per class``, ``5 shots, 10 steps, 10 queries``."""
+    part, *different, _ = protocol.name.split("-")
+    words = ["validation"] if part == "val" else []
+    for piece in different:
+        match = re.fullmatch(r"(\d{1,9})([a-z]+?)s?", piece)
+        words.append(plural(int(match[1]), match[2]) if match else piece)
+    return ", ".join([*words, queries(protocol)])
+
+
+def diverged(step: StepFigures, episodes: int) -> str:
+    """``37 of 600 episodes diverged``; nothing if none has."""
+    return f"{step.failed:,} of {plural(episodes, 'episode')} diverged" if step.failed else ""
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -1,0 +1,225 @@
+"""Charts with a row for each name: bars, ranges and heat maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from metadist.report.figures import log_scale
+from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
+
+#: Rows of a chart; what is beyond stands in the file that the chart is made from.
+MOST_ROWS = 48
+#: Columns of a heat map.
+MOST_COLUMNS = 20
+_WIDTH = 6.2
+_ROW = 0.235
+#: What stands in place of a number that is not finite.
+NONE = "none"
+
+
+def shown(names: Sequence[str]) -> list[str]:
+    """The names that get a row."""
+    return list(names)[:MOST_ROWS]
+
+
+def _height(rows: int, extra: float = 0.95) -> float:
+    return max(1.6, extra + _ROW * rows)
+
+
+def _written(value: float, form: str) -> str:
+    return form.format(value).replace("-", "−") if math.isfinite(value) else NONE
+
+
+def _rows_axis(axes: Axes, names: Sequence[str]) -> None:
+    """A row for each name, the first on top."""
+    axes.set_yticks(range(len(names)), [_short(n) for n in names])
+    axes.tick_params(axis="y", labelcolor=FG, labelsize=9)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}"
+
+
+def _mark(axes: Axes, at: float, text: str) -> None:
+    """A dashed vertical line, told of above the rows."""
+    axes.axvline(at, color=MUTED, linestyle="--", linewidth=1.1)
+    axes.annotate(
+        text,
+        (at, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        color=MUTED,
+        fontsize=8.5,
+    )
+
+
+def _beside(axes: Axes, row: int, text: str) -> None:
+    """A number at the right end of a row, outside the axes."""
+    axes.annotate(
+        text,
+        (1.0, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        color=FG,
+        fontsize=8.5,
+    )
+
+
+def bars(
+    name: str,
+    title: str,
+    x: str,
+    values: Mapping[str, float],
+    *,
+    limits: tuple[float, float],
+    form: str = "{:.2f}",
+    mark: tuple[float, str] | None = None,
+    first: str = "",
+) -> str:
+    """A bar from 0 for each name, with its number beside it.
+
+    Args:
+        name: of the figure, unique in its page.
+        x: what the axis shows, with the unit.
+        limits: of the axis; it grows where a value is beyond.
+        mark: a value to compare with, and what it is.
+        first: the name of a bar that stands out.
+    """
+    names = shown(list(values))
+    with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
+        axes = figure.axes()
+        axes.set_title(title, pad=18.0 if mark else None)
+        finite = [v for v in values.values() if math.isfinite(v)]
+        low, high = min([limits[0], *finite]), max([limits[1], *finite])
+        for row, key in enumerate(names):
+            value = values[key]
+            if math.isfinite(value):
+                strong = not first or key == first
+                axes.barh(row, value, height=0.62, color=MAIN, alpha=0.9 if strong else 0.5)
+            _beside(axes, row, _written(value, form))
+        pad = 0.03 * (high - low)
+        axes.set_xlim(low - pad if low < 0 else low, high + pad if high > limits[1] else high)
+        if low < 0:
+            axes.axvline(0.0, color=FG, linewidth=0.9)
+        axes.set_xlabel(x)
+        _rows_axis(axes, names)
+        if mark:
+            _mark(axes, *mark)
+    return figure.svg
+
+
+def ranges(
+    name: str,
+    title: str,
+    x: str,
+    rows: Mapping[str, tuple[float, float, float]],
+    *,
+    log: bool = False,
+    mark: tuple[float, str] | None = None,
+    ratio: bool = False,
+) -> str:
+    """A line from the smallest to the largest number of each name, with a dot between.
+
+    Args:
+        rows: smallest, middle (NaN: no dot) and largest number by name.
+        log: a logarithmic axis; a smallest number of 0 or below then runs off its left end.
+        mark: a value to compare with, and what it is.
+        ratio: write largest / smallest beside each row.
+    """
+    names = shown(list(rows))
+    with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
+        axes = figure.axes()
+        axes.set_title(title, pad=18.0 if mark else None)
+        numbers = [v for row in rows.values() for v in row if math.isfinite(v)]
+        if mark:
+            numbers.append(mark[0])
+        positive = [v for v in numbers if v > 0]
+        floor = min(positive, default=1.0)
+        for row, key in enumerate(names):
+            low, middle, high = rows[key]
+            if not (math.isfinite(low) and math.isfinite(high)):
+                _beside(axes, row, NONE)
+                continue
+            start = max(low, floor * 1e-3) if log else low
+            if not log or high > 0:
+                axes.plot(
+                    [start, high], [row, row], color=MAIN, linewidth=5.0, alpha=0.45,
+                    solid_capstyle="round",
+                )  # fmt: skip
+            if math.isfinite(middle) and (not log or middle > 0):
+                axes.plot([middle], [row], color=MAIN, marker="o", markersize=5.5)
+            if ratio:
+                _beside(axes, row, f"×{high / low:.3g}" if low > 0 else "singular")
+        if not log:
+            low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+            pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+            axes.set_xlim(low - pad, high + pad)
+            if low < 0 < high:
+                axes.axvline(0.0, color=FG, linewidth=0.9)
+        axes.set_xlabel(x)
+        _rows_axis(axes, names)
+        if log and positive:
+            high = max(positive)
+            room = max((high / floor) ** 0.06, 1.08)
+            axes.set_xlim(floor / room, high * room)
+            log_scale(axes, "x")
+            axes.set_xlim(floor / room, high * room)
+        if mark:
+            _mark(axes, *mark)
+    return figure.svg
+
+
+def heat_map(
+    name: str, title: str, x: str, rows: Mapping[str, Sequence[float]], *, form: str = "{:.2g}"
+) -> str:
+    """A cell for each number of each name, the darker the larger; negative ones in red.
+
+    Args:
+        x: what the columns are; they count from 1.
+    """
+    names = shown(list(rows))
+    columns = min(MOST_COLUMNS, max(len(rows[n]) for n in names))
+    magnitudes = [abs(v) for n in names for v in rows[n][:columns] if math.isfinite(v)]
+    largest = max(magnitudes, default=0.0) or 1.0
+    with drawing(name, title, size=(_WIDTH, _height(len(names), 1.0))) as figure:
+        axes = figure.axes()
+        axes.set_title(title)
+        for row, key in enumerate(names):
+            for column, value in enumerate(rows[key][:columns]):
+                there = math.isfinite(value)
+                axes.add_patch(
+                    Rectangle(
+                        (column - 0.48, row - 0.46),
+                        0.96,
+                        0.92,
+                        facecolor=(BAD if value < 0 else MAIN) if there else "none",
+                        alpha=0.06 + 0.64 * abs(value) / largest if there else 1.0,
+                        linewidth=0,
+                    )
+                )
+                axes.annotate(
+                    _written(value, form),
+                    (column, row),
+                    ha="center",
+                    va="center",
+                    color=FG,
+                    fontsize=8.5 if columns <= 10 else 6.5,
+                )
+        axes.set_xlim(-0.55, columns - 0.45)
+        axes.set_xticks(range(columns), [str(c) for c in np.arange(1, columns + 1)])
+        axes.set_xlabel(x)
+        _rows_axis(axes, names)
+        axes.grid(visible=False)
+    return figure.svg

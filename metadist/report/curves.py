@@ -1,0 +1,123 @@
+"""Curves of several runs in one figure: a score against outer steps, or any number against another.
+
+For a page by itself (:func:`curves`), or as a file (:func:`metadist.report.svg.standalone`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from metadist.engine.rundir import RunDir
+from metadist.engine.runlog import series
+from metadist.report.figures import log_scale
+from metadist.report.svg import MUTED, drawing
+
+#: Colours of lines, readable on white and on black.
+COLORS = (
+    "#3b82d6", "#d9730d", "#2a9d6f", "#d64545", "#8b6fd1",
+    "#a67c52", "#d05ca8", "#7a8794", "#a39a1c", "#1aa5b8",
+)  # fmt: skip
+_STYLES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D", "v")
+#: Points that still have markers.
+_MARKED = 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure.
+
+    Attributes:
+        label: in the legend; lines of one label have one look and one entry (seeds of one run).
+        x, y: the points; those that are not finite interrupt the line.
+        ci95: half-widths of the points' intervals, drawn as a band; none if empty.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    ci95: Sequence[float] = ()
+
+
+def validation_line(run: RunDir, label: str) -> Line | None:
+    """Validation accuracy (or mean squared error) of a run over outer steps; None without any."""
+    found = series(run)
+    points = found.get("val/accuracy") or found.get("val/mse") or []
+    if not points:
+        return None
+    return Line(label, [p.step for p in points], [p.value for p in points])
+
+
+def curves(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    y: str,
+    x: str = "outer steps",
+    name: str = "curves",
+    percent: bool = False,
+    log_x: bool = False,
+    log_y: bool = False,
+    levels: Mapping[str, float] | None = None,
+    size: tuple[float, float] = (8.6, 4.2),
+) -> str:
+    """The figure as SVG for a page; empty if no line has a finite point.
+
+    Args:
+        title: also what a screen reader says.
+        x, y: what the axes show, with the unit.
+        name: of the figure, unique in its page.
+        percent: values are shares, shown in percent.
+        levels: dashed horizontal lines by label, such as a published figure or a floor.
+    """
+    drawn = [line for line in lines if any(map(math.isfinite, line.y))]
+    if not drawn:
+        return ""
+    with drawing(name, title, size=size) as figure:
+        axes = figure.axes()
+        axes.set_title(title)
+        draw_lines(axes, drawn)
+        for text, level in (levels or {}).items():
+            axes.axhline(level, color=MUTED, linestyle="--", linewidth=1.2, label=text)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        if log_y:
+            log_scale(axes)
+        elif percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        if log_x:
+            log_scale(axes, "x")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.figure.legend(loc="outside right upper", handlelength=2.6)
+    return figure.svg
+
+
+def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
+    """Lines with their bands; a look of its own for each label, in the order of the labels."""
+    places = {label: place for place, label in enumerate(dict.fromkeys(x.label for x in lines))}
+    told: set[str] = set()
+    for line in lines:
+        place = places[line.label]
+        color = COLORS[place % len(COLORS)]
+        x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
+        axes.plot(
+            x,
+            np.where(np.isfinite(y), y, np.nan),
+            color=color,
+            linestyle=_STYLES[place // len(COLORS) % len(_STYLES)],
+            marker=_MARKERS[place % len(_MARKERS)] if len(x) <= _MARKED else "",
+            markersize=4,
+            label=None if line.label in told else line.label,
+        )
+        told.add(line.label)
+        if len(line.ci95):
+            ci = np.asarray(line.ci95, dtype=np.float64)
+            axes.fill_between(x, y - ci, y + ci, color=color, alpha=0.18, linewidth=0)

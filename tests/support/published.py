@@ -1,0 +1,97 @@
+"""Tables and finished runs for tests of ``metadist reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metadist.engine.evaluate import Evaluation, write_evaluation
+from metadist.engine.learner import resolve
+from metadist.engine.protocol import Asked, own_protocols, protocol
+from metadist.engine.rundir import RunDir, create_run
+from metadist.recipe import load_recipe
+from metadist.reproduce.plan import Planned, Request
+from metadist.reproduce.result import Result
+from metadist.reproduce.table import Table, parse_table
+from metadist.tasks import TaskKind
+
+FACTS = {"commit": "abc", "machine": "m", "python": "3", "torch": "2", "date": "2026-01-01"}
+HEAD = """
+title = "A table"
+summary = "What it is."
+tasks = 100
+[base]
+recipe = "strokes-5w1s-maml"
+set = ["outer.batch=10", "eval.extra_queries=0"]
+published_steps = 100
+published_batch = 10
+[defaults]
+metric = "accuracy"
+source = "A paper, 2020"
+read_in = "its page 3"
+"""
+
+
+REGRESSION = HEAD.replace("strokes-5w1s-maml", "sinusoid-10shot-maml").replace("accuracy", "mse")
+
+
+def table(body: str, head: str = HEAD) -> Table:
+    return parse_table(head + body, Path("some-table.toml"))
+
+
+def row(name: str, run: str, published: str, more: str = "") -> str:
+    return (
+        f'[[rows]]\nid = "{name}"\nlabel = "{name.upper()}"\nrun = "{run}"\n'
+        f"published = {{ {published} }}\n{more}\n"
+    )
+
+
+def request_of(one: Table, root: Path, seeds: int = 1) -> Request:
+    return Request(one, tuple(one.rows), one.tasks, seeds, root / "runs", root / "data")
+
+
+def planned_of(request: Request, key: str, seed: int = 0) -> Planned:
+    """As ``plan`` has it, without a look at the data."""
+    found = request.table
+    name = f"{found.name}-{key}-t{request.tasks}-s{seed}"
+    settings = (*found.overrides_of(key), f"outer.steps={request.tasks // 10}", f"run.seed={seed}")
+    recipe = resolve(load_recipe(found.recipe_of(key), settings))
+    return Planned(key, seed, name, RunDir(request.runs_dir / name), settings, recipe)
+
+
+def finish(
+    planned: Planned,
+    curve: Sequence[float],
+    *,
+    asked: Asked | None = None,
+    spread: float = 0.1,
+    failed: int = 0,
+    speed: float = 100.0,
+    digest: str = "d",
+) -> None:
+    """A finished run whose mean scores after 0, 1, ... steps are ``curve``."""
+    assert planned.recipe is not None
+    recipe = planned.recipe
+    facts: dict[str, Any] = {"dataset": {"digest": digest}, "learner": {"estimator": "exact"}}
+    if not planned.run.path.exists():
+        create_run(planned.run.path.parent, planned.name, recipe, facts | {"mlflow": None})
+    result = {"tasks_per_second": speed, "params_sha256": "p"}
+    planned.run.update(status="finished", result=result)
+    own = own_protocols(recipe)[0] if asked is None else protocol([("x", recipe)], asked)
+    scores = torch.zeros(own.episodes, own.steps + 1, 3, dtype=torch.float64)
+    half = torch.ones(own.episodes, dtype=torch.float64)
+    half[::2] = -1  # a deviation of exactly ``spread``
+    for step, mean in enumerate(curve):
+        scores[:, step, 0] = mean + spread * half
+    scores[:failed, :, 2] = 1
+    kind: TaskKind = "classification" if recipe.data.ways else "regression"
+    done = Evaluation.of(scores, own, kind, recipe.inner.steps, "e")
+    facts = {"norm": recipe.model.norm, "checkpoint": {"step": 1, "params_sha256": "p"}}
+    write_evaluation(planned.run.evaluation, done, facts)
+
+
+def by_id(result: Result) -> dict[str, str]:
+    return {one.row.id: one.verdict.text for one in result.rows}
