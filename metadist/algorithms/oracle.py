@@ -3,7 +3,8 @@
 The upper bound of Finn, Abbeel & Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks", ICML 2017, section 5.1: the parameters (amplitude and phase of a sinusoid) are further
 inputs of a network that is trained on all tasks' examples together. As in the released code it may
-take gradient steps on the support at test; its figure is the one after 0 steps.
+take gradient steps on the support at test, but nothing prepares it for them: its figure is the one
+after 0 steps, with ``inner.steps = 0`` that of the run.
 
 It learns the family of functions, and nothing of finding out which of them a support set is from.
 """

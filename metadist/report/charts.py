@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from metadist.report.figures import log_scale
 from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
+from metadist.report.words import number
 
 #: Rows of a chart; what is beyond stands in the file that the chart is made from.
 MOST_ROWS = 48
@@ -32,7 +33,10 @@ def _height(rows: int, extra: float = 0.95) -> float:
 
 
 def _written(value: float, form: str) -> str:
-    return form.format(value).replace("-", "−") if math.isfinite(value) else NONE
+    if not math.isfinite(value):
+        return NONE
+    text = form.format(value)
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def _rows_axis(axes: Axes, names: Sequence[str]) -> None:
@@ -49,7 +53,10 @@ def _short(name: str) -> str:
 
 
 def _mark(axes: Axes, at: float, text: str) -> None:
-    """A dashed vertical line, told of above the rows."""
+    """A dashed vertical line, told of above the rows; nothing if it is beyond the axis."""
+    low, high = axes.get_xlim()
+    if not low <= at <= high:
+        return
     axes.axvline(at, color=MUTED, linestyle="--", linewidth=1.1)
     axes.annotate(
         text,
@@ -111,6 +118,7 @@ def bars(
             _beside(axes, row, _written(value, form))
         pad = 0.03 * (high - low)
         axes.set_xlim(low - pad if low < 0 else low, high + pad if high > limits[1] else high)
+        axes.locator_params(axis="x", nbins=6)
         if low < 0:
             axes.axvline(0.0, color=FG, linewidth=0.9)
         axes.set_xlabel(x)
@@ -134,7 +142,7 @@ def ranges(
 
     Args:
         rows: smallest, middle (NaN: no dot) and largest number by name.
-        log: a logarithmic axis; a smallest number of 0 or below then runs off its left end.
+        log: a logarithmic axis; what is far below the rest then runs off its left end.
         mark: a value to compare with, and what it is.
         ratio: write largest / smallest beside each row.
     """
@@ -145,8 +153,9 @@ def ranges(
         numbers = [v for row in rows.values() for v in row if math.isfinite(v)]
         if mark:
             numbers.append(mark[0])
-        positive = [v for v in numbers if v > 0]
-        floor = min(positive, default=1.0)
+        # Nothing of a spread is told by more than so many powers of ten.
+        most = min(max([1e-300, *numbers]), 1e300)
+        floor = max(min([v for v in numbers if v > 0], default=most), most * 1e-12)
         for row, key in enumerate(names):
             low, middle, high = rows[key]
             if not (math.isfinite(low) and math.isfinite(high)):
@@ -166,24 +175,22 @@ def ranges(
             low, high = min(numbers, default=0.0), max(numbers, default=1.0)
             pad = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
             axes.set_xlim(low - pad, high + pad)
+            axes.locator_params(axis="x", nbins=6)
             if low < 0 < high:
                 axes.axvline(0.0, color=FG, linewidth=0.9)
         axes.set_xlabel(x)
         _rows_axis(axes, names)
-        if log and positive:
-            high = max(positive)
-            room = max((high / floor) ** 0.06, 1.08)
-            axes.set_xlim(floor / room, high * room)
+        if log:
+            room = max((most / floor) ** 0.06, 1.08)
+            axes.set_xlim(floor / room, most * room)
             log_scale(axes, "x")
-            axes.set_xlim(floor / room, high * room)
+            axes.set_xlim(floor / room, most * room)
         if mark:
             _mark(axes, *mark)
     return figure.svg
 
 
-def heat_map(
-    name: str, title: str, x: str, rows: Mapping[str, Sequence[float]], *, form: str = "{:.2g}"
-) -> str:
+def heat_map(name: str, title: str, x: str, rows: Mapping[str, Sequence[float]]) -> str:
     """A cell for each number of each name, the darker the larger; negative ones in red.
 
     Args:
@@ -210,7 +217,7 @@ def heat_map(
                     )
                 )
                 axes.annotate(
-                    _written(value, form),
+                    number(value, like=largest).replace("-", "−") if there else NONE,
                     (column, row),
                     ha="center",
                     va="center",

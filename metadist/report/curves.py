@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,13 +46,17 @@ class Line:
     ci95: Sequence[float] = ()
 
 
-def validation_line(run: RunDir, label: str) -> Line | None:
-    """Validation accuracy (or mean squared error) of a run over outer steps; None without any."""
+def validation_line(run: RunDir, label: str, *, scale: float = 1.0) -> Line | None:
+    """Validation accuracy (or mean squared error) of a run over outer steps; None without any.
+
+    Args:
+        scale: what accuracies are multiplied by: 100 for percent.
+    """
     found = series(run)
-    points = found.get("val/accuracy") or found.get("val/mse") or []
-    if not points:
-        return None
-    return Line(label, [p.step for p in points], [p.value for p in points])
+    for metric, factor in (("val/accuracy", scale), ("val/mse", 1.0)):
+        if points := found.get(metric):
+            return Line(label, [p.step for p in points], [factor * p.value for p in points])
+    return None
 
 
 def curves(
@@ -100,24 +105,30 @@ def curves(
     return figure.svg
 
 
+def look(place: int) -> dict[str, Any]:
+    """Colour, kind of line and marker of the line at a place: all different for fifty places."""
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "linestyle": _STYLES[place // len(COLORS) % len(_STYLES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+    }
+
+
 def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     """Lines with their bands; a look of its own for each label, in the order of the labels."""
     places = {label: place for place, label in enumerate(dict.fromkeys(x.label for x in lines))}
     told: set[str] = set()
     for line in lines:
-        place = places[line.label]
-        color = COLORS[place % len(COLORS)]
+        how = look(places[line.label])
         x, y = np.asarray(line.x, dtype=np.float64), np.asarray(line.y, dtype=np.float64)
         axes.plot(
             x,
             np.where(np.isfinite(y), y, np.nan),
-            color=color,
-            linestyle=_STYLES[place // len(COLORS) % len(_STYLES)],
-            marker=_MARKERS[place % len(_MARKERS)] if len(x) <= _MARKED else "",
-            markersize=4,
+            markersize=4 if len(x) <= _MARKED else 0,
             label=None if line.label in told else line.label,
+            **how,
         )
         told.add(line.label)
         if len(line.ci95):
             ci = np.asarray(line.ci95, dtype=np.float64)
-            axes.fill_between(x, y - ci, y + ci, color=color, alpha=0.18, linewidth=0)
+            axes.fill_between(x, y - ci, y + ci, color=how["color"], alpha=0.18, linewidth=0)

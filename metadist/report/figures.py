@@ -203,7 +203,7 @@ def adaptation(protocols: Sequence[Protocol], ways: int, floor: float | None = N
                 "trained steps",
                 (first.trained_steps, 0.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(5, 16),
+                xytext=(5, 3),
                 textcoords="offset points",
                 color=MUTED,
                 fontsize=8.5,

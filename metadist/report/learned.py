@@ -21,6 +21,7 @@ _TITLES = {
     "transform": "Learned transforms T",
     "curvature": "Learned curvature",
 }
+_STEP_SIZE = "step size (parameter change per unit of gradient)"
 _RANGES = {
     "step_size": "Bar: from the smallest to the largest step size within a parameter, dot: their "
     "mean; below 0 the inner loop climbs its loss.",
@@ -45,7 +46,7 @@ def learned_section(data: RunData) -> str:
         f'<figure class="card">{svg}<figcaption>{escape(text)}</figcaption></figure>'
         for svg, text in cards
     )
-    return f'<h2>What was learned</h2><div class="grid">{drawn}</div>\n'
+    return f'<h2>What was learned</h2><div class="learned">{drawn}</div>\n'
 
 
 def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
@@ -61,7 +62,12 @@ def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
             low, middle, high = (left.pop(name) for name in three)
             yield _spread(stem, low, middle, high, lr)
     for quantity, numbers in left.items():
-        yield _plain(quantity, numbers)
+        if quantity == "p_update":
+            yield _probabilities(numbers)
+        elif quantity == "step_size":
+            yield _step_sizes(numbers, lr)
+        else:
+            yield _plain(quantity, numbers)
 
 
 def _name(quantity: str) -> str:
@@ -99,7 +105,7 @@ def _spread(stem: str, low: Found, middle: Found, high: Found, lr: float) -> Car
     svg = ranges(
         _name(stem),
         f"{_title(stem)} within each parameter",
-        "step size (parameter change per unit of gradient)" if steps else stem.replace("_", " "),
+        _STEP_SIZE if steps else stem.replace("_", " "),
         rows,
         mark=(lr, f"inner.lr = {lr:g}") if steps else None,
     )
@@ -107,51 +113,61 @@ def _spread(stem: str, low: Found, middle: Found, high: Found, lr: float) -> Car
     return svg, aid + _more(len(rows))
 
 
+def _probabilities(numbers: Found) -> Card:
+    svg = bars(
+        _name("p_update"),
+        "p_update: share of units that an inner step changes",
+        "p_update = σ(ζ), mean over the layer (probability)",
+        {name: v[0] for name, v in numbers.items()},
+        limits=(0.0, 1.0),
+        mark=(0.5, "ζ = 0"),
+    )
+    return svg, (
+        "p_update is σ(ζ), the probability of being updated: 0 is a frozen layer, 1 one that every "
+        "task changes, ½ where it started. The paper's released code prints the complement under "
+        "this description." + _more(len(numbers))
+    )
+
+
+def _step_sizes(numbers: Found, lr: float) -> Card:
+    """One for each parameter, or for each parameter and step."""
+    started = f" They started at inner.lr = {lr:g}." if math.isfinite(lr) else ""
+    name, title = _name("step_size"), _TITLES["step_size"]
+    if all(len(v) == 1 for v in numbers.values()):
+        values = {key: v[0] for key, v in numbers.items()}
+        svg = bars(name, title, _STEP_SIZE, values, limits=_limits(values), form="{:.3g}")
+        aid = "Below 0 the inner loop climbs its loss."
+    else:
+        svg = heat_map(name, f"{title} by parameter and step", "adaptation step", numbers)
+        aid = (
+            f"Numbers: {_STEP_SIZE}; the stronger the colour the larger, red where the step climbs "
+            "its loss. Steps beyond the last take the last one's."
+        )
+    return svg, aid + started + _more(len(numbers))
+
+
 def _plain(quantity: str, numbers: Found) -> Card:
     """A quantity that stands for itself."""
-    if quantity == "p_update":
-        return (
-            bars(
-                _name(quantity),
-                "p_update: share of units that an inner step changes",
-                "p_update = σ(ζ), mean over the layer (probability)",
-                {name: v[0] for name, v in numbers.items()},
-                limits=(0.0, 1.0),
-                mark=(0.5, "ζ = 0"),
-            ),
-            "p_update is σ(ζ), the probability of being updated: 0 is a frozen layer, 1 one that "
-            "every task changes, ½ where it started. The paper's released code prints the "
-            "complement under this description." + _more(len(numbers)),
-        )
+    name, title = _name(quantity), _title(quantity)
     if any(len(v) > 1 for v in numbers.values()):
-        steps = quantity == "step_size"
-        title = f"{_title(quantity)} by layer and step" if steps else _title(quantity)
-        return (
-            heat_map(_name(quantity), title, "adaptation step" if steps else "number", numbers),
-            (
-                "Step size (parameter change per unit of gradient) of each layer at each "
-                "adaptation step: the stronger the colour the larger, red where it is negative "
-                "and the step climbs its loss."
-                if steps
-                else "The stronger the colour the larger the number; red where it is negative."
-            )
-            + _more(len(numbers)),
-        )
-    values = {name: v[0] for name, v in numbers.items()}
-    finite = [v for v in values.values() if math.isfinite(v)]
-    limits = (min([0.0, *finite]), max([0.0, *finite]))
-    if limits == (0.0, 0.0):
-        limits = (0.0, 1.0)
-    svg = bars(_name(quantity), _title(quantity), _title(quantity), values, limits=limits,
-               form="{:.3g}")  # fmt: skip
+        aid = "The stronger the colour the larger the number; red where it is negative."
+        return heat_map(name, title, "number", numbers), aid + _more(len(numbers))
+    values = {key: v[0] for key, v in numbers.items()}
+    svg = bars(name, title, title, values, limits=_limits(values), form="{:.3g}")
     return svg, "What the learner reports of itself." + _more(len(numbers))
+
+
+def _limits(values: Mapping[str, float]) -> tuple[float, float]:
+    """An axis for bars from 0."""
+    finite = [0.0, *(v for v in values.values() if math.isfinite(v))]
+    return (min(finite), max(finite)) if any(finite) else (0.0, 1.0)
 
 
 def _behaviour(found: Diagnostics) -> Iterator[Card]:
     """What adaptation changes, and whether tasks agree."""
     if found.similarity:
         steps = plural(found.adaptation_steps, "adaptation step")
-        lost = _lost(found.failed_episodes, "episode", "activation")
+        lost = _lost(found.failed_episodes, "episode", "an activation")
         yield (
             bars(
                 "similarity",
@@ -166,7 +182,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
             f"debiased).{lost}" + _more(len(found.similarity)),
         )
     if found.alignment:
-        lost = _lost(found.failed_tasks, "task", "gradient")
+        lost = _lost(found.failed_tasks, "task", "a gradient")
         everything = {"all": found.alignment["all"]} if "all" in found.alignment else {}
         yield (
             bars(
@@ -186,9 +202,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
 def _lost(failed: int, what: str, because: str) -> str:
     if not failed:
         return ""
-    return f" {plural(failed, what)} left out: an {because} was not finite.".replace(
-        "an gradient", "its gradient"
-    )
+    return f" {plural(failed, what)} left out: {because} was not finite."
 
 
 def _more(rows: int) -> str:

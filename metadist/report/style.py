@@ -83,6 +83,8 @@ tr.trained td:first-child::after { content: " ◂ as trained"; color: var(--mute
 .facts { columns: 3 290px; column-gap: 1rem; }
 .facts .card { break-inside: avoid; margin-bottom: 1rem; }
 .facts .card:last-child { margin-bottom: 0; }
+.learned { columns: 2 420px; column-gap: 1rem; }
+.learned .card { break-inside: avoid; margin-bottom: 1rem; }
 .wide-facts { margin-top: 1rem; }
 dl { display: grid; grid-template-columns: minmax(7.5em, auto) 1fr; gap: .3rem .9rem;
   margin: .6rem 0 0; font-size: .9rem; }

@@ -13,6 +13,7 @@ from metadist.track.runs import (
     start_run,
 )
 from metadist.track.send import sync_run
+from metadist.track.summary import record_summary
 from metadist.track.sync import Synchroniser
 from metadist.track.ui import run_ui, ui_command, ui_environment
 
@@ -21,6 +22,7 @@ __all__ = [
     "default_tracking_uri",
     "ensure_experiment",
     "public_uri",
+    "record_summary",
     "reopen_run",
     "run_key",
     "run_params",

@@ -68,8 +68,9 @@ def artifacts(run: RunDir, checkpoints: Sequence[Path]) -> Iterator[tuple[Path, 
     for name in ("recipe.toml", "run.json", "report.html"):
         yield run.path / name, ""
     yield run.log / "metrics.parquet", "log"
-    for path in sorted(run.evaluation.glob("*")):
-        yield path, "evaluation"
+    for folder in (run.evaluation, run.figures):
+        for path in sorted(folder.glob("*")):
+            yield path, folder.name
     for checkpoint in checkpoints:
         for path in sorted(checkpoint.rglob("*")):
             inside = path.parent.relative_to(checkpoint)

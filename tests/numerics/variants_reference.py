@@ -106,9 +106,14 @@ def nil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Dra
         if learner.options["compare"] == "means":
             members = members.mean(0, keepdim=True)
         for row, query in enumerate(queries):
-            angles = [query @ m / (query @ query).sqrt() / (m @ m).sqrt() for m in members]
-            logits[row, way] = torch.stack(angles).mean()
+            logits[row, way] = torch.stack([cosine(query, m) for m in members]).mean()
     return logits
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of the angle between two vectors; 0 where one is zero and has no direction."""
+    lengths = a.norm() * b.norm()
+    return a @ b / lengths if lengths > 0 else torch.zeros((), dtype=a.dtype)
 
 
 # --- TAML -----------------------------------------------------------------------------------------

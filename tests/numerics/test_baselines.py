@@ -1,0 +1,350 @@
+"""Baselines: what is near, running statistics without an inner loop, what each of them knows.
+
+Predictions and joint gradients stand in ``baselines_reference.py`` and are compared by the contract
+tests in every other normalisation mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metadist.algorithms import Algorithm
+from metadist.engine.gradients import loop_chunk
+from metadist.engine.learner import build, context
+from metadist.errors import RecipeError
+from metadist.keys import Key
+from metadist.recipe import Recipe
+from metadist.rules.adam import Adam
+from metadist.rules.decayed import DecayedSGD
+from metadist.rules.rule import Rule, Step
+from metadist.rules.sgd import SGD
+from metadist.rules.similarity import (
+    class_means,
+    cosine,
+    cosine_logits,
+    nearest_logits,
+    similarity,
+)
+from metadist.tasks import Context, NormMode, Params, Phase, Task, TaskBatch, TaskShape
+from tests.numerics.baselines_reference import nearest
+from tests.numerics.reference import CLOSED_FORM, EXACT, Net, leaves
+
+WAYS, CLASSES, STEPS, LR = 3, 7, 2, 0.05
+IMAGES = TaskShape("classification", (1, 16, 16), WAYS, classes=CLASSES)
+CURVES = TaskShape("regression", (1,), 1, latent=2)
+LAYERS = [f"norm{i}" for i in range(1, 5)]
+CONV = {"name": "conv4", "filters": 4, "affine": "scale_shift"}
+
+
+def recipe_of(algorithm: str, model: Mapping[str, Any], norm: NormMode, **options: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "data": {"dataset": "none"},
+            "model": {"norm": norm, **model},
+            "algorithm": {"name": algorithm, **options},
+            "inner": {"lr": LR, "steps": STEPS},
+            "engine": {"dtype": "float64"},
+        }
+    )
+
+
+def images(algorithm: str, norm: NormMode = "running", **options: Any) -> tuple[Algorithm, Recipe]:
+    recipe = recipe_of(algorithm, CONV, norm, **options)
+    return build(recipe, IMAGES), recipe
+
+
+def curves(algorithm: str) -> tuple[Algorithm, Recipe]:
+    recipe = recipe_of(algorithm, {"name": "mlp", "hidden": 6, "activation": "tanh"}, "none")
+    return build(recipe, CURVES), recipe
+
+
+def fresh(learner: Algorithm) -> Params:
+    key = Key.of("baselines")
+    return {
+        n: p.double() + 0.1 * key.fold(n).normal(p.shape, torch.float64)
+        for n, p in learner.init(key).items()
+    }
+
+
+def image_task(name: str = "task") -> Task:
+    key = Key.of(name)
+    y = torch.arange(WAYS).repeat(2)
+    x = [key.fold(part).uniform((len(y), *IMAGES.inputs), torch.float64) for part in "sq"]
+    return Task(x[0], y, x[1], y)
+
+
+def curve_task() -> Task:
+    key = Key.of("curve")
+    x = [key.fold(part).normal((5, 1), torch.float64) for part in "sq"]
+    return Task(x[0], x[0].sin(), x[1], x[1].sin())
+
+
+def at(
+    recipe: Recipe,
+    phase: Phase,
+    side: Mapping[str, Tensor] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    draws: Mapping[str, Tensor] | None = None,
+    steps: int = STEPS,
+) -> Context:
+    ctx = replace(context(recipe, phase, 0), state=state or {}, inner_steps=steps)
+    return ctx.for_task(draws or {}, side or {})
+
+
+def outputs(learner: Algorithm, params: Params, task: Task, ctx: Context) -> list[Tensor]:
+    fitted = learner.adapt(params, task.support_x, task.support_y, ctx)
+    return [learner.predict(one, task.query_x, ctx).detach() for one in fitted]
+
+
+def near(a: Tensor, b: Tensor, rtol: float = EXACT) -> None:
+    torch.testing.assert_close(a, b, rtol=rtol, atol=rtol)
+
+
+SIDE = {"class_ids": torch.tensor([5, 0, 3])}
+
+# --- similarity -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("rule", ["nearest", "mean"])
+def test_what_is_near(metric: Any, rule: str):
+    key = Key.of("near")
+    query, support = (key.fold(n).normal((6, 5), torch.float64) for n in "qs")
+    labels = torch.tensor([2, 0, 1, 1, 2, 2])
+    support[3] = 0.0  # a dead embedding is near to nothing by cosine
+    if rule == "mean":
+        got = similarity(metric, query, class_means(support, labels, WAYS))
+    else:
+        got = nearest_logits(similarity(metric, query, support), labels, WAYS)
+    options = {"metric": metric, "rule": rule}
+    wanted = nearest(options, query.numpy(), support.numpy(), labels.numpy())
+    near(got, torch.from_numpy(wanted), CLOSED_FORM)
+
+
+def test_cosine_logits_are_weighted_labels():
+    key = Key.of("labels")
+    query, support = (key.fold(n).normal((6, 5), torch.float64) for n in "qs")
+    labels = torch.tensor([2, 0, 1, 1, 2, 2])
+    weights = cosine(query, support)
+    wanted = torch.stack([weights[:, labels == way].mean(1) for way in range(WAYS)], 1)
+    near(cosine_logits(query, support, labels, WAYS), wanted, CLOSED_FORM)
+
+
+def test_near_rows_are_told_apart_by_their_last_digits():
+    a = torch.full((1, 784), 0.5)
+    b = a + torch.tensor([[1e-4], [2e-4]])
+    got = similarity("euclidean", a, b)
+    wanted = -np.linalg.norm((a.double() - b.double()).numpy(), axis=1)
+    assert got[0].tolist() == pytest.approx(wanted.tolist(), rel=1e-3)
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def after(rule: Rule, steps: int = 4) -> Tensor:
+    """Where a rule comes to on a quartic."""
+    p = {"w": torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)}
+    ctx = at(recipe_of("scratch", CONV, "none"), "test")
+    state = rule.start(p)
+    for index in range(steps):
+        at_p = leaves(p)
+        (g,) = torch.autograd.grad((at_p["w"] ** 4).sum(), [at_p["w"]])
+        p, state = rule.update(p, {"w": g}, Step(index, {}, state, ctx))
+    return p["w"]
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.999), (0.5, 0.25)])
+def test_adam_is_pytorchs(betas: tuple[float, float]):
+    w = torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([w], lr=0.1, betas=betas)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (w**4).sum().backward()
+        optimizer.step()
+    near(after(Adam(0.1, *betas)), w.detach(), CLOSED_FORM)
+
+
+def test_without_decay_it_is_plain_descent_to_the_bit():
+    assert torch.equal(after(DecayedSGD(0.01)), after(SGD(0.01)))
+    assert not torch.equal(after(DecayedSGD(0.01, decay=0.1)), after(SGD(0.01)))
+    assert torch.equal(after(DecayedSGD(0.01, others={"w": 0.02})), after(SGD(0.02)))
+
+
+# --- joint training -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["finetune", "nearest_embedding"])
+def test_labels_of_an_episode_mean_nothing_in_joint_training(algorithm: str):
+    learner, recipe = images(algorithm, "transductive")
+    task, params = image_task(), fresh(learner)
+    loss = learner.loss(params, task, at(recipe, "train", SIDE))
+    order = torch.tensor([2, 0, 1])
+    renamed = replace(task, support_y=order[task.support_y], query_y=order[task.query_y])
+    side = {"class_ids": SIDE["class_ids"][order.argsort()]}
+    again = learner.loss(params, renamed, at(recipe, "train", side))
+    near(again.value, loss.value, CLOSED_FORM)
+    other = learner.loss(params, renamed, at(recipe, "train", SIDE))
+    assert abs(float(other.value - loss.value)) > 1e-3
+
+
+def test_joint_accuracy_is_over_all_training_classes():
+    learner, recipe = images("finetune", "none")
+    task, params = image_task(), fresh(learner)
+    params["head.bias"][5] += 100.0
+    got = learner.loss(params, task, at(recipe, "train", SIDE)).metrics["accuracy"]
+    assert float(got) == pytest.approx(1 / WAYS)
+    params["head.bias"][6] += 200.0
+    got = learner.loss(params, task, at(recipe, "train", SIDE)).metrics["accuracy"]
+    assert float(got) == 0.0
+
+
+def state_of_layers() -> dict[str, Tensor]:
+    key = Key.of("state")
+    state = {}
+    for layer in LAYERS:
+        state[f"{layer}.mean"] = key.fold(layer, "m").normal((1, 4), torch.float64)
+        state[f"{layer}.variance"] = 0.5 + key.fold(layer, "v").uniform((1, 4), torch.float64)
+    return state
+
+
+@pytest.mark.parametrize("algorithm", ["finetune", "nearest_embedding"])
+def test_running_statistics_are_those_of_training_passes(algorithm: str):
+    learner, recipe = images(algorithm)
+    task, params = image_task(), fresh(learner)
+    ctx = at(recipe, "train", SIDE)
+    state = learner.initial_state(ctx)
+    assert {n: tuple(s.shape) for n, s in state.items()} == {
+        f"{layer}.{m}": (1, 4) for layer in LAYERS for m in ("mean", "variance")
+    }
+    sx, sy, qx, qy = (t[None] for t in (task.support_x, task.support_y, task.query_x, task.query_y))
+    batch = TaskBatch((0,), sx, sy, qx, qy, {n: s[None] for n, s in SIDE.items()})
+    result = loop_chunk(learner, params, batch, [{}], ctx)
+    announced = learner.statistics(ctx)
+    assert {n: tuple(s.shape) for n, s in result.statistics.items()} == announced
+    new = learner.update_state(state, result.statistics, ctx)
+    _, moments = Net("conv4")(params, torch.cat([task.support_x, task.query_x]), "batch")
+    for layer, (mean, variance) in moments.items():
+        near(new[f"{layer}.mean"][0], 0.1 * mean)
+        near(new[f"{layer}.variance"][0], 0.9 + 0.1 * variance)
+
+
+def test_fine_tuning_keeps_the_running_statistics_of_training():
+    """Through more steps than the recipe's, of which training took none."""
+    learner, recipe = images("finetune")
+    task, params, state = image_task(), fresh(learner), state_of_layers()
+    ctx = at(recipe, "test", {}, state, steps=STEPS + 2)
+    given = {n: (state[f"{n}.mean"][0], state[f"{n}.variance"][0]) for n in LAYERS}
+    net = Net("conv4")
+    phi = dict(params) | {
+        "head.weight": torch.zeros(WAYS, 4, dtype=torch.float64),
+        "head.bias": torch.zeros(WAYS, dtype=torch.float64),
+    }
+    wanted = []
+    for _ in range(STEPS + 3):
+        wanted.append(net(phi, task.query_x, given)[0])
+        at_phi = leaves(phi)
+        logits = net(at_phi, task.support_x, given)[0]
+        value = torch.nn.functional.cross_entropy(logits, task.support_y)
+        gradients = torch.autograd.grad(value, list(at_phi.values()))
+        phi = {n: phi[n] - LR * g for n, g in zip(phi, gradients, strict=True)}
+    got = outputs(learner, params, task, ctx)
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        near(a, b)
+
+
+def test_neighbours_are_embedded_by_the_running_statistics_of_training():
+    learner, recipe = images("nearest_embedding")
+    task, params, state = image_task(), fresh(learner), state_of_layers()
+    given = {n: (state[f"{n}.mean"][0], state[f"{n}.variance"][0]) for n in LAYERS}
+    body = dict(params) | {
+        "head.weight": torch.eye(4, dtype=torch.float64),
+        "head.bias": torch.zeros(4, dtype=torch.float64),
+    }
+    features = [Net("conv4")(body, x, given)[0].numpy() for x in (task.query_x, task.support_x)]
+    options = {"metric": "cosine", "rule": "nearest"}
+    wanted = nearest(options, features[0], features[1], task.support_y.numpy())
+    (got,) = outputs(learner, params, task, at(recipe, "test", {}, state))
+    near(got, torch.from_numpy(wanted))
+
+
+def test_validation_is_few_shot():
+    learner, recipe = images("finetune", "transductive")
+    task, params = image_task(), fresh(learner)
+    ctx = at(recipe, "val", SIDE)
+    last = outputs(learner, params, task, ctx)[-1]
+    assert last.shape == (len(task.query_y), WAYS)
+    loss = learner.loss(params, task, ctx)
+    near(loss.value, torch.nn.functional.cross_entropy(last, task.query_y))
+
+
+# --- what each of them knows ----------------------------------------------------------------------
+
+
+def test_a_drawn_head_is_the_tasks_own_and_the_body_the_trained_one():
+    learner, recipe = images("finetune", "transductive", head_init="drawn")
+    task, params, ctx = image_task(), fresh(learner), at(recipe, "test")
+    assert learner.draws(Key.of("a"), at(recipe, "train")) == {}
+    before = []
+    for name in ("a", "a", "b"):
+        draws = learner.draws(Key.of(name), ctx)
+        assert set(draws) == {"head.weight", "head.bias"}
+        fitted = learner.adapt(params, task.support_x, task.support_y, replace(ctx, draws=draws))
+        start = fitted[0].params
+        assert all(start[n] is p for n, p in params.items() if n not in draws)
+        before.append(start["head.weight"])
+    assert torch.equal(before[0], before[1])
+    assert not torch.equal(before[0], before[2])
+
+
+def test_the_oracle_knows_the_function_before_it_sees_it():
+    learner, recipe = curves("oracle")
+    task, params = curve_task(), fresh(learner)
+    assert params["linear1.weight"].shape == (6, 1 + CURVES.latent)
+    one, two = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, 2.0], [1.0, 2.5]))
+    first = outputs(learner, params, task, at(recipe, "test", {"latent": one}, steps=0))
+    assert len(first) == 1
+    changed = outputs(learner, params, task, at(recipe, "test", {"latent": two}, steps=0))
+    assert float((first[0] - changed[0]).abs().min()) > 1e-4
+    unseen = replace(task, support_y=task.support_y + 1)
+    again = outputs(learner, params, unseen, at(recipe, "test", {"latent": one}, steps=0))
+    assert torch.equal(again[0], first[0])
+
+
+def test_the_oracle_needs_something_to_be_told():
+    recipe = recipe_of("oracle", {"name": "mlp"}, "none")
+    with pytest.raises(RecipeError, match="true parameters are known"):
+        build(recipe, replace(CURVES, latent=0))
+    for algorithm, shape in (("oracle", IMAGES), ("nearest_pixels", CURVES)):
+        with pytest.raises(RecipeError, match="works on"):
+            build(recipe_of(algorithm, {"name": "mlp"}, "none"), shape)
+
+
+def test_scratch_starts_anew_in_each_task():
+    learner, recipe = curves("scratch")
+    assert learner.init(Key.of("a")) == {}
+    task = curve_task()
+    found = []
+    for name in ("a", "a", "b"):
+        draws = learner.draws(Key.of(name), at(recipe, "test"))
+        found.append(outputs(learner, {}, task, at(recipe, "test", draws=draws))[-1])
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+
+
+def test_running_statistics_of_scratch_are_those_of_the_support():
+    found = []
+    for norm in ("running", "support"):
+        learner, recipe = images("scratch", norm)
+        assert learner.initial_state(at(recipe, "train")) == {}
+        assert learner.statistics(at(recipe, "train")) == {}
+        draws = learner.draws(Key.of("a"), at(recipe, "test"))
+        found.append(outputs(learner, {}, image_task(), at(recipe, "test", draws=draws)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -1,0 +1,422 @@
+"""Diagnostics: the numbers follow their formulas, and a run's are the same whenever computed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+from torch import Tensor
+
+import metadist
+from metadist.engine.data import open_data
+from metadist.engine.diagnose import (
+    GRADIENT_TASKS,
+    diagnose,
+    diagnostic_points,
+    feature_similarity,
+    gradient_alignment,
+    gram,
+    hsic,
+    mean_cosine,
+    pooled_cka,
+    write_diagnostics,
+)
+from metadist.engine.group import Solo
+from metadist.engine.learner import build, context, episode_key, initial_params, resolve
+from metadist.engine.loop import Run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runlog import LogReader
+from metadist.engine.trained import Trained
+from metadist.recipe import parse_recipe
+from metadist.rules.inner_loop import InnerLoop
+from metadist.rules.learner import Findings, Loss
+from metadist.tasks import Context, Params, Task
+
+CPU = torch.device("cpu")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def rotation(n: int) -> Tensor:
+    return torch.linalg.qr(normal(n, n, seed=9))[0]
+
+
+def cka(x: Tensor, y: Tensor) -> float:
+    return pooled_cka([(gram(x), gram(y))])
+
+
+def textbook(x: Tensor, y: Tensor) -> float:
+    """Kornblith et al., 2019, section 3: the biased formula, with features."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    return float((y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm()))
+
+
+# --- similarity of representations ----------------------------------------------------------------
+
+
+def test_hsic_is_the_mean_over_all_different_four():
+    """Its definition as a U-statistic, over ordered quadruples of different examples."""
+    a, b = gram(normal(7, 3)), gram(normal(7, 2, seed=1))
+    terms = [
+        float(a[i, j] * (b[i, j] + b[q, r] - 2 * b[i, q]))
+        for i, j, q, r in itertools.permutations(range(7), 4)
+    ]
+    assert hsic(a, b) == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+    assert hsic(a, b) == pytest.approx(hsic(b, a), rel=1e-12)
+
+
+def test_equal_representations_have_exactly_one():
+    for n, p, seed in ((4, 1, 0), (5, 3000, 1), (75, 64, 2)):
+        x = normal(n, p, seed=seed).float()
+        assert cka(x, x.clone()) == 1.0
+
+
+def test_rotation_scale_and_shift_change_nothing():
+    x = normal(30, 6)
+    assert cka(x, 3.7 * x @ rotation(6) + 5.0) == pytest.approx(1.0, abs=1e-12)
+    y = normal(30, 4, seed=1) + x[:, :4]
+    moved = cka(0.2 * x @ rotation(6) - 1.0, 40.0 * y @ rotation(4))
+    assert moved == pytest.approx(cka(x, y), abs=1e-12)
+    # It is not blind to what is no rotation: one direction stretched is another representation.
+    assert cka(x, x * torch.tensor([30.0, 1, 1, 1, 1, 1], dtype=torch.float64)) < 0.7
+
+
+def test_it_agrees_with_the_textbook_formula_where_that_is_not_biased():
+    x = normal(1000, 3)
+    y = x @ normal(3, 3, seed=4) + normal(1000, 3, seed=5)
+    assert 0.2 < textbook(x, y) < 0.95
+    assert cka(x, y) == pytest.approx(textbook(x, y), abs=5e-3)
+
+
+def test_independent_representations_are_low_with_more_features_than_examples():
+    x, y = normal(75, 3000), normal(75, 3000, seed=1)
+    assert textbook(x, y) > 0.9  # why the textbook formula is not used
+    assert abs(cka(x, y)) < 0.1
+
+
+def test_batches_are_pooled_before_the_ratio():
+    batches = [
+        (normal(8, 2, seed=s), normal(8, 2, seed=s) + normal(8, 2, seed=s + 50)) for s in (1, 2)
+    ]
+    grams = [(gram(x), gram(y)) for x, y in batches]
+    xy, xx, yy = (
+        sum(hsic(pair[i], pair[j]) for pair in grams) for i, j in ((0, 1), (0, 0), (1, 1))
+    )
+    assert pooled_cka(grams) == pytest.approx(xy / math.sqrt(xx * yy), rel=1e-12)
+
+
+def test_where_there_is_no_similarity():
+    x = normal(9, 3)
+    assert math.isnan(cka(x, torch.ones(9, 3)))
+    assert math.isnan(cka(x[:3], x[:3]))
+    assert math.isnan(pooled_cka([]))
+
+
+# --- alignment of gradients -----------------------------------------------------------------------
+
+
+def test_mean_cosine_by_hand():
+    rows = torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 5.0]], dtype=torch.float64)
+    assert mean_cosine(rows @ rows.T) == pytest.approx((0 + 2 * math.sqrt(0.5)) / 3, rel=1e-14)
+    with_zero = torch.cat([rows, torch.zeros(2, 2, dtype=torch.float64)])
+    assert mean_cosine(with_zero @ with_zero.T) == pytest.approx(math.sqrt(2) / 3, rel=1e-14)
+    opposite = torch.tensor([[1.0], [-4.0]], dtype=torch.float64)
+    assert mean_cosine(opposite @ opposite.T) == -1.0
+    assert math.isnan(mean_cosine(rows[:1] @ rows[:1].T))
+    assert math.isnan(mean_cosine(torch.zeros(0, 0, dtype=torch.float64)))
+
+
+def learner(text: str = FUNCTIONS, *overrides: str, root: Path = Path()) -> tuple[Trained, Any]:
+    """A fresh learner and its episodes."""
+    recipe = resolve(parse_recipe(text, "fresh", overrides))
+    data = open_data(recipe, root)
+    algorithm = build(recipe, data.shape)
+    params = initial_params(recipe, algorithm)
+    state = algorithm.initial_state(context(recipe, "train", 0))
+    return Trained(algorithm, params, state, recipe, CPU), data
+
+
+def sources(trained: Trained, data: Any) -> tuple[Any, Any]:
+    section = trained.recipe.data
+    return data.live("train", section.queries, section.seed), data.live("test", 7, 0)
+
+
+def task_gradients(trained: Trained, source: Any, signals: dict[str, Tensor]) -> list[Params]:
+    """Gradients of single tasks, taken plainly."""
+    recipe, algorithm = trained.recipe, trained.algorithm
+    tasks = trained.tasks(source, range(GRADIENT_TASKS))
+    found = []
+    for row, index in enumerate(tasks.ids):
+        ctx = context(recipe, "train", recipe.outer.steps - 1)
+        draws = algorithm.draws(episode_key(recipe, "train", 0, index), ctx)
+        ctx = replace(ctx.for_task(draws, {}), signals=signals)
+        leaves = {n: p.clone().requires_grad_() for n, p in trained.params.items()}
+        algorithm.loss(leaves, tasks.task(row), ctx).value.backward()
+        found.append({n: p.grad for n, p in leaves.items() if p.grad is not None})
+    return found
+
+
+def expected_alignment(gradients: list[Params]) -> dict[str, float]:
+    """Mean cosines, pair by pair."""
+
+    def mean(vectors: list[Tensor]) -> float:
+        pairs = list(itertools.combinations([v.double() for v in vectors], 2))
+        return sum(float(a @ b / (a.norm() * b.norm())) for a, b in pairs) / len(pairs)
+
+    names = gradients[0]
+    each = {n: mean([g[n].flatten() for g in gradients]) for n in names}
+    return {**each, "all": mean([torch.cat([g[n].flatten() for n in names]) for g in gradients])}
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "mtnet", "meta_sgd"])
+def test_alignment_is_that_of_the_tasks_gradients(algorithm):
+    trained, data = learner(FUNCTIONS, f"algorithm.name={algorithm}")
+    training, _ = sources(trained, data)
+    found, failed = gradient_alignment(trained, training)
+    assert failed == 0
+    assert found == pytest.approx(
+        expected_alignment(task_gradients(trained, training, {})), abs=1e-6
+    )
+    assert list(found) == [*trained.params, "all"]
+
+
+@dataclass(frozen=True)
+class Together(InnerLoop):
+    """A loss that depends on a signal of all tasks of the step."""
+
+    @property
+    def signal_names(self) -> tuple[str, ...]:
+        return ("size",)
+
+    def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
+        return {"size": task.query_y.abs().mean()}
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        own = super().loss(params, task, ctx)
+        pull = sum((p**2).sum() for p in params.values()) * ctx.signals["size"].mean()
+        return replace(own, value=own.value + pull)
+
+
+def test_signals_are_those_of_all_tasks():
+    trained, data = learner()
+    assert isinstance(trained.algorithm, InnerLoop)
+    trained = replace(trained, algorithm=Together(**vars(trained.algorithm)))
+    training, _ = sources(trained, data)
+    tasks = trained.tasks(training, range(GRADIENT_TASKS))
+    signals = {"size": tasks.query_y.abs().flatten(1).mean(1)}
+    expected = expected_alignment(task_gradients(trained, training, signals))
+    assert gradient_alignment(trained, training)[0] == pytest.approx(expected, abs=1e-6)
+    # All tasks share the pull, so they agree more than without it.
+    plain = gradient_alignment(learner()[0], training)[0]
+    assert expected["all"] > plain["all"] + 0.05
+
+
+@pytest.mark.parametrize("algorithm", ["taml", "reptile", "mamlpp", "fomaml", "meta_curvature"])
+def test_every_kind_of_meta_gradient(algorithm):
+    trained, data = learner(FUNCTIONS, f"algorithm.name={algorithm}")
+    found, failed = gradient_alignment(trained, sources(trained, data)[0])
+    assert failed == 0
+    assert {*found} == {*trained.params, "all"}
+    assert all(-1.0 <= v <= 1.0 + 1e-12 for v in found.values() if math.isfinite(v))
+    assert math.isfinite(found["all"])
+
+
+def test_a_small_bank_of_training_episodes_is_not_left(monkeypatch):
+    trained, data = learner(FUNCTIONS, "data.episodes=3")
+    training, test = sources(trained, data)
+    asked: list[list[int]] = []
+    real = type(training).episodes
+
+    def episodes(self: Any, ids: Any) -> Any:
+        asked.append(list(ids))
+        return real(self, ids)
+
+    monkeypatch.setattr(type(training), "episodes", episodes)
+    assert diagnose(trained, training, test, {})["tasks"] == 3
+    assert [0, 1, 2] in asked
+    assert len(asked) == 2  # the other are the test episodes
+
+
+# --- what adaptation changes ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    image_data(root)
+    return root / "data"
+
+
+@pytest.mark.parametrize("algorithm", ["anil", "nil"])
+@pytest.mark.parametrize("norm", ["transductive", "support", "none"])
+def test_a_body_that_is_not_adapted_stays_exactly(images, algorithm, norm):
+    trained, data = learner(
+        IMAGES, f"algorithm.name={algorithm}", f"model.norm={norm}", "inner.steps=2", root=images
+    )
+    found, failed = feature_similarity(trained, sources(trained, data)[1], 2)
+    assert failed == 0
+    assert list(found) == ["conv1", "conv2", "conv3", "conv4", "head"]
+    head = found.pop("head")
+    assert set(found.values()) == {1.0}
+    assert (head == 1.0) == (algorithm == "nil")  # it takes no step at all
+
+
+def test_an_adapted_body_changes(images):
+    trained, data = learner(IMAGES, "inner.steps=3", root=images)
+    found, _ = feature_similarity(trained, sources(trained, data)[1], 3)
+    assert all(v < 1.0 for v in found.values())
+    assert found["conv1"] > found["head"]
+
+
+def test_more_steps_change_more():
+    trained, data = learner(FUNCTIONS, "inner.lr=0.05")
+    test = sources(trained, data)[1]
+    few, many = (feature_similarity(trained, test, steps)[0]["linear2"] for steps in (1, 6))
+    assert many < few < 1.0
+
+
+def test_without_steps_nothing_changes():
+    trained, data = learner(FUNCTIONS, "inner.steps=0", "eval.steps=0")
+    found = diagnose(trained, *sources(trained, data), {})
+    assert found["adaptation_steps"] == 0
+    assert found["feature_similarity"] == {"linear1": 1.0, "linear2": 1.0, "linear3": 1.0}
+
+
+# --- as a whole -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["scratch", "nearest_pixels"])
+def test_a_learner_that_does_not_meta_learn_has_no_gradients(images, name):
+    trained, data = learner(IMAGES, f"algorithm.name={name}", root=images)
+    found = diagnose(trained, *sources(trained, data), {})
+    assert found["findings"] == {}
+    assert found["gradient_alignment"] == {}
+    assert bool(found["feature_similarity"]) == (name == "scratch")
+
+
+def test_a_head_of_zeros_has_no_similarity(images):
+    trained, data = learner(IMAGES, "algorithm.name=finetune", root=images)
+    found = diagnose(trained, *sources(trained, data), {})
+    assert found["feature_similarity"]["head"] is None
+    assert found["feature_similarity"]["conv1"] > 0.5
+
+
+@dataclass(frozen=True)
+class Odd(InnerLoop):
+    """Numbers that are not finite."""
+
+    def findings(self, params: Params) -> Findings:
+        return {"odd": {"a": [1.0, math.nan, math.inf]}}
+
+
+def test_what_is_not_finite_is_told(tmp_path):
+    trained, data = learner()
+    assert isinstance(trained.algorithm, InnerLoop)
+    training, test = sources(trained, data)
+    broken = {n: torch.full_like(p, math.nan) for n, p in trained.params.items()}
+    trained = replace(trained, algorithm=Odd(**vars(trained.algorithm)), params=broken)
+    found = diagnose(trained, training, test, {"checkpoint": {"step": 3}})
+    assert found["findings"] == {"odd": {"a": [1.0, None, None]}}
+    assert set(found["feature_similarity"].values()) == {None}
+    assert set(found["gradient_alignment"].values()) == {None}
+    assert found["failed_episodes"] == found["episodes"]
+    assert found["failed_tasks"] == found["tasks"]
+    write_diagnostics(tmp_path, found)
+    assert json.loads((tmp_path / "diagnostics.json").read_text()) == found
+    assert diagnostic_points(found) == {}
+
+
+def test_transforms_that_are_not_finite_have_no_spectrum():
+    trained, data = learner(FUNCTIONS, "algorithm.name=tnet")
+    training, test = sources(trained, data)
+    broken = trained.params | {"linear1.transform": torch.full((8, 8), math.nan)}
+    found = diagnose(replace(trained, params=broken), training, test, {})["findings"]
+    assert found["transform_largest"]["linear1"] == [None]
+    assert found["transform_largest"]["linear2"] == [1.0]
+
+
+def test_points_are_few_and_finite():
+    found = {
+        "findings": {
+            "p_update": {"linear1": [0.25], "linear2": [None]},
+            "step_size": {"linear1.weight": [0.1, 0.2]},
+            "many": {f"layer{i}": [1.0] for i in range(21)},
+        },
+        "feature_similarity": {"linear1": 0.5, "head": None},
+        "gradient_alignment": {"linear1.weight": 0.3, "all": 0.2},
+    }
+    assert diagnostic_points(found) == {
+        "findings/p_update/linear1": 0.25,
+        "findings/cka/linear1": 0.5,
+        "findings/gradient_cosine/all": 0.2,
+    }
+
+
+# --- of a run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    ended_run(root, "masked", FUNCTIONS, "algorithm.name=mtnet")
+    return root
+
+
+def again(run: RunDir, root: Path) -> Run:
+    return Run(run, root / "data", Solo(), CPU)
+
+
+def test_repeated_evaluation_writes_the_same_bytes(place):
+    run = RunDir(place / "runs" / "masked")
+    path = run.evaluation / "diagnostics.json"
+    first = path.read_bytes()
+    path.unlink()
+    metadist.evaluate("masked", runs_dir=place / "runs", data_dir=place / "data")
+    assert path.read_bytes() == first
+    found = json.loads(first)
+    layers = ["linear1", "linear2", "linear3"]
+    assert list(found["findings"]["p_update"]) == layers
+    assert list(found["feature_similarity"]) == layers
+    # As the network has them, not as the alphabet; a checkpoint keeps no order.
+    names = list(found["gradient_alignment"])
+    assert names.index("linear1.weight") < names.index("linear1.bias") < names.index("all")
+    assert found["queries"] == 20
+    assert found["checkpoint"]["params_sha256"]
+
+
+class Second(Solo):
+    """Any worker but the first."""
+
+    rank = 1
+
+
+def test_other_workers_write_nothing(place, tmp_path):
+    run = RunDir(place / "runs" / "masked")
+    path = run.evaluation / "diagnostics.json"
+    before = path.stat().st_mtime_ns
+    worker = again(run, place)
+    best = worker.best()
+    worker._group = Second()
+    assert worker._explain(best) == {}
+    assert path.stat().st_mtime_ns == before
+
+
+def test_findings_are_points_of_the_log_once(place):
+    run = RunDir(place / "runs" / "masked")
+    points = [p for p in LogReader(run).poll() if p.metric.startswith("findings/")]
+    found = json.loads((run.evaluation / "diagnostics.json").read_text())
+    assert {p.metric: p.value for p in points} == diagnostic_points(found)
+    assert len(points) == 3 + 3 + 3 + 3 + 1  # p_update, singular values, CKA, cosine
+    assert {p.step for p in points} == {4}
+    again(run, place).train()  # a resumed run ends once more
+    assert [p for p in LogReader(run).poll() if p.metric.startswith("findings/")] == points
