@@ -1,0 +1,318 @@
+"""Which algorithms, with which options, are held to the contract on which small networks.
+
+Algorithms are found by their modules. The default tier has every algorithm with its defaults on
+networks of each kind and in each normalisation mode, and every value of every option once; the
+slow tier has all networks, modes and numbers of steps for each of them, and all combinations of
+the options that can only be enumerated.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+
+from metadist import algorithms
+from metadist.algorithms import Algorithm
+from metadist.engine.learner import build
+from metadist.errors import RecipeError
+from metadist.recipe import Recipe
+from metadist.tasks import NormMode, TaskKind, TaskShape
+from tests.numerics.reference import Learner, Net, cross_entropy, squared_error
+
+TASKS, WAYS, SHOTS, QUERIES = 3, 3, 2, 2
+#: Different training classes of the synthetic classification.
+CLASSES = 6
+#: Outer steps that a recipe plans: first, third and last are far apart in any schedule.
+TOTAL_STEPS = 6000
+ALGORITHMS = algorithms.names()
+NORMS: tuple[NormMode, ...] = get_args(NormMode)
+
+#: Names and values of some of an algorithm's options.
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A small network, and the same network in the reference."""
+
+    name: str
+    options: Mapping[str, Any]
+    net: Net
+    kind: TaskKind
+    inputs: tuple[int, ...]
+    outputs: int
+    lr: float = 0.05
+    norms: tuple[NormMode, ...] = NORMS
+
+    @property
+    def shape(self) -> TaskShape:
+        """What an algorithm knows of its tasks: linear maps, or classes of noisy prototypes."""
+        if self.kind == "classification":
+            return TaskShape(self.kind, self.inputs, self.outputs, classes=CLASSES)
+        return TaskShape(self.kind, self.inputs, self.outputs, latent=self.inputs[0] * self.outputs)
+
+
+IMAGE = (1, 16, 16)
+CONV = {"filters": 4, "affine": "scale_shift"}
+
+
+def _conv(more: Mapping[str, Any], net: Net, norms: tuple[NormMode, ...] = NORMS) -> Model:
+    return Model("conv4", {**CONV, **more}, net, "classification", IMAGE, WAYS, norms=norms)
+
+
+MODELS = {
+    "mlp-tanh": Model(
+        "mlp",
+        {"hidden": 6, "activation": "tanh"},
+        Net("mlp", tanh=True),
+        "regression",
+        (2,),
+        1,
+        norms=("none",),
+    ),
+    "mlp-relu": Model(
+        "mlp", {"hidden": 8}, Net("mlp"), "classification", (5,), WAYS, norms=("none",)
+    ),
+    "conv4-stride": _conv({}, Net("conv4")),
+    "conv4-pool": _conv(
+        {"downsample": "pool", "head": "flatten"}, Net("conv4", pool=True, flatten=True)
+    ),
+    "conv4-shift": _conv({"affine": "shift"}, Net("conv4"), ("transductive",)),
+    "conv4-plain": _conv({"affine": "none"}, Net("conv4"), ("transductive",)),
+}
+PUBLISHED = {
+    "omniglot": Model(
+        "conv4", {"affine": "shift"}, Net("conv4"), "classification", (1, 28, 28), WAYS, lr=0.1
+    ),
+    "miniimagenet": Model(
+        "conv4",
+        {"filters": 32, "downsample": "pool", "head": "flatten", "affine": "shift"},
+        Net("conv4", pool=True, flatten=True),
+        "classification",
+        (3, 84, 84),
+        WAYS,
+        lr=0.01,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An algorithm on a model."""
+
+    algorithm: str
+    model: str
+    norm: NormMode
+    steps: int = 1
+    options: Options = ()
+    outer_step: int = 0
+    dtype: Literal["float32", "float64"] = "float64"
+    outer: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    engine: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        options = [f"{k}={v}" for k, v in self.options]
+        at = [f"step{self.outer_step}"] if self.outer_step else []
+        return "-".join([self.algorithm, self.model, self.norm, str(self.steps), *options, *at])
+
+    @property
+    def network(self) -> Model:
+        """The model of this name."""
+        return {**MODELS, **PUBLISHED}[self.model]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The case as a recipe."""
+        model = self.network
+        loss = "sum_over_ways" if model.kind == "classification" else "mean"
+        return Recipe.model_validate(
+            {
+                "data": {"dataset": "none", "ways": WAYS, "shots": SHOTS, "queries": QUERIES},
+                "model": {"name": model.name, "norm": self.norm, **model.options},
+                "algorithm": {"name": self.algorithm, **dict(self.options)},
+                "inner": {"lr": model.lr, "steps": self.steps, "loss": loss},
+                "outer": {"steps": TOTAL_STEPS, **self.outer},
+                "engine": {"dtype": self.dtype, **self.engine},
+            }
+        )
+
+    @property
+    def reference(self) -> Learner:
+        """What definitions start from."""
+        model = self.network
+        classification = model.kind == "classification"
+        options = algorithms.options(self.algorithm, dict(self.options)).model_dump()
+
+        def adapted(name: str) -> bool:
+            if name.startswith("rule.") or name.endswith(".transform"):
+                return False
+            return options.get("adapt_norm", False) or not name.startswith("norm")
+
+        return Learner(
+            net=model.net,
+            loss=cross_entropy if classification else squared_error,
+            lr=model.lr,
+            steps=self.steps,
+            scale=WAYS if classification else 1.0,
+            adapted=adapted,
+            norm=self.norm,
+            options=options,
+            step=self.outer_step,
+            total_steps=TOTAL_STEPS,
+        )
+
+
+def built(case: Case) -> Algorithm:
+    """The algorithm of a case."""
+    return build(case.recipe, case.network.shape)
+
+
+@functools.cache
+def works_on(algorithm: str, model: str, options: Options = ()) -> bool:
+    """Whether an algorithm takes the tasks and the network."""
+    case = Case(algorithm, model, "none", options=options)
+    if case.network.kind not in algorithms.kinds(algorithm):
+        return False
+    try:
+        built(case)
+    except RecipeError:
+        return False
+    return True
+
+
+def models_of(algorithm: str, options: Options = ()) -> list[str]:
+    """The small networks that an algorithm takes."""
+    return [model for model in MODELS if works_on(algorithm, model, options)]
+
+
+def anywhere(algorithm: str) -> Algorithm:
+    """The algorithm on some network that it takes."""
+    return built(Case(algorithm, models_of(algorithm)[0], "none"))
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def _values(annotation: Any, default: Any) -> list[Any] | None:
+    """All values that an option may have beside its default; None if they cannot be listed."""
+    if annotation is bool:
+        return [not default]
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if value != default]
+    if get_origin(annotation) in (Union, types.UnionType):
+        listed = [_values(one, default) for one in get_args(annotation)]
+        return [v for some in listed for v in some or []] or None
+    return None
+
+
+def _others(algorithm: str, name: str, default: Any) -> Iterator[Any]:
+    """Numbers beside an option's default that it takes, the nearest first."""
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return
+    if isinstance(default, int):
+        numbers: list[Any] = [default + 1, 2 * default, default - 1, 1, 2, 5]
+    else:
+        numbers = [default / 2, 2 * default, 0.5, 0.1, 1.0, 2.0]
+    for number in numbers:
+        if number == default:
+            continue
+        try:
+            algorithms.options(algorithm, {name: number})
+        except RecipeError:
+            continue
+        yield number
+
+
+@functools.cache
+def enumerated(algorithm: str) -> dict[str, list[Any]]:
+    """The other values of each option whose values can be listed."""
+    defaults = algorithms.options(algorithm, {})
+    listed = {
+        name: _values(option.annotation, getattr(defaults, name))
+        for name, option in type(defaults).model_fields.items()
+    }
+    return {name: values for name, values in listed.items() if values}
+
+
+@functools.cache
+def switched(algorithm: str) -> list[Options]:
+    """Every listed value of every option once, and another number for each number."""
+    defaults = algorithms.options(algorithm, {})
+    listed = enumerated(algorithm)
+    sets: list[Options] = []
+    for name in type(defaults).model_fields:
+        values = listed.get(name)
+        if values is None:
+            values = list(itertools.islice(_others(algorithm, name, getattr(defaults, name)), 1))
+        sets += [((name, value),) for value in values]
+    return sets
+
+
+def combined(algorithm: str, most: int = 256) -> list[Options]:
+    """All combinations of two or more switched options; of two alone where these are too many."""
+    listed = enumerated(algorithm)
+    choices = [[None, *((name, value) for value in values)] for name, values in listed.items()]
+    every = [tuple(s for s in some if s is not None) for some in itertools.product(*choices)]
+    several = [some for some in every if len(some) > 1]
+    return several if len(several) <= most else [some for some in several if len(some) == 2]
+
+
+# --- the tiers ------------------------------------------------------------------------------------
+
+
+def default_cases(algorithm: str) -> list[Case]:
+    """The defaults on a few networks, and each option on one small network and one with layers
+    of all sorts."""
+    wanted = [
+        Case(algorithm, "mlp-tanh", "none", 3),
+        Case(algorithm, "mlp-relu", "none", 1, outer_step=TOTAL_STEPS - 1),
+        Case(algorithm, "conv4-stride", "transductive", 2),
+        Case(algorithm, "conv4-stride", "support", 1),
+        Case(algorithm, "conv4-stride", "none", 1),
+        Case(algorithm, "conv4-pool", "running", 1, outer_step=TOTAL_STEPS // 3),
+    ]
+    for number, options in enumerate(switched(algorithm)):
+        for model in ("mlp-tanh", "mlp-relu") if number % 2 else ("mlp-relu", "mlp-tanh"):
+            if works_on(algorithm, model, options):
+                wanted.append(Case(algorithm, model, "none", 3, options, TOTAL_STEPS // 3))
+                break
+        wanted.append(Case(algorithm, "conv4-shift", "transductive", 1 + number % 2, options))
+    return [case for case in wanted if works_on(algorithm, case.model, case.options)]
+
+
+def all_cases(algorithm: str) -> list[Case]:
+    """Each option set on everything, and combinations of options on the small networks."""
+    first = [
+        Case(algorithm, model, norm, steps, options)
+        for options in ((), *switched(algorithm))
+        for model in MODELS
+        for norm in MODELS[model].norms
+        for steps in (1, 3)
+    ]
+    then = [
+        Case(algorithm, model, "none", 2, options, step)
+        for options in combined(algorithm)
+        for model in ("mlp-tanh", "mlp-relu")
+        for step in (1, TOTAL_STEPS - 1)
+    ]
+    known = set(default_cases(algorithm))
+    cases = [case for case in first + then if case not in known]
+    return [case for case in cases if works_on(algorithm, case.model, case.options)]
+
+
+#: Those that meta-learn.
+LEARNING = [name for name in ALGORITHMS if anywhere(name).estimator != "none"]
+
+
+def each_case(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """One test for each case."""
+    return pytest.mark.parametrize("case", list(cases), ids=str)
+
+
+each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)

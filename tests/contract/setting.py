@@ -1,0 +1,199 @@
+"""A case made concrete: parameters away from any special point, tasks, random numbers."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_pipeline.episodes import EpisodeBatch
+from metadist.algorithms import Algorithm
+from metadist.engine.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
+from metadist.engine.learner import build, context
+from metadist.keys import Key
+from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
+from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case
+from tests.numerics.definitions import DEFINITIONS
+from tests.numerics.reference import Episode, Tensors, derivative, leaves, total
+
+CPU = torch.device("cpu")
+
+
+def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -> EpisodeBatch:
+    """Ways are noisy copies of the prototypes of their classes; functions are linear maps."""
+    ids = np.arange(first, first + count)
+    if shape.kind == "regression":
+        # Their mean is not 0: there is something to learn for those who do not adapt.
+        slope = 1 + key.fold("slope").normal((count, *shape.inputs, shape.outputs), torch.float64)
+        sizes = {"support": WAYS * SHOTS, "query": WAYS * QUERIES}
+        x = [
+            key.fold(name).normal((count, size, *shape.inputs), torch.float64)
+            for name, size in sizes.items()
+        ]
+        y = [torch.matmul(part, slope).numpy() for part in x]
+        return EpisodeBatch(
+            ids, x[0].numpy(), y[0], x[1].numpy(), y[1], latent=slope.reshape(count, -1).numpy()
+        )
+    # Every other number tells little of the class: there is something to learn about features.
+    spread = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    spread = spread[torch.arange(math.prod(shape.inputs)) % 2].reshape(shape.inputs)
+    prototypes = Key.of("prototypes").normal((shape.classes, *shape.inputs), torch.float64)
+    order = key.fold("classes").uniform((count, shape.classes), torch.float64).argsort(1)
+    classes = order[:, :WAYS]
+    parts = []
+    for name, copies in (("support", SHOTS), ("query", QUERIES)):
+        noise = key.fold(name).normal((count, WAYS, copies, *shape.inputs), torch.float64)
+        images = prototypes[classes][:, :, None] + spread * noise
+        labels = torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)
+        parts += [images.reshape(count, -1, *shape.inputs).numpy(), labels.numpy()]
+    return EpisodeBatch(ids, parts[0], parts[1], parts[2], parts[3], class_ids=4 * classes.numpy())
+
+
+def tasks_of(algorithm: Algorithm, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
+    """The tasks with what the algorithm needs to know beside the examples, and no more."""
+    return to_tasks(episodes, dtype, CPU, algorithm.needs, turned=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A case made concrete."""
+
+    case: Case
+    algorithm: Algorithm
+    params: Params
+    tasks: TaskBatch
+    ctx: Context
+    draws: list[dict[str, Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The tasks, for definitions."""
+        t = self.tasks
+        return [
+            Episode(t.support_x[i], t.support_y[i], t.query_x[i], t.query_y[i], side=t.side_of(i))
+            for i in range(len(t))
+        ]
+
+    def task_ctx(self, index: int) -> Context:
+        """What the learner may know of a task."""
+        return self.ctx.for_task(self.draws[index], self.tasks.side_of(index))
+
+    def loss(self, params: Params, index: int = 0) -> Tensor:
+        """The loss of one task."""
+        task = self.tasks.task(index)
+        return self.algorithm.loss(params, task, self.task_ctx(index)).value
+
+    def predictions(self, index: int) -> list[Tensor]:
+        """Outputs for a task's queries after each step."""
+        task, ctx = self.tasks.task(index), self.task_ctx(index)
+        fitted = self.algorithm.adapt(self.params, task.support_x, task.support_y, ctx)
+        return [self.algorithm.predict(one, task.query_x, ctx) for one in fitted]
+
+    def metrics(self) -> list[dict[str, Tensor]]:
+        """What is reported of each task."""
+        return [
+            self.algorithm.loss(self.params, self.tasks.task(i), self.task_ctx(i)).metrics
+            for i in range(len(self))
+        ]
+
+    def only(self, index: int) -> Setting:
+        """One of the tasks alone."""
+        return self.part(index, index + 1)
+
+    def part(self, start: int, stop: int) -> Setting:
+        """Some of the tasks; signals stay those of all."""
+        return replace(self, tasks=self.tasks.slice(start, stop), draws=self.draws[start:stop])
+
+    def at(self, **changes: Any) -> Setting:
+        """The same at another phase, outer step or number of inner steps, with draws for it."""
+        ctx = replace(self.ctx, **changes)
+        return replace(self, ctx=ctx, draws=draws_of(self.case, self.algorithm, ctx, len(self)))
+
+    def loop(self) -> ChunkResult:
+        """The engine's gradient, task by task."""
+        return loop_chunk(self.algorithm, self.params, self.tasks, self.draws, self.ctx)
+
+    def vmap(self, size: int) -> list[ChunkResult]:
+        """The engine's gradient, ``size`` tasks at once."""
+        parts = [self.part(start, start + size) for start in range(0, len(self), size)]
+        return [
+            vmap_chunk(self.algorithm, self.params, p.tasks, p.draws, self.ctx, size) for p in parts
+        ]
+
+    @functools.cached_property
+    def looped(self) -> ChunkResult:
+        """``loop()``, computed once."""
+        return self.loop()
+
+    @functools.cached_property
+    def exact(self) -> Params:
+        """The derivative of the loss itself, task by task on the tape, without the engine."""
+        parts = []
+        for index in range(len(self)):
+            at = leaves(self.params)
+            parts.append(derivative(self.loss(at, index), at))
+        return total(parts)
+
+    @functools.cached_property
+    def defined(self) -> tuple[Tensor, Tensors]:
+        """Losses [T] and summed gradient by the algorithm's definition."""
+        definition = DEFINITIONS[self.case.algorithm]
+        learner = replace(self.case.reference, signals=self.ctx.signals)
+        pairs = [
+            definition(learner, self.params, episode, draws)
+            for episode, draws in zip(self.episodes, self.draws, strict=True)
+        ]
+        return torch.stack([value for value, _ in pairs]), total(g for _, g in pairs)
+
+
+def draws_of(case: Case, algorithm: Algorithm, ctx: Context, count: int) -> list[dict[str, Tensor]]:
+    """Random numbers of each task."""
+    key = Key.of("contract", case.model)
+    return [algorithm.draws(key.fold("draws", i), ctx) for i in range(count)]
+
+
+def signals_of(setting: Setting, size: int | None = None) -> dict[str, Tensor]:
+    """The signals of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
+    names = setting.algorithm.signal_names
+    if not names:
+        return {}
+    parts = [setting.part(i, i + (size or 1)) for i in range(0, len(setting), size or 1)]
+    tables = [
+        chunk_signals(setting.algorithm, setting.params, p.tasks, p.draws, setting.ctx, size)
+        for p in parts
+    ]
+    dtype = getattr(torch, setting.case.dtype)
+    return {n: row.to(dtype) for n, row in zip(names, torch.cat(tables, 1), strict=True)}
+
+
+def make(case: Case) -> Setting:
+    """A case made concrete."""
+    key = Key.of("contract", case.model)
+    shape = case.network.shape
+    algorithm = build(case.recipe, shape)
+    dtype = getattr(torch, case.dtype)
+    params = {
+        name: (p.double() + 0.1 * key.fold(name).normal(p.shape, torch.float64)).to(dtype)
+        for name, p in algorithm.init(key).items()
+    }
+    ctx = context(case.recipe, "train", case.outer_step)
+    ctx = replace(ctx, state=algorithm.initial_state(ctx))
+    tasks = tasks_of(algorithm, synthetic_episodes(shape, key, TASKS), dtype)
+    return of_tasks(case, algorithm, params, tasks, ctx)
+
+
+def of_tasks(
+    case: Case, algorithm: Algorithm, params: Params, tasks: TaskBatch, ctx: Context
+) -> Setting:
+    """These parameters on these tasks, with random numbers and signals."""
+    draws = draws_of(case, algorithm, ctx, len(tasks))
+    setting = Setting(case, algorithm, params, tasks, ctx, draws)
+    return replace(setting, ctx=replace(ctx, signals=signals_of(setting)))

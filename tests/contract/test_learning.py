@@ -1,0 +1,63 @@
+"""It learns, on every kind of task that it declares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from metadist.engine.learner import context
+from metadist.engine.trainer import Trainer
+from metadist.keys import Key
+from metadist.rules.losses import accuracy
+from metadist.tasks import Context, Phase
+from tests.contract.cases import LEARNING, Case, works_on
+from tests.contract.setting import Setting, of_tasks, synthetic_episodes, tasks_of
+from tests.contract.training import train, trainer
+
+STEPS, HELD_OUT = 40, 40
+
+
+def held_out(worker: Trainer, case: Case, phase: Phase) -> Setting:
+    """What the worker has learned so far, on tasks that it is not trained on."""
+    episodes = synthetic_episodes(case.network.shape, Key.of("held out"), HELD_OUT)
+    tasks = tasks_of(worker.algorithm, episodes, torch.float64)
+    ctx: Context = replace(context(case.recipe, phase, 0), state=worker.learner)
+    return of_tasks(case, worker.algorithm, worker.params, tasks, ctx)
+
+
+def objective(worker: Trainer, case: Case) -> float:
+    """What training lowers and reports, on average."""
+    (chunk,) = held_out(worker, case, "train").vmap(HELD_OUT)
+    return float(chunk.metrics["loss"].mean())
+
+
+def error(worker: Trainer, case: Case) -> float:
+    """Mean squared error, or share of wrong classes, after adaptation."""
+
+    def one(outputs: Tensor, targets: Tensor) -> Tensor:
+        if case.network.kind == "regression":
+            return (outputs - targets).square().mean()
+        return 1 - accuracy(outputs, targets)
+
+    setting = held_out(worker, case, "test")
+    with torch.no_grad():
+        errors = [
+            one(setting.predictions(i)[-1], setting.tasks.task(i).query_y) for i in range(HELD_OUT)
+        ]
+    return float(torch.stack(errors).mean())
+
+
+@pytest.mark.parametrize("model", ["mlp-tanh", "mlp-relu"])
+@pytest.mark.parametrize("algorithm", LEARNING)
+def test_it_learns(algorithm: str, model: str):
+    if not works_on(algorithm, model):
+        return
+    case = Case(algorithm, model, "none", 2, outer={"batch": 4, "lr": 0.02}, engine={"chunk": 4})
+    worker = trainer(case)
+    before = objective(worker, case), error(worker, case)
+    train(worker, case, STEPS)
+    assert objective(worker, case) < 0.9 * before[0]
+    assert error(worker, case) < 0.9 * before[1]

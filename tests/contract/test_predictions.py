@@ -1,0 +1,105 @@
+"""What an algorithm predicts, and what it reports of itself.
+
+An algorithm that does not meta-learn (``none``) owes nothing but its predictions: they are held
+against a second program. Metrics are those of the predictions after the last step wherever the
+loss is one of an adapted learner: always outside training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from metadist.tasks import NormMode, Phase
+from tests.contract.cases import (
+    ALGORITHMS,
+    MODELS,
+    NORMS,
+    Case,
+    Options,
+    anywhere,
+    models_of,
+    switched,
+)
+from tests.contract.setting import Setting, make
+from tests.numerics.definitions import PREDICTIONS
+from tests.numerics.reference import EXACT, cross_entropy, squared_error
+
+PREDICTED = [
+    name for name in ALGORITHMS if anywhere(name).estimator == "none" or name in PREDICTIONS
+]
+#: Of these the reference knows the statistics; ``running`` needs the engine's.
+WITHOUT_STATE: tuple[NormMode, ...] = ("transductive", "support", "none")
+
+
+@pytest.mark.parametrize("norm", WITHOUT_STATE)
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [(name, options) for name in PREDICTED for options in ((), *switched(name))],
+    ids=str,
+)
+def test_predictions_are_those_of_a_second_program(
+    algorithm: str, options: Options, norm: NormMode
+):
+    if algorithm not in PREDICTIONS:
+        pytest.fail(
+            f"{algorithm} does not meta-learn: write what it predicts a second time in a "
+            "PREDICTIONS of tests/numerics"
+        )
+    for model in models_of(algorithm, options):
+        if norm not in MODELS[model].norms:
+            continue
+        for steps in (3,) if options else (0, 3):
+            case = Case(algorithm, model, norm, 2, options)
+            setting = make(case).at(phase="test", inner_steps=steps)
+            learner = replace(case.reference, steps=steps)
+            for index, episode in enumerate(setting.episodes):
+                got = setting.predictions(index)[-1]
+                draws = setting.draws[index]
+                wanted = PREDICTIONS[algorithm](learner, setting.params, episode, draws)
+                torch.testing.assert_close(got, wanted, rtol=EXACT, atol=EXACT)
+
+
+def check_metrics(setting: Setting, metrics: list[dict[str, Tensor]]) -> None:
+    """Loss and accuracy are those of the predictions after the last step."""
+    classification = setting.case.network.kind == "classification"
+    for index, episode in enumerate(setting.episodes):
+        outputs = setting.predictions(index)[-1]
+        score = cross_entropy if classification else squared_error
+        wanted = {"loss": score(outputs, episode.query_y).detach()}
+        if classification:
+            right = [row.tolist().index(max(row.tolist())) for row in outputs]
+            hits = sum(int(a == b) for a, b in zip(right, episode.query_y, strict=True))
+            wanted["accuracy"] = torch.tensor(hits / len(outputs))
+        assert set(metrics[index]) == set(wanted)
+        for name, value in wanted.items():
+            got = metrics[index][name].double()
+            torch.testing.assert_close(got, value.double(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_metrics_are_those_of_the_predictions(algorithm: str, norm: NormMode):
+    for model in models_of(algorithm):
+        if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):
+            continue
+        if norm not in MODELS[model].norms:
+            continue
+        setting = make(Case(algorithm, model, norm, 2))
+        phases: list[Phase] = ["train", "test"]
+        for phase in phases:
+            now = setting.at(phase=phase, inner_steps=2 if phase == "train" else 3)
+            metrics = now.metrics()
+            assert not any(m.requires_grad for some in metrics for m in some.values())
+            order, estimator = now.algorithm.derivative_order, now.algorithm.estimator
+            if phase == "train" and estimator == "exact" and order == 1:
+                # Trained without adapting: the metrics are those of what is differentiated, and
+                # nothing but a second program knows what it should predict.
+                assert algorithm in PREDICTIONS
+                losses = [now.loss(now.params, i).detach() for i in range(len(now))]
+                torch.testing.assert_close([m["loss"] for m in metrics], losses)
+            else:
+                check_metrics(now, metrics)

@@ -1,0 +1,103 @@
+"""The same bits for any number of workers and after any interruption, whatever the algorithm."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from metadist.engine.group import Group
+from metadist.engine.trainer import Trainer
+from metadist.rules.sgd import SGD
+from tests.contract.cases import LEARNING, Case, models_of, switched, works_on
+from tests.contract.training import bits, same_bits, train, trainer
+from tests.numerics.conftest import RunGroup
+
+STEPS, BEFORE = 2, 1
+#: Uneven on purpose: chunks of 2, 2 and 1 tasks.
+BATCH, CHUNK = 5, 2
+Mode = Literal["loop", "vmap"]
+
+
+def case_of(algorithm: str, model: str, mode: Mode, options=()) -> Case:
+    return Case(
+        algorithm,
+        model,
+        "running" if model.startswith("conv4") else "none",
+        1 if model.startswith("conv4") else 2,
+        options,
+        dtype="float32",
+        outer={"batch": BATCH, "lr": 0.01},
+        engine={"mode": mode, "chunk": CHUNK},
+    )
+
+
+def cases(mode: Mode, models: tuple[str, ...], slow: bool = False) -> list[Case]:
+    """With defaults; slow: with each option."""
+    return [
+        case_of(algorithm, model, mode, options)
+        for algorithm in LEARNING
+        for options in (((), *switched(algorithm)) if slow else [()])
+        for model in models
+        if works_on(algorithm, model, options)
+    ]
+
+
+def resumed(case: Case) -> Trainer:
+    """Stopped and gone on by another worker."""
+    state = train(trainer(case), case, BEFORE).state()
+    other = trainer(case)
+    other.restore(state)
+    return train(other, case, STEPS)
+
+
+def check(case: Case, run_group: RunGroup, sizes: tuple[int, ...] = (3,)) -> None:
+    fresh = trainer(case)
+    alone = train(trainer(case), case, STEPS).state()
+    assert all(bool(torch.isfinite(t).all()) for t in bits(alone).values())
+    assert any(not torch.equal(p, alone.params[n]) for n, p in fresh.params.items())
+
+    def work(group: Group) -> Trainer:
+        return train(trainer(case, group), case, STEPS)
+
+    for size in sizes:
+        for worker in run_group(size, work):
+            assert same_bits(worker.state(), alone), f"{size} workers"
+    assert same_bits(resumed(case).state(), alone), "resumed"
+
+
+# The networks that have state beside the parameters.
+@pytest.mark.parametrize("case", cases("loop", ("conv4-stride",)), ids=str)
+def test_workers_and_interruptions_do_not_matter(case: Case, run_group: RunGroup):
+    check(case, run_group)
+
+
+@pytest.mark.parametrize("case", cases("vmap", ("mlp-tanh", "mlp-relu")), ids=str)
+def test_workers_and_interruptions_do_not_matter_under_vmap(case: Case, run_group: RunGroup):
+    check(case, run_group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.parametrize("case", cases("loop", ("mlp-tanh", "conv4-stride"), slow=True), ids=str)
+def test_nor_with_any_option(case: Case, mode: Mode, run_group: RunGroup):
+    check(case_of(case.algorithm, case.model, mode, case.options), run_group, (2, 3, 4))
+
+
+@pytest.mark.parametrize("model", models_of("maml")[:1])
+def test_a_learner_with_a_memory_is_noticed(
+    model: str, run_group: RunGroup, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[Tensor] = []
+    update = SGD.update
+
+    def remembering(self, adapted, gradients, step):
+        calls.append(torch.empty(0))
+        scaled = {n: g * (1 + 1e-3 * len(calls)) for n, g in gradients.items()}
+        return update(self, adapted, scaled, step)
+
+    monkeypatch.setattr(SGD, "update", remembering)
+    with pytest.raises(AssertionError):
+        check(case_of("maml", model, "loop"), run_group)
