@@ -1,0 +1,209 @@
+"""Published tables, run again: our figures beside the published ones, with a verdict each.
+
+    from metadist.reproduce import reproduce, write
+
+    result = reproduce("sinusoid-shots", tasks=40_000, jobs=2)
+    write(result, "results")
+
+Importing this package imports neither torch, Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from metadist.errors import MetadistError, TableError
+from metadist.reproduce.table import Table, load_table, table_names
+
+if TYPE_CHECKING:
+    from metadist.reproduce.result import Result
+
+__all__ = ["Table", "load_table", "record", "reproduce", "table_names", "write"]
+
+#: Directory beside the runs, of what their commands say; it has no run.json and is no run.
+LOGS = ".reproduce"
+
+
+def reproduce(
+    table: str | Table,
+    *,
+    tasks: int | None = None,
+    minutes: float | None = None,
+    jobs: int = 1,
+    seeds: int = 1,
+    rows: Sequence[str] = (),
+    workers: int = 0,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    tracking_uri: str | None = None,
+    offline: bool = False,
+    progress: TextIO | None = None,
+) -> Result:
+    """Run what a table's rows need, and compare their figures with the published ones.
+
+    Each run is a process. Runs are named by table, run, budget and seed: a second call with the
+    same arguments reuses what is finished and continues what is not.
+
+    Args:
+        table: a built-in table's name, the path of a TOML file, or a table.
+        tasks: the budget of a run, which decides its outer steps; the table's own if not given.
+        minutes: after so long nothing is started and what runs is stopped; it can be continued.
+        jobs: runs at once; a table of times takes one after the other.
+        seeds: runs of each kind.
+        rows: their ids; all if empty.
+        workers: Ray workers of each run; 0 trains in the run's own process.
+        data_dir, runs_dir, device, tracking_uri, offline: see :func:`metadist.train`. Runs are in
+            the MLflow experiment of the table's name.
+        progress: where to say what is at work.
+
+    Raises:
+        MetadistError: the request, the table or the tracking store is wrong. A run that fails is
+            no error: its rows say so.
+    """
+    from metadist.api import data_directory
+    from metadist.reproduce.display import Display
+    from metadist.reproduce.jobs import Jobs, Outcome
+    from metadist.reproduce.plan import Request, plan
+    from metadist.reproduce.plan import jobs as jobs_of
+    from metadist.reproduce.provenance import provenance
+    from metadist.reproduce.result import assemble
+
+    began = time.monotonic()
+    wanted = load_table(table) if isinstance(table, str) else table
+    for name, value in (("tasks", tasks), ("minutes", minutes), ("jobs", jobs), ("seeds", seeds)):
+        if value is not None and value <= 0:
+            raise TableError(f"{name}: more than 0 is needed, got {value}")
+    request = Request(
+        table=wanted,
+        rows=tuple(wanted.chosen(list(rows))),
+        tasks=tasks or wanted.tasks,
+        seeds=seeds,
+        runs_dir=Path(runs_dir).resolve(),
+        data_dir=data_directory(data_dir),
+        workers=workers,
+        device=device,
+        tracking_uri=tracking_uri,
+        offline=offline,
+    )
+    if not offline:
+        _check_tracking(request)
+    facts = provenance()
+    logs = request.runs_dir / LOGS
+    with _alone(logs / f"{wanted.name}.lock"):
+        said: list[str] = []
+        planned = plan(request, said.append)
+        outcomes: dict[str, Outcome] = {}
+        if pending := jobs_of(planned, request):
+            steps = {p.name: p.recipe.outer.steps for p in planned if p.recipe is not None}
+            display = None
+            if progress is not None:
+                display = Display({p.name: p.run for p in planned}, steps, progress)
+                for line in said:
+                    display.say(line)
+            pool = Jobs(
+                logs,
+                at_once=1 if wanted.exclusive else jobs,
+                deadline=None if minutes is None else began + 60 * minutes,
+                watch=display,
+            )
+            try:
+                outcomes = pool.run(pending)
+            finally:
+                if display is not None:
+                    display.close()
+        return assemble(request, planned, outcomes, facts)
+
+
+def _check_tracking(request: object) -> None:
+    """See that the store answers, before anything is started."""
+    from metadist.reproduce.plan import Request
+    from metadist.track import default_tracking_uri, ensure_experiment
+
+    assert isinstance(request, Request)
+    uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
+    ensure_experiment(uri, request.table.name)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a table's lock in a runs directory: two at once would take runs from each other.
+
+    Raises:
+        TableError: somebody else has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TableError(
+                f"{path}: another process reproduces this table in this runs directory; wait for "
+                "it, or use another --runs-dir"
+            ) from None
+        yield
+
+
+def write(result: Result, out: str | Path) -> list[Path]:
+    """Write ``<table>.md``, ``<table>.json`` and the table's pictures.
+
+    Raises:
+        MetadistError: they cannot be written.
+    """
+    from data_pipeline.storage import write_atomic
+    from metadist.reproduce.pictures import pictures
+    from metadist.reproduce.render import markdown
+
+    name, directory = result.request.table.name, Path(out)
+    drawn = pictures(result)
+    document = json.dumps(result.document(), indent=1, ensure_ascii=False, allow_nan=False)
+    contents = {
+        f"{name}.md": markdown(result, list(drawn)),
+        f"{name}.json": f"{document}\n",
+        **drawn,
+    }
+    try:
+        for file, content in contents.items():
+            write_atomic(directory / file, content.encode())
+    except OSError as error:
+        raise MetadistError(
+            f"{directory}: the results cannot be written ({error.strerror}); the runs are kept: "
+            "make room, or name another --out, and give the same command again"
+        ) from error
+    return [directory / file for file in contents]
+
+
+def record(result: Result, files: Sequence[Path]) -> str:
+    """Sum the result up in MLflow, in the experiment of the table's name; its run id there.
+
+    Raises:
+        TrackingError: the store does not answer, or refuses.
+    """
+    from metadist.track import default_tracking_uri, record_summary
+
+    request = result.request
+    uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
+    metrics = {}
+    for one in result.rows:
+        if one.measured.ours is not None and one.measured.ours.value is not None:
+            metrics[f"{one.row.id}/ours"] = one.measured.ours.value
+            if one.measured.ours.ci95 is not None:
+                metrics[f"{one.row.id}/ci95"] = one.measured.ours.ci95
+        if one.row.published is not None:
+            metrics[f"{one.row.id}/published"] = one.row.published.value
+    tags = {f"verdict.{one.row.id}": one.verdict.kind for one in result.rows}
+    return record_summary(
+        uri,
+        request.table.name,
+        f"{request.table.name}-t{request.tasks}",
+        key=f"table {request.command} in {request.runs_dir}",
+        tags={**tags, **result.facts, "command": request.command},
+        metrics=metrics,
+        files=files,
+    )

@@ -1,0 +1,209 @@
+"""Figures of runs: read from their directories, combined over seeds and between runs.
+
+The interval of a mean over S seeds has two parts, added as squares: that over seeds, t(S - 1) times
+their standard deviation (ddof 1) over the root of S, and that over episodes, which all seeds share,
+for which the mean of the seeds' own intervals is an upper bound. One seed has the interval over
+episodes alone. Ratios and differences of two runs are made seed by seed, their intervals from both
+runs' as if they were independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+from typing import Any
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import read_json
+from metadist.engine.diagnose import FILE as DIAGNOSTICS
+from metadist.errors import MetadistError
+from metadist.reproduce.plan import Planned, row_protocol
+from metadist.reproduce.table import Row
+from metadist.reproduce.verdict import Ours
+
+#: 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal's.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_NORMAL = 1.96
+
+
+class Missing(Exception):
+    """There is no figure; the message says why."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row's figure, and what it comes from.
+
+    Attributes:
+        ours: in the row's unit; None if there is none, ``missing`` then says why.
+        lost: why seeds are missing from the mean, one line each.
+        curve: (step, mean, half-width) after each adaptation step, of the first seed, unscaled.
+    """
+
+    ours: Ours | None
+    missing: str = ""
+    lost: tuple[str, ...] = ()
+    curve: tuple[tuple[int, float | None, float | None], ...] = ()
+
+
+def measure(row: Row, planned: Sequence[Planned], reasons: Mapping[str, str]) -> Measured:
+    """A row's figure from its runs.
+
+    Args:
+        planned: the runs of the request.
+        reasons: run names -> why the run has not ended well.
+    """
+    seeds = sorted({p.seed for p in planned})
+    of = {(p.key, p.seed): p for p in planned}
+    values: list[Ours] = []
+    lost: list[str] = []
+    curve: tuple[tuple[int, float | None, float | None], ...] = ()
+    for seed in seeds:
+        try:
+            one = _read(row, of[row.run, seed], reasons)
+            if row.versus is not None:
+                one = combine(row, one, _read(row, of[row.versus, seed], reasons))
+        except Missing as error:
+            lost.append(str(error))
+            continue
+        if not values and row.metric in ("accuracy", "mse"):
+            curve = _curve(row, of[row.run, seed])
+        values.append(one)
+    if not values:
+        return Measured(None, lost[0])
+    return Measured(scaled(over_seeds(values), row.scale), "", tuple(lost), curve)
+
+
+def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
+    """A run's figure.
+
+    Raises:
+        Missing: it has none.
+    """
+    if planned.problem:
+        raise Missing(planned.problem)
+    if not planned.finished:
+        raise Missing(reasons.get(planned.name, "its run has not ended"))
+    try:
+        return _READERS[row.metric](row, planned)
+    except (MetadistError, DataError, OSError, KeyError, TypeError, ValueError) as error:
+        if planned.name in reasons:
+            raise Missing(reasons[planned.name]) from None
+        what = str(error) if isinstance(error, MetadistError | DataError) else repr(error)
+        raise Missing(f"{planned.run.path}: its result cannot be read ({what})") from None
+
+
+def _summary(row: Row, planned: Planned) -> dict[str, Any]:
+    assert planned.recipe is not None
+    name, _ = row_protocol(row, planned.name, planned.recipe)
+    summary = read_json(planned.run.evaluation / f"{name}.json")
+    if summary["score"] != row.metric:
+        raise ValueError(f"{row.metric} was asked for, {name}.json holds {summary['score']}")
+    return dict(summary)
+
+
+def _score(row: Row, planned: Planned) -> Ours:
+    summary = _summary(row, planned)
+    step = int(summary["figure_step"]) if row.step is None else row.step
+    figures = summary["by_step"][step]
+    return Ours(
+        value=_number(figures["mean"]),
+        ci95=_number(figures["ci95"]),
+        episodes=int(summary["episodes"]),
+        failed=int(summary["failed_by_step"][step]),
+    )
+
+
+def _curve(row: Row, planned: Planned) -> tuple[tuple[int, float | None, float | None], ...]:
+    steps = _summary(row, planned)["by_step"]
+    return tuple((int(s["step"]), _number(s["mean"]), _number(s["ci95"])) for s in steps)
+
+
+def _speed(row: Row, planned: Planned) -> Ours:
+    speed = float(planned.run.info()["result"]["tasks_per_second"])
+    if speed <= 0:
+        raise ValueError("nothing was trained")
+    return Ours(speed, None)
+
+
+def _finding(row: Row, planned: Planned) -> Ours:
+    found = read_json(planned.run.evaluation / DIAGNOSTICS)["findings"]
+    for level, name in ((found, row.finding), (found.get(row.finding, {}), row.part)):
+        if name not in level:
+            raise ValueError(f"no {name!r} among {', '.join(level) or 'nothing'}")
+    return Ours(fmean(float(v) for v in found[row.finding][row.part]), None)
+
+
+_READERS: dict[str, Callable[[Row, Planned], Ours]] = {
+    "accuracy": _score,
+    "mse": _score,
+    "speed": _speed,
+    "finding": _finding,
+}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def combine(row: Row, a: Ours, b: Ours) -> Ours:
+    """Ratio or difference of two figures; see the top of this file.
+
+    Raises:
+        Missing: errors of functions among them are not finite.
+    """
+    both = replace(a, failed=a.failed + b.failed)
+    if row.metric == "mse" and both.failed:
+        raise Missing(
+            f"{both.failed} of {a.episodes + b.episodes} episodes have no finite result, "
+            f"no {row.combine} can be made"
+        )
+    if a.value is None or b.value is None or (row.combine == "ratio" and b.value == 0):
+        return replace(both, value=None, ci95=None)
+    if row.combine == "difference":
+        ci = None if a.ci95 is None or b.ci95 is None else math.hypot(a.ci95, b.ci95)
+        return replace(both, value=a.value - b.value, ci95=ci)
+    ratio = a.value / b.value
+    if a.ci95 is None or b.ci95 is None or a.value == 0:
+        return replace(both, value=ratio, ci95=None)
+    # First order in both errors.
+    return replace(
+        both, value=ratio, ci95=abs(ratio) * math.hypot(a.ci95 / a.value, b.ci95 / b.value)
+    )
+
+
+def over_seeds(values: Sequence[Ours]) -> Ours:
+    """The mean over seeds; see the top of this file."""
+    failed = sum(v.failed for v in values)
+    first = replace(values[0], seeds=len(values), failed=failed)
+    finite = [v.value for v in values if v.value is not None]
+    if len(finite) < len(values):
+        return replace(first, value=None, ci95=None)
+    if len(values) == 1:
+        return first
+    freedom = len(finite) - 1
+    t = _T[freedom - 1] if freedom <= len(_T) else _NORMAL
+    parts = [t * stdev(finite) / math.sqrt(len(finite))]
+    own = [v.ci95 for v in values if v.ci95 is not None]
+    if len(own) == len(values):
+        parts.append(fmean(own))
+    return replace(first, value=fmean(finite), ci95=math.hypot(*parts))
+
+
+def scaled(ours: Ours, by: float) -> Ours:
+    """In another unit."""
+    return replace(
+        ours,
+        value=None if ours.value is None else ours.value * by,
+        ci95=None if ours.ci95 is None else ours.ci95 * by,
+    )
+
+
+def trained_tasks(planned: Planned) -> int:
+    """Tasks that a finished run was meta-trained on; 0 for a learner that does not meta-learn."""
+    assert planned.recipe is not None
+    if planned.run.info().get("learner", {}).get("estimator") == "none":
+        return 0
+    return planned.recipe.outer.steps * planned.recipe.outer.batch

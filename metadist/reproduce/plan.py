@@ -1,0 +1,218 @@
+"""Which runs a table takes at a budget: their names, recipes and commands, and what is there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from data_pipeline.errors import DataError
+from metadist.engine.data import open_data
+from metadist.engine.data import prepare as prepare_data
+from metadist.engine.learner import build, resolve
+from metadist.engine.protocol import Asked, own_protocols, protocol
+from metadist.engine.rundir import RunDir, check_name
+from metadist.errors import MetadistError, RunError
+from metadist.recipe import Recipe, differences, load_recipe
+from metadist.reproduce.jobs import Command, Job
+from metadist.reproduce.table import Row, Table
+
+#: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.
+CHECKPOINTS = 10
+EVERY = 200
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        rows: those to print, in the table's order.
+        tasks: the budget of a run.
+        seeds: runs of each kind, with ``run.seed`` 0, 1, ...
+        offline: do without MLflow.
+    """
+
+    table: Table
+    rows: tuple[Row, ...]
+    tasks: int
+    seeds: int
+    runs_dir: Path
+    data_dir: Path
+    workers: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    tracking_uri: str | None = None
+    offline: bool = False
+
+    @property
+    def run_keys(self) -> list[str]:
+        """The table's runs that the rows take figures of."""
+        return list(dict.fromkeys(run for row in self.rows for run in row.runs))
+
+    @property
+    def command(self) -> str:
+        """The command line that gives the same figures."""
+        words = [f"metadist reproduce {self.table.name} --tasks {self.tasks}"]
+        if self.seeds > 1:
+            words.append(f"--seeds {self.seeds}")
+        if len(self.rows) < len(self.table.rows):
+            words.append(f"--rows {','.join(row.id for row in self.rows)}")
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of the table with a seed.
+
+    Attributes:
+        key: its name in the table.
+        name: of its run directory: a function of table, key, budget and seed.
+        overrides: of its recipe, as given to ``metadist train``.
+        recipe: resolved; None if there is a problem.
+        problem: why it cannot be run or read.
+        incomplete: what the dataset lacks of the published one, in its own words.
+    """
+
+    key: str
+    seed: int
+    name: str
+    run: RunDir
+    overrides: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    problem: str = ""
+    incomplete: str = ""
+    #: Protocols that the rows ask for beside the recipe's own, by name.
+    asked: dict[str, Asked] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training has ended well."""
+        try:
+            return not self.problem and self.run.info().get("status") == "finished"
+        except RunError:
+            return False
+
+
+def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, Asked | None]:
+    """The name of the protocol that a row's figure is of, and how to ask for it.
+
+    Returns:
+        None for one that the recipe itself is evaluated by.
+
+    Raises:
+        RunError: see :class:`metadist.engine.protocol.Asked`.
+    """
+    for own in own_protocols(recipe):
+        same = (row.shots in (None, own.shots), row.episodes in (None, own.episodes))
+        if all(same) and row.queries in (None, own.queries) and (row.step or 0) <= own.steps:
+            return own.name, None
+    asked = Asked("test", row.shots, row.queries, row.step, row.episodes)
+    return protocol([(name, recipe)], asked).name, asked
+
+
+def plan(request: Request, announce: Callable[[str], None] = lambda line: None) -> list[Planned]:
+    """All runs of a request, with what is wrong with those that cannot be had."""
+    return [
+        _planned(request, key, seed, announce)
+        for key in request.run_keys
+        for seed in range(request.seeds)
+    ]
+
+
+def _planned(request: Request, key: str, seed: int, announce: Callable[[str], None]) -> Planned:
+    table = request.table
+    name = f"{table.name}-{key}-t{request.tasks}-s{seed}"
+    run = RunDir(request.runs_dir / name)
+    try:
+        check_name(name)
+        alone = load_recipe(table.recipe_of(key), tuple(table.overrides_of(key)))
+        steps = max(1, request.tasks // alone.outer.batch)
+        settings = [
+            *table.overrides_of(key, steps),
+            f"outer.steps={steps}",
+            f"eval.every={max(1, steps // table.validations)}",
+            f"run.checkpoint_every={max(1, min(EVERY, steps // CHECKPOINTS))}",
+            f"run.seed={seed}",
+        ]
+        recipe = resolve(load_recipe(table.recipe_of(key), tuple(settings)))
+        rows = [row for row in request.rows if key in row.runs and row.metric in _EVALUATED]
+        pairs = [row_protocol(row, name, recipe) for row in rows]
+        asked = {protocol_name: how for protocol_name, how in pairs if how is not None}
+        _check_same(run, recipe)
+        incomplete = _check_data(request, run, recipe, announce)
+    except (MetadistError, DataError, OSError) as error:
+        return Planned(key, seed, name, run, problem=str(error))
+    return Planned(key, seed, name, run, tuple(settings), recipe, "", incomplete, asked)
+
+
+_EVALUATED = ("accuracy", "mse")
+
+
+def _check_same(run: RunDir, recipe: Recipe) -> None:
+    """See that a run of that name, if there is one, is the run that is meant."""
+    if not (run.path / "run.json").exists():
+        return
+    there = run.recipe()
+    run.info()
+    if there.hash != recipe.hash:
+        raise RunError(
+            f"{run.path}: made from another version of this table "
+            f"({', '.join(differences(there, recipe))}); remove it, or use another --runs-dir"
+        )
+
+
+def _check_data(
+    request: Request, run: RunDir, recipe: Recipe, announce: Callable[[str], None]
+) -> str:
+    """Make or open the data, and say what they lack of the complete dataset."""
+    prepare_data(recipe, request.data_dir, announce)
+    data = open_data(recipe, request.data_dir)
+    build(recipe, data.shape)
+    if (run.path / "run.json").exists():
+        made_with = run.info()["dataset"]["digest"]
+        if made_with != data.digest:
+            raise RunError(
+                f"{run.path}: made with dataset digest {made_with[:12]}, the data here has "
+                f"{data.digest[:12]}; name the right data with --data-dir, or use another "
+                "--runs-dir"
+            )
+    complete = data.store.description.get("complete", "") if data.store else ""
+    return complete.removeprefix("no: ") if complete.startswith("no") else ""
+
+
+def job(planned: Planned, request: Request) -> Job | None:
+    """The commands that a run still needs; None if it has all that the rows ask for."""
+    if planned.problem:
+        return None
+    places = ["--runs-dir", str(request.runs_dir), "--data-dir", str(request.data_dir)]
+    places += ["--device", request.device, "--json"]
+    start = [sys.executable, "-m", "metadist"]
+    commands = []
+    if not (planned.finished and (request.offline or planned.run.info().get("closed"))):
+        words = [*start, "train", request.table.recipe_of(planned.key)]
+        words += ["--name", planned.name, "--resume", "auto", "--workers", str(request.workers)]
+        for setting in planned.overrides:
+            words += ["--set", setting]
+        words += ["--experiment", request.table.name, *places]
+        if request.offline:
+            words.append("--offline")
+        elif request.tracking_uri:
+            words += ["--tracking-uri", request.tracking_uri]
+        commands.append(Command(tuple(words), "training"))
+    for name, how in planned.asked.items():
+        if planned.finished and (planned.run.evaluation / f"{name}.json").is_file():
+            continue
+        words = [*start, "evaluate", planned.name, *places]
+        for option in ("shots", "queries", "steps", "episodes"):
+            if (value := getattr(how, option)) is not None:
+                words += [f"--{option}", str(value)]
+        commands.append(Command(tuple(words), f"evaluating {name}"))
+    return Job(planned.name, tuple(commands)) if commands else None
+
+
+def jobs(planned: Sequence[Planned], request: Request) -> list[Job]:
+    """The jobs of all runs, the first seed of every run before the second of any."""
+    ordered = sorted(planned, key=lambda p: p.seed)  # a stable sort: the table's order otherwise
+    return [found for one in ordered if (found := job(one, request)) is not None]

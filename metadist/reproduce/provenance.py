@@ -1,0 +1,63 @@
+"""Where figures come from: which source, machine and day."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import metadist
+
+
+def provenance() -> dict[str, str]:
+    """``commit``, ``machine``, ``python``, ``torch`` and ``date`` of this moment."""
+    return {
+        "commit": commit(Path(metadist.__file__).parent),
+        "metadist": version("metadist"),
+        "machine": machine(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def commit(package: Path) -> str:
+    """The commit that the package is of, with ``+changes`` if files differ; else its version.
+
+    A package that was installed into somebody's checkout is not of that checkout's commit.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(package), *words],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD")
+    if not head or git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return f"version {version('metadist')}"
+    return f"{head}+changes" if git("status", "--porcelain", "--", ".") else head
+
+
+def machine() -> str:
+    """The processor's name, how many cores this process may use, and the system."""
+    name = platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, {platform.system()}"

@@ -1,0 +1,188 @@
+"""A result for people: aligned text for a terminal, Markdown for a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from metadist.reproduce.result import Result, RowResult
+from metadist.reproduce.table import Published
+from metadist.reproduce.verdict import Ours, percent
+
+#: Columns of both forms; figures are set to the right.
+COLUMNS = ("row", "ours", "published", "budget", "verdict", "notes")
+_RIGHT = {"ours", "published", "budget"}
+#: A longer reason goes among the notes.
+_SHORT = 44
+#: Behind the published figures of ensembles, and of those that nobody has compared with a source.
+_DAGGER, _UNCHECKED = "†", "?"
+
+
+class _Notes:
+    """Footnotes: each text once, numbered in order of appearance."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def marks(self, texts: Sequence[str]) -> str:
+        """The numbers of these texts."""
+        for text in texts:
+            if text not in self.texts:
+                self.texts.append(text)
+        return ",".join(str(number) for number in sorted(self.texts.index(t) + 1 for t in texts))
+
+
+def number(value: float | None, unit: str) -> str:
+    """A measured figure: as many digits as tell something."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if unit in ("%", "points", "×"):
+        return f"{value:.2f}"
+    if unit == "tasks/s":
+        return f"{value:,.0f}"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2g}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.2f}"
+
+
+def ours_text(ours: Ours | None, unit: str) -> str:
+    """Our figure with its interval, and the number of seeds if there are several."""
+    if ours is None:
+        return "–"
+    text = number(ours.value, unit)
+    if ours.ci95 is not None and ours.value is not None:
+        text += f" ± {number(ours.ci95, unit)}"
+    if unit:
+        text += f" {unit}"
+    return f"{text} (n = {ours.seeds})" if ours.seeds > 1 else text
+
+
+def published_text(published: Published | None, unit: str) -> str:
+    """The published figure with the digits it was published with."""
+    if published is None:
+        return "–"
+    text = "≥ " if published.relation == "at_least" else ""
+    text += f"{published.value:.10g}"
+    if published.ci95 is not None:
+        text += f" ± {published.ci95:.10g}"
+    if unit:
+        text += f" {unit}"
+    if published.ensemble:
+        text += f" {_DAGGER}"
+    return text if published.checked else f"{text} {_UNCHECKED}"
+
+
+def budget_text(one: RowResult) -> str:
+    """The share of the published budget."""
+    if not one.published_tasks and one.used == 0:
+        return "no training"
+    return percent(one.share)
+
+
+def cells(result: Result) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A tuple of strings for each row, and the texts of the notes."""
+    notes = _Notes()
+    rows: list[tuple[str, ...]] = []
+    for one in result.rows:
+        said, verdict = list(one.notes), one.verdict.text
+        if len(verdict) > _SHORT and one.verdict.kind in ("missing", "not comparable"):
+            verdict = one.verdict.kind
+            said.insert(0, f"{one.verdict.kind.capitalize()}: {one.verdict.why}")
+        rows.append(
+            (
+                one.row.label,
+                ours_text(one.measured.ours, one.row.unit),
+                published_text(one.row.published, one.row.unit),
+                budget_text(one),
+                verdict,
+                notes.marks(said),
+            )
+        )
+    return rows, notes.texts
+
+
+def _legend(result: Result) -> list[str]:
+    """What the marks behind published figures mean, those that occur."""
+    published = [one.row.published for one in result.rows if one.row.published is not None]
+    lines = []
+    if any(p.ensemble for p in published):
+        lines.append(f"{_DAGGER} of an ensemble, not of a single model")
+    if any(not p.checked for p in published):
+        lines.append(f"{_UNCHECKED} quoted from memory, not read in its source")
+    return lines
+
+
+def text(result: Result) -> list[str]:
+    """The table as aligned lines, its notes below."""
+    rows, notes = cells(result)
+    widths = [max(len(r[i]) for r in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
+    lines = [f"{result.request.table.title}: {_budget(result)}", ""]
+    for row in (COLUMNS, *rows):
+        parts = [
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(COLUMNS, row, widths, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+        if row is COLUMNS:
+            lines.append("  ".join("-" * width for width in widths))
+    lines += ["", *_legend(result)]
+    lines += [f"{index}. {note}" for index, note in enumerate(notes, 1)]
+    return lines
+
+
+def _budget(result: Result) -> str:
+    seeds = result.request.seeds
+    return f"{result.request.tasks:,} tasks a run, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def markdown(result: Result, pictures: Sequence[str]) -> str:
+    """The table as a page of its own.
+
+    Args:
+        pictures: file names of its pictures, beside the page.
+    """
+    table, facts = result.request.table, result.facts
+    rows, notes = cells(result)
+    rule = ["---:" if name in _RIGHT else "---" for name in COLUMNS]
+    lines = [
+        f"# {table.title}",
+        "",
+        table.summary,
+        "",
+        f"    {result.request.command}",
+        "",
+        f"{_budget(result)}. Commit {facts['commit']}, {facts['machine']}, torch "
+        f"{facts['torch']}, Python {facts['python']}, {facts['date']}. Intervals are 95 % "
+        "confidence intervals; `budget` is the share of the published training.",
+        "",
+        *(f"| {' | '.join(_escaped(c) for c in row)} |" for row in (COLUMNS, rule, *rows)),
+        "",
+        *(f"{line}  " for line in _legend(result)),
+        *([""] if _legend(result) else []),
+    ]
+    for picture in pictures:
+        lines += [f"![{table.title}]({picture})", ""]
+    if notes:
+        lines += ["## Notes", ""]
+        lines += [f"{index}. {_escaped(note)}" for index, note in enumerate(notes, 1)]
+        lines.append("")
+    return "\n".join([*lines, *_sources(result)])
+
+
+def _sources(result: Result) -> list[str]:
+    """Whose figures the published ones are, and where they were read."""
+    of: dict[tuple[str, str], list[str]] = {}
+    for one in result.rows:
+        if one.row.published is not None:
+            of.setdefault((one.row.source, one.row.read_in), []).append(one.row.label)
+    if not of:
+        return []
+    lines = ["## Published figures", ""]
+    for (source, read_in), labels in of.items():
+        lines.append(f"- {_escaped('; '.join(labels))}: {_escaped(source)}. Read in: {read_in}.")
+    return [*lines, ""]
+
+
+def _escaped(text: str) -> str:
+    """Text inside a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

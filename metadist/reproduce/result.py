@@ -1,0 +1,175 @@
+"""The result of a request: every row with its verdict, every run, and where it all comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from metadist.reproduce.jobs import Outcome
+from metadist.reproduce.measure import Measured, measure, trained_tasks
+from metadist.reproduce.plan import Planned, Request
+from metadist.reproduce.table import Row
+from metadist.reproduce.verdict import Verdict, judge, notes
+
+#: Of the JSON document.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row as it came out.
+
+    Attributes:
+        used, published_tasks: budgets of the row's run; 0 where nothing is meta-trained.
+        notes: differences from the published protocol and what else must be said.
+        runs: names of the run directories it is read from.
+    """
+
+    row: Row
+    measured: Measured
+    used: int | None
+    published_tasks: int
+    verdict: Verdict
+    notes: tuple[str, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def share(self) -> float | None:
+        """Of the published budget; None where there is none."""
+        if self.used is None or not self.published_tasks:
+            return None
+        return self.used / self.published_tasks
+
+
+@dataclass(frozen=True)
+class Result:
+    """All of it.
+
+    Attributes:
+        outcomes: of the commands that were run, by run name.
+        facts: see :func:`metadist.reproduce.provenance.provenance`.
+    """
+
+    request: Request
+    planned: tuple[Planned, ...]
+    outcomes: Mapping[str, Outcome]
+    rows: tuple[RowResult, ...]
+    facts: Mapping[str, str]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of runs that cannot be had, or whose commands have failed."""
+        return [
+            p.name
+            for p in self.planned
+            if p.problem or (p.name in self.outcomes and self.outcomes[p.name].state == "failed")
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        request = self.request
+        return {
+            "format": FORMAT,
+            "table": request.table.name,
+            "title": request.table.title,
+            "command": request.command,
+            "tasks": request.tasks,
+            "seeds": request.seeds,
+            **self.facts,
+            "rows": [_row(one) for one in self.rows],
+            "runs": [_run(one, self.outcomes.get(one.name)) for one in self.planned],
+        }
+
+
+def assemble(
+    request: Request,
+    planned: Sequence[Planned],
+    outcomes: Mapping[str, Outcome],
+    facts: Mapping[str, str],
+) -> Result:
+    """Read every row's figure and judge it."""
+    reasons = {name: o.why for name, o in outcomes.items() if o.state != "done"}
+    rows = tuple(_judged(request, row, planned, reasons) for row in request.rows)
+    return Result(request, tuple(planned), dict(outcomes), rows, dict(facts))
+
+
+def _judged(
+    request: Request, row: Row, planned: Sequence[Planned], reasons: Mapping[str, str]
+) -> RowResult:
+    table, mine = request.table, [p for p in planned if p.key in row.runs]
+    measured = measure(row, planned, reasons)
+    trained = next((p for p in mine if p.key == row.run and p.finished), None)
+    used = None if trained is None or measured.ours is None else trained_tasks(trained)
+    published = table.published_tasks(row.run)
+    incomplete = next((p.incomplete for p in mine if p.incomplete), "")
+    against = row.not_comparable
+    if not against and row.complete_data:
+        against = incomplete
+    verdict = judge(
+        measured.ours,
+        row.published,
+        row.direction,
+        missing=measured.missing,
+        not_comparable=against,
+        share=None if used is None or not published else used / published,
+    )
+    said = [*table.differences, *table.runs[row.run].differences, *row.differences]
+    if row.versus is not None:
+        said += table.runs[row.versus].differences
+    said += notes(measured.ours, row.published, verdict)
+    said += [f"A seed is missing: {why}" for why in measured.lost if measured.ours is not None]
+    return RowResult(
+        row,
+        measured,
+        used,
+        published,
+        verdict,
+        tuple(dict.fromkeys(said)),
+        tuple(p.name for p in mine),
+    )
+
+
+def _row(one: RowResult) -> dict[str, Any]:
+    row, ours = one.row, one.measured.ours
+    protocol = {
+        name: value
+        for name in ("shots", "queries", "episodes", "step", "finding", "part")
+        if (value := getattr(row, name)) not in (None, "")
+    }
+    return {
+        "id": row.id,
+        "label": row.label,
+        "metric": row.metric,
+        "unit": row.unit,
+        "combine": row.combine,
+        "better": row.direction,
+        "protocol": protocol,
+        "ours": None if ours is None else asdict(ours),
+        "published": None if row.published is None else row.published.model_dump(),
+        "source": row.source,
+        "read_in": row.read_in,
+        "budget": {"used": one.used, "published": one.published_tasks, "share": one.share},
+        "verdict": {**asdict(one.verdict), "text": one.verdict.text},
+        "notes": list(one.notes),
+        "by_step": [
+            {"step": step, "mean": mean, "ci95": ci95} for step, mean, ci95 in one.measured.curve
+        ],
+        "runs": list(one.runs),
+    }
+
+
+def _run(one: Planned, outcome: Outcome | None) -> dict[str, Any]:
+    info = one.run.info() if one.finished else {}
+    return {
+        "name": one.name,
+        "run": one.key,
+        "seed": one.seed,
+        "status": "finished" if one.finished else outcome.state if outcome else "failed",
+        "why": one.problem or (outcome.why if outcome else ""),
+        "overrides": list(one.overrides),
+        "recipe_hash": info.get("recipe_hash"),
+        "dataset_digest": info.get("dataset", {}).get("digest"),
+        "params_sha256": (info.get("result") or {}).get("params_sha256"),
+        "seconds": None if outcome is None else round(outcome.seconds, 1),
+    }
