@@ -122,9 +122,7 @@ class EpisodeData:
         inputs = (channels, height, width)
         return TaskShape("classification", inputs, section.ways, classes=classes)
 
-    def live(
-        self, part: Part, queries: int, seed: int, shots: int | None = None
-    ) -> EpisodeSource:
+    def live(self, part: Part, queries: int, seed: int, shots: int | None = None) -> EpisodeSource:
         """Episodes drawn when they are asked for; with the recipe's shots if none are given."""
         section = self.recipe.data
         shots = shots or section.shots

@@ -52,11 +52,12 @@ def parameters(algorithm: InnerLoop) -> Params:
 
 def tasks() -> TaskBatch:
     key = Key.of("tasks")
-    columns = []
+    columns: list[Tensor] = []
     for name, copies in (("support", 2), ("query", 3)):
         columns.append(key.fold(name).uniform((TASKS, WAYS * copies, *IMAGE), torch.float64))
         columns.append(torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1))
-    return TaskBatch(tuple(range(TASKS)), *columns)
+    sx, sy, qx, qy = columns
+    return TaskBatch(tuple(range(TASKS)), sx, sy, qx, qy)
 
 
 def at(recipe: Recipe, phase: Phase, state: Mapping[str, Tensor], steps: int = TRAINED) -> Context:

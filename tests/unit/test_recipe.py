@@ -361,8 +361,11 @@ def test_build_refuses_what_resolve_refuses():
     shape = TaskShape("classification", (1, 28, 28), 5)
     with pytest.raises(RecipeError, match=r"unknown key 'algorithm\.adapt_nor'"):
         build(minimal("algorithm.adapt_nor=true"), shape)
-    backbone = backbones.build("conv4", {}, shape)
-    parts = Parts(backbone, shape, 0.1, "mean", algorithms.options("maml", {}))
+
+    def network(wanted: TaskShape) -> backbones.Backbone:
+        return backbones.build("conv4", {}, wanted)
+
+    parts = Parts(network, shape, 0.1, "mean", algorithms.options("maml", {}))
     with pytest.raises(RecipeError, match="unknown algorithm"):
         algorithms.build("os", parts)
 
