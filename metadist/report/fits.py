@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from metadist.report.svg import FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.report.words import plural
 
 Floats = NDArray[np.float64]
+#: How the prediction after a number of steps is drawn.
+Looks = dict[int, dict[str, Any]]
 
 #: How far beyond the truth's range predictions are still shown, in ranges.
 _ROOM = 0.6
-#: Most true points that are drawn singly; more become a line of dots anyhow.
 _SIZE = (6.2, 3.2)
 
 
@@ -42,7 +44,13 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
     several outputs the first is drawn.
     """
     last = examples["outputs"].shape[1] - 1
-    steps = sorted({0, min(1, last), min(trained_steps, last), last})
+    trained = min(trained_steps, last)
+    looks: Looks = {
+        0: {"color": MUTED, "linestyle": ":"},
+        min(1, last): {"color": MAIN, "linestyle": (0, (5, 2)), "linewidth": 1.2},
+        last: {"color": SECOND, "linestyle": "-."},
+        trained: {"color": MAIN, "linestyle": "-"},
+    }
     result = []
     for row in range(min(limit, len(examples["outputs"]))):
         title = f"Test episode {int(examples['ids'][row])}"
@@ -50,9 +58,9 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
             axes = fig.axes()
             axes.set_title(title)
             if _inputs(examples) > 1:
-                _against_truth(axes, examples, row, steps)
+                _against_truth(axes, examples, row, {s: looks[s] for s in (0, last, trained)})
             else:
-                _over_input(axes, examples, row, steps)
+                _over_input(axes, examples, row, looks)
             below(axes)
         result.append((row, fig.svg))
     return result
@@ -67,17 +75,9 @@ def _column(values: NDArray[Any]) -> Floats:
     return values.reshape(len(values), -1)[:, 0].astype(np.float64)
 
 
-def _look(position: int, count: int) -> dict[str, Any]:
-    """Faint and dotted before adaptation, strong at the last step but one, ..."""
-    if position == 0:
-        return {"color": MUTED, "linestyle": ":"}
-    if position == count - 1 and count > 2:
-        return {"color": SECOND, "linestyle": "-."}
-    styles = ("-", (0, (6, 1.5)))
-    return {"color": MAIN, "linestyle": styles[(position - 1) % 2]}
-
-
-def _name(step: int) -> str:
+def _name(step: int, looks: Looks) -> str:
+    if len(looks) == 1:
+        return "prediction"
     return "before" if step == 0 else f"after {plural(step, 'step')}"
 
 
@@ -89,16 +89,16 @@ def _limits(truth: Floats) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _told(step: int, values: Floats, limits: tuple[float, float]) -> str:
+def _told(name: str, values: Floats, limits: tuple[float, float]) -> str:
     """A line's name, with what cannot be seen of it."""
     if not np.isfinite(values).all():
-        return f"{_name(step)} (not finite)"
+        return f"{name} (not finite)"
     if ((values < limits[0]) | (values > limits[1])).mean() > 0.5:
-        return f"{_name(step)} (off the scale)"
-    return _name(step)
+        return f"{name} (off the scale)"
+    return name
 
 
-def _over_input(axes: Axes, examples: Arrays, row: int, steps: list[int]) -> None:
+def _over_input(axes: Axes, examples: Arrays, row: int, looks: Looks) -> None:
     x, truth = _column(examples["query_x"][row]), _column(examples["query_y"][row])
     support = _column(examples["support_x"][row]), _column(examples["support_y"][row])
     limits = _limits(np.concatenate([truth, support[1]]))
@@ -106,18 +106,18 @@ def _over_input(axes: Axes, examples: Arrays, row: int, steps: list[int]) -> Non
         x, truth, linestyle="", marker=".", markersize=3.5 if len(x) > 40 else 6.5, color=FG,
         label="truth",
     )  # fmt: skip
-    for position, step in enumerate(steps):
+    for step, look in sorted(looks.items()):
         values = _column(examples["outputs"][row, step])
         finite = np.isfinite(values)
-        label = _told(step, values, limits)
+        label = _told(_name(step, looks), values, limits)
         # What is far beyond the axes would only make numbers that no viewer can draw.
         seen = np.clip(values[finite], limits[0] - 1e3, limits[1] + 1e3)
-        axes.plot(x[finite], seen, label=label, **_look(position, len(steps)))
+        axes.plot(x[finite], seen, label=label, **look)
     axes.plot(
         *support, linestyle="", marker="o", markersize=6, color=GOOD, markeredgecolor=FG,
         markeredgewidth=0.6, label="support", zorder=5,
     )  # fmt: skip
-    drawn = np.concatenate([truth, support[1], *_within(examples, row, steps, limits)])
+    drawn = np.concatenate([truth, support[1], *_within(examples, row, looks, limits)])
     low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
     pad = 0.08 * (high - low) or 1.0
     axes.set_ylim(low - pad, high + pad)
@@ -126,30 +126,28 @@ def _over_input(axes: Axes, examples: Arrays, row: int, steps: list[int]) -> Non
 
 
 def _within(
-    examples: Arrays, row: int, steps: list[int], limits: tuple[float, float]
+    examples: Arrays, row: int, steps: Iterable[int], limits: tuple[float, float]
 ) -> list[Floats]:
     """What of the predictions lies within the limits."""
     values = [_column(examples["outputs"][row, step]) for step in steps]
     return [v[np.isfinite(v) & (v >= limits[0]) & (v <= limits[1])] for v in values]
 
 
-def _against_truth(axes: Axes, examples: Arrays, row: int, steps: list[int]) -> None:
+def _against_truth(axes: Axes, examples: Arrays, row: int, looks: Looks) -> None:
     truth = _column(examples["query_y"][row])
     limits = _limits(truth)
     ends = [float(np.nanmin(truth)), float(np.nanmax(truth))]
     axes.plot(ends, ends, color=FG, linewidth=1.1, linestyle="--", label="perfect")
-    shown = [step for step in steps if step in (0, steps[-1]) or step == steps[len(steps) // 2]]
-    for position, step in enumerate(shown):
+    for step, look in sorted(looks.items()):
         values = _column(examples["outputs"][row, step])
         finite = np.isfinite(values)
-        look = _look(position, len(shown))
         axes.plot(
             truth[finite], np.clip(values[finite], limits[0] - 1e3, limits[1] + 1e3),
             linestyle="", marker="x" if step == 0 else "o", markersize=4, color=look["color"],
-            markerfacecolor="none" if position == len(shown) - 1 else look["color"],
-            alpha=0.85, label=_told(step, values, limits),
+            markerfacecolor="none" if step == max(looks) else look["color"],
+            alpha=0.85, label=_told(_name(step, looks), values, limits),
         )  # fmt: skip
-    drawn = np.concatenate([truth, *_within(examples, row, shown, limits)])
+    drawn = np.concatenate([truth, *_within(examples, row, looks, limits)])
     low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
     pad = 0.08 * (high - low) or 1.0
     axes.set_ylim(low - pad, high + pad)

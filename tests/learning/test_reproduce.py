@@ -156,16 +156,25 @@ def trained(run: RunDir) -> int:
     return max((p.step for p in LogReader(run).poll()), default=0)
 
 
+REQUEST = ("two.toml", "--jobs", "2", "--offline")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What comes out where nothing is disturbed."""
+    directory = tmp_path_factory.mktemp("whole")
+    (directory / "two.toml").write_text(TABLE)
+    return reproduced(directory, *REQUEST)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_killed_it_leaves_nothing_behind_and_goes_on(tmp_path: Path, how: signal.Signals) -> None:
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "two.toml").write_text(TABLE)
-    request = ("two.toml", "--jobs", "2", "--offline")
-    whole = reproduced(tmp_path / "whole", *request)
-    process = start(tmp_path / "killed", *request)
-    runs = [RunDir(tmp_path / "killed" / "runs" / f"two-{n}-t6000-s0") for n in ("maml", "fomaml")]
+def test_killed_it_leaves_nothing_behind_and_goes_on(
+    tmp_path: Path, whole: dict[str, Any], how: signal.Signals
+) -> None:
+    (tmp_path / "two.toml").write_text(TABLE)
+    process = start(tmp_path, *REQUEST)
+    runs = [RunDir(tmp_path / "runs" / f"two-{name}-t6000-s0") for name in ("maml", "fomaml")]
     deadline = time.monotonic() + 120
     while not any(trained(run) >= 60 for run in runs):
         assert time.monotonic() < deadline
@@ -177,7 +186,7 @@ def test_killed_it_leaves_nothing_behind_and_goes_on(tmp_path: Path, how: signal
     assert process.returncode not in (0, None)
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
-    again = reproduced(tmp_path / "killed", *request)
+    again = reproduced(tmp_path, *REQUEST)
     assert again["rows"] == whole["rows"]
     digests = [[run["params_sha256"] for run in d["runs"]] for d in (whole, again)]
     assert digests[0] == digests[1]

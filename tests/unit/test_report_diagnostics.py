@@ -332,6 +332,14 @@ def test_predictions_beyond_the_axes_are_told(run):
     assert max(abs(t) for t in ticks) < 30
 
 
+def test_a_learner_without_steps_has_one_prediction(run):
+    outputs = load_file(run.evaluation / "examples.safetensors")["outputs"]
+    examples(run, outputs=np.ascontiguousarray(outputs[:, :1]))
+    svg = pictures(episodes(run))["fit0"]
+    assert ">prediction<" in svg
+    assert ">before<" not in svg
+
+
 def test_functions_of_two_inputs_are_drawn_against_the_truth(run):
     arrays = load_file(run.evaluation / "examples.safetensors")
     twice = {n: np.repeat(arrays[n], 2, axis=2) for n in ("support_x", "query_x")}
