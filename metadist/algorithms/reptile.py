@@ -4,7 +4,9 @@ Nichol, Achiam & Schulman, "On First-Order Meta-Learning Algorithms", 2018, algo
 a task's support and query examples are one set: ``inner.steps`` steps on mini-batches of it lead
 from theta to phi, and theta - phi stands for the gradient. The published outer step, theta +
 epsilon mean(phi - theta), is ``outer.optimizer = "sgd"`` with ``outer.lr`` = epsilon and
-``outer.schedule = "linear"``. In validation and test the steps are taken on the support alone.
+``outer.schedule = "linear"``. In validation and test the steps are taken on the support alone. The
+released code's ``--transductive`` is ``model.norm = "transductive"``; without it each query shares
+a batch with the support, to which ``"support"`` comes nearest.
 
 All parameters are adapted, normalisation layers' too. Adam's moments start anew in every task; the
 released code hands them on from task to task. The loss that training reports is that of phi, a mean

@@ -189,10 +189,14 @@ class Jobs:
 
     def _begin(self, job: Job) -> None:
         active = Active(job, self._logs / f"{job.name}.txt", time.monotonic())
-        active.log.unlink(missing_ok=True)
-        active.start()
-        self._active.append(active)
         self._watch.started(job)
+        try:
+            active.log.unlink(missing_ok=True)
+            active.start()
+        except OSError as error:  # a full disk, or no such command
+            self._end(job, Outcome("failed", f"{active.log}: {error.strerror}"))
+        else:
+            self._active.append(active)
 
     def _look(self, active: Active) -> None:
         status = active.process.poll()
@@ -200,23 +204,25 @@ class Jobs:
             if self._kill_at is not None and time.monotonic() > self._kill_at:
                 active.kill()
             return
-        if status == 0 and active.index + 1 < len(active.job.commands):
-            if self._kill_at is None:
-                active.index += 1
-                active.start()
-                return
+        more, why = active.index + 1 < len(active.job.commands), ""
+        if status == 0 and more:
             active.index += 1
-            status = -signal.SIGINT
+            if self._kill_at is None:
+                try:
+                    active.start()
+                    return
+                except OSError as error:
+                    why = f"{active.log}: {error.strerror}"
         self._active.remove(active)
         seconds = time.monotonic() - active.began
-        if status == 0:
+        if status == 0 and not more:
             outcome = Outcome("done", seconds=seconds)
         elif self._kill_at is not None:
             why = f"the time was up while {active.command.what}"
             outcome = Outcome("stopped", why, seconds)
         else:
-            why = f"{last_words(active.log)} ({active.command.what}; see {active.log})"
-            outcome = Outcome("failed", why, seconds)
+            said = why or f"{last_words(active.log)} ({active.command.what}; see {active.log})"
+            outcome = Outcome("failed", said, seconds)
         self._end(active.job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:

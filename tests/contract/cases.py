@@ -293,7 +293,7 @@ def all_cases(algorithm: str) -> list[Case]:
         for options in ((), *switched(algorithm))
         for model in MODELS
         for norm in MODELS[model].norms
-        for steps in (1, 3)
+        for steps in ((2,) if options else (1, 3))
     ]
     then = [
         Case(algorithm, model, "none", 2, options, step)

@@ -42,8 +42,10 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_the_example_keeps_the_contract(example: str):
     cases = default_cases(example)
-    assert len({case.model for case in cases}) > 2
-    for case in cases:
+    # Both small networks, one of convolutions, and its option.
+    chosen = [*cases[:3], cases[-1]]
+    assert len({case.model for case in chosen}) == 4
+    for case in chosen:
         check_everything(make(case))
 
 

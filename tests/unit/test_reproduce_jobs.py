@@ -34,6 +34,16 @@ def test_a_failure_stops_nothing_else(tmp_path):
     assert "it said nothing" in outcomes["c"].why
 
 
+def test_what_cannot_be_started_has_failed(tmp_path):
+    missing = Command((str(tmp_path / "gone"),), "nothing")
+    good = Command(("true",), "something")
+    todo = [Job("a", (missing,)), Job("b", (good, missing)), Job("c", (good,))]
+    outcomes = Jobs(tmp_path / "logs").run(todo)
+    assert [outcomes[name].state for name in "abc"] == ["failed", "failed", "done"]
+    assert "No such file" in outcomes["a"].why
+    assert "No such file" in outcomes["b"].why
+
+
 def test_when_the_time_is_up_all_end_gently(tmp_path):
     gentle = f"trap 'echo asked > {tmp_path}/asked; exit 1' INT; while :; do sleep 0.05; done"
     todo = [shell("a", gentle, "echo never"), shell("b", "sleep 0"), shell("c", "sleep 0")]
