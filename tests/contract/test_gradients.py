@@ -30,7 +30,6 @@ from tests.contract.cases import (
     each_case,
     models_of,
     switched,
-    works_on,
 )
 from tests.contract.checks import (
     check_definition,
@@ -136,11 +135,11 @@ def test_everywhere(case: Case):
 @pytest.mark.slow
 @each_case(
     Case(algorithm, name, norm, 5)
-    for algorithm in LEARNING
+    # Of the others not all definitions are written for networks of this size.
+    for algorithm in ("maml", "fomaml")
     for name in PUBLISHED
     for norm in NORMS
-    if works_on(algorithm, name)
-    if norm == "transductive" or (algorithm == "maml" and norm != "none")
+    if norm != "none"
 )
 def test_published_networks(case: Case):
     setting = make(case).part(0, 2)
