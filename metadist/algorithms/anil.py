@@ -1,7 +1,7 @@
 """ANIL: MAML whose inner loop changes the last layer only.
 
 Raghu, Raghu, Bengio & Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the
-Effectiveness of MAML", ICLR 2020, section 5. The other layers, the body, are learned by the outer
+Effectiveness of MAML", ICLR 2020, section 4. The other layers, the body, are learned by the outer
 loop alone, also through what they do to the head's inner gradients.
 """
 

@@ -25,11 +25,12 @@ KINDS = ("classification",)
 
 
 class Options(anil.Options):
-    """``compare``: with the mean of a class's features, or with the features of each of its support
-    examples, taking the mean of the cosines (the paper's labels weighted by similarity).
+    """``compare``: with the features of each support example, a class's logit being the mean of its
+    cosines (the paper's labels weighted by similarity, without a softmax over the support), or with
+    the mean of a class's features. The same with one shot.
     """
 
-    compare: Literal["means", "examples"] = "means"
+    compare: Literal["means", "examples"] = "examples"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Embedded(Fitted):
 class NIL(InnerLoop):
     """An inner loop in training, none in validation and test."""
 
-    compare: Literal["means", "examples"] = "means"
+    compare: Literal["means", "examples"] = "examples"
 
     def _features(self, params: Params, x: Tensor, norm: Norm) -> Tensor:
         trace: Trace = {}

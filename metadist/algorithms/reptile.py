@@ -1,6 +1,6 @@
 """Reptile: go towards where plain training on a task leads.
 
-Nichol, Achiam & Schulman, "On First-Order Meta-Learning Algorithms", 2018, algorithm 1. In training
+Nichol, Achiam & Schulman, "On First-Order Meta-Learning Algorithms", 2018, algorithm 2. In training
 a task's support and query examples are one set: ``inner.steps`` steps on mini-batches of it lead
 from theta to phi, and theta - phi stands for the gradient. The published outer step, theta +
 epsilon mean(phi - theta), is ``outer.optimizer = "sgd"`` with ``outer.lr`` = epsilon and

@@ -1,8 +1,8 @@
 """Learning each task from scratch: a fresh network, trained on the support set alone.
 
 What every few-shot learner is measured against (Finn, Abbeel & Levine, "Model-Agnostic Meta-
-Learning for Fast Adaptation of Deep Networks", ICML 2017, section 5.1, train from random
-initialisation). The network of a task is drawn from the task's own key.
+Learning for Fast Adaptation of Deep Networks", ICML 2017, do so in section 5.3, in reinforcement
+learning). The network of a task is drawn from the task's own key.
 
 Nothing is meta-learned: there are no meta-parameters and no outer steps, and no task profits from
 another.

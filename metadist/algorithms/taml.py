@@ -8,7 +8,8 @@ Jamal & Qi, "Task Agnostic Meta-Learning for Few-Shot Learning", CVPR 2019, sect
 with the mean entropy H of predictions after (phi) and before (theta) adaptation. The others add
 ``weight`` times the inequality of the losses that the tasks of a step have before adaptation. That
 is no mean over tasks: each task's gradient needs the losses of all, which all workers exchange. A
-task whose loss is not finite does not count among them.
+task whose loss is not finite does not count among them; one that diverges only while it adapts
+does, though ``engine.on_nonfinite = "skip"`` leaves its part of the gradient out.
 
 No weight has been published that could be checked; choose it on validation tasks. With weight 0 it
 is MAML, bit for bit.

@@ -14,8 +14,9 @@ def recipes(name: str | None) -> None:
     if name is not None:
         click.echo(recipe_text(name), nl=False)
         return
+    width = max(map(len, builtin_names()))
     for known in builtin_names():
         comments = [
             line[1:].strip() for line in recipe_text(known).splitlines() if line.startswith("#")
         ]
-        click.echo(f"{known:28} {comments[1] if len(comments) > 1 else ''}")
+        click.echo(f"{known:{width}}  {comments[1] if len(comments) > 1 else ''}")

@@ -59,6 +59,12 @@ class Member:
     data: EpisodeData
     facts: Mapping[str, Any]
 
+    @property
+    def best_step(self) -> int:
+        """Outer steps of training before the checkpoint; 0 where nothing is meta-learned."""
+        learns = self.trained.algorithm.estimator != "none"
+        return int(self.facts["checkpoint"]["step"]) if learns else 0
+
     def episodes(self) -> dict[str, Any]:
         """What decides its episodes, but for shots and queries, by the names people know."""
         section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
@@ -102,7 +108,9 @@ class Ensemble:
                     f"the members of an ensemble predict for the same episodes; {first.name} and "
                     f"{other.name} differ in {', '.join(different)}"
                 )
-        digests = [member.facts["checkpoint"]["params_sha256"] for member in self.members]
+        # Learners without parameters share the digest of nothing.
+        learned = [member for member in self.members if member.trained.params]
+        digests = [member.facts["checkpoint"]["params_sha256"] for member in learned]
         if len(set(digests)) < len(digests):
             log.warning("the same parameters are in this ensemble more than once")
 
@@ -308,7 +316,7 @@ def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
             {
                 "run": member.name,
                 "algorithm": member.trained.recipe.algorithm.name,
-                "best_step": member.facts["checkpoint"]["step"],
+                "best_step": member.best_step,
                 **figures(own),
             }
             for member, own in zip(ensemble.members, result.members, strict=True)

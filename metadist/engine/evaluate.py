@@ -293,7 +293,8 @@ def write_examples(
 ) -> None:
     """``examples.safetensors``: a few episodes with the outputs after every adaptation step.
 
-    ids [E], support_x, support_y, query_x, query_y as in a task, outputs [E, K + 1, Q, N].
+    ids [E], support_x, support_y, query_x, query_y as in a task, outputs [E, K + 1, Q, N], or
+    [E, 1, Q, N] of a learner that does not adapt by steps.
     Queries of functions are sorted by their first input so that they draw as lines.
     """
     tasks = trained.tasks(source, range(count))

@@ -212,14 +212,17 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
     recipe, learner = request.recipe, request.facts["learner"]
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner["derivative_order"]]
     steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
+    norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"
     if learner["estimator"] == "none":
+        # Without a derivative there is no network whose activations were normalised.
+        norm = norm if learner["derivative_order"] else "no network"
         order, steps = "no meta-learning", "no outer steps"
     where = f"{request.workers} Ray workers" if request.workers else "this process"
     verb = f"Continuing {run.name}" if resumed else run.name
     found = checkpoint.newest(run, recipe.lineage) if resumed else None
     at = f" from step {found[0].step if found else 0}" if resumed else ""
     announce(
-        f"{verb}{at}: {recipe.algorithm.name} ({order}, {recipe.model.norm} normalisation) "
+        f"{verb}{at}: {recipe.algorithm.name} ({order}, {norm}) "
         f"on {recipe.data.dataset}, {steps}, {where}; {run.path}"
     )
 

@@ -61,6 +61,11 @@ def _errors(examples: Arrays, row: int, trained_steps: int) -> str:
         squares = ((outputs - truth[None]) ** 2).mean((1, 2))
     told = [f"{s:.3g}" if np.isfinite(s) else "not finite" for s in squares]
     trained = min(trained_steps, len(told) - 1)
+    if len(told) == 1:
+        return (
+            f"<figcaption>Mean squared error on its {outputs.shape[1]} queries: "
+            f"<b>{told[0]}</b>.</figcaption>"
+        )
     return (
         f"<figcaption>Mean squared error on its {outputs.shape[1]} queries: "
         f"{told[0]} before adaptation, <b>{told[trained]}</b> after {trained}"
@@ -76,6 +81,12 @@ def _image_episode(examples: Arrays, row: int, trained_steps: int) -> str:
     # As in the figures: an episode with an output that is not finite has accuracy 0.
     finite = np.isfinite(outputs).all((1, 2))
     right = (outputs.argmax(-1) == truth[None]).mean(1) * finite
+    told = f"<b>{percent(right[0], 0)} right</b>"
+    if len(outputs) > 1:
+        told = (
+            f'{percent(right[0], 0)} right before adaptation <span aria-hidden="true">→</span> '
+            f"<b>{percent(right[trained], 0)} after {plural(trained, 'step')}</b>"
+        )
     ways = outputs.shape[-1]
     support_y = examples["support_y"][row].astype(np.int64)
     support = "".join(
@@ -93,9 +104,7 @@ def _image_episode(examples: Arrays, row: int, trained_steps: int) -> str:
     layout = '"tiles"' if wide else f'"tiles columns" style="--ways: {ways}"'
     return f"""<article class="card episode{" wide" if wide else ""}">
 <h3>Test episode {int(examples["ids"][row])}</h3>
-<p class="before-after">{percent(right[0], 0)} right before adaptation
-<span aria-hidden="true">→</span>
-<b>{percent(right[trained], 0)} after {plural(trained, "step")}</b></p>
+<p class="before-after">{told}</p>
 <h4>Support <span class="muted">the labelled examples it learns from</span></h4>
 <div class={layout}>{support}</div>
 <h4>Queries <span class="muted">{count}, with the labels it predicts</span></h4>

@@ -30,6 +30,8 @@ def reading_aid(examples: Arrays) -> str:
             "Each point is a query: its predicted against its true value. A perfect prediction "
             "lies on the diagonal."
         )
+    if examples["outputs"].shape[1] == 1:
+        return "Dots: the true values at the query points; green: the support points; line: the prediction."
     return (
         "Dots: the true values at the query points; green: the support points, which are all that "
         "adaptation sees; lines: the prediction before, after the first and after all steps."
@@ -54,7 +56,8 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
     result = []
     for row in range(min(limit, len(examples["outputs"]))):
         title = f"Test episode {int(examples['ids'][row])}"
-        with drawing(f"fit{row}", f"{title}: fit before and after adaptation", size=_SIZE) as fig:
+        told = "fit before and after adaptation" if last else "fit"
+        with drawing(f"fit{row}", f"{title}: {told}", size=_SIZE) as fig:
             axes = fig.axes()
             axes.set_title(title)
             if _inputs(examples) > 1:

@@ -150,12 +150,13 @@ def _stats(data: RunData) -> list[str]:
                 value,
                 unit,
                 f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}, "
-                f"{queries(protocol)}, after {plural(protocol.figure_step, 'adaptation step')}",
+                f"{queries(protocol)}, {_after(protocol)}",
                 first=not result,
             )
         )
-    value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
-    result.append(_stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+    if data.protocols[0].figure_step:
+        value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
+        result.append(_stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
     if data.untrained:
         return result
     chosen = data.protocols[0].checkpoint_step
@@ -168,6 +169,11 @@ def _stats(data: RunData) -> list[str]:
         )
     )
     return result
+
+
+def _after(protocol: Protocol) -> str:
+    step = protocol.figure_step
+    return f"after {plural(step, 'adaptation step')}" if step else "without adaptation steps"
 
 
 def _score_name(protocol: Protocol) -> str:
@@ -190,7 +196,7 @@ def _notes(data: RunData) -> str:
                 warning=status == "failed",
             )
         )
-    if data.recipe and data.recipe.model.norm == "transductive":
+    if data.recipe and data.recipe.model.norm == "transductive" and not data.without_network:
         notes.append(
             _note(
                 "Transductive normalisation.",
@@ -268,11 +274,13 @@ def _adaptation(data: RunData, ways: int) -> str:
 def _reading_aid(data: RunData) -> str:
     """How to read the curve of adaptation."""
     text = "Mean over episodes with its 95 % interval, after each step on the support set."
+    if all(len(protocol.steps) == 1 for protocol in data.protocols):
+        text = "Mean over episodes with its 95 % interval; no steps are taken on the support set."
     floor = data.floor
     if data.regression and floor is not None:
         text += (
-            f" Zero-shot floor: {number(floor)}, the error that no predictor can be below which "
-            "does not see the support; before adaptation only chance gets there."
+            f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
+            "chance, which knows neither the support nor the function's parameters."
         )
     return escape(text)
 

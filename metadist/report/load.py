@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,12 @@ class RunData:
         return isinstance(learner, dict) and learner.get("estimator") == "none"
 
     @property
+    def without_network(self) -> bool:
+        """Whether there is nothing to normalise: no network, as in nearest neighbours on pixels."""
+        learner = self.info.get("learner")
+        return self.untrained and isinstance(learner, dict) and learner.get("derivative_order") == 0
+
+    @property
     def unverified(self) -> bool:
         """Whether the run was continued under other numerics."""
         return any(facts.get("bits") == "unverified" for facts in [*self.attempts, self.info])
@@ -119,8 +125,17 @@ def load_run(run: RunDir) -> RunData:
     places = {name: place for place, name in enumerate(own)}
     data.protocols.sort(key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name))
     data.examples = _examples(run.evaluation / "examples.safetensors", data.notes)
+    if data.examples is not None and data.examples["outputs"].shape[1:2] == (1,):
+        data.protocols = [_without_steps(p) if p.own else p for p in data.protocols]
     data.diagnostics = read_diagnostics(run.evaluation / "diagnostics.json", data.notes)
     return data
+
+
+def _without_steps(protocol: Protocol) -> Protocol:
+    """Of a learner that predicts once: evaluation repeats that for every number of steps."""
+    scores = None if protocol.scores is None else protocol.scores[:, :1]
+    first = protocol.steps[:1]
+    return replace(protocol, steps=first, scores=scores, trained_steps=0, figure_step=0)
 
 
 def _examples(path: Path, notes: list[str]) -> Arrays | None:

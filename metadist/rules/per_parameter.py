@@ -1,6 +1,6 @@
 """A step size for every single parameter, meta-learned: phi - a * gradient, elementwise.
 
-Li, Zhou, Chen & Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017, equation 1.
+Li, Zhou, Chen & Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017.
 """
 
 from __future__ import annotations

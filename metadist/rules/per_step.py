@@ -1,7 +1,8 @@
 """A meta-learned step size for every parameter tensor and every inner step.
 
 "Per-layer per-step learning rates" of Antoniou, Edwards & Storkey, "How to train your MAML", ICLR
-2019, section 4: phi - a[t] * gradient in step t.
+2019, section 4: phi - a[t] * gradient in step t. The paper speaks of layers; its released code has
+one for each tensor, as here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One network trained on the examples of all tasks together, which then meets new tasks.
 
 In training a task is no task: its examples, support and query alike, are examples of one function
-of all tasks, or of one classification into all classes of the training part. There is no inner
+of all tasks, or of one classification into all classes of the training part (MAML's code fits its
+baseline to the support points alone; the rest are as good). There is no inner
 loop, so nothing teaches the network to adapt. What becomes of it in a new task (validation and
 test) is a subclass's ``adapt`` and ``predict``.
 """

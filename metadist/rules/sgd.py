@@ -10,7 +10,7 @@ from metadist.tasks import Params
 
 @dataclass(frozen=True)
 class SGD(Rule):
-    """The inner update of MAML (Finn et al., 2017, equation 1)."""
+    """The inner update of MAML (Finn et al., 2017, algorithm 1, line 6)."""
 
     lr: float
 

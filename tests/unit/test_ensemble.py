@@ -31,7 +31,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Independently trained runs on functions, ``f0`` to ``f2``, and on images, ``i0`` to ``i2``.
 
     ``wild`` diverges after a few steps; ``odd`` is first-order, of other shots and queries;
-    ``pixels`` has neither parameters nor steps; ``many`` and ``seeded`` do not go with the rest.
+    ``pixels`` has neither parameters nor steps, ``blank`` no parameters; ``many`` and
+    ``seeded`` do not go with the rest.
     """
     root = tmp_path_factory.mktemp("place")
     image_data(root)
@@ -43,6 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = ("algorithm.name=fomaml", "data.shots=2", "eval.queries=3", "model.norm=support")
     ended_run(root, "odd", IMAGES, *odd)
     ended_run(root, "pixels", IMAGES, "algorithm.name=nearest_pixels")
+    ended_run(root, "blank", IMAGES, "algorithm.name=scratch")
     ended_run(root, "many", IMAGES, "data.ways=2")
     ended_run(root, "seeded", IMAGES, "eval.seed=1", "data.rotations=per_episode")
     return root
@@ -93,6 +95,12 @@ def test_an_ensemble_of_three_times_the_same_is_the_run(place, run, average, cap
     for a, b in zip(one["by_step"], three["by_step"], strict=True):
         assert b["mean"] == pytest.approx(a["mean"], rel=1e-12)
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-12)
+
+
+def test_members_without_parameters_are_not_the_same(place, caplog):
+    together = evaluate(place, ["pixels", "blank"])
+    assert "more than once" not in caplog.text
+    assert [own["best_step"] for own in together["members"]] == [0, 0]
 
 
 def softmax(logits: Floats) -> Floats:
