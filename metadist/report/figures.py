@@ -300,14 +300,15 @@ def distribution(protocol: Protocol, ways: int) -> str:
         axes = figure.axes()
         bins = _bins(both, protocol, ways)
         axes.set_title(f"Test episodes by their score ({label(protocol)})")
-        axes.hist(
-            before[np.isfinite(before)],
-            bins.tolist(),
-            histtype="step",
-            color=MUTED,
-            linewidth=1.4,
-            label="before adaptation",
-        )
+        if step:
+            axes.hist(
+                before[np.isfinite(before)],
+                bins.tolist(),
+                histtype="step",
+                color=MUTED,
+                linewidth=1.4,
+                label="before adaptation",
+            )
         axes.hist(
             after[np.isfinite(after)], bins.tolist(), color=MAIN, alpha=0.55, label=_after(step)
         )
@@ -330,4 +331,4 @@ def distribution(protocol: Protocol, ways: int) -> str:
 
 
 def _after(steps: int) -> str:
-    return f"after {plural(steps, 'step')}"
+    return f"after {plural(steps, 'step')}" if steps else "without adaptation steps"

@@ -31,7 +31,10 @@ def reading_aid(examples: Arrays) -> str:
             "lies on the diagonal."
         )
     if examples["outputs"].shape[1] == 1:
-        return "Dots: the true values at the query points; green: the support points; line: the prediction."
+        return (
+            "Dots: the true values at the query points; green: the support points; line: the "
+            "prediction."
+        )
     return (
         "Dots: the true values at the query points; green: the support points, which are all that "
         "adaptation sees; lines: the prediction before, after the first and after all steps."

@@ -125,8 +125,9 @@ def load_run(run: RunDir) -> RunData:
     places = {name: place for place, name in enumerate(own)}
     data.protocols.sort(key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name))
     data.examples = _examples(run.evaluation / "examples.safetensors", data.notes)
-    if data.examples is not None and data.examples["outputs"].shape[1:2] == (1,):
-        data.protocols = [_without_steps(p) if p.own else p for p in data.protocols]
+    once = data.examples is not None and data.examples["outputs"].shape[1:2] == (1,)
+    if once and any(p.own and len(p.steps) > 1 for p in data.protocols):
+        data.protocols = [_without_steps(p) for p in data.protocols]
     data.diagnostics = read_diagnostics(run.evaluation / "diagnostics.json", data.notes)
     return data
 

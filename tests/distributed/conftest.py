@@ -1,4 +1,7 @@
-"""One private Ray for all tests of this directory: starting it takes longer than a test."""
+"""One private Ray for all tests of a module: starting it takes longer than a test.
+
+Not for the whole session: Ray may hang when it is shut down after minutes without work.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def private_ray() -> Iterator[None]:
     """Ray with four logical CPUs, whatever the machine has."""
     import ray

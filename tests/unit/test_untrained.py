@@ -112,6 +112,13 @@ def test_from_the_recipe_to_the_report(
     assert "no outer steps" in report
     assert "10 outer steps" not in report
     assert "chosen on validation" not in report
+    # What does not adapt by steps, and has no network, is not told as if it did and had.
+    steps, pixels = "after 1 adaptation step", recipe is PIXELS
+    assert (steps in report, "before adaptation" in report) == (not pixels, not pixels)
+    assert ("without adaptation steps" in report) == pixels
+    assert ("no steps are taken on the support set" in report) == pixels
+    assert "Transductive normalisation." not in report
+    assert ("no network" if pixels else "no normalisation") in place.said[0]
     # And evaluated again it is the same.
     before = place.evaluation()
     again = metadist.evaluate("a", runs_dir=place.runs, data_dir=place.data)

@@ -1,0 +1,35 @@
+"""A file is replaced whole or not at all, and who cannot write says where."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.storage import write_atomic
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """The kernel refuses to make any file larger than 1 KiB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.usefixtures("no_room")
+def test_without_room_the_old_file_stays_and_the_error_names_it(tmp_path: Path):
+    path = tmp_path / "figures.json"
+    write_atomic(path, b"old")
+    with pytest.raises(OSError, match="figures") as caught:
+        write_atomic(path, bytes(100_000))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == b"old"
+    assert [found.name for found in tmp_path.iterdir()] == ["figures.json"]
