@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import signal
@@ -13,22 +14,25 @@ import pytest
 from data_pipeline.storage import write_atomic
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_room() -> Iterator[None]:
-    """The kernel refuses to make any file larger than 1 KiB."""
+    """The kernel refuses to make any file larger than 1 KiB; around a single call only, because
+    the test runner's own output may go to a file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.usefixtures("no_room")
 def test_without_room_the_old_file_stays_and_the_error_names_it(tmp_path: Path):
     path = tmp_path / "figures.json"
     write_atomic(path, b"old")
-    with pytest.raises(OSError, match="figures") as caught:
+    with pytest.raises(OSError, match="figures") as caught, no_room():
         write_atomic(path, bytes(100_000))
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
     assert path.read_bytes() == b"old"
