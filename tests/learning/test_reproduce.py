@@ -29,6 +29,8 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ,
+        # As in the foreground of a terminal: a shell's background jobs ignore it, and we with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
