@@ -180,7 +180,7 @@ class Recipe(BaseModel):
         for section, keys in UNHASHED.items():
             for key in keys:
                 sections[section].pop(key)
-        # Younger than the first recipes, whose hashes stay what they were.
+        # Left out where it is the default: recipes without the key keep their hash.
         if sections["data"]["labels"] == "permuted":
             sections["data"].pop("labels")
         if without_steps:

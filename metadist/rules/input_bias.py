@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metadist.backbones import Backbone, Layer, Norm, Statistics, Trace
+from metadist.backbones import Norm, Statistics, Trace
 from metadist.keys import Key
+from metadist.rules.wrapped import Wrapped
 from metadist.tasks import Params
 
 NAME = "input_bias"
 
 
 @dataclass(frozen=True)
-class InputBias:
+class InputBias(Wrapped):
     """A backbone for inputs of D numbers or C channels, around one for D + size or C + size.
 
     ``input_bias`` [size] starts at zero. It stands behind each example's own numbers, or as
@@ -33,23 +34,7 @@ class InputBias:
         size: numbers of the vector.
     """
 
-    network: Backbone
     size: int
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The network's linear maps; the last one is the head."""
-        return self.network.layers
-
-    @property
-    def norm_layers(self) -> dict[str, int]:
-        """Channels of each normalisation layer."""
-        return self.network.norm_layers
-
-    @property
-    def norm_parameters(self) -> frozenset[str]:
-        """Names of the parameters of normalisation layers."""
-        return self.network.norm_parameters
 
     def init(self, key: Key) -> Params:
         """The vector, then the network's parameters."""

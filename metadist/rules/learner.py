@@ -83,8 +83,15 @@ class Learner(ABC):
         """The task's loss, metrics and statistics."""
 
     def pseudo_gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
-        """What stands for the task's gradient, where the estimator is ``pseudo``."""
-        raise NotImplementedError
+        """What stands for the task's gradient, where the estimator is ``pseudo``.
+
+        Raises:
+            TypeError: a learner that declares ``pseudo`` and does not say what it is.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has the estimator {self.estimator!r}; one that is 'pseudo' "
+            "needs a pseudo_gradient of its own"
+        )
 
     def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         """Scalars of a task that the losses of all tasks of the step may depend on."""

@@ -10,52 +10,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from metadist.backbones import Backbone, Layer, Norm, Statistics, Trace
 from metadist.keys import Key
 from metadist.rules.learner import Findings
 from metadist.rules.spectra import spectra
+from metadist.rules.wrapped import Wrapped
 from metadist.tasks import Params
 
 SUFFIX = ".transform"
 
 
 @dataclass(frozen=True)
-class Transformed:
+class Transformed(Wrapped):
     """A backbone with ``<layer>.transform`` [outputs, outputs] in each layer, the head included.
 
     T stands behind the bias and before normalisation; in a convolution it mixes channels. It
     starts as the identity.
     """
 
-    network: Backbone
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The network's linear maps; the last one is the head."""
-        return self.network.layers
-
-    @property
-    def norm_layers(self) -> dict[str, int]:
-        """Channels of each normalisation layer."""
-        return self.network.norm_layers
-
-    @property
-    def norm_parameters(self) -> frozenset[str]:
-        """Names of the parameters of normalisation layers."""
-        return self.network.norm_parameters
-
     def init(self, key: Key) -> Params:
         """The network's parameters, then the transforms."""
         transforms = {f"{x.name}{SUFFIX}": torch.eye(x.outputs) for x in self.layers}
         return {**self.network.init(key), **transforms}
-
-    def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
-    ) -> tuple[Tensor, Statistics]:
-        """Outputs [n, outputs] for examples [n, ...]."""
-        return self.network.forward(params, x, norm, trace)
 
 
 def transform_findings(params: Params) -> Findings:
