@@ -19,6 +19,22 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
+    def refuse_idle(self, needed: str, *names: str) -> None:
+        """See that options which do nothing here are left at their defaults.
+
+        Args:
+            needed: what they have an effect with.
+
+        Raises:
+            ValueError: one is not.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} has an effect only with {needed}, got {value!r}; leave it out"
+                )
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the nearest known name, or nothing."""

@@ -11,11 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import TextIO
 
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
+from metadist.polling import Polling
 
 log = logging.getLogger(__name__)
 
@@ -157,40 +157,28 @@ class Progress:
             log.debug("the progress line cannot be written")
 
 
-class ProgressFollower:
+class ProgressFollower(Polling):
     """Follows a run's log in a thread and keeps its :class:`Progress` drawn.
 
     Use as a context manager around the training.
     """
 
     def __init__(self, run: RunDir, progress: Progress, *, interval: float = POLL_SECONDS) -> None:
+        super().__init__(interval)
         self.progress = progress
         self._reader = LogReader(run)
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
-    def __enter__(self) -> ProgressFollower:
-        self._thread.start()
-        return self
+    def look(self) -> None:
+        """Draw what is new."""
+        self._read()
+        self.progress.draw()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
+    def last(self) -> None:
+        """Draw what is new for the last time."""
+        self._read()
         self.progress.close()
 
-    def _follow(self) -> None:
-        while not self._stop.wait(self._interval):
-            self._look()
-            self.progress.draw()
-
-    def _look(self) -> None:
+    def _read(self) -> None:
         try:
             self.progress.feed(self._reader.poll())
         except Exception as error:  # whatever is wrong with the log, the writer of it will say so

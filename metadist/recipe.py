@@ -18,10 +18,34 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from metadist.discovery import explain, nearest
 from metadist.errors import RecipeError
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+#: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
+#: would otherwise end in a lack of memory, or not at all.
+MOST_EXAMPLES = 10**5
+MOST_STEPS = 10**4
+MOST_TASKS = 10**6
+MOST_UPDATES = 10**9
+#: Of episodes times adaptation steps of one evaluation: rows of its table, which is kept in memory.
+MOST_ROWS = 10**8
+
+Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
+MaybeExamples = Annotated[int, Field(ge=0, le=MOST_EXAMPLES)]
+Ways = Annotated[int, Field(ge=0, le=MOST_EXAMPLES)]
+Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Tasks = Annotated[int, Field(ge=1, le=MOST_TASKS)]
+Updates = Annotated[int, Field(ge=1, le=MOST_UPDATES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Scalar = bool | int | float | str
+
+
+def too_many_rows(episodes: int, steps: int) -> str:
+    """What is wrong with the size of an evaluation's table, episodes x (steps + 1); or nothing."""
+    rows = episodes * (steps + 1)
+    if rows <= MOST_ROWS:
+        return ""
+    return (
+        f"at most {MOST_ROWS} results are kept of an evaluation, {episodes} episodes with "
+        f"{steps} adaptation steps have {rows}; lower one of them"
+    )
 
 
 class _Section(BaseModel):
@@ -46,12 +70,12 @@ class DataSection(_Section):
 
     dataset: str
     split: str = ""
-    ways: Natural = 5
-    shots: Positive = 1
-    queries: Positive = 1
+    ways: Ways = 5
+    shots: Examples = 1
+    queries: Examples = 1
     rotations: Literal["none", "per_episode", "as_classes"] = "none"
     labels: Literal["permuted", "fixed"] = "permuted"
-    episodes: Positive | Literal["unlimited"] = "unlimited"
+    episodes: Updates | Literal["unlimited"] = "unlimited"
     seed: Seed = 0
     storage: Literal["live", "shards"] = "live"
     store: str = ""
@@ -72,7 +96,7 @@ class InnerSection(_Section):
     belong to ``sum_over_ways``, which is N times the mean cross-entropy."""
 
     lr: float = Field(0.01, gt=0)
-    steps: Natural = 1
+    steps: Steps = 1
     loss: Literal["mean", "sum_over_ways"] = "mean"
 
 
@@ -84,8 +108,8 @@ class OuterSection(_Section):
     lr: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr: float = Field(0.0, ge=0)
-    steps: Positive = 1000
-    batch: Positive = 32
+    steps: Updates = 1000
+    batch: Tasks = 32
     clip: float = Field(0.0, ge=0)
 
 
@@ -98,19 +122,19 @@ class EvalSection(_Section):
     """
 
     seed: Seed = 0
-    episodes: Positive = 600
-    queries: Positive = 1
-    extra_queries: Natural = 15
-    steps: Natural = 0
-    every: Positive = 500
-    val_episodes: Positive = 200
+    episodes: Tasks = 600
+    queries: Examples = 1
+    extra_queries: MaybeExamples = 15
+    steps: Steps = 0
+    every: Updates = 500
+    val_episodes: Tasks = 200
 
 
 class EngineSection(_Section):
     """How gradients are computed and summed. Frozen in the run; never depends on its workers."""
 
     mode: Literal["loop", "vmap"] = "loop"
-    chunk: Positive = 1
+    chunk: Tasks = 1
     dtype: Literal["float32", "float64"] = "float32"
     reduction: Literal["exact", "fast"] = "exact"
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -120,8 +144,8 @@ class RunSection(_Section):
     """Seed of initialisation and random keys; cadence and number of checkpoints (not hashed)."""
 
     seed: Seed = 0
-    checkpoint_every: Positive = 200
-    keep: Positive = 3
+    checkpoint_every: Updates = 200
+    keep: Updates = 3
 
 
 #: Keys that cannot change the bits of a run.
@@ -154,6 +178,9 @@ class Recipe(BaseModel):
                 f"eval.steps must be 0 or at least inner.steps ({self.inner.steps}), so that the "
                 f"trained number of steps is among those evaluated, got {self.eval.steps}"
             )
+        for name in ("episodes", "val_episodes"):
+            if too_long := too_many_rows(getattr(self.eval, name), self.eval_steps):
+                raise ValueError(f"eval.{name}: {too_long}")
         return self
 
     @property

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
+from metadist.errors import RecipeError
 from metadist.rules.decayed import DecayedSGD
 from metadist.rules.inner_loop import InnerLoop
 from metadist.rules.pretraining import FineTuning, joint_shape
@@ -37,9 +38,18 @@ class Options(OptionsBase):
 
 
 def build(parts: Parts) -> FineTuning:
-    """The learner."""
+    """The learner.
+
+    Raises:
+        RecipeError: a way to start a fresh head, for regression, which keeps its head.
+    """
     options = parts.options
     assert isinstance(options, Options)
+    if parts.shape.kind == "regression":
+        try:
+            options.refuse_idle("classification; a regression keeps its head", "head_init")
+        except ValueError as error:
+            raise RecipeError(f"algorithm.{error}") from None
     network = parts.backbone
     head = network.layers[-1].parameters if options.head_lr else ()
     return FineTuning(

@@ -46,6 +46,14 @@ class Options(OptionsBase):
     first_order: bool = False
 
     @model_validator(mode="after")
+    def _idle(self) -> Self:
+        if not self.multi_step:
+            self.refuse_idle("multi_step", "multi_step_epochs")
+            if not self.derivative_annealing_epochs:
+                self.refuse_idle("multi_step or derivative_annealing_epochs", "epoch_steps")
+        return self
+
+    @model_validator(mode="after")
     def _one_order(self) -> Self:
         if self.first_order and self.derivative_annealing_epochs:
             raise ValueError(
@@ -102,8 +110,9 @@ class MAMLPlusPlus(InnerLoop):
         if not self.options.per_step_norm:
             return super().query_norm(fitted, ctx)
         row = max(fitted.step - 1, 0)
-        # What the support's statistics are now must be measured with them; averages are there.
-        measured = fitted if ctx.norm == "running" else replace(fitted, step=row)
+        # Averages of a step belong to its own scales; those after the last step to the last ones.
+        ended = ctx.norm == "running" and fitted.step >= ctx.trained_steps
+        measured = fitted if ended else replace(fitted, step=row)
         return replace(super().query_norm(measured, ctx), step=row)
 
 

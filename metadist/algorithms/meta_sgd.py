@@ -30,6 +30,8 @@ class Options(maml.Options):
     def _ordered(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got low = {self.low}, high = {self.high}")
+        if self.init == "constant":
+            self.refuse_idle("init 'uniform'", "low", "high")
         return self
 
 

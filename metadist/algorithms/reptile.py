@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from metadist.algorithms import Parts
@@ -46,6 +46,12 @@ class Options(OptionsBase):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
     inner_batch: Annotated[int, Field(ge=0)] = 10
     eval_batch: Annotated[int, Field(ge=0)] = 5
+
+    @model_validator(mode="after")
+    def _idle(self) -> Self:
+        if self.inner_optimizer != "adam":
+            self.refuse_idle("inner_optimizer 'adam'", "beta1")
+        return self
 
 
 @dataclass(frozen=True)

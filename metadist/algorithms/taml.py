@@ -18,10 +18,10 @@ is MAML, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from metadist.algorithms import Parts
@@ -46,6 +46,16 @@ class Options(OptionsBase):
     alpha: float = 2.0
     epsilon: Annotated[float, Field(gt=0)] = 0.5
     first_order: bool = False
+
+    @model_validator(mode="after")
+    def _idle(self) -> Self:
+        if self.variant != "generalised_entropy":
+            self.refuse_idle("variant 'generalised_entropy'", "alpha")
+        if self.variant != "atkinson":
+            self.refuse_idle("variant 'atkinson'", "epsilon")
+        if self.variant == "entropy":
+            self.refuse_idle("a measure of inequality", "losses")
+        return self
 
 
 def entropy(logits: Tensor) -> Tensor:

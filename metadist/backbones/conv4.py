@@ -3,14 +3,16 @@
 Vinyals et al., "Matching Networks for One Shot Learning", 2016, in the two forms of Finn et al.,
 "Model-Agnostic Meta-Learning", 2017: Omniglot (``downsample = "stride"``, 64 filters, spatial
 mean) and miniImageNet (``downsample = "pool"``, 32 filters, flatten). The convolutions have no
-bias: normalisation removes it exactly. Padding is 1 on every side (TensorFlow's "same" pads
-stride-2 convolutions on one side only).
+bias: normalisation by statistics of the batch removes it exactly (with averages of them, or
+without normalisation, it is missed: the shift, which the inner loop leaves alone, is all there is).
+Padding is 1 on every side (TensorFlow's "same" pads stride-2 convolutions on one side only).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -66,7 +68,7 @@ class Conv4:
         """Channels of each normalisation layer."""
         return {f"norm{i}": self.options.filters for i in range(1, BLOCKS + 1)}
 
-    @property
+    @cached_property
     def norm_parameters(self) -> frozenset[str]:
         """Names of scale and shift of every normalisation layer."""
         return frozenset(f"{layer}.{p}" for layer in self.norm_layers for p in ("scale", "shift"))

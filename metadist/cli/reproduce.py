@@ -47,6 +47,7 @@ from metadist.errors import TrackingError
     "--out", metavar="DIR", default="results", show_default=True, help="Where results go."
 )
 @click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.plugins
 @options.tracking_uri
 @options.data_dir
 @options.runs_dir

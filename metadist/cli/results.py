@@ -22,8 +22,14 @@ def words(result: dict[str, Any]) -> list[str]:
     score = "accuracy" if "accuracy" in result else "mse"
     lines = _ensemble(result, score) if "members" in result else _run(result, score)
     for name, summary in result.get("protocols", {}).items():
+        rows, figures = curve(summary), [{**row, "step": 0} for row in summary["by_step"]]
+        if len(rows) > 1 and all(row == figures[0] for row in figures):
+            # Such as nearest neighbours, which take none.
+            last = rows[-1].removeprefix("step ").removesuffix(" (trained)")
+            lines.append(f"{name}, the same after 0 to {last.replace(':', ' adaptation steps:')}")
+            continue
         lines.append(f"{name}, after each number of adaptation steps:")
-        lines += [f"  {line}" for line in curve(summary)]
+        lines += [f"  {line}" for line in rows]
     if "directory" in result:
         lines.append(f"Files: {result['directory']}")
     return lines

@@ -159,7 +159,7 @@ def gradient_alignment(trained: Trained, source: EpisodeSource) -> tuple[Numbers
     each: list[Params] = []
     for row in range(len(tasks)):
         one = loop_chunk(algorithm, params, tasks.slice(row, row + 1), draws[row : row + 1], ctx)
-        if one.finite:
+        if bool(one.finite.all()):
             each.append({name: g.cpu().flatten() for name, g in one.gradients.items()})
     products = {name: _products([g[name] for g in each]) for name in params}
     aligned = {name: mean_cosine(p) for name, p in products.items()}

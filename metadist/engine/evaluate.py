@@ -288,14 +288,14 @@ def write_evaluation(
     write_atomic(directory / f"{name}.json", summary.encode())
 
 
-def write_examples(
-    directory: Path, trained: Trained, source: EpisodeSource, count: int, steps: int
-) -> None:
-    """``examples.safetensors``: a few episodes with the outputs after every adaptation step.
+def examples(trained: Trained, source: EpisodeSource, count: int, steps: int) -> dict[str, Tensor]:
+    """The first ``count`` episodes with the outputs after every adaptation step.
 
-    ids [E], support_x, support_y, query_x, query_y as in a task, outputs [E, K + 1, Q, N], or
-    [E, 1, Q, N] of a learner that does not adapt by steps.
     Queries of functions are sorted by their first input so that they draw as lines.
+
+    Returns:
+        ids [E], support_x, support_y, query_x, query_y as in a task, outputs [E, K + 1, Q, N], or
+        [E, 1, Q, N] of a learner that does not adapt by steps; on the CPU.
     """
     tasks = trained.tasks(source, range(count))
     tensors: dict[str, list[Tensor]] = {}
@@ -310,4 +310,9 @@ def write_examples(
         tensors.setdefault("outputs", []).append(torch.stack(outputs))
     stacked = {name: torch.stack(parts).cpu().contiguous() for name, parts in tensors.items()}
     stacked["ids"] = torch.tensor(tasks.ids)
-    write_atomic(directory / "examples.safetensors", safetensors.torch.save(stacked))
+    return stacked
+
+
+def write_examples(directory: Path, tensors: dict[str, Tensor]) -> None:
+    """``examples.safetensors``: what :func:`examples` returns."""
+    write_atomic(directory / "examples.safetensors", safetensors.torch.save(tensors))

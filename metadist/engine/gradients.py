@@ -7,7 +7,7 @@ batch normalisation. In both, a chunk is always computed whole and in the same s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,25 +22,38 @@ Draws = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """Sums over the tasks of one chunk.
+    """Sums over the finite tasks of one chunk.
 
     Attributes:
-        gradients: summed over the chunk's tasks, in the parameters' type (float64 in a chunk of
-            several tasks computed by ``loop``).
+        gradients: summed over the chunk's finite tasks, in the parameters' type (float64 in a
+            chunk of several tasks computed by ``loop``).
         statistics: float64 sums.
-        metrics: per task, float64 [tasks], by name.
-        finite: every gradient, statistic and loss is finite.
+        metrics: per task, float64 [tasks], by name; of all tasks.
+        finite: bool [tasks]: the gradients, statistics and loss of a task are finite. None is if
+            the sums are not.
     """
 
     gradients: Params
     statistics: dict[str, Tensor]
     metrics: dict[str, Tensor]
-    finite: bool
+    finite: Tensor
 
 
-def _finish(gradients: Params, statistics: dict[str, Tensor], metrics: dict[str, Tensor]) -> bool:
-    everything = [*gradients.values(), *statistics.values(), metrics["loss"]]
-    return all(bool(torch.isfinite(t).all()) for t in everything)
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    """One look at all of them: a look at each costs more than the copy."""
+    return bool(torch.isfinite(torch.cat([t.reshape(-1) for t in tensors])).all())
+
+
+def _checked(
+    gradients: Params, statistics: dict[str, Tensor], metrics: dict[str, Tensor], finite: Tensor
+) -> ChunkResult:
+    """The result of a chunk; sums of finite numbers that are not finite are left out."""
+    several = len(finite) > 1
+    if several and not _all_finite([*gradients.values(), *statistics.values()]):
+        gradients = {name: torch.zeros_like(g) for name, g in gradients.items()}
+        statistics = {name: torch.zeros_like(s) for name, s in statistics.items()}
+        finite = torch.zeros_like(finite)
+    return ChunkResult(gradients, statistics, metrics, finite)
 
 
 def _task_gradient(
@@ -62,20 +75,27 @@ def loop_chunk(
     gradients: Params = {}
     statistics: dict[str, Tensor] = {}
     metrics: dict[str, list[Tensor]] = {}
+    finite = torch.zeros(len(tasks), dtype=torch.bool)
     for index in range(len(tasks)):
         now = ctx.for_task(draws[index], tasks.side_of(index))
         parts, loss = _task_gradient(algorithm, leaves, tasks.task(index), now)
-        for name in leaves:
-            part = parts[name].detach()
+        parts = {name: parts[name].detach() for name in leaves}
+        sums = dict(loss.statistics)
+        for name, value in loss.metrics.items():
+            metrics.setdefault(name, []).append(value.detach().double())
+        good = _all_finite([*parts.values(), *sums.values(), loss.metrics["loss"].detach()])
+        finite[index] = good
+        if not good:
+            parts = {name: torch.zeros_like(part) for name, part in parts.items()}
+            sums = {name: torch.zeros_like(part) for name, part in sums.items()}
+        for name, part in parts.items():
             if len(tasks) > 1:
                 part = part.double()
             gradients[name] = gradients[name] + part if index else part
-        for name, part in loss.statistics.items():
+        for name, part in sums.items():
             statistics[name] = statistics[name] + part if index else part.double()
-        for name, value in loss.metrics.items():
-            metrics.setdefault(name, []).append(value.detach().double())
     stacked = {name: torch.stack(values) for name, values in metrics.items()}
-    return ChunkResult(gradients, statistics, stacked, _finish(gradients, statistics, stacked))
+    return _checked(gradients, statistics, stacked, finite)
 
 
 def _together(
@@ -157,7 +177,21 @@ def vmap_chunk(
         return result
 
     gradients, (metrics, statistics) = _together(one, tasks, draws, ctx, size)
-    summed = {name: g[:count].sum(0) for name, g in gradients.items()}
-    sums = {name: s[:count].double().sum(0) for name, s in statistics.items()}
     per_task = {name: m[:count].detach().double() for name, m in metrics.items()}
-    return ChunkResult(summed, sums, per_task, _finish(summed, sums, per_task))
+    gradients = {name: g[:count] for name, g in gradients.items()}
+    statistics = {name: s[:count].double() for name, s in statistics.items()}
+    finite = torch.ones(count, dtype=torch.bool)
+    if not _all_finite([*gradients.values(), *statistics.values(), per_task["loss"]]):
+        finite = per_task["loss"].isfinite()
+        for part in (*gradients.values(), *statistics.values()):
+            finite = finite & part.reshape(count, -1).isfinite().all(1)
+        gradients = {name: _kept(g, finite) for name, g in gradients.items()}
+        statistics = {name: _kept(s, finite) for name, s in statistics.items()}
+    summed = {name: g.sum(0) for name, g in gradients.items()}
+    sums = {name: s.sum(0) for name, s in statistics.items()}
+    return _checked(summed, sums, per_task, finite.cpu())
+
+
+def _kept(parts: Tensor, finite: Tensor) -> Tensor:
+    """Parts [tasks, ...], with zeros for tasks that are not finite."""
+    return torch.where(finite.reshape(-1, *[1] * (parts.dim() - 1)), parts, 0.0)

@@ -37,7 +37,13 @@ def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
         )
 
     def network(wanted: TaskShape) -> Backbone:
-        return backbones.build(recipe.model.name, recipe.model.options, wanted)
+        built = backbones.build(recipe.model.name, recipe.model.options, wanted)
+        if recipe.model.norm != "none" and not built.norm_layers:
+            raise RecipeError(
+                f"model.norm: network {recipe.model.name!r} has no normalisation layers; 'none' is "
+                f"needed, got {recipe.model.norm!r}"
+            )
+        return built
 
     parts = Parts(
         network=network,

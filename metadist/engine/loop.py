@@ -6,21 +6,21 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from data_pipeline.episodes import EpisodeSource
 from data_pipeline.loader import Loader
 from metadist.engine import checkpoint
 from metadist.engine.checkpoint import Best, TrainState
+from metadist.engine.clock import Clock
 from metadist.engine.data import EpisodeData, open_data
-from metadist.engine.diagnose import diagnose, diagnostic_points, write_diagnostics
+from metadist.engine.diagnose import diagnostic_points
 from metadist.engine.digest import params_sha256
-from metadist.engine.ended import last_state
+from metadist.engine.ended import Ended
 from metadist.engine.ensemble import Member
 from metadist.engine.evaluate import (
     Evaluation,
@@ -28,12 +28,11 @@ from metadist.engine.evaluate import (
     evaluate,
     figures_of,
     points_of,
-    write_evaluation,
-    write_examples,
 )
 from metadist.engine.group import Group
 from metadist.engine.learner import build
 from metadist.engine.numerics import numerics, numerics_digest, reproducible
+from metadist.engine.outcome import Outcome, Writer, explain, show, source
 from metadist.engine.protocol import OWN, Asked, EvalProtocol, own_protocols, protocol
 from metadist.engine.rundir import Attempt, RunDir
 from metadist.engine.runlog import LogWriter, NullSink, Sink, write_parquet
@@ -45,23 +44,6 @@ from metadist.recipe import Recipe
 log = logging.getLogger(__name__)
 #: Outer steps between two points of ``perf/*``.
 PERF_EVERY = 10
-#: Test episodes whose predictions are kept for the report.
-EXAMPLES = 6
-
-
-@dataclass
-class Clock:
-    """Where the time of training goes, in seconds. Validation and checkpoints stand apart."""
-
-    engine: float = 0.0
-    waited: float = 0.0
-    apart: float = 0.0
-    began: float = 0.0
-
-    @property
-    def training(self) -> float:
-        """Seconds since the start without validation and checkpoints."""
-        return max(time.perf_counter() - self.began - self.apart, 1e-9)
 
 
 class Run:
@@ -87,6 +69,7 @@ class Run:
         self._check_data()
         self.trainer = Trainer(self.recipe, self.algorithm, self.kind, group, device)
         self._attempt: Attempt | None = None
+        self._ended: Ended | None = None
         self._sink: Sink = NullSink()
         self._clock = Clock()
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
@@ -174,11 +157,10 @@ class Run:
     def _trained(self, best: Best) -> Trained:
         return Trained.of(self.algorithm, best, self.recipe, self._device)
 
-    def _source(self, how: EvalProtocol) -> EpisodeSource:
-        return self.data.live(how.part, how.queries, self.recipe.eval.seed, how.shots)
-
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
-        return evaluate(self._trained(best), self._source(how), how, self.kind, self._group)
+        learner = self._trained(best)
+        episodes = source(learner, self.data, how)
+        return evaluate(learner, episodes, how, self.kind, self._group)
 
     def _current(self, score: float) -> Best:
         """The parameters of this moment."""
@@ -191,7 +173,9 @@ class Run:
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        how = protocol([(self._run.name, self.recipe)], Asked(part="val"))
+        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
+        asked = Asked(part="val", steps=self.recipe.inner.steps)
+        how = protocol([(self._run.name, self.recipe)], asked)
         result = self._evaluate(how, self._current(0.0))
         figures = result.figure
         name = f"val/{result.score_name}"
@@ -211,10 +195,9 @@ class Run:
             self._start()
             self._steps()
             chosen = self._choose()
-            results = self._test(chosen, own_protocols(self.recipe))
-            found = self._explain(chosen)
-        result = self._result(chosen, results)
-        self._log_result(points_of(results) | diagnostic_points(found))
+            outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
+        result = self._result(chosen, outcome.results)
+        self._log_result(points_of(outcome.results) | diagnostic_points(outcome.diagnostics))
         return result | {
             "tasks_per_second": self._last_speed["perf/tasks_per_second"],
             "data_wait": self._last_speed["perf/data_wait"],
@@ -230,33 +213,38 @@ class Run:
             The run's figures, and what is in ``evaluation/<name>.json`` under ``protocols``.
 
         Raises:
-            RunError: see :func:`last_state`; or steps were asked of a learner without.
+            RunError: see :meth:`Ended.state`; the run was continued meanwhile; or steps were asked
+                of a learner without.
         """
         with reproducible(self._device):
             chosen = self.best()
             if asked == OWN:
-                results = self._test(chosen, own_protocols(self.recipe))
-                self._explain(chosen)
+                outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
             else:
                 how = protocol([(self._run.name, self.recipe)], asked)
-                if asked.steps and not adapts_by_steps(self._trained(chosen), self._source(how)):
-                    raise RunError(
-                        f"{self._run.path}: {self.recipe.algorithm.name} does not adapt by steps, "
-                        f"{asked.steps} were asked for; leave the number of steps out"
-                    )
-                results = self._test(chosen, [how])
-        summaries = {r.protocol.name: r.summary({}) for r in results}
-        return self._result(chosen, results) | {"protocols": summaries}
+                self._check_steps(asked, how, chosen)
+                outcome = self._outcome(chosen, [how], explained=False)
+        summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
+        return self._result(chosen, outcome.results) | {"protocols": summaries}
+
+    def _check_steps(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
+        learner = self._trained(chosen)
+        if asked.steps and not adapts_by_steps(learner, source(learner, self.data, how)):
+            raise RunError(
+                f"{self._run.path}: {self.recipe.algorithm.name} does not adapt by steps, "
+                f"{asked.steps} were asked for; leave the number of steps out"
+            )
 
     def member(self) -> Member:
-        """This run's best checkpoint for an ensemble; raises as :func:`last_state` does."""
+        """This run's best checkpoint for an ensemble; raises as :meth:`Ended.state` does."""
         with reproducible(self._device):
             chosen = self.best()
         return Member(self._run.name, self._trained(chosen), self.data, self._facts(chosen))
 
     def best(self) -> Best:
-        """The best checkpoint of a run that has ended; raises as :func:`last_state` does."""
-        state = last_state(self._run, self.recipe)
+        """The best checkpoint of a run that has ended; raises as :meth:`Ended.state` does."""
+        self._ended = Ended.of(self._run, self.recipe)
+        state = self._ended.state()
         self._bits()
         self.trainer.restore(state)
         return self._choose()
@@ -291,11 +279,11 @@ class Run:
                     log.warning("step %d: left out episodes %s", step + 1, report.bad_episodes)
                 self._sink.add(step + 1, {f"train/{k}": v for k, v in report.metrics.items()})
                 if (step + 1) % PERF_EVERY == 0 or step + 1 == total:
-                    self._sink.add(step + 1, self._speed(step + 1 - start))
+                    self._sink.add(step + 1, clock.speed((step + 1 - start) * batch))
                 began = time.perf_counter()
                 self._pause()
                 clock.apart += time.perf_counter() - began
-        self._last_speed = self._speed(trainer.step_done - start)
+        self._last_speed = clock.speed((trainer.step_done - start) * batch)
         self._sink.flush()
 
     def _skip_training(self) -> None:
@@ -316,15 +304,6 @@ class Run:
             improved = trainer.consider_best(self._validate(), self._higher_is_better)
         if improved or done % recipe.run.checkpoint_every == 0 or done == recipe.outer.steps:
             self._save()
-
-    def _speed(self, steps: int) -> dict[str, float]:
-        """Tasks per second over all workers, and shares of the time."""
-        clock = self._clock
-        return {
-            "perf/tasks_per_second": steps * self.recipe.outer.batch / clock.training,
-            "perf/data_wait": clock.waited / clock.training,
-            "perf/engine": clock.engine / clock.training,
-        }
 
     def _choose(self) -> Best:
         """The best checkpoint on validation classes, the last one included.
@@ -349,35 +328,40 @@ class Run:
             "checkpoint": {"step": chosen.step, "params_sha256": params_sha256(chosen.params)},
         }
 
-    def _test(self, chosen: Best, protocols: Sequence[EvalProtocol]) -> list[Evaluation]:
-        """Evaluate a checkpoint and write the results to the run directory."""
+    def _outcome(
+        self, chosen: Best, protocols: Sequence[EvalProtocol], *, explained: bool
+    ) -> Outcome:
+        """Evaluate a checkpoint, and write what comes of it to the run directory.
+
+        Args:
+            explained: with examples and diagnostics for the report; rank 0 alone has them.
+        """
         results = [self._evaluate(how, chosen) for how in protocols]
-        if self._group.rank == 0:
-            with self._attempt.commit() if self._attempt else nullcontext():
-                for result in results:
-                    write_evaluation(self._run.evaluation, result, self._facts(chosen))
-        return results
+        outcome = Outcome(self._facts(chosen), results)
+        if explained:
+            shown, found = self._show(chosen), self._explain(chosen)
+            outcome = replace(outcome, examples=shown, diagnostics=found)
+        writer: Writer | None = self._attempt or self._ended
+        if writer is not None:
+            outcome.write(writer, self._run.evaluation)
+        return outcome
+
+    def _show(self, chosen: Best) -> dict[str, Tensor]:
+        """Examples for the report; nothing on other workers than rank 0."""
+        return show(self._in_order(chosen), self.data) if self._group.rank == 0 else {}
 
     def _explain(self, chosen: Best) -> dict[str, Any]:
-        """Examples and diagnostics for the report, by the last of the recipe's protocols.
-
-        Returns:
-            The diagnostics; nothing on other workers than rank 0.
-        """
+        """Diagnostics for the report; nothing on other workers than rank 0."""
         if self._group.rank != 0:
             return {}
-        where, how = self._run.evaluation, own_protocols(self.recipe)[-1]
+        return explain(self._in_order(chosen), self.data, self._facts(chosen))
+
+    def _in_order(self, chosen: Best) -> Trained:
         # After a restart parameters stand in another order; what is written must not.
         params = {name: chosen.params[name] for name in self.trainer.params}
-        learner, test = self._trained(replace(chosen, params=params)), self._source(how)
-        write_examples(where, learner, test, min(EXAMPLES, how.episodes), how.steps)
-        training = self.data.live("train", self.recipe.data.queries, self.recipe.data.seed)
-        found = diagnose(learner, training, test, self._facts(chosen))
-        with self._attempt.commit() if self._attempt else nullcontext():
-            write_diagnostics(where, found)
-        return found
+        return self._trained(replace(chosen, params=params))
 
-    def _result(self, chosen: Best, results: list[Evaluation]) -> dict[str, Any]:
+    def _result(self, chosen: Best, results: Sequence[Evaluation]) -> dict[str, Any]:
         """The figures of the run; its steps are 0 where there is nothing to train."""
         trained = self.algorithm.estimator != "none"
         return {
@@ -394,4 +378,5 @@ class Run:
             return
         self._sink.add(self.trainer.step_done, points)
         self._sink.flush()
-        write_parquet(self._run)
+        with self._attempt.commit():
+            write_parquet(self._run)

@@ -14,9 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metadist.errors import RunError
-from metadist.recipe import Recipe
+from metadist.recipe import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, Recipe, too_many_rows
 
 EvalPart = Literal["val", "test"]
+#: The least and the most that may be asked for, as in a recipe.
+_BOUNDS = {
+    "shots": (1, MOST_EXAMPLES),
+    "queries": (1, MOST_EXAMPLES),
+    "steps": (0, MOST_STEPS),
+    "episodes": (1, MOST_TASKS),
+}
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,12 @@ class Asked:
     def __post_init__(self) -> None:
         if self.part not in ("val", "test"):
             raise RunError(f"part: 'test' or 'val' is needed, got {self.part!r}")
-        for name, least in (("shots", 1), ("queries", 1), ("steps", 0), ("episodes", 1)):
+        for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise RunError(f"{name}: at least {least} is needed, got {value}")
+            if value is not None and value > most:
+                raise RunError(f"{name}: at most {most} are possible, got {value}")
 
 
 #: As the recipe says.
@@ -83,7 +92,7 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
         runs: name and recipe of each run that is evaluated, one or several together.
 
     Raises:
-        RunError: they do not agree on something that was not asked for.
+        RunError: they do not agree on something that was not asked for, or it is too much.
     """
     recipes = [recipe for _, recipe in runs]
     names = [name for name, _ in runs]
@@ -102,6 +111,8 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
         steps=max(curves) if asked.steps is None else asked.steps,
         figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
     )
+    if too_long := too_many_rows(result.episodes, result.steps):
+        raise RunError(f"episodes: {too_long}")
     parts: list[str] = [asked.part]
     if set(shots) != {result.shots}:
         parts.append(f"{result.shots}shot")

@@ -69,8 +69,8 @@ class StepSum:
     Attributes:
         gradients, statistics: means over the good tasks, float64, by name; empty if none is good.
         metrics: [tasks] float64 by name, in task order.
-        good: [chunks] which chunks were finite.
-        good_tasks: tasks in good chunks.
+        good: bool [tasks]: which tasks were finite.
+        good_tasks: how many.
     """
 
     gradients: dict[str, Tensor]
@@ -110,25 +110,25 @@ def reduce_step(
     sizes = layout.sizes
     numbers = sum(sizes)
     bucket = torch.zeros(
-        numbers + layout.chunks + layout.tasks * len(layout.metrics),
+        numbers + layout.tasks * (1 + len(layout.metrics)),
         dtype=torch.int64,
         device=device,
     )
-    flags = bucket[numbers : numbers + layout.chunks]
-    metrics = bucket[numbers + layout.chunks :].view(torch.float64)
+    flags = bucket[numbers : numbers + layout.tasks]
+    metrics = bucket[numbers + layout.tasks :].view(torch.float64)
     metrics = metrics.reshape(len(layout.metrics), layout.tasks)
     for offset, result in enumerate(results):
-        flags[first + offset] = int(result.finite)
         start, stop = layout.bounds(first + offset)
+        flags[start:stop] = result.finite.to(flags)
         for row, name in enumerate(layout.metrics):
             metrics[row, start:stop] = result.metrics[name].to(device)
-    good = [r for r in results if r.finite]
+    good = [r for r in results if bool(r.finite.any())]
     if reduction == "exact":
         sums = _exact(good, layout, group, bucket, device)
     else:
         sums = _fast(good, layout, group, bucket, device)
     ok = flags.bool().cpu()
-    tasks = sum(b - a for a, b in map(layout.bounds, torch.nonzero(ok).flatten().tolist()))
+    tasks = int(ok.sum())
     named: dict[str, Tensor] = {}
     if tasks:
         shapes = {**layout.gradients, **{f"\0{n}": s for n, s in layout.statistics.items()}}

@@ -4,7 +4,8 @@
 
 A run has one writer at a time. Every start claims the next attempt number by an atomic create and
 seals the logs of earlier attempts at their length of that moment; an attempt that is no longer the
-highest stops before its next commit.
+highest stops before its next commit. Likewise run.json names its driver by a key, and a driver
+whose key stands there no more does not write it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,11 +89,17 @@ class RunDir:
         return info
 
     def update(self, **fields: Any) -> dict[str, Any]:
-        """Replace fields of run.json atomically. Only the driver calls this."""
+        """Replace fields of run.json atomically; a driver that trains uses :class:`Driver`."""
         with self.locked("info"):
             info = {**self.info(), **fields}
             _write_info(self.path, info)
         return info
+
+    def drive(self, **fields: Any) -> Driver:
+        """Become the driver of this run, whoever was it before, and replace fields of run.json."""
+        driver = Driver(self, uuid.uuid4().hex)
+        self.update(driver=driver.key, **fields)
+        return driver
 
     @contextlib.contextmanager
     def locked(self, what: str) -> Iterator[None]:
@@ -146,6 +154,36 @@ class RunDir:
         if not isinstance(facts, dict) or not isinstance(facts.get("sealed"), dict):
             raise RunError(f"{path}: damaged")
         return facts
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The right to write a run's record, until another driver takes it.
+
+    A driver takes it before its workers claim an attempt, which may be many seconds: whoever went
+    before must not write in between that the run has ended.
+
+    Attributes:
+        key: under ``driver`` in run.json as long as this driver has the right.
+    """
+
+    run: RunDir
+    key: str | None
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of run.json atomically.
+
+        Raises:
+            SupersededError: another driver has taken over; nothing is written.
+        """
+        with self.run.locked("info"):
+            info = self.run.info()
+            if info.get("driver") != self.key:
+                raise SupersededError(
+                    f"{self.run.path}: another driver has taken over the run; this process stops "
+                    "without writing to it"
+                )
+            _write_info(self.run.path, {**info, **fields})
 
 
 @dataclass(frozen=True)

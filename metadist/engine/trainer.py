@@ -144,12 +144,7 @@ class Trainer:
             self.device,
             self.recipe.engine.reduction,
         )
-        bad = [
-            ids[task]
-            for chunk in range(self._layout.chunks)
-            if not total.good[chunk]
-            for task in range(*self._layout.bounds(chunk))
-        ]
+        bad = [ids[task] for task, good in enumerate(total.good.tolist()) if not good]
         if bad and self.recipe.engine.on_nonfinite == "stop":
             raise NonFiniteError(
                 f"step {self.step_done + 1}: loss or gradient not finite in episodes {bad}; start "
@@ -161,12 +156,8 @@ class Trainer:
             ctx = context(self.recipe, "train", self.step_done)
             self.learner = self.algorithm.update_state(self.learner, total.statistics, ctx)
         self.step_done += 1
-        good = torch.zeros(self._layout.tasks, dtype=torch.bool)
-        for chunk in range(self._layout.chunks):
-            start, stop = self._layout.bounds(chunk)
-            good[start:stop] = total.good[chunk]
         metrics = {
-            name: float(values[good].mean()) if total.good_tasks else float("nan")
+            name: float(values[total.good].mean()) if total.good_tasks else float("nan")
             for name, values in total.metrics.items()
         }
         return StepReport(metrics, bad)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir, check_name
+from metadist.engine.rundir import Driver, RunDir, check_name
 from metadist.errors import NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
+from metadist.launch.source import provenance
 from metadist.launch.start import find_run
 from metadist.plugins import Plugin
 from metadist.progress import AboveProgress, Progress, ProgressFollower
@@ -84,34 +85,48 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     run = started.run
     if started.result is not None:
         announce(f"{run.name} is finished already; nothing to do")
-        if not run.info().get("closed"):
-            # Its driver was killed between the result and the last point sent.
+        info = run.info()
+        if not info.get("closed") or not (request.offline or info.get("mlflow")):
+            # Its driver was killed between the result and the last point sent, or was offline.
             mlflow = None if request.offline else _open_tracking(request, run, uri)
-            _close(mlflow, run, "finished", wait, announce)
+            _close(mlflow, Driver(run, info.get("driver")), "finished", wait, announce)
         return started.result
     synchroniser = None if request.offline else _open_tracking(request, run, uri)
     _announce_start(request, run, started.resumed, announce)
-    run.update(status="running")
+    driver = run.drive(status="running", made_by=_makers(run))
     status = "failed"
     try:
         with _progress(request, run, announce) as above:
             result = _fit(request, run, above)
         result["restarts"] = run.latest_attempt() - 1
-        run.update(status="finished", result=result, restarts=result["restarts"])
+        driver.update(status="finished", result=result, restarts=result["restarts"])
         status = "finished"
     except BaseException as error:
-        status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
-        if isinstance(error, SupersededError):
-            # The attempt that has taken over owns run.json and the MLflow run.
-            status = "superseded"
-            raise
-        run.update(status=status)
-        if not isinstance(error, NonFiniteError):
+        status = _ended_early(driver, error)
+        if status != "superseded" and not isinstance(error, NonFiniteError):
             announce(f"{run.name} has ended early; go on with --resume {run.name}")
         raise
     finally:
-        _close(synchroniser, run, status, wait, announce)
+        _close(synchroniser, driver, status, wait, announce)
     return result
+
+
+def _ended_early(driver: Driver, error: BaseException) -> str:
+    """Record and return how a run has ended before its result."""
+    if not isinstance(error, SupersededError):
+        status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(SupersededError):
+            driver.update(status=status)
+            return status
+    # The attempt or driver that has taken over owns run.json and the MLflow run.
+    return "superseded"
+
+
+def _makers(run: RunDir) -> list[dict[str, str]]:
+    """The sources and machines that have worked at a run, this one included."""
+    there: list[dict[str, str]] = run.info().get("made_by") or []
+    me = provenance()
+    return there if me in there else [*there, me]
 
 
 def _tracking_wait() -> float:
@@ -157,9 +172,10 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
 
 
 def _close(
-    synchroniser: Synchroniser | None, run: RunDir, status: str, wait: float, announce: Announce
+    synchroniser: Synchroniser | None, driver: Driver, status: str, wait: float, announce: Announce
 ) -> None:
     """Report, then everything that MLflow has not got yet."""
+    run = driver.run
     if status == "superseded":
         if synchroniser is not None:
             synchroniser.stop()
@@ -181,7 +197,9 @@ def _close(
             wait if status == "finished" else min(wait, 20.0),
             checkpoints=[checkpoint.directory(run, step) for step in newest],
         )
-    run.update(closed=arrived and status == "finished")
+    # Whoever has taken over while points were sent closes the run at its own end.
+    with suppress(SupersededError):
+        driver.update(closed=arrived and status == "finished")
 
 
 @contextmanager

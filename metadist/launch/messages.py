@@ -7,11 +7,10 @@ Ray's own forwarding mixes it with news of Ray. Rank 0 appends our warnings to
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
-from types import TracebackType
 
 from metadist.launch.job import Announce
+from metadist.polling import Polling
 
 _LOGGERS = ("metadist", "data_pipeline")
 _POLL_SECONDS = 0.5
@@ -33,35 +32,17 @@ def write_messages(run: Path) -> None:
         logging.getLogger(name).addHandler(handler)
 
 
-class ShowMessages:
+class ShowMessages(Polling):
     """Announces messages that appear while the block runs."""
 
     def __init__(self, run: Path, announce: Announce) -> None:
+        super().__init__(_POLL_SECONDS)
         self._path = messages_path(run)
         self._announce = announce
         self._offset = self._path.stat().st_size if self._path.exists() else 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
 
-    def __enter__(self) -> ShowMessages:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(_POLL_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Announce the complete lines that are new."""
         if not self._path.exists():
             return
         with self._path.open("rb") as handle:

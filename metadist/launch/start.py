@@ -153,7 +153,10 @@ def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend:
                 f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
                 f"{there.outer.steps} steps; more would change the steps already taken"
             )
-        run.update(recipe_hash=recipe.hash, status="created", result=None, closed=False)
+        # A driver that is still ending the shorter run must not call the longer one finished.
+        run.update(
+            recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
+        )
         run.set_recipe(recipe)
         return Started(run, resumed=True, result=None)
     if recipe != there:

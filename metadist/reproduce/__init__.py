@@ -22,6 +22,7 @@ from metadist.errors import MetadistError, TableError
 from metadist.reproduce.table import Table, load_table, table_names
 
 if TYPE_CHECKING:
+    from metadist.api import Plugins
     from metadist.reproduce.result import Result
 
 __all__ = ["Table", "load_table", "record", "reproduce", "table_names", "write"]
@@ -39,6 +40,7 @@ def reproduce(
     seeds: int = 1,
     rows: Sequence[str] = (),
     workers: int = 0,
+    plugins: Plugins = (),
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -59,8 +61,8 @@ def reproduce(
         seeds: runs of each kind.
         rows: their ids; all if empty.
         workers: Ray workers of each run; 0 trains in the run's own process.
-        data_dir, runs_dir, device, tracking_uri, offline: see :func:`metadist.train`. Runs are in
-            the MLflow experiment of the table's name.
+        plugins, data_dir, runs_dir, device, tracking_uri, offline: see :func:`metadist.train`.
+            Runs are in the MLflow experiment of the table's name.
         progress: where to say what is at work.
 
     Raises:
@@ -68,11 +70,12 @@ def reproduce(
             no error: its rows say so.
     """
     from metadist.api import data_directory
+    from metadist.launch.source import provenance
+    from metadist.plugins import use
     from metadist.reproduce.display import Display
     from metadist.reproduce.jobs import Jobs, Outcome
     from metadist.reproduce.plan import Request, plan
     from metadist.reproduce.plan import jobs as jobs_of
-    from metadist.reproduce.provenance import provenance
     from metadist.reproduce.result import assemble
 
     began = time.monotonic()
@@ -91,12 +94,14 @@ def reproduce(
         device=device,
         tracking_uri=tracking_uri,
         offline=offline,
+        plugins=tuple(str(p) for p in ([plugins] if isinstance(plugins, str | Path) else plugins)),
+        source=table if isinstance(table, str) else "",
     )
     if not offline:
         _check_tracking(request)
     facts = provenance()
     logs = request.runs_dir / LOGS
-    with _alone(logs / f"{wanted.name}.lock"):
+    with use(request.plugins), _alone(logs / f"{wanted.name}.lock"):
         said: list[str] = []
         planned = plan(request, said.append)
         outcomes: dict[str, Outcome] = {}
@@ -112,6 +117,8 @@ def reproduce(
                 at_once=1 if wanted.exclusive else jobs,
                 deadline=None if minutes is None else began + 60 * minutes,
                 watch=display,
+                # Not among the words: a password in it would be written down, and seen by all.
+                environment={"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {},
             )
             try:
                 outcomes = pool.run(pending)

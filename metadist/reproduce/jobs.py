@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -63,6 +63,7 @@ class Active:
     job: Job
     log: Path
     began: float
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     index: int = 0
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -81,7 +82,7 @@ class Active:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | dict.fromkeys(_THREADS, "1"),
+                env=os.environ | dict.fromkeys(_THREADS, "1") | dict(self.environment),
                 # A group of its own: a Ctrl-C in the terminal is for us to pass on, once.
                 process_group=0,
                 preexec_fn=_follow_parent(os.getpid()),
@@ -140,6 +141,7 @@ class Jobs:
         logs: directory of what the commands say, a file for each job.
         deadline: ``time.monotonic()`` after which nothing is started and what runs is stopped.
         watch: is told what happens.
+        environment: more variables for the commands; what is in them is written down nowhere.
     """
 
     def __init__(
@@ -149,11 +151,13 @@ class Jobs:
         at_once: int = 1,
         deadline: float | None = None,
         watch: Watcher | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._logs = logs
         self._at_once = at_once
         self._deadline = deadline
         self._watch = watch or Nobody()
+        self._environment = dict(environment or {})
         self._active: list[Active] = []
         self._outcomes: dict[str, Outcome] = {}
         self._kill_at: float | None = None
@@ -188,7 +192,8 @@ class Jobs:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _begin(self, job: Job) -> None:
-        active = Active(job, self._logs / f"{job.name}.txt", time.monotonic())
+        log = self._logs / f"{job.name}.txt"
+        active = Active(job, log, time.monotonic(), self._environment)
         self._watch.started(job)
         try:
             active.log.unlink(missing_ok=True)

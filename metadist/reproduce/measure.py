@@ -18,7 +18,8 @@ from typing import Any
 from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json
 from metadist.engine.diagnose import FILE as DIAGNOSTICS
-from metadist.errors import MetadistError
+from metadist.errors import MetadistError, RunError
+from metadist.reproduce.evaluations import read_summary
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
@@ -26,6 +27,19 @@ from metadist.reproduce.verdict import Ours
 #: 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal's.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _NORMAL = 1.96
+
+
+#: What reading damaged or foreign files may raise.
+_UNREADABLE = (
+    MetadistError,
+    DataError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+)
 
 
 class Missing(Exception):
@@ -88,7 +102,7 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
         raise Missing(reasons.get(planned.name, "its run has not ended"))
     try:
         return _READERS[row.metric](row, planned)
-    except (MetadistError, DataError, OSError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         if planned.name in reasons:
             raise Missing(reasons[planned.name]) from None
         what = str(error) if isinstance(error, MetadistError | DataError) else repr(error)
@@ -98,10 +112,10 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
 def _summary(row: Row, planned: Planned) -> dict[str, Any]:
     assert planned.recipe is not None
     name, _ = row_protocol(row, planned.name, planned.recipe)
-    summary = read_json(planned.run.evaluation / f"{name}.json")
+    summary = read_summary(planned.run, planned.recipe, name)
     if summary["score"] != row.metric:
-        raise ValueError(f"{row.metric} was asked for, {name}.json holds {summary['score']}")
-    return dict(summary)
+        raise RunError(f"{row.metric} was asked for, {name}.json holds {summary['score']}")
+    return summary
 
 
 def _score(row: Row, planned: Planned) -> Ours:
@@ -124,7 +138,7 @@ def _curve(row: Row, planned: Planned) -> tuple[tuple[int, float | None, float |
 def _speed(row: Row, planned: Planned) -> Ours:
     speed = float(planned.run.info()["result"]["tasks_per_second"])
     if speed <= 0:
-        raise ValueError("nothing was trained")
+        raise RunError("its last attempt had nothing left to train; remove it to measure again")
     return Ours(speed, None)
 
 
@@ -132,8 +146,11 @@ def _finding(row: Row, planned: Planned) -> Ours:
     found = read_json(planned.run.evaluation / DIAGNOSTICS)["findings"]
     for level, name in ((found, row.finding), (found.get(row.finding, {}), row.part)):
         if name not in level:
-            raise ValueError(f"no {name!r} among {', '.join(level) or 'nothing'}")
-    return Ours(fmean(float(v) for v in found[row.finding][row.part]), None)
+            raise RunError(f"no {name!r} among {', '.join(level) or 'nothing'}")
+    mean = fmean(float(v) for v in found[row.finding][row.part])
+    if not math.isfinite(mean):
+        raise RunError(f"{row.finding} of {row.part} is not finite")
+    return Ours(mean, None)
 
 
 _READERS: dict[str, Callable[[Row, Planned], Ours]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_pipeline.errors import DataError
+from metadist import plugins
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.learner import build, resolve
@@ -16,6 +19,7 @@ from metadist.engine.protocol import Asked, own_protocols, protocol
 from metadist.engine.rundir import RunDir, check_name
 from metadist.errors import MetadistError, RunError
 from metadist.recipe import Recipe, differences, load_recipe
+from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
 
@@ -33,6 +37,8 @@ class Request:
         tasks: the budget of a run.
         seeds: runs of each kind, with ``run.seed`` 0, 1, ...
         offline: do without MLflow.
+        plugins: see :func:`metadist.train`.
+        source: how the table was named; by its own name if empty.
     """
 
     table: Table
@@ -45,6 +51,8 @@ class Request:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     tracking_uri: str | None = None
     offline: bool = False
+    plugins: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def run_keys(self) -> list[str]:
@@ -54,12 +62,15 @@ class Request:
     @property
     def command(self) -> str:
         """The command line that gives the same figures."""
-        words = [f"metadist reproduce {self.table.name} --tasks {self.tasks}"]
+        words = ["metadist", "reproduce", self.source or self.table.name]
+        words += ["--tasks", str(self.tasks)]
         if self.seeds > 1:
-            words.append(f"--seeds {self.seeds}")
+            words += ["--seeds", str(self.seeds)]
         if len(self.rows) < len(self.table.rows):
-            words.append(f"--rows {','.join(row.id for row in self.rows)}")
-        return " ".join(words)
+            words += ["--rows", ",".join(row.id for row in self.rows)]
+        for plugin in self.plugins:
+            words += ["--plugin", plugin]
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -140,27 +151,41 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
         rows = [row for row in request.rows if key in row.runs and row.metric in _EVALUATED]
         pairs = [row_protocol(row, name, recipe) for row in rows]
         asked = {protocol_name: how for protocol_name, how in pairs if how is not None}
-        _check_same(run, recipe)
+        _check_same(request, run, recipe)
         incomplete = _check_data(request, run, recipe, announce)
     except (MetadistError, DataError, OSError) as error:
         return Planned(key, seed, name, run, problem=str(error))
+    except (LookupError, TypeError, ValueError) as error:
+        problem = f"{run.path}: its run.json cannot be used ({error!r}); remove it"
+        return Planned(key, seed, name, run, problem=problem)
     return Planned(key, seed, name, run, tuple(settings), recipe, "", incomplete, asked)
 
 
 _EVALUATED = ("accuracy", "mse")
 
 
-def _check_same(run: RunDir, recipe: Recipe) -> None:
+def _check_same(request: Request, run: RunDir, recipe: Recipe) -> None:
     """See that a run of that name, if there is one, is the run that is meant."""
     if not (run.path / "run.json").exists():
         return
-    there = run.recipe()
-    run.info()
+    there, info = run.recipe(), run.info()
+    anew = "remove it, or use another --runs-dir"
     if there.hash != recipe.hash:
         raise RunError(
             f"{run.path}: made from another version of this table "
-            f"({', '.join(differences(there, recipe))}); remove it, or use another --runs-dir"
+            f"({', '.join(differences(there, recipe))}); {anew}"
         )
+    if changed := plugins.changes(info.get("plugins", {}), plugins.facts(plugins.of(recipe))):
+        raise RunError(f"{run.path}: {'; '.join(changed)}; put the source back, or {anew}")
+    latest = run.latest_attempt()
+    if request.table.exclusive and latest:
+        # A table of times compares runs that were made alike.
+        workers = run.attempt_facts(latest).get("world_size")
+        if workers != max(request.workers, 1):
+            raise RunError(
+                f"{run.path}: trained by {workers} workers, {max(request.workers, 1)} are asked "
+                f"for, and speed is what the table is about; {anew}"
+            )
 
 
 def _check_data(
@@ -182,15 +207,25 @@ def _check_data(
     return complete.removeprefix("no: ") if complete.startswith("no") else ""
 
 
+def _ended(planned: Planned, request: Request) -> bool:
+    """Whether training has nothing left to do, nor to send."""
+    if not planned.finished:
+        return False
+    info = planned.run.info()
+    return request.offline or bool(info.get("closed") and info.get("mlflow"))
+
+
 def job(planned: Planned, request: Request) -> Job | None:
     """The commands that a run still needs; None if it has all that the rows ask for."""
     if planned.problem:
         return None
     places = ["--runs-dir", str(request.runs_dir), "--data-dir", str(request.data_dir)]
     places += ["--device", request.device, "--json"]
+    for plugin in request.plugins:
+        places += ["--plugin", plugin]
     start = [sys.executable, "-m", "metadist"]
     commands = []
-    if not (planned.finished and (request.offline or planned.run.info().get("closed"))):
+    if not _ended(planned, request):
         words = [*start, "train", request.table.recipe_of(planned.key)]
         words += ["--name", planned.name, "--resume", "auto", "--workers", str(request.workers)]
         for setting in planned.overrides:
@@ -198,11 +233,14 @@ def job(planned: Planned, request: Request) -> Job | None:
         words += ["--experiment", request.table.name, *places]
         if request.offline:
             words.append("--offline")
-        elif request.tracking_uri:
-            words += ["--tracking-uri", request.tracking_uri]
         commands.append(Command(tuple(words), "training"))
+    assert planned.recipe is not None
+    there = functools.partial(has_summary, planned.run, planned.recipe)
+    if planned.finished and not all(there(own.name) for own in own_protocols(planned.recipe)):
+        again = (*start, "evaluate", planned.name, *places)
+        commands.append(Command(again, "evaluating again"))
     for name, how in planned.asked.items():
-        if planned.finished and (planned.run.evaluation / f"{name}.json").is_file():
+        if planned.finished and there(name):
             continue
         words = [*start, "evaluate", planned.name, *places]
         for option in ("shots", "queries", "steps", "episodes"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from metadist.launch.source import KEYS
 from metadist.reproduce.jobs import Outcome
 from metadist.reproduce.measure import Measured, measure, trained_tasks
 from metadist.reproduce.plan import Planned, Request
@@ -48,7 +49,8 @@ class Result:
 
     Attributes:
         outcomes: of the commands that were run, by run name.
-        facts: see :func:`metadist.reproduce.provenance.provenance`.
+        facts: see :func:`metadist.launch.source.provenance`; what made the runs, or what runs now
+            if there are none.
     """
 
     request: Request
@@ -90,8 +92,21 @@ def assemble(
 ) -> Result:
     """Read every row's figure and judge it."""
     reasons = {name: o.why for name, o in outcomes.items() if o.state != "done"}
+    facts = _made_by(planned) or facts
     rows = tuple(_judged(request, row, planned, reasons) for row in request.rows)
     return Result(request, tuple(planned), dict(outcomes), rows, dict(facts))
+
+
+def _made_by(planned: Sequence[Planned]) -> dict[str, str]:
+    """Of the finished runs, by key: what they were made by, each value once."""
+    made = [
+        record
+        for one in planned
+        if one.finished
+        for record in one.run.info().get("made_by") or [dict.fromkeys(KEYS, "not recorded")]
+    ]
+    values = {key: {str(record.get(key, "not recorded")) for record in made} for key in KEYS}
+    return {key: " and ".join(sorted(found)) for key, found in values.items()} if made else {}
 
 
 def _judged(
@@ -110,6 +125,7 @@ def _judged(
         measured.ours,
         row.published,
         row.direction,
+        metric=row.metric,
         missing=measured.missing,
         not_comparable=against,
         share=None if used is None or not published else used / published,

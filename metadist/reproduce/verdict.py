@@ -59,6 +59,7 @@ def judge(
     published: Published | None,
     direction: Better,
     *,
+    metric: str = "mse",
     missing: str = "",
     not_comparable: str = "",
     share: float | None = None,
@@ -69,6 +70,7 @@ def judge(
 
     Args:
         direction: which direction is the better one.
+        metric: ``mse`` has no value for an episode that has failed; an accuracy counts it as 0.
         missing: why there is no figure of ours.
         not_comparable: why the figures cannot be compared.
         share: of the published budget that was used.
@@ -85,7 +87,7 @@ def judge(
     if not published.checked:
         return Verdict("not comparable", why="the published figure was not read in its source")
     at = f"at {percent(share)} of the published budget" if low(share) else ""
-    if ours.value is None or (ours.failed and direction == "lower"):
+    if ours.value is None or (ours.failed and direction == "lower" and metric == "mse"):
         # An error that is not finite is larger than any, and no mean over the rest undoes that.
         total = ours.episodes * ours.seeds
         lost = f"{ours.failed} of {total} episodes have no finite result" if total else "not finite"
@@ -109,9 +111,9 @@ def notes(ours: Ours | None, published: Published | None, verdict: Verdict) -> l
         said.append("Published without an interval: ours alone decides.")
     if ours.ci95 is None and ours.value is not None:
         said.append("Ours has no interval: a time or a number of one run.")
-    wide = ours.ci95 is not None and ours.ci95 > abs(published.value)
+    wide = ours.ci95 is not None and ours.ci95 > abs(published.value) / 2
     if wide and verdict.kind == "within":
-        said.append("Our interval is wider than the published figure: the agreement says little.")
+        said.append("Our interval is wide beside the published figure: the agreement says little.")
     if ours.failed and verdict.kind != "within":
         said.append("Episodes without a finite result are left out of the mean.")
     return said

@@ -47,7 +47,6 @@ class InnerLoop(Learner):
         support_reduction: ``mean``, or ``sum_over_ways``: N times the mean cross-entropy, which
             is what MAML's released code descends on.
         adapt_norm: adapt scale and shift of normalisation layers too (MAML's code does not).
-        momentum: of the exponential moving average of ``running`` normalisation.
     """
 
     backbone: Backbone
@@ -58,7 +57,6 @@ class InnerLoop(Learner):
     only: frozenset[str] | None = None
     support_reduction: Literal["mean", "sum_over_ways"] = "mean"
     adapt_norm: bool = False
-    momentum: float = 0.1
 
     @property
     def estimator(self) -> Estimator:
@@ -121,14 +119,14 @@ class InnerLoop(Learner):
     @property
     def normalisation(self) -> Normalisation:
         """How the network's passes are normalised."""
-        return Normalisation(self.backbone, self.momentum)
+        return Normalisation(self.backbone)
 
     def _steps(
         self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
     ) -> Iterator[Params]:
         """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
-        frozen = {k: p for k, p in params.items() if k not in self.adapted(params)}
         current = self.adapted(params)
+        frozen = {name: p for name, p in params.items() if name not in current}
         meta, state = meta_parameters(params), self.rule.start(current)
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORT = 5000
+#: Where MLflow's server reads its store from if no option names it.
+STORE = "MLFLOW_BACKEND_STORE_URI"
 #: Seconds in which the server may end by itself before it is killed.
 _GRACE_SECONDS = 10.0
 
@@ -25,12 +27,15 @@ _GRACE_SECONDS = 10.0
 def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
     """The command that serves MLflow's pages for the store at ``uri``.
 
+    A database's URI may hold a password and is not part of it, for every user of the machine sees
+    commands: the caller sets :data:`STORE` to it in the command's environment.
+
     Raises:
         TrackingError: it is a server already, or there is no such store.
     """
     if is_server(uri):
         raise TrackingError(f"{public_uri(uri)} is an MLflow server already: open it in a browser")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     path = sqlite_path(uri)
     if path is not None:
         if not path.is_file():
@@ -38,6 +43,7 @@ def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
                 f"there is no tracking store {path}: train a run first, go to the directory where "
                 "you did, or name the store with --tracking-uri"
             )
+        command += ["--backend-store-uri", uri]  # a file's name is no secret
         # For experiments made in the browser; those of runs say where their artifacts lie.
         command += ["--artifacts-destination", (path.parent / "mlruns").as_uri()]
     return [*command, "--host", host, "--port", str(port), "--workers", "1"]
@@ -67,7 +73,8 @@ def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
     command = ui_command(uri, host=host, port=port)
     _check_free(host, port)
     # A session of its own: a terminal's Ctrl-C then reaches the server once, through this process.
-    process = subprocess.Popen(command, env=ui_environment(), start_new_session=True)
+    environment = {**ui_environment(), STORE: uri}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     interrupted = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:

@@ -160,3 +160,12 @@ def test_nothing_finite_and_one_episode_have_words():
         "a: no episode had a finite result on 3 test episodes, 3 failed (95 % confidence; "
         "checkpoint of step 2 of 4)"
     ]
+
+
+def test_a_learner_without_steps_has_one_figure(place: Path):
+    nearest = ("algorithm.name=nearest_pixels", "eval.extra_queries=0")
+    ended_run(place, "nearest", IMAGES, *nearest)
+    lines = evaluate("nearest").stdout.splitlines()
+    assert len(lines) == 2, lines
+    figure = r"\d+\.\d\d % ± \d+\.\d\d %"
+    assert re.fullmatch(rf"test-2q, the same after 0 to 3 adaptation steps: {figure}", lines[1])

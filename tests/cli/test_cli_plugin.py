@@ -182,3 +182,21 @@ def test_data_list_survives_a_broken_distribution():
     assert "y = a x" in result.stdout
     assert result.stdout.count("ZeroDivisionError") == 2
     assert "sinusoid" in result.stdout
+
+
+def test_a_table_of_ones_own_with_an_algorithm_of_ones_own():
+    write(Path("sign.py"), SIGN_MAML)
+    settings = ", ".join(f'"{setting}"' for setting in ("algorithm.name=sign", *SMALL))
+    Path("mine.toml").write_text(
+        'title = "Mine"\nsummary = "One row."\ntasks = 8\n'
+        '[base]\nrecipe = "sinusoid-10shot-maml"\n'
+        "published_steps = 100\npublished_batch = 4\n"
+        '[defaults]\nmetric = "mse"\nqueries = 10\nepisodes = 6\nstep = 1\nsource = "Me"\n'
+        f"[runs.sign]\nset = [{settings}]\n"
+        '[[rows]]\nid = "sign"\nlabel = "Sign"\nrun = "sign"\nnot_comparable = "nobody did it"\n'
+    )
+    request = ["reproduce", "mine.toml", "--offline", "--jobs", "1"]
+    assert "unknown algorithm 'sign'" in run(*request).output
+    document = done(*request, "--plugin", "./sign.py")
+    assert document["rows"][0]["ours"]["value"] > 0
+    assert document["command"].endswith("--plugin ./sign.py")

@@ -63,6 +63,7 @@ GRAMMAR = {
         "--minutes",
         "--offline",
         "--out",
+        "--plugin",
         "--rows",
         "--runs-dir",
         "--seeds",

@@ -211,8 +211,8 @@ def _values(annotation: Any, default: Any) -> list[Any] | None:
     return None
 
 
-def _others(algorithm: str, name: str, default: Any) -> Iterator[Any]:
-    """Numbers beside an option's default that it takes, the nearest first."""
+def _others(algorithm: str, name: str, default: Any, also: Options = ()) -> Iterator[Any]:
+    """Numbers beside an option's default that it takes with others, the nearest first."""
     if isinstance(default, bool) or not isinstance(default, int | float):
         return
     if isinstance(default, int):
@@ -223,7 +223,7 @@ def _others(algorithm: str, name: str, default: Any) -> Iterator[Any]:
         if number == default:
             continue
         try:
-            algorithms.options(algorithm, {name: number})
+            algorithms.options(algorithm, {name: number, **dict(also)})
         except RecipeError:
             continue
         yield number
@@ -242,15 +242,25 @@ def enumerated(algorithm: str) -> dict[str, list[Any]]:
 
 @functools.cache
 def switched(algorithm: str) -> list[Options]:
-    """Every listed value of every option once, and another number for each number."""
+    """Every listed value of every option once, and another number for each number.
+
+    A number that is refused alone comes with the first value of another option that it goes with.
+    """
     defaults = algorithms.options(algorithm, {})
     listed = enumerated(algorithm)
+    alone: Options = ()
+    with_one: list[Options] = [((n, v),) for n, values in listed.items() for v in values]
     sets: list[Options] = []
     for name in type(defaults).model_fields:
-        values = listed.get(name)
-        if values is None:
-            values = list(itertools.islice(_others(algorithm, name, getattr(defaults, name)), 1))
-        sets += [((name, value),) for value in values]
+        if name in listed:
+            sets += [((name, value),) for value in listed[name]]
+            continue
+        numbers = (
+            (*also, (name, number))
+            for also in (alone, *with_one)
+            for number in _others(algorithm, name, getattr(defaults, name), also)
+        )
+        sets += itertools.islice(numbers, 1)
     return sets
 
 

@@ -1,4 +1,4 @@
-"""A tiny image dataset and a small shard set, for tests of what stands on them."""
+"""Tiny image datasets and a small shard set, for tests of what stands on them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from toy_dataset import Toy
 
 from data_pipeline import class_store, datasets
 from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
-from data_pipeline.episodes import EpisodeSpec
+from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
 from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shard_writer import write_shards
 
@@ -49,6 +50,20 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> ClassStore:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load", lambda name: module)
         return class_store.build_store("toy", tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """A dataset named toy that the test may change."""
+    module = Toy()
+    monkeypatch.setattr(datasets, "load", lambda name: module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def images(toy_store: ClassStore) -> ImageEpisodes:
+    """3-way 1-shot training episodes of the toy store, with 5 queries."""
+    return ImageEpisodes(toy_store, "train", EpisodeSpec(3, 1, 5, "per_episode"), 0)
 
 
 @pytest.fixture(scope="session")

@@ -1,64 +1,19 @@
-"""The class store: pure, streamed, atomic, and no damage goes unnoticed."""
+"""The class store: what the dataset gave and nothing else, the same bytes every time."""
 
 from __future__ import annotations
 
-import errno
 import json
-import resource
-import shutil
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from toy_dataset import FILES, Toy, snapshot
 
 from data_pipeline import datasets, storage
-from data_pipeline.class_store import build_store, open_store, read_manifest, store_root
+from data_pipeline.class_store import build_store, read_manifest, store_root
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
-from data_pipeline.errors import DamagedData, DataError, MissingData
-
-FILES = [f"images-{part}.u8" for part in PARTS] + ["manifest.parquet", "store.json"]
-
-
-class Toy:
-    """A dataset whose images, options and description a test can change."""
-
-    def __init__(self, shape=(4, 5, 1), per_class=3, embedded=True):
-        self.SPEC = DatasetSpec(
-            name="toy",
-            summary="squares",
-            licence="none",
-            shape=shape,
-            splits=("one", "two"),
-            version=1,
-            embedded=embedded,
-            options={"shade": 7, "loud": False, "kind": "plain"},
-        )
-        self.per_class = per_class
-        self.description = {"from": "nowhere"}
-        self.built = 0
-
-    def describe(self, source):
-        return self.description
-
-    def iter_images(self, source=None, split="one", **options):
-        self.built += 1
-        for part in PARTS:
-            for c in range(3):
-                for i in range(self.per_class + c):
-                    pixels = np.full(self.SPEC.shape, 10 * c + i + options["shade"], np.uint8)
-                    yield RawImage(part, f"{part}-{c}", f"{i}.png", pixels)
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    module = Toy()
-    monkeypatch.setattr(datasets, "load", lambda name: module)
-    return module
-
-
-def snapshot(root):
-    return {path.name: path.read_bytes() for path in root.iterdir()}
+from data_pipeline.errors import DataError, MissingData
 
 
 def test_store_holds_what_the_dataset_gave(toy, tmp_path):
@@ -224,155 +179,6 @@ def test_options_may_change_the_shape(toy, tmp_path, monkeypatch):
     assert build_store("toy", tmp_path, options={"shade": 4}).shape == (4, 5, 1)
 
 
-def flip(path, at):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("name", FILES)
-def test_one_flipped_byte_is_named(toy, tmp_path, name):
-    root = build_store("toy", tmp_path).root
-    size = (root / name).stat().st_size
-    pristine = (root / name).read_bytes()
-    for at in {0, 1, size // 3, size // 2, size - 1}:
-        flip(root / name, at)
-        with pytest.raises(DamagedData, match=name):
-            open_store(root)
-        with pytest.raises(DamagedData, match=f"{name}.*--replace"):
-            build_store("toy", tmp_path)
-        (root / name).write_bytes(pristine)
-    assert open_store(root).dataset == "toy"
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("name", FILES)
-def test_a_lost_tail_is_named(toy, tmp_path, name, verify):
-    root = build_store("toy", tmp_path).root
-    data = (root / name).read_bytes()
-    for tail in (1, 20, len(data)):
-        (root / name).write_bytes(data[: len(data) - tail])
-        with pytest.raises(DamagedData, match=name):
-            open_store(root, verify=verify)
-    (root / name).write_bytes(data + b"\0")
-    with pytest.raises(DamagedData, match=name):
-        open_store(root, verify=verify)
-    (root / name).unlink()
-    with pytest.raises(MissingData):
-        open_store(root, verify=verify)
-
-
-@pytest.mark.faults
-def test_files_of_another_store_do_not_pass(toy, tmp_path):
-    mine = build_store("toy", tmp_path / "a").root
-    other = build_store("toy", tmp_path / "b", options={"shade": 99}).root
-    for name in FILES[:4]:
-        shutil.copy(mine / name, tmp_path / "keep")
-        shutil.copy(other / name, mine / name)
-        with pytest.raises(DamagedData, match=name):
-            open_store(mine)
-        shutil.copy(tmp_path / "keep", mine / name)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("digest", "0" * 64),
-        ("split", "two"),
-        ("version", 3),
-        ("options", {}),
-        ("options", None),
-        ("shape", [5, 4, 1]),
-        ("shape", [4, 5]),
-        ("shape", "large"),
-        ("pixels", {}),
-        ("pixels", None),
-        ("manifest", None),
-        ("description", None),
-    ],
-)
-def test_a_description_that_does_not_fit_the_files_is_refused(toy, tmp_path, key, value):
-    path = build_store("toy", tmp_path).root / "store.json"
-    body = storage.read_sealed_json(path)
-    storage.write_sealed_json(path, {**body, key: value})  # sealed anew: its own digest is right
-    with pytest.raises(DamagedData, match=r"store\.json"):
-        open_store(path.parent)
-    storage.write_sealed_json(path, {k: v for k, v in body.items() if k != key})
-    with pytest.raises(DamagedData, match=r"store\.json"):
-        open_store(path.parent)
-
-
-def test_another_format_version_asks_to_prepare_again(toy, tmp_path):
-    path = build_store("toy", tmp_path).root / "store.json"
-    body = storage.read_sealed_json(path)
-    for other in ({"format_version": 2}, {"format": "something else"}):
-        storage.write_sealed_json(path, {**body, **other})
-        with pytest.raises(DataError, match=r"[Pp]repare it again.*--replace"):
-            open_store(path.parent)
-
-
-def test_no_store_is_missing(tmp_path):
-    with pytest.raises(MissingData, match="metadist data prepare"):
-        open_store(tmp_path)
-
-
-def left_over(root):
-    return [path.name for path in root.parent.iterdir() if path != root]
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("limit", [100, 1000])
-def test_a_full_disk_leaves_the_last_good_store(toy, tmp_path, limit):
-    """The kernel itself refuses to write past ``limit`` bytes of a file: pixels or manifest."""
-    toy.per_class = 3 if limit == 1000 else 20
-    good = build_store("toy", tmp_path)
-    before = snapshot(good.root)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(DataError, match="could not be made"):
-            build_store("toy", tmp_path, replace=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert snapshot(good.root) == before
-    assert open_store(good.root).digest == good.digest
-    assert left_over(good.root) == []
-
-
-@pytest.mark.faults
-def test_no_room_for_the_commit_marker(toy, tmp_path, monkeypatch):
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_sealed_json", full)
-        with pytest.raises(DataError, match=r"after 36 images.*No space left"):
-            build_store("toy", tmp_path)
-    assert list((tmp_path / "toy-one").iterdir()) == []
-    assert build_store("toy", tmp_path).dataset == "toy"
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, DamagedData, OSError])
-def test_an_interrupt_leaves_the_last_good_store(toy, tmp_path, monkeypatch, stop):
-    good = build_store("toy", tmp_path)
-    before = snapshot(good.root)
-    images = list(toy.iter_images(shade=3))
-
-    def broken(*args, **options):
-        yield from images[:20]
-        raise stop("image 20")
-
-    monkeypatch.setattr(toy, "iter_images", broken)
-    with pytest.raises(DataError if stop is OSError else stop, match="image 20"):
-        build_store("toy", tmp_path, replace=True)
-    assert snapshot(good.root) == before
-    assert left_over(good.root) == []
-
-
 def test_images_stream_to_disk(toy, tmp_path, monkeypatch):
     """No more than one image is alive while the store is written."""
     alive = [0, 0]
@@ -392,20 +198,6 @@ def test_images_stream_to_disk(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(toy, "iter_images", images)
     build_store("toy", tmp_path)
     assert alive[1] <= 4
-
-
-def test_another_process_may_finish_first(toy, tmp_path, monkeypatch):
-    images = list(toy.iter_images(shade=7))
-
-    def overtaken(*args, **options):
-        yield from images
-        monkeypatch.setattr(toy, "iter_images", lambda *a, **k: iter(images))
-        build_store("toy", tmp_path)
-
-    monkeypatch.setattr(toy, "iter_images", overtaken)
-    store = build_store("toy", tmp_path)
-    assert open_store(store.root).digest == store.digest
-    assert left_over(store.root) == []
 
 
 def test_store_json_holds_no_times_names_or_paths(toy, tmp_path):

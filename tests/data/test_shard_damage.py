@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damage import flip
+from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 
 from data_pipeline import storage
-from data_pipeline.class_store import ClassStore
-from data_pipeline.episodes import EpisodeBatch, EpisodeSpec, ImageEpisodes
+from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shard_index import read_shard_set
@@ -26,23 +27,6 @@ from data_pipeline.shard_reader import ShardSource
 from data_pipeline.shard_stream import stream
 from data_pipeline.shard_writer import write_shards
 from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
-
-SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
-FIRST_SHARD = "episodes-train-000000.tar"
-
-
-def assert_same(got: EpisodeBatch, expected: EpisodeBatch) -> None:
-    ours, theirs = got.arrays(), expected.arrays()
-    assert list(ours) == list(theirs)
-    for name, array in ours.items():
-        assert (array.dtype, array.shape) == (theirs[name].dtype, theirs[name].shape)
-        assert array.tobytes() == theirs[name].tobytes()
-
-
-def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
 
 
 def reseal(root: Path) -> None:
@@ -56,11 +40,6 @@ def reseal(root: Path) -> None:
         "size": (root / MANIFEST_FILE).stat().st_size,
     }
     storage.write_sealed_json(root / DATASET_FILE, body)
-
-
-@pytest.fixture(scope="module")
-def images(toy_store: ClassStore) -> ImageEpisodes:
-    return ImageEpisodes(toy_store, "train", EpisodeSpec(3, 1, 5, "per_episode"), 0)
 
 
 # --- damage -------------------------------------------------------------------------------------

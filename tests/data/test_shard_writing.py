@@ -14,35 +14,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 
 from data_pipeline import storage
 from data_pipeline.class_store import ClassStore
-from data_pipeline.episodes import EpisodeBatch, EpisodeSpec, ImageEpisodes
+from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
 from data_pipeline.errors import DataError
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shard_reader import ShardSource
 from data_pipeline.shard_writer import estimate, write_shards
 from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE, largest_group
 
-SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
-FIRST_SHARD = "episodes-train-000000.tar"
-
-
-def assert_same(got: EpisodeBatch, expected: EpisodeBatch) -> None:
-    ours, theirs = got.arrays(), expected.arrays()
-    assert list(ours) == list(theirs)
-    for name, array in ours.items():
-        assert (array.dtype, array.shape) == (theirs[name].dtype, theirs[name].shape)
-        assert array.tobytes() == theirs[name].tobytes()
-
 
 def contents(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in root.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def images(toy_store: ClassStore) -> ImageEpisodes:
-    return ImageEpisodes(toy_store, "train", EpisodeSpec(3, 1, 5, "per_episode"), 0)
 
 
 # --- the same bytes -----------------------------------------------------------------------------

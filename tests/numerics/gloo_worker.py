@@ -33,7 +33,7 @@ def split(tensors: dict[str, Tensor]) -> tuple[Layout, list[ChunkResult]]:
             if key.startswith(f"{chunk}/"):
                 _, what, name = key.split("/")
                 parts[what][name] = value
-        results.append(ChunkResult(**parts, finite=bool(tensors[f"{chunk}"])))
+        results.append(ChunkResult(**parts, finite=tensors[f"{chunk}"]))
     first = results[0]
     layout = Layout(
         gradients={n: tuple(g.shape) for n, g in first.gradients.items()},
@@ -49,7 +49,7 @@ def flat(layout: Layout, results: list[ChunkResult]) -> dict[str, Tensor]:
     """The inverse of :func:`split`."""
     tensors = {"tasks": torch.tensor(layout.tasks), "chunk": torch.tensor(layout.chunk)}
     for chunk, result in enumerate(results):
-        tensors[f"{chunk}"] = torch.tensor(result.finite)
+        tensors[f"{chunk}"] = result.finite
         for what in ("gradients", "statistics", "metrics"):
             for name, value in getattr(result, what).items():
                 tensors[f"{chunk}/{what}/{name}"] = value.contiguous()

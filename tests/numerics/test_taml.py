@@ -128,7 +128,7 @@ def test_a_task_that_is_not_finite_spoils_no_other(value: float, variant: str):
     )
     without = of_tasks(case, setting.algorithm, setting.params, rest, setting.ctx)
     parts = [with_bad.only(i).loop() for i in range(TASKS)]
-    assert [p.finite for p in parts] == [i in good for i in range(TASKS)]
+    assert [bool(p.finite) for p in parts] == [i in good for i in range(TASKS)]
     assert distance(total(parts[i].gradients for i in good), without.loop().gradients) <= EXACT
 
 

@@ -16,7 +16,8 @@ from metadist.engine.loop import Run
 from metadist.engine.rundir import RunDir, create_run
 from metadist.recipe import Recipe, parse_recipe
 
-FUNCTIONS = """
+#: Data and network of recipes on functions; lines about the network may follow.
+SINUSOIDS = """
 [data]
 dataset = "sinusoid"
 ways = 0
@@ -24,8 +25,10 @@ shots = 10
 queries = 10
 [model]
 name = "mlp"
-hidden = 8
 norm = "none"
+"""
+FUNCTIONS = f"""{SINUSOIDS}
+hidden = 8
 [algorithm]
 name = "maml"
 [outer]

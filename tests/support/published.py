@@ -18,7 +18,14 @@ from metadist.reproduce.result import Result
 from metadist.reproduce.table import Table, parse_table
 from metadist.tasks import TaskKind
 
-FACTS = {"commit": "abc", "machine": "m", "python": "3", "torch": "2", "date": "2026-01-01"}
+FACTS = {
+    "commit": "abc",
+    "metadist": "0.1.0",
+    "machine": "m",
+    "python": "3",
+    "torch": "2",
+    "date": "2026-01-01",
+}
 HEAD = """
 title = "A table"
 summary = "What it is."
@@ -75,7 +82,11 @@ def finish(
     """A finished run whose mean scores after 0, 1, ... steps are ``curve``."""
     assert planned.recipe is not None
     recipe = planned.recipe
-    facts: dict[str, Any] = {"dataset": {"digest": digest}, "learner": {"estimator": "exact"}}
+    facts: dict[str, Any] = {
+        "dataset": {"digest": digest},
+        "learner": {"estimator": "exact"},
+        "made_by": [FACTS],
+    }
     if not planned.run.path.exists():
         create_run(planned.run.path.parent, planned.name, recipe, facts | {"mlflow": None})
     result = {"tasks_per_second": speed, "params_sha256": "p"}
@@ -89,7 +100,11 @@ def finish(
     scores[:failed, :, 2] = 1
     kind: TaskKind = "classification" if recipe.data.ways else "regression"
     done = Evaluation.of(scores, own, kind, recipe.inner.steps, "e")
-    facts = {"norm": recipe.model.norm, "checkpoint": {"step": 1, "params_sha256": "p"}}
+    facts = {
+        "norm": recipe.model.norm,
+        "recipe_hash": recipe.hash,
+        "checkpoint": {"step": 1, "params_sha256": "p"},
+    }
     write_evaluation(planned.run.evaluation, done, facts)
 
 

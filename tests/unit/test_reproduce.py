@@ -191,7 +191,7 @@ def test_what_weakens_a_verdict_is_noted():
     wide = Ours(1.0, 0.6)
     said = " ".join(notes(wide, published, judge(wide, published, "lower")))
     assert "Published without an interval" in said
-    assert "wider than the published figure" in said
+    assert "wide beside the published figure" in said
     assert notes(wide, published, Verdict("missing", why="x")) == []
 
 

@@ -18,10 +18,10 @@ from published import FACTS, REGRESSION, finish, planned_of, request_of, row, ta
 from metadist.cli.main import main
 from metadist.engine.runlog import LogWriter
 from metadist.errors import MetadistError
+from metadist.launch.source import commit, machine
 from metadist.reproduce import table_names, write
 from metadist.reproduce.display import Display
 from metadist.reproduce.jobs import Active, Command, Job, Outcome
-from metadist.reproduce.provenance import commit, machine
 from metadist.reproduce.render import cells, markdown, text
 from metadist.reproduce.result import Result, assemble
 

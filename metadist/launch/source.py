@@ -1,7 +1,11 @@
-"""Where figures come from: which source, machine and day."""
+"""Where figures come from: which source, machine and day.
+
+Every driver of a run notes it under ``made_by`` in run.json.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -11,17 +15,26 @@ from pathlib import Path
 
 import metadist
 
+#: What is noted.
+KEYS = ("commit", "metadist", "machine", "python", "torch", "date")
+
 
 def provenance() -> dict[str, str]:
-    """``commit``, ``machine``, ``python``, ``torch`` and ``date`` of this moment."""
+    """:data:`KEYS` of this moment."""
     return {
-        "commit": commit(Path(metadist.__file__).parent),
+        "commit": _own_commit(),
         "metadist": version("metadist"),
         "machine": machine(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }
+
+
+@functools.cache
+def _own_commit() -> str:
+    # What is imported does not change while it runs.
+    return commit(Path(metadist.__file__).parent)
 
 
 def commit(package: Path) -> str:

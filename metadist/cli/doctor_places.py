@@ -1,0 +1,133 @@
+"""What ``metadist doctor`` says of where things go: folders, the tracking store, a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metadist.cli.doctor_check import LITTLE, Check, brief
+from metadist.cli.options import human_bytes
+
+#: Seconds to wait for a server.
+PATIENCE = 3.0
+
+
+def data(given: str | None) -> Iterator[Check]:
+    """The data directory, and how much is prepared in it."""
+    variable = os.environ.get("METADIST_DATA_DIR")
+    path = Path(given or variable or "data").absolute()
+    origin = "--data-dir" if given else "METADIST_DATA_DIR" if variable else ""
+    stores = len(list(path.glob("*/store/store.json"))) if path.is_dir() else 0
+    yield from folder("data", path, origin, f"{stores} prepared, " if path.is_dir() else "")
+
+
+def folder(name: str, path: Path, origin: str, holds: str = "") -> Iterator[Check]:
+    """Whether a directory can be written to, or be made, and how much room it has."""
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    found = f"{path}{f' ({origin})' if origin else ''}"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        at = "" if place == path else f" at {place}"
+        reason = error.strerror or brief(error)
+        mend = f"mend its permissions, or name another with --{name}-dir"
+        yield Check(name, "FAIL", f"{found}: cannot be written to{at} ({reason})", mend)
+        return
+    new = "" if place == path else "not there yet, "
+    found = f"{found}: {new}{holds}{human_bytes(free)} free"
+    little = free < LITTLE
+    yield Check(name, "warn" if little else "OK", found, "make room" if little else "")
+
+
+def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
+    """The MLflow store or server."""
+    from metadist.track import default_tracking_uri, public_uri
+    from metadist.track.client import is_server, sqlite_path
+
+    uri = given or default_tracking_uri(Path(runs_dir).resolve().parent)
+    shown = public_uri(uri)
+    path = sqlite_path(uri)
+    if path is not None:
+        yield _sqlite(shown, path)
+    elif is_server(uri):
+        yield _server(uri, shown)
+    elif uri.startswith("file:") or "://" not in uri:
+        place = Path(urlsplit(uri).path if uri.startswith("file:") else uri).absolute()
+        yield from folder("tracking", place, shown)
+    else:
+        yield Check("tracking", "warn", f"{shown}: this kind of store is not examined here")
+
+
+def _sqlite(shown: str, path: Path) -> Check:
+    mend = "mend it, or name another store with --tracking-uri"
+    if path.exists():
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as held:
+                held.execute("select count(*) from sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            return Check("tracking", "FAIL", f"{shown}: cannot be opened ({error})", mend)
+        if not os.access(path, os.W_OK):
+            return Check("tracking", "FAIL", f"{shown}: cannot be written to", mend)
+    # SQLite writes its journal beside the file, so the folder must take files in any case.
+    for check in folder("tracking", path.parent, ""):
+        if check.status == "FAIL":
+            return Check("tracking", "FAIL", check.found, mend)
+    return Check("tracking", "OK", f"{shown}{'' if path.exists() else ': not there yet'}")
+
+
+def _server(uri: str, shown: str) -> Check:
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    address = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health"
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as reply:
+            reply.read(64)
+    except urllib.error.HTTPError as error:
+        with error:
+            found = f"{shown}: answers its health check with status {error.code}"
+        return Check("tracking", "warn", found, "see whether it is an MLflow server")
+    except (OSError, HTTPException, ValueError) as error:
+        why = brief(getattr(error, "reason", error))
+        return Check(
+            "tracking",
+            "FAIL",
+            f"{shown}: no answer within {PATIENCE:.0f} s ({why})",
+            "start it, mend --tracking-uri or MLFLOW_TRACKING_URI, or train with --offline",
+        )
+    return Check("tracking", "OK", f"{shown}: answers")
+
+
+def ray() -> Iterator[Check]:
+    """The cluster that ``RAY_ADDRESS`` names."""
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        yield Check(
+            "ray", "OK", "RAY_ADDRESS is not set: workers get a private Ray of this machine"
+        )
+        return
+    found, mend = f"RAY_ADDRESS={address}", "mend or unset it, or give --address"
+    if address in ("auto", "local"):
+        yield Check("ray", "warn", f"{found}: names no cluster, not examined")
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not port.isdigit():
+        yield Check("ray", "FAIL", f"{found}: host:port of a Ray head is needed", mend)
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE):
+            yield Check("ray", "OK", f"{found}: answers")
+    except (OSError, OverflowError) as error:
+        yield Check("ray", "FAIL", f"{found}: no Ray head answers ({brief(error)})", mend)

@@ -1,0 +1,48 @@
+"""Looking at something again and again while a block runs."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class Polling:
+    """A context manager that calls :meth:`look` in a thread of its own.
+
+    Args:
+        interval: seconds between two looks.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name=type(self).__name__.lower(), daemon=True
+        )
+
+    def look(self) -> None:
+        """Look once; a look may find nothing new. It must not raise."""
+        raise NotImplementedError
+
+    def last(self) -> None:
+        """What is done when the block has ended, in its own thread: one look more."""
+        self.look()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.last()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.look()

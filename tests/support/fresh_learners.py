@@ -1,0 +1,31 @@
+"""Learners that were not trained, with their episodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ended_runs import FUNCTIONS
+
+from metadist.engine.data import open_data
+from metadist.engine.learner import build, context, initial_params, resolve
+from metadist.engine.trained import Trained
+from metadist.recipe import parse_recipe
+
+CPU = torch.device("cpu")
+
+
+def learner(text: str = FUNCTIONS, *overrides: str, root: Path = Path()) -> tuple[Trained, Any]:
+    """A fresh learner and its episodes."""
+    recipe = resolve(parse_recipe(text, "fresh", overrides))
+    data = open_data(recipe, root)
+    algorithm = build(recipe, data.shape)
+    params = initial_params(recipe, algorithm)
+    state = algorithm.initial_state(context(recipe, "train", 0))
+    return Trained(algorithm, params, state, recipe, CPU), data
+
+
+def sources(trained: Trained, data: Any) -> tuple[Any, Any]:
+    section = trained.recipe.data
+    return data.live("train", section.queries, section.seed), data.live("test", 7, 0)

@@ -1,0 +1,189 @@
+"""A run that died, lost its checkpoints or got more steps ends as one that never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from run_place import Boom, Place, die_before, died, files, losses
+
+from metadist.engine import checkpoint
+from metadist.errors import RecipeError
+
+
+@pytest.mark.parametrize("norm_and_more", [(), ("engine.mode=vmap", "engine.chunk=3")])
+@pytest.mark.parametrize("step", [0, 3, 7, 11])
+def test_resumed_is_uninterrupted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, step: int, norm_and_more: tuple[str, ...]
+) -> None:
+    expected = place.train(*norm_and_more, name="whole")
+    died(place, monkeypatch, step, *norm_and_more, name="broken")
+    assert place.run("broken").info()["status"] == "failed"
+    result = place.train(*norm_and_more, name="broken", resume="auto")
+    assert result["params_sha256"] == expected["params_sha256"]
+    assert losses(place.run("broken")) == losses(place.run("whole"))
+    assert files(place.run("broken")) == files(place.run("whole"))
+    assert result["restarts"] == 1
+
+
+def test_driver_killed_after_the_result_is_closed_on_resume(place: Place) -> None:
+    result = place.train(name="a")
+    run = place.run("a")
+    assert run.info()["closed"] is True
+    run.update(closed=False)
+    run.report.unlink()
+    assert place.train(name="a", resume="auto") == result
+    assert run.report.is_file()
+    assert run.info()["closed"] is True
+
+
+def test_cadence_and_storage_may_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 6, name="a")
+    result = place.train("run.checkpoint_every=1", resume="a")
+    assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_more_steps_equal_a_longer_run(place: Place) -> None:
+    expected = place.train("outer.steps=20", name="long")
+    place.train(name="short")
+    result = place.train("outer.steps=20", resume="short")
+    assert result["params_sha256"] == expected["params_sha256"]
+    assert files(place.run("short")) == files(place.run("long"))
+    assert losses(place.run("short")) == losses(place.run("long"))
+
+
+def test_steps_do_not_shrink_and_schedules_are_kept(place: Place) -> None:
+    place.train(name="a")
+    with pytest.raises(RecipeError, match="at least that many"):
+        place.train("outer.steps=5", resume="a")
+    place.train("outer.schedule=cosine", name="b")
+    with pytest.raises(RecipeError, match="cosine schedule"):
+        place.train("outer.schedule=cosine", "outer.steps=20", resume="b")
+
+
+def test_killed_while_adding_steps(place: Place) -> None:
+    expected = place.train("outer.steps=20", name="long")
+    place.train(name="short")
+    run = place.run("short")
+    longer = run.recipe().model_copy(
+        update={"outer": run.recipe().outer.model_copy(update={"steps": 20})}
+    )
+    # Killed between run.json and recipe.toml.
+    run.update(recipe_hash=longer.hash, status="created", result=None, closed=False)
+    result = place.train("outer.steps=20", resume="short")
+    assert result["params_sha256"] == expected["params_sha256"]
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def test_kept_checkpoints(place: Place) -> None:
+    result = place.train(name="a")
+    steps = checkpoint.steps(place.run("a"))
+    assert steps[-2:] == [10, 12]
+    assert len(steps) <= 3
+    assert result["best_step"] in {*steps, 12}
+
+
+def test_checkpoints_hold_no_pickle(place: Place) -> None:
+    place.train(name="a")
+    for path in place.run("a").checkpoints.rglob("*"):
+        if path.is_file():
+            assert path.suffix in {".safetensors", ".json"}
+            assert not path.read_bytes().startswith((b"\x80", b"PK"))
+
+
+def test_checkpoint_of_another_run_is_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 6, "run.seed=1", name="other")
+    died(place, monkeypatch, 6, name="a")
+    other = checkpoint.directory(place.run("other"), 5)
+    target = checkpoint.directory(place.run("a"), 5)
+    for file in other.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+def test_damaged_checkpoint_is_named_and_passed_over(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    damage: str,
+) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 10, name="a")
+    run = place.run("a")
+    assert checkpoint.steps(run)[-1] == 10
+    path = checkpoint.directory(run, 10) / file
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    if damage == "gone":
+        path.unlink()
+    else:
+        kept = {"flip": len(data), "cut": len(data) - 7, "empty": 0}[damage]
+        path.write_bytes(data[:kept])
+    result = place.train(name="a", resume="auto")
+    assert str(path) in caplog.text
+    assert "damaged checkpoint" in caplog.text
+    assert run.attempt_facts(2)["from_step"] == 8
+    assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_every_checkpoint_damaged_starts_from_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 10, name="a")
+    for step in checkpoint.steps(place.run("a")):
+        (checkpoint.directory(place.run("a"), step) / "checkpoint.json").write_text("{}")
+    result = place.train(name="a", resume="auto")
+    assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_good_checkpoints_survive_behind_a_damaged_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = "run.checkpoint_every=1"
+    died(place, monkeypatch, 11, "run.keep=4", every, name="a")
+    run = place.run("a")
+    assert {8, 9, 10, 11} <= set(checkpoint.steps(run))
+    for step in (10, 11):
+        (checkpoint.directory(run, step) / "state.safetensors").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        die_before(patch, 10)
+        with pytest.raises(Boom):
+            place.train("run.keep=2", every, name="a", resume="auto")
+    # The damaged one of step 11 must not take the place of a good one.
+    assert checkpoint.steps(run)[-2:] == [9, 10]
+    assert (run.checkpoints / "damaged-step-00000011-0002").is_dir()
+
+
+def test_full_disk_leaves_the_last_checkpoint(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    original = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "step-00000008" in str(self):
+            original(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device", str(self))
+        return original(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            place.train(name="a")
+    run = place.run("a")
+    assert checkpoint.steps(run) == [4, 5]
+    assert [p.name for p in run.checkpoints.iterdir() if p.name.startswith(".")] == []
+    result = place.train(name="a", resume="auto")
+    assert run.attempt_facts(2)["from_step"] == 5
+    assert result["params_sha256"] == expected["params_sha256"]
