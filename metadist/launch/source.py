@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import metadist
-
 #: What is noted.
 KEYS = ("commit", "metadist", "machine", "python", "torch", "date")
 
@@ -34,7 +32,7 @@ def provenance() -> dict[str, str]:
 @functools.cache
 def _own_commit() -> str:
     # What is imported does not change while it runs.
-    return commit(Path(metadist.__file__).parent)
+    return commit(Path(__file__).resolve().parents[1])
 
 
 def commit(package: Path) -> str:
