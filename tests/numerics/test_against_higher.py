@@ -23,6 +23,7 @@ from tests.numerics.reference import EXACT, OTHER, distance, total, whole_distan
 
 TASKS, WAYS, SHOTS, QUERIES = 3, 5, 1, 2
 INPUTS = {"conv4": (1, 28, 28), "mlp": (3,)}
+NORMS = {"conv4": "transductive", "mlp": "none"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "conv4": {"filters": 8, "affine": "scale_shift"},
     "mlp": {"hidden": 20, "layers": 2},
@@ -83,7 +84,7 @@ def problem(model: str, steps: int, adapt_norm: bool, algorithm: str = "maml") -
     recipe = Recipe.model_validate(
         {
             "data": {"dataset": "none"},
-            "model": {"name": model, "norm": "transductive", **OPTIONS[model]},
+            "model": {"name": model, "norm": NORMS[model], **OPTIONS[model]},
             "algorithm": {"name": algorithm, "adapt_norm": adapt_norm},
             "inner": {"lr": 0.1, "steps": steps, "loss": "sum_over_ways"},
             "engine": {"dtype": "float64"},
