@@ -38,6 +38,6 @@ def strokes(
         "mode": "max",
         "steps": 240,
         "every": 30,
-        "scheduler": Asha(grace=30, reduction=3),
+        "scheduler": Asha(),
     }
     return Space(**{**space, **changes})

@@ -31,13 +31,13 @@ def cooperative(space: Space, orders: Path) -> TrialScheduler:
             inner: TrialScheduler = AsyncHyperBandScheduler(
                 time_attr="step",
                 max_t=space.steps,
-                grace_period=grace,
+                grace_period=grace * space.every,
                 reduction_factor=reduction,
                 stop_last_trials=False,
             )
         case MedianStopping(grace, trials):
             inner = MedianStoppingRule(
-                time_attr="step", grace_period=grace, min_samples_required=trials
+                time_attr="step", grace_period=grace * space.every, min_samples_required=trials
             )
         case _:
             raise AssertionError(space.scheduler)

@@ -60,18 +60,18 @@ def _orders(directory: Path, scheduler: Scheduler, scores: dict[int, list[float]
 
 def test_successive_halving_orders_the_worse_to_stop(tmp_path: Path) -> None:
     good = {n: [0.8 + n / 100] * 9 for n in (1, 2, 3)}
-    assert _orders(tmp_path, Asha(10), {**good, 4: [0.2] * 9}) == {"0004"}
+    assert _orders(tmp_path, Asha(), {**good, 4: [0.2] * 9}) == {"0004"}
 
 
 def test_nobody_is_stopped_at_the_last_step(tmp_path: Path) -> None:
     # Rungs at 10, 30 and 90: the last is the budget, which has been spent by then.
     scores = {1: [0.9] * 9, 2: [0.91] * 3 + [0.1] * 6}
-    assert _orders(tmp_path, Asha(10, 9), scores) == set()
+    assert _orders(tmp_path, Asha(1, 9), scores) == set()
 
 
 def test_median_stopping_orders_the_worse_to_stop(tmp_path: Path) -> None:
     scores = {n: [0.8] * 9 for n in (1, 2, 3)} | {4: [0.2] * 9}
-    assert _orders(tmp_path, MedianStopping(10, 3), scores) == {"0004"}
+    assert _orders(tmp_path, MedianStopping(1, 3), scores) == {"0004"}
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
