@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from metadist import algorithms
 from metadist.engine.learner import build
 from metadist.errors import SpaceError
+from metadist.plugins import use
 from metadist.search.plan import Plan, check_learners, load_space, make_plan, space_names
 from metadist.space import Choice, LogUniform
 from metadist.tasks import TaskShape
@@ -74,3 +76,31 @@ def test_every_end_of_every_domain_builds_the_declared_learner() -> None:
         recipe = plan.recipe({"algorithm.name": learner})
         assert recipe.algorithm.name == learner
         build(recipe, _shape(plan))
+
+
+MINE = """
+from metadist.space import LogUniform, Space
+
+PART = "tune_space"
+SPACE = Space(
+    about="mine", base="sinusoid-10shot-maml", search={"inner.lr": LogUniform(0.001, 0.1)},
+    metric="val/mse", mode="min", steps=10, every=5,
+)
+"""
+
+
+def test_a_space_from_outside_is_found_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "my_space.py"
+    path.write_text(MINE)
+    with use([path]):
+        assert load_space("my-space").about == "mine"
+        assert "my-space" in space_names()
+    with pytest.raises(SpaceError, match="unknown search space"):
+        load_space("my-space")
+
+
+def test_a_module_without_a_space_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd_space.py"
+    path.write_text('PART = "tune_space"\nSPACE = 3\n')
+    with use([path]), pytest.raises(SpaceError, match="is no metadist Space"):
+        load_space("odd-space")
