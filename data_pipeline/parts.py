@@ -33,6 +33,7 @@ EXPORTS = {
     "backbone": ("Options", "build"),
     "dataset": ("SPEC", "iter_images"),
     "function": ("SPEC", "draw"),
+    "tune_space": ("SPACE",),
 }
 #: Modules that the user of this process has named, by kind and name.
 _plugins: dict[tuple[str, str], ModuleType] = {}

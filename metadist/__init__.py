@@ -16,6 +16,7 @@ import metadist.report  # noqa: F401
 from metadist.api import evaluate, prepare, report, train
 from metadist.errors import MetadistError
 from metadist.recipe import Recipe, builtin_names, load_recipe
+from metadist.search import tune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "prepare",
     "report",
     "train",
+    "tune",
 ]

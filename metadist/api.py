@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from data_pipeline.class_store import ClassStore
     from data_pipeline.datasets import Option
     from metadist.engine.protocol import EvalPart
+    from metadist.launch.drive import Trial
     from metadist.launch.job import Announce, Device
     from metadist.recipe import Recipe
 
@@ -86,6 +87,7 @@ def train(
     plugins: Plugins = (),
     announce: Announce = _quiet,
     progress: bool = False,
+    trial: Trial | None = None,
 ) -> Result:
     """Meta-train, evaluate on unseen classes and write the report.
 
@@ -105,6 +107,8 @@ def train(
             with the same source only.
         announce: is told, in a line each, what is happening.
         progress: show a live progress line on standard error.
+        trial: makes the run one of a search (:func:`tune`): it may be stopped early, and is
+            evaluated on test classes only if the trial says so.
 
     Returns:
         run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed,
@@ -176,6 +180,7 @@ def train(
                 offline=offline,
                 progress=progress,
                 plugins=tuple(used.values()),
+                trial=trial,
             ),
             announce,
         )
@@ -197,6 +202,7 @@ def evaluate(
     queries: int | None = None,
     steps: int | None = None,
     episodes: int | None = None,
+    seed: int | None = None,
     average: Literal["probabilities", "logits"] | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -216,6 +222,7 @@ def evaluate(
         shots, queries: support and query examples per class (points of a function), episodes and
             adaptation steps are as the recipe says if not given. Ways are the learner's.
         steps: adaptation steps; the figure is then the one after so many.
+        seed: of the episodes; the recipe's ``eval.seed`` if not given.
         average: of an ensemble's classifiers: the mean of ``probabilities`` (if None) or of
             ``logits``.
         out: directory of an ensemble's results; under ``<runs_dir>/ensembles`` if not given.
@@ -241,7 +248,7 @@ def evaluate(
     from metadist.errors import RunError
     from metadist.launch.job import local_device
 
-    asked = Asked(part, shots, queries, steps, episodes)
+    asked = Asked(part, shots, queries, steps, episodes, seed)
     root, alone = Path(runs_dir).resolve(), isinstance(run, str)
     if alone and (average is not None or out is not None):
         raise RunError("average and out are about ensembles: name several runs, or leave them out")

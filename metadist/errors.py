@@ -19,6 +19,10 @@ class TableError(MetadistError):
     """A published table, or the request to reproduce one, is wrong."""
 
 
+class SpaceError(MetadistError):
+    """A search space, or the request to search it, is wrong."""
+
+
 class RunError(MetadistError):
     """A run directory, its state or a request to continue it is wrong."""
 

@@ -31,6 +31,11 @@ from metadist.cli.results import show
 )
 @click.option("--episodes", type=click.IntRange(min=1), help="Tasks.")
 @click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Of the episodes. Default: the recipe's eval.seed.",
+)
+@click.option(
     "--average",
     type=click.Choice(["probabilities", "logits"]),
     help="What an ensemble of classifiers averages. Default: probabilities.",
@@ -51,8 +56,9 @@ def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     RUN is a name under the runs directory or a path. The checkpoint is the one that was best on
     validation classes; test classes never choose it.
 
-    Shots, queries, steps and episodes are those of the recipe unless you say otherwise; results
-    under another protocol get files of their own. Ways cannot change: the learner's head has them.
+    Shots, queries, steps, episodes and seed are those of the recipe unless you say otherwise;
+    results under another protocol get files of their own. Ways cannot change: the learner's head
+    has them.
 
     Several RUNs are an ensemble: each adapts to the same episodes, and what they predict is
     averaged.

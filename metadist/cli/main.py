@@ -23,6 +23,7 @@ COMMANDS = {
     "reproduce": "metadist.cli.reproduce",
     "sync": "metadist.cli.ui",
     "train": "metadist.cli.train",
+    "tune": "metadist.cli.tune",
     "ui": "metadist.cli.ui",
 }
 

@@ -220,8 +220,7 @@ def evaluate_ensemble(
 
 
 def _source(member: Member, protocol: EvalProtocol) -> EpisodeSource:
-    seed = member.trained.recipe.eval.seed
-    return member.data.live(protocol.part, protocol.queries, seed, protocol.shots)
+    return member.data.live(protocol.part, protocol.queries, protocol.seed, protocol.shots)
 
 
 Row = list[tuple[float, float, bool]]

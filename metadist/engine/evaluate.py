@@ -81,7 +81,7 @@ class Evaluation:
     @property
     def score_name(self) -> Score:
         """What is measured."""
-        return "accuracy" if self.kind == "classification" else "mse"
+        return score_name(self.kind)
 
     @property
     def figure(self) -> dict[str, float]:
@@ -144,6 +144,11 @@ class Evaluation:
             ],
             **facts,
         }
+
+
+def score_name(kind: TaskKind) -> Score:
+    """What is measured on tasks of this kind."""
+    return "accuracy" if kind == "classification" else "mse"
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -27,17 +27,20 @@ from metadist.engine.evaluate import (
     adapts_by_steps,
     evaluate,
     figures_of,
+    finite,
     points_of,
+    score_name,
 )
 from metadist.engine.group import Group
 from metadist.engine.learner import build
-from metadist.engine.numerics import numerics, numerics_digest, reproducible
+from metadist.engine.numerics import check_equal, numerics, reproducible
 from metadist.engine.outcome import Outcome, Writer, explain, show, source
 from metadist.engine.protocol import OWN, Asked, EvalProtocol, own_protocols, protocol
 from metadist.engine.rundir import Attempt, RunDir
 from metadist.engine.runlog import LogWriter, NullSink, Sink, write_parquet
 from metadist.engine.trained import Trained
 from metadist.engine.trainer import Trainer
+from metadist.engine.watch import Watch
 from metadist.errors import NonFiniteError, NumericsError, RunError
 from metadist.recipe import Recipe
 
@@ -54,10 +57,24 @@ class Run:
         data_dir: where prepared data lie.
         group: all workers.
         device: where this worker computes.
+        watch: told of every validation, on rank 0; may end the run before its last step.
+        tested: evaluate on test classes at the end. A trial of a search is not: what it shows
+            there must not decide anything.
     """
 
-    def __init__(self, run: RunDir, data_dir: Path, group: Group, device: torch.device) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        data_dir: Path,
+        group: Group,
+        device: torch.device,
+        *,
+        watch: Watch | None = None,
+        tested: bool = True,
+    ) -> None:
         self._run = run
+        self._watch = watch
+        self._tested = tested
         self._group = group
         self._device = device
         self.recipe: Recipe = run.recipe()
@@ -65,7 +82,7 @@ class Run:
         self.kind = self.data.shape.kind
         self.algorithm = build(self.recipe, self.data.shape)
         self._numerics = numerics(device)
-        self._check_group()
+        check_equal(self._numerics, group, self.recipe.engine.reduction)
         self._check_data()
         self.trainer = Trainer(self.recipe, self.algorithm, self.kind, group, device)
         self._attempt: Attempt | None = None
@@ -73,25 +90,6 @@ class Run:
         self._sink: Sink = NullSink()
         self._clock = Clock()
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
-
-    def _check_group(self) -> None:
-        """An exact group must compute the same bits everywhere."""
-        mine = numerics_digest(self._numerics)
-        first = self._group.broadcast({"digest": mine, "numerics": self._numerics})
-        differs = torch.tensor([int(mine != first["digest"])], dtype=torch.int64)
-        self._group.sum_(differs)
-        if int(differs) and self.recipe.engine.reduction == "exact":
-            different = {
-                k: (first["numerics"].get(k), v)
-                for k, v in self._numerics.items()
-                if first["numerics"].get(k) != v
-            }
-            raise NumericsError(
-                "engine.reduction = 'exact' needs workers whose arithmetic is the same; "
-                f"{int(differs)} of {self._group.size} differ from rank 0"
-                f"{f' (here, rank 0 against this worker: {different})' if different else ''}; "
-                "use equal machines, or engine.reduction = 'fast'"
-            )
 
     def _check_data(self) -> None:
         recorded = self._run.info()["dataset"]["digest"]
@@ -195,9 +193,16 @@ class Run:
             self._start()
             self._steps()
             chosen = self._choose()
-            outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
-        result = self._result(chosen, outcome.results)
-        self._log_result(points_of(outcome.results) | diagnostic_points(outcome.diagnostics))
+            if self._tested:
+                outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
+                figures = figures_of(outcome.results)
+                points = points_of(outcome.results) | diagnostic_points(outcome.diagnostics)
+            else:
+                figures, points = {f"val_{score_name(self.kind)}": finite(chosen.score)}, {}
+        result = self._result(chosen, figures)
+        self._log_result(points)
+        if self.trainer.step_done < self.recipe.outer.steps:
+            result["stopped"] = True
         return result | {
             "tasks_per_second": self._last_speed["perf/tasks_per_second"],
             "data_wait": self._last_speed["perf/data_wait"],
@@ -225,7 +230,7 @@ class Run:
                 self._check_steps(asked, how, chosen)
                 outcome = self._outcome(chosen, [how], explained=False)
         summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
-        return self._result(chosen, outcome.results) | {"protocols": summaries}
+        return self._result(chosen, figures_of(outcome.results)) | {"protocols": summaries}
 
     def _check_steps(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
         learner = self._trained(chosen)
@@ -281,8 +286,10 @@ class Run:
                 if (step + 1) % PERF_EVERY == 0 or step + 1 == total:
                     self._sink.add(step + 1, clock.speed((step + 1 - start) * batch))
                 began = time.perf_counter()
-                self._pause()
+                goes_on = self._pause()
                 clock.apart += time.perf_counter() - began
+                if not goes_on:
+                    break
         self._last_speed = clock.speed((trainer.step_done - start) * batch)
         self._sink.flush()
 
@@ -295,15 +302,28 @@ class Run:
             self._pause()
         self._sink.flush()
 
-    def _pause(self) -> None:
-        """Validation and checkpoints, where they are due."""
+    def _pause(self) -> bool:
+        """Validation and checkpoints, where they are due; whether to go on."""
         recipe, trainer = self.recipe, self.trainer
         done = trainer.step_done
-        improved = False
-        if done % recipe.eval.every == 0:
-            improved = trainer.consider_best(self._validate(), self._higher_is_better)
-        if improved or done % recipe.run.checkpoint_every == 0 or done == recipe.outer.steps:
+        validated, score, improved = done % recipe.eval.every == 0, math.nan, False
+        if validated:
+            score = self._validate()
+            improved = trainer.consider_best(score, self._higher_is_better)
+        asked = validated and self._watch is not None
+        last = done == recipe.outer.steps
+        if improved or asked or last or done % recipe.run.checkpoint_every == 0:
             self._save()
+        return self._ask(score) if asked else True
+
+    def _ask(self, score: float) -> bool:
+        """Whether the run goes on, as rank 0 is told."""
+        order: dict[str, Any] | None = None
+        if self._group.rank == 0:
+            assert self._watch is not None
+            best = math.nan if self.trainer.best is None else self.trainer.best.score
+            order = {"goes_on": self._watch.goes_on(self.trainer.step_done, score, best)}
+        return bool(self._group.broadcast(order)["goes_on"])
 
     def _choose(self) -> Best:
         """The best checkpoint on validation classes, the last one included.
@@ -361,14 +381,14 @@ class Run:
         params = {name: chosen.params[name] for name in self.trainer.params}
         return self._trained(replace(chosen, params=params))
 
-    def _result(self, chosen: Best, results: Sequence[Evaluation]) -> dict[str, Any]:
+    def _result(self, chosen: Best, figures: dict[str, Any]) -> dict[str, Any]:
         """The figures of the run; its steps are 0 where there is nothing to train."""
         trained = self.algorithm.estimator != "none"
         return {
             "run": self._run.name,
             "steps": self.trainer.step_done if trained else 0,
             "params_sha256": params_sha256(self.trainer.params),
-            **figures_of(results),
+            **figures,
             "best_step": chosen.step if trained else 0,
         }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from data_pipeline.storage import canonical_json, sha256_bytes
+from metadist.engine.group import Group
+from metadist.errors import NumericsError
 
 #: Instruction sets that math libraries dispatch on.
 _ISA = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl")
@@ -88,3 +90,28 @@ def reproducible(device: torch.device) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def check_equal(mine: dict[str, str], group: Group, reduction: str) -> None:
+    """See that an exact group computes the same bits everywhere.
+
+    Args:
+        mine: this worker's :func:`numerics`.
+        reduction: of the recipe.
+
+    Raises:
+        NumericsError: it does not; on every worker.
+    """
+    digest = numerics_digest(mine)
+    first = group.broadcast({"digest": digest, "numerics": mine})
+    differs = torch.tensor([int(digest != first["digest"])], dtype=torch.int64)
+    group.sum_(differs)
+    if int(differs) and reduction == "exact":
+        there = first["numerics"]
+        different = {k: (there.get(k), v) for k, v in mine.items() if there.get(k) != v}
+        raise NumericsError(
+            "engine.reduction = 'exact' needs workers whose arithmetic is the same; "
+            f"{int(differs)} of {group.size} differ from rank 0"
+            f"{f' (here, rank 0 against this worker: {different})' if different else ''}; "
+            "use equal machines, or engine.reduction = 'fast'"
+        )

@@ -34,7 +34,7 @@ class Writer(Protocol):
 
 def source(learner: Trained, data: EpisodeData, how: EvalProtocol) -> EpisodeSource:
     """The episodes of a protocol."""
-    return data.live(how.part, how.queries, learner.recipe.eval.seed, how.shots)
+    return data.live(how.part, how.queries, how.seed, how.shots)
 
 
 def show(learner: Trained, data: EpisodeData) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ _BOUNDS = {
     "queries": (1, MOST_EXAMPLES),
     "steps": (0, MOST_STEPS),
     "episodes": (1, MOST_TASKS),
+    "seed": (0, 2**63 - 1),
 }
 
 
@@ -36,6 +37,7 @@ class Asked:
         queries: query examples per class, or query points.
         steps: adaptation steps; the figure is the one after so many.
         episodes: tasks.
+        seed: which tasks: another ``eval.seed`` draws others.
     """
 
     part: EvalPart = "test"
@@ -43,6 +45,7 @@ class Asked:
     queries: int | None = None
     steps: int | None = None
     episodes: int | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.part not in ("val", "test"):
@@ -55,6 +58,7 @@ class Asked:
                 raise RunError(f"{name}: at most {most} are possible, got {value}")
 
 
+_IN_WORDS = {"seed": "eval.seed"}
 #: As the recipe says.
 OWN = Asked()
 
@@ -65,7 +69,7 @@ class EvalProtocol:
 
     Attributes:
         name: of its files under ``evaluation/``.
-        part, shots, queries, episodes: as in :class:`Asked`.
+        part, shots, queries, episodes, seed: as in :class:`Asked`.
         steps: learners are evaluated after 0 to so many adaptation steps.
         figure_step: the number of steps whose figure is the protocol's: that of training, unless
             another was asked for.
@@ -76,6 +80,7 @@ class EvalProtocol:
     shots: int
     queries: int
     episodes: int
+    seed: int
     steps: int
     figure_step: int
 
@@ -101,6 +106,7 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
     test = asked.part == "test"
     episodes = [r.eval.episodes if test else r.eval.val_episodes for r in recipes]
     trained = [r.inner.steps for r in recipes]
+    seeds = [r.eval.seed for r in recipes]
     curves = [r.eval_steps for r in recipes]
     result = EvalProtocol(
         name="",
@@ -108,6 +114,7 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
         shots=asked.shots or _agreed("shots", names, shots),
         queries=asked.queries or _agreed("queries", names, queries),
         episodes=asked.episodes or _agreed("episodes", names, episodes),
+        seed=_agreed("seed", names, seeds) if asked.seed is None else asked.seed,
         steps=max(curves) if asked.steps is None else asked.steps,
         figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
     )
@@ -120,6 +127,8 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
         parts.append(f"{asked.steps}step")
     if set(episodes) != {result.episodes}:
         parts.append(f"{result.episodes}episodes")
+    if set(seeds) != {result.seed}:
+        parts.append(f"seed{result.seed}")
     return replace(result, name="-".join([*parts, f"{result.queries}q"]))
 
 
@@ -128,6 +137,7 @@ def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:
     if len(set(values)) > 1:
         listed = ", ".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
         raise RunError(
-            f"the runs do not agree on the number of {what} ({listed}); say which with --{what}"
+            f"the runs do not agree on {_IN_WORDS.get(what, f'the number of {what}')} ({listed}); "
+            f"say which with --{what}"
         )
     return values[0]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from metadist.engine import checkpoint
 from metadist.engine.rundir import Driver, RunDir, check_name
+from metadist.engine.watch import Watch
 from metadist.errors import NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
@@ -38,6 +39,23 @@ from metadist.track import (
 )
 
 log = logging.getLogger(__name__)
+#: How a run ends that has a result: at its last step, or before because a search said so.
+COMPLETE = ("finished", "stopped")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What makes a run a trial of a search: it may be stopped early, and has no report.
+
+    Attributes:
+        watch: told of every validation; says when to stop.
+        tested: evaluate on test classes at the end.
+        tags: for MLflow, as the run of the search that this one is nested under.
+    """
+
+    watch: Watch | None = None
+    tested: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,7 @@ class Drive:
     offline: bool
     progress: bool
     plugins: tuple[Plugin, ...] = ()
+    trial: Trial | None = None
 
 
 def drive(request: Drive, announce: Announce) -> dict[str, Any]:
@@ -99,15 +118,17 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         with _progress(request, run, announce) as above:
             result = _fit(request, run, above)
         result["restarts"] = run.latest_attempt() - 1
-        driver.update(status="finished", result=result, restarts=result["restarts"])
-        status = "finished"
+        ended = "stopped" if result.pop("stopped", False) else "finished"
+        driver.update(status=ended, result=result, restarts=result["restarts"])
+        status = ended
     except BaseException as error:
         status = _ended_early(driver, error)
         if status != "superseded" and not isinstance(error, NonFiniteError):
             announce(f"{run.name} has ended early; go on with --resume {run.name}")
         raise
     finally:
-        _close(synchroniser, driver, status, wait, announce)
+        reported = request.trial is None
+        _close(synchroniser, driver, status, wait, announce, reported=reported)
     return result
 
 
@@ -154,6 +175,7 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
     params = run_params(request.recipe)
     tags = run_tags(info, world_size=max(request.workers, 1))
+    tags |= request.trial.tags if request.trial else {}
     mlflow = info.get("mlflow")
     if mlflow is None:
         # The key finds the run that a driver made just before it died.
@@ -172,7 +194,13 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
 
 
 def _close(
-    synchroniser: Synchroniser | None, driver: Driver, status: str, wait: float, announce: Announce
+    synchroniser: Synchroniser | None,
+    driver: Driver,
+    status: str,
+    wait: float,
+    announce: Announce,
+    *,
+    reported: bool = True,
 ) -> None:
     """Report, then everything that MLflow has not got yet."""
     run = driver.run
@@ -180,26 +208,31 @@ def _close(
         if synchroniser is not None:
             synchroniser.stop()
         return
+    if reported:
+        _report(run, synchroniser is not None, announce)
+    arrived = True
+    if synchroniser is not None:
+        newest = checkpoint.steps(run)[-1:]
+        arrived = synchroniser.finish(
+            status,
+            wait if status in COMPLETE else min(wait, 20.0),
+            checkpoints=[checkpoint.directory(run, step) for step in newest],
+        )
+    # Whoever has taken over while points were sent closes the run at its own end.
+    with suppress(SupersededError):
+        driver.update(closed=arrived and status in COMPLETE)
+
+
+def _report(run: RunDir, tracked: bool, announce: Announce) -> None:
     try:
         announce(f"Report: {write_report(run)}")
-        if synchroniser is not None:
+        if tracked:
             announce("Compare runs in MLflow: metadist ui")
     except Exception:
         # A report can be made again at any time; the run's result must not depend on it.
         log.exception(
             "the report could not be written; try again with: metadist report %s", run.name
         )
-    arrived = True
-    if synchroniser is not None:
-        newest = checkpoint.steps(run)[-1:]
-        arrived = synchroniser.finish(
-            status,
-            wait if status == "finished" else min(wait, 20.0),
-            checkpoints=[checkpoint.directory(run, step) for step in newest],
-        )
-    # Whoever has taken over while points were sent closes the run at its own end.
-    with suppress(SupersededError):
-        driver.update(closed=arrived and status == "finished")
 
 
 @contextmanager
@@ -246,7 +279,15 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
 
 
 def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
-    job = Job(run.path, request.data_dir, request.device, request.plugins)
+    trial = request.trial or Trial(tested=True)
+    job = Job(
+        run.path,
+        request.data_dir,
+        request.device,
+        request.plugins,
+        watch=trial.watch,
+        tested=trial.tested,
+    )
     if request.workers == 0:
         return local.fit(job)
     from metadist.launch import train

@@ -13,6 +13,7 @@ import torch
 from metadist.engine.group import Group
 from metadist.engine.loop import Run
 from metadist.engine.rundir import RunDir
+from metadist.engine.watch import Watch
 from metadist.errors import ResourceError
 from metadist.plugins import Plugin, use
 
@@ -31,12 +32,15 @@ class Job:
         data_dir: where prepared data lie, likewise.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
+        watch, tested: see :class:`metadist.engine.loop.Run`.
     """
 
     run: Path
     data_dir: Path
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
+    watch: Watch | None = None
+    tested: bool = True
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
         """Take part in the run as one worker of ``group``; the run's result.
@@ -45,7 +49,15 @@ class Job:
             PluginError: this worker cannot import a plugin, or has another source of it.
         """
         with use(self.plugins):
-            return Run(RunDir(self.run), self.data_dir, group, device).train()
+            run = Run(
+                RunDir(self.run),
+                self.data_dir,
+                group,
+                device,
+                watch=self.watch,
+                tested=self.tested,
+            )
+            return run.train()
 
 
 def local_device(device: Device) -> torch.device:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Points per request: MLflow's own limit.
 BATCH = 1000
 #: MLflow's word for how a run ended.
-STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _LARGEST = 1.7976931348623157e308
 
 

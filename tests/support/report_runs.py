@@ -104,7 +104,7 @@ def write_results(
     name = name or f"test-{queries}q"
     part: EvalPart = "val" if name.startswith("val") else "test"
     result = Evaluation(
-        protocol=EvalProtocol(name, part, shots, queries, episodes, steps - 1, figure_step),
+        protocol=EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
         kind="regression" if regression else "classification",
         trained_steps=1,
         score=score,

@@ -257,7 +257,7 @@ def test_a_learner_that_diverges_says_so_at_every_step(place):
 def evaluation(score: list[float], failed: list[bool], kind: Any = "regression") -> Evaluation:
     column = np.array(score, dtype=np.float64)[:, None]
     bad = np.array(failed)[:, None]
-    how = EvalProtocol("test-1q", "test", 1, 1, len(score), 0, 0)
+    how = EvalProtocol("test-1q", "test", 1, 1, len(score), 0, 0, 0)
     return Evaluation(how, kind, 0, column, np.where(bad, math.nan, column), bad, "")
 
 

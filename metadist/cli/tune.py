@@ -1,0 +1,125 @@
+"""``metadist tune``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("space", required=False)
+@click.option("--list", "listed", is_flag=True, help="List the search spaces that there are.")
+@click.option("--name", help="Name of the search. Default: space and time.")
+@click.option("--resume", metavar="NAME", help="Go on with a search; what is finished stays.")
+@click.option("--trials", type=click.IntRange(min=1), help="How many. Default: the space's own.")
+@click.option(
+    "--searcher",
+    type=click.Choice(["tpe", "random", "grid"]),
+    help="Who proposes trials. Default: the space's own.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the searcher."
+)
+@click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
+@click.option(
+    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key in every trial."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Outer steps of a trial: its budget.")
+@click.option("--every", type=click.IntRange(min=1), help="Outer steps between validations.")
+@click.option(
+    "--workers-per-trial",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Ray workers of each trial; 0 and 1: a trial trains in its own process.",
+)
+@click.option(
+    "--concurrent", type=click.IntRange(min=1), help="Trials at once. Default: as many as fit."
+)
+@click.option(
+    "--cpus-per-trial",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="CPUs of a trial or, with workers, of each of them; a fraction shares.",
+)
+@click.option(
+    "--gpus-per-trial",
+    type=click.FloatRange(min=0),
+    help="GPUs likewise. Default: one where there are any.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Runs of the winner, and of the default, at the end.",
+)
+@click.option(
+    "--episodes",
+    type=click.IntRange(min=2),
+    default=1000,
+    show_default=True,
+    help="Fresh validation episodes on which they are compared.",
+)
+@click.option(
+    "--default/--no-default",
+    default=True,
+    show_default=True,
+    help="Train the default setting for comparison too.",
+)
+@click.option(
+    "--address",
+    help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
+)
+@click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
+@click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.plugins
+@options.tracking_uri
+@options.data_dir
+@options.runs_dir
+@options.device
+@options.as_json
+def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
+    """Search the hyper-parameters of SPACE and confirm what was found.
+
+    SPACE is the name of a search space (see --list). Trials are judged on validation classes; the
+    best are compared on fresh episodes, the winner is trained anew with several seeds, and only
+    that is evaluated on test classes.
+    """
+    if listed:
+        _list()
+        return
+    if space is None and arguments["resume"] is None:
+        raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
+    from metadist.search import tune as search
+    from metadist.search.words import text
+
+    # Asked to end by somebody else, end as after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        result = search(space, announce=options.say, live=True, **arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for line in text(result):
+        click.echo(line, err=as_json)
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+
+
+def _list() -> None:
+    from metadist.search.plan import load_space, space_names
+
+    for name in space_names():
+        space = load_space(name)
+        click.echo(f"{name:22} {space.about}")
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,401 @@
+"""Trials of a search on a Ray cluster: Ray Tune proposes, places, compares and stops them.
+
+What a trial does is handed in and must be repeatable: given the same number and point again it
+goes on where it was, and says again what it has said before. Nothing of Tune's own state is then
+needed to continue a search. Its trials are proposed again in the same order; those that are
+finished answer at once from what is written down.
+
+A trial is never killed in order to stop it. A scheduler that wants it stopped leaves an order, the
+trial reads it when its report has been taken, and ends itself, with whatever it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator, Searcher
+
+from metadist.errors import ResourceError, SpaceError
+from metadist.launch.schedulers import WORST, cooperative
+from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
+
+log = logging.getLogger(__name__)
+#: What trials report, whatever a space calls its metric: their best validation score so far.
+SCORE = "score"
+#: Deaths of a trial's process (a node that goes, memory that runs out) before it is given up.
+DEATHS = 3
+
+
+class Report(Protocol):
+    """Takes what a trial has to say, and says whether it goes on."""
+
+    def __call__(self, step: int, score: float) -> bool: ...
+
+
+#: A trial: its number (from 1), its point, and whom it reports to.
+Work = Callable[[int, Point, Report], None]
+
+
+class Listener(Protocol):
+    """Who wants to know what happens."""
+
+    def began(self, number: int, point: Point) -> None:
+        """A trial has begun, or begins again after its process died."""
+
+    def scored(self, number: int, step: int, score: float) -> None:
+        """A trial was validated: its best score so far."""
+
+    def ended(self, number: int) -> None:
+        """A trial has ended by itself."""
+
+    def died(self, number: int) -> None:
+        """A trial's process has died too often."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What trials may take.
+
+    Attributes:
+        concurrent: trials at once.
+        cpus, gpus: of each trial's own process, which may be fractions. A trial that has workers
+            of its own computes nothing itself.
+    """
+
+    concurrent: int
+    cpus: float
+    gpus: float = 0.0
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """As Ray wants it, which takes no reservation of nothing."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.cpus or self.gpus else {"memory": 2**20}
+
+
+def run_trials(
+    space: Space,
+    work: Work,
+    *,
+    seed: int,
+    resources: Resources,
+    known: Sequence[Point],
+    points: Sequence[Point] | None,
+    orders: Path,
+    listener: Listener,
+) -> bool:
+    """Run a space's trials on the Ray that this process is connected to.
+
+    Args:
+        work: the trial; sent to other processes.
+        known: points of the trials that were begun before, in their order: they come first.
+        points: all points, where they do not depend on results; else Optuna proposes them.
+        orders: directory in which trials find that they are to stop.
+
+    Returns:
+        Whether all trials have ended; False after an interrupt.
+
+    Raises:
+        SpaceError: Optuna is asked for and not installed.
+    """
+    orders.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
+    searcher = _searcher(space, seed, known) if points is None else _fixed(points)
+    offset = 0 if points is None else 1
+    news = _News(listener, offset)
+    trainable = tune.with_resources(_trainable(work, space, orders, offset), resources.bundle)
+    with _quiet():
+        try:
+            tuner = tune.Tuner(
+                trainable,
+                param_space=_domains(space) if points is not None else None,
+                tune_config=tune.TuneConfig(
+                    metric=SCORE,
+                    mode=space.mode,
+                    num_samples=space.trials if points is None else len(points),
+                    max_concurrent_trials=resources.concurrent if points is None else None,
+                    search_alg=searcher,
+                    scheduler=cooperative(space, orders),
+                    trial_name_creator=_name(offset),
+                    trial_dirname_creator=_name(offset),
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="search",
+                    storage_path=str(scratch),
+                    failure_config=tune.FailureConfig(max_failures=DEATHS),
+                    callbacks=[news],
+                    verbose=0,
+                ),
+            )
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return news.all_ended(space.trials if points is None else len(points))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No files and lines of Tune's own: the search keeps its own record."""
+    wanted = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "optuna")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _name(offset: int) -> Callable[[Trial], str]:
+    """Names a trial by its number."""
+
+    def name(trial: Trial) -> str:
+        return f"trial-{_number(trial, offset):04d}"
+
+    return name
+
+
+def _number(trial: Trial, offset: int) -> int:
+    """From 1. Tune counts them at the head of their tag, one generator from 0, the other from 1."""
+    return int(str(trial.experiment_tag).partition("_")[0]) + offset
+
+
+def _trainable(work: Work, space: Space, orders: Path, offset: int) -> Callable[[Any], None]:
+    def trial(config: dict[str, Any]) -> None:
+        number = int(tune.get_context().get_trial_name().rpartition("-")[2])
+
+        def report(step: int, score: float) -> bool:
+            finite = score if score == score else WORST[space.mode]
+            tune.report({SCORE: finite, "step": step})
+            return not (orders / f"{number:04d}").exists()
+
+        work(number, space.active(config), report)
+
+    return trial
+
+
+class _News(tune.Callback):
+    """Passes on what Tune tells of its trials."""
+
+    def __init__(self, listener: Listener, offset: int) -> None:
+        self._listener = listener
+        self._offset = offset
+        self._over: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes down its callbacks; they are never read back, and listeners hold streams.
+        return {}
+
+    def all_ended(self, trials: int) -> bool:
+        """Whether so many trials are over."""
+        return len(self._over) >= trials
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial has begun."""
+        self._listener.began(_number(trial, self._offset), dict(trial.config))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial has reported."""
+        if SCORE in result and "step" in result:
+            self._listener.scored(_number(trial, self._offset), result["step"], result[SCORE])
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial has ended."""
+        self._over.add(_number(trial, self._offset))
+        self._listener.ended(_number(trial, self._offset))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial's process has died, and not for the first time."""
+        self._over.add(_number(trial, self._offset))
+        self._listener.died(_number(trial, self._offset))
+
+
+def _domains(space: Space) -> dict[str, Any]:
+    return {key: _domain(domain) for key, domain in space.search.items()}
+
+
+def _domain(domain: Any) -> Any:
+    match domain:
+        case LogUniform(low, high):
+            return tune.loguniform(low, high)
+        case Uniform(low, high):
+            return tune.uniform(low, high)
+        case Integers(low, high, True):
+            return tune.lograndint(low, high + 1)
+        case Integers(low, high):
+            return tune.randint(low, high + 1)
+        case Choice(values):
+            return tune.choice(list(values))
+        case When():
+            return _domain(domain.then)
+    raise AssertionError(domain)
+
+
+def _fixed(points: Sequence[Point]) -> Searcher:
+    generator: Any = BasicVariantGenerator(points_to_evaluate=[dict(p) for p in points])
+    return cast(Searcher, generator)
+
+
+def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:
+    """Optuna's tree-structured Parzen estimator; conditions are part of the space."""
+    try:
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+    except ImportError:
+        raise SpaceError(
+            "searcher 'tpe' needs Optuna, which is not installed: pip install 'metadist[tune]', or "
+            "--searcher random"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    searcher: Any = OptunaSearch(
+        space=functools.partial(_propose, space),
+        metric=SCORE,
+        mode=space.mode,
+        points_to_evaluate=[dict(p) for p in known] or None,
+        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False),
+    )
+    return cast(Searcher, searcher)
+
+
+def _propose(space: Space, trial: Any) -> None:
+    """Have a trial of Optuna's draw each value that counts; Optuna remembers them."""
+    chosen: dict[str, Any] = {}
+    for key, domain in space.search.items():
+        if isinstance(domain, When):
+            if chosen.get(domain.key) not in domain.values:
+                continue
+            domain = domain.then
+        chosen[key] = _suggest(trial, key, domain)
+
+
+def _suggest(trial: Any, key: str, domain: Any) -> Any:
+    match domain:
+        case LogUniform(low, high):
+            return trial.suggest_float(key, low, high, log=True)
+        case Uniform(low, high):
+            return trial.suggest_float(key, low, high)
+        case Integers(low, high, log_scale):
+            return trial.suggest_int(key, low, high, log=log_scale)
+        case Choice(values):
+            return trial.suggest_categorical(key, list(values))
+    raise AssertionError(domain)
+
+
+def capacity(workers: int, cpus: float, gpus: float, asked: int | None) -> Resources:
+    """How many trials fit at once on the cluster this process is connected to.
+
+    Args:
+        workers: Ray workers of each trial; 0 and 1: the trial's own process computes.
+        cpus, gpus: of each trial's process or, with workers, of each worker.
+        asked: not more than so many.
+
+    Raises:
+        ResourceError: not even one fits.
+    """
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    fits = asked or 10**6
+    for kind, each in (("CPU", cpus), ("GPU", gpus)):
+        needed = each * max(workers, 1)
+        if needed <= 0:
+            continue
+        have = there.get(kind, 0.0)
+        at_once = int((have + 1e-9) // needed)
+        if at_once < 1:
+            raise ResourceError(
+                f"a trial needs {needed:g} {kind}s ({max(workers, 1)} x {each:g}), the cluster "
+                f"has {have:g}; ask for fewer --workers-per-trial or a smaller "
+                f"--{kind.lower()}s-per-trial"
+            )
+        fits = min(fits, at_once)
+    if workers > 1:
+        # Its workers reserve for themselves, all or nothing; the trial only waits for them.
+        return Resources(fits, 0.0, 0.0)
+    return Resources(fits, cpus, gpus)
+
+
+def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
+    """Run independent jobs on the Ray that this process is connected to.
+
+    Raises:
+        Exception: what the first job that failed has raised, when the others have ended.
+    """
+    if not resources.cpus and not resources.gpus:
+        for job in jobs:  # they have workers of their own
+            job()
+        return
+    remote: Any = ray.remote(_call)
+    waiting = list(jobs)
+    active: list[Any] = []
+    failure: BaseException | None = None
+    try:
+        while waiting or active:
+            while waiting and len(active) < resources.concurrent and failure is None:
+                options = remote.options(
+                    num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS
+                )
+                active.append(options.remote(waiting.pop(0)))
+            if not active:
+                break
+            done, active = ray.wait(active)
+            for one in done:
+                try:
+                    ray.get(one)
+                except ray.exceptions.RayTaskError as error:
+                    failure = failure or cause_of(error)
+    except BaseException:
+        for one in active:
+            ray.cancel(one, force=True)
+        raise
+    if failure is not None:
+        raise failure
+
+
+def cause_of(error: ray.exceptions.RayTaskError) -> BaseException:
+    """What a remote job has raised."""
+    cause = error.cause
+    return cause if isinstance(cause, BaseException) else error
+
+
+def _call(job: Callable[[], None]) -> None:
+    job()
+
+
+def gpus_there() -> bool:
+    """Whether the cluster this process is connected to has GPUs."""
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return there.get("GPU", 0.0) > 0

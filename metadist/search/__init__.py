@@ -1,0 +1,119 @@
+"""``tune``: search hyper-parameters, confirm what was found, write the recipe and a report.
+
+    import metadist
+
+    result = metadist.tune("maml-lr", name="first", trials=16, seed=0)
+    metadist.train(result["best_recipe"], name="best")
+
+Importing this package imports neither torch, Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from metadist.space import Searcher
+
+__all__ = ["tune"]
+
+
+def tune(
+    space: str | None = None,
+    *,
+    name: str | None = None,
+    resume: str | None = None,
+    base: str | None = None,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    steps: int | None = None,
+    every: int | None = None,
+    searcher: Searcher | None = None,
+    seed: int = 0,
+    workers_per_trial: int = 0,
+    concurrent: int | None = None,
+    cpus_per_trial: float = 1.0,
+    gpus_per_trial: float | None = None,
+    seeds: int = 3,
+    episodes: int = 1000,
+    default: bool = True,
+    address: str | None = None,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    tracking_uri: str | None = None,
+    experiment: str = "metadist",
+    offline: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    plugins: Sequence[str | Path] = (),
+    announce: Callable[[str], None] = lambda line: None,
+    live: bool = False,
+) -> dict[str, Any]:
+    """Search a space, confirm the winner, write ``best.toml`` and a report.
+
+    Trials are judged on validation classes. The best three are compared on fresh validation
+    episodes, the winner of them is trained anew with several seeds beside the default setting at
+    the same budget, and only these are evaluated on test classes, once.
+
+    Args:
+        space: a name of ``metadist tune --list``; not needed with ``resume``.
+        name: of the search; made from the space's name and the time if not given.
+        resume: name or path of a search to go on with; what is finished is not done again.
+        base, overrides: another base recipe; ``section.key=value`` for every trial.
+        trials, steps, every, searcher: instead of the space's own.
+        seed: of the searcher. Points of a random search are a function of it and their number;
+            those proposed by TPE depend also on the order in which trials end.
+        workers_per_trial: Ray workers of each trial; 0 and 1: it trains in its own process.
+        concurrent: trials at once; as many as fit if not given.
+        cpus_per_trial, gpus_per_trial: of each trial or, with workers, of each worker; fractions
+            share. All GPUs are used, one per trial, if there are any and none is said.
+        seeds: runs of the winner and of the default; 0 leaves confirmation out.
+        episodes: fresh validation episodes.
+        default: train the default setting for comparison too.
+        live: show a live table on standard error.
+        address, data_dir, runs_dir, tracking_uri, experiment, offline, device, plugins, announce:
+            see :func:`metadist.train`.
+
+    Returns:
+        search, directory, trials (by status), tasks, best_recipe and what search.json holds under
+        ``result``.
+
+    Raises:
+        SpaceError: the space, or the request to search it, is wrong; before any trial starts.
+        ResourceError: the cluster lacks what a trial asks for.
+        TrackingError: the tracking server cannot be reached.
+        KeyboardInterrupt: it was interrupted; ``resume`` goes on.
+    """
+    from metadist.search.drive import Request, drive
+
+    return drive(
+        Request(
+            space=space,
+            name=name,
+            default_name=f"{space or 'search'}-{datetime.now():%Y%m%d-%H%M%S}",
+            resume=resume,
+            base=base,
+            overrides=tuple(overrides),
+            changes={"trials": trials, "steps": steps, "every": every, "searcher": searcher},
+            seed=seed,
+            workers=workers_per_trial,
+            concurrent=concurrent,
+            cpus=cpus_per_trial,
+            gpus=gpus_per_trial,
+            seeds=seeds,
+            episodes=episodes,
+            default=default,
+            address=address,
+            data_dir=data_dir,
+            runs_dir=Path(runs_dir).resolve(),
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            offline=offline,
+            device=device,
+            plugins=tuple(str(p) for p in plugins),
+            live=live,
+        ),
+        announce,
+    )

@@ -1,0 +1,277 @@
+"""Selection without fooling oneself.
+
+The best of many noisy scores is better than what it stands for, and the episodes that chose it say
+so too kindly. The best trials are therefore compared on validation episodes that no trial has seen;
+the winner is trained anew with several seeds beside the default setting; and test episodes are
+looked at once, for what has been chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from metadist.api import evaluate, train
+from metadist.engine.paired import Paired, Rows, paired, t975
+from metadist.engine.protocol import Asked, own_protocols, protocol
+from metadist.engine.rundir import RunDir
+from metadist.errors import SpaceError
+from metadist.launch.drive import Trial
+from metadist.recipe import Recipe
+from metadist.report.protocol import Protocol, read_protocol
+from metadist.search.place import SearchDir, TrialRecord, ranked
+from metadist.search.plan import Plan
+from metadist.search.trial import Place
+
+#: Trials that are compared on fresh episodes.
+TOP = 3
+#: The seed of the fresh episodes is the recipe's ``eval.seed`` plus this.
+FRESH = 1
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How a choice is confirmed.
+
+    Attributes:
+        episodes: fresh validation episodes.
+        seeds: runs of the winner and of the default; 0: no run at all.
+        default: run the default too.
+    """
+
+    episodes: int = 1000
+    seeds: int = 3
+    default: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained if it is not, and to be evaluated on fresh episodes.
+
+    Attributes:
+        name: of the run.
+        recipe: None: a trial that has been trained.
+    """
+
+    name: str
+    recipe: Recipe | None = None
+
+
+def work(place: Place, job: Job, episodes: int) -> None:
+    """Do a job; what is done already is not done again."""
+    search = place.search
+    if job.recipe is not None:
+        train(
+            job.recipe,
+            name=job.name,
+            resume="auto",
+            workers=place.workers if place.workers > 1 else 0,
+            runs_dir=search.runs,
+            data_dir=place.data_dir,
+            device=place.device,
+            tracking_uri=place.tracking_uri,
+            experiment=place.experiment,
+            offline=place.offline,
+            plugins=place.plugins,
+            trial=Trial(tested=True, tags={**place.tags, "confirmation": job.name}),
+        )
+    run = search.run(job.name)
+    recipe = run.recipe()
+    name = fresh_name(recipe, episodes)
+    if not all((run.evaluation / f"{name}.{end}").is_file() for end in ("json", "parquet")):
+        evaluate(
+            str(run.path),
+            part="val",
+            episodes=episodes,
+            seed=recipe.eval.seed + FRESH,
+            data_dir=place.data_dir,
+            device=place.device,
+            plugins=place.plugins,
+        )
+
+
+def fresh_name(recipe: Recipe, episodes: int) -> str:
+    """The name of the results on fresh validation episodes."""
+    asked = Asked(part="val", episodes=episodes, seed=recipe.eval.seed + FRESH)
+    return protocol([("", recipe)], asked).name
+
+
+def first_jobs(plan: Plan, trials: Sequence[TrialRecord]) -> list[Job]:
+    """The best trials, to be compared on fresh episodes.
+
+    Raises:
+        SpaceError: no trial has a score.
+    """
+    best = ranked(list(trials), plan.space.mode)[:TOP]
+    if not best:
+        errors = sorted({t.error for t in trials if t.error})
+        why = f": {'; '.join(errors[:3])}" if errors else ""
+        raise SpaceError(f"none of {len(trials)} trials has a score{why}")
+    return [Job(trial.run) for trial in best]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What fresh episodes say of the best trials.
+
+    Attributes:
+        winner: the best of them there.
+        top: trial, mean, ci95, and the difference to the winner, of each; the winner first.
+        within_noise: whether the next is not clearly worse.
+    """
+
+    winner: TrialRecord
+    top: list[dict[str, Any]]
+    within_noise: bool
+
+
+def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episodes: int) -> Chosen:
+    """The best trial on fresh validation episodes, which ``work`` has evaluated it on."""
+    best = ranked(list(trials), plan.space.mode)[:TOP]
+    rows = {t.number: fresh_rows(search, t.run, episodes) for t in best}
+    sign = -1.0 if plan.space.mode == "max" else 1.0
+    means = {number: _mean(of) for number, of in rows.items()}
+    order = sorted(best, key=lambda t: (sign * means[t.number][0], t.number))
+    winner = order[0]
+    top, close = [], []
+    for trial in order:
+        mean, ci95 = means[trial.number]
+        entry: dict[str, Any] = {
+            "trial": trial.number,
+            "mean": mean,
+            "ci95": ci95,
+            "search": trial.score,
+        }
+        if trial is not winner:
+            apart = paired(rows[trial.number], rows[winner.number])
+            close.append(apart.word(rows[winner.number].measure) != "worse")
+            entry["difference"] = difference(apart)
+        top.append(entry)
+    return Chosen(winner, top, bool(close) and close[0])
+
+
+def second_jobs(plan: Plan, winner: TrialRecord, how: Confirmation) -> list[Job]:
+    """The winner and the default, each with the same new seeds."""
+    jobs = []
+    for seed in seeds(plan, how):
+        jobs.append(Job(f"best-seed{seed}", plan.recipe(winner.point, seed=seed)))
+        if how.default:
+            jobs.append(Job(f"default-seed{seed}", plan.recipe({}, seed=seed)))
+    return jobs
+
+
+def seeds(plan: Plan, how: Confirmation) -> list[int]:
+    """Seeds that no trial has had."""
+    first = plan.recipe({}).run.seed + 1
+    return list(range(first, first + how.seeds))
+
+
+def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
+    """What the search has come to, JSON-able: ``result`` in search.json."""
+    used = seeds(plan, how)
+    best = [_run_figures(search, f"best-seed{seed}", how.episodes) for seed in used]
+    default = [
+        _run_figures(search, f"default-seed{seed}", how.episodes) for seed in used if how.default
+    ]
+    result: dict[str, Any] = {
+        "trial": chosen.winner.number,
+        "point": chosen.winner.point,
+        "search_score": chosen.winner.score,
+        "episodes": how.episodes,
+        "top": chosen.top,
+        "within_noise": chosen.within_noise,
+        "best": best,
+        "default": default,
+        "metric": plan.space.metric,
+    }
+    if best:
+        result["best_test"] = _over_seeds([run["test"] for run in best])
+        result["best_validation"] = _over_seeds([run["validation"] for run in best])
+    if default:
+        result["default_test"] = _over_seeds([run["test"] for run in default])
+        result["default_validation"] = _over_seeds([run["validation"] for run in default])
+        mine = _averaged([fresh_rows(search, f"best-seed{s}", how.episodes) for s in used])
+        theirs = _averaged([fresh_rows(search, f"default-seed{s}", how.episodes) for s in used])
+        apart = paired(mine, theirs)
+        result["against_default"] = {
+            **difference(apart),
+            "word": apart.word(mine.measure),
+            "by_seed": [
+                difference(
+                    paired(
+                        fresh_rows(search, f"best-seed{s}", how.episodes),
+                        fresh_rows(search, f"default-seed{s}", how.episodes),
+                    )
+                )
+                for s in used
+            ],
+        }
+    return result
+
+
+def fresh_rows(search: SearchDir, run_name: str, episodes: int) -> Rows:
+    """Scores of a run on the fresh validation episodes."""
+    run = search.run(run_name)
+    found = _read(run, fresh_name(run.recipe(), episodes))
+    if found.scores is None:
+        raise SpaceError(f"{run.path}: the scores of {found.name} cannot be read")
+    measure: Any = "mse" if found.score == "mse" else "accuracy"
+    return Rows(found.episode_digest, measure, found.scores[:, found.figure_step])
+
+
+def _read(run: RunDir, name: str) -> Protocol:
+    notes: list[str] = []
+    found = read_protocol(run.evaluation / f"{name}.json", own=False, notes=notes)
+    if found is None:
+        raise SpaceError(f"{run.path}: {' '.join(notes)}")
+    return found
+
+
+def difference(apart: Paired) -> dict[str, Any]:
+    """A paired difference, JSON-able."""
+    return {
+        k: v if not isinstance(v, float) or math.isfinite(v) else None
+        for k, v in asdict(apart).items()
+    }
+
+
+def _mean(rows: Rows) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval over episodes."""
+    kept = rows.score[np.isfinite(rows.score)]
+    if len(kept) < 2:
+        return (float(kept[0]) if len(kept) else math.nan), math.nan
+    return float(kept.mean()), float(1.96 * kept.std(ddof=1) / math.sqrt(len(kept)))
+
+
+def _averaged(rows: Sequence[Rows]) -> Rows:
+    """Of each episode, the mean of several runs' scores."""
+    stacked = np.stack([r.score for r in rows])
+    return Rows(rows[0].episode_digest, rows[0].measure, stacked.mean(0))
+
+
+def _run_figures(search: SearchDir, name: str, episodes: int) -> dict[str, Any]:
+    run = search.run(name)
+    mean, ci95 = _mean(fresh_rows(search, name, episodes))
+    test = _read(run, own_protocols(run.recipe())[0].name).figure
+    return {
+        "run": name,
+        "seed": run.recipe().run.seed,
+        "validation": {"mean": mean, "ci95": ci95},
+        "test": {"mean": test.mean, "ci95": test.ci95},
+        "params_sha256": (run.info().get("result") or {}).get("params_sha256"),
+    }
+
+
+def _over_seeds(figures: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Mean over runs; the interval is that over seeds, or of one run that over episodes."""
+    means = [f["mean"] for f in figures]
+    mean = math.fsum(means) / len(means)
+    if len(means) == 1:
+        return {"mean": mean, "ci95": figures[0]["ci95"], "over": "episodes"}
+    deviation = math.sqrt(math.fsum((m - mean) ** 2 for m in means) / (len(means) - 1))
+    half = t975(len(means) - 1) * deviation / math.sqrt(len(means))
+    return {"mean": mean, "ci95": half, "over": "seeds"}

@@ -1,0 +1,317 @@
+"""The driver of a search: plan, directory, MLflow parent, trials, confirmation, results."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadist import api
+from metadist import plugins as outside
+from metadist.engine.data import open_data
+from metadist.engine.data import prepare as prepare_data
+from metadist.engine.evaluate import score_name
+from metadist.errors import ResourceError, SpaceError
+from metadist.launch.job import Announce, Device
+from metadist.recipe import Recipe
+from metadist.search import confirm
+from metadist.search.confirm import Confirmation, Job
+from metadist.search.display import Display
+from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
+from metadist.search.plan import Plan, check_learners, load_space, make_plan, plan_of
+from metadist.search.tracking import Parent
+from metadist.search.trial import Place, run_trial
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a search needs to know; see :func:`metadist.tune`."""
+
+    space: str | None
+    name: str | None
+    default_name: str
+    resume: str | None
+    base: str | None
+    overrides: tuple[str, ...]
+    changes: dict[str, Any]
+    seed: int
+    workers: int
+    concurrent: int | None
+    cpus: float
+    gpus: float | None
+    seeds: int
+    episodes: int
+    default: bool
+    address: str | None
+    data_dir: str | Path | None
+    runs_dir: Path
+    tracking_uri: str | None
+    experiment: str
+    offline: bool
+    device: Device
+    plugins: tuple[str, ...]
+    live: bool
+
+
+def drive(request: Request, announce: Announce) -> dict[str, Any]:
+    """Search as requested; see :func:`metadist.tune`."""
+    _check(request)
+    with outside.use(request.plugins):
+        there = None if request.resume is None else open_search(request.runs_dir, request.resume)
+        plan = _plan(request, there)
+        data_dir = api.data_directory(request.data_dir)
+        _check_task(plan, data_dir, announce)
+        parent = Parent.of(
+            request.tracking_uri, request.runs_dir, request.experiment, request.offline
+        )
+        search = there or create_search(
+            request.runs_dir, request.name or request.default_name, {"plan": plan.document()}
+        )
+        with search.alone():
+            return _search(request, plan, search, parent, data_dir, announce)
+
+
+def _check(request: Request) -> None:
+    for name, value, least in (
+        ("workers_per_trial", request.workers, 0),
+        ("seeds", request.seeds, 0),
+        ("episodes", request.episodes, 2),
+        ("concurrent", request.concurrent, 1),
+    ):
+        if value is not None and value < least:
+            raise SpaceError(f"{name}: {least} or more is needed, got {value}")
+    if not request.cpus > 0:
+        raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
+    if request.gpus is not None and request.gpus < 0:
+        raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
+    if request.space is None and request.resume is None:
+        raise SpaceError("a space is needed, or the name of a search to resume")
+
+
+def _plan(request: Request, there: SearchDir | None) -> Plan:
+    """The plan of a new search, or that of one which is there, perhaps with more trials."""
+    if there is None:
+        assert request.space is not None
+        return make_plan(
+            request.space,
+            load_space(request.space),
+            base=request.base,
+            overrides=request.overrides,
+            seed=request.seed,
+            **request.changes,
+        )
+    if request.name is not None and request.name != there.name:
+        raise SpaceError(
+            f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
+        )
+    plan = plan_of(there.info()["plan"])
+    if request.space is not None and request.space.replace("_", "-") != plan.name:
+        raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
+    asked = {k: v for k, v in request.changes.items() if v is not None}
+    if request.base is not None or request.overrides or set(asked) - {"trials"}:
+        raise SpaceError(
+            f"{there.path}: only the number of trials may change when a search goes on; start one "
+            "of another name"
+        )
+    if (trials := asked.get("trials")) is None or trials == plan.space.trials:
+        return plan
+    if trials < plan.space.trials or plan.space.searcher == "grid":
+        raise SpaceError(
+            f"trials: {there.path} has {plan.trials}; a search may be given more, a grid none, "
+            f"got {trials}"
+        )
+    from dataclasses import replace
+
+    plan = replace(plan, space=replace(plan.space, trials=trials))
+    there.update(plan=plan.document(), result=None)
+    return plan
+
+
+def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
+    """The base's data are there, its learner can be built, and the metric is measured on it.
+
+    Raises:
+        SpaceError: the metric is of another kind of task.
+    """
+    recipe = plan.recipe({})
+    prepare_data(recipe, data_dir, announce)
+    data = open_data(recipe, data_dir)
+    data.training()
+    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    check_learners(plan, data.shape)
+    score = score_name(data.shape.kind)
+    metric, mode = f"val/{score}", "max" if score == "accuracy" else "min"
+    if (plan.space.metric, plan.space.mode) != (metric, mode):
+        raise SpaceError(
+            f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "
+            f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
+        )
+
+
+def _search(
+    request: Request,
+    plan: Plan,
+    search: SearchDir,
+    parent: Parent,
+    data_dir: Path,
+    announce: Announce,
+) -> dict[str, Any]:
+    from metadist.launch.cluster import connected
+
+    how = Confirmation(request.episodes, request.seeds, request.default)
+    tags = parent.open(search, plan)
+    place = Place(
+        path=search.path,
+        data_dir=data_dir,
+        workers=request.workers,
+        device=request.device,
+        tracking_uri=parent.uri,
+        experiment=request.experiment,
+        offline=request.offline,
+        plugins=request.plugins,
+        tags=tags,
+    )
+    known = search.trials()
+    verb = f"Going on with {search.name}" if known else search.name
+    announce(
+        f"{verb}: {plan.trials} trials of {plan.space.steps} steps on {plan.space.base} "
+        f"({plan.space.searcher}), {sum(t.over for t in known)} done; {search.path}"
+    )
+    search.update(status="running")
+    status = "failed"
+    try:
+        slots = max(request.workers, 1)
+        address = request.address or os.environ.get("RAY_ADDRESS") or None
+        with connected(address, slots, announce):
+            resources = _resources(request, address)
+            _trials(plan, place, resources, request, announce)
+            result = _confirm(plan, place, resources, how, announce)
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        announce(f"{search.name} was interrupted; go on with --resume {search.name}")
+        raise
+    finally:
+        _leave(search, status)
+        parent.close(search, plan, status, announce)
+    return result
+
+
+def _resources(request: Request, address: str | None) -> Any:
+    from metadist.launch.tuning import capacity, gpus_there
+
+    gpus = request.gpus
+    if gpus is None:
+        gpus = 1.0 if request.device != "cpu" and gpus_there() else 0.0
+    if request.device == "cuda" and not gpus:
+        raise ResourceError("--device cuda: the cluster has no GPUs; use --device cpu")
+    if request.device == "cpu" and gpus:
+        raise ResourceError(f"--device cpu with {gpus:g} GPUs per trial: one of them must go")
+    asked = request.concurrent
+    if asked is None and address is None and not gpus:
+        # A private Ray has a spare CPU, for what is neither trial nor worker.
+        asked = max(1, int((os.cpu_count() or 1) // (max(request.workers, 1) * request.cpus)))
+    return capacity(request.workers, request.cpus, gpus, asked)
+
+
+def _trials(plan: Plan, place: Place, resources: Any, request: Request, announce: Announce) -> None:
+    """All trials, to their ends.
+
+    Raises:
+        KeyboardInterrupt: Tune was interrupted, and has ended its trials.
+    """
+    from metadist.launch.tuning import run_trials
+
+    known = place.search.trials()
+    if len(known) >= plan.trials and all(t.over for t in known):
+        return
+    display = Display(plan, place.search, announce, live=request.live)
+    with display:
+        ended = run_trials(
+            plan.space,
+            functools.partial(run_trial, plan, place),
+            seed=plan.seed,
+            resources=resources,
+            known=[t.point for t in known],
+            points=plan.points,
+            orders=place.search.orders,
+            listener=display,
+        )
+    if not ended:
+        raise KeyboardInterrupt
+    _give_up(place.search)
+
+
+def _give_up(search: SearchDir) -> None:
+    """Trials whose process has died too often have failed."""
+    from dataclasses import replace
+
+    for trial in search.trials():
+        if not trial.over:
+            error = "its process died again and again"
+            search.record(replace(trial, status="failed", error=error))
+
+
+def _confirm(
+    plan: Plan, place: Place, resources: Any, how: Confirmation, announce: Announce
+) -> dict[str, Any]:
+    """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
+    search = place.search
+    trials = search.trials()
+    first = confirm.first_jobs(plan, trials)
+    announce(
+        f"Comparing the best {len(first)} of {len(trials)} trials on {how.episodes} fresh "
+        "validation episodes"
+    )
+    _run(place, first, how, resources)
+    chosen = confirm.choose(plan, search, trials, how.episodes)
+    second = confirm.second_jobs(plan, chosen.winner, how)
+    if second:
+        beside = " beside the default setting" if how.default else ""
+        announce(f"Training trial {chosen.winner.number} anew with {how.seeds} seeds{beside}")
+        _run(place, second, how, resources)
+    result = confirm.outcome(plan, search, chosen, how)
+    recipe = second[0].recipe if second else plan.recipe(chosen.winner.point)
+    assert recipe is not None
+    search.best.write_text(_best(plan, search, recipe, result), encoding="utf-8")
+    search.update(result=result)
+    return summary(search, plan, result)
+
+
+def _run(place: Place, jobs: list[Job], how: Confirmation, resources: Any) -> None:
+    from metadist.launch.tuning import run_jobs
+
+    run_jobs([functools.partial(confirm.work, place, job, how.episodes) for job in jobs], resources)
+
+
+def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any]) -> str:
+    """The recipe that was found, as a file that can be trained."""
+    point = ", ".join(
+        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in result["point"].items()
+    )
+    return (
+        f"# metadist train {search.best}\n"
+        f"# Trial {result['trial']} of {plan.trials} of the search {search.name} in the space "
+        f"{plan.name}: {point}.\n" + recipe.to_toml()
+    )
+
+
+def _leave(search: SearchDir, status: str) -> None:
+    search.update(status=status)
+
+
+def summary(search: SearchDir, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`metadist.tune` returns."""
+    trials: list[TrialRecord] = search.trials()
+    return {
+        "search": search.name,
+        "directory": str(search.path),
+        "trials": dict(Counter(t.status for t in trials)),
+        "tasks": sum(t.tasks for t in trials),
+        "best_recipe": str(search.best),
+        **result,
+    }

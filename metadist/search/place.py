@@ -1,0 +1,210 @@
+"""Where a search lives, and what is written down of it.
+
+    searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml, report.html}
+
+Trials are runs like any other. Nothing here is a pickle, so a search may be continued from a
+directory that somebody else can write to: it is data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import new_directory, read_json, write_atomic
+from metadist.engine.rundir import RunDir, check_name
+from metadist.errors import SpaceError
+from metadist.space import Mode, Point
+
+FORMAT = 1
+#: Under the runs directory.
+FOLDER = "searches"
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial.
+
+    Attributes:
+        number: from 1.
+        point: its values by ``section.key``.
+        run: name of its run, under ``runs/``.
+        status: ``stopped``: early, by the scheduler; ``failed``: it has no score.
+        score: best on validation episodes; None if there is none.
+        best_step: outer steps before the checkpoint that has it.
+        steps, tasks: outer steps and tasks that it was trained for.
+        error: why it failed.
+    """
+
+    number: int
+    point: Point
+    run: str
+    status: Status
+    score: float | None = None
+    best_step: int = 0
+    steps: int = 0
+    tasks: int = 0
+    error: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.status != "running"
+
+
+@dataclass(frozen=True)
+class SearchDir:
+    """A search's directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The search's name."""
+        return self.path.name
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs of its trials lie."""
+        return self.path / "runs"
+
+    @property
+    def orders(self) -> Path:
+        """Where a trial finds that it is to stop."""
+        return self.path / "orders"
+
+    @property
+    def best(self) -> Path:
+        """The recipe that was found."""
+        return self.path / "best.toml"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    def run(self, name: str) -> RunDir:
+        """One of its runs."""
+        return RunDir(self.runs / name)
+
+    def info(self) -> dict[str, Any]:
+        """The contents of search.json.
+
+        Raises:
+            SpaceError: missing, damaged or of another format.
+        """
+        path = self.path / "search.json"
+        try:
+            info = read_json(path)
+        except DataError as error:
+            raise SpaceError(f"{error}; not the directory of a search, or damaged") from None
+        if not isinstance(info, dict) or info.get("format") != FORMAT:
+            raise SpaceError(f"{path}: format {FORMAT} expected")
+        return info
+
+    def update(self, **fields: Any) -> dict[str, Any]:
+        """Replace fields of search.json atomically."""
+        info = {**self.info(), **fields}
+        write_atomic(self.path / "search.json", _json(info))
+        return info
+
+    def record(self, trial: TrialRecord) -> None:
+        """Write down what is known of a trial."""
+        path = self.path / "trials" / f"{trial.number:04d}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, _json(asdict(trial)))
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials that were begun, by number.
+
+        Raises:
+            SpaceError: a record is damaged.
+        """
+        found = []
+        for path in sorted((self.path / "trials").glob("[0-9]*.json")):
+            try:
+                found.append(TrialRecord(**read_json(path)))
+            except (DataError, TypeError) as error:
+                raise SpaceError(f"{path}: damaged ({error}); remove it to run it again") from None
+        return found
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one that drives this search.
+
+        Raises:
+            SpaceError: somebody else does.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SpaceError(f"{self.path}: another process is searching there") from None
+            yield
+
+
+def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:
+    """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
+    sign = -1.0 if mode == "max" else 1.0
+    scored = [t for t in trials if t.score is not None]
+    return sorted(scored, key=lambda t: (sign * (t.score or 0.0), t.tasks, t.number))
+
+
+def create_search(root: Path, name: str, facts: dict[str, Any]) -> SearchDir:
+    """Make the directory of a new search.
+
+    Args:
+        root: the runs directory.
+
+    Raises:
+        SpaceError: the name is taken. RunError: it cannot be a directory's.
+    """
+    path = root / FOLDER / check_name(name)
+    info = {
+        "format": FORMAT,
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "status": "running",
+        "result": None,
+        **facts,
+    }
+    try:
+        with new_directory(path) as temporary:
+            (temporary / "trials").mkdir()
+            (temporary / "runs").mkdir()
+            write_atomic(temporary / "search.json", _json(info))
+    except OSError as error:
+        if not path.exists():
+            raise
+        raise SpaceError(
+            f"{path} exists already: choose another --name, or continue it with --resume {name}"
+        ) from error
+    return SearchDir(path)
+
+
+def open_search(root: Path, name: str) -> SearchDir:
+    """A search by its name under the runs directory, or by its path.
+
+    Raises:
+        SpaceError: there is none; the message lists what there is.
+    """
+    for path in (root / FOLDER / name, Path(name)):
+        if (path / "search.json").is_file():
+            return SearchDir(path.resolve())
+    there = sorted(p.parent.name for p in (root / FOLDER).glob("[!.]*/search.json"))
+    raise SpaceError(
+        f"no search {name!r} under {root / FOLDER} or at that path; there are: "
+        f"{', '.join(there[:10]) or 'none'}"
+    )
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()

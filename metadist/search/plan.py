@@ -1,0 +1,283 @@
+"""What a search is to do, complete: space, base recipe, seed; and which recipe a point makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from data_pipeline import parts
+from metadist import space as spaces
+from metadist.engine.learner import build, resolve
+from metadist.errors import MetadistError, RecipeError, SpaceError
+from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
+from metadist.space import Choice, Domain, Integers, LogUniform, Point, Space, Uniform, When
+from metadist.tasks import TaskShape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search before it is known where it runs.
+
+    Attributes:
+        name: of the space.
+        space: as its module declares it, with what the request changes.
+        base: text of the base recipe.
+        overrides: ``section.key=value``, after the space's fixed values.
+        seed: of the searcher. Every trial has the base's ``run.seed``.
+    """
+
+    name: str
+    space: Space
+    base: str
+    overrides: tuple[str, ...] = ()
+    seed: int = 0
+
+    def recipe(self, point: Mapping[str, Any], *, seed: int | None = None) -> Recipe:
+        """The recipe of a trial, or with another ``run.seed`` one to confirm it.
+
+        Raises:
+            RecipeError: there is no such recipe.
+        """
+        values: dict[str, Any] = {
+            **self.space.fixed,
+            "outer.steps": self.space.steps,
+            "eval.every": self.space.every,
+            # A trial that is continued does not train again what it was judged by.
+            "run.checkpoint_every": self.space.every,
+        }
+        texts = [_override(key, value) for key, value in values.items()]
+        texts += [*self.overrides, *(_override(key, value) for key, value in point.items())]
+        if seed is not None:
+            texts.append(f"run.seed={seed}")
+        return resolve(parse_recipe(self.base, self.space.base, tuple(texts)))
+
+    @property
+    def points(self) -> list[Point] | None:
+        """All points, where none depends on results; None if a searcher proposes them.
+
+        Point i is a function of the seed and i.
+        """
+        if self.space.searcher == "grid":
+            return self.space.grid()
+        if self.space.searcher == "random":
+            return [self._drawn(i) for i in range(self.space.trials)]
+        return None
+
+    @property
+    def trials(self) -> int:
+        """How many trials there are."""
+        points = self.points
+        return self.space.trials if points is None else len(points)
+
+    def _drawn(self, index: int) -> Point:
+        point: Point = {}
+        for key, domain in self.space.search.items():
+            digest = hashlib.sha256(f"{self.seed} {index} {key}".encode()).digest()
+            # Raw words of Philox are the same in every NumPy.
+            raw = np.random.Philox(key=int.from_bytes(digest[:16], "big")).random_raw()
+            point[key] = _at(domain, (int(raw) >> 11) / 2**53)
+        return self.space.active(point)
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON-able values; :func:`plan_of` reads it back."""
+        return {
+            "space": self.name,
+            "declared": self.space.document(),
+            "base": self.base,
+            "overrides": list(self.overrides),
+            "seed": self.seed,
+        }
+
+
+def _override(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _at(domain: Domain, u: float) -> Any:
+    """The value at quantile u in [0, 1) of a domain."""
+    match domain:
+        case LogUniform(low, high):
+            return min(low * math.exp(u * math.log(high / low)), high)
+        case Uniform(low, high):
+            return min(low + u * (high - low), high)
+        case Integers(low, high, True):
+            return min(int(low * math.exp(u * math.log((high + 1) / low))), high)
+        case Integers(low, high):
+            return low + int(u * (high - low + 1))
+        case Choice(values):
+            return values[int(u * len(values))]
+        case When():
+            return _at(domain.then, u)
+    raise AssertionError(domain)
+
+
+def module_name(name: str) -> str:
+    """``maml-lr`` is the module ``maml_lr``."""
+    return name.replace("-", "_")
+
+
+def space_names() -> list[str]:
+    """Names of all spaces."""
+    return [name.replace("_", "-") for name in parts.names(_package())]
+
+
+def _package() -> Any:
+    # Spaces are written against metadist, so they are looked up and not imported by it.
+    import importlib
+
+    return importlib.import_module("tune_spaces")
+
+
+def load_space(name: str) -> Space:
+    """A space by its name.
+
+    Raises:
+        SpaceError: there is none (the message names the nearest), or its module declares none.
+    """
+    try:
+        module = parts.load(_package(), module_name(name), "search space")
+    except parts.PartError as error:
+        raise SpaceError(str(error)) from error
+    space = getattr(module, "SPACE", None)
+    if not isinstance(space, Space):
+        raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
+    return space
+
+
+def make_plan(
+    name: str,
+    space: Space,
+    *,
+    base: str | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    **changes: Any,
+) -> Plan:
+    """A plan that has been checked.
+
+    Args:
+        base: another recipe to start from.
+        overrides: ``section.key=value`` for every trial.
+        changes: fields of the space to replace; None leaves one as it is.
+
+    Raises:
+        SpaceError: the space does not fit its recipe; each mistake is named, with the nearest key.
+        RecipeError: there is no such recipe.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    if base is not None:
+        given["base"] = base
+    space = replace(space, **given)
+    spaces.check_shape(space, name)
+    plan = Plan(name, space, recipe_text(space.base), tuple(overrides), seed)
+    _check(plan)
+    return plan
+
+
+def _check(plan: Plan) -> None:
+    """Every value at an end of a domain makes a recipe, all others being at an end too."""
+    held = {f"{s}.{k}" for s, k, _ in map(parse_override, plan.overrides)}
+    own = {"outer.steps": "--steps", "eval.every": "--every", "run.checkpoint_every": "nothing"}
+    for key in [*plan.space.search, *plan.space.fixed, *held]:
+        if key in own:
+            raise SpaceError(
+                f"space {plan.name}: {key} follows from the space's own steps and every; "
+                f"use {own[key]}"
+            )
+    if both := sorted(held & set(plan.space.search)):
+        raise SpaceError(f"--set {', '.join(both)}: the space {plan.name} searches that itself")
+    try:
+        plan.recipe({})
+    except RecipeError as error:
+        raise SpaceError(f"space {plan.name}: {str(error).removeprefix('--set: ')}") from None
+    for key, value in ends(plan):
+        try:
+            plan.recipe({**_context(plan.space, key), key: value})
+        except MetadistError as error:
+            why = str(error).removeprefix("--set: ")
+            raise SpaceError(f"space {plan.name}: {key} = {value!r}: {why}") from None
+
+
+def check_learners(plan: Plan, shape: TaskShape) -> None:
+    """See that every value at an end of a domain makes a learner for the base's tasks.
+
+    Raises:
+        SpaceError: one does not.
+    """
+    build(plan.recipe({}), shape)
+    for key, value in ends(plan):
+        try:
+            if not key.startswith("data."):
+                build(plan.recipe({**_context(plan.space, key), key: value}), shape)
+        except MetadistError as error:
+            raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+
+
+def ends(plan: Plan) -> Iterator[tuple[str, Any]]:
+    """Each key with each value at an end of its domain."""
+    for key, domain in plan.space.search.items():
+        for value in _ends(domain):
+            yield key, value
+
+
+def _context(space: Space, key: str) -> Point:
+    """What must be set so that a key counts."""
+    domain = space.search[key]
+    if not isinstance(domain, When):
+        return {}
+    return {**_context(space, domain.key), domain.key: domain.values[0]}
+
+
+def _ends(domain: Domain) -> list[Any]:
+    match domain:
+        case Choice(values):
+            return list(values)
+        case When():
+            return _ends(domain.then)
+        case _:
+            return [domain.low, domain.high]
+
+
+def plan_of(document: Mapping[str, Any]) -> Plan:
+    """The plan that a document describes.
+
+    Raises:
+        SpaceError: it describes none.
+    """
+    try:
+        declared = dict(document["declared"])
+        search = {key: _part(value) for key, value in declared.pop("search").items()}
+        scheduler = declared.pop("scheduler")
+        space = Space(
+            search=search, scheduler=None if scheduler is None else _part(scheduler), **declared
+        )
+        return Plan(
+            str(document["space"]),
+            space,
+            str(document["base"]),
+            tuple(document["overrides"]),
+            int(document["seed"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpaceError(f"the record of the search is damaged: {error!r}") from None
+
+
+def _part(document: Mapping[str, Any]) -> Any:
+    values = dict(document)
+    kind = getattr(sys.modules[spaces.__name__], str(values.pop("kind")))
+    if not dataclasses.is_dataclass(kind):
+        raise ValueError(f"{kind} is no part of a space")
+    if kind is Choice:
+        return Choice(*values["values"])
+    if "then" in values:
+        values["then"] = _part(values["then"])
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return kind(**values)  # type: ignore[operator]

@@ -1,0 +1,95 @@
+"""A search in MLflow: one parent run, under which every trial is nested."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadist.errors import TrackingError
+from metadist.launch.job import Announce
+from metadist.search.place import SearchDir
+from metadist.search.plan import Plan
+from metadist.track import default_tracking_uri, ensure_experiment, record_summary, start_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where the parent run is, or is to be.
+
+    Attributes:
+        uri: of the store; None: no MLflow.
+    """
+
+    uri: str | None
+    experiment: str
+
+    @classmethod
+    def of(cls, uri: str | None, runs_dir: Path, experiment: str, offline: bool) -> Parent:
+        """Reach the store before anything exists that would have to be cleaned up.
+
+        Raises:
+            TrackingError: it does not answer.
+        """
+        if offline:
+            return cls(None, experiment)
+        where = uri or default_tracking_uri(runs_dir.parent)
+        ensure_experiment(where, experiment)
+        return cls(where, experiment)
+
+    def open(self, search: SearchDir, plan: Plan) -> dict[str, str]:
+        """Make the parent run, or find it again; the tags that nest a run under it."""
+        tags = {"search": search.name}
+        if self.uri is None:
+            return tags
+        params = {
+            "space": plan.name,
+            "base": plan.space.base,
+            "searcher": plan.space.searcher,
+            "trials": str(plan.trials),
+            "seed": str(plan.seed),
+            "outer.steps": str(plan.space.steps),
+            "metric": plan.space.metric,
+            **{f"search.{key}": str(domain) for key, domain in plan.space.search.items()},
+        }
+        run_id = start_run(
+            self.uri,
+            self.experiment,
+            search.name,
+            params,
+            {"search": search.name, "search.space": plan.name},
+            key=self._key(search),
+        )
+        search.update(mlflow_run=run_id)
+        return {**tags, "mlflow.parentRunId": run_id}
+
+    def close(self, search: SearchDir, plan: Plan, status: str, announce: Announce) -> None:
+        """Figures and files of the search; a store that is away costs nothing else."""
+        if self.uri is None:
+            return
+        result: dict[str, Any] = search.info().get("result") or {}
+        metrics: dict[str, float] = {}
+        for name in ("best_validation", "best_test", "default_validation", "default_test"):
+            if (found := result.get(name, {}).get("mean")) is not None:
+                metrics[name.replace("_", "/")] = found
+        files = [
+            p for p in (search.best, search.report, search.path / "search.json") if p.is_file()
+        ]
+        try:
+            record_summary(
+                self.uri,
+                self.experiment,
+                search.name,
+                key=self._key(search),
+                tags={"search": search.name, "search.status": status},
+                metrics=metrics,
+                files=files,
+            )
+        except TrackingError as error:
+            announce(f"The summary of the search is not in MLflow: {error}")
+
+    def _key(self, search: SearchDir) -> str:
+        return f"search {search.name} {search.info()['created']}"

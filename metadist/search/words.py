@@ -1,0 +1,61 @@
+"""What a search has come to, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from metadist.search.display import values
+
+
+def text(result: Mapping[str, Any]) -> list[str]:
+    """Lines about the result of :func:`metadist.tune`."""
+    by_status = ", ".join(f"{count} {status}" for status, count in sorted(result["trials"].items()))
+    lines = [
+        f"{result['search']}: {sum(result['trials'].values())} trials ({by_status}), "
+        f"{result['tasks']:,} tasks",
+        f"Best: trial {result['trial']} ({values(result['point'])})",
+    ]
+    accuracy = result["metric"] == "val/accuracy"
+    for entry in result["top"]:
+        beside = ""
+        if apart := entry.get("difference"):
+            beside = f", {shown(apart, accuracy, signed=True)} to the best"
+        lines.append(
+            f"  trial {entry['trial']}: {shown(entry, accuracy)} on {result['episodes']} fresh "
+            f"validation episodes{beside}"
+        )
+    if result["within_noise"]:
+        lines.append(
+            "  The best is within noise of the next: these episodes cannot tell them apart."
+        )
+    for what in ("best", "default"):
+        runs = result[what]
+        if not runs:
+            continue
+        validation, test = result[f"{what}_validation"], result[f"{what}_test"]
+        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        lines.append(
+            f"{what.capitalize()} setting, {seeds}: validation {shown(validation, accuracy)}, "
+            f"test {shown(test, accuracy)} (interval over {test['over']})"
+        )
+    if apart := result.get("against_default"):
+        lines.append(
+            f"Best against default, paired on {apart['n']} validation episodes: "
+            f"{shown(apart, accuracy, signed=True)}: {apart['word'] or 'too few to tell'}"
+        )
+    lines.append(f"Train it: metadist train {result['best_recipe']}")
+    return lines
+
+
+def shown(figure: Mapping[str, Any], accuracy: bool, *, signed: bool = False) -> str:
+    """Mean and interval."""
+    mean, ci95 = figure["mean"], figure["ci95"]
+    if mean is None:
+        return "no figure"
+    sign = "+" if signed else ""
+    if accuracy:
+        half = "" if ci95 is None else f" ± {100 * ci95:.1f}"
+        return f"{100 * mean:{sign}.1f}{half} %"
+    half = "" if ci95 is None else f" ± {ci95:.3f}"
+    return f"{mean:{sign}.3f}{half}"
