@@ -52,9 +52,7 @@ class Preparation:
     invert: bool = False
     upright: bool = False
 
-    def pixels(
-        self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS
-    ) -> NDArray[np.uint8]:
+    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, C] of an encoded image.
 
         Raises:
