@@ -214,6 +214,12 @@ class Labeller:
             raise AdaptError("no query image: there is nothing to label")
         if steps is not None and not 0 <= steps <= MOST_STEPS:
             raise AdaptError(f"steps: between 0 and {MOST_STEPS} are possible, got {steps}")
+        if len(queries) == 1 and self.transductive:
+            raise AdaptError(
+                "one query alone: this learner normalises queries by the statistics of all of them "
+                "(model.norm = 'transductive'), which one does not have; give several at once, "
+                "best some of every class, or train with model.norm = 'support'"
+            )
         if len(names) < 2:
             raise AdaptError(f"at least two classes are needed to tell apart, got {names[0]!r}")
         if len(names) != self.ways and not self.any_ways:
