@@ -27,11 +27,12 @@ from metadist.cli import options
 @options.runs_dir
 @options.as_json
 def register(as_json: bool, **arguments: Any) -> None:
-    """Add the best checkpoint of RUN to MLflow's model registry, as a model that adapts.
+    r"""Add the best checkpoint of RUN to MLflow's model registry, as a model that adapts.
 
     RUN is a finished run that classifies images: a name under the runs directory or a path. Each
     call adds a version of the model. Serve it with
 
+    \b
         mlflow models serve -m models:/NAME/VERSION --env-manager local
     """
     result = api.register(**arguments)

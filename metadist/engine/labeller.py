@@ -248,7 +248,7 @@ class Labeller:
             return ()
         note = (
             "Transductive normalisation: the network sees all queries at once, and what it says of "
-            "one depends on the others. Other queries beside it, other probabilities."
+            "one depends on the others: label together what belongs together."
         )
         if queries < self.ways:
             note += (

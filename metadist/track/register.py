@@ -31,6 +31,7 @@ from metadist.track.client import (
     explain,
     gone_error,
     impatient,
+    is_server,
     public_uri,
     run_state,
 )
@@ -179,9 +180,12 @@ def _register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_model_version(
-        name, f"models:/{logged.model_id}", run_id, tags=tags, model_id=logged.model_id
-    )
+    # Given a model's id, a local store looks it up in the process's default store, which need not
+    # be this one; a server looks in its own.
+    served = is_server(client.tracking_uri)
+    source = f"models:/{logged.model_id}" if served else logged.artifact_location
+    tags = {**tags, "model_id": logged.model_id}
+    made = client.create_model_version(name, source, run_id, tags, model_id=logged.model_id)
     return int(made.version)
 
 
