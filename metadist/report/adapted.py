@@ -32,6 +32,9 @@ _WIDTH, _MARGIN = 860, 24
 _TILE, _GAP = 72, 12
 _LABEL = 120
 _LETTER = 6.6
+#: Of tiles side by side: width with room for a label, and how many there are in a row.
+_COLUMN = _TILE + 24
+_COLUMNS = (_WIDTH - 2 * _MARGIN + _GAP) // (_COLUMN + _GAP)
 
 
 def free_directory(parent: Path, name: str) -> Path:
@@ -129,9 +132,15 @@ def draw(
     for line in _wrapped(record["notes"]):
         page.text(line)
     page.heading("Support", "the labelled images it adapted to")
-    for name in labels.names[:CLASSES]:
-        rows = [row for row, label in enumerate(support.labels or ()) if label == name]
-        page.row(name, [support.pixels[row] for row in rows[:SHOTS]], len(rows))
+    images = {
+        name: [row for row, label in enumerate(support.labels or ()) if label == name]
+        for name in labels.names[:CLASSES]
+    }
+    if max(labels.shots) == 1:
+        page.side_by_side({name: support.pixels[rows[0]] for name, rows in images.items()})
+    else:
+        for name, rows in images.items():
+            page.row(name, [support.pixels[row] for row in rows[:SHOTS]], len(rows))
     if len(labels.names) > CLASSES:
         page.text(f"and {plural(len(labels.names) - CLASSES, 'label')} more")
     shown = min(len(queries), QUERIES)
@@ -206,14 +215,26 @@ class _Page:
             self._write(x, middle, f"+ {count - len(images)}", style)
         self._y += _TILE + _GAP / 2
 
+    def side_by_side(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Classes of one image each, with their labels."""
+        height = _TILE + 20 + _GAP
+        for place, (name, image) in enumerate(images.items()):
+            x, y = self._place(place, height)
+            self._image(x, y, image, f"support image of {name}", "var(--grid)")
+            clipped = _clip(name, int(_COLUMN / _LETTER))
+            self._write(x, y + _TILE + 16, clipped, 'font-size="12" fill="var(--fg)"', full=name)
+        self._y += -(-len(images) // _COLUMNS) * height - _GAP
+
+    def _place(self, place: int, height: float) -> tuple[float, float]:
+        row, column = divmod(place, _COLUMNS)
+        return _MARGIN + column * (_COLUMN + _GAP), self._y + row * height
+
     def tiles(self, queries: LabelledImages, labels: Labels, rows: Sequence[int]) -> None:
         """Queries side by side, each with its label, probability and whether it is right."""
-        width, height = _TILE + 24 + _GAP, _TILE + 34 + _GAP
-        columns = (_WIDTH - 2 * _MARGIN + _GAP) // width
+        height = _TILE + 34 + _GAP
         sure = labels.probabilities.max(1)
         for place, index in enumerate(rows):
-            x = _MARGIN + place % columns * width
-            y = self._y + place // columns * height
+            x, y = self._place(place, height)
             name = labels.predicted[index]
             truth = None if queries.labels is None else queries.labels[index]
             colour, mark = "var(--grid)", ""
@@ -223,12 +244,12 @@ class _Page:
             told = f"{queries.files[index]}: {name}, {percent(sure[index])}"
             told += "" if truth in (None, name) else f"; it is {truth}"
             self._image(x, y, queries.pixels[index], told, colour)
-            clipped = _clip(name, int((_TILE + 24) / _LETTER) - len(mark))
+            clipped = _clip(name, int(_COLUMN / _LETTER) - len(mark))
             style = f'font-size="12" fill="{"var(--fg)" if truth is None else colour}"'
             self._write(x, y + _TILE + 16, clipped + mark, style, full=told)
             style = 'font-size="11" fill="var(--muted)"'
             self._write(x, y + _TILE + 30, percent(sure[index]), style)
-        self._y += -(-len(rows) // columns) * height
+        self._y += -(-len(rows) // _COLUMNS) * height
 
     def svg(self) -> str:
         """The whole picture."""

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,18 @@ def serving(uri: str, environment: dict[str, str], log: Path) -> Iterator[str]:
             time.sleep(0.5)
         yield address
     finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its children, which are all in its group."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    process.wait()
 
 
 def _answers(url: str) -> bool:
@@ -120,6 +126,8 @@ def test_adapt_a_fresh_process_and_a_server_agree(tmp_path, monkeypatch):
     (tmp_path / "data").rename(tmp_path / "gone-data")
     environment = {
         **os.environ,
+        # MLflow starts uvicorn by its name, as in an activated environment.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": registered["tracking_uri"],
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
