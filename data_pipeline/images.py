@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from data_pipeline.errors import DamagedData, MissingData, UnsafeData
 
@@ -33,6 +34,36 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a dataset makes pixels of encoded images: equal images, equal pixels.
+
+    Attributes:
+        shape: (height, width, channels).
+        fit, resampling, invert: see :func:`to_pixels`.
+        upright: see :func:`decode`.
+    """
+
+    shape: tuple[int, int, int]
+    fit: Fit = "crop"
+    resampling: str = "lanczos"
+    invert: bool = False
+    upright: bool = False
+
+    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Pixels uint8 [H, W, C] of an encoded image.
+
+        Raises:
+            DamagedData, UnsafeData: see :func:`decode`.
+        """
+        image = decode(data, name, max_pixels=max_pixels, upright=self.upright)
+        return to_pixels(
+            image, self.shape, fit=self.fit, resampling=self.resampling, invert=self.invert
+        )
+
+
 # Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -79,10 +110,7 @@ def decode(
     """
     if len(data) > max_bytes:
         raise UnsafeData(f"{name}: {len(data)} bytes, at most {max_bytes} are accepted")
-    try:
-        kind, width, height = _header(data)
-    except (struct.error, IndexError):
-        kind, width, height = "", 0, 0
+    kind, width, height = _declared(data)
     if not kind:
         known = ", ".join(FORMATS)
         raise DamagedData(f"{name}: not an image ({known} are read), it begins {data[:8]!r}")
@@ -113,6 +141,7 @@ def to_pixels(
     *,
     fit: Fit = "crop",
     resampling: str = "lanczos",
+    invert: bool = False,
 ) -> NDArray[np.uint8]:
     """Pixels of an image in a given shape: uint8 [H, W, C], C being 1 (gray) or 3 (RGB).
 
@@ -125,9 +154,12 @@ def to_pixels(
         fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
             the whole image whatever its proportions.
         resampling: a key of :data:`RESAMPLING`; all but ``nearest`` are anti-aliased.
+        invert: exchange light and dark.
     """
     height, width, channels = shape
     image = _convert(image, "L" if channels == 1 else "RGB")
+    if invert:
+        image = ImageChops.invert(image)
     if image.size != (width, height):
         box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
         image = image.resize((width, height), RESAMPLING[resampling], box=box)
@@ -164,6 +196,18 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
             f"{name}: {width} x {height} pixels, at most {max_pixels} are accepted "
             "(a small file that unpacks to a huge image?)"
         )
+
+
+def is_image(data: bytes) -> bool:
+    """Whether bytes begin as an image of an accepted format does; the rest may be damaged."""
+    return bool(_declared(data)[0])
+
+
+def _declared(data: bytes) -> tuple[str, int, int]:
+    try:
+        return _header(data)
+    except (struct.error, IndexError):
+        return "", 0, 0
 
 
 def _header(data: bytes) -> tuple[str, int, int]:

@@ -27,6 +27,10 @@ class RunError(MetadistError):
     """A run directory, its state or a request to continue it is wrong."""
 
 
+class AdaptError(MetadistError):
+    """Images, labels or steps that a trained learner cannot adapt with."""
+
+
 class DamagedCheckpoint(RunError):
     """A checkpoint's bytes are not the bytes that were written; the file is named."""
 

@@ -134,8 +134,11 @@ class Context:
         return replace(self, draws=draws, side=side)
 
 
-def _examples(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Images uint8 [T, n, H, W, C] to [T, n, C, H, W] in [0, 1]; functions keep their shape."""
+def to_inputs(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Examples as a network sees them.
+
+    Images uint8 [..., H, W, C] become [..., C, H, W] in [0, 1]; functions keep their shape.
+    """
     tensor = torch.from_numpy(np.ascontiguousarray(x)).to(device)
     if tensor.dtype == torch.uint8:
         tensor = tensor.movedim(-1, -3).to(dtype) / 255
@@ -180,9 +183,9 @@ def to_tasks(
     """
     return TaskBatch(
         ids=tuple(int(i) for i in episodes.ids),
-        support_x=_examples(episodes.support_x, dtype, device),
+        support_x=to_inputs(episodes.support_x, dtype, device),
         support_y=_targets(episodes.support_y, dtype, device),
-        query_x=_examples(episodes.query_x, dtype, device),
+        query_x=to_inputs(episodes.query_x, dtype, device),
         query_y=_targets(episodes.query_y, dtype, device),
         side=_side(episodes, dtype, device, needs, turned),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_pipeline import parts
 from data_pipeline.errors import DataError
+from data_pipeline.images import Preparation
 
 Part = Literal["train", "val", "test"]
 Option = bool | int | str
@@ -89,6 +90,25 @@ def load(name: str) -> Dataset:
             cannot be used.
     """
     return cast(Dataset, parts.load(sys.modules[__name__], name, "dataset"))
+
+
+def preparation(
+    name: str, shape: tuple[int, int, int], options: Mapping[str, Option]
+) -> Preparation:
+    """How a dataset makes pixels of encoded images.
+
+    A dataset whose module says nothing of it (one that draws its images itself) takes images of
+    its shape as they are, and the largest centred piece of others, upright.
+
+    Args:
+        shape: (height, width, channels) of its store.
+        options: of its store, all of them.
+
+    Raises:
+        DataError: see :func:`load`; or an option has a value it cannot have.
+    """
+    own = getattr(load(name), "preparation", None)
+    return Preparation(shape, upright=True) if own is None else cast(Preparation, own(**options))
 
 
 def check_split(spec: DatasetSpec, split: str) -> str:

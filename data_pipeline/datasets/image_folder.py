@@ -9,17 +9,16 @@ that were never trained on, so no class may be in two parts.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from data_pipeline import storage
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._holdout import hold_out_tenth
-from data_pipeline.errors import DataError, MissingData, UnsafeData
-from data_pipeline.images import Fit, decode, read_bytes, to_pixels
+from data_pipeline.errors import DataError, MissingData
+from data_pipeline.folders import ITSELF, scan
+from data_pipeline.images import Fit, Preparation, read_bytes
 from data_pipeline.streams import Stream, fold
 
 SPEC = DatasetSpec(
@@ -31,8 +30,6 @@ SPEC = DatasetSpec(
     version=1,
     options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
 )
-#: Left behind by desktops; every other file must be an image.
-_IGNORED = frozenset({"Thumbs.db", "desktop.ini"})
 _MAX_SIZE = 1024
 #: A task needs two classes to tell apart.
 _MIN_CLASSES = 2
@@ -54,6 +51,18 @@ def image_shape(**options: Option) -> tuple[int, int, int]:
     if not isinstance(channels, int) or channels not in (1, 3):
         raise DataError(f"channels must be 1 (gray) or 3 (colour), got {channels!r}")
     return size, size, channels
+
+
+def preparation(**options: Option) -> Preparation:
+    """How images are read under these options.
+
+    Raises:
+        DataError: an option has a value it cannot have.
+    """
+    shape, fit = image_shape(**options), options["resize"]
+    if fit not in ("crop", "stretch"):
+        raise DataError(f"resize must be 'crop' or 'stretch', got {fit!r}")
+    return Preparation(shape, fit=cast(Fit, fit), upright=True)
 
 
 def describe(source: Path | None) -> dict[str, str]:
@@ -97,10 +106,7 @@ def iter_images(
     merged = {**SPEC.options, **options}
     if unknown := merged.keys() - SPEC.options.keys():
         raise DataError(f"image_folder has no option {', '.join(sorted(unknown))}")
-    shape = image_shape(**merged)
-    fit, min_images = merged["resize"], merged["min_images"]
-    if fit not in ("crop", "stretch"):
-        raise DataError(f"resize must be 'crop' or 'stretch', got {fit!r}")
+    prepare, min_images = preparation(**merged), merged["min_images"]
     if not isinstance(min_images, int) or min_images < 1:
         raise DataError(f"min_images must be a positive number, got {min_images!r}")
     root = _root(source)
@@ -108,8 +114,7 @@ def iter_images(
         for class_name in sorted(classes):
             for relative in classes[class_name]:
                 path = root / relative
-                image = decode(read_bytes(path), str(path), upright=True)
-                pixels = to_pixels(image, shape, fit=cast(Fit, fit))
+                pixels = prepare.pixels(read_bytes(path), str(path))
                 yield RawImage(part, class_name, path.name, pixels)
 
 
@@ -124,37 +129,13 @@ def _root(source: Path | None) -> Path:
 
 def _scan(root: Path) -> _Classes:
     """Folder -> images directly in it, both relative to ``root``, sorted."""
-    found: _Classes = {}
-    for directory, folders, files in os.walk(root, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(directory)
-        for name in folders:
-            if (here / name).is_symlink():
-                raise UnsafeData(f"{here / name}: a link to a folder; put the folder itself there")
-        images = []
-        for name in sorted(files):
-            if name.startswith(".") or name in _IGNORED:
-                continue
-            relative = (here / name).relative_to(root).as_posix()
-            try:
-                relative.encode()
-            except UnicodeEncodeError:
-                raise DataError(f"{here}: the name {name!r} is not valid Unicode") from None
-            if not storage.inside(root, relative).is_file():
-                raise UnsafeData(f"{here / name}: neither a file nor a folder")
-            images.append(relative)
-        if images and here == root:
-            raise DataError(
-                f"{root / images[0]}: lies in no class; {_LAYOUT} is expected, with nothing but "
-                "images in it"
-            )
-        if images:
-            found[here.relative_to(root).as_posix()] = images
-    return dict(sorted(found.items()))
-
-
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    found = {folder: images for folder, images in scan(root).items() if images}
+    if ITSELF in found:
+        raise DataError(
+            f"{root / found[ITSELF][0]}: lies in no class; {_LAYOUT} is expected, with nothing but "
+            "images in it"
+        )
+    return found
 
 
 def _by_class(root: Path) -> dict[Part | None, _Classes]:

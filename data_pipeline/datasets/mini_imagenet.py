@@ -29,7 +29,7 @@ from data_pipeline.datasets._mini_imagenet_classes import (
 )
 from data_pipeline.datasets._tables import only_parquet, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.images import decode, read_bytes, to_pixels
+from data_pipeline.images import Preparation, read_bytes
 
 SPEC = DatasetSpec(
     name="mini_imagenet",
@@ -83,6 +83,11 @@ def describe(source: Path | None) -> dict[str, str]:
     }
 
 
+def preparation(**options: Option) -> Preparation:
+    """How images are read: all of each, whatever its proportions."""
+    return Preparation(SPEC.shape, fit="stretch")
+
+
 def iter_images(
     source: Path | None = None, split: str = "", **options: Option
 ) -> Iterator[RawImage]:
@@ -106,11 +111,10 @@ def iter_images(
     check_split(SPEC, split)
     if options:
         raise DataError(f"mini_imagenet has no options, got {', '.join(options)}")
-    listing = _read_listing(source)
+    listing, prepare = _read_listing(source), preparation()
     for part in PARTS:
         for entry in sorted(entry for entry in listing if entry.part == part):
-            image = decode(listing[entry](), f"{source}: {entry.filename}")
-            pixels = to_pixels(image, SPEC.shape, fit="stretch")
+            pixels = prepare.pixels(listing[entry](), f"{source}: {entry.filename}")
             yield RawImage(part, entry.wnid, entry.filename, pixels)
 
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import ImageChops
-
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, RawImage, check_split
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, split_classes
 from data_pipeline.datasets._omniglot_source import CONTENT_SHA256, download, read_drawings
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.images import decode, to_pixels
+from data_pipeline.images import Preparation
 
-__all__ = ["SPEC", "describe", "download", "iter_images"]
+__all__ = ["SPEC", "describe", "download", "iter_images", "preparation"]
 
 SPEC = DatasetSpec(
     name="omniglot",
@@ -44,6 +42,11 @@ def describe(source: Path | None) -> dict[str, str]:
     }
 
 
+def preparation(**options: Option) -> Preparation:
+    """How drawings are read: black ink on white paper, as they are published."""
+    return Preparation(SPEC.shape, resampling="bilinear", invert=True)
+
+
 def iter_images(
     source: Path | None = None, split: str = "", **options: Option
 ) -> Iterator[RawImage]:
@@ -65,17 +68,11 @@ def iter_images(
         raise MissingData(f"omniglot needs a source; it can be had from {SPEC.homepage}")
     drawings = read_drawings(Path(source))
     places = {a.class_name(c): (a, c) for a in ALPHABETS for c in range(1, a.characters + 1)}
-    parts = split_classes(split)
+    parts, prepare = split_classes(split), preparation()
     for part in PARTS:
         for class_name in parts[part]:
             alphabet, character = places[class_name]
             for drawer in range(1, DRAWERS + 1):
                 path = alphabet.path(character, drawer)
-                image = decode(drawings[path], path, max_pixels=_DRAWING_PIXELS)
-                ink = ImageChops.invert(image.convert("L"))
-                yield RawImage(
-                    part,
-                    class_name,
-                    f"drawer{drawer:02d}",
-                    to_pixels(ink, SPEC.shape, resampling="bilinear"),
-                )
+                pixels = prepare.pixels(drawings[path], path, max_pixels=_DRAWING_PIXELS)
+                yield RawImage(part, class_name, f"drawer{drawer:02d}", pixels)

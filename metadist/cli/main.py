@@ -15,10 +15,12 @@ from metadist.errors import MetadistError
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.
 COMMANDS = {
+    "adapt": "metadist.cli.adapt",
     "data": "metadist.cli.data",
     "doctor": "metadist.cli.doctor",
     "evaluate": "metadist.cli.evaluate",
     "recipes": "metadist.cli.recipes",
+    "register": "metadist.cli.register",
     "report": "metadist.cli.report",
     "reproduce": "metadist.cli.reproduce",
     "sync": "metadist.cli.ui",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from metadist.algorithms import Algorithm
 from metadist.engine.checkpoint import Best, move
 from metadist.engine.learner import context, episode_key
 from metadist.recipe import Recipe
-from metadist.tasks import Params, Phase, Task, TaskBatch, to_tasks
+from metadist.tasks import Context, Params, Phase, Task, TaskBatch, to_tasks
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,27 @@ class Trained:
         Returns:
             After 0, 1, … ``steps`` steps; one element if the learner does not adapt by steps.
         """
+        with torch.no_grad():
+            fitted, now = self.fit(task.support_x, task.support_y, side, phase, episode, steps)
+            return [self.algorithm.predict(f, task.query_x, now) for f in fitted]
+
+    def fit(
+        self,
+        support_x: Tensor,
+        support_y: Tensor,
+        side: Mapping[str, Tensor],
+        phase: Phase,
+        episode: int,
+        steps: int,
+    ) -> tuple[Sequence[Any], Context]:
+        """What predicts after 0, 1, … ``steps`` steps, without gradient, and what it must know.
+
+        Args:
+            side, episode, steps: see :meth:`outputs`.
+        """
         ctx = context(self.recipe, phase, self.recipe.outer.steps)
         ctx = replace(ctx, state=self.state, inner_steps=steps)
         key = episode_key(self.recipe, phase, 0, episode)
         now = ctx.for_task(move(self.algorithm.draws(key, ctx), self.device), side)
         with torch.no_grad():
-            fitted = self.algorithm.adapt(self.params, task.support_x, task.support_y, now)
-            return [self.algorithm.predict(f, task.query_x, now) for f in fitted]
+            return self.algorithm.adapt(self.params, support_x, support_y, now), now

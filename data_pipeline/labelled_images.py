@@ -1,0 +1,146 @@
+"""Images of a user's own for a trained learner: labelled ones to adapt to, others to label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.errors import DataError, MissingData
+from data_pipeline.folders import ITSELF, scan
+from data_pipeline.images import FORMATS, Preparation, is_image, read_bytes
+
+log = logging.getLogger(__name__)
+#: Most images of one folder; they are all kept in memory.
+MOST_IMAGES = 10**5
+#: Files with these endings must be images; other files may be.
+_ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+#: Bytes of a file with another ending that are looked at.
+_HEAD = 1 << 16
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of a folder, by label and file name.
+
+    Attributes:
+        folder: where they lie.
+        files: relative to it.
+        labels: of each image, its folder; None where no label is known.
+        pixels: uint8 [n, H, W, C].
+        passed_over: files that are no images.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    pixels: NDArray[np.uint8]
+    passed_over: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def read_support(folder: Path, prepare: Preparation) -> LabelledImages:
+    """The images of ``folder/<label>/``. Files that are no images are named in a warning.
+
+    Raises:
+        MissingData: no such folder.
+        DataError: an image in no folder, a folder without images, or too many images.
+        DamagedData, UnsafeData: an image is damaged or too large, or a link leads out.
+    """
+    found, files, passed_over = _images(folder)
+    if found.get(ITSELF):
+        raise DataError(
+            f"{folder / found[ITSELF][0]}: lies in no class; a folder for each class is needed, "
+            "named as its label"
+        )
+    empty = [label for label, images in found.items() if not images and label != ITSELF]
+    if empty:
+        raise DataError(
+            f"{folder / empty[0]}: holds no image ({', '.join(FORMATS)} are read); add some or "
+            "remove the folder"
+        )
+    if not files:
+        raise DataError(_nothing(folder, passed_over, "a folder for each class is needed"))
+    labels = tuple(label for label, images in found.items() for _ in images)
+    return _read(folder, files, labels, prepare, passed_over)
+
+
+def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
+    """The images of a folder, or of one folder per label in it.
+
+    Raises:
+        MissingData: no such folder.
+        DataError: no images, some in folders and some not, or too many.
+        DamagedData, UnsafeData: an image is damaged or too large, or a link leads out.
+    """
+    found, files, passed_over = _images(folder)
+    if not files:
+        raise DataError(_nothing(folder, passed_over, "images to label are needed"))
+    holding = [label for label, images in found.items() if images]
+    if ITSELF not in holding:
+        labels = tuple(label for label, images in found.items() for _ in images)
+        return _read(folder, files, labels, prepare, passed_over)
+    if len(holding) > 1:
+        other = next(label for label in holding if label != ITSELF)
+        raise DataError(
+            f"{folder}: {found[ITSELF][0]} lies beside folders of images ({other}); either put "
+            "every image into a folder named as its label, or all of them side by side"
+        )
+    return _read(folder, files, None, prepare, passed_over)
+
+
+def _images(folder: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Images by folder, all of them, and the files that are none."""
+    if not folder.is_dir():
+        raise MissingData(f"{folder}: no such folder; one that holds images is needed")
+    found: dict[str, list[str]] = {}
+    passed_over: list[str] = []
+    for place, files in scan(folder).items():
+        found[place] = []
+        for name in files:
+            (found[place] if _may_be_image(folder / name) else passed_over).append(name)
+    if passed_over:
+        log.warning("%s: passed over what is no image: %s", folder, _listed(passed_over))
+    files = [name for images in found.values() for name in images]
+    if len(files) > MOST_IMAGES:
+        raise DataError(f"{folder}: {len(files)} images, at most {MOST_IMAGES} are read at once")
+    return found, files, passed_over
+
+
+def _may_be_image(path: Path) -> bool:
+    """Whether a file is, or ought to be, an image: one that is damaged must not go unnoticed."""
+    if path.suffix.lower() in _ENDINGS:
+        return True
+    with path.open("rb") as handle:
+        return is_image(handle.read(_HEAD))
+
+
+def _read(
+    folder: Path,
+    files: Iterable[str],
+    labels: tuple[str, ...] | None,
+    prepare: Preparation,
+    passed_over: Iterable[str],
+) -> LabelledImages:
+    names = tuple(files)
+    pixels = np.empty((len(names), *prepare.shape), dtype=np.uint8)
+    for row, name in enumerate(names):
+        pixels[row] = prepare.pixels(read_bytes(folder / name), str(folder / name))
+    return LabelledImages(folder, names, labels, pixels, tuple(passed_over))
+
+
+def _nothing(folder: Path, passed_over: list[str], wanted: str) -> str:
+    beside = f", but {_listed(passed_over)}" if passed_over else ""
+    return f"{folder}: holds no image ({', '.join(FORMATS)} are read){beside}; {wanted}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

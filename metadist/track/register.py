@@ -1,0 +1,301 @@
+"""A trained learner as a model of MLflow's registry.
+
+The model is logged by the client of the store that has the run: the run is neither opened again nor
+ended, and no setting of the process is touched.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from metadist.engine.labeller import Labeller
+from metadist.engine.rundir import RunDir
+from metadist.errors import RunError, TrackingError
+from metadist.recipe import Recipe
+from metadist.track.client import (
+    GONE,
+    HIDDEN,
+    connect,
+    explain,
+    gone_error,
+    impatient,
+    is_server,
+    public_uri,
+    run_state,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+log = logging.getLogger(__name__)
+
+#: What the model needs to be installed, beside what these need themselves.
+_PACKAGES = ("metadist", "mlflow", "numpy", "pandas", "pillow", "safetensors", "torch")
+_NAME = re.compile(r"[^\s/:][^/:]{0,249}")
+
+
+def register_run(
+    run: RunDir,
+    open_labeller: Callable[[], Labeller],
+    *,
+    name: str | None = None,
+    uri: str | None = None,
+) -> dict[str, Any]:
+    """Log a run's learner to its MLflow run and register it as a new version.
+
+    Args:
+        open_labeller: loads the learner, which takes a while; called once all else is in order.
+        name: of the registered model; :func:`default_name` if None.
+        uri: of the store; the one that run.json names if None.
+
+    Returns:
+        model, version, uri, run, mlflow_run, tracking_uri.
+
+    Raises:
+        RunError: the learner needs code that is not installed.
+        TrackingError: the run is not in the store, or the store does not answer or refuses.
+    """
+    info = run.info()
+    requirements = pip_requirements(run, info)
+    chosen = check_name(default_name(run.recipe()) if name is None else name)
+    known: dict[str, Any] = info.get("mlflow") or {}
+    if not known:
+        raise TrackingError(
+            f"{run.path}: it was trained without MLflow (--offline), so no run there can hold its "
+            f"model; send it first: metadist sync {run.name} --tracking-uri URI"
+        )
+    address = uri or str(known["tracking_uri"])
+    if HIDDEN in address:
+        raise TrackingError(
+            f"{run.path}: its store's password is not kept; name the store with --tracking-uri"
+        )
+    run_id = str(known["run_id"])
+    with impatient():
+        client = connect(address)
+        if (state := run_state(client, run_id)) in GONE:
+            raise gone_error(address, run_id, state)
+    labeller = open_labeller()
+    try:
+        with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
+            number = _register(client, run_id, Path(folder), labeller, chosen, requirements)
+    except Exception as error:
+        raise explain(address, error) from error
+    return {
+        "model": chosen,
+        "version": number,
+        "uri": f"models:/{chosen}/{number}",
+        "run": run.name,
+        "mlflow_run": run_id,
+        "tracking_uri": public_uri(address),
+    }
+
+
+def default_name(recipe: Recipe) -> str:
+    """Equal for runs that learn the same thing the same way: they are versions of one model."""
+    data = recipe.data.store or recipe.data.dataset
+    return f"{data}-{recipe.data.ways}w{recipe.data.shots}s-{recipe.algorithm.name}"
+
+
+def check_name(name: str) -> str:
+    """A name that the registry takes and that a ``models:/`` address can hold.
+
+    Raises:
+        TrackingError: it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise TrackingError(
+            f"--name {name!r}: 1 to 250 characters without '/' and ':' are needed for a model"
+        )
+    return name
+
+
+def pip_requirements(run: RunDir, info: dict[str, Any]) -> list[str]:
+    """The packages that the model needs, in the versions that are used here.
+
+    Raises:
+        RunError: a part of the learner comes from a file or module that nobody can install.
+    """
+    lines = [f"{name}=={version(name).partition('+')[0]}" for name in _PACKAGES]
+    for kind, made in info.get("plugins", {}).items():
+        if kind == "dataset":
+            continue  # images are read as config.json says, without it
+        if "distribution" not in made:
+            raise RunError(
+                f"{run.path}: its {kind} {made['name']!r} is code of "
+                f"{made.get('path') or made.get('module')}, which a model cannot carry; install it "
+                "as a distribution that announces it (entry point metadist.parts) and train with "
+                "that"
+            )
+        lines.append("==".join(str(made["distribution"]).split(" ", 1)))
+    return lines
+
+
+def _register(
+    client: MlflowClient,
+    run_id: str,
+    folder: Path,
+    labeller: Labeller,
+    name: str,
+    requirements: list[str],
+) -> int:
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    tags = model_tags(labeller)
+    experiment = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment, name, run_id, tags)
+    try:
+        about = Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            run_id=run_id,
+            model_id=logged.model_id,
+        )
+        save_model(folder / "model", labeller, requirements, about)
+        client.log_model_artifacts(logged.model_id, str(folder / "model"))
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    except BaseException:
+        # A model without its files must not look as if it could be loaded.
+        with contextlib.suppress(Exception):
+            client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
+        raise
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    # Given a model's id, a local store looks it up in the process's default store, which need not
+    # be this one; a server looks in its own.
+    served = is_server(client.tracking_uri)
+    source = f"models:/{logged.model_id}" if served else logged.artifact_location
+    tags = {**tags, "model_id": logged.model_id}
+    made = client.create_model_version(name, source, run_id, tags, model_id=logged.model_id)
+    return int(made.version)
+
+
+def model_tags(labeller: Labeller) -> dict[str, str]:
+    """Where a model comes from and how good it was on test episodes."""
+    facts = labeller.facts
+    given = {
+        "run": facts["run"],
+        "recipe_hash": facts["recipe_hash"],
+        "dataset": facts["dataset"],
+        "dataset_digest": facts["dataset_digest"],
+        "licence": facts["licence"],
+        "algorithm": labeller.trained.recipe.algorithm.name,
+        "norm": labeller.trained.recipe.model.norm,
+        "params_sha256": facts["checkpoint"]["params_sha256"],
+        "accuracy": facts["accuracy"],
+        "ci95": facts["ci95"],
+    }
+    return {key: str(value) for key, value in given.items() if value is not None}
+
+
+def save_model(path: Path, labeller: Labeller, requirements: list[str], about: Any = None) -> None:
+    """Write a learner as a folder that ``mlflow.pyfunc.load_model`` loads, and try it.
+
+    Args:
+        path: a folder that is not there yet.
+        requirements: what has to be installed.
+        about: MLflow's record of the model, if it has one.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="metadist-learner-") as parts, _quiet():
+        learner = Path(parts) / "learner"
+        learner.mkdir()
+        labeller.save(learner)
+        mlflow.pyfunc.save_model(
+            path=str(path),
+            mlflow_model=about,
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={"learner": str(learner)},
+            signature=signature(),
+            input_example=example(labeller),
+            pip_requirements=requirements,
+        )
+    # What is handed over must load and answer.
+    mlflow.pyfunc.load_model(str(path)).predict(example(labeller))
+
+
+def signature() -> ModelSignature:
+    """Columns and parameters of a request, columns of an answer."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Map
+
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.string, "role"),
+                ColSpec(DataType.string, "label", required=False),
+                ColSpec(DataType.string, "image"),
+            ]
+        ),
+        outputs=Schema(
+            [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
+        ),
+        params=ParamSchema(
+            [
+                ParamSpec("steps", DataType.long, -1),
+                ParamSpec("invert", DataType.boolean, False),
+            ]
+        ),
+    )
+
+
+def example(labeller: Labeller) -> pd.DataFrame:
+    """A small request of drawn bars: a support image of each class, and a query of each.
+
+    Drawn, for images of the dataset may be nobody's to pass on.
+    """
+    import pandas as pd
+
+    height, width, channels = labeller.preparation.shape
+    rows = []
+    for role in ("support", "query"):
+        for way in range(labeller.ways):
+            pixels = np.zeros((height, width, channels), dtype=np.uint8)
+            first = way * height // labeller.ways
+            pixels[first : first + max(1, height // labeller.ways)] = 255
+            shift = 0 if role == "support" else width // 4
+            pixels[:, :shift] = 0
+            label = f"class {way + 1:02d}" if role == "support" else ""
+            rows.append({"role": role, "label": label, "image": _base64(pixels)})
+    return pd.DataFrame(rows)
+
+
+def _base64(pixels: np.ndarray) -> str:
+    """An image uint8 [H, W, C] as a PNG in base64."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    picture.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow tells at INFO what it checks and saves; a stranger cannot use that."""
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,82 @@
+"""``metadist adapt`` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from ended_runs import IMAGES, ended_run, image_data
+from own_images import save
+
+from metadist.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run ``one``, and images of three kinds under ``support`` and ``query``."""
+    root = tmp_path_factory.mktemp("place")
+    image_data(root)
+    ended_run(root, "one", IMAGES, "eval.episodes=2", "eval.extra_queries=0")
+    rng = np.random.default_rng(0)
+    for kind in ("ant", "bee", "cat"):
+        for part in ("support", "query"):
+            pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+            save(root / part / kind / "1.png", pixels)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def adapt(*arguments: str) -> Result:
+    return CliRunner().invoke(
+        main, ["adapt", "one", "--support", "support", *arguments], prog_name="metadist"
+    )
+
+
+def test_words_files_and_json(place):
+    result = adapt("--query", "query", "--out", "words")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "one: 3 images labelled by maml, adaptation steps: 1"
+    assert lines[1] == "Labels (and their support images): ant (1), bee (1), cat (1)"
+    assert " of 3 are right: " in lines[2]
+    assert lines[3].startswith("Note: Transductive normalisation")
+    assert lines[4] == f"Files: {place / 'words'}"
+    again = adapt("--query", "query", "--out", "json", "--json", "--steps", "2")
+    document = json.loads(again.stdout)
+    assert document["steps"] == 2
+    assert document["directory"] == str(place / "json")
+    assert "adaptation steps: 2" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--query", "gone"], ["gone: no such folder"]),
+        (["--query", "hollow"], ["hollow: holds no image"]),
+        (["--query", "cut"], ["1.png: damaged PNG"]),
+        (["--query", "query", "--out", "support"], ["exists already and is kept"]),
+        (["--query", "query", "--steps", "-1"], ["--steps"]),
+        (["--query", "query", "--data-dir", "none"], ["none"]),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_nothing(arguments, words, place):
+    Path("hollow").mkdir(exist_ok=True)
+    Path("cut").mkdir(exist_ok=True)
+    whole = (place / "support" / "ant" / "1.png").read_bytes()
+    Path("cut/1.png").write_bytes(whole[: len(whole) // 2])
+    before = sorted(os.listdir())
+    result = adapt(*arguments)
+    assert result.exit_code in (1, 2), result.output
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    error = result.stderr.splitlines()[-1]
+    for word in words:
+        assert word in error
+    assert sorted(os.listdir()) == before

@@ -1,0 +1,271 @@
+"""A trained learner as a model of MLflow's registry: what is in its folder and what it answers."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+from own_images import export, request
+from PIL import Image
+from tracked import begin
+
+import metadist
+from metadist.cli.main import main
+from metadist.engine.rundir import RunDir
+from metadist.errors import RunError, TrackingError
+from metadist.track.client import connect
+from metadist.track.register import check_name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
+    """Run ``maml`` in MLflow and registered once; ``lines`` on functions."""
+    root = tmp_path_factory.mktemp("place")
+    (root / "mlflow.db").write_bytes(template.read_bytes())
+    image_data(root)
+    run = ended_run(root, "maml", IMAGES, "eval.episodes=2", "eval.extra_queries=0")
+    run.update(mlflow={"tracking_uri": store(root), "run_id": begin(run, store(root))})
+    ended_run(root, "lines", FUNCTIONS)
+    register(root)
+    return root
+
+
+def store(root: Path) -> str:
+    return f"sqlite:///{root}/mlflow.db"
+
+
+def register(place: Path, run: str = "maml", **more: Any) -> dict[str, Any]:
+    places = {"runs_dir": place / "runs", "data_dir": place / "data"}
+    return metadist.register(run, **(places | more))
+
+
+def folder(place: Path) -> Path:
+    """The model's files."""
+    version = connect(store(place)).get_model_version("image_folder-3w1s-maml", "1")
+    model_id = version.tags["model_id"]
+    (found,) = (p for p in (place / "mlruns").rglob("MLmodel") if model_id in str(p))
+    return found.parent
+
+
+@pytest.fixture
+def model(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The registered model, loaded where nothing can be unpickled."""
+    import mlflow
+
+    def refuse(*arguments: Any, **named: Any) -> NoReturn:
+        raise AssertionError("unpickled")
+
+    for module in (pickle, cloudpickle, torch):
+        monkeypatch.setattr(module, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    return mlflow.pyfunc.load_model(str(folder(place)))
+
+
+@pytest.fixture
+def folders(place: Path, tmp_path: Path) -> tuple[Path, Path]:
+    from metadist.engine.data import open_data
+
+    recipe = RunDir(place / "runs" / "maml").recipe()
+    source = open_data(recipe, place / "data").live("test", 2, 0, 2)
+    return export(source.episodes([0]), tmp_path)
+
+
+@pytest.fixture
+def rows(folders: tuple[Path, Path]) -> list[dict[str, Any]]:
+    return [*request(*folders)]
+
+
+def test_the_registry_has_a_version_with_its_origin(place):
+    client = connect(store(place))
+    info = RunDir(place / "runs" / "maml").info()
+    version = client.get_model_version("image_folder-3w1s-maml", "1")
+    assert version.run_id == info["mlflow"]["run_id"]
+    assert version.status == "READY"
+    assert version.tags["run"] == "maml"
+    assert version.tags["recipe_hash"] == info["recipe_hash"]
+    assert version.tags["dataset_digest"] == info["dataset"]["digest"]
+    assert float(version.tags["accuracy"]) == info["result"]["accuracy"]
+    run = client.get_run(info["mlflow"]["run_id"])
+    assert run.info.status == "RUNNING"  # as it was: registering neither opens nor ends it
+    assert run.outputs is not None
+    assert [m.model_id for m in run.outputs.model_outputs] == [version.tags["model_id"]]
+
+
+def test_the_folder_is_self_contained_and_without_pickles(place):
+    names = {p.relative_to(folder(place)).as_posix() for p in folder(place).rglob("*.*")}
+    assert {p for p in names if "artifacts" in p} == {
+        "artifacts/learner/config.json",
+        "artifacts/learner/recipe.toml",
+        "artifacts/learner/weights.safetensors",
+    }
+    assert not [p for p in names if p.endswith((".pkl", ".pickle", ".pt", ".pth", ".bin"))]
+    for path in folder(place).rglob("*"):
+        if path.is_file():
+            # The first bytes of a pickle of any protocol since 2, and of a zip file that holds one.
+            head = path.read_bytes()[:2]
+            assert head[:1] != b"\x80", path
+            assert head != b"PK", path
+    requirements = (folder(place) / "requirements.txt").read_text().split()
+    assert f"metadist=={metadist.__version__}" in requirements
+    assert all("==" in line and "+" not in line for line in requirements)
+
+
+def test_its_answer_is_that_of_adapt(place, tmp_path, folders, rows, model):
+    places = {"runs_dir": place / "runs", "data_dir": place / "data"}
+    for steps in (None, 3):
+        out = tmp_path / f"out-{steps}"
+        metadist.adapt("maml", support=folders[0], query=folders[1], steps=steps, out=out, **places)
+        params = {} if steps is None else {"steps": steps}
+        answer = model.predict(pd.DataFrame(rows), params=params)
+        with (out / "predictions.csv").open(newline="") as handle:
+            table = list(csv.DictReader(handle))
+        assert [row["label"] for row in table] == list(answer["label"])
+        for row, probabilities in zip(table, answer["probabilities"], strict=True):
+            assert probabilities == {n: float(row[f"p({n})"]) for n in ("way0", "way1", "way2")}
+
+
+def test_rows_may_come_in_any_order_and_labels_of_queries_be_missing(rows, model):
+    expected = model.predict(pd.DataFrame(rows))
+    for row in rows:
+        row["label"] = row["label"] or None
+    support, queries = rows[:6], rows[6:]
+    mixed = [*queries[:2], *support[4:], *support[:2], *queries[2:], *support[2:4]]
+    answer = model.predict(pd.DataFrame(mixed))
+    assert list(answer["label"]) == list(expected["label"])
+    assert list(answer["probabilities"]) == list(expected["probabilities"])
+
+
+def test_inverted_images(rows, model):
+    expected = model.predict(pd.DataFrame(rows))
+    for row in rows:
+        image = Image.open(io.BytesIO(base64.b64decode(row["image"])))
+        buffer = io.BytesIO()
+        Image.fromarray(255 - np.asarray(image)).save(buffer, "PNG")
+        row["image"] = base64.b64encode(buffer.getvalue()).decode()
+    answer = model.predict(pd.DataFrame(rows), params={"invert": True})
+    assert list(answer["probabilities"]) == list(expected["probabilities"])
+
+
+def _role(rows):
+    rows[3]["role"] = "suport"
+
+
+def _label(rows):
+    rows[7]["label"] = "way1"
+
+
+def _no_label(rows):
+    rows[2]["label"] = ""
+
+
+def _base64(rows):
+    rows[4]["image"] = "not base64!"
+
+
+def _empty(rows):
+    rows[4]["image"] = ""
+
+
+def _no_image(rows):
+    rows[4]["image"] = base64.b64encode(b"hello").decode()
+
+
+def _no_support(rows):
+    del rows[:6]
+
+
+def _no_query(rows):
+    del rows[6:]
+
+
+def _too_few(rows):
+    del rows[4:6]
+
+
+def _too_many(rows):
+    rows[0]["label"] = "another"
+
+
+def _cut(rows):
+    rows[4]["image"] = base64.b64encode(base64.b64decode(rows[4]["image"])[:-30]).decode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_role, "row 4: role: 'support' or 'query' is needed, got 'suport'"),
+        (_label, "row 8: a query has the label 'way1'; leave it empty"),
+        (_no_label, "row 3: a support image needs a label"),
+        (_base64, "row 5: image: not base64"),
+        (_empty, "row 5: image: empty"),
+        (_no_image, "row 5: not an image"),
+        (_cut, "row 5: damaged PNG image"),
+        (_no_support, "no support image"),
+        (_no_query, "no query image"),
+        (_too_few, "give 3 classes, got 2"),
+        (_too_many, "give 3 classes, got 4"),
+    ],
+)
+def test_bad_requests_are_the_askers_fault_and_say_why(rows, model, spoil, words):
+    from mlflow.exceptions import MlflowException
+
+    spoil(rows)
+    with pytest.raises(MlflowException) as caught:
+        model.predict(pd.DataFrame(rows, columns=["role", "label", "image"]))
+    assert words in str(caught.value)
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_the_example_works_and_shows_nobodys_images(place, model):
+    example = json.loads((folder(place) / "serving_input_example.json").read_text())
+    table = pd.DataFrame(**example["dataframe_split"])
+    answer = model.predict(table)
+    assert len(answer) == 3
+    assert {len(p) for p in answer["probabilities"]} == {3}
+
+
+def test_each_call_adds_a_version_and_the_command_prints_it(place):
+    arguments = ["register", "maml", "--name", "mine", "--data-dir", str(place / "data")]
+    arguments += ["--runs-dir", str(place / "runs")]
+    for number in (1, 2):
+        result = CliRunner().invoke(main, arguments, prog_name="metadist")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.strip() == f"models:/mine/{number}"
+    found = connect(store(place)).search_model_versions("name = 'image_folder-3w1s-maml'")
+    assert [int(version.version) for version in found] == [1]
+
+
+def test_runs_that_cannot_be_registered(place, tmp_path):
+    runs = place / "runs"
+    with pytest.raises(TrackingError, match=r"--offline.*metadist sync lines --tracking-uri"):
+        register(place, "lines")
+    with pytest.raises(RunError, match="no run 'gone'"):
+        register(place, "gone")
+    info = RunDir(runs / "maml").info()["mlflow"]
+    run = RunDir(runs / "lines")
+    run.update(mlflow=info)
+    with pytest.raises(RunError, match="a run that classifies images is needed"):
+        register(place, "lines")
+    run.update(mlflow={**info, "run_id": "f" * 32})
+    with pytest.raises(TrackingError, match="is missing in sqlite"):
+        register(place, "lines")
+    run.update(mlflow={**info, "tracking_uri": "http://***@host"})
+    with pytest.raises(TrackingError, match="password is not kept"):
+        register(place, "lines")
+    run.update(mlflow=None)
+    for name in ("", "a/b", "a:b", " a"):
+        with pytest.raises(TrackingError, match="for a model"):
+            check_name(name)
