@@ -153,7 +153,7 @@ def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
 def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
     params = run_params(request.recipe)
-    tags = run_tags(info, world_size=max(request.workers, 1))
+    tags = run_tags(info, world_size=max(request.workers, 1), directory=run.path)
     mlflow = info.get("mlflow")
     if mlflow is None:
         # The key finds the run that a driver made just before it died.

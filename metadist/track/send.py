@@ -119,6 +119,7 @@ def latest_tags(run: RunDir) -> dict[str, str]:
         world_size=facts.get("world_size"),
         bits=facts.get("bits"),
         numerics=facts.get("numerics"),
+        directory=run.path,
     )
 
 

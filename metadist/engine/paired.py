@@ -1,0 +1,137 @@
+"""The difference of two learners on the same episodes.
+
+Two learners that meet the same episode find it hard or easy together. The differences within
+episodes vary less than the scores do, so a paired interval tells apart what two intervals side by
+side do not. It is Student's: mean ± t · s / √n of the n differences, with their standard deviation
+s (ddof 1) and the 97.5 % quantile t of Student's distribution with n − 1 degrees of freedom
+(Student, *The Probable Error of a Mean*, Biometrika 1908).
+
+The interval is over episodes: it says what other episodes would show of these two learners, not
+what other seeds of their training would.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metadist.errors import RunError
+
+Word = Literal["better", "worse", "within noise"]
+#: Quantiles of 97.5 %: of the normal distribution, and of Student's with one degree of freedom.
+_NORMAL, _LARGEST = 1.959963984540054, 12.7062047361747
+#: From so many degrees of freedom on the first terms of Fisher's expansion give nine digits.
+_MANY = 200
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The scores of a learner on episodes 0, 1, … n − 1 of a source.
+
+    Attributes:
+        episode_digest: what decides the bits of the episodes.
+        measure: what a score is.
+        score: float64 [n]; NaN for an episode of functions that has failed. The accuracy of one
+            that has failed is 0.
+    """
+
+    episode_digest: str
+    measure: Literal["accuracy", "mse"]
+    score: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much higher the scores of one learner are than those of another.
+
+    Attributes:
+        mean: over the pairs; NaN if there are none.
+        ci95: half-width of the 95 % interval of the mean; NaN of fewer than two pairs.
+        n: pairs.
+        left_out: episodes of which one learner or both have no finite score.
+    """
+
+    mean: float
+    ci95: float
+    n: int
+    left_out: int
+
+    def word(self, measure: Literal["accuracy", "mse"]) -> Word | None:
+        """Whether the first learner is better; None where the pairs are too few to tell."""
+        if not (math.isfinite(self.mean) and math.isfinite(self.ci95)):
+            return None
+        if abs(self.mean) <= self.ci95:
+            return "within noise"
+        return "better" if (self.mean > 0) == (measure == "accuracy") else "worse"
+
+
+def paired(a: Rows, b: Rows) -> Paired:
+    """The scores of ``a`` minus those of ``b``, episode by episode.
+
+    Of two with different numbers of episodes, those that both have are compared.
+
+    Raises:
+        RunError: their scores are of different kinds, or of different episodes.
+    """
+    if a.measure != b.measure:
+        raise RunError(f"{a.measure} and {b.measure} cannot be subtracted from each other")
+    if a.episode_digest != b.episode_digest:
+        raise RunError(
+            "scores on other episodes cannot be paired: digests "
+            f"{a.episode_digest[:12]} and {b.episode_digest[:12]}"
+        )
+    common = min(len(a.score), len(b.score))
+    difference = a.score[:common] - b.score[:common]
+    kept = difference[np.isfinite(difference)]
+    n = len(kept)
+    if not n:
+        return Paired(math.nan, math.nan, 0, common)
+    mean = math.fsum(kept / n)  # a sum of large errors may be beyond float64
+    if n == 1:
+        return Paired(mean, math.nan, 1, common - 1)
+    with np.errstate(over="ignore"):  # errors of 1e200 have no deviation that is finite
+        deviation = math.sqrt(float(np.square(kept - mean).sum()) / (n - 1))
+    return Paired(mean, t975(n - 1) * deviation / math.sqrt(n), n, common - n)
+
+
+@functools.cache
+def t975(freedom: int) -> float:
+    """The 97.5 % quantile of Student's distribution with ``freedom`` degrees of freedom.
+
+    Few: the distribution is a finite sum (Abramowitz & Stegun, 26.7.3 and 26.7.4), inverted by
+    bisection. Many: the expansion around the normal quantile (26.7.5).
+    """
+    if freedom < 1:
+        raise ValueError(f"at least 1 degree of freedom is needed, got {freedom}")
+    if freedom > _MANY:
+        z, v = _NORMAL, float(freedom)
+        return (
+            z
+            + (z**3 + z) / (4 * v)
+            + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+        )
+    low, high = _NORMAL, _LARGEST
+    for _ in range(50):  # to the last digit
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
+    return (low + high) / 2
+
+
+def _within(t: float, freedom: int) -> float:
+    """The probability of Student's distribution between −t and t."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    # 1 + (1/2) cos² + (1·3)/(2·4) cos⁴ + … for even, cos + (2/3) cos³ + … for odd freedom.
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= (k - 1) / k * cosine * cosine
+    total = total * sine
+    return 2 / math.pi * (angle + total) if odd else total
