@@ -13,7 +13,7 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import evaluate, prepare, report, train
+from metadist.api import compare, evaluate, prepare, report, train
 from metadist.errors import MetadistError
 from metadist.recipe import Recipe, builtin_names, load_recipe
 
@@ -22,6 +22,7 @@ __all__ = [
     "MetadistError",
     "Recipe",
     "builtin_names",
+    "compare",
     "evaluate",
     "load_recipe",
     "prepare",

@@ -15,6 +15,7 @@ from metadist.errors import MetadistError
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.
 COMMANDS = {
+    "compare": "metadist.cli.compare",
     "data": "metadist.cli.data",
     "doctor": "metadist.cli.doctor",
     "evaluate": "metadist.cli.evaluate",

@@ -124,9 +124,7 @@ def compare_runs(
     against = {e.label: _difference(e, base) for e in entries if e is not base}
     if len(entries) > MOST_UNRANKED:
         entries.sort(key=_rank)
-    return Comparison(
-        tuple(entries), name, base, against, differences(entries), tuple(left_out)
-    )
+    return Comparison(tuple(entries), name, base, against, differences(entries), tuple(left_out))
 
 
 def _with_baseline(
@@ -139,9 +137,7 @@ def _with_baseline(
     return (runs if first in runs else [first, *runs]), first
 
 
-def _leave_out(
-    label: str, error: MetadistError, left_out: list[LeftOut], *, allowed: bool
-) -> None:
+def _leave_out(label: str, error: MetadistError, left_out: list[LeftOut], *, allowed: bool) -> None:
     """A run that was named must be there; one of many that were found may be left out."""
     if not allowed:
         raise error

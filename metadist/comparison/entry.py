@@ -21,7 +21,15 @@ from metadist.recipe import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 
 #: What reading a directory that anybody may have altered raises.
-_UNREADABLE = (MetadistError, DataError, OSError, LookupError, AttributeError, TypeError, ValueError)
+_UNREADABLE = (
+    MetadistError,
+    DataError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
