@@ -33,7 +33,7 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
         "",
         *_differences(result, numbers, width),
     ]
-    notes = [textwrap.fill(note, max(width, 40)) for note in words.notes(result)]
+    notes = [line for note in words.notes(result) for line in textwrap.wrap(note, max(width, 40))]
     return [*lines, *(["", *notes] if notes else [])]
 
 

@@ -83,7 +83,9 @@ def compared_run(
         "result": None,
     }
     run = create_run(root, name, recipe, {**facts, **info})
-    attempt = run.claim({"world_size": workers, "numerics": {"torch": "2.13.0"}, "bits": "verified"})
+    attempt = run.claim(
+        {"world_size": workers, "numerics": {"torch": "2.13.0"}, "bits": "verified"}
+    )
     attempt.record(from_step=0)
     writer = LogWriter(attempt)
     measure = "mse" if regression else "accuracy"
