@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_VALUE = 500
 #: Tells MLflow's pages to show what belongs to training, and not to agents and prompts.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
-#: Longest digest of a dataset that MLflow takes.
-_MAX_DIGEST = 36
+#: Of a dataset's digest in the column of a table; all of it is a tag.
+_SHORT_DIGEST = 12
 #: Params or tags per request.
 _PER_REQUEST = 100
 #: The tag by which a run is recognised if its id was not yet written down when the driver died.
@@ -236,7 +236,7 @@ def _name_dataset(client: MlflowClient, run_id: str, tags: Mapping[str, str]) ->
     name, digest = tags.get("dataset.name"), tags.get("dataset_digest")
     if name and digest:
         source = json.dumps({"split": tags.get("dataset.split", ""), "digest": digest})
-        dataset = Dataset(name, digest[:_MAX_DIGEST], "metadist", source)
+        dataset = Dataset(name, digest[:_SHORT_DIGEST], "metadist", source)
         client.log_inputs(run_id, [DatasetInput(dataset)])
 
 

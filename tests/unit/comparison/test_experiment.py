@@ -70,6 +70,7 @@ def test_what_cannot_be_compared_is_left_out_and_told(place):
     (damaged.evaluation / "test-1q.parquet").write_bytes(b"no table")
     client = connect(uri)
     experiment = client.get_experiment_by_name("metadist")
+    assert experiment is not None
     client.set_terminated(client.create_run(experiment.experiment_id, run_name="mine").info.run_id)
     track.record_summary(
         uri, "metadist", "table", key="table", tags={}, metrics={"a": 1.0}, files=[]
@@ -103,16 +104,16 @@ def test_a_directory_that_was_moved_is_found_by_its_key(place, tmp_path):
 
 
 def test_too_few_runs_say_why(place):
-    with pytest.raises(RunError, match="two finished runs of the experiment .* there is good"):
+    with pytest.raises(RunError, match=r"two finished runs of the experiment .* there is good"):
         compare(place, filter="params.`inner.lr` = '0.1'")
     with pytest.raises(RunError, match="there is none"):
         compare(place, filter="params.`inner.lr` = '7'")
 
 
 def test_an_unknown_experiment_and_a_filter_that_is_none(place):
-    with pytest.raises(TrackingError, match="no experiment 'mine'; there are: .*metadist"):
+    with pytest.raises(TrackingError, match=r"no experiment 'mine'; there are: .*metadist"):
         compare(place, experiment="mine")
-    with pytest.raises(TrackingError, match="--filter 'inner.lr = 0.4': MLflow does not"):
+    with pytest.raises(TrackingError, match=r"--filter 'inner.lr = 0.4': MLflow does not"):
         compare(place, filter="inner.lr = 0.4")
 
 
@@ -133,9 +134,11 @@ def test_what_mlflow_is_told_of_a_run(place):
     root, uri = place
     client = connect(uri)
     experiment = client.get_experiment_by_name("metadist")
+    assert experiment is not None
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.search_runs([experiment.experiment_id], "attributes.run_name = 'good'")[0]
     assert found.data.tags["run_dir"] == str(root / "good")
     assert found.data.params["inner.lr"] == "0.1"
+    assert found.inputs is not None
     (dataset,) = [given.dataset for given in found.inputs.dataset_inputs]
-    assert (dataset.name, dataset.digest) == ("strokes", "d" * 36)
+    assert (dataset.name, dataset.digest) == ("strokes", "d" * 12)

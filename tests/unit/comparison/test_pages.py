@@ -211,5 +211,5 @@ def test_a_page_cannot_take_the_place_of_a_directory(root, tmp_path):
     (tmp_path / "page.html").mkdir()
     with pytest.raises(OSError, match="directory"):
         metadist.compare(NAMES, runs_dir=root, html=tmp_path / "page.html")
-    with pytest.raises(RunError, match="ending in .csv"):
+    with pytest.raises(RunError, match=r"ending in .csv"):
         metadist.compare(NAMES, runs_dir=root, csv=tmp_path / "table.txt")
