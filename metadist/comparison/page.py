@@ -13,6 +13,8 @@ from metadist.report.document import document, note
 
 #: Runs that are drawn; all are in the tables.
 MOST_DRAWN = 12
+#: Characters of a value; the CSV has all of them.
+_VALUE = 40
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
     "training alone, by the clock of the machine and under its load; worker-seconds are time "
@@ -117,7 +119,7 @@ def _varying(result: Mapping[str, Any]) -> str:
         return "<p>Nothing differs between these runs.</p>\n"
     names = [run["run"] for run in result["runs"]]
     rows: Rows = [("", *names)]
-    rows += [(key, *(words.value(values[name]) for name in names)) for key, values in found.items()]
+    rows += [(key, *(words.value(values[name], _VALUE) for name in names)) for key, values in found.items()]
     if result["ranked"]:
         rows = list(zip(*rows, strict=True))
     return _table(rows)

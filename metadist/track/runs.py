@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Longest value of a param or tag that every MLflow server takes.
 MAX_VALUE = 500
-#: Tells MLflow's pages to show what belongs to training, and not to agents and prompts.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 #: Of a dataset's digest in the column of a table; all of it is a tag.
 _SHORT_DIGEST = 12
 #: Params or tags per request.
@@ -130,9 +128,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is None:
             with contextlib.suppress(MlflowException):  # another driver may be faster
-                client.create_experiment(
-                    name, artifact_location=artifact_location(uri, name), tags=_KIND
-                )
+                client.create_experiment(name, artifact_location=artifact_location(uri, name))
             found = client.get_experiment_by_name(name)
     except Exception as error:
         raise explain(uri, error) from error

@@ -110,7 +110,7 @@ class Browser:
     def wait(self, condition: str, seconds: float = PATIENCE) -> None:
         """Wait until an expression is true in the page."""
         deadline = time.monotonic() + seconds
-        while not self.run(condition):
+        while not self.run(f"Boolean({condition})"):
             assert time.monotonic() < deadline, f"waited for {condition}; there is: {self.text}"
             time.sleep(0.2)
 
@@ -125,7 +125,7 @@ class Browser:
             f"[...document.querySelectorAll({json.dumps(tags)})]"
             f".find(e => e.innerText?.trim() === {json.dumps(text)})"
         )
-        self.wait(f"Boolean({find})")
+        self.wait(find)
         self.run(f"{find}.click()")
 
     def screenshot(self, path: Path) -> None:

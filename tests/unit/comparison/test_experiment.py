@@ -135,7 +135,6 @@ def test_what_mlflow_is_told_of_a_run(place):
     client = connect(uri)
     experiment = client.get_experiment_by_name("metadist")
     assert experiment is not None
-    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.search_runs([experiment.experiment_id], "attributes.run_name = 'good'")[0]
     assert found.data.tags["run_dir"] == str(root / "good")
     assert found.data.params["inner.lr"] == "0.1"
