@@ -13,7 +13,7 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import adapt, evaluate, prepare, register, report, train
+from metadist.api import adapt, compare, evaluate, prepare, register, report, train
 from metadist.errors import MetadistError
 from metadist.recipe import Recipe, builtin_names, load_recipe
 from metadist.search import tune
@@ -24,6 +24,7 @@ __all__ = [
     "Recipe",
     "adapt",
     "builtin_names",
+    "compare",
     "evaluate",
     "load_recipe",
     "prepare",

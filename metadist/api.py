@@ -365,3 +365,60 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
     from metadist.report import write_report
 
     return write_report(open_run(Path(runs_dir).resolve(), run))
+
+
+def compare(
+    runs: Sequence[str] = (),
+    *,
+    experiment: str | None = None,
+    filter: str | None = None,
+    baseline: str | None = None,
+    protocol: str | None = None,
+    html: str | Path | None = None,
+    csv: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    tracking_uri: str | None = None,
+) -> Result:
+    """Compare finished runs: what differs, their figures, paired differences, what they cost.
+
+    Args:
+        runs: at least two, by name or path; or none and
+        experiment: all finished runs of this MLflow experiment, the oldest first; and
+        filter: those alone that fit, in MLflow's language (``params.`inner.lr` = '0.4'``); of
+            the experiment ``metadist`` if none is named.
+        baseline: the run that the others are compared with, episode by episode; the first if not
+            given.
+        protocol: the evaluation to compare (``test-15q``); the first that all runs have if not
+            given.
+        html, csv: files to write: a page, and a table with a row for each run.
+        tracking_uri: of the MLflow store that knows the experiment; see :func:`train`.
+
+    Returns:
+        protocol, part, score, better (``higher`` or ``lower``), baseline, ``ranked`` (more than
+        twelve runs stand in the order of their figures), ``runs``, ``differences`` (field -> run
+        -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
+        of the runs has accuracy (or mse), ci95, episodes, failed, best_step, steps, tasks,
+        seconds and worker_seconds of training, parameters, derivative_order, its validation
+        scores, and ``difference``: None of the baseline; else mean (this run minus the baseline),
+        ci95, episodes, left_out and verdict (``better``, ``worse``, ``within noise``), or
+        ``not_paired``, the reason why there is none.
+
+    Raises:
+        RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs
+            share no protocol or do not measure the same.
+        TrackingError: the store or the experiment is not there, or the filter is none.
+    """
+    from metadist.comparison import compare_runs, write_files
+
+    root = Path(runs_dir).resolve()
+    found = compare_runs(
+        root,
+        [runs] if isinstance(runs, str) else runs,
+        experiment=experiment,
+        filter_string=filter,
+        baseline=baseline,
+        protocol=protocol,
+        tracking_uri=tracking_uri,
+    ).result()
+    write_files(found, html, csv)
+    return found

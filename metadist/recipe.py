@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -273,16 +274,31 @@ def _toml_value(value: Scalar) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
+    """``section.key`` -> the value in each recipe, of every hashed field in which any two differ.
+
+    None stands where a recipe has no such key: it is an option of another learner or network.
+    """
+    hashed = [recipe.hashed() for recipe in recipes]
+    full = [recipe.model_dump(mode="json") for recipe in recipes]
+    result: dict[str, list[Scalar | None]] = {}
+    for section in Recipe.model_fields:
+        for key in sorted({key for sections in hashed for key in sections[section]}):
+            # From the full recipe: a default may be missing among what is hashed.
+            values = [sections[section].get(key) for sections in full]
+            if any(_other(value, values[0]) for value in values):
+                result[f"{section}.{key}"] = values
+    return result
+
+
+def _other(a: Scalar | None, b: Scalar | None) -> bool:
+    """Whether two values differ; True and 1, and 1 and 1.0, do, as their hashes do."""
+    return a != b or type(a) is not type(b)
+
+
 def differences(a: Recipe, b: Recipe) -> list[str]:
     """``section.key: x -> y`` for every hashed field in which two recipes differ."""
-    left, right = a.hashed(), b.hashed()
-    lines = []
-    for section in left:
-        for key in sorted({*left[section], *right[section]}):
-            x, y = left[section].get(key), right[section].get(key)
-            if x != y:
-                lines.append(f"{section}.{key}: {x!r} -> {y!r}")
-    return lines
+    return [f"{key}: {x!r} -> {y!r}" for key, (x, y) in varying([a, b]).items()]
 
 
 def builtin_names() -> list[str]:

@@ -16,6 +16,7 @@ from metadist.errors import MetadistError
 #: say what is wrong where another command's imports fail.
 COMMANDS = {
     "adapt": "metadist.cli.adapt",
+    "compare": "metadist.cli.compare",
     "data": "metadist.cli.data",
     "doctor": "metadist.cli.doctor",
     "evaluate": "metadist.cli.evaluate",

@@ -214,10 +214,11 @@ def diagnose(
 
 
 def diagnostic_points(found: Mapping[str, Any]) -> Numbers:
-    """The numbers that are few enough to be metrics: ``findings/<quantity>/<name>``.
+    """The numbers that are few enough to be metrics: ``what_was_learned/<quantity>/<name>``.
 
     Findings with one number to each of at most :data:`MOST_POINTS` names; CKA as quantity ``cka``;
-    of the cosines ``gradient_cosine/all`` alone.
+    of the cosines ``gradient_cosine/all`` alone. MLflow sorts its charts by name: these come after
+    those of ``test``, ``train`` and ``val``.
     """
     if not found:
         return {}
@@ -227,7 +228,7 @@ def diagnostic_points(found: Mapping[str, Any]) -> Numbers:
         "gradient_cosine": {n: [v] for n, v in found["gradient_alignment"].items() if n == "all"},
     }
     return {
-        f"findings/{quantity}/{name}": values[0]
+        f"what_was_learned/{quantity}/{name}": values[0]
         for quantity, by_name in quantities.items()
         if len(by_name) <= MOST_POINTS and all(len(v) == 1 for v in by_name.values())
         for name, values in by_name.items()

@@ -179,6 +179,9 @@ def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
     """The same as metrics, and the first protocol's mean after each number of steps."""
     main = results[0]
     points = {f"test/{main.score_name}": main.figure["mean"]}
+    if math.isfinite(main.figure["ci95"]):
+        points[f"test/{main.score_name}_ci95"] = main.figure["ci95"]
+    points["test/failed"] = float(main.failures)
     for step in range(main.score.shape[1]):
         points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
     for extra in results[1:]:

@@ -85,9 +85,14 @@ class Learners:
             self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
         return self._built[lr]
 
-    def at(self, checkpoint: int) -> Algorithm:
-        """The learner that has been trained for so many outer steps, to be evaluated."""
-        return self.after(max(checkpoint - 1, 0))
+    def at(self, checkpoint: int) -> tuple[Algorithm, Recipe]:
+        """The learner that has been trained for so many outer steps, to be evaluated, and its
+        recipe with the inner learning rate that it was trained with last."""
+        done = max(checkpoint - 1, 0)
+        if not self._changes:
+            return self.after(done), self._recipe
+        lr = rate_after(self._recipe.inner.lr, self._changes, done)
+        return self.after(done), self._recipe.with_inner_lr(lr)
 
 
 def context(recipe: Recipe, phase: Phase, step: int) -> Context:

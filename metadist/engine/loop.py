@@ -154,7 +154,8 @@ class Run:
         checkpoint.prune(self._attempt, self.recipe.run.keep, best)
 
     def _trained(self, best: Best) -> Trained:
-        return Trained.of(self._learners.at(best.step), best, self.recipe, self._device)
+        algorithm, recipe = self._learners.at(best.step)
+        return Trained.of(algorithm, best, recipe, self._device)
 
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
         learner = self._trained(best)

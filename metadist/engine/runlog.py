@@ -121,6 +121,10 @@ class LogReader:
             points.extend(self._take(path, data, seals.get(path.name)))
         return points
 
+    def poll_file(self, path: Path) -> list[Point]:
+        """The same of one attempt's file."""
+        return self._take(path, self._news(path), self._seals().get(path.name))
+
     def _news(self, path: Path) -> bytes:
         with path.open("rb") as handle:
             handle.seek(self._offsets.get(path.name, 0))
@@ -155,6 +159,16 @@ def series(run: RunDir) -> dict[str, list[Point]]:
     for point in LogReader(run).poll():
         result.setdefault(point.metric, []).append(point)
     return {metric: sorted(points, key=lambda p: p.step) for metric, points in result.items()}
+
+
+def by_attempt(run: RunDir) -> dict[int, list[Point]]:
+    """Every attempt's own points, those of steps that another attempt did as well included."""
+    result: dict[int, list[Point]] = {}
+    for number in range(1, run.latest_attempt() + 1):
+        path = run.log / f"{number:04d}.jsonl"
+        if path.is_file():
+            result[number] = LogReader(run).poll_file(path)
+    return result
 
 
 def write_parquet(run: RunDir) -> Path:

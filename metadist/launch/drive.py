@@ -174,7 +174,7 @@ def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
 def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
     params = run_params(request.recipe)
-    tags = run_tags(info, world_size=max(request.workers, 1))
+    tags = run_tags(info, world_size=max(request.workers, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
     mlflow = info.get("mlflow")
     if mlflow is None:

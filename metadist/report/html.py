@@ -10,13 +10,14 @@ from pathlib import Path
 
 from data_pipeline.storage import write_atomic
 from metadist.engine.rundir import RunDir
+from metadist.report.document import document
+from metadist.report.document import note as _note
 from metadist.report.episodes import EPISODES, draw_episodes
 from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.learned import learned_section
 from metadist.report.load import RunData, load_run
 from metadist.report.protocol import Protocol
-from metadist.report.style import CSS
 from metadist.report.svg import pictures
 from metadist.report.words import (
     diverged,
@@ -39,8 +40,6 @@ _LEARNING = (
     "checkpoint."
 )
 _SPREAD = "How many test episodes have which score: a narrow bulk is a learner one can rely on."
-#: Nothing may be fetched or run, whatever a run directory contains.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run: RunDir) -> Path:
@@ -83,22 +82,7 @@ def render(data: RunData) -> str:
         "<footer>Written by metadist from the run directory alone. "
         "Intervals are 95 % confidence intervals of the mean over episodes.</footer>",
     ]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(data.name)} · metadist report</title>
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-{"".join(sections)}
-</main>
-</body>
-</html>
-"""
+    return document(f"{data.name} · metadist report", "".join(sections))
 
 
 def _header(data: RunData) -> str:
@@ -178,11 +162,6 @@ def _after(protocol: Protocol) -> str:
 
 def _score_name(protocol: Protocol) -> str:
     return "mean squared error" if protocol.score == "mse" else protocol.score
-
-
-def _note(title: str, text: str, *, warning: bool = False) -> str:
-    kind = "note warning" if warning else "note"
-    return f'<div class="{kind}"><p><b>{escape(title)}</b> {escape(text)}</p></div>\n'
 
 
 def _notes(data: RunData) -> str:

@@ -175,6 +175,11 @@ def _scores(
         column = table[score].to_numpy().astype(np.float64)
         if len(column) != shape[0] * shape[1]:
             raise ValueError(f"{shape[0]} episodes x {shape[1]} steps expected, got {len(column)}")
+        places = (np.repeat(np.arange(shape[0]), shape[1]), np.tile(np.arange(shape[1]), shape[0]))
+        for name, expected in zip(("episode", "step"), places, strict=True):
+            if not np.array_equal(table[name].to_numpy(), expected):
+                rows = f"episodes 0 to {shape[0] - 1}, steps 0 to {shape[1] - 1}"
+                raise ValueError(f"its rows are not {rows}, each once")
         return np.asarray(column.reshape(shape), dtype=np.float64)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         notes.append(f"evaluation/{path.name} cannot be read: {error}.")

@@ -12,12 +12,14 @@ from metadist.track.runs import (
     run_tags,
     start_run,
 )
+from metadist.track.search import Found, search_runs
 from metadist.track.send import sync_run
 from metadist.track.summary import record_summary
 from metadist.track.sync import Synchroniser
 from metadist.track.ui import run_ui, ui_command, ui_environment
 
 __all__ = [
+    "Found",
     "Synchroniser",
     "default_tracking_uri",
     "ensure_experiment",
@@ -28,6 +30,7 @@ __all__ = [
     "run_params",
     "run_tags",
     "run_ui",
+    "search_runs",
     "start_run",
     "sync_run",
     "ui_command",

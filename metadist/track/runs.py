@@ -7,6 +7,7 @@ import getpass
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 #: Longest value of a param or tag that every MLflow server takes.
 MAX_VALUE = 500
+#: Of a dataset's digest in the column of a table; all of it is a tag.
+_SHORT_DIGEST = 12
 #: Params or tags per request.
 _PER_REQUEST = 100
 #: The tag by which a run is recognised if its id was not yet written down when the driver died.
 KEY_TAG = "metadist.key"
+#: The tag that says where the run directory was when it was last sent.
+DIRECTORY_TAG = "run_dir"
 
 
 def clean_name(name: str) -> str:
@@ -70,6 +75,7 @@ def run_tags(
     world_size: int | None = None,
     bits: str | None = None,
     numerics: Mapping[str, Any] | None = None,
+    directory: Path | None = None,
 ) -> dict[str, str]:
     """What run.json says of a run, as tags: hash, dataset, versions, learner, numerics, result.
 
@@ -78,6 +84,7 @@ def run_tags(
         world_size: workers of this attempt.
         bits: ``unverified`` if the run was continued under other numerics.
         numerics: of this attempt, if they are not in ``info``.
+        directory: of the run, as it is called here.
     """
     given = {
         "recipe_hash": info.get("recipe_hash"),
@@ -89,6 +96,7 @@ def run_tags(
         "result": info.get("result"),
         "world_size": world_size,
         "bits": bits,
+        DIRECTORY_TAG: None if directory is None else str(directory),
     }
     tags = _flat({name: value for name, value in given.items() if value is not None})
     tags = {name: value for name, value in tags.items() if value}
@@ -176,6 +184,7 @@ def start_run(
                 experiment_id, start_time=start_time, tags=origin | dict(tags), run_name=run_name
             )
             _describe(client, run.info.run_id, params, {})
+            _name_dataset(client, run.info.run_id, tags)
         except Exception as error:
             raise explain(uri, error) from error
         return str(run.info.run_id)
@@ -214,6 +223,17 @@ def _describe(
     for start in range(0, max(len(fresh), len(every_tag)), _PER_REQUEST):
         stop = start + _PER_REQUEST
         client.log_batch(run_id, params=fresh[start:stop], tags=every_tag[start:stop])
+
+
+def _name_dataset(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Tell MLflow what the run learns from, for the column and the filter of its pages."""
+    from mlflow.entities import Dataset, DatasetInput
+
+    name, digest = tags.get("dataset.name"), tags.get("dataset_digest")
+    if name and digest:
+        source = json.dumps({"split": tags.get("dataset.split", ""), "digest": digest})
+        dataset = Dataset(name, digest[:_SHORT_DIGEST], "metadist", source)
+        client.log_inputs(run_id, [DatasetInput(dataset)])
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

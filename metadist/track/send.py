@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 BATCH = 1000
 #: MLflow's word for how a run ended.
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+#: Figures that a run has once. MLflow draws a metric whose step is 0 as a bar for each run, and one
+#: of any other step as a line, here of a single point.
+ONCE = ("test/", "what_was_learned/")
 _LARGEST = 1.7976931348623157e308
 
 
@@ -52,8 +55,13 @@ def send_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> N
     from mlflow.entities import Metric
 
     client.log_batch(
-        run_id, metrics=[Metric(clean_name(p.metric), _value(p), p.time, p.step) for p in points]
+        run_id, metrics=[Metric(clean_name(p.metric), _value(p), p.time, _step(p)) for p in points]
     )
+
+
+def _step(point: Point) -> int:
+    """Of those that a run gets again, when it is given more steps, MLflow shows the latest."""
+    return 0 if point.metric.startswith(ONCE) else point.step
 
 
 def _value(point: Point) -> float:
@@ -119,6 +127,7 @@ def latest_tags(run: RunDir) -> dict[str, str]:
         world_size=facts.get("world_size"),
         bits=facts.get("bits"),
         numerics=facts.get("numerics"),
+        directory=run.path,
     )
 
 

@@ -136,9 +136,9 @@ def test_points_are_few_and_finite():
         "gradient_alignment": {"linear1.weight": 0.3, "all": 0.2},
     }
     assert diagnostic_points(found) == {
-        "findings/p_update/linear1": 0.25,
-        "findings/cka/linear1": 0.5,
-        "findings/gradient_cosine/all": 0.2,
+        "what_was_learned/p_update/linear1": 0.25,
+        "what_was_learned/cka/linear1": 0.5,
+        "what_was_learned/gradient_cosine/all": 0.2,
     }
 
 
@@ -193,10 +193,10 @@ def test_other_workers_write_nothing(place, tmp_path):
 
 def test_findings_are_points_of_the_log_once(place):
     run = RunDir(place / "runs" / "masked")
-    points = [p for p in LogReader(run).poll() if p.metric.startswith("findings/")]
+    points = [p for p in LogReader(run).poll() if p.metric.startswith("what_was_learned/")]
     found = json.loads((run.evaluation / "diagnostics.json").read_text())
     assert {p.metric: p.value for p in points} == diagnostic_points(found)
     assert len(points) == 3 + 3 + 3 + 3 + 1  # p_update, singular values, CKA, cosine
     assert {p.step for p in points} == {4}
     again(run, place).train()  # a resumed run ends once more
-    assert [p for p in LogReader(run).poll() if p.metric.startswith("findings/")] == points
+    assert [p for p in LogReader(run).poll() if p.metric.startswith("what_was_learned/")] == points

@@ -66,8 +66,10 @@ def test_the_learner_and_the_optimiser_follow() -> None:
     rates = [learners.after(done).rule.lr for done in range(4)]  # type: ignore[attr-defined]
     assert rates == [0.01, 0.01, 0.5, 0.5]
     # A checkpoint is evaluated as it was trained last.
-    assert learners.at(2).rule.lr == 0.01  # type: ignore[attr-defined]
-    assert learners.at(3).rule.lr == 0.5  # type: ignore[attr-defined]
+    for checkpoint, rate in ((0, 0.01), (2, 0.01), (3, 0.5)):
+        learner, evaluated = learners.at(checkpoint)
+        assert learner.rule.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
+        assert not evaluated.inner.changes
     assert [learning_rate(recipe.outer, step) for step in range(5)] == [1e-3] * 3 + [0.25] * 2
 
 

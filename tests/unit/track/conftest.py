@@ -12,14 +12,6 @@ from metadist.engine.rundir import RunDir, create_run
 from metadist.recipe import Recipe, load_recipe
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database whose tables were made once."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    track.ensure_experiment(f"sqlite:///{path}", "other")
-    return path
-
-
 @pytest.fixture
 def uri(template: Path, tmp_path: Path) -> str:
     shutil.copy(template, tmp_path / "mlflow.db")

@@ -143,3 +143,20 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_read_again(run, uri, monkeypa
     assert synchroniser.finish("finished", 20)
     monkeypatch.undo()
     assert history(uri, run_id) == written(run)
+
+
+def test_figures_that_a_run_has_once_are_bars_and_the_latest_counts(run, uri):
+    run_id = begin(run, uri)
+    writer = LogWriter(run.claim({}))
+    for step, value in ((100, 0.5), (200, 0.7)):  # given more steps, a run is tested again
+        writer.add(step, {"test/accuracy": value, "val/accuracy": value})
+        writer.flush()
+        time.sleep(0.002)
+        for _ in range(2):
+            assert track.Synchroniser(run, uri, run_id).start().finish("finished", 20)
+    found = history(uri, run_id)
+    assert {key for key in found if key[0] == "test/accuracy"} == {("test/accuracy", 0)}
+    assert [value for _, value in found["test/accuracy", 0]] == [0.5, 0.7]
+    assert {step for metric, step in found if metric == "val/accuracy"} == {100, 200}
+    data = client_module.connect(uri).get_run(run_id).data
+    assert data.metrics["test/accuracy"] == 0.7

@@ -1,0 +1,58 @@
+"""``metadist compare``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import click
+
+from metadist import api
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("run", nargs=-1)
+@click.option("--experiment", metavar="E", help="All finished runs of this MLflow experiment.")
+@click.option(
+    "--filter",
+    metavar="F",
+    help="Those alone that fit MLflow's filter F, as \"params.`inner.lr` = '0.4'\".",
+)
+@click.option(
+    "--baseline", metavar="RUN", help="What the others are compared with. Default: the first run."
+)
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="Which evaluation to compare, as test-15q. Default: the first that all runs have.",
+)
+@click.option("--html", metavar="FILE", help="Write a page with learning curves.")
+@click.option("--csv", metavar="FILE", help="Write a table with a row for each run.")
+@options.tracking_uri
+@options.runs_dir
+@options.as_json
+def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Compare RUNs that have finished: what differs, figures, paired differences, cost.
+
+    RUN is a name under the runs directory or a path; at least two are needed, or an experiment or
+    filter of MLflow that finds them.
+
+    Differences are to the baseline on the same test episodes, with their 95 % interval: better,
+    worse, or within noise.
+    """
+    by_mlflow = arguments["experiment"] is not None or arguments["filter"] is not None
+    if not run and not by_mlflow:
+        raise click.UsageError("name at least two runs, or give --experiment or --filter")
+    result = api.compare(run, **arguments)
+
+    from metadist.comparison import text
+
+    for line in text(result, shutil.get_terminal_size((100, 24)).columns):
+        click.echo(line, err=as_json)
+    for name in ("html", "csv"):
+        if arguments[name]:
+            click.echo(f"Written: {arguments[name]}", err=True)
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))

@@ -1,0 +1,195 @@
+"""One of the runs that are compared, read from its directory and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from metadist.engine.cost import Cost, training_cost
+from metadist.engine.paired import Rows
+from metadist.engine.protocol import own_protocols
+from metadist.engine.rundir import RunDir
+from metadist.engine.runlog import series
+from metadist.errors import MetadistError, RunError
+from metadist.recipe import Recipe
+from metadist.report.protocol import Protocol, read_protocol
+
+#: What reading a directory that anybody may have altered raises.
+_UNREADABLE = (
+    MetadistError,
+    DataError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished run.
+
+    Attributes:
+        label: unique among those that are compared: its name, or its path.
+        attempt: what its latest attempt has recorded of itself.
+        protocol: its results on the episodes that are compared, with the score of each.
+        validation: (outer step, score) in order.
+    """
+
+    label: str
+    run: RunDir
+    info: Mapping[str, Any]
+    recipe: Recipe
+    attempt: Mapping[str, Any]
+    protocol: Protocol
+    validation: tuple[tuple[int, float], ...]
+    cost: Cost
+
+    @property
+    def measure(self) -> Literal["accuracy", "mse"]:
+        """What a score is."""
+        return "mse" if self.protocol.score == "mse" else "accuracy"
+
+    @property
+    def rows(self) -> Rows:
+        """The score of each episode, after the steps that the protocol's figure is about."""
+        assert self.protocol.scores is not None
+        scores = self.protocol.scores[:, self.protocol.figure_step]
+        return Rows(self.protocol.episode_digest, self.measure, scores)
+
+    @property
+    def learner(self) -> Mapping[str, Any]:
+        """What run.json says of the learner; empty in a damaged one."""
+        found = self.info.get("learner")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def shots(self) -> int:
+        """Support examples of the protocol's episodes."""
+        asked = re.search(r"-(\d+)shot-", f"{self.protocol.name}-")
+        return int(asked[1]) if asked else self.recipe.data.shots
+
+    @property
+    def best_step(self) -> int:
+        """Outer steps of training before the checkpoint; 0 where nothing is meta-learned."""
+        return self.protocol.checkpoint_step if self.learns else 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether the learner meta-learns."""
+        return self.learner.get("estimator") != "none"
+
+
+def protocols_of(run: RunDir) -> list[str]:
+    """Names of the protocols that a run has results of, its recipe's own first.
+
+    Raises:
+        RunError: it has not finished, or is damaged.
+    """
+    status = run.info().get("status")
+    if status != "finished":
+        raise RunError(
+            f"{run.path}: not finished (its status is {status!r}); let it end, or go on with "
+            f"--resume {run.name}"
+        )
+    there = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
+    own = [how.name for how in own_protocols(run.recipe()) if how.name in there]
+    if not there:
+        raise RunError(f"{run.path}: no results; make them with 'metadist evaluate {run.name}'")
+    return own + sorted(there - set(own))
+
+
+def shared_protocol(names: Sequence[tuple[str, Sequence[str]]], asked: str | None) -> str:
+    """The protocol to compare by.
+
+    Args:
+        names: label of each run, and the protocols that it has results of.
+        asked: for; the first that all have if None.
+
+    Raises:
+        RunError: not all have it, or they share none.
+    """
+    if asked is not None:
+        for label, there in names:
+            if asked not in there:
+                raise RunError(
+                    f"{label}: no results of protocol {asked!r}; there are: {', '.join(there)}"
+                )
+        return asked
+    for name in names[0][1]:
+        if all(name in there for _, there in names):
+            return name
+    listed = "; ".join(f"{label}: {', '.join(there)}" for label, there in names[:10])
+    raise RunError(
+        f"the runs have no results of one protocol in common ({listed}); evaluate them alike, as "
+        "with 'metadist evaluate RUN --queries 15'"
+    )
+
+
+def read_entry(run: RunDir, label: str, name: str) -> Entry:
+    """Read a finished run.
+
+    Args:
+        name: of the protocol to compare by.
+
+    Raises:
+        RunError: something is missing or damaged, or its results do not belong together.
+    """
+    try:
+        info, recipe = run.info(), run.recipe()
+        if info["recipe_hash"] != recipe.hash:
+            raise RunError(f"{run.path}: recipe.toml is not the recipe that run.json names")
+        number = run.latest_attempt()
+        attempt = run.attempt_facts(number) if number else {}
+        points = series(run)
+        learner = info.get("learner")
+        learns = not isinstance(learner, Mapping) or learner.get("estimator") != "none"
+        cost = training_cost(run, recipe, learns=learns)
+    except RunError:
+        raise
+    except _UNREADABLE as error:
+        raise RunError(f"{run.path}: damaged ({type(error).__name__}: {error})") from None
+    protocol = _protocol(run, name)
+    main = own_protocols(recipe)[0].name
+    if name != main and (run.evaluation / f"{main}.json").is_file():
+        _same_checkpoint(run, protocol, _protocol(run, main))
+    found = points.get("val/mse" if protocol.score == "mse" else "val/accuracy", [])
+    validation = tuple((p.step, p.value) for p in found)
+    return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
+
+
+def _protocol(run: RunDir, name: str) -> Protocol:
+    """Results with their scores, which must be those that the figures were made of."""
+    notes: list[str] = []
+    protocol = read_protocol(run.evaluation / f"{name}.json", True, notes)
+    if protocol is None or protocol.scores is None:
+        why = " ".join(notes)
+        raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")
+    scores = protocol.scores[:, protocol.figure_step]
+    finite = scores[np.isfinite(scores)]
+    mean = math.fsum(finite / len(finite)) if len(finite) else math.nan
+    told = protocol.figure.mean
+    same = math.isclose(mean, told, rel_tol=1e-6, abs_tol=1e-12)
+    if not same and not (math.isnan(mean) and math.isnan(told)):
+        raise RunError(
+            f"{run.evaluation / name}.parquet: its mean is {mean:.6g}, {name}.json says "
+            f"{told:.6g}; they do not belong together. Make them again with 'metadist evaluate "
+            f"{run.name}'"
+        )
+    return protocol
+
+
+def _same_checkpoint(run: RunDir, protocol: Protocol, main: Protocol) -> None:
+    if protocol.checkpoint_sha256 != main.checkpoint_sha256:
+        raise RunError(
+            f"{run.evaluation / protocol.name}.json: of the checkpoint of step "
+            f"{protocol.checkpoint_step}, {main.name}.json is of step {main.checkpoint_step}; "
+            "evaluate the run again by that protocol"
+        )

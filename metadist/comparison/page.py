@@ -1,0 +1,199 @@
+"""A comparison as one HTML file that needs nothing else, with all text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from metadist.comparison import words
+from metadist.report.charts import ranges
+from metadist.report.curves import Line, curves
+from metadist.report.document import document, note
+
+#: Runs that are drawn; all are in the tables.
+MOST_DRAWN = 12
+#: Characters of a value; the CSV has all of them.
+_VALUE = 40
+_COSTS = (
+    "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
+    "training alone, by the clock of the machine and under its load; worker-seconds are time "
+    "times workers. Validation, checkpoints and evaluation are in neither."
+)
+_PAIRED = (
+    "Each run minus the baseline, on the same episodes; the line is the 95 % interval of the mean "
+    "(Student's). It is over episodes: other seeds of training may differ by more."
+)
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The page as text; the same result gives the same text."""
+    runs = result["runs"]
+    sections = [
+        f'<header><p class="eyebrow">Comparison</p><h1>{len(runs)} runs</h1>'
+        f'<p class="lead">{escape(words.about(result))}, against '
+        f"{escape(result['baseline'])}{', the best first' if result['ranked'] else ''}</p>"
+        "</header>\n",
+        *(note("Note.", text, warning="not paired" in text) for text in words.notes(result)),
+        "<h2>Figures</h2>",
+        _table(_figures(result)),
+        _differences_figure(result),
+        "<h2>Learning curves</h2>",
+        _curves(result),
+        "<h2>What differs</h2>",
+        _varying(result),
+        "<h2>Cost</h2>",
+        _table(_costs(result)),
+        f"<p>{escape(_COSTS)}</p>",
+        "<footer>Written by metadist from the run directories alone. Intervals are 95 % "
+        "confidence intervals over episodes.</footer>",
+    ]
+    return document(f"{len(runs)} runs · metadist compare", "".join(sections))
+
+
+Rows = list[tuple[str, ...]]
+
+
+def _table(rows: Rows) -> str:
+    """A table of text, its head first."""
+    head, *body = rows
+    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body
+    )
+    return (
+        f'<div class="card scroll"><table><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>\n"
+    )
+
+
+def _figures(result: Mapping[str, Any]) -> Rows:
+    head = ("run", f"{result['score']} ± 95 % CI", "episodes", "failed", "paired difference",
+            "verdict", "best step")  # fmt: skip
+    return [
+        head,
+        *(
+            (
+                run["run"],
+                words.figure(result, run),
+                words.count(run["episodes"]),
+                words.count(run["failed"]),
+                words.difference(result, run),
+                words.verdict(run),
+                words.count(run["best_step"]),
+            )
+            for run in result["runs"]
+        ),
+    ]
+
+
+def _costs(result: Mapping[str, Any]) -> Rows:
+    head = ("run", "order", "parameters", "outer steps", "tasks per step", "tasks", "time",
+            "worker-seconds")  # fmt: skip
+    return [
+        head,
+        *(
+            (
+                run["run"],
+                words.order(run),
+                words.count(run["parameters"]),
+                words.count(run["steps"]),
+                words.count(run["tasks_per_step"]),
+                words.count(run["tasks"]),
+                words.seconds(run["seconds"]),
+                _rounded(run["worker_seconds"]),
+            )
+            for run in result["runs"]
+        ),
+    ]
+
+
+def _rounded(value: float | None) -> str:
+    return words.NOTHING if value is None else f"{value:,.0f}"
+
+
+def _varying(result: Mapping[str, Any]) -> str:
+    """One row for each field and one column for each run; of many runs the other way round."""
+    found = result["differences"]
+    if not found:
+        return "<p>Nothing differs between these runs.</p>\n"
+    names = [run["run"] for run in result["runs"]]
+    rows: Rows = [("", *names)]
+    rows += [
+        (key, *(words.value(values[name], _VALUE) for name in names))
+        for key, values in found.items()
+    ]
+    if result["ranked"]:
+        rows = list(zip(*rows, strict=True))
+    return _table(rows)
+
+
+def _drawn(result: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str]:
+    """The runs that figures show, and what is said of the others."""
+    runs = result["runs"]
+    if len(runs) <= MOST_DRAWN:
+        return list(runs), ""
+    first = list(runs[:MOST_DRAWN])
+    if any(run["run"] == result["baseline"] for run in first):
+        return first, f" Drawn are the {MOST_DRAWN} best runs."
+    first[-1] = next(run for run in runs if run["run"] == result["baseline"])
+    return first, f" Drawn are the {MOST_DRAWN - 1} best runs and the baseline."
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _differences_figure(result: Mapping[str, Any]) -> str:
+    runs, others = _drawn(result)
+    percent = 100.0 if result["score"] == "accuracy" else 1.0
+    rows: dict[str, tuple[float, float, float]] = {}
+    for run in runs:
+        found = run["difference"]
+        if found and found.get("mean") is not None and found.get("ci95") is not None:
+            mean, half = percent * found["mean"], percent * found["ci95"]
+            rows[run["run"]] = (mean - half, mean, mean + half)
+    if not rows:
+        return ""
+    unit = "accuracy, percentage points" if percent > 1 else "mean squared error"
+    better = "right is better" if result["better"] == "higher" else "left is better"
+    svg = ranges(
+        "differences",
+        f"Difference to {result['baseline']}",
+        f"difference in {unit} ({better})",
+        rows,
+        mark=(0.0, "baseline"),
+    )
+    return f'<div style="max-width: 44rem; margin-top: 1rem">{_figure(svg, _PAIRED + others)}</div>'
+
+
+def _curves(result: Mapping[str, Any]) -> str:
+    runs, others = _drawn(result)
+    regression = result["score"] == "mse"
+    y = "validation error" if regression else "validation accuracy"
+
+    def draw(name: str, x: str, scales: Iterable[int]) -> str:
+        lines = [_line(run, scale) for run, scale in zip(runs, scales, strict=True)]
+        positive = all(v > 0 for line in lines for v in line.y)
+        return curves(
+            lines,
+            title=f"{y.capitalize()} against {x}",
+            x=x,
+            y=y,
+            name=name,
+            percent=not regression,
+            log_y=regression and positive,
+            size=(8.6, 3.9),
+        )
+
+    steps = draw("steps", "outer steps", [1] * len(runs))
+    tasks = draw("tasks", "tasks seen", [run["tasks_per_step"] for run in runs])
+    if not steps:
+        return "<p>None of these runs has validated while it learned.</p>\n"
+    told = "Validation episodes choose the checkpoint; tests are made once, at the end."
+    return _figure(steps, told + others) + "<br>" + _figure(tasks, told + others)
+
+
+def _line(run: Mapping[str, Any], scale: int) -> Line:
+    points: Sequence[tuple[int, float]] = [(s, v) for s, v in run["validation"] if v is not None]
+    return Line(run["run"], [scale * s for s, _ in points], [v for _, v in points])

@@ -1,0 +1,59 @@
+"""A comparison as CSV: one row for each run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+#: Of each run, by the names that the result has for them.
+_OWN = (
+    "episodes",
+    "failed",
+    "adaptation_steps",
+    "algorithm",
+    "derivative_order",
+    "estimator",
+    "parameters",
+    "best_step",
+    "steps",
+    "tasks_per_step",
+    "tasks",
+    "seconds",
+    "worker_seconds",
+)
+
+
+def to_csv(result: Mapping[str, Any]) -> str:
+    """Figures, differences to the baseline, costs, and every field in which the runs differ.
+
+    Numbers have all their digits; what there is not is empty.
+    """
+    buffer = io.StringIO()
+    rows = [_row(result, run) for run in result["runs"]]
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    paired = run["difference"] or {}
+    baseline = run["difference"] is None
+    return {
+        "run": run["run"],
+        "path": run["path"],
+        "protocol": result["protocol"],
+        result["score"]: run[result["score"]],
+        "ci95": run["ci95"],
+        "baseline": result["baseline"],
+        "difference": paired.get("mean"),
+        "difference_ci95": paired.get("ci95"),
+        "pairs": paired.get("episodes"),
+        "left_out": paired.get("left_out"),
+        "verdict": "baseline" if baseline else paired.get("verdict", "not paired"),
+        "not_paired": paired.get("not_paired"),
+        **{name: run[name] for name in _OWN},
+        **{name: values[run["run"]] for name, values in result["differences"].items()},
+    }

@@ -1,0 +1,166 @@
+"""Figures and values of a comparison in words, for its terminal and its page alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metadist.comparison.differences import Value
+from metadist.progress import duration
+from metadist.report.words import number
+
+#: What stands where there is nothing.
+NOTHING = "–"
+#: From so many comparisons on, chance is spoken of.
+MANY = 5
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """``63.70 ± 2.87 %`` or ``0.534 ± 0.041``."""
+    return _interval(result["score"], run[result["score"]], run["ci95"])
+
+
+def difference(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """``−8.40 ± 2.61 %``, nothing of the baseline and of a run that is not paired."""
+    found = run["difference"]
+    if found is None or "not_paired" in found or found["mean"] is None:
+        return NOTHING
+    text = _interval(result["score"], found["mean"], found["ci95"])
+    return f"+{text}" if found["mean"] > 0 else text.replace("-", "−", 1)
+
+
+def verdict(run: Mapping[str, Any]) -> str:
+    """``better``, ``worse``, ``within noise``, ``baseline`` or ``not paired``."""
+    found = run["difference"]
+    if found is None:
+        return "baseline"
+    return "not paired" if "not_paired" in found else str(found["verdict"])
+
+
+def _interval(score: str, mean: float | None, ci95: float | None) -> str:
+    if mean is None:
+        return "none finite"
+    if score == "accuracy":
+        half = "" if ci95 is None else f" ± {100 * ci95:.2f}"
+        return f"{100 * mean:.2f}{half} %"
+    like = max(abs(mean), ci95 or 0.0)
+    return number(mean, like) + ("" if ci95 is None else f" ± {number(ci95, like)}")
+
+
+def order(run: Mapping[str, Any]) -> str:
+    """``2 (exact)``: the derivative order of the meta-gradient, and what it claims to be."""
+    told, estimator = run["derivative_order"], run["estimator"]
+    if told is None:
+        return NOTHING
+    return f"{told} ({estimator})" if estimator else str(told)
+
+
+def count(value: Any) -> str:
+    """A whole number with commas."""
+    return f"{value:,}" if isinstance(value, int) else NOTHING
+
+
+def seconds(value: float | None) -> str:
+    """A time by the clock."""
+    return NOTHING if value is None else duration(value)
+
+
+def value(given: Value, room: int | None = None) -> str:
+    """A value of a recipe or of what a run was computed with.
+
+    Args:
+        room: characters; longer texts are cut.
+    """
+    if given is None:
+        return NOTHING
+    if isinstance(given, bool):
+        return "true" if given else "false"
+    text = f"{given:g}" if isinstance(given, float) else str(given)
+    if isinstance(given, float) and float(text) != given:
+        text = repr(given)
+    text = " ".join(text.split()) or '""'
+    if room is None or len(text) <= room:
+        return text
+    # Both ends: a commit may end in "+changes", and digests are told apart by either.
+    return f"{text[: room // 2 - 1]}…{text[room // 2 - room :]}"
+
+
+def about(result: Mapping[str, Any]) -> str:
+    """What the figures are of."""
+    name = "mean squared error" if result["score"] == "mse" else "accuracy"
+    part = "validation" if result["part"] == "val" else result["part"]
+    episodes = {run["episodes"] for run in result["runs"]}
+    many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
+    return f"{name} on {many} {part} episodes, {result['protocol']}"
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said with the table, a sentence each."""
+    runs, said = result["runs"], []
+    base = next(run for run in runs if run["difference"] is None)
+    reasons: dict[str, list[str]] = {}
+    compared = 0
+    for run in runs:
+        found = run["difference"]
+        if found is None:
+            continue
+        if "not_paired" in found:
+            reasons.setdefault(found["not_paired"], []).append(run["run"])
+            continue
+        compared += 1
+        common = found["episodes"] + found["left_out"]
+        if common < max(run["episodes"], base["episodes"]):
+            said.append(
+                f"{run['run']}: the difference is over the first {common:,} episodes, which "
+                "are those that it and the baseline have in common."
+            )
+        if found["left_out"]:
+            said.append(
+                f"{run['run']}: {found['left_out']:,} of {common:,} episodes are left out of the "
+                "difference, on which it or the baseline has no finite result."
+            )
+    said += [
+        f"{', '.join(who)}: not paired with the baseline: {why}." for why, who in reasons.items()
+    ]
+    if compared >= MANY:
+        said.append(
+            f"Of {compared} comparisons about {max(1, round(compared / 20))} would be called "
+            "better or worse by chance alone."
+        )
+    if result["part"] == "test" and len(runs) > 2:
+        said.append("A run that is chosen by test episodes is no longer measured by them.")
+    said += [f"Left out: {out['run']}: {out['why']}." for out in result["left_out"]]
+    return said
+
+
+def sparks(result: Mapping[str, Any], columns: int) -> list[str]:
+    """Each run's validation score over outer steps in characters, all on the same scales."""
+    log = result["score"] == "mse"
+    curves: list[list[tuple[int, float]]] = []
+    for run in result["runs"]:
+        points = [(s, v) for s, v in run["validation"] if v is not None and (v > 0 or not log)]
+        curves.append([(step, math.log(v) if log else v) for step, v in points])
+    flat = [point for curve in curves for point in curve]
+    if not flat:
+        return [""] * len(curves)
+    last = max(step for step, _ in flat)
+    low, high = min(v for _, v in flat), max(v for _, v in flat)
+    return [_spark(curve, last, low, high, columns) for curve in curves]
+
+
+def _spark(
+    curve: Sequence[tuple[int, float]], last: int, low: float, high: float, columns: int
+) -> str:
+    cells = [" "] * columns
+    level: dict[int, float] = {}
+    for step, score in curve:
+        level[max(0, math.ceil(step / last * columns) - 1)] = score
+    for column, score in level.items():
+        share = (score - low) / (high - low) if high > low else 0.5
+        cells[column] = _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+    for column in range(1, max(level, default=0)):  # between two validations the earlier one holds
+        if cells[column] == " ":
+            cells[column] = cells[column - 1]
+    return "".join(cells).rstrip()

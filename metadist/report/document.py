@@ -1,0 +1,41 @@
+"""A page that needs nothing else: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+from html import escape
+
+from metadist.report.style import CSS
+
+#: Nothing may be fetched or run, whatever a run directory contains.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def document(title: str, body: str) -> str:
+    """A whole page.
+
+    Args:
+        title: text.
+        body: HTML, all text in it escaped.
+    """
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def note(title: str, text: str, *, warning: bool = False) -> str:
+    """A box with a word in bold and sentences, both of which are text."""
+    kind = "note warning" if warning else "note"
+    return f'<div class="{kind}"><p><b>{escape(title)}</b> {escape(text)}</p></div>\n'

@@ -1,0 +1,215 @@
+"""A comparison as lines, as a table of values, as a page, and on the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from compared_runs import compared_run, scores
+from report_page import Page, seen
+
+import metadist
+from metadist.cli.main import main
+from metadist.comparison import render, text, to_csv
+from metadist.errors import RunError
+
+NAMES = ("base", "good", "same")
+
+
+@pytest.fixture
+def result(root: Path) -> dict[str, Any]:
+    return metadist.compare(NAMES, runs_dir=root)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), prog_name="metadist")
+
+
+def many(root: Path, count: int) -> dict[str, Any]:
+    for i in range(count):
+        overrides = (f"inner.lr={round(0.1 + i / 100, 2)}", f"run.seed={i}")
+        compared_run(root, f"run-{i:02}", *overrides, score=scores(0.5 + i / 100, seed=i))
+    return metadist.compare([f"run-{i:02}" for i in range(count)], runs_dir=root)
+
+
+def test_lines_say_everything_and_stand_in_columns(result):
+    lines = text(result)
+    page = "\n".join(lines)
+    for run_ in result["runs"]:
+        assert f"{100 * run_['accuracy']:.2f} ± {100 * run_['ci95']:.2f} %" in page
+    good = result["runs"][1]["difference"]
+    assert f"+{100 * good['mean']:.2f} ± {100 * good['ci95']:.2f} %" in page
+    for word in ("baseline", "better", "within noise", "2 (exact)", "1,234", "0:16", "▁", "█"):
+        assert word in page
+    assert re.search(r"^inner\.lr +0\.4 +0\.1 +0\.4$", page, re.MULTILINE)
+    assert "model.norm" not in page
+    for head in (line for line in lines if "----" in line):
+        block = lines[lines.index(head) - 1 :]
+        gaps = [m.start() for m in re.finditer("  -", head)]
+        for line in block[: block.index("") if "" in block else None]:
+            assert all(line[at : at + 2].strip() == "" for at in gaps), line
+
+
+def test_lines_of_twelve_runs_fit_the_terminal(tmp_path):
+    result = many(tmp_path, 12)
+    for width, blocks in ((40, 3), (60, 2), (100, 1)):
+        lines = text(result, width)
+        start = next(i for i, line in enumerate(lines) if line.startswith("differs"))
+        assert max(map(len, lines[start:])) <= width
+        assert sum(line.startswith("differs") for line in lines) == blocks
+    assert "Of 11 comparisons about 1 would be" in " ".join(" ".join(lines).split())
+
+
+def test_many_runs_have_a_row_each(tmp_path):
+    result = many(tmp_path, 14)
+    page = "\n".join(text(result))
+    assert "14 runs, the best first" in page
+    assert re.search(r"^ ?1 +run-13 ", page, re.MULTILINE)
+    assert re.search(r"^differs +inner\.lr +run\.seed$", page, re.MULTILINE)
+    assert re.search(r"^1 +0\.23 +13$", page, re.MULTILINE)
+    html = seen(render(result))
+    assert "Drawn are the 11 best runs and the baseline." in html
+
+
+def test_lines_of_runs_that_differ_in_nothing(tmp_path):
+    compared_run(tmp_path, "a")
+    compared_run(tmp_path, "b")
+    result = metadist.compare(["a", "b"], runs_dir=tmp_path)
+    assert "Nothing differs between these runs." in text(result)
+    assert "Nothing differs between these runs." in seen(render(result))
+
+
+def test_reasons_stand_below(tmp_path):
+    bad = scores(0.9, seed=1)
+    bad[:4] = np.nan
+    compared_run(tmp_path, "a", regression=True)
+    compared_run(tmp_path, "b", regression=True, score=bad)
+    compared_run(tmp_path, "c", "eval.seed=3", regression=True, digest="f" * 64)
+    result = metadist.compare(["a", "b", "c"], runs_dir=tmp_path)
+    for page in ("\n".join(text(result, 200)), seen(render(result))):
+        assert "b: 4 of 40 episodes are left out of the difference" in page
+        assert "c: not paired with the baseline: other episodes (eval.seed 3 against 0)" in page
+        assert "worse" in page
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert [row["verdict"] for row in rows] == ["baseline", "worse", "not paired"]
+    assert rows[2]["difference"] == ""
+    assert "eval.seed" in rows[2]["not_paired"]
+
+
+def test_csv_holds_a_row_for_each_run_with_all_digits(result):
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert [row["run"] for row in rows] == list(NAMES)
+    for row, run_ in zip(rows, result["runs"], strict=True):
+        assert float(row["accuracy"]) == run_["accuracy"]
+        assert float(row["tasks"]) == run_["tasks"]
+        assert Path(row["path"]).is_dir()
+    assert [row["inner.lr"] for row in rows] == ["0.4", "0.1", "0.4"]
+    assert [row["workers"] for row in rows] == ["2", "2", "4"]
+    assert float(rows[1]["difference"]) == result["runs"][1]["difference"]["mean"]
+    assert [row["verdict"] for row in rows] == ["baseline", "better", "within noise"]
+
+
+def test_the_page_needs_nothing_else_and_says_everything(result):
+    html = render(result)
+    page = Page(html)
+    assert not [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert "script" not in page.tags
+    assert "default-src 'none'" in html
+    assert len(page.ids) == len(set(page.ids))
+    assert {"differences", "steps", "tasks"} <= set(page.ids)
+    words = seen(html)
+    for word in (*NAMES, "inner.lr", "0.1", "better", "within noise", "baseline", "tasks seen",
+                 "outer steps", "worker-seconds", "2 (exact)"):  # fmt: skip
+        assert word in words
+    good = result["runs"][1]["difference"]
+    assert f"+{100 * good['mean']:.2f} ± {100 * good['ci95']:.2f} %" in words
+    assert render(result) == html
+
+
+def test_text_of_runs_is_escaped(tmp_path):
+    compared_run(tmp_path, "a", "algorithm.name=<script>alert(1)</script>")
+    compared_run(tmp_path, "b")
+    html = render(metadist.compare(["a", "b"], runs_dir=tmp_path))
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_runs_without_log_or_facts_are_shown_with_what_there_is(tmp_path):
+    for name in ("a", "b"):
+        found = compared_run(tmp_path, name, learner=None, dataset=None, versions=None)
+        for path in found.log.iterdir():
+            path.unlink()
+    result = metadist.compare(["a", "b"], runs_dir=tmp_path)
+    assert result["runs"][0]["seconds"] is None
+    assert result["runs"][0]["validation"] == []
+    assert any(line.rstrip().endswith("–         –") for line in text(result))
+    assert "None of these runs has validated" in seen(render(result))
+    json.dumps(result, allow_nan=False)
+
+
+def test_scores_that_are_not_finite(tmp_path):
+    compared_run(tmp_path, "a", regression=True, score=np.full(5, np.nan))
+    compared_run(tmp_path, "b", regression=True, score=np.full(5, 1e300))
+    result = metadist.compare(["a", "b"], runs_dir=tmp_path)
+    assert result["runs"][1]["difference"]["verdict"] == "too few episodes"
+    assert "none finite" in "\n".join(text(result))
+    render(result)
+    json.dumps(result, allow_nan=False)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_the_command_prints_and_writes(root, tmp_path):
+    html, table = tmp_path / "out/page.html", tmp_path / "out/table.csv"
+    arguments = ["compare", *NAMES, "--runs-dir", str(root)]
+    done = run(*arguments, "--json", "--html", str(html), "--csv", str(table))
+    assert done.exit_code == 0, done.output
+    result = metadist.compare(NAMES, runs_dir=root)
+    assert json.loads(done.stdout) == json.loads(json.dumps(result))
+    assert "within noise" in done.stderr
+    assert html.read_text() == render(result)
+    assert table.read_text() == to_csv(result)
+    plain = run(*arguments)
+    assert "within noise" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare"], "name at least two runs, or give --experiment or --filter"),
+        (["compare", "base"], "at least two runs are needed to compare, there is base"),
+        (["compare", "base", "gone"], "no run 'gone'"),
+        (["compare", "base", "good", "--protocol", "test"], "no results of protocol 'test'"),
+        (["compare", "base", "good", "--baseline", "gone"], "no run 'gone'"),
+        (["compare", "base", "--html", "good", "same"], "--html good: a file name ending in .html"),
+        (["compare", "base", "same", "--csv", "good"], "--csv good: a file name ending in .csv"),
+        (["compare", "--experiment", "metadist"], "there is no tracking store"),
+        (["compare", "base", "good", "--filter", "a = 1"], "not both"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_end_in_one_line(root, monkeypatch, arguments, words):
+    monkeypatch.chdir(root)
+    done = run(*arguments, "--runs-dir", ".")
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit), repr(done.exception)
+    *_, error = done.stderr.splitlines()
+    assert error.startswith("Error:")
+    assert words in error
+    assert not (root / "mlflow.db").exists()
+
+
+def test_a_page_cannot_take_the_place_of_a_directory(root, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        metadist.compare(NAMES, runs_dir=root, html=tmp_path / "page.html")
+    with pytest.raises(RunError, match=r"ending in .csv"):
+        metadist.compare(NAMES, runs_dir=root, csv=tmp_path / "table.txt")
