@@ -14,7 +14,7 @@ from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, 
 from data_pipeline.functions import FunctionEpisodes, family_digest
 from data_pipeline.parts import part_hint
 from data_pipeline.shard_reader import open_shards
-from metadist.errors import RecipeError
+from metadist.errors import NumericsError, RecipeError
 from metadist.recipe import DataSection, Recipe
 from metadist.tasks import TaskShape
 
@@ -100,6 +100,18 @@ class EpisodeData:
     data_dir: Path
     store: ClassStore | None
     digest: str
+
+    def check(self, run: Path, recorded: str) -> None:
+        """See that they are those that a run was made with.
+
+        Raises:
+            NumericsError: its record names another digest.
+        """
+        if recorded != self.digest:
+            raise NumericsError(
+                f"{run}: made with dataset digest {recorded}, the data here has {self.digest}; "
+                "name the right data with --data-dir, or start a new run"
+            )
 
     @property
     def sequence(self) -> EpisodeSequence:

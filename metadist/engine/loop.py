@@ -41,7 +41,7 @@ from metadist.engine.runlog import LogWriter, NullSink, Sink, write_parquet
 from metadist.engine.trained import Trained
 from metadist.engine.trainer import Trainer
 from metadist.engine.watch import Watch
-from metadist.errors import NonFiniteError, NumericsError, RunError
+from metadist.errors import NonFiniteError, RunError
 from metadist.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -84,21 +84,13 @@ class Run:
         self.algorithm = self._learners.after(0)
         self._numerics = numerics(device)
         check_equal(self._numerics, group, self.recipe.engine.reduction)
-        self._check_data()
+        self.data.check(run.path, run.info()["dataset"]["digest"])
         self.trainer = Trainer(self.recipe, self.algorithm, self.kind, group, device)
         self._attempt: Attempt | None = None
         self._ended: Ended | None = None
         self._sink: Sink = NullSink()
         self._clock = Clock()
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
-
-    def _check_data(self) -> None:
-        recorded = self._run.info()["dataset"]["digest"]
-        if recorded != self.data.digest:
-            raise NumericsError(
-                f"{self._run.path}: made with dataset digest {recorded}, the data here has "
-                f"{self.data.digest}; name the right data with --data-dir, or start a new run"
-            )
 
     @property
     def _higher_is_better(self) -> bool:

@@ -1,0 +1,21 @@
+"""The verbs of the command line as functions."""
+
+from metadist.api.common import Plugins, Result, data_directory
+from metadist.api.models import adapt, register
+from metadist.api.preparing import prepare
+from metadist.api.results import compare, evaluate, report
+from metadist.api.training import train, versions
+
+__all__ = [
+    "Plugins",
+    "Result",
+    "adapt",
+    "compare",
+    "data_directory",
+    "evaluate",
+    "prepare",
+    "register",
+    "report",
+    "train",
+    "versions",
+]

@@ -1,0 +1,21 @@
+"""What the verbs share: types, and where prepared data live."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+#: Modules and files that hold parts from outside this package.
+Plugins = Sequence[str | Path]
+
+
+def quiet(line: str) -> None:
+    """Nobody to tell."""
+
+
+def data_directory(given: str | Path | None = None) -> Path:
+    """Where prepared data live: as given, else METADIST_DATA_DIR, else ./data."""
+    return Path(given or os.environ.get("METADIST_DATA_DIR") or "data").resolve()

@@ -1,0 +1,98 @@
+"""Trained learners at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metadist.api.common import Plugins, Result, data_directory
+
+if TYPE_CHECKING:
+    from metadist.launch.job import Device
+
+
+def adapt(
+    run: str,
+    *,
+    support: str | Path,
+    query: str | Path,
+    out: str | Path | None = None,
+    steps: int | None = None,
+    invert: bool = False,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: Device = "auto",
+    plugins: Plugins = (),
+) -> Result:
+    """Adapt a finished run's best checkpoint to labelled images, and label others.
+
+    Images are read as those of the run's dataset were. Equal calls give equal predictions.
+
+    Args:
+        support: a folder with a folder of images for each class, named as its label.
+        query: a folder of images; or of folders named as labels, then accuracy is counted.
+        out: directory of the results, new or empty; ``<run>-adapted`` under the current
+            directory, or the first of ``<run>-adapted-2`` … that is free, if not given.
+        steps: adaptation steps; as trained if not given.
+        invert: exchange light and dark, for images whose ink is the other way round.
+        plugins: those that the run was made with; see :func:`train`.
+
+    Returns:
+        run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
+        of support images), queries, passed_over (files that are no images), notes, directory; with
+        true labels right and accuracy.
+
+    Raises:
+        AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.
+        RunError: no such run, it is not finished, or it classifies no images.
+        DataError: a folder or an image is missing, damaged or unsafe.
+    """
+    from metadist import plugins as outside
+    from metadist.launch.adapt import adapt_run, open_labeller
+
+    with outside.use(plugins):
+        labeller = open_labeller(Path(runs_dir).resolve(), run, data_directory(data_dir), device)
+        return adapt_run(labeller, Path(support), Path(query), out, steps=steps, invert=invert)
+
+
+def register(
+    run: str,
+    *,
+    name: str | None = None,
+    tracking_uri: str | None = None,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
+) -> Result:
+    """Put a finished run's best checkpoint into MLflow's model registry, as a model that adapts.
+
+    The model is a folder of its own, without pickles: it needs neither run nor dataset. What it
+    takes and answers: docs/using-a-trained-model.md.
+
+    Args:
+        name: of the registered model; made from data, ways, shots and algorithm if not given.
+            Each call adds a version.
+        tracking_uri: of the store that has the run; the one it was made with if not given.
+        plugins: those that the run was made with; see :func:`train`.
+
+    Returns:
+        model, version, uri (``models:/NAME/VERSION``), run, mlflow_run, tracking_uri.
+
+    Raises:
+        RunError: no such run, it is not finished, classifies no images, or was made with code
+            that is not installed, which a model cannot carry.
+        TrackingError: the run is not in MLflow, or the store refuses.
+    """
+    from metadist import plugins as outside
+    from metadist.engine.rundir import open_run
+    from metadist.launch.adapt import open_labeller
+    from metadist.track.register import register_run
+
+    root = Path(runs_dir).resolve()
+    with outside.use(plugins):
+        return register_run(
+            open_run(root, run),
+            lambda: open_labeller(root, run, data_directory(data_dir), "cpu"),
+            name=name,
+            uri=tracking_uri,
+        )

@@ -1,0 +1,50 @@
+"""Data, prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metadist.api.common import Plugins, data_directory
+
+if TYPE_CHECKING:
+    from data_pipeline.class_store import ClassStore
+    from data_pipeline.datasets import Option
+
+
+def prepare(
+    dataset: str,
+    *,
+    source: str | Path | None = None,
+    split: str = "",
+    name: str = "",
+    options: Mapping[str, Option] | None = None,
+    data_dir: str | Path | None = None,
+    plugins: Plugins = (),
+) -> ClassStore:
+    """Turn a dataset's images into a class store under the data directory.
+
+    Args:
+        dataset: a name of ``metadist data list``.
+        source: where the images are; not for datasets that make themselves.
+        split: a named division of the classes; the dataset's default if empty.
+        name: of the store; ``<dataset>-<split>`` if empty.
+        plugins: see :func:`train`.
+
+    Raises:
+        DataError: no such dataset, or its source is missing, damaged or unsafe.
+        PluginError: a plugin cannot be used.
+    """
+    from data_pipeline.class_store import build_store
+    from metadist.plugins import use
+
+    with use(plugins):
+        return build_store(
+            dataset,
+            data_directory(data_dir),
+            source=None if source is None else Path(source),
+            split=split,
+            name=name,
+            options=options,
+        )

@@ -1,0 +1,156 @@
+"""What finished runs come to: evaluated anew, compared, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from metadist.api.common import Plugins, Result, data_directory
+
+if TYPE_CHECKING:
+    from metadist.engine.protocol import EvalPart
+    from metadist.launch.job import Device
+
+
+def evaluate(
+    run: str | Sequence[str],
+    *,
+    part: EvalPart = "test",
+    shots: int | None = None,
+    queries: int | None = None,
+    steps: int | None = None,
+    episodes: int | None = None,
+    seed: int | None = None,
+    average: Literal["probabilities", "logits"] | None = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: Device = "auto",
+    plugins: Plugins = (),
+) -> Result:
+    """Evaluate a run's best checkpoint anew, or those of several runs as an ensemble.
+
+    Without more arguments than the run, its recipe's own protocols are repeated. Otherwise the
+    results have files of their own, named by what differs (``evaluation/test-5shot-10q.json``).
+
+    Args:
+        run: a run; or several, as a list: each adapts to the same episodes and their predictions
+            are averaged. They must be of the same data, ways and ``eval.seed``.
+        part: ``test`` or ``val``: whose classes or functions.
+        shots, queries: support and query examples per class (points of a function), episodes and
+            adaptation steps are as the recipe says if not given. Ways are the learner's.
+        steps: adaptation steps; the figure is then the one after so many.
+        seed: of the episodes; the recipe's ``eval.seed`` if not given.
+        average: of an ensemble's classifiers: the mean of ``probabilities`` (if None) or of
+            ``logits``.
+        out: directory of an ensemble's results; under ``<runs_dir>/ensembles`` if not given.
+        plugins: those that the run was made with; see :func:`train`. Another source than the
+            run's is told of by a warning.
+
+    Returns:
+        Of a run: run, steps, params_sha256, accuracy (or mse), ci95, episodes, failed, best_step.
+        Of an ensemble: ensemble, average, accuracy (or mse), ci95, episodes, failed, members,
+        directory. Of both: ``protocols``, which maps names to figures after every step.
+
+    Raises:
+        RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
+            not go together, or a protocol that is none.
+        DataError: the data are missing, damaged or others than the run's.
+    """
+    from metadist import plugins as outside
+    from metadist.engine import ensemble as ensembles
+    from metadist.engine.group import Solo
+    from metadist.engine.loop import Run
+    from metadist.engine.protocol import Asked
+    from metadist.engine.rundir import open_run
+    from metadist.errors import RunError
+    from metadist.launch.job import local_device
+
+    asked = Asked(part, shots, queries, steps, episodes, seed)
+    root, alone = Path(runs_dir).resolve(), isinstance(run, str)
+    if alone and (average is not None or out is not None):
+        raise RunError("average and out are about ensembles: name several runs, or leave them out")
+    with outside.use(plugins):
+        runs = []
+        for name in [run] if isinstance(run, str) else run:
+            directory = open_run(root, name)
+            outside.require(directory.path, directory.info(), warn=True)
+            runs.append(Run(directory, data_directory(data_dir), Solo(), local_device(device)))
+        if alone:
+            return runs[0].evaluate(asked)
+        members = ensembles.Ensemble(tuple(one.member() for one in runs))
+        where = Path(out).resolve() if out else root / ensembles.FOLDER / members.name
+        ensembles.check_directory(where, members)
+        together = ensembles.evaluate_ensemble(members, asked, average)
+        ensembles.write_ensemble(where, members, together)
+        return {**ensembles.result_of(members, together), "directory": str(where)}
+
+
+def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
+    """Write a run's report and return its path.
+
+    Raises:
+        RunError: no such run.
+    """
+    from metadist.engine.rundir import open_run
+    from metadist.report import write_report
+
+    return write_report(open_run(Path(runs_dir).resolve(), run))
+
+
+def compare(
+    runs: Sequence[str] = (),
+    *,
+    experiment: str | None = None,
+    filter: str | None = None,
+    baseline: str | None = None,
+    protocol: str | None = None,
+    html: str | Path | None = None,
+    csv: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    tracking_uri: str | None = None,
+) -> Result:
+    """Compare finished runs: what differs, their figures, paired differences, what they cost.
+
+    Args:
+        runs: at least two, by name or path; or none and
+        experiment: all finished runs of this MLflow experiment, the oldest first; and
+        filter: those alone that fit, in MLflow's language (``params.`inner.lr` = '0.4'``); of
+            the experiment ``metadist`` if none is named.
+        baseline: the run that the others are compared with, episode by episode; the first if not
+            given.
+        protocol: the evaluation to compare (``test-15q``); the first that all runs have if not
+            given.
+        html, csv: files to write: a page, and a table with a row for each run.
+        tracking_uri: of the MLflow store that knows the experiment; see :func:`train`.
+
+    Returns:
+        protocol, part, score, better (``higher`` or ``lower``), baseline, ``ranked`` (more than
+        twelve runs stand in the order of their figures), ``runs``, ``differences`` (field -> run
+        -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
+        of the runs has accuracy (or mse), ci95, episodes, failed, best_step, steps, tasks,
+        seconds and worker_seconds of training, parameters, derivative_order, its validation
+        scores, and ``difference``: None of the baseline; else mean (this run minus the baseline),
+        ci95, episodes, left_out and verdict (``better``, ``worse``, ``within noise``), or
+        ``not_paired``, the reason why there is none.
+
+    Raises:
+        RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs
+            share no protocol or do not measure the same.
+        TrackingError: the store or the experiment is not there, or the filter is none.
+    """
+    from metadist.comparison import compare_runs, write_files
+
+    root = Path(runs_dir).resolve()
+    found = compare_runs(
+        root,
+        [runs] if isinstance(runs, str) else runs,
+        experiment=experiment,
+        filter_string=filter,
+        baseline=baseline,
+        protocol=protocol,
+        tracking_uri=tracking_uri,
+    ).result()
+    write_files(found, html, csv)
+    return found
