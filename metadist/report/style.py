@@ -64,7 +64,8 @@ tr.trained td { font-weight: 650; }
 tr.trained td:first-child::after { content: " ◂ as trained"; color: var(--muted);
   font-weight: 400; }
 tr.chosen td { font-weight: 650; }
-.below, .anew { margin-top: 1rem; }
+.below { margin-top: 1rem; }
+pre.command { white-space: pre-wrap; overflow-wrap: anywhere; }
 .scroll.wide > svg { display: block; width: 100%; min-width: 680px; height: auto; }
 .card h3 + .scroll { margin-top: .5rem; }
 .scroll + h3 { margin-top: 1.2rem; }

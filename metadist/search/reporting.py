@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json
 from metadist.engine.runlog import series
-from metadist.errors import MetadistError
+from metadist.errors import MetadistError, SpaceError
 from metadist.launch.job import Announce
 from metadist.report.search import write_search_report as write
 from metadist.report.search.data import Anew, SearchData, TrialData, Validation
@@ -32,13 +32,19 @@ def write_search_report(search: SearchDir, announce: Announce) -> None:
         )
 
 
-def report_again(runs_dir: Path, name: str) -> Path:
-    """Write the report of a search again, by its name or path; the page's path.
+def report_again(runs_dir: Path, name: str) -> Path | None:
+    """Write the report of a search again; the page's path, or None if there is no such search.
+
+    Args:
+        name: of the search, or its path.
 
     Raises:
-        SpaceError: there is no such search, or its record is damaged.
+        SpaceError: its record is damaged.
     """
-    search = open_search(runs_dir, name)
+    try:
+        search = open_search(runs_dir, name)
+    except SpaceError:
+        return None
     return write(search_data(search), search.path)
 
 

@@ -107,10 +107,18 @@ def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:
 
 def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
     """A paired difference and its interval in words, with a sign."""
-    value, half = estimate(data, Estimate(apart.mean, apart.ci95, ""))
-    if math.isfinite(apart.mean) and not value.startswith("-"):
-        value = f"+{value}"
-    return value.replace("-", "−"), half.replace(" %", " points").replace("%", "points")
+    if not math.isfinite(apart.mean):
+        return "none finite", ""
+    known = math.isfinite(apart.ci95)
+    if not data.regression:
+        half = f"± {100 * apart.ci95:.1f} points" if known else "points"
+        return f"{100 * apart.mean:+.1f}".replace("-", "−"), half
+    # Not more decimals than the larger of the two bears.
+    like = max(abs(apart.mean), apart.ci95) if known else apart.mean
+    value = number(apart.mean, like=like)
+    sign = "" if value.startswith("-") else "+"
+    half = f"± {number(apart.ci95, like=like)}" if known else ""
+    return f"{sign}{value}".replace("-", "−"), half
 
 
 def notes(data: SearchData, found: Found | None) -> str:
@@ -203,12 +211,13 @@ def found_section(data: SearchData, found: Found | None) -> str:
         return ""
     command = ""
     if data.recipe:
-        command = f"<h3>Train it</h3><pre>metadist train {escape(shlex.quote(data.recipe))}</pre>"
+        line = escape(f"metadist train {shlex.quote(data.recipe)}")
+        command = f'<h3>Train it</h3><pre class="command">{line}</pre>'
     return (
         '<h2>What was found</h2><div class="grid">'
         f'<section class="card"><h3>Setting</h3>{_setting(data, found)}{command}</section>'
-        f'<section class="card"><h3>The best trials on fresh episodes</h3>{_rivals(data, found)}'
-        f"</section></div>{_anew(data, found)}\n"
+        f'{_anew(data, found)}</div><section class="card below">'
+        f"<h3>The best trials on fresh episodes</h3>{_rivals(data, found)}</section>\n"
     )
 
 
@@ -267,12 +276,9 @@ def _anew(data: SearchData, found: Found) -> str:
         rows.append(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
     if not rows:
         return ""
-    head = (
-        "<tr><th>trained anew</th><th>seeds</th>"
-        f"<th>fresh validation {escape(data.score_name)}</th><th>test</th></tr>"
-    )
+    head = "<tr><th>setting</th><th>seeds</th><th>fresh validation</th><th>test</th></tr>"
     over = found.best.test.over if found.best else "episodes"
-    told = f"At the search's own budget. Intervals over {over}."
+    told = f"{data.score_name.capitalize()} at the search's budget, intervals over {over}."
     if found.against_default is not None:
         apart = found.against_default
         word = apart.word(data.measure) or "too few to tell"
@@ -281,10 +287,8 @@ def _anew(data: SearchData, found: Found) -> str:
             each = "; ".join(" ".join(difference(data, a)) for a in found.by_seed)
             told += f"; by seed: {each}"
         told += "."
-    return (
-        f'<section class="card anew">{table(head, rows)}<p class="muted">{escape(told)}</p>'
-        "</section>"
-    )
+    text = f'<p class="muted">{escape(told)}</p>'
+    return f'<section class="card"><h3>Trained anew</h3>{table(head, rows)}{text}</section>'
 
 
 def table(head: str, rows: list[str]) -> str:

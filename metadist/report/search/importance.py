@@ -78,10 +78,10 @@ def importance_figure(found: Sequence[Importance]) -> str:
     return bars(
         "importance",
         "What sets the best trials apart",
-        "share of the difference between the best trials and all",
+        "share of the difference between the best trials and all, %",
         {i.key if i.clear else f"{i.key} (as by chance)": 100 * i.share for i in found},
         limits=(0.0, 100.0),
-        form="{:.0f} %",
+        form="{:.0f}",
     )
 
 

@@ -34,4 +34,5 @@ DEFAULT: dict[str, Any] = {
 
 def scatter(axes: Axes, x: list[float], y: list[float], status: Status, **how: Any) -> None:
     """Trials of one status."""
-    axes.plot(x, y, linestyle="", markersize=6, label=LABELS[status], **{**MARKS[status], **how})
+    look = {"markersize": 6, "linestyle": "", "label": LABELS[status], **MARKS[status], **how}
+    axes.plot(x, y, **look)

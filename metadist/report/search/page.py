@@ -102,8 +102,8 @@ def _space(data: SearchData, found: Found | None) -> str:
             "Each cell: the best score of the trials in it, not their mean"
             + (", which are those of a grid" if cells.exact else "")
             + (", whatever their other values" if len(data.space.search) > 2 else "")
-            + ". The darker the better; cells without a number hold no score. Filled points "
-            "finished, hollow ones were stopped."
+            + ". The stronger the colour, the better. Filled points finished, hollow ones were "
+            "stopped early."
         )
         if default_is_outside(data, cells):
             told += " The default lies outside."

@@ -18,6 +18,8 @@ from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, drawing
 TOP = 3
 #: Where the line of a trial is that lacks a key.
 _ABSENT = -0.16
+#: Letters of a column's name that fit in one line.
+_LONG = 12
 #: Between two numbers of trials at the right end.
 _APART = 0.065
 
@@ -40,7 +42,9 @@ def parallel(data: SearchData, winner: int | None) -> str:
         score_axis = KeyAxis(scale, ())
         absent = [key for key in columns if any(key not in trial.point for trial in data.trials)]
         for place, (key, column) in enumerate([*columns.items(), ("", score_axis)]):
-            name = key.replace(".", ".\n", 1) if key else data.score_name.replace(" ", "\n", 1)
+            name = key or data.score_name
+            if len(name) > _LONG:
+                name = name.replace(".", ".\n", 1) if key else name.replace(" ", "\n", 1)
             _column(axes, place, name, _ticks(data, key, column), absent=key in absent)
         top = [t.number for t in data.ranked()[:TOP]]
         flip = data.space.mode == "min"
@@ -87,7 +91,6 @@ def _column(
     axes: Axes, place: int, name: str, ticks: Sequence[tuple[float, str]], *, absent: bool
 ) -> None:
     axes.plot([place, place], [0.0, 1.0], color=MUTED, linewidth=1.2, zorder=3)
-    # A title of two lines for all, so that they end at one height.
     axes.annotate(
         name, (place, 1.0), xytext=(0, 12), textcoords="offset points",
         ha="center", va="bottom", color=FG, fontsize=9.5, fontweight="bold",

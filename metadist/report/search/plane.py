@@ -16,6 +16,7 @@ from metadist.report.search.marks import DEFAULT, STATUSES, WINNER, scatter
 from metadist.report.search.scales import score_scale
 from metadist.report.svg import FG, MAIN, drawing
 from metadist.report.words import number
+from metadist.space import Mode
 
 #: Columns or rows that still have room for a number in each cell.
 _NUMBERED = 10
@@ -26,7 +27,7 @@ Place = tuple[float, float]
 
 
 def plane(data: SearchData, cells: CellMap, winner: Mapping[str, Any] | None) -> str:
-    """Cells by their best score, the darker the better, with every trial as a point.
+    """Cells by their best score, the stronger the colour the better, with every trial as a point.
 
     Args:
         winner: values of the setting that was found; None if there is none.
@@ -81,11 +82,11 @@ def _inside(cells: CellMap, values: Mapping[str, Any]) -> Place | None:
 
 def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Place]) -> None:
     scored = [(c, c.score) for c in cells.cells if c.score is not None]
-    scale = score_scale(data, [s for _, s in scored])
+    scale = score_scale(data, _clear([s for _, s in scored], data.space.mode))
     numbered = max(len(cells.x_edges), len(cells.y_edges)) <= _NUMBERED + 1
     for cell, score in scored:
         place = scale.place(score)
-        place = place if data.space.mode == "max" else 1 - place
+        place = min(max(place if data.space.mode == "max" else 1 - place, 0.0), 1.0)
         x, y = _ends(cells, cell)
         axes.add_patch(
             Rectangle(
@@ -102,6 +103,12 @@ def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Place]
             text = number(score) if data.regression else f"{100 * score:.1f}"
             at = _free(x, y, marked)
             axes.annotate(text, at, ha="center", va="center", color=FG, fontsize=8.0, zorder=7)
+
+
+def _clear(scores: Sequence[float], mode: Mode) -> list[float]:
+    """Scores without the worst quarter, which would leave the others no difference in colour."""
+    ordered = sorted(scores, reverse=mode == "max")
+    return ordered[: math.ceil(0.75 * len(ordered))]
 
 
 def _ends(cells: CellMap, cell: Cell) -> tuple[Place, Place]:

@@ -125,14 +125,14 @@ def trial_curves(data: SearchData) -> str:
     with drawing("trials", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
         axes.set_title(f"Validation {data.score_name} of the trials")
-        for index, trial in enumerate(others):
-            axes.plot(
-                *_points(trial.curve), color=MUTED, linewidth=0.9, alpha=0.5,
-                label=None if index else "others",
-            )  # fmt: skip
         for place, trial in enumerate(top):
             how = {**look(place), "markersize": 4}
             axes.plot(*_points(trial.curve), label=f"trial {trial.number}", **how)
+        for index, trial in enumerate(others):
+            axes.plot(
+                *_points(trial.curve), color=MUTED, linewidth=0.9, alpha=0.5,
+                zorder=1.5, label=None if index else "others",
+            )  # fmt: skip
         stopped = [t for t in data.trials if t.curve and t.status == "stopped"]
         if stopped:
             ends = [_end(t.curve) for t in stopped]
