@@ -64,6 +64,7 @@ tr.trained td { font-weight: 650; }
 tr.trained td:first-child::after { content: " ◂ as trained"; color: var(--muted);
   font-weight: 400; }
 tr.chosen td { font-weight: 650; }
+.card > p.muted { font-size: .86rem; }
 .below { margin-top: 1rem; }
 pre.command { white-space: pre-wrap; overflow-wrap: anywhere; }
 .scroll.wide > svg { display: block; width: 100%; min-width: 680px; height: auto; }

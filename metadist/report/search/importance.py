@@ -79,7 +79,7 @@ def importance_figure(found: Sequence[Importance]) -> str:
         "importance",
         "What sets the best trials apart",
         "share of the difference between the best trials and all, %",
-        {i.key if i.clear else f"{i.key} (as by chance)": 100 * i.share for i in found},
+        {i.key if i.clear else f"{i.key} (chance)": 100 * i.share for i in found},
         limits=(0.0, 100.0),
         form="{:.0f}",
     )

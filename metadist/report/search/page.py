@@ -121,7 +121,7 @@ def _importance(data: SearchData) -> str:
     scored = len(data.ranked())
     told = (
         f"PED-ANOVA: how differently the values are spread among the best {best_trials(scored)} of "
-        f"{scored} trials and among all. “As by chance”: with the scores shuffled among the trials "
+        f"{scored} trials and among all. “Chance”: with the scores shuffled among the trials "
         "it is as large in more than 1 of 20 cases. A hint, no measurement: trials are few, those "
         "stopped early are judged by less training, a searcher's trials are not independent, and "
         "keys that matter only together are not seen."

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from metadist.report.search.data import SearchData, TrialData
 from metadist.report.search.marks import LABELS, LINES, STATUSES, WINNER
 from metadist.report.search.scales import KeyAxis, key_axes, score_scale
-from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, drawing
+from metadist.report.svg import BAD, CARD, FG, GOOD, MAIN, MUTED, drawing
 
 #: Trials that stand out.
 TOP = 3
@@ -101,6 +101,8 @@ def _column(
             text if len(text) <= 18 else f"{text[:16]}…", (place, y),
             xytext=(-5, 0), textcoords="offset points",
             ha="right", va="center", color=MUTED, fontsize=8.5, zorder=4,
+            # Lines of trials end behind the texts.
+            bbox={"facecolor": CARD, "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
         )  # fmt: skip
 
 
