@@ -33,7 +33,7 @@ class Plugin:
     """A part from outside, as it can be sent to another process.
 
     Attributes:
-        kind: ``algorithm``, ``backbone``, ``dataset`` or ``function``.
+        kind: ``algorithm``, ``backbone``, ``dataset``, ``function`` or ``tune_space``.
         name: what a recipe calls it.
         source: absolute path of its file, or the dotted name of its module.
         sha256: of its source file, and of nothing that the file imports.
@@ -97,9 +97,9 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
 
 
 def unused(recipe: Recipe) -> list[Plugin]:
-    """Plugins in use that this recipe does not name."""
+    """Plugins in use that this recipe does not name; recipes name no search space."""
     named = of(recipe).values()
-    return [plugin for plugin in _active.values() if plugin not in named]
+    return [p for p in _active.values() if p not in named and p.kind != "tune_space"]
 
 
 def facts(used: Mapping[str, Plugin]) -> dict[str, dict[str, str]]:
@@ -309,5 +309,7 @@ def _owner(package: ModuleType, plugin: Plugin) -> str:
 
 def _package(kind: str) -> ModuleType:
     """The package of the parts of a kind. Imported here: data alone must not load torch."""
+    if kind == "tune_space":
+        return importlib.import_module("tune_spaces")
     room = "data_pipeline" if kind in ("dataset", "function") else "metadist"
     return importlib.import_module(f"{room}.{kind}s")

@@ -135,11 +135,11 @@ class Asha:
     """Asynchronous successive halving (Li et al., 2020): at each rung the worse trials stop.
 
     Attributes:
-        grace: outer steps before a trial may be stopped: the first rung.
+        grace: validations before a trial may be stopped: the first rung.
         reduction: one in so many goes on to the next rung, which is so many times as far.
     """
 
-    grace: int
+    grace: int = 1
     reduction: int = 3
 
 
@@ -148,11 +148,11 @@ class MedianStopping:
     """Stop what is worse than the median of the others' running averages (Golovin et al., 2017).
 
     Attributes:
-        grace: outer steps before a trial may be stopped.
+        grace: validations before a trial may be stopped.
         trials: others that must have come as far.
     """
 
-    grace: int
+    grace: int = 1
     trials: int = 3
 
 
@@ -160,11 +160,12 @@ class MedianStopping:
 class Population:
     """Population-based training (Jaderberg et al., 2017): a schedule of rates is searched.
 
-    At every ``interval`` the worst trials take over parameters and rates of the best and change
-    the rates: by one of ``factors``, or with probability ``resample`` to a value drawn anew.
+    After every ``interval`` validations the worst trials take over parameters and rates of the best
+    and change the rates: by one of ``factors``, or with probability ``resample`` to a value drawn
+    anew.
     """
 
-    interval: int
+    interval: int = 1
     quantile: float = 0.25
     resample: float = 0.25
     factors: tuple[float, float] = (1.25, 0.8)
@@ -290,18 +291,17 @@ def check_shape(space: Space, name: str) -> None:
 
 def _scheduler_problems(space: Space) -> list[str]:
     scheduler, problems = space.scheduler, []
-    if isinstance(scheduler, Asha | MedianStopping) and not 0 < scheduler.grace <= space.steps:
-        problems.append(
-            f"scheduler: a grace of 1 to {space.steps} steps is needed, got {scheduler.grace}"
-        )
+    validations = space.steps // max(space.every, 1)
+    for name in ("grace", "interval"):
+        value = getattr(scheduler, name, 1)
+        if not 0 < value <= validations:
+            problems.append(
+                f"scheduler: {name} counts validations, of which a trial has {validations} (steps "
+                f"by every): 1 to {validations} are possible, got {value}"
+            )
     if isinstance(scheduler, Asha) and scheduler.reduction < 2:
         problems.append(f"scheduler: a reduction of 2 or more is needed, got {scheduler.reduction}")
     if isinstance(scheduler, Population):
-        if scheduler.interval < 1 or scheduler.interval % max(space.every, 1):
-            problems.append(
-                f"scheduler: an interval that is a multiple of every ({space.every}) is needed, "
-                f"got {scheduler.interval}"
-            )
         if not 0 < scheduler.quantile <= 0.5:
             problems.append(f"scheduler: a quantile in (0, .5] is needed, got {scheduler.quantile}")
         if space.searcher != "random":

@@ -13,5 +13,5 @@ SPACE = Space(
     every=250,
     trials=24,
     searcher="tpe",
-    scheduler=Asha(grace=250, reduction=3),
+    scheduler=Asha(),
 )

@@ -69,12 +69,18 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
         # Ray gives workers a low priority by default: anything else on a laptop would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        ray.init(
-            address="local",
-            num_cpus=max(cores, workers) + 1,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(cores, workers) + 1,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except Exception as error:  # Ray raises bare ones where its processes do not come up
+            raise ResourceError(
+                f"a private Ray does not start on this machine: {str(error).strip()}; it may be "
+                "busy: try again, or use --workers 0"
+            ) from error
     try:
         yield
     finally:

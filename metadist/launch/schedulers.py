@@ -31,31 +31,32 @@ def cooperative(space: Space, orders: Path) -> TrialScheduler:
             inner: TrialScheduler = AsyncHyperBandScheduler(
                 time_attr="step",
                 max_t=space.steps,
-                grace_period=grace,
+                grace_period=grace * space.every,
                 reduction_factor=reduction,
-                # The last rung is the budget: whoever reaches it has finished anyway.
                 stop_last_trials=False,
             )
         case MedianStopping(grace, trials):
             inner = MedianStoppingRule(
-                time_attr="step", grace_period=grace, min_samples_required=trials
+                time_attr="step", grace_period=grace * space.every, min_samples_required=trials
             )
         case _:
             raise AssertionError(space.scheduler)
-    return Cooperative(inner, orders)
+    return Cooperative(inner, orders, space.steps)
 
 
 class Cooperative(TrialScheduler):
     """Another scheduler, whose decisions to stop become orders.
 
     A trial whose process were ended from outside would leave its workers and their reservations
-    behind. The order is there before the trial's report returns.
+    behind. The order is there before the trial's report returns. Whoever has come to the last step
+    gets none.
     """
 
-    def __init__(self, inner: TrialScheduler, orders: Path) -> None:
+    def __init__(self, inner: TrialScheduler, orders: Path, last: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inner = inner
         self._orders = orders
+        self._last = last
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Tell the scheduler what is searched."""
@@ -67,7 +68,8 @@ class Cooperative(TrialScheduler):
         order = self._orders / str(trial).rpartition("-")[2]
         if order.exists():
             return TrialScheduler.CONTINUE
-        if self._inner.on_trial_result(tune_controller, trial, result) == TrialScheduler.STOP:
+        decision = self._inner.on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.STOP and result["step"] < self._last:
             order.touch()
         return TrialScheduler.CONTINUE
 

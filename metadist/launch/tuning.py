@@ -78,6 +78,11 @@ class Resources:
     cpus: float
     gpus: float = 0.0
 
+    @property
+    def bundle(self) -> dict[str, float]:
+        """As Ray wants it, which takes no reservation of nothing."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.cpus or self.gpus else {"memory": 2**20}
+
 
 def run_trials(
     space: Space,
@@ -109,9 +114,7 @@ def run_trials(
     searcher = _searcher(space, seed, known) if points is None else _fixed(points)
     offset = 0 if points is None else 1
     news = _News(listener, offset)
-    trainable = tune.with_resources(
-        _trainable(work, space, orders, offset), {"CPU": resources.cpus, "GPU": resources.gpus}
-    )
+    trainable = tune.with_resources(_trainable(work, space, orders, offset), resources.bundle)
     with _quiet():
         try:
             tuner = tune.Tuner(
@@ -264,7 +267,7 @@ def _domain(domain: Any) -> Any:
 
 def _fixed(points: Sequence[Point]) -> Searcher:
     generator: Any = BasicVariantGenerator(points_to_evaluate=[dict(p) for p in points])
-    return generator
+    return cast(Searcher, generator)
 
 
 def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:

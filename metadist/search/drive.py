@@ -14,7 +14,6 @@ from metadist import plugins as outside
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.evaluate import score_name
-from metadist.engine.learner import build
 from metadist.errors import ResourceError, SpaceError
 from metadist.launch.job import Announce, Device
 from metadist.recipe import Recipe
@@ -22,7 +21,7 @@ from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
 from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
-from metadist.search.plan import Plan, load_space, make_plan, plan_of
+from metadist.search.plan import Plan, check_learners, load_space, make_plan, plan_of
 from metadist.search.reporting import write_search_report
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
@@ -141,9 +140,9 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     recipe = plan.recipe({})
     prepare_data(recipe, data_dir, announce)
     data = open_data(recipe, data_dir)
-    for episodes in (recipe.eval.val_episodes,):
-        data.live("val", recipe.eval.queries, recipe.eval.seed).episodes(range(min(episodes, 1)))
-    build(recipe, data.shape)
+    data.training()
+    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    check_learners(plan, data.shape)
     score = score_name(data.shape.kind)
     metric, mode = f"val/{score}", "max" if score == "accuracy" else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):

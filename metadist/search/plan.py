@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 
 from data_pipeline import parts
 from metadist import space as spaces
-from metadist.engine.learner import resolve
+from metadist.engine.learner import build, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
 from metadist.space import Choice, Domain, Integers, LogUniform, Point, Space, Uniform, When
+from metadist.tasks import TaskShape
 
 
 @dataclass(frozen=True)
@@ -196,14 +197,35 @@ def _check(plan: Plan) -> None:
     try:
         plan.recipe({})
     except RecipeError as error:
-        raise SpaceError(f"space {plan.name}: {error}") from None
+        raise SpaceError(f"space {plan.name}: {str(error).removeprefix('--set: ')}") from None
+    for key, value in ends(plan):
+        try:
+            plan.recipe({**_context(plan.space, key), key: value})
+        except MetadistError as error:
+            why = str(error).removeprefix("--set: ")
+            raise SpaceError(f"space {plan.name}: {key} = {value!r}: {why}") from None
+
+
+def check_learners(plan: Plan, shape: TaskShape) -> None:
+    """See that every value at an end of a domain makes a learner for the base's tasks.
+
+    Raises:
+        SpaceError: one does not.
+    """
+    build(plan.recipe({}), shape)
+    for key, value in ends(plan):
+        try:
+            if not key.startswith("data."):
+                build(plan.recipe({**_context(plan.space, key), key: value}), shape)
+        except MetadistError as error:
+            raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+
+
+def ends(plan: Plan) -> Iterator[tuple[str, Any]]:
+    """Each key with each value at an end of its domain."""
     for key, domain in plan.space.search.items():
         for value in _ends(domain):
-            point = _context(plan.space, key)
-            try:
-                plan.recipe({**point, key: value})
-            except MetadistError as error:
-                raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+            yield key, value
 
 
 def _context(space: Space, key: str) -> Point:

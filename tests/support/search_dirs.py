@@ -26,7 +26,7 @@ RATES = Space(
     every=100,
     trials=12,
     searcher="random",
-    scheduler=Asha(grace=100),
+    scheduler=Asha(grace=1),
 )
 #: Eight keys of every kind, two of which count in some trials only.
 MANY = replace(

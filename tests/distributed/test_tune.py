@@ -1,0 +1,116 @@
+"""Searches on a Ray that is there already: workers per trial, MLflow, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import metadist
+from metadist.errors import ResourceError, SpaceError, TrackingError
+from metadist.recipe import load_recipe
+from metadist.search.place import SearchDir
+
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
+SMALL: dict[str, Any] = {
+    "steps": 40,
+    "every": 20,
+    "overrides": [
+        "outer.batch=4",
+        "engine.mode=loop",
+        "engine.chunk=1",
+        "eval.val_episodes=4",
+        "eval.episodes=4",
+    ],
+    "seeds": 1,
+    "episodes": 6,
+    "data_dir": "data",
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_trials_with_workers_of_their_own_wait_for_each_other(
+    private_ray: None, here: Path
+) -> None:
+    import ray
+
+    # Four CPUs: two trials of two workers fit, three do not; all three are asked for at once.
+    arguments: dict[str, Any] = {"trials": 3, "searcher": "random", "offline": True, **SMALL}
+    arguments |= {"seeds": 0, "overrides": [*SMALL["overrides"], "outer.batch=6"]}
+    result = metadist.tune("sinusoid-lr", workers_per_trial=2, concurrent=3, **arguments)
+    assert sum(result["trials"].values()) == 3
+    assert "failed" not in result["trials"]
+    search = SearchDir(Path(result["directory"]))
+    for trial in search.trials():
+        assert search.run(trial.run).attempt_facts(1)["world_size"] == 2
+    groups = ray.util.placement_group_table()
+    assert [g["state"] for g in groups.values() if g["state"] != "REMOVED"] == []
+    alone = metadist.tune("sinusoid-lr", **arguments)
+    assert [t.score for t in SearchDir(Path(alone["directory"])).trials()] == [
+        t.score for t in search.trials()
+    ]
+
+
+def test_trials_are_nested_in_mlflow_and_best_is_a_recipe(private_ray: None, here: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{here}/mlflow.db"
+    result = metadist.tune("sinusoid-lr", trials=3, name="s", tracking_uri=uri, **SMALL)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("metadist")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = [r for r in runs if r is not parent]
+    assert {r.data.tags["mlflow.parentRunId"] for r in children} == {parent.info.run_id}
+    names = {r.info.run_name for r in children}
+    assert names == {"trial-0001", "trial-0002", "trial-0003", "best-seed1", "default-seed1"}
+    assert all(r.info.status == "FINISHED" for r in runs)
+    assert parent.data.metrics["best/test"] == pytest.approx(result["best_test"]["mean"])
+    for child in children:
+        tested = [name for name in child.data.metrics if name.startswith("test/")]
+        assert bool(tested) == child.info.run_name.endswith("-seed1")
+    recipe = load_recipe(result["best_recipe"])
+    again = metadist.train(recipe, name="again", offline=True, data_dir="data")
+    assert again["params_sha256"] == result["best"][0]["params_sha256"]
+    assert again["mse"] == result["best"][0]["test"]["mean"]
+
+
+def test_what_cannot_be_is_refused_before_a_trial_starts(private_ray: None, here: Path) -> None:
+    for error, said, more in (
+        (ResourceError, "the cluster has no GPUs", {"device": "cuda", "offline": True}),
+        (ResourceError, "GPU", {"gpus_per_trial": 1.0, "offline": True}),
+        (ResourceError, "needs 9 CPUs", {"workers_per_trial": 9, "offline": True}),
+        (TrackingError, r"127\.0\.0\.1:9", {"tracking_uri": "http://127.0.0.1:9"}),
+        (SpaceError, "concurrent: 1 or more", {"concurrent": 0}),
+        (SpaceError, "measured by", {"base": "strokes-5w1s-maml", "offline": True}),
+    ):
+        arguments: dict[str, Any] = {**SMALL, **more}
+        if "base" in more:
+            arguments["overrides"] = []
+        with pytest.raises(error, match=said):
+            metadist.tune("sinusoid-lr", trials=2, name="refused", **arguments)
+        assert not list(here.glob("runs/searches/refused/trials/*"))
+        import shutil
+
+        shutil.rmtree(here / "runs", ignore_errors=True)
+
+
+def test_another_search_is_not_gone_on_with(private_ray: None, here: Path) -> None:
+    metadist.tune("sinusoid-lr", trials=1, name="s", offline=True, **{**SMALL, "seeds": 0})
+    more = {key: SMALL[key] for key in ("seeds", "episodes", "data_dir")}
+    with pytest.raises(SpaceError, match="only the number of trials"):
+        metadist.tune(resume="s", steps=80, offline=True, **more)
+    with pytest.raises(SpaceError, match="searches the space"):
+        metadist.tune("maml-lr", resume="s", offline=True, **more)
+    with pytest.raises(SpaceError, match="may be given more"):
+        metadist.tune(resume="s", trials=0, offline=True, **more)
+    result = metadist.tune(resume="s", trials=2, offline=True, **{**more, "seeds": 0})
+    assert sum(result["trials"].values()) == 2

@@ -1,0 +1,143 @@
+"""A trial in this process: what it reports, repeats, and leaves behind."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from metadist.engine.runlog import series
+from metadist.search.place import SearchDir, create_search
+from metadist.search.plan import Plan, make_plan
+from metadist.search.trial import Place, run_trial
+from metadist.space import LogUniform, Point, Space
+
+SPACE = Space(
+    about="a few steps on sinusoids",
+    base="sinusoid-10shot-maml",
+    search={"inner.lr": LogUniform(1e-3, 1e9), "outer.lr": LogUniform(1e-5, 1e-1)},
+    fixed={
+        "outer.batch": 2,
+        "engine.mode": "loop",
+        "engine.chunk": 1,
+        "eval.val_episodes": 3,
+        "eval.steps": 0,
+    },
+    metric="val/mse",
+    mode="min",
+    steps=6,
+    every=2,
+)
+POINT: Point = {"inner.lr": 0.01, "outer.lr": 1e-3}
+
+WILD: Point = {"inner.lr": 1e9, "outer.lr": 1e-1}
+
+
+class Judge:
+    """Remembers what is reported, and says to stop at a step."""
+
+    def __init__(self, stop_at: float = math.inf) -> None:
+        self.stop_at = stop_at
+        self.said: list[tuple[int, float]] = []
+
+    def __call__(self, step: int, score: float) -> bool:
+        self.said.append((step, score))
+        return step < self.stop_at
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan("test", SPACE)
+
+
+@pytest.fixture
+def place(tmp_path: Path, plan: Plan) -> Place:
+    search = create_search(tmp_path / "runs", "s", {"plan": plan.document()})
+    return Place(search.path, tmp_path / "data", offline=True)
+
+
+def _checkpoints(search: SearchDir, name: str) -> list[str]:
+    return sorted(p.name for p in search.run(name).checkpoints.iterdir())
+
+
+def test_a_trial_reports_its_best_and_is_not_tested(plan: Plan, place: Place) -> None:
+    judge = Judge()
+    run_trial(plan, place, 1, POINT, judge)
+    (record,) = place.search.trials()
+    assert [step for step, _ in judge.said] == [2, 4, 6]
+    scores = [score for _, score in judge.said]
+    assert scores == sorted(scores, reverse=True)
+    assert (record.status, record.steps, record.tasks) == ("finished", 6, 12)
+    assert record.score == scores[-1]
+    run = place.search.run("trial-0001")
+    assert run.info()["status"] == "finished"
+    assert run.info()["result"]["val_mse"] == scores[-1]
+    # Test classes must not be looked at by what is to be chosen.
+    assert not run.evaluation.exists()
+    assert not [metric for metric in series(run) if metric.startswith("test/")]
+
+
+def test_a_trial_that_is_told_to_stop_ends_itself(plan: Plan, place: Place) -> None:
+    run_trial(plan, place, 1, POINT, Judge(stop_at=4))
+    (record,) = place.search.trials()
+    assert (record.status, record.steps) == ("stopped", 4)
+    run = place.search.run("trial-0001")
+    assert run.info()["status"] == "stopped"
+    assert "step-00000004" in _checkpoints(place.search, "trial-0001")
+
+
+def test_what_is_over_is_repeated_and_not_trained_again(plan: Plan, place: Place) -> None:
+    first, again = Judge(stop_at=4), Judge()
+    run_trial(plan, place, 1, POINT, first)
+    before = (place.search.run("trial-0001").path / "run.json").read_bytes()
+    run_trial(plan, place, 1, POINT, again)
+    assert again.said == first.said
+    assert (place.search.run("trial-0001").path / "run.json").read_bytes() == before
+
+
+class Killed(BaseException):
+    """The end of a process, as far as a test can tell."""
+
+
+def test_a_trial_whose_process_died_goes_on_with_the_same_bits(plan: Plan, place: Place) -> None:
+    class Dying(Judge):
+        def __call__(self, step: int, score: float) -> bool:
+            if step == 4:
+                raise Killed
+            return super().__call__(step, score)
+
+    run_trial(plan, place, 1, POINT, whole := Judge())
+    with pytest.raises(Killed):
+        run_trial(plan, place, 2, POINT, Dying())
+    assert not place.search.trials()[1].over
+    run_trial(plan, place, 2, POINT, again := Judge())
+    assert [pair for pair in again.said if pair[0] <= 6] == whole.said
+    results = [place.search.run(f"trial-000{n}").info()["result"] for n in (1, 2)]
+    assert results[0]["params_sha256"] == results[1]["params_sha256"]
+
+
+def test_an_order_from_before_the_process_died_is_kept(plan: Plan, place: Place) -> None:
+    class Dying(Judge):
+        def __call__(self, step: int, score: float) -> bool:
+            super().__call__(step, score)
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_trial(plan, place, 1, POINT, Dying())
+    run_trial(plan, place, 1, POINT, Judge(stop_at=2))
+    (record,) = place.search.trials()
+    assert (record.status, record.steps) == ("stopped", 2)
+
+
+def test_a_trial_that_diverges_has_failed_and_says_why(plan: Plan, place: Place) -> None:
+    judge = Judge()
+    run_trial(plan, place, 1, WILD, judge)
+    (record,) = place.search.trials()
+    assert record.status == "failed"
+    assert "not finite" in record.error
+    assert record.score is None
+    assert math.isnan(judge.said[-1][1])
+    repeated = Judge()
+    run_trial(plan, place, 1, WILD, repeated)
+    assert math.isnan(repeated.said[-1][1])
