@@ -98,8 +98,8 @@ def _checked(record: TrialRecord) -> TrialRecord:
         type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
     ):
         raise ValueError(f"no score: {str(score)[:40]!r}")
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("texts are needed for run and error")
+    if not all(isinstance(text, str) for text in texts) or "/" in record.run:
+        raise ValueError("a name and a text are needed for run and error")
     values = point.values() if isinstance(point, dict) else [None]
     if not all(type(v) in (bool, int, float, str) for v in values):
         raise ValueError(f"no point: {str(point)[:80]!r}")
@@ -157,7 +157,7 @@ def _curve(
     plan: Plan, search: SearchDir, name: str, notes: list[str]
 ) -> tuple[tuple[Validation, ...], int]:
     """Validations of a run, and the outer steps it was trained for."""
-    if "/" in name or not search.run(name).path.is_dir():
+    if not search.run(name).path.is_dir():
         return (), 0
     try:
         found = series(search.run(name))
@@ -178,7 +178,7 @@ def _anew(plan: Plan, search: SearchDir, result: Any, notes: list[str]) -> list[
         runs = result.get(setting) if isinstance(result, dict) else None
         for run in runs if isinstance(runs, list) else ():
             name, seed = (run.get("run"), run.get("seed")) if isinstance(run, dict) else (0, 0)
-            if not isinstance(name, str) or not isinstance(seed, int):
+            if not isinstance(name, str) or "/" in name or not isinstance(seed, int):
                 continue
             curve, steps = _curve(plan, search, name, notes)
             try:

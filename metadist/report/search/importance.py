@@ -56,7 +56,7 @@ def importances(data: SearchData) -> list[Importance] | str:
         measure = _measure(data.space.search, [t.point for t in scored])
     except ImportError:
         return "Not shown: it needs Optuna, which is not installed (pip install 'metadist[tune]')."
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         return f"Not shown: a trial does not fit the space ({error})."
     # Ranks: the measure knows no more of a score than whether it is among the best.
     ranks = np.arange(len(scored), dtype=np.float64)
