@@ -54,6 +54,13 @@ def rates_plan(**changes: Any) -> Plan:
     return make_plan("rates", replace(RATES, **changes), seed=3)
 
 
+def points_of(plan: Plan) -> list[dict[str, Any]]:
+    """The points of a search that depend on no result."""
+    points = plan.points
+    assert points is not None
+    return [dict(point) for point in points]
+
+
 def error_of(point: dict[str, Any]) -> float:
     """A mean squared error that rises with the distance from the ideal."""
     inner, outer = (np.log10(point[key]) for key in ("inner.lr", "outer.lr"))
@@ -72,9 +79,7 @@ def add_trial(
     plan: Plan, search: SearchDir, number: int, *, status: Any = "finished", steps: int = 400
 ) -> TrialRecord:
     """A trial with its record and, if it has a score, a run whose log agrees with it."""
-    points = plan.points
-    assert points is not None
-    point = points[number - 1]
+    point = points_of(plan)[number - 1]
     run_name, batch = f"trial-{number:04d}", plan.recipe(point).outer.batch
     record = TrialRecord(number, point, run_name, status)
     if status == "failed":

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search_dirs import MANY, error_of, rates_plan
+from search_dirs import MANY, error_of, points_of, rates_plan
 
 from metadist.report.search.cells import cell_map
 from metadist.report.search.data import SearchData, TrialData
@@ -28,7 +28,7 @@ def data_of(space: Space, points, how=error_of, **more) -> SearchData:
 
 def test_a_grid_has_a_cell_for_every_point():
     plan = rates_plan(searcher="grid")
-    data = data_of(plan.space, plan.points, default=DEFAULT)
+    data = data_of(plan.space, points_of(plan), default=DEFAULT)
     cells = cell_map(data)
     assert cells is not None
     assert cells.exact
@@ -36,22 +36,22 @@ def test_a_grid_has_a_cell_for_every_point():
     assert len(cells.cells) == 25
     for cell in cells.cells:
         (number,) = cell.trials
-        point = plan.points[number - 1]
+        point = points_of(plan)[number - 1]
         assert cell.x[0] < point["inner.lr"] < cell.x[1]
         assert cell.y[0] < point["outer.lr"] < cell.y[1]
         assert cell.score == error_of(point)
     best = cells.best(data)
     assert best is not None
-    assert best.score == min(map(error_of, plan.points))
+    assert best.score == min(map(error_of, points_of(plan)))
     assert not default_is_outside(data, cells)
 
 
 def test_the_best_cell_beats_the_default():
     plan = rates_plan(trials=60)
-    cells = cell_map(data_of(plan.space, plan.points))
+    cells = cell_map(data_of(plan.space, points_of(plan)))
     assert cells is not None
     assert not cells.exact
-    best = cells.best(data_of(plan.space, plan.points))
+    best = cells.best(data_of(plan.space, points_of(plan)))
     assert best is not None
     assert best.score is not None
     assert best.score < error_of(DEFAULT)
@@ -63,16 +63,16 @@ def test_the_best_cell_beats_the_default():
 def test_every_trial_is_in_one_cell_and_the_best_of_it_is_its_score(mode):
     plan = rates_plan(trials=50)
     space = replace(plan.space, mode=mode)
-    data = data_of(space, plan.points)
+    data = data_of(space, points_of(plan))
     cells = cell_map(data)
     assert cells is not None
     assert sorted(n for c in cells.cells for n in c.trials) == list(range(1, 51))
     for cell in cells.cells:
-        points = [plan.points[n - 1] for n in cell.trials]
+        points = [points_of(plan)[n - 1] for n in cell.trials]
         scores = [error_of(p) for p in points]
         assert cell.score == (min(scores) if mode == "min" else max(scores))
         assert cell.best is not None
-        assert error_of(plan.points[cell.best - 1]) == cell.score
+        assert error_of(points_of(plan)[cell.best - 1]) == cell.score
         for point in points:
             assert cell.x[0] * 0.999 <= point["inner.lr"] <= cell.x[1] * 1.001
             assert cell.y[0] * 0.999 <= point["outer.lr"] <= cell.y[1] * 1.001
@@ -80,7 +80,7 @@ def test_every_trial_is_in_one_cell_and_the_best_of_it_is_its_score(mode):
 
 def test_trials_without_a_score_or_without_the_key_have_no_say():
     plan = rates_plan(trials=3)
-    data = data_of(plan.space, plan.points)
+    data = data_of(plan.space, points_of(plan))
     trials = [
         replace(data.trials[0], score=None, status="failed"),
         replace(data.trials[1], point={"inner.lr": 0.1}),
@@ -92,7 +92,9 @@ def test_trials_without_a_score_or_without_the_key_have_no_say():
     best = cells.best(data)
     assert best is not None
     assert best.best == 3
-    assert cell_map(replace(data, trials=())).best(data) is None
+    empty = cell_map(replace(data, trials=()))
+    assert empty is not None
+    assert empty.best(data) is None
 
 
 def test_rates_come_first_and_choices_never():
@@ -109,7 +111,7 @@ def test_rates_come_first_and_choices_never():
 def test_a_default_beyond_the_domains_is_outside():
     plan = rates_plan(trials=3)
     for value, outside in ((5.0, True), (1.0, False), (0.0, True)):
-        data = data_of(plan.space, plan.points, default={**DEFAULT, "inner.lr": value})
+        data = data_of(plan.space, points_of(plan), default={**DEFAULT, "inner.lr": value})
         cells = cell_map(data)
         assert cells is not None
         assert default_is_outside(data, cells) == outside

@@ -20,6 +20,7 @@ from search_dirs import (
     error_of,
     finished_search,
     make_search,
+    points_of,
     rates_plan,
 )
 
@@ -27,10 +28,9 @@ from metadist.cli.main import main
 from metadist.errors import SpaceError
 from metadist.report.search.data import SearchData, TrialData, Validation
 from metadist.report.search.found import read_found
-from metadist.report.search.importance import importances
+from metadist.report.search.importance import Importance, importances
 from metadist.report.search.progress import spent
-from metadist.search import reporting
-from metadist.search.place import SearchDir
+from metadist.search.place import SearchDir, TrialRecord
 from metadist.search.plan import make_plan
 from metadist.search.reporting import search_data, write_search_report
 
@@ -109,7 +109,7 @@ def test_one_key_has_no_plane(tmp_path):
     for number, score in ((1, 0.5), (2, 0.7)):
         search.record(
             replace(
-                reporting.TrialRecord(number, plan.points[number - 1], "none", "finished"),
+                TrialRecord(number, points_of(plan)[number - 1], "none", "finished"),
                 score=score,
                 steps=400,
                 tasks=10_000,
@@ -191,7 +191,7 @@ def test_a_choice_that_was_not_confirmed(search):
 def test_a_damaged_result_is_no_result(made, change):
     result = made.info()["result"]
     read_found(result)
-    with pytest.raises(ValueError, match="needed|Error"):
+    with pytest.raises(ValueError, match=r"needed|Error"):
         read_found({**result, **change})
 
 
@@ -313,25 +313,31 @@ def of_scores(how, trials: int = 40) -> SearchData:
     plan = rates_plan(trials=trials)
     found = tuple(
         TrialData(i, point, "finished", how(point), 400, 400, 10_000, 10_000)
-        for i, point in enumerate(plan.points, 1)
+        for i, point in enumerate(points_of(plan), 1)
     )
     return SearchData("s", "finished", "", "p", plan.space, trials, trials=found)
 
 
+def measured(data: SearchData) -> list[Importance]:
+    found = importances(data)
+    assert isinstance(found, list), found
+    return found
+
+
 def test_the_key_that_decides_is_the_important_one():
     pytest.importorskip("optuna")
-    first, second = importances(of_scores(lambda p: abs(math.log(p["outer.lr"]) + 5)))
+    first, second = measured(of_scores(lambda p: abs(math.log(p["outer.lr"]) + 5)))
     assert (first.key, first.clear) == ("outer.lr", True)
     assert (second.key, second.clear) == ("inner.lr", False)
     assert first.share + second.share == pytest.approx(1.0)
-    first, _ = importances(of_scores(lambda p: abs(math.log(p["inner.lr"]) + 5)))
+    first, _ = measured(of_scores(lambda p: abs(math.log(p["inner.lr"]) + 5)))
     assert (first.key, first.clear) == ("inner.lr", True)
 
 
 def test_more_is_better_where_it_is():
     pytest.importorskip("optuna")
     data = of_scores(lambda p: -abs(math.log(p["outer.lr"]) + 5))
-    first, _ = importances(replace(data, space=replace(data.space, mode="max")))
+    first, _ = measured(replace(data, space=replace(data.space, mode="max")))
     assert (first.key, first.clear) == ("outer.lr", True)
 
 
@@ -346,7 +352,7 @@ def test_the_result_here_is_as_the_search_writes_it():
     from metadist.search.words import text
 
     plan = rates_plan()
-    trial = reporting.TrialRecord(1, plan.points[0], "trial-0001", "finished", 0.7)
+    trial = TrialRecord(1, points_of(plan)[0], "trial-0001", "finished", 0.7)
     facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
     lines = text({**facts, **a_result(trial, [trial])})
     assert any("better" in line for line in lines)
