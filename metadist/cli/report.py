@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from metadist import api
 from metadist.cli import options
+from metadist.errors import RunError
 
 
 @click.command()
 @click.argument("run")
 @options.runs_dir
 def report(run: str, runs_dir: str) -> None:
-    """Write the HTML report of RUN and print its path."""
-    click.echo(str(api.report(run, runs_dir=runs_dir)))
+    """Write the HTML report of RUN, a run or a search, and print its path."""
+    try:
+        path = api.report(run, runs_dir=runs_dir)
+    except RunError:
+        from metadist.search.reporting import report_again
+
+        found = report_again(Path(runs_dir).resolve(), run)
+        if found is None:
+            raise
+        path = found
+    click.echo(str(path))

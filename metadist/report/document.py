@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 
+from data_pipeline.storage import write_atomic
 from metadist.report.style import CSS
+from metadist.report.svg import pictures
 
 #: Nothing may be fetched or run, whatever a run directory contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -39,3 +42,24 @@ def note(title: str, text: str, *, warning: bool = False) -> str:
     """A box with a word in bold and sentences, both of which are text."""
     kind = "note warning" if warning else "note"
     return f'<div class="{kind}"><p><b>{escape(title)}</b> {escape(text)}</p></div>\n'
+
+
+def write_page(page: str, path: Path, figures: Path) -> None:
+    """Write a page, and each of its figures into a folder that holds no older ones."""
+    write_atomic(path, page.encode())
+    drawn = pictures(page)
+    figures.mkdir(exist_ok=True)
+    for old in figures.glob("*.svg"):
+        if old.stem not in drawn:
+            old.unlink()
+    for name, svg in drawn.items():
+        write_atomic(figures / f"{name}.svg", svg.encode())
+
+
+def stat(value: str, unit: str, name: str, *, first: bool = False) -> str:
+    """A card with one figure."""
+    small = f" <small>{escape(unit)}</small>" if unit else ""
+    return (
+        f'<div class="card stat{" first" if first else ""}"><div class="value">{escape(value)}'
+        f'{small}</div><div class="name">{escape(name)}</div></div>'
+    )

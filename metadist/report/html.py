@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from data_pipeline.storage import write_atomic
 from metadist.engine.rundir import RunDir
-from metadist.report.document import document
-from metadist.report.document import note as _note
+from metadist.report.document import document, note, stat, write_page
 from metadist.report.episodes import EPISODES, draw_episodes
 from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.learned import learned_section
 from metadist.report.load import RunData, load_run
 from metadist.report.protocol import Protocol
-from metadist.report.svg import pictures
 from metadist.report.words import (
     diverged,
     label,
@@ -52,19 +48,8 @@ def write_report(run: RunDir) -> Path:
         RunError: run.json is missing or damaged.
     """
     page = render(load_run(run))
-    write_atomic(run.report, page.encode())
-    _write_figures(run.figures, pictures(page))
+    write_page(page, run.report, run.figures)
     return run.report
-
-
-def _write_figures(folder: Path, figures: Mapping[str, str]) -> None:
-    """The folder holds these figures and no older ones."""
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.svg"):
-        if old.stem not in figures:
-            old.unlink()
-    for name, svg in figures.items():
-        write_atomic(folder / f"{name}.svg", svg.encode())
 
 
 def render(data: RunData) -> str:
@@ -109,28 +94,20 @@ def _header(data: RunData) -> str:
 """
 
 
-def _stat(value: str, unit: str, name: str, *, first: bool = False) -> str:
-    small = f" <small>{escape(unit)}</small>" if unit else ""
-    return (
-        f'<div class="card stat{" first" if first else ""}"><div class="value">{escape(value)}'
-        f'{small}</div><div class="name">{escape(name)}</div></div>'
-    )
-
-
 def _stats(data: RunData) -> list[str]:
     if not data.protocols:
         total = f"of {data.recipe.outer.steps:,}" if data.recipe else ""
         status = str(data.info.get("status", "unknown"))
         return [
-            _stat(f"{data.steps_done:,}", total, "outer steps done", first=True),
-            _stat(status, "", "status of the run"),
+            stat(f"{data.steps_done:,}", total, "outer steps done", first=True),
+            stat(status, "", "status of the run"),
         ]
     result: list[str] = []
     unseen = "unseen functions" if data.regression else "unseen classes"
     for protocol in data.own[:2]:
         value, unit = mean_and_interval(protocol.figure, data.regression)
         result.append(
-            _stat(
+            stat(
                 value,
                 unit,
                 f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}, "
@@ -140,13 +117,13 @@ def _stats(data: RunData) -> list[str]:
         )
     if data.protocols[0].figure_step:
         value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
-        result.append(_stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+        result.append(stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
     if data.untrained:
         return result
     chosen = data.protocols[0].checkpoint_step
     held_out = "validation functions" if data.regression else "validation classes"
     result.append(
-        _stat(
+        stat(
             f"step {chosen:,}",
             "",
             f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test",
@@ -169,7 +146,7 @@ def _notes(data: RunData) -> str:
     status = data.info.get("status")
     if status != "finished":
         notes.append(
-            _note(
+            note(
                 _STATUS.get(str(status), f"The state of this run is unknown ({status})."),
                 "The figures below are those of its directory at the time of this report.",
                 warning=status == "failed",
@@ -177,7 +154,7 @@ def _notes(data: RunData) -> str:
         )
     if data.recipe and data.recipe.model.norm == "transductive" and not data.without_network:
         notes.append(
-            _note(
+            note(
                 "Transductive normalisation.",
                 "Normalisation layers take their statistics from the whole query batch, as in "
                 "MAML's published experiments. A prediction therefore depends on the other "
@@ -190,7 +167,7 @@ def _notes(data: RunData) -> str:
         )
     if data.unverified:
         notes.append(
-            _note(
+            note(
                 "Bits unverified.",
                 "This run was continued under other numerics (torch build, CPU or GPU) than it "
                 "began with. It is a valid run, but its bits cannot be compared with those of an "
@@ -203,21 +180,21 @@ def _notes(data: RunData) -> str:
         counts = ", ".join(f"{p.failed} of {p.episodes:,} ({label(p)})" for p in failed)
         how = "left out of the mean" if data.regression else "counted with accuracy 0"
         notes.append(
-            _note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
+            note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
         )
     main = data.protocols[0] if data.protocols else None
     others = [p for p in data.protocols if main and p.checkpoint_sha256 != main.checkpoint_sha256]
     if main and others:
         which = "; ".join(f"{label(p)}: step {p.checkpoint_step:,}" for p in others)
         notes.append(
-            _note(
+            note(
                 "Different checkpoints.",
                 f"The figures are of step {main.checkpoint_step:,}, but not all: {which}. Evaluate "
                 "the run again under these protocols.",
                 warning=True,
             )
         )
-    notes.extend(_note("Not shown.", text, warning=True) for text in data.notes)
+    notes.extend(note("Not shown.", text, warning=True) for text in data.notes)
     return "".join(notes)
 
 

@@ -63,6 +63,13 @@ tr:last-child td { border-bottom: 0; }
 tr.trained td { font-weight: 650; }
 tr.trained td:first-child::after { content: " ◂ as trained"; color: var(--muted);
   font-weight: 400; }
+tr.chosen td { font-weight: 650; }
+.card > p.muted { font-size: .86rem; }
+.below { margin-top: 1rem; }
+pre.command { white-space: pre-wrap; overflow-wrap: anywhere; }
+.scroll.wide > svg { display: block; width: 100%; min-width: 680px; height: auto; }
+.card h3 + .scroll { margin-top: .5rem; }
+.scroll + h3 { margin-top: 1.2rem; }
 .episode.wide { grid-column: 1 / -1; }
 .before-after { margin: .15rem 0 0; font-size: .95rem; }
 .before-after b { color: var(--good); }

@@ -18,7 +18,7 @@ from metadist.report.style import CSS
 
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
-FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD = (f"#{n:02x}fe{n:02x}" for n in range(1, 8))
+FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD, CARD = (f"#{n:02x}fe{n:02x}" for n in range(1, 9))
 _VARIABLES = {
     FG: "var(--fg)",
     MUTED: "var(--muted)",
@@ -27,6 +27,7 @@ _VARIABLES = {
     SECOND: "var(--second)",
     GOOD: "var(--good)",
     BAD: "var(--bad)",
+    CARD: "var(--card)",
 }
 #: What the variables are on a light page.
 _LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", CSS[: CSS.index("}")]))

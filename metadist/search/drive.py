@@ -23,6 +23,7 @@ from metadist.search.display import Display
 from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
 from metadist.search.plan import Plan, check_learners, load_space, make_plan, plan_of
 from metadist.search.population import run_population
+from metadist.search.reporting import write_search_report
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Population
@@ -198,6 +199,7 @@ def _search(
         raise
     finally:
         _leave(search, status)
+        write_search_report(search, announce)
         parent.close(search, plan, status, announce)
     return result
 

@@ -1,6 +1,7 @@
 """Where a search lives, and what is written down of it.
 
-    searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml, report.html}
+    searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml,
+                   report.html, figures/}
 
 Trials are runs like any other. Nothing here is a pickle, so a search may be continued from a
 directory that somebody else can write to: it is data.
@@ -90,6 +91,11 @@ class SearchDir:
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the report, each as a file."""
+        return self.path / "figures"
 
     def run(self, name: str) -> RunDir:
         """One of its runs."""

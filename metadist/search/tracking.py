@@ -75,9 +75,8 @@ class Parent:
         for name in ("best_validation", "best_test", "default_validation", "default_test"):
             if (found := result.get(name, {}).get("mean")) is not None:
                 metrics[name.replace("_", "/")] = found
-        files = [
-            p for p in (search.best, search.report, search.path / "search.json") if p.is_file()
-        ]
+        parts = (search.best, search.report, search.figures, search.path / "search.json")
+        files = [part for part in parts if part.exists()]
         try:
             record_summary(
                 self.uri,

@@ -27,7 +27,7 @@ def record_summary(
         name: of the run in MLflow.
         key: what is summed up: one run in the experiment for each key.
         metrics: finite figures.
-        files: artifacts.
+        files: artifacts; of a folder all its files, in a folder of its name.
 
     Raises:
         TrackingError: the store does not answer within seconds, or refuses.
@@ -43,7 +43,10 @@ def record_summary(
             if points:
                 client.log_batch(run_id, metrics=points)
             for path in files:
-                client.log_artifact(run_id, str(path))
+                if path.is_dir():
+                    client.log_artifacts(run_id, str(path), path.name)
+                else:
+                    client.log_artifact(run_id, str(path))
             client.set_terminated(run_id, "FINISHED")
         except Exception as error:
             raise explain(uri, error) from error

@@ -1,0 +1,190 @@
+"""The report of a search: what its directory says, handed to the room that draws it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import read_json
+from metadist.engine.runlog import series
+from metadist.errors import MetadistError, SpaceError
+from metadist.launch.job import Announce
+from metadist.report.search import write_search_report as write
+from metadist.report.search.data import Anew, SearchData, TrialData, Validation
+from metadist.search.place import SearchDir, TrialRecord, open_search
+from metadist.search.plan import Plan, plan_of
+
+log = logging.getLogger(__name__)
+
+
+def write_search_report(search: SearchDir, announce: Announce) -> None:
+    """Write the report of a search, finished or not; a failure is logged and costs nothing else."""
+    try:
+        announce(f"Report: {write(search_data(search), search.path)}")
+    except Exception:
+        # It can be made again at any time; the search's result must not depend on it.
+        log.exception(
+            "the report could not be written; try again with: metadist report %s", search.path
+        )
+
+
+def report_again(runs_dir: Path, name: str) -> Path | None:
+    """Write the report of a search again; the page's path, or None if there is no such search.
+
+    Args:
+        name: of the search, or its path.
+
+    Raises:
+        SpaceError: its record is damaged.
+    """
+    try:
+        search = open_search(runs_dir, name)
+    except SpaceError:
+        return None
+    return write(search_data(search), search.path)
+
+
+def search_data(search: SearchDir) -> SearchData:
+    """Everything the report needs; what is missing or damaged is noted.
+
+    Raises:
+        SpaceError: search.json is missing or damaged.
+    """
+    info = search.info()
+    plan = plan_of(info.get("plan") or {})
+    notes: list[str] = []
+    records = _records(search, notes)
+    return SearchData(
+        name=search.name,
+        status=str(info.get("status", "unknown")),
+        created=str(info.get("created", "unknown"))[:19].replace("T", " ") + " UTC",
+        plan=plan.name,
+        space=plan.space,
+        planned=plan.trials,
+        seed=plan.seed,
+        overrides=plan.overrides,
+        default=_default(plan, notes),
+        trials=tuple(_trial(plan, search, record, notes) for record in records),
+        anew=tuple(_anew(plan, search, info.get("result"), notes)),
+        result=info.get("result"),
+        recipe=str(search.best) if search.best.is_file() else "",
+        notes=notes,
+    )
+
+
+def _records(search: SearchDir, notes: list[str]) -> list[TrialRecord]:
+    found = []
+    for path in sorted((search.path / "trials").glob("[0-9]*.json")):
+        try:
+            found.append(_checked(TrialRecord(**read_json(path))))
+        except (DataError, OSError, TypeError, ValueError) as error:
+            notes.append(f"The record of a trial, {path.name}, cannot be read: {error}.")
+    return sorted(found, key=lambda t: t.number)
+
+
+def _checked(record: TrialRecord) -> TrialRecord:
+    """Raises ValueError for one that somebody has altered."""
+    counts = (record.number, record.best_step, record.steps, record.tasks)
+    if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
+        raise ValueError(f"whole numbers are needed, got {counts}")
+    if record.status not in ("running", "finished", "stopped", "failed"):
+        raise ValueError(f"no status: {str(record.status)[:40]!r}")
+    score, point, texts = _any(record.score), _any(record.point), _any((record.run, record.error))
+    if score is not None and not (
+        type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
+    ):
+        raise ValueError(f"no score: {str(score)[:40]!r}")
+    if not all(isinstance(text, str) for text in texts) or "/" in record.run:
+        raise ValueError("a name and a text are needed for run and error")
+    values = point.values() if isinstance(point, dict) else [None]
+    if not all(type(v) in (bool, int, float, str) for v in values):
+        raise ValueError(f"no point: {str(point)[:80]!r}")
+    return record
+
+
+def _any(value: Any) -> Any:
+    """What a file says is of any type, whatever the dataclass promises."""
+    return value
+
+
+def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
+    """The default's values of the searched keys."""
+    try:
+        recipe = plan.recipe({})
+    except MetadistError as error:
+        notes.append(f"The default setting is not known: {error}.")
+        return {}
+    found = {}
+    for key in plan.space.search:
+        section, _, name = key.partition(".")
+        value = getattr(getattr(recipe, section, None), name, None)
+        if value is not None:
+            found[key] = value
+    return plan.space.active(found)
+
+
+def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str]) -> TrialData:
+    curve, _ = _curve(plan, search, record.run, notes)
+    return TrialData(
+        number=record.number,
+        point=record.point,
+        status=record.status,
+        score=record.score,
+        best_step=record.best_step,
+        steps=record.steps,
+        tasks=record.tasks,
+        full_tasks=plan.space.steps * _batch(plan, record),
+        error=record.error,
+        curve=curve,
+    )
+
+
+def _batch(plan: Plan, record: TrialRecord) -> int:
+    """Tasks of an outer step."""
+    if record.steps:
+        return record.tasks // record.steps
+    try:
+        return plan.recipe(record.point).outer.batch
+    except MetadistError:
+        return 0
+
+
+def _curve(
+    plan: Plan, search: SearchDir, name: str, notes: list[str]
+) -> tuple[tuple[Validation, ...], int]:
+    """Validations of a run, and the outer steps it was trained for."""
+    if not search.run(name).path.is_dir():
+        return (), 0
+    try:
+        found = series(search.run(name))
+    except (MetadistError, DataError, OSError, KeyError, TypeError, AttributeError) as error:
+        notes.append(f"The metric log of {name} cannot be read: {error}.")
+        return (), 0
+    losses = found.get("train/loss", [])
+    points = found.get(plan.space.metric, [])
+    curve = tuple(Validation(p.step, p.time, p.value) for p in points)
+    return curve, losses[-1].step if losses else 0
+
+
+def _anew(plan: Plan, search: SearchDir, result: Any, notes: list[str]) -> list[Anew]:
+    """The runs that confirm the choice, as far as the result names them."""
+    found = []
+    settings: tuple[Literal["best"], Literal["default"]] = ("best", "default")
+    for setting in settings:
+        runs = result.get(setting) if isinstance(result, dict) else None
+        for run in runs if isinstance(runs, list) else ():
+            name, seed = (run.get("run"), run.get("seed")) if isinstance(run, dict) else (0, 0)
+            if not isinstance(name, str) or "/" in name or not isinstance(seed, int):
+                continue
+            curve, steps = _curve(plan, search, name, notes)
+            try:
+                tasks = steps * search.run(name).recipe().outer.batch
+            except (MetadistError, OSError, UnicodeDecodeError) as error:
+                notes.append(f"The recipe of {name} cannot be read: {error}.")
+                tasks = 0
+            found.append(Anew(setting, seed, tasks, curve))
+    return found
