@@ -117,6 +117,6 @@ def test_sync_needs_a_store(run):
         track.sync_run(run)
 
 
-def test_status_is_one_of_three(run, uri):
-    with pytest.raises(ValueError, match="finished, failed, killed"):
+def test_status_is_one_of_four(run, uri):
+    with pytest.raises(ValueError, match="finished, stopped, failed, killed"):
         track.Synchroniser(run, uri, "x").finish("done")
