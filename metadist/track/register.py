@@ -92,6 +92,8 @@ def register_run(
     try:
         with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
             number = _register(client, run_id, Path(folder), labeller, chosen, requirements)
+    except RunError:
+        raise
     except Exception as error:
         raise explain(address, error) from error
     return {
@@ -214,6 +216,9 @@ def save_model(path: Path, labeller: Labeller, requirements: list[str], about: A
         path: a folder that is not there yet.
         requirements: what has to be installed.
         about: MLflow's record of the model, if it has one.
+
+    Raises:
+        RunError: it loads, and does not answer.
     """
     import mlflow
 
@@ -230,8 +235,13 @@ def save_model(path: Path, labeller: Labeller, requirements: list[str], about: A
             input_example=example(labeller),
             pip_requirements=requirements,
         )
-    # What is handed over must load and answer.
-    mlflow.pyfunc.load_model(str(path)).predict(example(labeller))
+    try:
+        mlflow.pyfunc.load_model(str(path)).predict(example(labeller))
+    except mlflow.MlflowException as error:
+        raise RunError(
+            f"{labeller.facts['run']}: the model made of it does not answer its own example, and "
+            f"is not registered: {error.message}"
+        ) from None
 
 
 def signature() -> ModelSignature:

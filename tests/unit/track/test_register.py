@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,8 +26,9 @@ import metadist
 from metadist.cli.main import main
 from metadist.engine.rundir import RunDir
 from metadist.errors import RunError, TrackingError
+from metadist.launch.adapt import open_labeller
 from metadist.track.client import connect
-from metadist.track.register import check_name
+from metadist.track.register import check_name, register_run
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +237,20 @@ def test_the_example_works_and_shows_nobodys_images(place, model):
     answer = model.predict(table)
     assert len(answer) == 3
     assert {len(p) for p in answer["probabilities"]} == {3}
+
+
+def test_a_learner_that_answers_nothing_is_not_registered(place, tmp_path):
+    learner = open_labeller(place / "runs", "maml", place / "data", "cpu")
+    wild = {name: p * float("inf") for name, p in learner.trained.params.items()}
+    broken = replace(learner, trained=replace(learner.trained, params=wild))
+    run = RunDir(place / "runs" / "maml")
+    with pytest.raises(RunError, match=r"does not answer its own example.*not finite"):
+        register_run(run, lambda: broken, name="wild")
+    client = connect(store(place))
+    assert not client.search_registered_models("name = 'wild'")
+    experiment = client.get_run(run.info()["mlflow"]["run_id"]).info.experiment_id
+    found = client.search_logged_models([experiment], "name = 'wild'")
+    assert [str(model.status) for model in found] == ["FAILED"]
 
 
 def test_each_call_adds_a_version_and_the_command_prints_it(place):
