@@ -121,7 +121,7 @@ def train(
     from metadist import plugins as outside
     from metadist.engine.data import open_data
     from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import build, initial_params, resolve
+    from metadist.engine.learner import Learners, initial_params, resolve
     from metadist.launch.drive import Drive, drive
     from metadist.launch.start import meant_run
     from metadist.recipe import Recipe, load_recipe
@@ -145,7 +145,7 @@ def train(
         data.live("val", parsed.eval.queries, parsed.eval.seed)
         for queries in parsed.protocols:
             data.live("test", queries, parsed.eval.seed)
-        algorithm = build(parsed, data.shape)
+        algorithm = Learners(parsed, data.shape).after(0)
         facts = {
             "dataset": {
                 "name": parsed.data.dataset,

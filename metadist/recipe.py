@@ -13,10 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metadist.discovery import explain, nearest
 from metadist.errors import RecipeError
+from metadist.rates import Changes, parse_changes, write_changes
 
 #: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
 #: would otherwise end in a lack of memory, or not at all.
@@ -34,6 +35,8 @@ Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Tasks = Annotated[int, Field(ge=1, le=MOST_TASKS)]
 Updates = Annotated[int, Field(ge=1, le=MOST_UPDATES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: See :mod:`metadist.rates`; always in the form that ``write_changes`` gives it.
+RateChanges = Annotated[str, AfterValidator(lambda text: write_changes(parse_changes(text)))]
 Scalar = bool | int | float | str
 
 
@@ -93,24 +96,37 @@ class AlgorithmSection(_OpenSection):
 
 class InnerSection(_Section):
     """Adaptation. ``loss`` is the reduction of the support loss: MAML's published step sizes
-    belong to ``sum_over_ways``, which is N times the mean cross-entropy."""
+    belong to ``sum_over_ways``, which is N times the mean cross-entropy. ``lr_changes``: other
+    rates after so many outer steps, as in ``120: 0.3, 180: 0.1``."""
 
     lr: float = Field(0.01, gt=0)
+    lr_changes: RateChanges = ""
     steps: Steps = 1
     loss: Literal["mean", "sum_over_ways"] = "mean"
+
+    @property
+    def changes(self) -> Changes:
+        """``lr_changes``, read."""
+        return parse_changes(self.lr_changes)
 
 
 class OuterSection(_Section):
     """Meta-optimisation. ``batch`` is tasks per outer step; ``clip`` bounds each entry of the
-    averaged meta-gradient (0: no bound)."""
+    averaged meta-gradient (0: no bound). ``lr_changes`` as in ``inner``, of a constant schedule."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
+    lr_changes: RateChanges = ""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr: float = Field(0.0, ge=0)
     steps: Updates = 1000
     batch: Tasks = 32
     clip: float = Field(0.0, ge=0)
+
+    @property
+    def changes(self) -> Changes:
+        """``lr_changes``, read."""
+        return parse_changes(self.lr_changes)
 
 
 class EvalSection(_Section):
@@ -150,6 +166,8 @@ class RunSection(_Section):
 
 #: Keys that cannot change the bits of a run.
 UNHASHED = {"run": {"checkpoint_every", "keep"}, "data": {"storage", "store"}}
+#: Keys that recipes had not from the start, with what it was like without them.
+LATER = (("data", "labels", "permuted"), ("inner", "lr_changes", ""), ("outer", "lr_changes", ""))
 
 
 class Recipe(BaseModel):
@@ -172,6 +190,10 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"engine.chunk must be at most outer.batch ({self.outer.batch}), "
                 f"got {self.engine.chunk}"
+            )
+        if self.outer.lr_changes and self.outer.schedule != "constant":
+            raise ValueError(
+                f"outer.lr_changes needs outer.schedule = 'constant', got {self.outer.schedule!r}"
             )
         if self.eval.steps and self.eval.steps < self.inner.steps:
             raise ValueError(
@@ -208,8 +230,9 @@ class Recipe(BaseModel):
             for key in keys:
                 sections[section].pop(key)
         # Left out where it is the default: recipes without the key keep their hash.
-        if sections["data"]["labels"] == "permuted":
-            sections["data"].pop("labels")
+        for section, key, default in LATER:
+            if sections[section][key] == default:
+                sections[section].pop(key)
         if without_steps:
             sections["outer"].pop("steps")
         return sections
@@ -231,6 +254,11 @@ class Recipe(BaseModel):
             lines.extend(f"{k} = {_toml_value(v)}" for k, v in values.items())
             lines.append("")
         return "\n".join(lines)
+
+    def with_inner_lr(self, lr: float) -> Recipe:
+        """This recipe with one inner learning rate throughout."""
+        inner = self.inner.model_copy(update={"lr": lr, "lr_changes": ""})
+        return self.model_copy(update={"inner": inner})
 
     def with_options(self, model: dict[str, Any], algorithm: dict[str, Any]) -> Recipe:
         """This recipe with every option of its model and algorithm written out."""

@@ -312,6 +312,8 @@ def _scheduler_problems(space: Space) -> list[str]:
             problems.append(
                 f"{', '.join(odd)}: a population changes rates only ({', '.join(SCHEDULED)})"
             )
+        if odd := [k for k, d in space.search.items() if not isinstance(d, LogUniform | Uniform)]:
+            problems.append(f"{', '.join(odd)}: a population needs LogUniform or Uniform")
     return problems
 
 

@@ -9,6 +9,7 @@ from metadist.algorithms import Algorithm, Parts
 from metadist.backbones import Backbone
 from metadist.errors import RecipeError
 from metadist.keys import Key
+from metadist.rates import rate_after
 from metadist.recipe import Recipe
 from metadist.tasks import Context, Params, Phase, TaskShape
 
@@ -54,6 +55,39 @@ def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
         inner_steps=recipe.inner.steps,
     )
     return algorithms.build(recipe.algorithm.name, parts)
+
+
+class Learners:
+    """The learner of a run, whose inner learning rate may change between outer steps.
+
+    Raises:
+        RecipeError: see :func:`build`; or the rate changes and this learner learns its own.
+    """
+
+    def __init__(self, recipe: Recipe, shape: TaskShape) -> None:
+        self._recipe, self._shape, self._changes = recipe, shape, recipe.inner.changes
+        self._built: dict[float, Algorithm] = {}
+        first = self.after(0)
+        if self._changes:
+            start = initial_params(recipe, first)
+            for step, _ in self._changes:
+                other = initial_params(recipe, self.after(step))
+                if any(not torch.equal(p, start[name]) for name, p in other.items()):
+                    raise RecipeError(
+                        f"inner.lr_changes: {recipe.algorithm.name} learns its step sizes, and "
+                        "inner.lr is where they start; leave the changes out"
+                    )
+
+    def after(self, done: int) -> Algorithm:
+        """The learner for the outer step that follows when so many are done."""
+        lr = rate_after(self._recipe.inner.lr, self._changes, done)
+        if lr not in self._built:
+            self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
+        return self._built[lr]
+
+    def at(self, checkpoint: int) -> Algorithm:
+        """The learner that has been trained for so many outer steps, to be evaluated."""
+        return self.after(max(checkpoint - 1, 0))
 
 
 def context(recipe: Recipe, phase: Phase, step: int) -> Context:

@@ -32,7 +32,7 @@ from metadist.engine.evaluate import (
     score_name,
 )
 from metadist.engine.group import Group
-from metadist.engine.learner import build
+from metadist.engine.learner import Learners
 from metadist.engine.numerics import check_equal, numerics, reproducible
 from metadist.engine.outcome import Outcome, Writer, explain, show, source
 from metadist.engine.protocol import OWN, Asked, EvalProtocol, own_protocols, protocol
@@ -80,7 +80,8 @@ class Run:
         self.recipe: Recipe = run.recipe()
         self.data: EpisodeData = open_data(self.recipe, data_dir)
         self.kind = self.data.shape.kind
-        self.algorithm = build(self.recipe, self.data.shape)
+        self._learners = Learners(self.recipe, self.data.shape)
+        self.algorithm = self._learners.after(0)
         self._numerics = numerics(device)
         check_equal(self._numerics, group, self.recipe.engine.reduction)
         self._check_data()
@@ -153,7 +154,7 @@ class Run:
         checkpoint.prune(self._attempt, self.recipe.run.keep, best)
 
     def _trained(self, best: Best) -> Trained:
-        return Trained.of(self.algorithm, best, self.recipe, self._device)
+        return Trained.of(self._learners.at(best.step), best, self.recipe, self._device)
 
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
         learner = self._trained(best)
@@ -273,6 +274,7 @@ class Run:
         ) as loader:
             for step, episodes in loader:
                 began = time.perf_counter()
+                trainer.algorithm = self._learners.after(step)
                 try:
                     report = trainer.step(episodes, sequence.ids(step * batch, (step + 1) * batch))
                 except NonFiniteError:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from metadist.rates import rate_after
 from metadist.recipe import OuterSection
 from metadist.tasks import Params
 
@@ -14,7 +15,7 @@ from metadist.tasks import Params
 def learning_rate(section: OuterSection, step: int) -> float:
     """The outer learning rate of step ``step`` (from 0)."""
     if section.schedule == "constant":
-        return section.lr
+        return rate_after(section.lr, section.changes, step)
     if section.schedule == "linear":
         return section.lr + (section.final_lr - section.lr) * step / section.steps
     # Cosine from lr to final_lr over the planned steps (Loshchilov & Hutter, 2017).

@@ -12,7 +12,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from metadist.space import Asha, MedianStopping, Mode, Space
+from metadist.space import Asha, MedianStopping, Mode, Population, Space
 
 #: Worse than every score there is; finite, because schedulers and searchers do arithmetic.
 WORST: dict[Mode, float] = {"max": -1e30, "min": 1e30}
@@ -25,7 +25,8 @@ def cooperative(space: Space, orders: Path) -> TrialScheduler:
         orders: directory; an order to stop is a file with the trial's number for a name.
     """
     match space.scheduler:
-        case None:
+        case None | Population():
+            # A population is compared between rounds, not while its members run.
             return FIFOScheduler()  # type: ignore[no-untyped-call]
         case Asha(grace, reduction):
             inner: TrialScheduler = AsyncHyperBandScheduler(

@@ -14,7 +14,7 @@ from data_pipeline.errors import DataError
 from metadist import plugins
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
-from metadist.engine.learner import build, resolve
+from metadist.engine.learner import Learners, resolve
 from metadist.engine.protocol import Asked, own_protocols, protocol
 from metadist.engine.rundir import RunDir, check_name
 from metadist.errors import MetadistError, RunError
@@ -194,7 +194,7 @@ def _check_data(
     """Make or open the data, and say what they lack of the complete dataset."""
     prepare_data(recipe, request.data_dir, announce)
     data = open_data(recipe, request.data_dir)
-    build(recipe, data.shape)
+    Learners(recipe, data.shape)
     if (run.path / "run.json").exists():
         made_with = run.info()["dataset"]["digest"]
         if made_with != data.digest:

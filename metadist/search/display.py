@@ -91,7 +91,8 @@ class Display:
             was = self._seen.get(number)
             if record is not None:
                 self._seen[number] = _of(record)
-        if record is not None and not self._table and (was is None or was.status == "running"):
+        fresh = was is None or was.status == "running"
+        if record is not None and record.over and not self._table and fresh:
             self.announce(self._line(record))
         self._draw()
 

@@ -22,9 +22,11 @@ from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
 from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
 from metadist.search.plan import Plan, check_learners, load_space, make_plan, plan_of
+from metadist.search.population import run_population
 from metadist.search.reporting import write_search_report
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
+from metadist.space import Population
 
 
 @dataclass(frozen=True)
@@ -225,23 +227,31 @@ def _trials(plan: Plan, place: Place, resources: Any, request: Request, announce
     Raises:
         KeyboardInterrupt: Tune was interrupted, and has ended its trials.
     """
-    from metadist.launch.tuning import run_trials
+    from metadist.launch.tuning import Work, run_trials
 
     known = place.search.trials()
     if len(known) >= plan.trials and all(t.over for t in known):
         return
     display = Display(plan, place.search, announce, live=request.live)
-    with display:
-        ended = run_trials(
-            plan.space,
-            functools.partial(run_trial, plan, place),
-            seed=plan.seed,
-            resources=resources,
-            known=[t.point for t in known],
-            points=plan.points,
-            orders=place.search.orders,
-            listener=display,
-        )
+
+    def run(work: Work) -> bool:
+        with display:
+            return run_trials(
+                plan.space,
+                work,
+                seed=plan.seed,
+                resources=resources,
+                known=[t.point for t in known],
+                points=plan.points,
+                orders=place.search.orders,
+                listener=display,
+            )
+
+    if isinstance(plan.space.scheduler, Population):
+        run_population(plan, place, announce, run)
+        ended = True
+    else:
+        ended = run(functools.partial(run_trial, plan, place))
     if not ended:
         raise KeyboardInterrupt
     _give_up(place.search)

@@ -15,10 +15,20 @@ import numpy as np
 
 from data_pipeline import parts
 from metadist import space as spaces
-from metadist.engine.learner import build, resolve
+from metadist.engine.learner import Learners, build, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
-from metadist.space import Choice, Domain, Integers, LogUniform, Point, Space, Uniform, When
+from metadist.space import (
+    Choice,
+    Domain,
+    Integers,
+    LogUniform,
+    Point,
+    Population,
+    Space,
+    Uniform,
+    When,
+)
 from metadist.tasks import TaskShape
 
 
@@ -80,10 +90,7 @@ class Plan:
     def _drawn(self, index: int) -> Point:
         point: Point = {}
         for key, domain in self.space.search.items():
-            digest = hashlib.sha256(f"{self.seed} {index} {key}".encode()).digest()
-            # Raw words of Philox are the same in every NumPy.
-            raw = np.random.Philox(key=int.from_bytes(digest[:16], "big")).random_raw()
-            point[key] = _at(domain, (int(raw) >> 11) / 2**53)
+            point[key] = at(domain, uniform(self.seed, str(index), key))
         return self.space.active(point)
 
     def document(self) -> dict[str, Any]:
@@ -97,11 +104,19 @@ class Plan:
         }
 
 
+def uniform(seed: int, what: str, key: str) -> float:
+    """A number in [0, 1) that is a function of seed and names."""
+    digest = hashlib.sha256(f"{seed} {what} {key}".encode()).digest()
+    # Raw words of Philox are the same in every NumPy.
+    raw = np.random.Philox(key=int.from_bytes(digest[:16], "big")).random_raw()
+    return float((int(raw) >> 11) / 2**53)
+
+
 def _override(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
-def _at(domain: Domain, u: float) -> Any:
+def at(domain: Domain, u: float) -> Any:
     """The value at quantile u in [0, 1) of a domain."""
     match domain:
         case LogUniform(low, high):
@@ -115,7 +130,7 @@ def _at(domain: Domain, u: float) -> Any:
         case Choice(values):
             return values[int(u * len(values))]
         case When():
-            return _at(domain.then, u)
+            return at(domain.then, u)
     raise AssertionError(domain)
 
 
@@ -212,7 +227,15 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
     Raises:
         SpaceError: one does not.
     """
-    build(plan.recipe({}), shape)
+    changed: Point = {}
+    if isinstance(plan.space.scheduler, Population):
+        # Rates that a population changes must be ones that may change.
+        for key, low in ends(plan):
+            changed[f"{key.partition('.')[0]}.lr_changes"] = f"1: {low}"
+    try:
+        Learners(plan.recipe(changed), shape)
+    except RecipeError as error:
+        raise SpaceError(f"space {plan.name}: {error}") from None
     for key, value in ends(plan):
         try:
             if not key.startswith("data."):

@@ -18,7 +18,8 @@ from metadist.errors import MetadistError
 from metadist.launch.asking import Asking, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
-from metadist.search.place import SearchDir, TrialRecord
+from metadist.recipe import Recipe
+from metadist.search.place import SearchDir, Status, TrialRecord
 from metadist.search.plan import Plan
 from metadist.space import Point
 
@@ -74,24 +75,28 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
     known = {t.number: t for t in search.trials()}.get(number)
     run = search.run(name)
     if known is not None and known.over:
-        _repeat(plan, run, report)
+        repeat(plan, run, report)
         if known.score is None:
             report(plan.space.steps, math.nan)
         return
     search.record(record)
     try:
-        if run.path.exists() and not _repeat(plan, run, report):
+        if run.path.exists() and not repeat(plan, run, report):
             ended = _stopped(run, plan)
         else:
-            ended = _train(plan, place, name, plan.recipe(point), report, number)
-        search.record(replace(_scored(plan, run, record), status=ended))
+            ended = train_trial(plan, place, name, plan.recipe(point), report, number)
+        search.record(replace(scored(plan, run, record), status=ended))
     except (MetadistError, DataError, OSError, RuntimeError) as error:
         log.warning("%s failed: %s", name, error)
-        search.record(replace(_scored(plan, run, record, None), status="failed", error=str(error)))
+        failed = replace(scored(plan, run, record), score=None, status="failed")
+        search.record(replace(failed, error=str(error)))
         report(plan.space.steps, math.nan)
 
 
-def _train(plan: Plan, place: Place, name: str, recipe: Any, report: Report, number: int) -> Any:
+def train_trial(
+    plan: Plan, place: Place, name: str, recipe: Recipe, report: Report, number: int
+) -> Status:
+    """Train a trial's run, or go on with it, and say how it has ended."""
     tags = {**place.tags, "trial": str(number)}
     arguments: dict[str, Any] = {
         "name": name,
@@ -155,7 +160,7 @@ def _validations(plan: Plan, run: RunDir) -> list[tuple[int, float]]:
     return found
 
 
-def _repeat(plan: Plan, run: RunDir, report: Report) -> bool:
+def repeat(plan: Plan, run: RunDir, report: Report) -> bool:
     """Report what a run has shown already; whether it goes on."""
     goes_on = True
     for step, best in _validations(plan, run):
@@ -163,7 +168,7 @@ def _repeat(plan: Plan, run: RunDir, report: Report) -> bool:
     return goes_on
 
 
-def _stopped(run: RunDir, plan: Plan) -> Any:
+def _stopped(run: RunDir, plan: Plan) -> Status:
     """A trial that had its order when its process died."""
     status = run.info()["status"]
     if status not in ("finished", "stopped"):
@@ -171,9 +176,7 @@ def _stopped(run: RunDir, plan: Plan) -> Any:
     return "finished" if status == "finished" else "stopped"
 
 
-def _scored(
-    plan: Plan, run: RunDir, record: TrialRecord, default: float | None = None
-) -> TrialRecord:
+def scored(plan: Plan, run: RunDir, record: TrialRecord) -> TrialRecord:
     """A record with what the run's log says."""
     if not run.path.is_dir():
         return record

@@ -50,6 +50,8 @@ def another(model: type[BaseModel], key: str, value: Any) -> Any:
         return choices[0]
     if value == "unlimited":
         return 7
+    if key == "lr_changes":
+        return "3: 0.5"
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):

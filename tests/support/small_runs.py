@@ -7,7 +7,7 @@ from pathlib import Path
 from metadist.engine.data import open_data
 from metadist.engine.learner import resolve
 from metadist.engine.rundir import RunDir, create_run
-from metadist.recipe import load_recipe
+from metadist.recipe import Recipe, load_recipe
 
 SMALL = (
     "outer.steps=6",
@@ -26,6 +26,11 @@ def small_run(directory: Path, *more: str) -> tuple[RunDir, Path]:
     """A run directory of a small sinusoid recipe, and its data directory."""
     recipe = resolve(load_recipe("sinusoid-10shot-maml", (*SMALL, *more)))
     data = directory / "data"
+    return fresh_run(directory, recipe, data), data
+
+
+def fresh_run(directory: Path, recipe: Recipe, data: Path) -> RunDir:
+    """A run directory of a sinusoid recipe."""
     digest = open_data(recipe, data).digest
     facts = {"dataset": {"name": "sinusoid", "digest": digest}, "mlflow": None}
-    return create_run(directory / "runs", "small", recipe, facts), data
+    return create_run(directory / "runs", "small", recipe, facts)

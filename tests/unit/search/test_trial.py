@@ -6,29 +6,14 @@ import math
 from pathlib import Path
 
 import pytest
+from small_spaces import SMALL_SPACE
 
 from metadist.engine.runlog import series
 from metadist.search.place import SearchDir, create_search
 from metadist.search.plan import Plan, make_plan
 from metadist.search.trial import Place, run_trial
-from metadist.space import LogUniform, Point, Space
+from metadist.space import Point
 
-SPACE = Space(
-    about="a few steps on sinusoids",
-    base="sinusoid-10shot-maml",
-    search={"inner.lr": LogUniform(1e-3, 1e9), "outer.lr": LogUniform(1e-5, 1e-1)},
-    fixed={
-        "outer.batch": 2,
-        "engine.mode": "loop",
-        "engine.chunk": 1,
-        "eval.val_episodes": 3,
-        "eval.steps": 0,
-    },
-    metric="val/mse",
-    mode="min",
-    steps=6,
-    every=2,
-)
 POINT: Point = {"inner.lr": 0.01, "outer.lr": 1e-3}
 
 WILD: Point = {"inner.lr": 1e9, "outer.lr": 1e-1}
@@ -48,7 +33,7 @@ class Judge:
 
 @pytest.fixture
 def plan() -> Plan:
-    return make_plan("test", SPACE)
+    return make_plan("test", SMALL_SPACE)
 
 
 @pytest.fixture

@@ -1,0 +1,218 @@
+"""Population-based training, in rounds: a schedule of learning rates is searched.
+
+Jaderberg et al., "Population Based Training of Neural Networks", 2017, in its synchronous form. All
+members train to the same step; then each of the worst takes over the run of one of the best and
+changes its rates. What is taken over is a fork: a run whose recipe holds the whole schedule that
+has led to it (``inner.lr_changes``, ``outer.lr_changes``), so that training this recipe gives the
+same bits. Which member takes over what is a function of scores, seed and round, so it does not
+depend on how many members run at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage import read_json, write_atomic
+from metadist.engine import checkpoint
+from metadist.engine.fork import fork
+from metadist.engine.runlog import series
+from metadist.errors import MetadistError, SpaceError
+from metadist.launch.job import Announce
+from metadist.rates import parse_changes, write_changes
+from metadist.search.display import figure, values
+from metadist.search.place import SearchDir, Status, TrialRecord
+from metadist.search.plan import Plan, at, uniform
+from metadist.search.trial import Place, Report, repeat, scored, train_trial
+from metadist.space import Integers, LogUniform, Point, Population, Uniform
+
+
+@dataclass(frozen=True)
+class Move:
+    """A member takes over another one's run.
+
+    Attributes:
+        member, donor: numbers.
+        run: name of the fork.
+        point: of the fork: the donor's, with a change of rates from the round's step on.
+    """
+
+    member: int
+    donor: int
+    run: str
+    point: Point
+
+
+def boundaries(plan: Plan) -> list[int]:
+    """Outer steps after which the members are compared; the last is the end."""
+    assert isinstance(plan.space.scheduler, Population)
+    every = plan.space.scheduler.interval * plan.space.every
+    return [*range(every, plan.space.steps, every), plan.space.steps]
+
+
+def evolve(
+    plan: Plan, number: int, step: int, scores: Mapping[int, float | None], points: Sequence[Point]
+) -> list[Move]:
+    """Who takes over whose run after a round.
+
+    Args:
+        number: of the round, from 1.
+        step: outer steps done.
+        scores: of each member at this step; None: it has failed.
+        points: of each member, by number.
+    """
+    how = plan.space.scheduler
+    assert isinstance(how, Population)
+    sign = -1.0 if plan.space.mode == "max" else 1.0
+
+    def order(member: int) -> tuple[bool, float, int]:
+        score = scores[member]
+        return (score is None, 0.0 if score is None else sign * score, member)
+
+    ordered = sorted(scores, key=order)
+    several = max(1, int(len(ordered) * how.quantile))
+    best = [m for m in ordered[:several] if scores[m] is not None]
+    worst = [m for m in ordered[len(ordered) - several :] if m not in best]
+    if not best:
+        raise SpaceError(f"round {number}: every member has failed")
+    # A member that has failed has nothing to go on with, however few may be replaced.
+    worst += [m for m in ordered if scores[m] is None and m not in worst]
+    moves = []
+    for member in sorted(worst):
+        draw = functools.partial(uniform, plan.seed, f"round {number} member {member}")
+        donor = best[int(draw("donor") * len(best))]
+        point = dict(points[donor - 1])
+        for key, domain in plan.space.search.items():
+            assert isinstance(domain, LogUniform | Uniform | Integers)
+            section = key.partition(".")[0]
+            changes = parse_changes(str(point.get(f"{section}.lr_changes", "")))
+            now = float(changes[-1][1] if changes else point[key])
+            if draw(f"{key} anew") < how.resample:
+                rate = float(at(domain, draw(f"{key} value")))
+            else:
+                rate = now * how.factors[int(draw(f"{key} factor") * len(how.factors))]
+            rate = min(max(rate, float(domain.low)), float(domain.high))
+            if rate != now:
+                point[f"{section}.lr_changes"] = write_changes((*changes, (step, rate)))
+        moves.append(Move(member, donor, f"trial-{member:04d}-round-{number}", point))
+    return moves
+
+
+def run_population(
+    plan: Plan,
+    place: Place,
+    announce: Announce,
+    run_round: Callable[[Callable[[int, Point, Report], None]], bool],
+) -> None:
+    """All rounds, from wherever the search stands.
+
+    Args:
+        run_round: runs a work for every member; says whether all have ended.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
+    search = place.search
+    points = plan.points
+    assert points is not None
+    there = {trial.number for trial in search.trials()}
+    for number, point in enumerate(points, 1):
+        if number not in there:
+            search.record(TrialRecord(number, point, f"trial-{number:04d}", "running"))
+    ends = boundaries(plan)
+    for number, step in enumerate(ends, 1):
+        path = search.path / "rounds" / f"{number:04d}.json"
+        if not path.is_file():
+            if not run_round(functools.partial(run_member, plan, place, step)):
+                raise KeyboardInterrupt
+            if step == plan.space.steps:
+                return
+            _decide(plan, search, number, step, path)
+        for move in _moves(path):
+            _apply(plan, search, step, move, announce)
+        shown = _shown(plan, search, path)
+        announce(f"Round {number} of {len(ends)}, step {step}: {shown}")
+
+
+def _decide(plan: Plan, search: SearchDir, number: int, step: int, path: Path) -> None:
+    """Write down who takes over what, before anybody does."""
+    members = search.trials()
+    scores = {m.number: _score_at(plan, search, m, step) for m in members}
+    moves = evolve(plan, number, step, scores, [m.point for m in members])
+    document = {"step": step, "scores": list(scores.values()), "moves": [asdict(m) for m in moves]}
+    write_atomic(path, json.dumps(document, sort_keys=True, indent=1).encode())
+
+
+def _score_at(plan: Plan, search: SearchDir, member: TrialRecord, step: int) -> float | None:
+    if member.status == "failed":
+        return None
+    points = series(search.run(member.run)).get(plan.space.metric, [])
+    found = [p.value for p in points if p.step == step]
+    return found[0] if found and found[0] == found[0] else None
+
+
+def _moves(path: Path) -> list[Move]:
+    try:
+        return [Move(**move) for move in read_json(path)["moves"]]
+    except (DataError, KeyError, TypeError) as error:
+        raise SpaceError(f"{path}: damaged ({error}); remove it to compare them again") from None
+
+
+def _apply(plan: Plan, search: SearchDir, step: int, move: Move, announce: Announce) -> None:
+    """Let a member take over; what was done before is not done again."""
+    members = {m.number: m for m in search.trials()}
+    member, donor = members[move.member], members[move.donor]
+    if member.run == move.run or _later(member.run, move.run):
+        return
+    if not search.run(move.run).path.exists():
+        fork(search.run(donor.run), step, plan.recipe(move.point), move.run)
+    search.record(TrialRecord(move.member, move.point, move.run, "running"))
+    rates = {k: v for k, v in move.point.items() if k.endswith("lr_changes")}
+    announce(f"  trial {move.member} takes over trial {move.donor}: {values(rates)}")
+
+
+def _later(run: str, than: str) -> bool:
+    """Whether a member's run is of a later round."""
+
+    def number(name: str) -> int:
+        return int(name.rpartition("-")[2]) if "-round-" in name else 0
+
+    return number(run) > number(than)
+
+
+def _shown(plan: Plan, search: SearchDir, path: Path) -> str:
+    scores = [s for s in read_json(path)["scores"] if s is not None]
+    best = max(scores) if plan.space.mode == "max" else min(scores)
+    return f"best {figure(best, plan.space.metric)}, {len(_moves(path))} taken over"
+
+
+def run_member(
+    plan: Plan, place: Place, until: int, number: int, point: Point, report: Report
+) -> None:
+    """Train a member to the end of a round; it raises nothing, as :func:`run_trial`."""
+    search = place.search
+    record = {t.number: t for t in search.trials()}[number]
+    run = search.run(record.run)
+    if record.status == "failed":
+        report(until, float("nan"))
+        return
+
+    def limited(step: int, score: float) -> bool:
+        report(step, score)
+        return step < until
+
+    try:
+        if run.path.exists():
+            repeat(plan, run, report)
+        if not run.path.exists() or max(checkpoint.steps(run), default=0) < until:
+            train_trial(plan, place, record.run, plan.recipe(record.point), limited, number)
+        status: Status = "finished" if until == plan.space.steps else "running"
+        search.record(replace(scored(plan, run, record), status=status))
+    except (MetadistError, DataError, OSError, RuntimeError) as error:
+        failed = replace(scored(plan, run, record), score=None, status="failed")
+        search.record(replace(failed, error=str(error)))
+        report(until, float("nan"))

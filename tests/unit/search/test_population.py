@@ -1,0 +1,168 @@
+"""Population-based training: who takes over what, and that a schedule is trained again exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_runs import fresh_run
+from small_spaces import SMALL_SPACE
+
+from metadist.engine.fork import fork
+from metadist.engine.runlog import series
+from metadist.errors import RunError, SpaceError
+from metadist.launch import local
+from metadist.launch.job import Job
+from metadist.rates import parse_changes
+from metadist.search.place import create_search
+from metadist.search.plan import Plan, make_plan
+from metadist.search.population import boundaries, evolve, run_population
+from metadist.search.trial import Place
+from metadist.space import Asha, Choice, LogUniform, Point, Population, Space
+
+SPACE = replace(
+    SMALL_SPACE,
+    search={"inner.lr": LogUniform(1e-3, 1e-1), "outer.lr": LogUniform(1e-4, 1e-2)},
+    searcher="random",
+    trials=4,
+    scheduler=Population(interval=1),
+)
+
+
+def _plan(space: Space = SPACE, seed: int = 0) -> Plan:
+    return make_plan("test", space, seed=seed)
+
+
+def test_rounds_end_at_multiples_and_at_the_last_step() -> None:
+    assert boundaries(_plan()) == [2, 4, 6]
+    assert boundaries(_plan(replace(SPACE, scheduler=Population(interval=2)))) == [4, 6]
+
+
+def test_the_worst_take_over_the_best_with_other_rates() -> None:
+    plan = _plan(replace(SPACE, trials=8, scheduler=Population(interval=1, resample=0.0)))
+    points = plan.points
+    assert points is not None
+    scores = dict(enumerate([0.5, 0.1, 0.9, 0.4, 0.2, None, 0.6, 0.3], 1))
+    moves = evolve(plan, 1, 2, scores, points)
+    # A quarter of eight is two: the failed one and the one of 0.9.
+    assert [move.member for move in moves] == [3, 6]
+    for move in moves:
+        assert move.donor in (2, 5)
+        donor = points[move.donor - 1]
+        assert {k: move.point[k] for k in donor} == donor
+        for section in ("inner", "outer"):
+            ((step, rate),) = parse_changes(str(move.point[f"{section}.lr_changes"]))
+            assert step == 2
+            start = float(donor[f"{section}.lr"])
+            domain = plan.space.search[f"{section}.lr"]
+            assert isinstance(domain, LogUniform)
+            expected = [min(max(start * f, domain.low), domain.high) for f in (1.25, 0.8)]
+            assert rate in expected
+    assert evolve(plan, 1, 2, scores, points) == moves
+    assert evolve(plan, 2, 4, scores, points) != moves
+
+
+def test_more_accuracy_is_better_where_the_mode_says_so() -> None:
+    plan = _plan()
+    upside_down = replace(plan, space=replace(plan.space, mode="max"))
+    points = plan.points
+    assert points is not None
+    scores = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}
+    (move,) = evolve(plan, 1, 2, scores, points)
+    assert (move.member, move.donor) == (4, 1)
+    (move,) = evolve(upside_down, 1, 2, scores, points)
+    assert (move.member, move.donor) == (1, 4)
+    with pytest.raises(SpaceError, match="every member has failed"):
+        evolve(plan, 1, 2, dict.fromkeys(scores, None), points)
+
+
+def _population(directory: Path, plan: Plan, order: int = 1, stop: int = 10**9) -> Place:
+    """A population in this process; ``order`` -1 runs members backwards, ``stop`` ends it early."""
+    root = directory / "runs"
+    search = create_search(root, "s", {"plan": plan.document()}) if not root.exists() else None
+    place = Place(root / "searches" / "s", directory / "data", offline=True)
+    assert search is None or search.path == place.path
+    rounds = iter(range(stop))
+
+    def run_round(work: object) -> bool:
+        if next(rounds, None) is None:
+            return False
+        points = plan.points
+        assert points is not None
+        for number, point in list(enumerate(points, 1))[::order]:
+            work(number, point, lambda step, score: True)  # type: ignore[operator]
+        return True
+
+    run_population(plan, place, lambda line: None, run_round)
+    return place
+
+
+def _outcome(place: Place) -> list[tuple[Point, float | None, str]]:
+    found = []
+    for member in place.search.trials():
+        assert member.status == "finished"
+        digest = place.search.run(member.run).info()["result"]["params_sha256"]
+        found.append((member.point, member.score, digest))
+    return found
+
+
+def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> None:
+    plan = _plan()
+    place = _population(tmp_path, plan)
+    members = place.search.trials()
+    changed = [m for m in members if "inner.lr_changes" in m.point]
+    assert changed
+    for member in changed:
+        run = place.search.run(member.run)
+        assert run.info()["forked_from"]["run"].startswith("trial-")
+        again = fresh_run(tmp_path / member.run, plan.recipe(member.point), place.data_dir)
+        result = local.fit(Job(again.path, place.data_dir, tested=False))
+        assert result["params_sha256"] == run.info()["result"]["params_sha256"]
+        for metric in ("train/loss", plan.space.metric):
+            mine, theirs = series(again)[metric], series(run)[metric]
+            assert [(p.step, p.value) for p in mine] == [(p.step, p.value) for p in theirs]
+
+
+def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) -> None:
+    plan = _plan(seed=3)
+    whole = _outcome(_population(tmp_path / "a", plan))
+    assert _outcome(_population(tmp_path / "b", plan, order=-1)) == whole
+    with pytest.raises(KeyboardInterrupt):
+        _population(tmp_path / "c", plan, stop=2)
+    assert _outcome(_population(tmp_path / "c", plan)) == whole
+
+
+def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
+    plan = _plan()
+    place = _population(tmp_path, plan)
+    (first, *_) = place.search.trials()
+    run = place.search.run(first.run)
+    other = plan.recipe({**first.point, "outer.lr": 5e-3})
+    with pytest.raises(RunError, match="agrees with its own"):
+        fork(run, 4, other, "other")
+    with pytest.raises(RunError, match="checkpoint"):
+        fork(run, 5, plan.recipe({**first.point, "outer.lr_changes": "5: 0.5"}), "other")
+    assert not place.search.run("other").path.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"search": {"inner.lr": Choice(0.1, 0.2)}}, "LogUniform or Uniform"),
+        ({"search": {"outer.clip": LogUniform(0.1, 1.0)}}, "changes rates only"),
+        ({"fixed": {**SMALL_SPACE.fixed, "outer.schedule": "cosine"}}, "constant"),
+        ({"fixed": {**SMALL_SPACE.fixed, "algorithm.name": "meta_sgd"}}, "learns its step sizes"),
+    ],
+)
+def test_what_a_population_cannot_change_is_refused(change: dict[str, object], said: str) -> None:
+    from metadist.search.plan import check_learners
+    from metadist.tasks import TaskShape
+
+    with pytest.raises(SpaceError, match=said):
+        check_learners(_plan(replace(SPACE, **change)), TaskShape("regression", (1,), 1))  # type: ignore[arg-type]
+
+
+def test_other_schedulers_have_no_rounds() -> None:
+    with pytest.raises(AssertionError):
+        boundaries(_plan(replace(SPACE, scheduler=Asha())))
