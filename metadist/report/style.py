@@ -37,6 +37,7 @@ p { margin: .5rem 0; max-width: 76ch; }
   padding: 1.1rem 1.25rem; box-shadow: var(--shadow); margin: 0; }
 .grid { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
+.grid.halves { grid-template-columns: repeat(auto-fill, minmax(min(420px, 100%), 1fr)); }
 .stats { display: grid; gap: 1rem; margin: 1.6rem 0 0;
   grid-template-columns: repeat(auto-fit, minmax(min(200px, 100%), 1fr)); }
 .stat .value { font-size: 1.75rem; font-weight: 650; line-height: 1.2; letter-spacing: -.02em;

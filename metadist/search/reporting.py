@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +129,9 @@ def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
 
 
 def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str]) -> TrialData:
-    curve, _ = _curve(plan, search, record.run, notes)
+    curve, steps = _curve(plan, search, record.run, notes)
+    if record.status == "running":
+        record = _so_far(plan, record, curve, steps)
     return TrialData(
         number=record.number,
         point=record.point,
@@ -143,10 +146,23 @@ def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str])
     )
 
 
+def _so_far(
+    plan: Plan, record: TrialRecord, curve: Sequence[Validation], steps: int
+) -> TrialRecord:
+    """A trial that has not ended writes no figures into its record; its log has them."""
+    record = replace(record, steps=steps, tasks=steps * _batch(plan, record))
+    finite = [v for v in curve if math.isfinite(v.score)]
+    if not finite:
+        return record
+    sign = -1.0 if plan.space.mode == "max" else 1.0
+    best = min(finite, key=lambda v: sign * v.score)
+    return replace(record, score=best.score, best_step=best.step)
+
+
 def _batch(plan: Plan, record: TrialRecord) -> int:
     """Tasks of an outer step."""
-    if record.steps:
-        return record.tasks // record.steps
+    if record.tasks:
+        return record.tasks // max(record.steps, 1)
     try:
         return plan.recipe(record.point).outer.batch
     except MetadistError:

@@ -30,7 +30,7 @@ def header(data: SearchData, found: Found | None) -> str:
     who = {"tpe": "TPE", "random": "random search", "grid": "grid search"}[space.searcher]
     lead = (
         f"{plural(len(space.search), 'hyper-parameter')} of {space.base}, {who}, "
-        f"{len(data.trials)} of {plural(data.planned, 'trial')} of "
+        f"{len(data.trials):,} of {plural(data.planned, 'trial')} of "
         f"{plural(space.steps, 'outer step')}"
     )
     about = f'<p class="lead">{escape(space.about)}</p>' if space.about else ""
@@ -52,7 +52,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
             if best
             else stat("no score", "", "no trial has one yet", first=True)
         )
-        return [first, stat(str(len(data.trials)), "", f"trials begun ({counts or 'none'})")]
+        return [first, stat(f"{len(data.trials):,}", "", f"trials begun ({counts or 'none'})")]
     result = []
     if found.best is None:
         rival = found.rivals[0] if found.rivals else None

@@ -32,7 +32,17 @@ DEFAULT: dict[str, Any] = {
 }  # fmt: skip
 
 
+#: Trials beyond which a figure is crowded.
+MANY = 150
+
+
 def scatter(axes: Axes, x: list[float], y: list[float], status: Status, **how: Any) -> None:
     """Trials of one status."""
-    look = {"markersize": 6, "linestyle": "", "label": LABELS[status], **MARKS[status], **how}
+    look = {
+        "markersize": 6 if len(x) <= MANY else 3,
+        "linestyle": "",
+        "label": LABELS[status],
+        **MARKS[status],
+        **how,
+    }
     axes.plot(x, y, **look)

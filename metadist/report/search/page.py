@@ -23,6 +23,7 @@ from metadist.report.search.marks import LABELS, STATUSES
 from metadist.report.search.parallel import parallel
 from metadist.report.search.plane import default_is_outside, plane
 from metadist.report.search.progress import anew_curves, budget, history, trial_curves
+from metadist.report.words import plural
 from metadist.space import Domain, When
 
 #: Rows of the table that are shown without being asked for.
@@ -80,7 +81,8 @@ def _trials(data: SearchData, found: Found | None) -> str:
     conditional = any(isinstance(d, When) for d in data.space.search.values())
     lines += " Below: the key does not count in this trial." if conditional else ""
     return (
-        f'{title}<div class="grid">{_figure(history(data), told)}{_budget_figure(data)}</div>'
+        f'{title}<div class="grid halves">{_figure(history(data), told)}'
+        f"{_budget_figure(data)}</div>"
         f'<div class="below">{_figure(line, lines, wide=True)}</div>\n'
     )
 
@@ -109,7 +111,7 @@ def _space(data: SearchData, found: Found | None) -> str:
             told += " The default lies outside."
         cards.append(_figure(plane(data, cells, found.point if found else None), told))
     cards.append(_importance(data))
-    return f'<h2>Where the good values are</h2><div class="grid">{"".join(cards)}</div>\n'
+    return f'<h2>Where the good values are</h2><div class="grid halves">{"".join(cards)}</div>\n'
 
 
 def _importance(data: SearchData) -> str:
@@ -145,7 +147,7 @@ def _curves(data: SearchData) -> str:
             anew,
             f"Each line is a run; seeds {', '.join(map(str, seeds))}, which no trial has had.",
         )
-    return f'<h2>Validation curves</h2><div class="grid">{cards}</div>\n'
+    return f'<h2>Validation curves</h2><div class="grid halves">{cards}</div>\n'
 
 
 def _budget(data: SearchData) -> str:
@@ -155,7 +157,7 @@ def _budget(data: SearchData) -> str:
     counts = Counter(t.status for t in data.trials)
     cards = [
         stat(
-            str(len(data.trials)),
+            f"{len(data.trials):,}",
             "",
             ", ".join(f"{counts[s]} {LABELS[s]}" for s in STATUSES if counts[s]),
         ),
@@ -189,8 +191,8 @@ def _table(data: SearchData, found: Found | None) -> str:
         rows.append(f"<tr{mark}>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
     opened = " open" if len(rows) <= _OPEN else ""
     return (
-        f'<h2>All trials</h2><details class="card"{opened}><summary>{len(rows)} trials</summary>'
-        f"{table(head, rows)}</details>\n"
+        f'<h2>All trials</h2><details class="card"{opened}>'
+        f"<summary>{plural(len(rows), 'trial')}</summary>{table(head, rows)}</details>\n"
     )
 
 
@@ -224,7 +226,7 @@ def _facts(data: SearchData) -> str:
         "space": data.plan,
         "base recipe": space.base,
         "metric": f"{space.metric}, {'more' if space.mode == 'max' else 'less'} is better",
-        "trials": f"{len(data.trials)} of {data.planned}",
+        "trials": f"{len(data.trials):,} of {data.planned:,}",
         "outer steps": f"{space.steps:,}, validated every {space.every:,}",
         "searcher": f"{space.searcher}, seed {data.seed}",
         "scheduler": scheduler,

@@ -49,13 +49,16 @@ def parallel(data: SearchData, winner: int | None) -> str:
         top = [t.number for t in data.ranked()[:TOP]]
         flip = data.space.mode == "min"
         ends = {}
+        # Where there are many, only how densely they lie can be seen.
+        faint = min(0.55, max(0.05, 40 / len(data.trials)))
         for trial in data.trials:
             ys = [_y(trial, key, column) for key, column in columns.items()]
             if trial.score is not None:
                 end = scale.place(trial.score)
                 ends[trial.number] = 1 - end if flip else end
                 ys.append(ends[trial.number])
-            _line(axes, trial, ys, chosen=trial.number == winner, top=trial.number in top)
+            how = {"chosen": trial.number == winner, "top": trial.number in top}
+            _line(axes, trial, ys, faint=faint, **how)
         if winner in ends:
             axes.plot([len(columns)], [ends[winner]], linestyle="", zorder=6, **WINNER)
         _numbers(
@@ -106,7 +109,9 @@ def _column(
         )  # fmt: skip
 
 
-def _line(axes: Axes, trial: TrialData, ys: Sequence[float], *, chosen: bool, top: bool) -> None:
+def _line(
+    axes: Axes, trial: TrialData, ys: Sequence[float], *, faint: float, chosen: bool, top: bool
+) -> None:
     color = GOOD if chosen else MAIN if top else BAD if trial.status == "failed" else MUTED
     axes.plot(
         range(len(ys)),
@@ -114,7 +119,7 @@ def _line(axes: Axes, trial: TrialData, ys: Sequence[float], *, chosen: bool, to
         color=color,
         linestyle=LINES[trial.status],
         linewidth=2.6 if chosen else 2.0 if top else 1.0,
-        alpha=1.0 if chosen or top else 0.55,
+        alpha=1.0 if chosen or top else faint,
         marker="x" if trial.score is None else "",
         markevery=[-1],
         markersize=6,

@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 from metadist.report.figures import below
 from metadist.report.search.cells import Cell, CellMap
 from metadist.report.search.data import SearchData
-from metadist.report.search.marks import DEFAULT, STATUSES, WINNER, scatter
+from metadist.report.search.marks import DEFAULT, MANY, STATUSES, WINNER, scatter
 from metadist.report.search.scales import score_scale
-from metadist.report.svg import FG, MAIN, drawing
+from metadist.report.svg import CARD, FG, MAIN, drawing
 from metadist.report.words import number
 from metadist.space import Mode
 
@@ -64,7 +64,16 @@ def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Place]:
             # On blue cells only the colour of text can be seen.
             x, y = [p[0] for p in there], [p[1] for p in there]
             hollow = {} if status == "finished" else {"markerfacecolor": "none"}
-            scatter(axes, x, y, status, color=FG, markersize=4.5, zorder=5, **hollow)
+            scatter(
+                axes,
+                x,
+                y,
+                status,
+                color=FG,
+                markersize=4.5 if len(data.trials) <= MANY else 2,
+                zorder=5,
+                **hollow,
+            )
         everywhere += there
     return everywhere
 
@@ -102,7 +111,12 @@ def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Place]
         if numbered:
             text = number(score) if data.regression else f"{100 * score:.1f}"
             at = _free(x, y, marked)
-            axes.annotate(text, at, ha="center", va="center", color=FG, fontsize=8.0, zorder=7)
+            crowded = len(marked) > MANY
+            ground = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+            axes.annotate(
+                text, at, ha="center", va="center", color=FG, fontsize=8.0, zorder=7,
+                bbox=ground if crowded else None,
+            )  # fmt: skip
 
 
 def _clear(scores: Sequence[float], mode: Mode) -> list[float]:

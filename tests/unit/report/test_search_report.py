@@ -146,13 +146,17 @@ def test_an_interrupted_search_is_a_report_of_what_there_is(tmp_path):
     search = make_search(tmp_path, plan)
     for number in (1, 2, 3):
         add_trial(plan, search, number)
-    search.record(replace(search.trials()[2], status="running", score=None))
+    # A trial that has not ended has no figures in its record; its log tells them.
+    search.record(TrialRecord(3, points_of(plan)[2], "trial-0003", "running"))
+    third = search_data(search).trials[2]
+    assert third.score == pytest.approx(error_of(points_of(plan)[2]))
+    assert (third.best_step, third.steps, third.tasks) == (400, 400, 10_000)
     search.update(status="interrupted")
     page = said(search)
     assert "This search was interrupted." in page.text
     assert "3 of 12 trials" in page.text
     assert "not ended" in page.text
-    assert "Not shown: 2 trials have a score" in page.text
+    assert "Not shown: 3 trials have a score" in page.text
 
 
 def test_noise_seeds_and_ends_of_domains_are_warned_of(search):
