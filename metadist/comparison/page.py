@@ -119,7 +119,10 @@ def _varying(result: Mapping[str, Any]) -> str:
         return "<p>Nothing differs between these runs.</p>\n"
     names = [run["run"] for run in result["runs"]]
     rows: Rows = [("", *names)]
-    rows += [(key, *(words.value(values[name], _VALUE) for name in names)) for key, values in found.items()]
+    rows += [
+        (key, *(words.value(values[name], _VALUE) for name in names))
+        for key, values in found.items()
+    ]
     if result["ranked"]:
         rows = list(zip(*rows, strict=True))
     return _table(rows)
