@@ -86,7 +86,7 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.outcome = "failed"
         report.longrepr = (
             f"{report.nodeid}: {reason}\nIn CI a skip is a failure, unless it is for want of a "
-            "data root or a GPU: whatever else a test needs, `make setup` installs."
+            "data root or a GPU: whatever else a test needs, `make setup` or .ci/run installs."
         )
 
 

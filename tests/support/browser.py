@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = "no browser: install Debian's package 'chromium'"
 #: Seconds until a page that a loaded machine draws counts as broken.
 PATIENCE = 120.0
+
+#: The browser reads from 3 and writes to 4, numbers that may be in use: first out of their way.
+_START = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(high[0], 3)
+os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def browser_path() -> str | None:
@@ -49,9 +59,9 @@ class Browser:
             "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe",
             f"--window-size={size[0]},{size[1]}", f"--user-data-dir={folder}", "about:blank",
         ]  # fmt: skip
-        # The browser reads from 3 and writes to 4; a shell puts the pipes there.
+        ends = [str(to_browser), str(from_browser)]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", path, *options],
+            [sys.executable, "-I", "-S", "-c", _START, *ends, path, *options],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -63,10 +73,21 @@ class Browser:
         self._buffer = b""
         self._number = 0
         self._session = ""
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(t["targetId"] for t in targets if t["type"] == "page")
-        answer = self.call("Target.attachToTarget", targetId=page, flatten=True)
-        self._session = answer["sessionId"]
+        try:
+            targets = self.call("Target.getTargets")["targetInfos"]
+            page = next(t["targetId"] for t in targets if t["type"] == "page")
+            answer = self.call("Target.attachToTarget", targetId=page, flatten=True)
+            self._session = answer["sessionId"]
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the browser with all of its processes."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._out)
+        os.close(self._in)
 
     def call(self, method: str, **params: Any) -> Any:
         """Ask for something and wait for the answer."""
@@ -142,7 +163,4 @@ class Browser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._out)
-        os.close(self._in)
+        self.close()

@@ -17,7 +17,7 @@ from recipe_fields import (
 )
 
 from metadist.engine.learner import resolve
-from metadist.recipe import differences, parse_recipe
+from metadist.recipe import differences, load_recipe, parse_recipe, varying
 
 #: What must stay out of the hash: storage, and the cadence of checkpoints.
 UNHASHED = {"run.checkpoint_every", "run.keep", "data.storage", "data.store"}
@@ -104,3 +104,14 @@ def test_floats_survive_toml(value: float):
 def test_strings_survive_toml(text: str):
     recipe = changed(minimal(), "data", "store", text)
     assert parse_recipe(recipe.to_toml()) == recipe
+
+
+def test_what_varies_between_many_recipes():
+    texts = ("inner.lr=0.1", "data.labels=fixed", "algorithm.mine=true", "run.keep=9")
+    recipes = [load_recipe("strokes-5w1s-maml", (text,)) for text in texts]
+    assert varying(recipes) == {
+        "data.labels": ["permuted", "fixed", "permuted", "permuted"],
+        "algorithm.mine": [None, None, True, None],
+        "inner.lr": [0.1, 0.4, 0.4, 0.4],
+    }
+    assert varying(recipes[:1]) == varying([]) == {}
