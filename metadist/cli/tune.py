@@ -23,9 +23,7 @@ from metadist.cli import options
     type=click.Choice(["tpe", "random", "grid"]),
     help="Who proposes trials. Default: the space's own.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the searcher."
-)
+@click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
 @click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
 @click.option(
     "--set", "overrides", metavar="K=V", multiple=True, help="Override a key in every trial."
@@ -47,7 +45,7 @@ from metadist.cli import options
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="CPUs of a trial or, with workers, of each of them; a fraction shares.",
+    help="CPUs of a trial's own process; a fraction shares. Workers take one each.",
 )
 @click.option(
     "--gpus-per-trial",

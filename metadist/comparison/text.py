@@ -10,7 +10,7 @@ from metadist.comparison import words
 from metadist.comparison.words import NOTHING
 
 #: Characters of a run's name, of a value, and of a curve.
-_NAME, _VALUE, _CURVE = 32, 22, 16
+_NAME, _VALUE, _CURVE = 40, 22, 16
 _GAP = "  "
 
 
@@ -131,4 +131,4 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int])
 
 
 def _name(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[:15]}…{name[-16:]}"
+    return name if len(name) <= _NAME else f"{name[:19]}…{name[-20:]}"

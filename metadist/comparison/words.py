@@ -126,8 +126,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     ]
     if compared >= MANY:
         said.append(
-            f"Of {compared} comparisons about {max(1, round(compared / 20))} would be called "
-            "better or worse by chance alone."
+            f"Of {compared} runs as good as the baseline {0.05 * compared:.1g} would be called "
+            "better or worse by chance, on average."
         )
     if result["part"] == "test" and len(runs) > 2:
         said.append("A run that is chosen by test episodes is no longer measured by them.")

@@ -110,6 +110,8 @@ def run_trials(
         SpaceError: Optuna is asked for and not installed.
     """
     orders.mkdir(parents=True, exist_ok=True)
+    for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
     searcher = _searcher(space, seed, known) if points is None else _fixed(points)
     offset = 0 if points is None else 1

@@ -32,7 +32,7 @@ def tune(
     steps: int | None = None,
     every: int | None = None,
     searcher: Searcher | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     workers_per_trial: int = 0,
     concurrent: int | None = None,
     cpus_per_trial: float = 1.0,
@@ -63,12 +63,12 @@ def tune(
         resume: name or path of a search to go on with; what is finished is not done again.
         base, overrides: another base recipe; ``section.key=value`` for every trial.
         trials, steps, every, searcher: instead of the space's own.
-        seed: of the searcher. Points of a random search are a function of it and their number;
-            those proposed by TPE depend also on the order in which trials end.
+        seed: of the searcher, 0 if not given. Points of a random search are a function of it and
+            their number; those proposed by TPE depend also on the order in which trials end.
         workers_per_trial: Ray workers of each trial; 0 and 1: it trains in its own process.
         concurrent: trials at once; as many as fit if not given.
-        cpus_per_trial, gpus_per_trial: of each trial or, with workers, of each worker; fractions
-            share. All GPUs are used, one per trial, if there are any and none is said.
+        cpus_per_trial, gpus_per_trial: of a trial's own process; fractions share. One GPU if there
+            are any and none is said. Workers take one CPU or one GPU each.
         seeds: runs of the winner and of the default; 0 leaves confirmation out.
         episodes: fresh validation episodes.
         default: train the default setting for comparison too.

@@ -135,7 +135,7 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
     rows = {t.number: fresh_rows(search, t.run, episodes) for t in best}
     sign = -1.0 if plan.space.mode == "max" else 1.0
     means = {number: _mean(of) for number, of in rows.items()}
-    order = sorted(best, key=lambda t: (sign * means[t.number][0], t.number))
+    order = sorted(best, key=lambda t: (_last(sign * means[t.number][0]), t.number))
     winner = order[0]
     top, close = [], []
     for trial in order:
@@ -247,6 +247,17 @@ def _mean(rows: Rows) -> tuple[float, float]:
     return float(kept.mean()), float(1.96 * kept.std(ddof=1) / math.sqrt(len(kept)))
 
 
+def _last(value: float) -> float:
+    """For an order in which what has no figure stands last."""
+    return value if math.isfinite(value) else math.inf
+
+
+def _figure(mean: float, ci95: float) -> dict[str, float | None]:
+    """JSON-able: nothing where there is no finite figure."""
+    finite = {"mean": mean, "ci95": ci95}
+    return {name: value if math.isfinite(value) else None for name, value in finite.items()}
+
+
 def _averaged(rows: Sequence[Rows]) -> Rows:
     """Of each episode, the mean of several runs' scores."""
     stacked = np.stack([r.score for r in rows])
@@ -260,18 +271,23 @@ def _run_figures(search: SearchDir, name: str, episodes: int) -> dict[str, Any]:
     return {
         "run": name,
         "seed": run.recipe().run.seed,
-        "validation": {"mean": mean, "ci95": ci95},
-        "test": {"mean": test.mean, "ci95": test.ci95},
+        "validation": _figure(mean, ci95),
+        "test": _figure(test.mean, test.ci95),
         "params_sha256": (run.info().get("result") or {}).get("params_sha256"),
     }
 
 
-def _over_seeds(figures: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Mean over runs; the interval is that over seeds, or of one run that over episodes."""
-    means = [f["mean"] for f in figures]
+def _over_seeds(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Mean over runs; the interval is that over seeds, or of one run that over episodes.
+
+    Without a mean where a run has none: the others would look better than the setting is.
+    """
+    means = [f["mean"] for f in figures if f["mean"] is not None]
+    if len(means) < len(figures):
+        return {"mean": None, "ci95": None, "over": "seeds"}
     mean = math.fsum(means) / len(means)
     if len(means) == 1:
         return {"mean": mean, "ci95": figures[0]["ci95"], "over": "episodes"}
     deviation = math.sqrt(math.fsum((m - mean) ** 2 for m in means) / (len(means) - 1))
     half = t975(len(means) - 1) * deviation / math.sqrt(len(means))
-    return {"mean": mean, "ci95": half, "over": "seeds"}
+    return {**_figure(mean, half), "over": "seeds"}

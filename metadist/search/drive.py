@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Request:
     base: str | None
     overrides: tuple[str, ...]
     changes: dict[str, Any]
-    seed: int
+    seed: int | None
     workers: int
     concurrent: int | None
     cpus: float
@@ -86,6 +86,11 @@ def _check(request: Request) -> None:
     ):
         if value is not None and value < least:
             raise SpaceError(f"{name}: {least} or more is needed, got {value}")
+    if request.workers > 1 and (request.cpus != 1 or request.gpus not in (None, 0, 1)):
+        raise SpaceError(
+            f"each of {request.workers} workers of a trial takes one CPU or one GPU; leave "
+            "cpus_per_trial and gpus_per_trial out, or have trials without workers of their own"
+        )
     if not request.cpus > 0:
         raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
     if request.gpus is not None and request.gpus < 0:
@@ -103,7 +108,7 @@ def _plan(request: Request, there: SearchDir | None) -> Plan:
             load_space(request.space),
             base=request.base,
             overrides=request.overrides,
-            seed=request.seed,
+            seed=request.seed or 0,
             **request.changes,
         )
     if request.name is not None and request.name != there.name:
@@ -114,7 +119,8 @@ def _plan(request: Request, there: SearchDir | None) -> Plan:
     if request.space is not None and request.space.replace("_", "-") != plan.name:
         raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
     asked = {k: v for k, v in request.changes.items() if v is not None}
-    if request.base is not None or request.overrides or set(asked) - {"trials"}:
+    other_seed = request.seed not in (None, plan.seed)
+    if other_seed or request.base is not None or request.overrides or set(asked) - {"trials"}:
         raise SpaceError(
             f"{there.path}: only the number of trials may change when a search goes on; start one "
             "of another name"
@@ -126,8 +132,6 @@ def _plan(request: Request, there: SearchDir | None) -> Plan:
             f"trials: {there.path} has {plan.trials}; a search may be given more, a grid none, "
             f"got {trials}"
         )
-    from dataclasses import replace
-
     plan = replace(plan, space=replace(plan.space, trials=trials))
     there.update(plan=plan.document(), result=None)
     return plan
@@ -229,7 +233,7 @@ def _trials(plan: Plan, place: Place, resources: Any, request: Request, announce
     """
     from metadist.launch.tuning import Work, run_trials
 
-    known = place.search.trials()
+    known = in_order(plan, place.search)
     if len(known) >= plan.trials and all(t.over for t in known):
         return
     display = Display(plan, place.search, announce, live=request.live)
@@ -257,10 +261,20 @@ def _trials(plan: Plan, place: Place, resources: Any, request: Request, announce
     _give_up(place.search)
 
 
+def in_order(plan: Plan, search: SearchDir) -> list[TrialRecord]:
+    """The trials that were begun. Where a searcher proposes points, they are proposed again in
+    their order, which must have no gap: a driver that was killed may have left one."""
+    trials = search.trials()
+    if plan.points is not None:
+        return trials
+    gap = next((i for i, t in enumerate(trials) if t.number != i + 1), len(trials))
+    for trial in trials[gap:]:
+        search.forget(trial)
+    return trials[:gap]
+
+
 def _give_up(search: SearchDir) -> None:
     """Trials whose process has died too often have failed."""
-    from dataclasses import replace
-
     for trial in search.trials():
         if not trial.over:
             error = "its process died again and again"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -142,6 +143,12 @@ class SearchDir:
                 raise SpaceError(f"{path}: damaged ({error}); remove it to run it again") from None
         return found
 
+    def forget(self, trial: TrialRecord) -> None:
+        """Remove a trial, so that another one may have its number."""
+        shutil.rmtree(self.runs / trial.run, ignore_errors=True)
+        (self.orders / f"{trial.number:04d}").unlink(missing_ok=True)
+        (self.path / "trials" / f"{trial.number:04d}.json").unlink()
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Be the only one that drives this search.
@@ -213,4 +220,5 @@ def open_search(root: Path, name: str) -> SearchDir:
 
 
 def _json(document: Any) -> bytes:
-    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+    # In its own order: that of a space's keys decides the numbers of a grid, and conditions.
+    return json.dumps(document, indent=1, allow_nan=False).encode()

@@ -71,8 +71,9 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
     It raises nothing: a trial that fails has a record that says why, and the worst of scores.
     """
     search, name = place.search, f"trial-{number:04d}"
-    record = TrialRecord(number, point, name, "running")
     known = {t.number: t for t in search.trials()}.get(number)
+    # What is written down of a trial is what its run was made for.
+    record = TrialRecord(number, known.point if known else point, name, "running")
     run = search.run(name)
     if known is not None and known.over:
         repeat(plan, run, report)
@@ -84,7 +85,7 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
         if run.path.exists() and not repeat(plan, run, report):
             ended = _stopped(run, plan)
         else:
-            ended = train_trial(plan, place, name, plan.recipe(point), report, number)
+            ended = train_trial(plan, place, name, plan.recipe(record.point), report, number)
         search.record(replace(scored(plan, run, record), status=ended))
     except (MetadistError, DataError, OSError, RuntimeError) as error:
         log.warning("%s failed: %s", name, error)

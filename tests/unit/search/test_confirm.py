@@ -1,0 +1,140 @@
+"""The choice after a search: fresh episodes, new seeds, test classes once."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_spaces import SMALL_SPACE
+
+from metadist.engine.paired import Rows, paired, t975
+from metadist.errors import SpaceError
+from metadist.recipe import load_recipe
+from metadist.report.protocol import read_protocol
+from metadist.search import confirm
+from metadist.search.confirm import Confirmation
+from metadist.search.drive import summary
+from metadist.search.place import SearchDir, TrialRecord, create_search
+from metadist.search.plan import Plan, make_plan
+from metadist.search.trial import Place, run_trial
+from metadist.search.words import text
+from metadist.space import LogUniform, Point
+
+HOW = Confirmation(episodes=5, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Place]:
+    """Three trials of a search, one of which has failed."""
+    directory = tmp_path_factory.mktemp("searched")
+    plan = make_plan("test", SMALL_SPACE)
+    search = create_search(directory / "runs", "s", {"plan": plan.document()})
+    place = Place(search.path, directory / "data", offline=True)
+    for number, (inner, outer) in enumerate([(0.01, 1e-3), (0.02, 1e-2), (1e9, 1e-1)], 1):
+        point: Point = {"inner.lr": inner, "outer.lr": outer}
+        run_trial(plan, place, number, point, lambda step, score: True)
+    return plan, place
+
+
+def _scores(search: SearchDir, run: str, name: str) -> list[float]:
+    found = read_protocol(search.run(run).evaluation / f"{name}.json", own=False, notes=[])
+    assert found is not None
+    assert found.scores is not None
+    return [float(score) for score in found.scores[:, found.figure_step]]
+
+
+def test_the_winner_is_chosen_on_episodes_no_trial_has_seen(
+    searched: tuple[Plan, Place],
+) -> None:
+    plan, place = searched
+    search, trials = place.search, place.search.trials()
+    jobs = confirm.first_jobs(plan, trials)
+    assert [job.name for job in jobs] == [f"trial-000{n}" for n in _by_score(trials)]
+    for job in jobs:
+        confirm.work(place, job, HOW.episodes)
+    name = "val-5episodes-seed1-10q"
+    rows = {n: _scores(search, f"trial-000{n}", name) for n in (1, 2)}
+    chosen = confirm.choose(plan, search, trials, HOW.episodes)
+    means = {n: sum(scores) / len(scores) for n, scores in rows.items()}
+    assert chosen.winner.number == min(means, key=lambda n: means[n])
+    other = next(n for n in (1, 2) if n != chosen.winner.number)
+    apart = np.array(rows[other]) - np.array(rows[chosen.winner.number])
+    told = chosen.top[1]["difference"]
+    assert told["mean"] == pytest.approx(apart.mean())
+    assert told["ci95"] == pytest.approx(t975(4) * apart.std(ddof=1) / math.sqrt(5))
+    assert chosen.within_noise == (told["mean"] <= told["ci95"])
+    # Nothing has looked at test classes so far.
+    assert not list(search.runs.glob("*/evaluation/test-*"))
+
+
+def _by_score(trials: list[TrialRecord]) -> list[int]:
+    scored = [t for t in trials if t.score is not None]
+    return [t.number for t in sorted(scored, key=lambda t: t.score or 0.0)]
+
+
+def test_winner_and_default_are_trained_with_new_seeds_and_tested(
+    searched: tuple[Plan, Place],
+) -> None:
+    plan, place = searched
+    search, trials = place.search, place.search.trials()
+    for job in confirm.first_jobs(plan, trials):
+        confirm.work(place, job, HOW.episodes)
+    chosen = confirm.choose(plan, search, trials, HOW.episodes)
+    jobs = confirm.second_jobs(plan, chosen.winner, HOW)
+    assert [j.name for j in jobs] == ["best-seed1", "default-seed1", "best-seed2", "default-seed2"]
+    for job in jobs:
+        confirm.work(place, job, HOW.episodes)
+    before = {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")}
+    for job in jobs:
+        confirm.work(place, job, HOW.episodes)  # what is done is not done again
+    assert {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")} == before
+    result = confirm.outcome(plan, search, chosen, HOW)
+    json.dumps(result, allow_nan=False)
+    name = "val-5episodes-seed1-10q"
+    mine, theirs = (
+        np.mean([_scores(search, f"{what}-seed{seed}", name) for seed in (1, 2)], axis=0)
+        for what in ("best", "default")
+    )
+    assert result["against_default"]["mean"] == pytest.approx((mine - theirs).mean())
+    assert result["best_validation"]["mean"] == pytest.approx(mine.mean())
+    tests = [run["test"]["mean"] for run in result["best"]]
+    assert tests == [search.run(r["run"]).info()["result"]["mse"] for r in result["best"]]
+    spread = t975(1) * abs(tests[0] - tests[1]) / math.sqrt(2) / math.sqrt(2)
+    assert result["best_test"]["ci95"] == pytest.approx(spread)
+    search.best.write_text(plan.recipe(chosen.winner.point).to_toml())
+    lines = text(summary(search, plan, result))
+    assert any("1 failed" in line for line in lines)
+    assert load_recipe(str(search.best)) == plan.recipe(chosen.winner.point)
+
+
+def test_a_search_of_failures_says_why(searched: tuple[Plan, Place]) -> None:
+    plan, place = searched
+    failed = [t for t in place.search.trials() if t.status == "failed"]
+    assert failed
+    with pytest.raises(SpaceError, match=r"none of 1 trials has a score: .*not finite"):
+        confirm.first_jobs(plan, failed)
+
+
+def test_seeds_are_none_that_trials_had() -> None:
+    plan = make_plan("test", SMALL_SPACE, overrides=("run.seed=7",))
+    assert confirm.seeds(plan, HOW) == [8, 9]
+
+
+def test_a_setting_of_which_a_run_has_no_figure_has_none() -> None:
+    figures: list[dict[str, float | None]] = [
+        {"mean": 1.0, "ci95": 0.1},
+        {"mean": None, "ci95": None},
+    ]
+    assert confirm._over_seeds(figures)["mean"] is None
+    rows = Rows("d", "mse", np.array([math.nan, math.nan]))
+    assert math.isnan(confirm._mean(rows)[0])
+    assert confirm.difference(paired(rows, rows))["mean"] is None
+
+
+def test_a_recipe_of_a_trial_is_that_of_its_point() -> None:
+    space = replace(SMALL_SPACE, search={"inner.lr": LogUniform(0.001, 0.1)})
+    plan = make_plan("test", space)
+    assert plan.recipe({"inner.lr": 0.05}).inner.lr == 0.05
