@@ -223,7 +223,8 @@ def found_section(data: SearchData, found: Found | None) -> str:
 
 def _setting(data: SearchData, found: Found) -> str:
     rows = []
-    for key in data.space.search:
+    # A population's schedules are values too, and no searched keys.
+    for key in dict.fromkeys([*data.space.search, *found.point]):
         there = [
             value_text(values[key]) if key in values else "not set"
             for values in (found.point, data.default)

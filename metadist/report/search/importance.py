@@ -17,7 +17,7 @@ import numpy as np
 
 from metadist.report.charts import bars
 from metadist.report.search.data import SearchData
-from metadist.space import Choice, Domain, Integers, LogUniform, Uniform, When
+from metadist.space import Choice, Domain, Integers, LogUniform, Population, Uniform, When
 
 #: Trials with a score below which nothing is said.
 FEWEST = 8
@@ -47,6 +47,8 @@ def importances(data: SearchData) -> list[Importance] | str:
     scored = data.ranked()
     if len(data.space.search) < 2:
         return "One key is searched: there is nothing to compare it with."
+    if isinstance(data.space.scheduler, Population):
+        return "Not shown: the rates of a population change while it trains."
     if len(scored) < FEWEST:
         return (
             f"Not shown: {len(scored)} trials have a score, and below {FEWEST} such a measure is "

@@ -23,8 +23,9 @@ from metadist.report.search.marks import LABELS, STATUSES
 from metadist.report.search.parallel import parallel
 from metadist.report.search.plane import default_is_outside, plane
 from metadist.report.search.progress import anew_curves, budget, history, trial_curves
+from metadist.report.search.rates import schedules
 from metadist.report.words import plural
-from metadist.space import Domain, When
+from metadist.space import Domain, Population, When
 
 #: Rows of the table that are shown without being asked for.
 _OPEN = 40
@@ -51,6 +52,7 @@ def render(data: SearchData) -> str:
         notes(data, found),
         found_section(data, found),
         _trials(data, found),
+        _schedules(data, found),
         _space(data, found),
         _curves(data),
         _budget(data),
@@ -79,6 +81,8 @@ def _trials(data: SearchData, found: Found | None) -> str:
         "ends in a cross."
     )
     conditional = any(isinstance(d, When) for d in data.space.search.values())
+    if isinstance(data.space.scheduler, Population):
+        lines += " Rates are those that the run has begun with."
     lines += " Below: the key does not count in this trial." if conditional else ""
     return (
         f'{title}<div class="grid halves">{_figure(history(data), told)}'
@@ -107,11 +111,25 @@ def _space(data: SearchData, found: Found | None) -> str:
             + ". The stronger the colour, the better. Filled points finished, hollow ones were "
             "stopped early."
         )
+        if isinstance(data.space.scheduler, Population):
+            told += " Rates are those that the run has begun with."
         if default_is_outside(data, cells):
             told += " The default lies outside."
         cards.append(_figure(plane(data, cells, found.point if found else None), told))
     cards.append(_importance(data))
     return f'<h2>Where the good values are</h2><div class="grid halves">{"".join(cards)}</div>\n'
+
+
+def _schedules(data: SearchData, found: Found | None) -> str:
+    figures = schedules(data, None if found is None else found.trial)
+    if not figures:
+        return ""
+    told = (
+        "A population takes over runs and changes rates while it trains; each line is the schedule "
+        "that has led to a member's parameters."
+    )
+    cards = "".join(_figure(svg, told) for svg in figures)
+    return f'<h2>Schedules</h2><div class="grid halves">{cards}</div>\n'
 
 
 def _importance(data: SearchData) -> str:

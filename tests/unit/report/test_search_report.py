@@ -33,6 +33,7 @@ from metadist.report.search.progress import spent
 from metadist.search.place import SearchDir, TrialRecord
 from metadist.search.plan import make_plan
 from metadist.search.reporting import search_data, write_search_report
+from metadist.space import Population
 
 
 def said(search: SearchDir) -> Page:
@@ -101,6 +102,27 @@ def test_accuracies_and_conditions_of_eight_keys(tmp_path):
         assert words.replace("cells, %", "in each cell, %") in page.text, words
     for key in MANY.search:
         assert key in page.text
+
+
+def test_a_population_shows_the_schedules_of_its_rates(tmp_path):
+    plan = rates_plan(scheduler=Population(interval=1), trials=4)
+    search = make_search(tmp_path, plan)
+    records = [add_trial(plan, search, number) for number in range(1, 5)]
+    page = said(search)
+    assert "Schedules" not in page.text
+    best = min(records, key=lambda t: t.score or math.inf)
+    changed = {**best.point, "outer.lr_changes": "100: 0.004, 300: 0.0005"}
+    records[best.number - 1] = replace(best, point=changed)
+    search.record(records[best.number - 1])
+    conclude(plan, search, records)
+    page = said(search)
+    assert f"trial {best.number}, found" in page.text
+    assert "outer.lr over outer steps" in page.text
+    assert "100: 0.004, 300: 0.0005" in page.text
+    assert "the rates of a population change" in page.text
+    # What somebody has altered is no schedule, and no harm.
+    search.record(replace(best, point={**changed, "outer.lr_changes": "soon: 3"}))
+    assert "Schedules" not in said(search).text
 
 
 def test_one_key_has_no_plane(tmp_path):
