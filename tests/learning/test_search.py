@@ -1,0 +1,43 @@
+"""A search finds what people would have had to find by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import metadist
+from metadist.engine.runlog import series
+from metadist.report.search.cells import cell_map
+from metadist.search.place import SearchDir
+from metadist.search.reporting import search_data
+
+pytestmark = [pytest.mark.learning, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def test_the_best_cell_of_both_rates_beats_the_default_at_equal_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = metadist.tune(
+        "sinusoid-lr",
+        trials=12,
+        searcher="random",
+        steps=400,
+        every=100,
+        seeds=1,
+        episodes=200,
+        offline=True,
+    )
+    search = SearchDir(Path(result["directory"]))
+    data = search_data(search)
+    cells = cell_map(data)
+    assert cells is not None
+    best = cells.best(data)
+    # Both on the same validation episodes, after at most as many steps.
+    default = min(p.value for p in series(search.run("default-seed1"))["val/mse"])
+    assert best is not None
+    assert best.score is not None
+    assert best.score < 0.8 * default
+    assert result["against_default"]["word"] == "better"
+    assert result["best_test"]["mean"] < 0.8 * result["default_test"]["mean"]
