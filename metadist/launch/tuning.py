@@ -113,7 +113,7 @@ def run_trials(
     for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
-    searcher = _searcher(space, seed, known) if points is None else _fixed(points)
+    searcher = _searcher(space, seed, known) if points is None else _fixed(points, resources)
     offset = 0 if points is None else 1
     news = _News(listener, offset)
     trainable = tune.with_resources(_trainable(work, space, orders, offset), resources.bundle)
@@ -267,8 +267,10 @@ def _domain(domain: Any) -> Any:
     raise AssertionError(domain)
 
 
-def _fixed(points: Sequence[Point]) -> Searcher:
-    generator: Any = BasicVariantGenerator(points_to_evaluate=[dict(p) for p in points])
+def _fixed(points: Sequence[Point], resources: Resources) -> Searcher:
+    generator: Any = BasicVariantGenerator(
+        points_to_evaluate=[dict(p) for p in points], max_concurrent=resources.concurrent
+    )
     return cast(Searcher, generator)
 
 

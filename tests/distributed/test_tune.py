@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import metadist
+from metadist.engine.runlog import LogReader
 from metadist.errors import ResourceError, SpaceError, TrackingError
 from metadist.recipe import load_recipe
 from metadist.search.place import SearchDir
@@ -52,10 +54,15 @@ def test_trials_with_workers_of_their_own_wait_for_each_other(
         assert search.run(trial.run).attempt_facts(1)["world_size"] == 2
     groups = ray.util.placement_group_table()
     assert [g["state"] for g in groups.values() if g["state"] != "REMOVED"] == []
-    alone = metadist.tune("sinusoid-lr", **arguments)
-    assert [t.score for t in SearchDir(Path(alone["directory"])).trials()] == [
-        t.score for t in search.trials()
+    alone = metadist.tune("sinusoid-lr", concurrent=1, **arguments)
+    one_by_one = SearchDir(Path(alone["directory"]))
+    assert [t.score for t in one_by_one.trials()] == [t.score for t in search.trials()]
+    times = [
+        [point.time for point in LogReader(one_by_one.run(t.run)).poll()]
+        for t in one_by_one.trials()
     ]
+    spans = sorted((min(some), max(some)) for some in times)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 def test_trials_are_nested_in_mlflow_and_best_is_a_recipe(private_ray: None, here: Path) -> None:

@@ -21,10 +21,9 @@ def test_the_best_cell_of_both_rates_beats_the_default_at_equal_budget(
     monkeypatch.chdir(tmp_path)
     result = metadist.tune(
         "sinusoid-lr",
-        trials=12,
-        searcher="random",
-        steps=400,
-        every=100,
+        trials=8,
+        steps=500,
+        every=125,
         seeds=1,
         episodes=200,
         offline=True,
