@@ -41,7 +41,8 @@ class LogUniform:
     def points(self) -> list[Scalar]:
         """What a grid search tries."""
         ratio = math.log(self.high / self.low)
-        return [self.low * math.exp(ratio * i / (self.grid - 1)) for i in range(self.grid)]
+        inner = [self.low * math.exp(ratio * i / (self.grid - 1)) for i in range(1, self.grid - 1)]
+        return [self.low, *inner, self.high]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Uniform:
     def points(self) -> list[Scalar]:
         """What a grid search tries."""
         step = (self.high - self.low) / (self.grid - 1)
-        return [self.low + step * i for i in range(self.grid)]
+        return [self.low, *(self.low + step * i for i in range(1, self.grid - 1)), self.high]
 
 
 @dataclass(frozen=True)
@@ -208,12 +209,13 @@ class Space:
 
     def active(self, point: Mapping[str, Any]) -> Point:
         """A trial's values, without those whose condition is not met."""
-        return {
-            key: point[key]
-            for key, domain in self.search.items()
-            if key in point
-            and (not isinstance(domain, When) or point.get(domain.key) in domain.values)
-        }
+        found: Point = {}
+        for key, domain in self.search.items():
+            # A condition on a key that does not count itself is not met.
+            met = not isinstance(domain, When) or found.get(domain.key) in domain.values
+            if key in point and met:
+                found[key] = point[key]
+        return found
 
     def grid(self) -> list[Point]:
         """All points of a grid search, in the order of the keys."""
@@ -304,6 +306,11 @@ def _scheduler_problems(space: Space) -> list[str]:
     if isinstance(scheduler, Population):
         if not 0 < scheduler.quantile <= 0.5:
             problems.append(f"scheduler: a quantile in (0, .5] is needed, got {scheduler.quantile}")
+        if not 0 <= scheduler.resample <= 1 or min(scheduler.factors, default=0) <= 0:
+            problems.append(
+                "scheduler: resample in [0, 1] and factors above 0 are needed, got "
+                f"{scheduler.resample} and {list(scheduler.factors)}"
+            )
         if space.searcher != "random":
             problems.append(
                 f"searcher: a population starts from random points, got {space.searcher!r}"

@@ -5,7 +5,7 @@ from metadist.space import Asha, LogUniform, Space
 SPACE = Space(
     about="MAML on sinusoids, 10-shot: inner and outer learning rate",
     base="sinusoid-10shot-maml",
-    search={"inner.lr": LogUniform(1e-4, 1.0), "outer.lr": LogUniform(1e-5, 1e-1)},
+    search={"inner.lr": LogUniform(3e-4, 3.0), "outer.lr": LogUniform(3e-5, 3e-1)},
     fixed={"eval.steps": 0, "eval.extra_queries": 0},
     metric="val/mse",
     mode="min",

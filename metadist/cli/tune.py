@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -55,28 +53,23 @@ from metadist.cli import options
 @click.option(
     "--seeds",
     type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="Runs of the winner, and of the default, at the end.",
+    help="Runs of the winner, and of the default, at the end. Default: 3.",
 )
 @click.option(
     "--episodes",
     type=click.IntRange(min=2),
-    default=1000,
-    show_default=True,
-    help="Fresh validation episodes on which they are compared.",
+    help="Fresh validation episodes on which they are compared. Default: 1000.",
 )
 @click.option(
     "--default/--no-default",
-    default=True,
-    show_default=True,
-    help="Train the default setting for comparison too.",
+    default=None,
+    help="Train the default setting for comparison too. Default: yes.",
 )
 @click.option(
     "--address",
     help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
 )
-@click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
+@click.option("--experiment", help="MLflow experiment. Default: metadist.")
 @click.option("--offline", is_flag=True, help="Do without MLflow.")
 @options.plugins
 @options.tracking_uri
@@ -99,12 +92,7 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
     from metadist.search import tune as search
     from metadist.search.words import text
 
-    # Asked to end by somebody else, end as after Ctrl-C.
-    before = signal.signal(signal.SIGTERM, _interrupted)
-    try:
-        result = search(space, announce=options.say, live=True, **arguments)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    result = search(space, announce=options.say, live=True, **arguments)
     for line in text(result):
         click.echo(line, err=as_json)
     if as_json:
@@ -117,7 +105,3 @@ def _list() -> None:
     for name in space_names():
         space = load_space(name)
         click.echo(f"{name:22} {space.about}")
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

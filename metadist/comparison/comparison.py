@@ -100,13 +100,18 @@ def compare_runs(
     else:
         runs = named(root, names)
     runs, first = _with_baseline(root, runs, baseline)
+    # An experiment's runs may all be left out but one that was chosen to compare with.
+    chosen = first if baseline is not None or not by_mlflow else None
     told = labels(runs)
     there: dict[str, tuple[RunDir, list[str]]] = {}
     for run, label in zip(runs, told, strict=True):
         try:
             there[label] = (run, protocols_of(run))
         except MetadistError as error:
-            _leave_out(label, error, left_out, allowed=by_mlflow and run != first)
+            _leave_out(label, error, left_out, allowed=by_mlflow and run != chosen)
+    if by_mlflow:
+        first = chosen or _tested(there)
+        _leave_others_out(there, first, protocol, left_out)
     _enough([*there], left_out, by_mlflow)
     name = shared_protocol([(label, own) for label, (_, own) in there.items()], protocol)
     entries: list[Entry] = []
@@ -125,6 +130,29 @@ def compare_runs(
     if len(entries) > MOST_UNRANKED:
         entries.sort(key=_rank)
     return Comparison(tuple(entries), name, base, against, differences(entries), tuple(left_out))
+
+
+def _tested(there: dict[str, tuple[RunDir, list[str]]]) -> RunDir | None:
+    """The first run with results on test classes, else the first one."""
+    runs = [run for run, own in there.values() if any(p.startswith("test-") for p in own)]
+    return next(iter(runs or [run for run, _ in there.values()]), None)
+
+
+def _leave_others_out(
+    there: dict[str, tuple[RunDir, list[str]]],
+    first: RunDir | None,
+    protocol: str | None,
+    left_out: list[LeftOut],
+) -> None:
+    """Leave out runs that have not been evaluated as the baseline was.
+
+    The trials of a search are among the runs of its experiment, and are not tested.
+    """
+    wanted = protocol or next((own[0] for run, own in there.values() if run == first and own), None)
+    for label in [label for label, (run, own) in there.items() if run != first]:
+        if wanted is not None and wanted not in there[label][1]:
+            left_out.append(LeftOut(label, f"it has no results of {wanted}"))
+            del there[label]
 
 
 def _with_baseline(

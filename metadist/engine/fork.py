@@ -14,7 +14,7 @@ from metadist.engine import checkpoint
 from metadist.engine.rundir import RunDir, create_run
 from metadist.engine.runlog import LogReader
 from metadist.errors import RunError
-from metadist.rates import Changes, write_changes
+from metadist.rates import Changes, rate_after, write_changes
 from metadist.recipe import Recipe
 
 #: What run.json says of a run that is none of its beginning.
@@ -54,9 +54,10 @@ def fork(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
     facts = {key: value for key, value in info.items() if key not in _OWN}
     new = create_run(run.path.parent, name, recipe, {**facts, **_FRESH})
     began: dict[str, Any] = {"run": run.name, "step": step}
-    new.update(forked_from=began)
+    new.update(forked_from=began, segments=segments(recipe))
     first = run.attempt_facts(run.latest_attempt())
-    attempt = new.claim({k: v for k, v in first.items() if k not in ("attempt", "sealed")})
+    facts = {k: v for k, v in first.items() if k not in ("attempt", "sealed")}
+    attempt = new.claim({**facts, "from_step": 0})
     _copy_log(run, step, new.log / f"{attempt.number:04d}.jsonl")
     facts = {k: body[k] for k in ("numerics",) if k in body}
     checkpoint.save(
@@ -65,8 +66,22 @@ def fork(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
     return new
 
 
+def segments(recipe: Recipe) -> list[dict[str, Any]]:
+    """The learning rates of a recipe from each step on at which one of them changes."""
+    inner, outer = recipe.inner, recipe.outer
+    steps = sorted({0, *(s for s, _ in inner.changes), *(s for s, _ in outer.changes)})
+    return [
+        {
+            "from_step": step,
+            "inner.lr": rate_after(inner.lr, inner.changes, step),
+            "outer.lr": rate_after(outer.lr, outer.changes, step),
+        }
+        for step in steps
+    ]
+
+
 #: Of run.json: what is a run's own.
-_OWN = ("format", "name", "created", "status", "recipe_hash", "made_by", "forked_from")
+_OWN = ("format", "name", "created", "status", "recipe_hash", "made_by", "forked_from", "segments")
 
 
 def _copy_log(run: RunDir, step: int, path: Path) -> None:

@@ -37,14 +37,14 @@ def tune(
     concurrent: int | None = None,
     cpus_per_trial: float = 1.0,
     gpus_per_trial: float | None = None,
-    seeds: int = 3,
-    episodes: int = 1000,
-    default: bool = True,
+    seeds: int | None = None,
+    episodes: int | None = None,
+    default: bool | None = None,
     address: str | None = None,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     tracking_uri: str | None = None,
-    experiment: str = "metadist",
+    experiment: str | None = None,
     offline: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     plugins: Sequence[str | Path] = (),
@@ -69,9 +69,10 @@ def tune(
         concurrent: trials at once; as many as fit if not given.
         cpus_per_trial, gpus_per_trial: of a trial's own process; fractions share. One GPU if there
             are any and none is said. Workers take one CPU or one GPU each.
-        seeds: runs of the winner and of the default; 0 leaves confirmation out.
-        episodes: fresh validation episodes.
-        default: train the default setting for comparison too.
+        seeds: runs of the winner and of the default, 3 if not given; 0: none are trained anew.
+        episodes: fresh validation episodes, 1,000 if not given: as many to choose the winner, and
+            others to judge it.
+        default: train the default setting for comparison too, as is done if nothing is said.
         live: show a live table on standard error.
         address, data_dir, runs_dir, tracking_uri, experiment, offline, device, plugins, announce:
             see :func:`metadist.train`.
@@ -86,7 +87,8 @@ def tune(
         TrackingError: the tracking server cannot be reached.
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
-    from metadist.search.drive import Request, drive
+    from metadist.search.drive import drive
+    from metadist.search.request import Request
 
     return drive(
         Request(

@@ -29,8 +29,9 @@ from metadist.search.trial import Place
 
 #: Trials that are compared on fresh episodes.
 TOP = 3
-#: The seed of the fresh episodes is the recipe's ``eval.seed`` plus this.
-FRESH = 1
+#: Seeds of fresh episodes are the recipe's ``eval.seed`` plus these: those that choose the winner,
+#: and those that judge what was chosen.
+CHOOSING, JUDGING = 1, 2
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Job:
     name: str
     recipe: Recipe | None = None
 
+    @property
+    def fresh(self) -> int:
+        """Which fresh episodes."""
+        return CHOOSING if self.recipe is None else JUDGING
+
 
 def work(place: Place, job: Job, episodes: int) -> None:
     """Do a job; what is done already is not done again."""
@@ -81,22 +87,22 @@ def work(place: Place, job: Job, episodes: int) -> None:
         )
     run = search.run(job.name)
     recipe = run.recipe()
-    name = fresh_name(recipe, episodes)
+    name = fresh_name(recipe, episodes, job.fresh)
     if not all((run.evaluation / f"{name}.{end}").is_file() for end in ("json", "parquet")):
         evaluate(
             str(run.path),
             part="val",
             episodes=episodes,
-            seed=recipe.eval.seed + FRESH,
+            seed=recipe.eval.seed + job.fresh,
             data_dir=place.data_dir,
             device=place.device,
             plugins=place.plugins,
         )
 
 
-def fresh_name(recipe: Recipe, episodes: int) -> str:
+def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
     """The name of the results on fresh validation episodes."""
-    asked = Asked(part="val", episodes=episodes, seed=recipe.eval.seed + FRESH)
+    asked = Asked(part="val", episodes=episodes, seed=recipe.eval.seed + fresh)
     return protocol([("", recipe)], asked).name
 
 
@@ -121,7 +127,7 @@ class Chosen:
     Attributes:
         winner: the best of them there.
         top: trial, mean, ci95, and the difference to the winner, of each; the winner first.
-        within_noise: whether the next is not clearly worse.
+        within_noise: whether one of the others is not clearly worse.
     """
 
     winner: TrialRecord
@@ -132,36 +138,54 @@ class Chosen:
 def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episodes: int) -> Chosen:
     """The best trial on fresh validation episodes, which ``work`` has evaluated it on."""
     best = ranked(list(trials), plan.space.mode)[:TOP]
-    rows = {t.number: fresh_rows(search, t.run, episodes) for t in best}
+    rows = {t.number: fresh_rows(search, t.run, episodes, CHOOSING) for t in best}
     sign = -1.0 if plan.space.mode == "max" else 1.0
     means = {number: _mean(of) for number, of in rows.items()}
-    order = sorted(best, key=lambda t: (_last(sign * means[t.number][0]), t.number))
+
+    def order_of(trial: TrialRecord) -> tuple[bool, float, int]:
+        # A mean over what did not fail favours learners that diverge on what is hard for them.
+        failed = not np.isfinite(rows[trial.number].score).all()
+        return (failed, _last(sign * means[trial.number][0]), trial.number)
+
+    order = sorted(best, key=order_of)
     winner = order[0]
     top, close = [], []
     for trial in order:
         mean, ci95 = means[trial.number]
         entry: dict[str, Any] = {
             "trial": trial.number,
-            "mean": mean,
-            "ci95": ci95,
+            **_figure(mean, ci95),
             "search": trial.score,
         }
+        entry["failed"] = int((~np.isfinite(rows[trial.number].score)).sum())
         if trial is not winner:
             apart = paired(rows[trial.number], rows[winner.number])
             close.append(apart.word(rows[winner.number].measure) != "worse")
             entry["difference"] = difference(apart)
         top.append(entry)
-    return Chosen(winner, top, bool(close) and close[0])
+    return Chosen(winner, top, any(close))
 
 
 def second_jobs(plan: Plan, winner: TrialRecord, how: Confirmation) -> list[Job]:
     """The winner and the default, each with the same new seeds."""
     jobs = []
     for seed in seeds(plan, how):
-        jobs.append(Job(f"best-seed{seed}", plan.recipe(winner.point, seed=seed)))
+        jobs.append(Job(best_name(winner, seed), plan.recipe(winner.point, seed=seed)))
         if how.default:
             jobs.append(Job(f"default-seed{seed}", plan.recipe({}, seed=seed)))
     return jobs
+
+
+def best_name(winner: TrialRecord, seed: int) -> str:
+    """The name of a run of the winner; another winner has others."""
+    return f"best-{winner.run}-seed{seed}"
+
+
+def winners_tested(search: SearchDir) -> list[str]:
+    """Trials whose setting has been looked at on test classes; more than one after a search that
+    was given more trials, or other episodes, and has chosen anew."""
+    runs = (p.parent.parent.name for p in search.runs.glob("best-*/evaluation/test-*.json"))
+    return sorted({name.removeprefix("best-").rpartition("-seed")[0] for name in runs})
 
 
 def seeds(plan: Plan, how: Confirmation) -> list[int]:
@@ -172,8 +196,8 @@ def seeds(plan: Plan, how: Confirmation) -> list[int]:
 
 def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
     """What the search has come to, JSON-able: ``result`` in search.json."""
-    used = seeds(plan, how)
-    best = [_run_figures(search, f"best-seed{seed}", how.episodes) for seed in used]
+    used, winner = seeds(plan, how), chosen.winner
+    best = [_run_figures(search, best_name(winner, seed), how.episodes) for seed in used]
     default = [
         _run_figures(search, f"default-seed{seed}", how.episodes) for seed in used if how.default
     ]
@@ -187,6 +211,7 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
         "best": best,
         "default": default,
         "metric": plan.space.metric,
+        "tested": winners_tested(search),
     }
     if best:
         result["best_test"] = _over_seeds([run["test"] for run in best])
@@ -194,7 +219,7 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
     if default:
         result["default_test"] = _over_seeds([run["test"] for run in default])
         result["default_validation"] = _over_seeds([run["validation"] for run in default])
-        mine = _averaged([fresh_rows(search, f"best-seed{s}", how.episodes) for s in used])
+        mine = _averaged([fresh_rows(search, best_name(winner, s), how.episodes) for s in used])
         theirs = _averaged([fresh_rows(search, f"default-seed{s}", how.episodes) for s in used])
         apart = paired(mine, theirs)
         result["against_default"] = {
@@ -203,7 +228,7 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
             "by_seed": [
                 difference(
                     paired(
-                        fresh_rows(search, f"best-seed{s}", how.episodes),
+                        fresh_rows(search, best_name(winner, s), how.episodes),
                         fresh_rows(search, f"default-seed{s}", how.episodes),
                     )
                 )
@@ -213,10 +238,10 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
     return result
 
 
-def fresh_rows(search: SearchDir, run_name: str, episodes: int) -> Rows:
+def fresh_rows(search: SearchDir, run_name: str, episodes: int, fresh: int = JUDGING) -> Rows:
     """Scores of a run on the fresh validation episodes."""
     run = search.run(run_name)
-    found = _read(run, fresh_name(run.recipe(), episodes))
+    found = _read(run, fresh_name(run.recipe(), episodes, fresh))
     if found.scores is None:
         raise SpaceError(f"{run.path}: the scores of {found.name} cannot be read")
     measure: Any = "mse" if found.score == "mse" else "accuracy"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
+import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from metadist import api
 from metadist import plugins as outside
@@ -15,126 +20,70 @@ from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.evaluate import score_name
 from metadist.errors import ResourceError, SpaceError
-from metadist.launch.job import Announce, Device
+from metadist.launch.cluster import connected
+from metadist.launch.job import Announce
+from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
+from metadist.launch.tuning import Work, need_searcher, run_trials
 from metadist.recipe import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
 from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
-from metadist.search.plan import Plan, check_learners, load_space, make_plan, plan_of
+from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
 from metadist.search.reporting import write_search_report
+from metadist.search.request import Request, check, lasting_for, plan_for
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Population
 
 
-@dataclass(frozen=True)
-class Request:
-    """Everything a search needs to know; see :func:`metadist.tune`."""
-
-    space: str | None
-    name: str | None
-    default_name: str
-    resume: str | None
-    base: str | None
-    overrides: tuple[str, ...]
-    changes: dict[str, Any]
-    seed: int | None
-    workers: int
-    concurrent: int | None
-    cpus: float
-    gpus: float | None
-    seeds: int
-    episodes: int
-    default: bool
-    address: str | None
-    data_dir: str | Path | None
-    runs_dir: Path
-    tracking_uri: str | None
-    experiment: str
-    offline: bool
-    device: Device
-    plugins: tuple[str, ...]
-    live: bool
-
-
 def drive(request: Request, announce: Announce) -> dict[str, Any]:
     """Search as requested; see :func:`metadist.tune`."""
-    _check(request)
-    with outside.use(request.plugins):
-        there = None if request.resume is None else open_search(request.runs_dir, request.resume)
-        plan = _plan(request, there)
+    check(request)
+    there = None if request.resume is None else open_search(request.runs_dir, request.resume)
+    with contextlib.ExitStack() as stack:
+        if there is not None:
+            # Before anything is read that another driver may be writing.
+            stack.enter_context(there.alone())
+        stack.enter_context(outside.use(request.plugins))
+        plan, lasting = plan_for(request, there), lasting_for(request, there)
         data_dir = api.data_directory(request.data_dir)
         _check_task(plan, data_dir, announce)
         parent = Parent.of(
-            request.tracking_uri, request.runs_dir, request.experiment, request.offline
+            request.tracking_uri, request.runs_dir, lasting["experiment"], request.offline
         )
-        search = there or create_search(
-            request.runs_dir, request.name or request.default_name, {"plan": plan.document()}
-        )
-        with search.alone():
-            return _search(request, plan, search, parent, data_dir, announce)
+        address = request.address or os.environ.get("RAY_ADDRESS") or None
+        with connected(address, max(request.workers, 1), announce), _ended_by_sigterm():
+            resources = _resources(request, address)
+            # Nothing was written so far; from here on the search exists.
+            facts = {"plan": plan.document(), "lasting": lasting}
+            if there is None:
+                name = request.name or request.default_name
+                there = create_search(request.runs_dir, name, facts)
+                stack.enter_context(there.alone())
+            elif plan != plan_of(there.info()["plan"]):
+                there.update(**facts, result=None)
+            how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
+            return _search(request, plan, there, parent, data_dir, resources, how, announce)
 
 
-def _check(request: Request) -> None:
-    for name, value, least in (
-        ("workers_per_trial", request.workers, 0),
-        ("seeds", request.seeds, 0),
-        ("episodes", request.episodes, 2),
-        ("concurrent", request.concurrent, 1),
-    ):
-        if value is not None and value < least:
-            raise SpaceError(f"{name}: {least} or more is needed, got {value}")
-    if request.workers > 1 and (request.cpus != 1 or request.gpus not in (None, 0, 1)):
-        raise SpaceError(
-            f"each of {request.workers} workers of a trial takes one CPU or one GPU; leave "
-            "cpus_per_trial and gpus_per_trial out, or have trials without workers of their own"
-        )
-    if not request.cpus > 0:
-        raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
-    if request.gpus is not None and request.gpus < 0:
-        raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
-    if request.space is None and request.resume is None:
-        raise SpaceError("a space is needed, or the name of a search to resume")
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Asked to end by somebody else, end as after Ctrl-C. Ray has a handler of its own, which ends
+    the process at once."""
 
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
 
-def _plan(request: Request, there: SearchDir | None) -> Plan:
-    """The plan of a new search, or that of one which is there, perhaps with more trials."""
-    if there is None:
-        assert request.space is not None
-        return make_plan(
-            request.space,
-            load_space(request.space),
-            base=request.base,
-            overrides=request.overrides,
-            seed=request.seed or 0,
-            **request.changes,
-        )
-    if request.name is not None and request.name != there.name:
-        raise SpaceError(
-            f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
-        )
-    plan = plan_of(there.info()["plan"])
-    if request.space is not None and request.space.replace("_", "-") != plan.name:
-        raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
-    asked = {k: v for k, v in request.changes.items() if v is not None}
-    other_seed = request.seed not in (None, plan.seed)
-    if other_seed or request.base is not None or request.overrides or set(asked) - {"trials"}:
-        raise SpaceError(
-            f"{there.path}: only the number of trials may change when a search goes on; start one "
-            "of another name"
-        )
-    if (trials := asked.get("trials")) is None or trials == plan.space.trials:
-        return plan
-    if trials < plan.space.trials or plan.space.searcher == "grid":
-        raise SpaceError(
-            f"trials: {there.path} has {plan.trials}; a search may be given more, a grid none, "
-            f"got {trials}"
-        )
-    plan = replace(plan, space=replace(plan.space, trials=trials))
-    there.update(plan=plan.document(), result=None)
-    return plan
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
@@ -143,6 +92,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     Raises:
         SpaceError: the metric is of another kind of task.
     """
+    if plan.points is None:
+        need_searcher()
     recipe = plan.recipe({})
     prepare_data(recipe, data_dir, announce)
     data = open_data(recipe, data_dir)
@@ -164,11 +115,10 @@ def _search(
     search: SearchDir,
     parent: Parent,
     data_dir: Path,
+    resources: Resources,
+    how: Confirmation,
     announce: Announce,
 ) -> dict[str, Any]:
-    from metadist.launch.cluster import connected
-
-    how = Confirmation(request.episodes, request.seeds, request.default)
     tags = parent.open(search, plan)
     place = Place(
         path=search.path,
@@ -176,7 +126,7 @@ def _search(
         workers=request.workers,
         device=request.device,
         tracking_uri=parent.uri,
-        experiment=request.experiment,
+        experiment=parent.experiment,
         offline=request.offline,
         plugins=request.plugins,
         tags=tags,
@@ -190,12 +140,8 @@ def _search(
     search.update(status="running")
     status = "failed"
     try:
-        slots = max(request.workers, 1)
-        address = request.address or os.environ.get("RAY_ADDRESS") or None
-        with connected(address, slots, announce):
-            resources = _resources(request, address)
-            _trials(plan, place, resources, request, announce)
-            result = _confirm(plan, place, resources, how, announce)
+        _trials(plan, place, resources, request, announce)
+        result = _confirm(plan, place, resources, how, announce)
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -208,9 +154,7 @@ def _search(
     return result
 
 
-def _resources(request: Request, address: str | None) -> Any:
-    from metadist.launch.tuning import capacity, gpus_there
-
+def _resources(request: Request, address: str | None) -> Resources:
     gpus = request.gpus
     if gpus is None:
         gpus = 1.0 if request.device != "cpu" and gpus_there() else 0.0
@@ -225,14 +169,14 @@ def _resources(request: Request, address: str | None) -> Any:
     return capacity(request.workers, request.cpus, gpus, asked)
 
 
-def _trials(plan: Plan, place: Place, resources: Any, request: Request, announce: Announce) -> None:
+def _trials(
+    plan: Plan, place: Place, resources: Resources, request: Request, announce: Announce
+) -> None:
     """All trials, to their ends.
 
     Raises:
         KeyboardInterrupt: Tune was interrupted, and has ended its trials.
     """
-    from metadist.launch.tuning import Work, run_trials
-
     known = in_order(plan, place.search)
     if len(known) >= plan.trials and all(t.over for t in known):
         return
@@ -282,7 +226,7 @@ def _give_up(search: SearchDir) -> None:
 
 
 def _confirm(
-    plan: Plan, place: Place, resources: Any, how: Confirmation, announce: Announce
+    plan: Plan, place: Place, resources: Resources, how: Confirmation, announce: Announce
 ) -> dict[str, Any]:
     """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
     search = place.search
@@ -307,9 +251,7 @@ def _confirm(
     return summary(search, plan, result)
 
 
-def _run(place: Place, jobs: list[Job], how: Confirmation, resources: Any) -> None:
-    from metadist.launch.tuning import run_jobs
-
+def _run(place: Place, jobs: list[Job], how: Confirmation, resources: Resources) -> None:
     run_jobs([functools.partial(confirm.work, place, job, how.episodes) for job in jobs], resources)
 
 

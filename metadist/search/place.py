@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -138,14 +139,14 @@ class SearchDir:
         found = []
         for path in sorted((self.path / "trials").glob("[0-9]*.json")):
             try:
-                found.append(TrialRecord(**read_json(path)))
-            except (DataError, TypeError) as error:
+                found.append(_checked(TrialRecord(**read_json(path)), path))
+            except (DataError, TypeError, ValueError) as error:
                 raise SpaceError(f"{path}: damaged ({error}); remove it to run it again") from None
         return found
 
     def forget(self, trial: TrialRecord) -> None:
         """Remove a trial, so that another one may have its number."""
-        shutil.rmtree(self.runs / trial.run, ignore_errors=True)
+        shutil.rmtree(self.run(trial.run).path, ignore_errors=True)
         (self.orders / f"{trial.number:04d}").unlink(missing_ok=True)
         (self.path / "trials" / f"{trial.number:04d}.json").unlink()
 
@@ -162,6 +163,17 @@ class SearchDir:
             except BlockingIOError:
                 raise SpaceError(f"{self.path}: another process is searching there") from None
             yield
+
+
+#: A trial's run; what is not so called is not touched, whatever a record says.
+_RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
+
+
+def _checked(trial: TrialRecord, path: Path) -> TrialRecord:
+    """Raises ValueError or TypeError for a record that somebody has altered."""
+    if path.name != f"{trial.number:04d}.json" or not _RUN.fullmatch(trial.run):
+        raise ValueError(f"number {trial.number!r}, run {str(trial.run)[:80]!r}")
+    return trial
 
 
 def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:

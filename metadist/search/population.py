@@ -13,21 +13,21 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json, write_atomic
 from metadist.engine import checkpoint
 from metadist.engine.fork import fork
-from metadist.engine.runlog import series
-from metadist.errors import MetadistError, SpaceError
+from metadist.errors import DamagedCheckpoint, SpaceError
 from metadist.launch.job import Announce
 from metadist.rates import parse_changes, write_changes
 from metadist.search.display import figure, values
 from metadist.search.place import SearchDir, Status, TrialRecord
 from metadist.search.plan import Plan, at, uniform
-from metadist.search.trial import Place, Report, repeat, scored, train_trial
+from metadist.search.scores import validations
+from metadist.search.trial import Place, Report, attempt, repeat, train_trial
 from metadist.space import Integers, LogUniform, Point, Population, Uniform
 
 
@@ -150,7 +150,7 @@ def _decide(plan: Plan, search: SearchDir, number: int, step: int, path: Path) -
 def _score_at(plan: Plan, search: SearchDir, member: TrialRecord, step: int) -> float | None:
     if member.status == "failed":
         return None
-    points = series(search.run(member.run)).get(plan.space.metric, [])
+    points = validations(plan.space, search.run(member.run))
     found = [p.value for p in points if p.step == step]
     return found[0] if found and found[0] == found[0] else None
 
@@ -169,7 +169,11 @@ def _apply(plan: Plan, search: SearchDir, step: int, move: Move, announce: Annou
     if member.run == move.run or _later(member.run, move.run):
         return
     if not search.run(move.run).path.exists():
-        fork(search.run(donor.run), step, plan.recipe(move.point), move.run)
+        try:
+            fork(search.run(donor.run), step, plan.recipe(move.point), move.run)
+        except DamagedCheckpoint as error:
+            # Its recipe says everything: trained from the start it comes to the same.
+            announce(f"  trial {move.member} starts afresh: {error}")
     search.record(TrialRecord(move.member, move.point, move.run, "running"))
     rates = {k: v for k, v in move.point.items() if k.endswith("lr_changes")}
     announce(f"  trial {move.member} takes over trial {move.donor}: {values(rates)}")
@@ -205,14 +209,14 @@ def run_member(
         report(step, score)
         return step < until
 
-    try:
+    def work() -> Status:
+        last = until == plan.space.steps
         if run.path.exists():
             repeat(plan, run, report)
-        if not run.path.exists() or max(checkpoint.steps(run), default=0) < until:
+        done = run.path.exists() and max(checkpoint.steps(run), default=0) >= until
+        # At the last step a run has more to do than to train: its result, its end in MLflow.
+        if not done or (last and run.info()["status"] != "finished"):
             train_trial(plan, place, record.run, plan.recipe(record.point), limited, number)
-        status: Status = "finished" if until == plan.space.steps else "running"
-        search.record(replace(scored(plan, run, record), status=status))
-    except (MetadistError, DataError, OSError, RuntimeError) as error:
-        failed = replace(scored(plan, run, record), score=None, status="failed")
-        search.record(replace(failed, error=str(error)))
-        report(until, float("nan"))
+        return "finished" if last else "running"
+
+    attempt(plan, place, record, report, until, work)

@@ -18,6 +18,7 @@ from metadist.report.search import write_search_report as write
 from metadist.report.search.data import Anew, SearchData, TrialData, Validation
 from metadist.search.place import SearchDir, TrialRecord, open_search
 from metadist.search.plan import Plan, plan_of
+from metadist.search.scores import validations
 
 log = logging.getLogger(__name__)
 
@@ -181,8 +182,8 @@ def _curve(
         notes.append(f"The metric log of {name} cannot be read: {error}.")
         return (), 0
     losses = found.get("train/loss", [])
-    points = found.get(plan.space.metric, [])
-    curve = tuple(Validation(p.step, p.time, p.value) for p in points)
+    points = validations(plan.space, search.run(name))
+    curve = tuple(Validation(p.step, p.time, p.value) for p in points if p.value == p.value)
     return curve, losses[-1].step if losses else 0
 
 

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metadist.engine.rundir import list_runs
 from metadist.errors import TrackingError
 from metadist.launch.job import Announce
 from metadist.search.place import SearchDir
 from metadist.search.plan import Plan
-from metadist.track import default_tracking_uri, ensure_experiment, record_summary, start_run
+from metadist.track import (
+    default_tracking_uri,
+    ensure_experiment,
+    record_summary,
+    start_run,
+    sync_run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +85,7 @@ class Parent:
         parts = (search.best, search.report, search.figures, search.path / "search.json")
         files = [part for part in parts if part.exists()]
         try:
+            self._send(search)
             record_summary(
                 self.uri,
                 self.experiment,
@@ -89,6 +97,15 @@ class Parent:
             )
         except TrackingError as error:
             announce(f"The summary of the search is not in MLflow: {error}")
+
+    def _send(self, search: SearchDir) -> None:
+        """Runs that were trained while the store was away."""
+        parent = search.info().get("mlflow_run")
+        nested = {"search": search.name, "mlflow.parentRunId": parent} if parent else {}
+        for run in list_runs(search.runs):
+            info = run.info()
+            if not info.get("mlflow") and info.get("status") in ("finished", "stopped"):
+                sync_run(run, uri=self.uri, experiment=self.experiment, tags=nested)
 
     def _key(self, search: SearchDir) -> str:
         return f"search {search.name} {search.info()['created']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,15 +14,17 @@ from typing import Any
 from data_pipeline.errors import DataError
 from metadist.api import train
 from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import series
-from metadist.errors import MetadistError
+from metadist.errors import MetadistError, SupersededError, TrackingError
 from metadist.launch.asking import Asking, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
+from metadist.plugins import use
 from metadist.recipe import Recipe
 from metadist.search.place import SearchDir, Status, TrialRecord
 from metadist.search.plan import Plan
+from metadist.search.scores import best_so_far, steps_done
 from metadist.space import Point
+from metadist.track import sync_run
 
 log = logging.getLogger(__name__)
 #: Says a score at a step; returns whether to go on.
@@ -81,17 +84,43 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
             report(plan.space.steps, math.nan)
         return
     search.record(record)
-    try:
+
+    def work() -> Status:
         if run.path.exists() and not repeat(plan, run, report):
-            ended = _stopped(run, plan)
-        else:
-            ended = train_trial(plan, place, name, plan.recipe(record.point), report, number)
-        search.record(replace(scored(plan, run, record), status=ended))
-    except (MetadistError, DataError, OSError, RuntimeError) as error:
-        log.warning("%s failed: %s", name, error)
-        failed = replace(scored(plan, run, record), score=None, status="failed")
-        search.record(replace(failed, error=str(error)))
-        report(plan.space.steps, math.nan)
+            return _end(run)
+        return train_trial(plan, place, name, plan.recipe(record.point), report, number)
+
+    attempt(plan, place, record, report, plan.space.steps, work)
+
+
+def attempt(
+    plan: Plan,
+    place: Place,
+    record: TrialRecord,
+    report: Report,
+    until: int,
+    work: Callable[[], Status],
+) -> None:
+    """Do what a trial does, and write down how it went; whatever goes wrong ends this trial only.
+
+    Args:
+        until: the step at which a trial that fails has the worst of scores.
+    """
+    search, run = place.search, place.search.run(record.run)
+    try:
+        with use(place.plugins):
+            status = work()
+        search.record(replace(scored(plan, run, record), status=status))
+    except SupersededError as error:
+        # Whoever has taken over writes the record.
+        log.warning("%s: %s", record.run, error)
+    except Exception as error:
+        known = isinstance(error, MetadistError | DataError | OSError)
+        why = str(error) if known else f"{type(error).__name__}: {error}"
+        log.warning("%s failed: %s", record.run, why, exc_info=not known)
+        failed = replace(scored(plan, run, record), score=None, status="failed", error=why)
+        search.record(failed)
+        report(until, math.nan)
 
 
 def train_trial(
@@ -99,6 +128,30 @@ def train_trial(
 ) -> Status:
     """Train a trial's run, or go on with it, and say how it has ended."""
     tags = {**place.tags, "trial": str(number)}
+    # Trials wait for each other's workers, for as long as it takes.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3600")
+
+    def once(offline: bool) -> Status:
+        return _train(plan, place, name, recipe, report, number, tags, offline)
+
+    try:
+        return once(place.offline)
+    except TrackingError as error:
+        # A server that is away costs the training nothing: the search sends it at its end.
+        log.warning("%s: trained without MLflow for now (%s)", name, error)
+        return once(True)
+
+
+def _train(
+    plan: Plan,
+    place: Place,
+    name: str,
+    recipe: Recipe,
+    report: Report,
+    number: int,
+    tags: dict[str, str],
+    offline: bool,
+) -> Status:
     arguments: dict[str, Any] = {
         "name": name,
         "resume": "auto",
@@ -107,7 +160,7 @@ def train_trial(
         "device": place.device,
         "tracking_uri": place.tracking_uri,
         "experiment": place.experiment,
-        "offline": place.offline,
+        "offline": offline,
         "plugins": place.plugins,
         "announce": log.info,
     }
@@ -151,42 +204,37 @@ def _aside(work: Callable[[], Any], attend: Callable[[threading.Event], None]) -
     return box["result"]
 
 
-def _validations(plan: Plan, run: RunDir) -> list[tuple[int, float]]:
-    """Step and best score so far of every validation in a run's log."""
-    best, found = math.nan, []
-    for point in series(run).get(plan.space.metric, []):
-        better = point.value > best if plan.space.mode == "max" else point.value < best
-        best = point.value if better or math.isnan(best) else best
-        found.append((point.step, best))
-    return found
-
-
 def repeat(plan: Plan, run: RunDir, report: Report) -> bool:
     """Report what a run has shown already; whether it goes on."""
     goes_on = True
-    for step, best in _validations(plan, run):
+    for step, best in best_so_far(plan.space, run):
         goes_on = report(step, best) and goes_on
     return goes_on
 
 
-def _stopped(run: RunDir, plan: Plan) -> Status:
-    """A trial that had its order when its process died."""
-    status = run.info()["status"]
-    if status not in ("finished", "stopped"):
+def _end(run: RunDir) -> Status:
+    """End a trial that had its order when its process died."""
+    info = run.info()
+    if info["status"] == "finished":
+        return "finished"
+    if info["status"] != "stopped":
         run.update(status="stopped")
-    return "finished" if status == "finished" else "stopped"
+        if info.get("mlflow"):
+            try:
+                sync_run(run)
+                run.update(closed=True)
+            except MetadistError as error:
+                log.warning("%s: MLflow is not told of its end: %s", run.path, error)
+    return "stopped"
 
 
 def scored(plan: Plan, run: RunDir, record: TrialRecord) -> TrialRecord:
     """A record with what the run's log says."""
     if not run.path.is_dir():
         return record
-    validations = _validations(plan, run)
-    losses = series(run).get("train/loss", [])
-    steps = losses[-1].step if losses else 0
-    batch = run.recipe().outer.batch
-    score = validations[-1][1] if validations else math.nan
+    found, steps = best_so_far(plan.space, run), steps_done(run)
+    record = replace(record, steps=steps, tasks=steps * run.recipe().outer.batch)
+    score = found[-1][1] if found else math.nan
     if not math.isfinite(score):
-        return replace(record, steps=steps, tasks=steps * batch)
-    best_step = next(step for step, best in validations if best == score)
-    return replace(record, score=score, best_step=best_step, steps=steps, tasks=steps * batch)
+        return record
+    return replace(record, score=score, best_step=next(k for k, best in found if best == score))

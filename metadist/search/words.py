@@ -21,13 +21,15 @@ def text(result: Mapping[str, Any]) -> list[str]:
         beside = ""
         if apart := entry.get("difference"):
             beside = f", {shown(apart, accuracy, signed=True)} to the best"
+        if failed := entry.get("failed"):
+            beside += f", {failed} episodes failed"
         lines.append(
             f"  trial {entry['trial']}: {shown(entry, accuracy)} on {result['episodes']} fresh "
             f"validation episodes{beside}"
         )
     if result["within_noise"]:
         lines.append(
-            "  The best is within noise of the next: these episodes cannot tell them apart."
+            "  The best is within noise of another: these episodes cannot tell them apart."
         )
     for what in ("best", "default"):
         runs = result[what]
@@ -43,6 +45,16 @@ def text(result: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"Best against default, paired on {apart['n']} validation episodes: "
             f"{shown(apart, accuracy, signed=True)}: {apart['word'] or 'too few to tell'}"
+        )
+        signs = {(seed["mean"] or 0.0) > 0 for seed in apart["by_seed"]}
+        if len(signs) > 1:
+            lines.append(
+                "  Its seeds disagree on which is better; the interval is over episodes alone."
+            )
+    if len(result["tested"]) > 1:
+        lines.append(
+            f"Test classes have been looked at for {len(result['tested'])} winners of this search: "
+            f"{', '.join(result['tested'])}"
         )
     lines.append(f"Train it: metadist train {result['best_recipe']}")
     return lines

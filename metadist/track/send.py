@@ -7,7 +7,7 @@ whenever it is read, so that sending it again adds nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -137,6 +137,7 @@ def sync_run(
     uri: str | None = None,
     experiment: str = "metadist",
     checkpoints: Sequence[Path] = (),
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Send a whole run, again or for the first time, and return its MLflow run id.
 
@@ -148,6 +149,7 @@ def sync_run(
         uri: the store; the one that run.json names if not given.
         experiment: for a run that has no MLflow run yet.
         checkpoints: checkpoint directories to send along.
+        tags: for a run that has no MLflow run yet, beside its own.
 
     Raises:
         TrackingError: no store is named, it does not answer, or the MLflow run was deleted.
@@ -168,7 +170,7 @@ def sync_run(
             experiment,
             run.name,
             run_params(run.recipe()),
-            latest_tags(run),
+            latest_tags(run) | dict(tags or {}),
             key=run_key(info),
             start_time=round(created * 1000),
         )

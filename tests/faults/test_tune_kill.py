@@ -67,11 +67,12 @@ def test_a_trial_whose_process_is_killed_goes_on(command: SearchCommand) -> None
     assert "failed" not in result["trials"]
 
 
-def test_an_interrupt_leaves_nothing_running(command: SearchCommand) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_running(command: SearchCommand, asked: signal.Signals) -> None:
     process = command.start(*RANDOM)
     command.wait_for(lambda search: over(search) >= 1)
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     process.wait(120)
     assert process.returncode != 0
     assert "--resume s" in command.said(process)

@@ -84,7 +84,8 @@ def test_winner_and_default_are_trained_with_new_seeds_and_tested(
         confirm.work(place, job, HOW.episodes)
     chosen = confirm.choose(plan, search, trials, HOW.episodes)
     jobs = confirm.second_jobs(plan, chosen.winner, HOW)
-    assert [j.name for j in jobs] == ["best-seed1", "default-seed1", "best-seed2", "default-seed2"]
+    best = [f"best-{chosen.winner.run}-seed{seed}" for seed in (1, 2)]
+    assert [j.name for j in jobs] == [best[0], "default-seed1", best[1], "default-seed2"]
     for job in jobs:
         confirm.work(place, job, HOW.episodes)
     before = {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")}
@@ -93,10 +94,12 @@ def test_winner_and_default_are_trained_with_new_seeds_and_tested(
     assert {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")} == before
     result = confirm.outcome(plan, search, chosen, HOW)
     json.dumps(result, allow_nan=False)
-    name = "val-5episodes-seed1-10q"
+    assert result["tested"] == [chosen.winner.run]
+    # Other episodes than those that have chosen the winner.
+    name = "val-5episodes-seed2-10q"
     mine, theirs = (
         np.mean([_scores(search, f"{what}-seed{seed}", name) for seed in (1, 2)], axis=0)
-        for what in ("best", "default")
+        for what in (f"best-{chosen.winner.run}", "default")
     )
     assert result["against_default"]["mean"] == pytest.approx((mine - theirs).mean())
     assert result["best_validation"]["mean"] == pytest.approx(mine.mean())
@@ -138,3 +141,19 @@ def test_a_recipe_of_a_trial_is_that_of_its_point() -> None:
     space = replace(SMALL_SPACE, search={"inner.lr": LogUniform(0.001, 0.1)})
     plan = make_plan("test", space)
     assert plan.recipe({"inner.lr": 0.05}).inner.lr == 0.05
+
+
+def test_a_learner_that_diverges_on_some_episodes_is_not_chosen(
+    searched: tuple[Plan, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, place = searched
+    scores = {
+        "trial-0001": np.array([1.0, 1.0, 1.0, 9.0, 9.0]),
+        "trial-0002": np.array([1.1, 1.1, 1.1, math.nan, math.nan]),
+    }
+    monkeypatch.setattr(
+        confirm, "fresh_rows", lambda search, run, *more: Rows("d", "mse", scores[run])
+    )
+    chosen = confirm.choose(plan, place.search, place.search.trials(), 5)
+    assert chosen.winner.number == 1
+    assert [entry["failed"] for entry in chosen.top] == [0, 2]

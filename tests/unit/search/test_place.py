@@ -18,8 +18,10 @@ from metadist.space import Choice, Domain, When
 def test_records_come_back_in_order(tmp_path: Path) -> None:
     search = create_search(tmp_path, "s", {"plan": {}})
     for number in (11, 2, 1):
-        search.record(TrialRecord(number, {"inner.lr": 0.1 + 0.2}, f"trial-{number}", "running"))
-    search.record(TrialRecord(2, {}, "trial-2", "finished", score=0.5, steps=4, tasks=8))
+        search.record(
+            TrialRecord(number, {"inner.lr": 0.1 + 0.2}, f"trial-{number:04d}", "running")
+        )
+    search.record(TrialRecord(2, {}, "trial-0002", "finished", score=0.5, steps=4, tasks=8))
     found = search.trials()
     assert [t.number for t in found] == [1, 2, 11]
     assert found[1].over
@@ -41,13 +43,21 @@ def test_a_name_is_used_once_and_found_by_name_and_path(tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     search = create_search(tmp_path, "s", {})
-    search.record(TrialRecord(1, {}, "trial-1", "running"))
+    search.record(TrialRecord(1, {}, "trial-0001", "running"))
     (search.path / "trials" / "0001.json").write_text('{"number": 1}')
     with pytest.raises(SpaceError, match=r"0001\.json: damaged"):
         search.trials()
     (search.path / "search.json").write_text("{")
     with pytest.raises(SpaceError, match=r"search\.json"):
         search.info()
+
+
+@pytest.mark.parametrize("run", ["/etc", "../../x", "trial-1", "best-seed1", "trial-0001/..", 3])
+def test_a_record_that_was_altered_names_no_other_directory(tmp_path: Path, run: object) -> None:
+    search = create_search(tmp_path, "s", {})
+    search.record(TrialRecord(1, {}, run, "running"))  # type: ignore[arg-type]
+    with pytest.raises(SpaceError, match=r"0001\.json: damaged"):
+        search.trials()
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:

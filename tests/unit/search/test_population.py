@@ -133,6 +133,36 @@ def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) 
     assert _outcome(_population(tmp_path / "c", plan)) == whole
 
 
+def test_a_member_killed_before_its_result_gets_it(tmp_path: Path) -> None:
+    plan = _plan()
+    place = _population(tmp_path, plan)
+    (first, *_) = place.search.trials()
+    run = place.search.run(first.run)
+    result = run.info()["result"]
+    run.update(status="running", result=None)
+    place.search.record(replace(first, status="running"))
+    _population(tmp_path, plan)
+    assert run.info()["status"] == "finished"
+    assert run.info()["result"]["params_sha256"] == result["params_sha256"]
+
+
+def test_a_fork_records_its_segments(tmp_path: Path) -> None:
+    plan = _plan()
+    place = _population(tmp_path, plan)
+    forked = [m for m in place.search.trials() if "-round-" in m.run]
+    assert forked
+    for member in forked:
+        segments = place.search.run(member.run).info()["segments"]
+        recipe = plan.recipe(member.point)
+        assert segments[0] == {
+            "from_step": 0,
+            "inner.lr": recipe.inner.lr,
+            "outer.lr": recipe.outer.lr,
+        }
+        assert [s["from_step"] for s in segments[1:]] == [s for s, _ in recipe.inner.changes]
+        assert segments[-1]["inner.lr"] == recipe.inner.changes[-1][1]
+
+
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
     plan = _plan()
     place = _population(tmp_path, plan)

@@ -51,6 +51,9 @@ def test_grid_has_every_combination_that_counts() -> None:
 def test_grid_of_a_logarithmic_domain_is_even_in_the_logarithm() -> None:
     values = LogUniform(1e-4, 1.0, grid=5).points()
     assert values == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+    for low, high in ((1e-3, 10.0), (0.3, 3.0)):
+        ends = LogUniform(low, high).points()
+        assert (ends[0], ends[-1]) == (low, high)  # and not a little beyond
     assert Integers(1, 50, log=True).points() == [1, 2, 4, 8, 16, 32]
 
 
@@ -58,6 +61,18 @@ def test_values_without_their_condition_are_dropped() -> None:
     space = replace(SPACE, search=CONDITIONAL)
     point = {"algorithm.name": "maml", "algorithm.variant": "mc1", "inner.steps": 2}
     assert space.active(point) == {"algorithm.name": "maml", "inner.steps": 2}
+
+
+def test_a_condition_on_a_key_that_does_not_count_is_not_met() -> None:
+    search: dict[str, Domain] = {
+        "a": Choice("x", "y"),
+        "b": When("a", ("x",), Choice("p", "q")),
+        "c": When("b", ("p",), Choice(1, 2)),
+    }
+    space = replace(SPACE, search=search)
+    assert space.active({"a": "y", "b": "p", "c": 2}) == {"a": "y"}
+    assert space.active({"a": "x", "b": "p", "c": 2}) == {"a": "x", "b": "p", "c": 2}
+    assert len(space.grid()) == 1 + 1 + 2
 
 
 def _plan(**changes: object) -> Plan:
@@ -124,6 +139,8 @@ def test_a_damaged_plan_says_so(damage: dict[str, object]) -> None:
         ({"scheduler": Asha(1, 1)}, "a reduction of 2 or more"),
         ({"scheduler": Population(5), "searcher": "random"}, "interval counts validations"),
         ({"scheduler": Population(2)}, "starts from random points"),
+        ({"scheduler": Population(1, factors=(-1.0, 2.0)), "searcher": "random"}, "above 0"),
+        ({"scheduler": Population(1, resample=2.0), "searcher": "random"}, r"in \[0, 1\]"),
     ],
 )
 def test_what_is_wrong_with_a_space_is_named(change: dict[str, object], said: str) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plugin_files import SIGN_MAML, write
 from small_spaces import SMALL_SPACE
 
 from metadist.engine.runlog import series
+from metadist.errors import SupersededError
+from metadist.plugins import use
 from metadist.search.place import SearchDir, create_search
 from metadist.search.plan import Plan, make_plan
+from metadist.search.scores import best_so_far, validations
 from metadist.search.trial import Place, run_trial
 from metadist.space import Point
 
@@ -126,3 +132,60 @@ def test_a_trial_that_diverges_has_failed_and_says_why(plan: Plan, place: Place)
     repeated = Judge()
     run_trial(plan, place, 1, WILD, repeated)
     assert math.isnan(repeated.said[-1][1])
+
+
+def test_a_validation_with_failed_functions_is_no_score(plan: Plan, place: Place) -> None:
+    run_trial(plan, place, 1, POINT, first := Judge())
+    run = place.search.run("trial-0001")
+    step = min(first.said, key=lambda said: said[1])[0]
+    with (run.log / "0001.jsonl").open("a") as handle:
+        handle.write(json.dumps({"step": step, "time": 1, "metrics": {"val/failed": 2}}) + "\n")
+    there = {point.step: point.value for point in validations(plan.space, run)}
+    assert math.isnan(there[step])
+    assert [k for k, value in there.items() if math.isnan(value)] == [step]
+    scores = [score for k, score in first.said if k != step]
+    assert best_so_far(plan.space, run)[-1][1] == min(scores) if step > 2 else True
+
+
+def test_a_plugin_is_in_use_where_a_trial_runs(tmp_path: Path, place: Place) -> None:
+    path = write(tmp_path / "odd_maml.py", SIGN_MAML)
+    fixed = {**SMALL_SPACE.fixed, "algorithm.name": "odd_maml"}
+    with use([path]):
+        plan = make_plan("test", replace(SMALL_SPACE, fixed=fixed))
+    run_trial(plan, replace(place, plugins=(str(path),)), 1, POINT, Judge())
+    (record,) = place.search.trials()
+    assert (record.status, record.error) == ("finished", "")
+
+
+def test_whatever_goes_wrong_is_written_down(
+    plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise KeyError("an error of somebody's plugin")
+
+    monkeypatch.setattr("metadist.search.trial.train", broken)
+    run_trial(plan, place, 1, POINT, Judge())
+    (record,) = place.search.trials()
+    assert record.status == "failed"
+    assert "KeyError" in record.error
+    assert "somebody's plugin" in record.error
+
+
+def test_who_was_superseded_writes_nothing(
+    plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def superseded(*arguments: object, **more: object) -> None:
+        raise SupersededError("attempt 2 has taken over")
+
+    monkeypatch.setattr("metadist.search.trial.train", superseded)
+    run_trial(plan, place, 1, POINT, Judge())
+    (record,) = place.search.trials()
+    assert record.status == "running"
+
+
+def test_a_tracking_server_that_is_away_costs_no_trial(plan: Plan, place: Place) -> None:
+    away = replace(place, offline=False, tracking_uri="http://127.0.0.1:9")
+    run_trial(plan, away, 1, POINT, Judge())
+    (record,) = place.search.trials()
+    assert (record.status, record.error) == ("finished", "")
+    assert place.search.run("trial-0001").info()["mlflow"] is None

@@ -1,0 +1,130 @@
+"""What is asked of a search, and what that means for one that is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metadist.errors import SpaceError
+from metadist.launch.job import Device
+from metadist.search.place import SearchDir
+from metadist.search.plan import Plan, load_space, make_plan, plan_of
+from metadist.space import Population
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a search needs to know; see :func:`metadist.tune`."""
+
+    space: str | None
+    name: str | None
+    default_name: str
+    resume: str | None
+    base: str | None
+    overrides: tuple[str, ...]
+    changes: dict[str, Any]
+    seed: int | None
+    workers: int
+    concurrent: int | None
+    cpus: float
+    gpus: float | None
+    seeds: int | None
+    episodes: int | None
+    default: bool | None
+    address: str | None
+    data_dir: str | Path | None
+    runs_dir: Path
+    tracking_uri: str | None
+    experiment: str | None
+    offline: bool
+    device: Device
+    plugins: tuple[str, ...]
+    live: bool
+
+
+#: What is decided when a search begins and stays, with what it is if nothing is said.
+LASTING: dict[str, Any] = {
+    "seeds": 3,
+    "episodes": 1000,
+    "default": True,
+    "experiment": "metadist",
+}
+
+
+def check(request: Request) -> None:
+    """See that numbers are possible; raises SpaceError."""
+    for name, value, least in (
+        ("workers_per_trial", request.workers, 0),
+        ("seeds", request.seeds, 0),
+        ("episodes", request.episodes, 2),
+        ("concurrent", request.concurrent, 1),
+    ):
+        if value is not None and value < least:
+            raise SpaceError(f"{name}: {least} or more is needed, got {value}")
+    if request.workers > 1 and (request.cpus != 1 or request.gpus not in (None, 0, 1)):
+        raise SpaceError(
+            f"each of {request.workers} workers of a trial takes one CPU or one GPU; leave "
+            "cpus_per_trial and gpus_per_trial out, or have trials without workers of their own"
+        )
+    if not request.cpus > 0:
+        raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
+    if request.gpus is not None and request.gpus < 0:
+        raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
+    if request.space is None and request.resume is None:
+        raise SpaceError("a space is needed, or the name of a search to resume")
+
+
+def plan_for(request: Request, there: SearchDir | None) -> Plan:
+    """The plan of a new search, or that of one which is there, perhaps with more trials."""
+    if there is None:
+        assert request.space is not None
+        return make_plan(
+            request.space,
+            load_space(request.space),
+            base=request.base,
+            overrides=request.overrides,
+            seed=request.seed or 0,
+            **request.changes,
+        )
+    if request.name is not None and request.name != there.name:
+        raise SpaceError(
+            f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
+        )
+    plan = plan_of(there.info()["plan"])
+    if request.space is not None and request.space.replace("_", "-") != plan.name:
+        raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
+    asked = {k: v for k, v in request.changes.items() if v is not None}
+    other_seed = request.seed not in (None, plan.seed)
+    if other_seed or request.base is not None or request.overrides or set(asked) - {"trials"}:
+        raise SpaceError(
+            f"{there.path}: only the number of trials may change when a search goes on; start one "
+            "of another name"
+        )
+    if (trials := asked.get("trials")) is None or trials == plan.space.trials:
+        return plan
+    fixed = plan.space.searcher == "grid" or isinstance(plan.space.scheduler, Population)
+    if trials < plan.space.trials or fixed:
+        raise SpaceError(
+            f"trials: {there.path} has {plan.trials}; a search may be given more, a grid or a "
+            f"population none, got {trials}"
+        )
+    return replace(plan, space=replace(plan.space, trials=trials))
+
+
+def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:
+    """What stays as it was when the search began.
+
+    Raises:
+        SpaceError: something else is asked for now.
+    """
+    asked = {name: getattr(request, name) for name in LASTING}
+    if there is None:
+        return {name: LASTING[name] if v is None else v for name, v in asked.items()}
+    was: dict[str, Any] = {**LASTING, **(there.info().get("lasting") or {})}
+    if odd := [f"{n}: {was[n]!r} -> {v!r}" for n, v in asked.items() if v not in (None, was[n])]:
+        raise SpaceError(
+            f"{there.path}: {', '.join(odd)}; these stay as they were when the search began, leave "
+            "them out"
+        )
+    return was
