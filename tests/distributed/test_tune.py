@@ -54,17 +54,17 @@ def test_trials_with_workers_of_their_own_wait_for_each_other(
         assert search.run(trial.run).attempt_facts(1)["world_size"] == 2
     groups = ray.util.placement_group_table()
     assert [g["state"] for g in groups.values() if g["state"] != "REMOVED"] == []
-    alone = metadist.tune("sinusoid-lr", concurrent=1, **arguments)
-    one_by_one = SearchDir(Path(alone["directory"]))
+    result = metadist.tune("sinusoid-lr", concurrent=1, **arguments)
+    one_by_one = SearchDir(Path(result["directory"]))
     for trial in search.trials():
         # Who is stopped early depends on who reports first; what is reported does not.
-        here, there = (
+        waited, alone = (
             {p.step: p.value for p in series(s.run(trial.run))["val/mse"]}
             for s in (search, one_by_one)
         )
-        assert {step: here[step] for step in there if step in here} == {
-            step: there[step] for step in here if step in there
-        }
+        both = waited.keys() & alone.keys()
+        assert both
+        assert {step: waited[step] for step in both} == {step: alone[step] for step in both}
     times = [
         [point.time for point in LogReader(one_by_one.run(t.run)).poll()]
         for t in one_by_one.trials()
