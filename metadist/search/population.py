@@ -95,7 +95,8 @@ def evolve(
                 rate = float(at(domain, draw(f"{key} value")))
             else:
                 rate = now * how.factors[int(draw(f"{key} factor") * len(how.factors))]
-            rate = min(max(rate, float(domain.low)), float(domain.high))
+            # Six digits: more would only be hard to read.
+            rate = float(f"{min(max(rate, float(domain.low)), float(domain.high)):.6g}")
             if rate != now:
                 point[f"{section}.lr_changes"] = write_changes((*changes, (step, rate)))
         moves.append(Move(member, donor, f"trial-{member:04d}-round-{number}", point))
