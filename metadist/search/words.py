@@ -51,10 +51,10 @@ def text(result: Mapping[str, Any]) -> list[str]:
             lines.append(
                 "  Its seeds disagree on which is better; the interval is over episodes alone."
             )
-    if len(result["tested"]) > 1:
+    if len(tested := result.get("tested", [])) > 1:
         lines.append(
-            f"Test classes have been looked at for {len(result['tested'])} winners of this search: "
-            f"{', '.join(result['tested'])}"
+            f"Test classes have been looked at for {len(tested)} winners of this search: "
+            f"{', '.join(tested)}"
         )
     lines.append(f"Train it: metadist train {result['best_recipe']}")
     return lines

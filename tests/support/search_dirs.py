@@ -173,6 +173,7 @@ def a_result(
         "search_score": winner.score,
         "episodes": 50,
         "within_noise": False,
+        "tested": [winner.run],
         "metric": metric,
         "top": [
             {
