@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Polling:
+class Polling(ABC):
     """A context manager that calls :meth:`look` in a thread of its own.
 
     Args:
@@ -21,9 +22,9 @@ class Polling:
             target=self._work, name=type(self).__name__.lower(), daemon=True
         )
 
+    @abstractmethod
     def look(self) -> None:
         """Look once; a look may find nothing new. It must not raise."""
-        raise NotImplementedError
 
     def last(self) -> None:
         """What is done when the block has ended, in its own thread: one look more."""
