@@ -38,6 +38,26 @@ def tracking_uri(command: Command) -> Command:
     )(command)
 
 
+def address(command: Command) -> Command:
+    """``--address``."""
+    return click.option(
+        "--address",
+        help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
+    )(command)
+
+
+def overrides(command: Command) -> Command:
+    """``--set``, any number of times."""
+    return click.option(
+        "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
+    )(command)
+
+
+def offline(command: Command) -> Command:
+    """``--offline``."""
+    return click.option("--offline", is_flag=True, help="Do without MLflow.")(command)
+
+
 def as_json(command: Command) -> Command:
     """``--json``."""
     return click.option(

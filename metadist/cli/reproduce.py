@@ -46,7 +46,7 @@ from metadist.errors import TrackingError
 @click.option(
     "--out", metavar="DIR", default="results", show_default=True, help="Where results go."
 )
-@click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.offline
 @options.plugins
 @options.tracking_uri
 @options.data_dir

@@ -21,20 +21,15 @@ from metadist.cli.results import show
     show_default=True,
     help="Ray workers; 0 trains in this process.",
 )
-@click.option(
-    "--address",
-    help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
-)
-@click.option(
-    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
-)
+@options.address
+@options.overrides
 @click.option(
     "--resume",
     metavar="RUN|auto",
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
-@click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.offline
 @options.plugins
 @options.tracking_uri
 @options.data_dir

@@ -23,9 +23,7 @@ from metadist.cli import options
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
 @click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
-@click.option(
-    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key in every trial."
-)
+@options.overrides
 @click.option("--steps", type=click.IntRange(min=1), help="Outer steps of a trial: its budget.")
 @click.option("--every", type=click.IntRange(min=1), help="Outer steps between validations.")
 @click.option(
@@ -65,12 +63,9 @@ from metadist.cli import options
     default=None,
     help="Train the default setting for comparison too. Default: yes.",
 )
-@click.option(
-    "--address",
-    help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
-)
+@options.address
 @click.option("--experiment", help="MLflow experiment. Default: metadist.")
-@click.option("--offline", is_flag=True, help="Do without MLflow.")
+@options.offline
 @options.plugins
 @options.tracking_uri
 @options.data_dir

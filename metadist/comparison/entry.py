@@ -10,26 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_pipeline.errors import DataError
 from metadist.engine.cost import Cost, training_cost
 from metadist.engine.paired import Rows
 from metadist.engine.protocol import own_protocols
-from metadist.engine.rundir import RunDir
+from metadist.engine.rundir import UNREADABLE, RunDir
 from metadist.engine.runlog import series
-from metadist.errors import MetadistError, RunError
+from metadist.errors import RunError
 from metadist.recipe import Recipe
 from metadist.report.protocol import Protocol, read_protocol
-
-#: What reading a directory that anybody may have altered raises.
-_UNREADABLE = (
-    MetadistError,
-    DataError,
-    OSError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -154,7 +142,7 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
         cost = training_cost(run, recipe, learns=learns)
     except RunError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise RunError(f"{run.path}: damaged ({type(error).__name__}: {error})") from None
     protocol = _protocol(run, name)
     main = own_protocols(recipe)[0].name

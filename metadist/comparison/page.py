@@ -101,15 +101,11 @@ def _costs(result: Mapping[str, Any]) -> Rows:
                 words.count(run["tasks_per_step"]),
                 words.count(run["tasks"]),
                 words.seconds(run["seconds"]),
-                _rounded(run["worker_seconds"]),
+                words.rounded(run["worker_seconds"]),
             )
             for run in result["runs"]
         ),
     ]
-
-
-def _rounded(value: float | None) -> str:
-    return words.NOTHING if value is None else f"{value:,.0f}"
 
 
 def _varying(result: Mapping[str, Any]) -> str:

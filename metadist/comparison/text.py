@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metadist.comparison import words
-from metadist.comparison.words import NOTHING
 
 #: Characters of a run's name, of a value, and of a curve.
 _NAME, _VALUE, _CURVE = 40, 22, 16
@@ -66,15 +65,11 @@ def _costs(result: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:
             words.count(run["steps"]),
             words.count(run["tasks"]),
             words.seconds(run["seconds"]),
-            _rounded(run["worker_seconds"]),
+            words.rounded(run["worker_seconds"]),
         ]
         for run in result["runs"]
     ]
     return aligned(head, rows, right={0, 3, 4, 5, 6, 7, 8})
-
-
-def _rounded(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:,.0f}"
 
 
 def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) -> list[str]:

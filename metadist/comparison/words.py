@@ -67,6 +67,11 @@ def seconds(value: float | None) -> str:
     return NOTHING if value is None else duration(value)
 
 
+def rounded(value: float | None) -> str:
+    """A number without decimals, with commas."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
 def value(given: Value, room: int | None = None) -> str:
     """A value of a recipe or of what a run was computed with.
 

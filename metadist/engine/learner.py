@@ -80,19 +80,18 @@ class Learners:
 
     def after(self, done: int) -> Algorithm:
         """The learner for the outer step that follows when so many are done."""
-        lr = rate_after(self._recipe.inner.lr, self._changes, done)
-        if lr not in self._built:
-            self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
-        return self._built[lr]
+        return self._with(rate_after(self._recipe.inner.lr, self._changes, done))
 
     def at(self, checkpoint: int) -> tuple[Algorithm, Recipe]:
         """The learner that has been trained for so many outer steps, to be evaluated, and its
         recipe with the inner learning rate that it was trained with last."""
-        done = max(checkpoint - 1, 0)
-        if not self._changes:
-            return self.after(done), self._recipe
-        lr = rate_after(self._recipe.inner.lr, self._changes, done)
-        return self.after(done), self._recipe.with_inner_lr(lr)
+        lr = rate_after(self._recipe.inner.lr, self._changes, max(checkpoint - 1, 0))
+        return self._with(lr), self._recipe.with_inner_lr(lr)
+
+    def _with(self, lr: float) -> Algorithm:
+        if lr not in self._built:
+            self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
+        return self._built[lr]
 
 
 def context(recipe: Recipe, phase: Phase, step: int) -> Context:

@@ -12,7 +12,6 @@ what other seeds of their training would.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -23,10 +22,6 @@ from numpy.typing import NDArray
 from metadist.errors import RunError
 
 Word = Literal["better", "worse", "within noise"]
-#: Quantiles of 97.5 %: of the normal distribution, and of Student's with one degree of freedom.
-_NORMAL, _LARGEST = 1.959963984540054, 12.7062047361747
-#: From so many degrees of freedom on the first terms of Fisher's expansion give nine digits.
-_MANY = 200
 
 
 @dataclass(frozen=True)
@@ -99,39 +94,11 @@ def paired(a: Rows, b: Rows) -> Paired:
     return Paired(mean, t975(n - 1) * deviation / math.sqrt(n), n, common - n)
 
 
-@functools.cache
 def t975(freedom: int) -> float:
-    """The 97.5 % quantile of Student's distribution with ``freedom`` degrees of freedom.
-
-    Few: the distribution is a finite sum (Abramowitz & Stegun, 26.7.3 and 26.7.4), inverted by
-    bisection. Many: the expansion around the normal quantile (26.7.5).
-    """
+    """The 97.5 % quantile of Student's distribution with ``freedom`` degrees of freedom."""
     if freedom < 1:
         raise ValueError(f"at least 1 degree of freedom is needed, got {freedom}")
-    if freedom > _MANY:
-        z, v = _NORMAL, float(freedom)
-        return (
-            z
-            + (z**3 + z) / (4 * v)
-            + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-        )
-    low, high = _NORMAL, _LARGEST
-    for _ in range(50):  # to the last digit
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
-    return (low + high) / 2
+    # Here, so that commands which compare nothing do not load it.
+    from scipy.special import stdtrit
 
-
-def _within(t: float, freedom: int) -> float:
-    """The probability of Student's distribution between −t and t."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    # 1 + (1/2) cos² + (1·3)/(2·4) cos⁴ + … for even, cos + (2/3) cos³ + … for odd freedom.
-    term, total = (cosine if odd else 1.0), 0.0
-    for k in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= (k - 1) / k * cosine * cosine
-    total = total * sine
-    return 2 / math.pi * (angle + total) if odd else total
+    return float(stdtrit(freedom, 0.975))

@@ -25,10 +25,21 @@ from typing import Any
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage import new_directory, read_json, write_atomic
-from metadist.errors import RunError, SupersededError
+from metadist.errors import MetadistError, RunError, SupersededError
 from metadist.recipe import Recipe, parse_recipe
 
 FORMAT = 1
+#: What reading a directory that is damaged, or that somebody has altered, may raise.
+UNREADABLE = (
+    MetadistError,
+    DataError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+)
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

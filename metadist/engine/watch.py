@@ -19,11 +19,3 @@ class Watch(Protocol):
             score: on validation episodes; NaN where one of them failed and no mean can be trusted.
             best: the best score so far; NaN if there is none.
         """
-
-
-class Nobody:
-    """Who lets every run go on."""
-
-    def goes_on(self, step: int, score: float, best: float) -> bool:
-        """Yes."""
-        return True

@@ -17,6 +17,8 @@ from pathlib import Path
 from data_pipeline.storage import write_atomic
 from metadist.errors import RunError
 
+#: Takes a trial's step and best score so far, and says whether it goes on.
+Report = Callable[[int, float], bool]
 #: Seconds between looks.
 POLL_SECONDS = 0.1
 #: Seconds after which a trial that does not answer is taken to be gone.
@@ -54,7 +56,7 @@ class Asking:
         return bool(json.loads(reply.read_text())["goes_on"])
 
 
-def answer(asking: Asking, report: Callable[[int, float], bool], over: threading.Event) -> None:
+def answer(asking: Asking, report: Report, over: threading.Event) -> None:
     """Answer what is asked until ``over`` is set."""
     while True:
         last = over.is_set()

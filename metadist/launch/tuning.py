@@ -28,6 +28,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from metadist.errors import SpaceError
+from metadist.launch.asking import Report
 from metadist.launch.placing import DEATHS, Resources
 from metadist.launch.schedulers import WORST, cooperative
 from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
@@ -35,12 +36,8 @@ from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, 
 log = logging.getLogger(__name__)
 #: What trials report, whatever a space calls its metric: their best validation score so far.
 SCORE = "score"
-
-
-class Report(Protocol):
-    """Takes what a trial has to say, and says whether it goes on."""
-
-    def __call__(self, step: int, score: float) -> bool: ...
+#: Under which a trial's point stands where all of them are known from the start.
+POINT = "point"
 
 
 #: A trial: its number (from 1), its point, and whom it reports to.
@@ -92,19 +89,19 @@ def run_trials(
     for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
-    searcher = _searcher(space, seed, known) if points is None else _fixed(points, resources)
+    searcher = _searcher(space, seed, known) if points is None else _fixed(resources)
     offset = 0 if points is None else 1
     news = _News(listener, offset)
-    trainable = tune.with_resources(_trainable(work, space, orders, offset), resources.bundle)
+    trainable = tune.with_resources(_trainable(work, space, orders), resources.bundle)
     with _quiet():
         try:
             tuner = tune.Tuner(
                 trainable,
-                param_space=_domains(space) if points is not None else None,
+                param_space=None if points is None else {POINT: tune.grid_search([*points])},
                 tune_config=tune.TuneConfig(
                     metric=SCORE,
                     mode=space.mode,
-                    num_samples=space.trials if points is None else len(points),
+                    num_samples=space.trials if points is None else 1,
                     max_concurrent_trials=resources.concurrent if points is None else None,
                     search_alg=searcher,
                     scheduler=cooperative(space, orders),
@@ -167,7 +164,7 @@ def _number(trial: Trial, offset: int) -> int:
     return int(str(trial.experiment_tag).partition("_")[0]) + offset
 
 
-def _trainable(work: Work, space: Space, orders: Path, offset: int) -> Callable[[Any], None]:
+def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
     def trial(config: dict[str, Any]) -> None:
         number = int(tune.get_context().get_trial_name().rpartition("-")[2])
 
@@ -176,7 +173,7 @@ def _trainable(work: Work, space: Space, orders: Path, offset: int) -> Callable[
             tune.report({SCORE: finite, "step": step})
             return not (orders / f"{number:04d}").exists()
 
-        work(number, space.active(config), report)
+        work(number, config.get(POINT, config), report)
 
     return trial
 
@@ -201,7 +198,8 @@ class _News(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial has begun."""
-        self._listener.began(_number(trial, self._offset), dict(trial.config))
+        config = trial.config
+        self._listener.began(_number(trial, self._offset), dict(config.get(POINT, config)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -225,31 +223,9 @@ class _News(tune.Callback):
         self._listener.died(_number(trial, self._offset))
 
 
-def _domains(space: Space) -> dict[str, Any]:
-    return {key: _domain(domain) for key, domain in space.search.items()}
-
-
-def _domain(domain: Any) -> Any:
-    match domain:
-        case LogUniform(low, high):
-            return tune.loguniform(low, high)
-        case Uniform(low, high):
-            return tune.uniform(low, high)
-        case Integers(low, high, True):
-            return tune.lograndint(low, high + 1)
-        case Integers(low, high):
-            return tune.randint(low, high + 1)
-        case Choice(values):
-            return tune.choice(list(values))
-        case When():
-            return _domain(domain.then)
-    raise AssertionError(domain)
-
-
-def _fixed(points: Sequence[Point], resources: Resources) -> Searcher:
-    generator: Any = BasicVariantGenerator(
-        points_to_evaluate=[dict(p) for p in points], max_concurrent=resources.concurrent
-    )
+def _fixed(resources: Resources) -> Searcher:
+    """Takes the points as they stand; it limits how many run at once itself."""
+    generator: Any = BasicVariantGenerator(max_concurrent=resources.concurrent)
     return cast(Searcher, generator)
 
 

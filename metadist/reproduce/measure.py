@@ -18,28 +18,13 @@ from typing import Any
 from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json
 from metadist.engine.diagnose import FILE as DIAGNOSTICS
+from metadist.engine.paired import t975
+from metadist.engine.rundir import UNREADABLE
 from metadist.errors import MetadistError, RunError
 from metadist.reproduce.evaluations import read_summary
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
-
-#: 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, the normal's.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL = 1.96
-
-
-#: What reading damaged or foreign files may raise.
-_UNREADABLE = (
-    MetadistError,
-    DataError,
-    OSError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-)
 
 
 class Missing(Exception):
@@ -102,7 +87,7 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
         raise Missing(reasons.get(planned.name, "its run has not ended"))
     try:
         return _READERS[row.metric](row, planned)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if planned.name in reasons:
             raise Missing(reasons[planned.name]) from None
         what = str(error) if isinstance(error, MetadistError | DataError) else repr(error)
@@ -201,8 +186,7 @@ def over_seeds(values: Sequence[Ours]) -> Ours:
     if len(values) == 1:
         return first
     freedom = len(finite) - 1
-    t = _T[freedom - 1] if freedom <= len(_T) else _NORMAL
-    parts = [t * stdev(finite) / math.sqrt(len(finite))]
+    parts = [t975(freedom) * stdev(finite) / math.sqrt(len(finite))]
     own = [v.ci95 for v in values if v.ci95 is not None]
     if len(own) == len(values):
         parts.append(fmean(own))

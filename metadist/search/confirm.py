@@ -196,45 +196,31 @@ def seeds(plan: Plan, how: Confirmation) -> list[int]:
 
 def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
     """What the search has come to, JSON-able: ``result`` in search.json."""
-    used, winner = seeds(plan, how), chosen.winner
-    best = [_run_figures(search, best_name(winner, seed), how.episodes) for seed in used]
-    default = [
-        _run_figures(search, f"default-seed{seed}", how.episodes) for seed in used if how.default
-    ]
+    winner = chosen.winner
+    names = {"best": [best_name(winner, seed) for seed in seeds(plan, how)], "default": []}
+    if how.default:
+        names["default"] = [f"default-seed{seed}" for seed in seeds(plan, how)]
+    rows = {name: fresh_rows(search, name, how.episodes) for own in names.values() for name in own}
     result: dict[str, Any] = {
-        "trial": chosen.winner.number,
-        "point": chosen.winner.point,
-        "search_score": chosen.winner.score,
+        "trial": winner.number,
+        "point": winner.point,
+        "search_score": winner.score,
         "episodes": how.episodes,
         "top": chosen.top,
         "within_noise": chosen.within_noise,
-        "best": best,
-        "default": default,
         "metric": plan.space.metric,
         "tested": winners_tested(search),
     }
-    if best:
-        result["best_test"] = _over_seeds([run["test"] for run in best])
-        result["best_validation"] = _over_seeds([run["validation"] for run in best])
-    if default:
-        result["default_test"] = _over_seeds([run["test"] for run in default])
-        result["default_validation"] = _over_seeds([run["validation"] for run in default])
-        mine = _averaged([fresh_rows(search, best_name(winner, s), how.episodes) for s in used])
-        theirs = _averaged([fresh_rows(search, f"default-seed{s}", how.episodes) for s in used])
-        apart = paired(mine, theirs)
-        result["against_default"] = {
-            **difference(apart),
-            "word": apart.word(mine.measure),
-            "by_seed": [
-                difference(
-                    paired(
-                        fresh_rows(search, best_name(winner, s), how.episodes),
-                        fresh_rows(search, f"default-seed{s}", how.episodes),
-                    )
-                )
-                for s in used
-            ],
-        }
+    for setting, own in names.items():
+        runs = result[setting] = [_run_figures(search, name, rows[name]) for name in own]
+        for part in ("validation", "test") if runs else ():
+            result[f"{setting}_{part}"] = _over_seeds([run[part] for run in runs])
+    if names["default"]:
+        mine, theirs = ([rows[name] for name in names[s]] for s in ("best", "default"))
+        apart = paired(_averaged(mine), _averaged(theirs))
+        by_seed = [difference(paired(a, b)) for a, b in zip(mine, theirs, strict=True)]
+        word = apart.word(mine[0].measure)
+        result["against_default"] = {**difference(apart), "word": word, "by_seed": by_seed}
     return result
 
 
@@ -289,9 +275,9 @@ def _averaged(rows: Sequence[Rows]) -> Rows:
     return Rows(rows[0].episode_digest, rows[0].measure, stacked.mean(0))
 
 
-def _run_figures(search: SearchDir, name: str, episodes: int) -> dict[str, Any]:
+def _run_figures(search: SearchDir, name: str, rows: Rows) -> dict[str, Any]:
     run = search.run(name)
-    mean, ci95 = _mean(fresh_rows(search, name, episodes))
+    mean, ci95 = _mean(rows)
     test = _read(run, own_protocols(run.recipe())[0].name).figure
     return {
         "run": name,

@@ -72,7 +72,7 @@ class Display:
         with self._lock:
             there = self._seen.get(number)
             if there is None or there.status == "died":
-                self._seen[number] = _Seen(self.plan.space.active(point))
+                self._seen[number] = _Seen(point)
         self._draw()
 
     def scored(self, number: int, step: int, score: float) -> None:

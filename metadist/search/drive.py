@@ -148,7 +148,7 @@ def _search(
         announce(f"{search.name} was interrupted; go on with --resume {search.name}")
         raise
     finally:
-        _leave(search, status)
+        search.update(status=status)
         write_search_report(search, announce)
         parent.close(search, plan, status, announce)
     return result
@@ -266,10 +266,6 @@ def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any])
         f"# Trial {result['trial']} of {plan.trials} of the search {search.name} in the space "
         f"{plan.name}: {point}.\n" + recipe.to_toml()
     )
-
-
-def _leave(search: SearchDir, status: str) -> None:
-    search.update(status=status)
 
 
 def summary(search: SearchDir, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ from data_pipeline.storage import read_json, write_atomic
 from metadist.engine import checkpoint
 from metadist.engine.fork import fork
 from metadist.errors import DamagedCheckpoint, SpaceError
+from metadist.launch.asking import Report
 from metadist.launch.job import Announce
+from metadist.launch.tuning import Work
 from metadist.rates import parse_changes, write_changes
 from metadist.search.display import figure, values
 from metadist.search.place import SearchDir, Status, TrialRecord
 from metadist.search.plan import Plan, at, uniform
 from metadist.search.scores import validations
-from metadist.search.trial import Place, Report, attempt, repeat, train_trial
+from metadist.search.trial import Place, attempt, repeat, train_trial
 from metadist.space import Integers, LogUniform, Point, Population, Uniform
 
 
@@ -107,7 +110,7 @@ def run_population(
     plan: Plan,
     place: Place,
     announce: Announce,
-    run_round: Callable[[Callable[[int, Point, Report], None]], bool],
+    run_round: Callable[[Work], bool],
 ) -> None:
     """All rounds, from wherever the search stands.
 
@@ -203,7 +206,7 @@ def run_member(
     record = {t.number: t for t in search.trials()}[number]
     run = search.run(record.run)
     if record.status == "failed":
-        report(until, float("nan"))
+        report(until, math.nan)
         return
 
     def limited(step: int, score: float) -> bool:

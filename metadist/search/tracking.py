@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from metadist.track import (
     start_run,
     sync_run,
 )
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

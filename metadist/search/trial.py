@@ -15,7 +15,7 @@ from data_pipeline.errors import DataError
 from metadist.api import train
 from metadist.engine.rundir import RunDir
 from metadist.errors import MetadistError, SupersededError, TrackingError
-from metadist.launch.asking import Asking, answer
+from metadist.launch.asking import Asking, Report, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
 from metadist.plugins import use
@@ -27,8 +27,6 @@ from metadist.space import Point
 from metadist.track import sync_run
 
 log = logging.getLogger(__name__)
-#: Says a score at a step; returns whether to go on.
-Report = Callable[[int, float], bool]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,6 @@ class Listening:
     """Reports a run's validations from the process that trains it."""
 
     report: Report
-    metric: str
 
     def goes_on(self, step: int, score: float, best: float) -> bool:
         """What the search says to the best score so far."""
@@ -165,9 +162,7 @@ def _train(
         "announce": log.info,
     }
     if place.workers <= 1:
-        result = train(
-            recipe, trial=Trial(Listening(report, plan.space.metric), tags=tags), **arguments
-        )
+        result = train(recipe, trial=Trial(Listening(report), tags=tags), **arguments)
     else:
         asking = Asking(place.search.orders / f"asks-{number:04d}")
         asking.clear()

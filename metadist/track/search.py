@@ -58,19 +58,17 @@ def search_runs(uri: str, experiment: str, filter_string: str = "") -> list[Foun
                     f"{public_uri(uri)}: no experiment {experiment!r}; there are: {known}"
                 )
             runs: list[Any] = []
-            more = True
-            token = None
-            while more:
+            token: str | None = ""
+            while token is not None:
                 page = client.search_runs(
                     [found.experiment_id],
                     filter_string,
                     max_results=_PER_REQUEST,
                     order_by=["attributes.start_time ASC"],
-                    page_token=token,
+                    page_token=token or None,
                 )
                 runs += page
-                token = page.token
-                more = bool(token)
+                token = page.token or None
         except Exception as error:
             if _refuses_filter(error):
                 raise TrackingError(

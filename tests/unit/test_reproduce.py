@@ -203,7 +203,7 @@ def test_the_interval_over_seeds_and_episodes():
     mean = over_seeds(values)
     assert mean.value == pytest.approx(0.92)
     # t(1) = 12.706, deviation 0.0283, root of 2; and the mean of the two intervals.
-    over = 12.706 * math.sqrt(2 * 0.02**2) / math.sqrt(2)
+    over = 12.7062047361747 * math.sqrt(2 * 0.02**2) / math.sqrt(2)
     assert mean.ci95 == pytest.approx(math.hypot(over, 0.02))
     assert (mean.seeds, mean.failed) == (2, 2)
     assert over_seeds(values[:1]) == values[0]
