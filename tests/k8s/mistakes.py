@@ -1,0 +1,362 @@
+"""One planted mistake, or several, for every rule: object, what is changed in it, rule.
+
+An object is named by kind and name; ``cluster`` is the standing RayCluster, ``job`` a RayJob with its
+cluster. The variants are right, and mistakes are made in them too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.k8s.edits import GONE, Edits
+
+_HEAD = "spec.headGroupSpec"
+_HEAD_POD = f"{_HEAD}.template.spec"
+_WORKERS = "spec.workerGroupSpecs.0"
+_WORKER_POD = f"{_WORKERS}.template.spec"
+_WORKER = f"{_WORKER_POD}.containers.0"
+_RULES = "spec.deletionStrategy.deletionRules"
+_RESTARTS = {f"{_HEAD_POD}.restartPolicy": "Never", f"{_WORKER_POD}.restartPolicy": "Never"}
+
+
+def _variable(name: str, value: str = "1") -> dict[str, str]:
+    return {"name": name, "value": value}
+
+
+def _deletion(policy: str, seconds: int, **condition: str) -> dict[str, Any]:
+    return {"policy": policy, "condition": {**condition, "ttlSeconds": seconds}}
+
+
+#: Name -> object it is made from, edits. All of them are right.
+VARIANTS: dict[str, tuple[str, Edits]] = {
+    "scaling": (
+        "cluster",
+        {
+            "spec.enableInTreeAutoscaling": True,
+            "spec.autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": 300},
+            f"{_WORKERS}.maxReplicas": 8,
+            f"{_WORKERS}.idleTimeoutSeconds": 300,
+            f"{_WORKERS}.priority": 1,
+            **_RESTARTS,
+        },
+    ),
+    "redis": (
+        "cluster",
+        {"spec.gcsFaultToleranceOptions": {"backend": "redis", "redisAddress": "redis:6379"}},
+    ),
+    "rocksdb": (
+        "cluster",
+        {"spec.gcsFaultToleranceOptions": {"backend": "rocksdb", "storage": {"size": "1Gi"}}},
+    ),
+    "policed": (
+        "cluster",
+        {
+            "spec.networkPolicy": {
+                "mode": "DenyAllIngress",
+                "head": {"ingressRules": [{}]},
+                "workerGroups": [{"groupName": "workers", "ingressRules": [{}]}],
+            }
+        },
+    ),
+    "encrypted": ("cluster", {"spec.tlsOptions": {"enabled": True}}),
+    "selecting": (
+        "job",
+        {
+            "spec.rayClusterSpec": GONE,
+            "spec.clusterSelector": {"ray.io/cluster": "metadist"},
+            "spec.deletionStrategy": GONE,
+            "spec.backoffLimit": 0,
+        },
+    ),
+    "suspended": (
+        "job",
+        {
+            "spec.suspend": True,
+            "spec.deletionStrategy": GONE,
+            "spec.shutdownAfterJobFinishes": True,
+            "spec.ttlSecondsAfterFinished": 60,
+        },
+    ),
+    "sidecar": (
+        "job",
+        {
+            "spec.submissionMode": "SidecarMode",
+            "spec.submitterPodTemplate": GONE,
+            "spec.submitterConfig": GONE,
+        },
+    ),
+}
+
+#: Rule, object or variant, edits.
+MISTAKES: list[tuple[str, str, Edits]] = [
+    # clusters
+    ("cluster-name", "cluster", {"metadata.name": "m" * 54}),
+    ("cluster-name", "cluster", {"metadata.name": "1st"}),
+    ("ray-container", "cluster", {f"{_HEAD_POD}.containers": []}),
+    ("ray-container", "cluster", {f"{_WORKER}.name": "proxy"}),
+    ("replicas", "cluster", {f"{_WORKERS}.maxReplicas": 1}),
+    ("replicas", "cluster", {f"{_WORKERS}.replicas": GONE}),
+    ("replicas", "cluster", {f"{_WORKERS}.minReplicas": -1}),
+    ("replicas", "cluster", {f"{_WORKERS}.maxReplicas": 3}),
+    ("autoscaler", "scaling", {f"{_HEAD_POD}.restartPolicy": "Always"}),
+    ("autoscaler", "scaling", {f"{_WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
+    ("autoscaler", "cluster", {f"{_WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
+    ("idle-timeout", "scaling", {f"{_WORKERS}.idleTimeoutSeconds": -1}),
+    ("idle-timeout", "scaling", {"spec.autoscalerOptions.idleTimeoutSeconds": -1}),
+    ("idle-timeout", "cluster", {f"{_WORKERS}.idleTimeoutSeconds": 60}),
+    ("priority", "cluster", {f"{_WORKERS}.priority": 1}),
+    ("priority", "scaling", {"spec.rayVersion": "2.55.1"}),
+    ("suspended-group", "scaling", {f"{_WORKERS}.suspend": True}),
+    (
+        "autoscaler-command",
+        "scaling",
+        {"spec.autoscalerOptions.env.+": _variable("KUBERAY_GEN_AUTOSCALER_START_CMD")},
+    ),
+    ("resources-once", "cluster", {f"{_HEAD}.resources": {"CPU": "1"}}),
+    ("ray-labels", "cluster", {f"{_WORKERS}.rayStartParams.labels": "a=b"}),
+    ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"-no label": "x"}}),
+    ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"zone": "not one!"}}),
+    ("token", "cluster", {"spec.authOptions.mode": GONE}),
+    ("token", "cluster", {"spec.authOptions": GONE}),
+    ("token", "cluster", {"spec.authOptions.mode": "disabled"}),
+    ("token", "cluster", {"spec.rayVersion": "2.51.0"}),
+    ("token", "cluster", {"spec.rayVersion": GONE}),
+    ("kubernetes-token", "cluster", {"spec.authOptions.enableK8sTokenAuth": True}),
+    (
+        "kubernetes-token",
+        "cluster",
+        {
+            "spec.authOptions": {"mode": "token", "enableK8sTokenAuth": True},
+            "spec.rayVersion": "2.54.0",
+        },
+    ),
+    (
+        "kubernetes-token",
+        "job",
+        {"spec.rayClusterSpec.authOptions": {"mode": "token", "enableK8sTokenAuth": True}},
+    ),
+    ("token-by-hand", "cluster", {f"{_WORKER}.env.+": _variable("RAY_AUTH_MODE", "token")}),
+    ("upgrade", "cluster", {"spec.upgradeStrategy": {"type": "Rolling"}}),
+    ("upgrade", "job", {"spec.rayClusterSpec.upgradeStrategy": {"type": "Recreate"}}),
+    ("head-does-no-work", "cluster", {f"{_HEAD}.rayStartParams": {}}),
+    ("head-does-no-work", "cluster", {f"{_HEAD}.serviceType": "LoadBalancer"}),
+    ("head-does-no-work", "cluster", {f"{_HEAD}.enableIngress": True}),
+    # optional blocks
+    ("gcs-in-one-place", "redis", {"metadata.annotations": {"ray.io/ft-enabled": "true"}}),
+    (
+        "gcs-in-one-place",
+        "redis",
+        {"metadata.annotations": {"ray.io/external-storage-namespace": "x"}},
+    ),
+    ("gcs-in-one-place", "redis", {f"{_HEAD}.rayStartParams.redis-password": "$PASSWORD"}),
+    ("gcs-in-one-place", "redis", {f"{_HEAD_POD}.containers.0.env.+": _variable("REDIS_USERNAME")}),
+    ("gcs-in-one-place", "cluster", {f"{_WORKER}.env.+": _variable("RAY_REDIS_ADDRESS")}),
+    ("gcs-in-one-place", "cluster", {f"{_HEAD}.rayStartParams.redis-username": "me"}),
+    ("gcs-redis", "redis", {"spec.gcsFaultToleranceOptions.redisAddress": GONE}),
+    ("gcs-redis", "redis", {"spec.gcsFaultToleranceOptions.storage": {"size": "1Gi"}}),
+    ("gcs-rocksdb", "rocksdb", {"spec.gcsFaultToleranceOptions.redisAddress": "redis:6379"}),
+    (
+        "gcs-rocksdb",
+        "rocksdb",
+        {"spec.gcsFaultToleranceOptions.storage": {"claimName": "mine", "size": "1Gi"}},
+    ),
+    ("gcs-rocksdb", "rocksdb", {f"{_WORKER}.env.+": _variable("RAY_gcs_storage_path", "/x")}),
+    ("gcs-rocksdb", "rocksdb", {f"{_HEAD_POD}.volumes.+": {"name": "gcs-storage", "emptyDir": {}}}),
+    ("network-policy", "policed", {"spec.networkPolicy.head": {"egressRules": [{}]}}),
+    ("network-policy", "policed", {"spec.networkPolicy.workerGroups.0.groupName": "others"}),
+    ("tls", "encrypted", {f"{_WORKER}.env.+": _variable("RAY_USE_TLS")}),
+    ("tls", "encrypted", {f"{_HEAD_POD}.volumes.+": {"name": "ray-tls", "emptyDir": {}}}),
+    # jobs
+    ("job-name", "job", {"metadata.name": "m" * 48}),
+    ("job-name", "job", {"metadata.name": "Train"}),
+    ("one-cluster", "job", {"spec.rayClusterSpec": GONE}),
+    ("one-cluster", "job", {"spec.clusterSelector": {"ray.io/cluster": "metadist"}}),
+    ("one-cluster", "selecting", {"spec.clusterSelector": {"cluster": "metadist"}}),
+    ("suspend", "suspended", {"spec.shutdownAfterJobFinishes": False}),
+    ("suspend", "selecting", {"spec.suspend": True, "spec.shutdownAfterJobFinishes": True}),
+    ("time-to-live", "suspended", {"spec.ttlSecondsAfterFinished": -1}),
+    ("time-to-live", "job", {"spec.ttlSecondsAfterFinished": 60}),
+    ("deletion", "job", {"spec.shutdownAfterJobFinishes": True}),
+    ("deletion", "job", {"spec.deletionStrategy.onSuccess": {"policy": "DeleteCluster"}}),
+    ("deletion", "job", {_RULES: []}),
+    ("deletion-conditions", "job", {f"{_RULES}.+": {"policy": "DeleteSelf", "condition": {}}}),
+    (
+        "deletion-conditions",
+        "job",
+        {
+            f"{_RULES}.+": _deletion(
+                "DeleteSelf", 9999, jobStatus="FAILED", jobDeploymentStatus="Failed"
+            )
+        },
+    ),
+    (
+        "deletion-conditions",
+        "job",
+        {f"{_RULES}.+": _deletion("DeleteCluster", 300, jobStatus="SUCCEEDED")},
+    ),
+    ("deletion-order", "job", {f"{_RULES}.2.condition.ttlSeconds": 60}),
+    ("deletion-order", "job", {f"{_RULES}.+": _deletion("DeleteSelf", 1, jobStatus="SUCCEEDED")}),
+    ("deletion-targets", "job", {"spec.rayClusterSpec.enableInTreeAutoscaling": True}),
+    (
+        "deletion-targets",
+        "selecting",
+        {_RULES: [_deletion("DeleteCluster", 60, jobStatus="FAILED")]},
+    ),
+    ("sidecar", "sidecar", {"spec.submitterConfig": {"backoffLimit": 1}}),
+    ("sidecar", "sidecar", {"spec.submitterPodTemplate": {"spec": {}}}),
+    (
+        "sidecar",
+        "sidecar",
+        {"spec.rayClusterSpec.headGroupSpec.template.spec.restartPolicy": "Always"},
+    ),
+    ("retries", "job", {"spec.backoffLimit": -1}),
+    ("retries", "job", {"spec.submissionMode": "InteractiveMode"}),
+    ("retries", "selecting", {"spec.backoffLimit": 1}),
+    ("deadlines", "job", {"spec.activeDeadlineSeconds": 0}),
+    ("deadlines", "job", {"spec.preRunningDeadlineSeconds": -5}),
+    ("runtime-environment", "job", {"spec.runtimeEnvYAML": "env_vars: {a: b"}),
+    ("runtime-environment", "job", {"spec.runtimeEnvYAML": "- pip"}),
+    ("runtime-environment", "job", {"spec.runtimeEnvYAML": "env_vars: {RAY_AUTH_TOKEN: x}"}),
+    ("submission-mode", "job", {"spec.submissionMode": "K8SJobMode"}),
+    ("manager", "job", {"spec.managedBy": "me"}),
+    # command lines
+    ("command", "job", {"spec.entrypoint": "python train.py"}),
+    ("command", "job", {"spec.entrypoint": "metadist trian x"}),
+    ("command", "job", {"spec.entrypoint": "metadist train x --worker 2"}),
+    ("resumable", "job", {"spec.entrypoint": "metadist train x --name x --workers 2"}),
+    ("resumable", "job", {"spec.entrypoint": "metadist train x --resume auto --workers 2"}),
+    ("resumable", "job", {"spec.entrypoint": "metadist tune maml-lr --name x"}),
+    ("this-cluster", "job", {"spec.entrypoint": "metadist train x --workers 2"}),
+    ("room", "job", {"spec.entrypoint": "metadist train x --workers 5"}),
+    ("room", "job", {"spec.entrypoint": "metadist train x --workers 0"}),
+    ("room", "job", {"spec.entrypoint": "metadist train x --workers 2 --device cuda"}),
+    ("room", "job", {"spec.entrypoint": "metadist tune maml-lr --concurrent 5"}),
+    ("room", "job", {"spec.entrypoint": "metadist evaluate x"}),
+    ("storage", "job", {"spec.entrypoint": "metadist train x --runs-dir /tmp/runs"}),
+    ("storage", "job", {"spec.entrypoint": "metadist train x --runs-dir runs"}),
+    (
+        "storage",
+        "job",
+        {
+            "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.volumes": [
+                {"name": "recipes", "configMap": {"name": "metadist-recipes"}},
+                {"name": "shared", "emptyDir": {}},
+            ]
+        },
+    ),
+    # pods
+    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.runAsNonRoot": GONE}),
+    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.runAsUser": 0}),
+    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.seccompProfile": GONE}),
+    ("restricted", "cluster", {f"{_WORKER_POD}.hostNetwork": True}),
+    ("restricted", "cluster", {f"{_WORKER}.securityContext": GONE}),
+    ("restricted", "cluster", {f"{_WORKER}.securityContext.capabilities.add": ["SYS_PTRACE"]}),
+    ("restricted", "cluster", {f"{_WORKER}.securityContext.privileged": True}),
+    ("restricted", "cluster", {f"{_WORKER}.ports.+": {"containerPort": 1, "hostPort": 1}}),
+    (
+        "restricted",
+        "cluster",
+        {f"{_HEAD_POD}.volumes.+": {"name": "host", "hostPath": {"path": "/"}}},
+    ),
+    ("restricted", "job", {"spec.submitterPodTemplate.spec.containers.0.securityContext": GONE}),
+    ("memory", "cluster", {f"{_WORKER}.resources.requests.memory": "1Gi"}),
+    ("memory", "cluster", {f"{_WORKER}.resources": GONE}),
+    ("memory", "Deployment/mlflow", {"spec.template.spec.initContainers.0.resources": GONE}),
+    ("image", "cluster", {f"{_WORKER}.image": "metadist"}),
+    ("image", "cluster", {f"{_WORKER}.image": "metadist:latest"}),
+    ("image", "cluster", {f"{_WORKER}.image": "registry.example.com:5000/metadist"}),
+    ("image", "job", {"spec.submitterPodTemplate.spec.containers.0.image": "metadist:latest"}),
+    ("service-account", "cluster", {f"{_WORKER_POD}.automountServiceAccountToken": GONE}),
+    ("service-account", "cluster", {f"{_WORKER_POD}.automountServiceAccountToken": True}),
+    ("credentials", "cluster", {f"{_WORKER}.env.+": _variable("AWS_SECRET_ACCESS_KEY", "x")}),
+    (
+        "credentials",
+        "Deployment/mlflow",
+        {"spec.template.spec.containers.0.args.+": "--backend-store-uri=postgresql://a:b@c/d"},
+    ),
+    (
+        "shared-memory",
+        "cluster",
+        {
+            f"{_WORKER}.resources": {
+                name: {"memory": "8Gi", "nvidia.com/gpu": "1"} for name in ("requests", "limits")
+            }
+        },
+    ),
+    # between objects
+    ("namespace", "Service/mlflow", {"metadata.namespace": "default"}),
+    ("namespace", "Namespace/metadist", {"metadata.labels": {}}),
+    ("ray-version", "cluster", {"spec.rayVersion": "2.59.0"}),
+    ("secrets", "cluster", {"spec.authOptions.secretName": "another"}),
+    (
+        "secrets",
+        "StatefulSet/mlflow-postgres",
+        {
+            "spec.template.spec.containers.0.env.2.valueFrom.secretKeyRef": {
+                "name": "mlflow-postgres",
+                "key": "pasword",
+            }
+        },
+    ),
+    ("secrets", "Service/mlflow", {"kind": "Secret"}),
+    ("references", "cluster", {f"{_WORKER_POD}.volumes.0.configMap.name": "metadist-recipe"}),
+    ("references", "cluster", {f"{_WORKER_POD}.serviceAccountName": "nobody"}),
+    (
+        "references",
+        "Deployment/mlflow",
+        {"spec.template.spec.volumes.0.persistentVolumeClaim.claimName": "artifacts"},
+    ),
+    ("mounts", "cluster", {f"{_WORKER}.volumeMounts.0.name": "recipe"}),
+    (
+        "mounts",
+        "cluster",
+        {f"{_WORKER}.volumeMounts.+": {"name": "recipes", "mountPath": "/etc/metadist/recipes"}},
+    ),
+    ("services", "Service/mlflow", {"spec.selector": {"app": "mlflow"}}),
+    ("services", "Service/mlflow", {"spec.ports.0.targetPort": "https"}),
+    ("disruption-budget", "PodDisruptionBudget/ray-head", {"spec.minAvailable": 1}),
+    (
+        "disruption-budget",
+        "PodDisruptionBudget/ray-head",
+        {"spec.minAvailable": GONE, "spec.maxUnavailable": 1},
+    ),
+    (
+        "disruption-budget",
+        "PodDisruptionBudget/ray-head",
+        {"spec.selector.matchLabels": {"app.kubernetes.io/name": "metadist"}},
+    ),
+    (
+        "disruption-budget",
+        "PodDisruptionBudget/ray-head",
+        {"spec.selector.matchLabels": {"app.kubernetes.io/part-of": "metadist"}},
+    ),
+    ("disruption-budget", "cluster", {f"{_HEAD}.template.metadata.labels": {}}),
+    ("network", "NetworkPolicy/ray-to-ray", {"spec.ingress": []}),
+    ("network", "NetworkPolicy/ray-to-ray", {"spec.ingress.0.ports": [{"port": 6379}]}),
+    ("network", "NetworkPolicy/dashboard", {"spec.ingress.0.ports.0.port": 8625}),
+    ("network", "NetworkPolicy/dashboard", {"spec.ingress.0.from.1": {"podSelector": {}}}),
+    ("network", "NetworkPolicy/mlflow", {"spec.ingress.0.ports.0.port": 80}),
+    ("network", "NetworkPolicy/mlflow-postgres", {"spec.podSelector": {}, "spec.ingress": []}),
+    ("network", "NetworkPolicy/deny-ingress", {"spec.policyTypes": ["Ingress", "Egress"]}),
+    ("network", "job", {"spec.submitterPodTemplate.metadata.labels": {}}),
+    ("strangers", "NetworkPolicy/dashboard", {"spec.ingress.0.from.+": {"namespaceSelector": {}}}),
+    ("strangers", "NetworkPolicy/mlflow-postgres", {"spec.ingress": [{}]}),
+    (
+        "mlflow-hosts",
+        "cluster",
+        {f"{_WORKER}.env.0.value": "http://mlflow.metadist.svc.example.org:5000"},
+    ),
+    ("mlflow-hosts", "cluster", {f"{_HEAD_POD}.containers.0.env.0.value": "http://mlflow:80"}),
+    (
+        "mlflow-hosts",
+        "Deployment/mlflow",
+        {"spec.template.spec.containers.0.args": ["--allowed-hosts=localhost"]},
+    ),
+]
+
+#: Rule, variant, edits; made with the operator's gates as they are by default, off.
+UNGATED: list[tuple[str, str]] = [
+    ("alpha-gates", "encrypted"),
+    ("alpha-gates", "policed"),
+    ("gcs-rocksdb", "rocksdb"),
+]

@@ -1,0 +1,80 @@
+"""Every rule finds the mistakes that are planted for it, and nothing in what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from manifests.clusters import GATES
+from manifests.documents import Manifest
+from manifests.kustomizations import collect
+from manifests.validation import NAMES, problems
+from manifests.whole import Whole, secrets_told
+
+from tests.k8s.edits import Edits, edited
+from tests.k8s.mistakes import MISTAKES, UNGATED, VARIANTS
+from tests.k8s.places import K8S, RAY
+
+_README = (K8S / "README.md").read_text(encoding="utf-8")
+#: As the component pvc-rwx adds it to every pod.
+_SHARED: dict[str, Edits] = {
+    part: {
+        f"spec.rayClusterSpec.{part}.template.spec.volumes.+": {
+            "name": "shared",
+            "persistentVolumeClaim": {"claimName": "mlflow-artifacts"},
+        },
+        f"spec.rayClusterSpec.{part}.template.spec.containers.0.volumeMounts.+": {
+            "name": "shared",
+            "mountPath": "/mnt/metadist",
+        },
+    }
+    for part in ("headGroupSpec", "workerGroupSpecs.0")
+}
+
+
+@pytest.fixture(scope="module")
+def right() -> dict[str, Manifest]:
+    """Objects without a mistake, by kind and name; the cluster and a job with one, by short names."""
+    objects = [*collect(K8S / "base"), *collect(K8S / "mlflow")]
+    jobs = [m for m in collect(K8S / "jobs" / "train") if m.kind == "RayJob"]
+    found = {m.where: m for m in objects}
+    found["cluster"] = found.pop("RayCluster/metadist")
+    found["job"] = edited(jobs[0], {k: v for part in _SHARED.values() for k, v in part.items()})
+    return found
+
+
+def whole(objects: dict[str, Manifest]) -> Whole:
+    return Whole(list(objects.values()), [], RAY, secrets_told(_README))
+
+
+def broken(right: dict[str, Manifest], name: str, edits: Edits, gates=GATES) -> Iterator[str]:
+    """Names of the rules that find something after edits of one object or variant."""
+    base, first = VARIANTS.get(name, (name, {}))
+    assert base in right
+    changed = {**right, base: edited(edited(right[base], first), edits)}
+    yield from (p.rule for p in problems(whole(changed), gates))
+
+
+def test_what_is_right_breaks_no_rule(right):
+    assert problems(whole(right)) == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_right_otherwise_breaks_no_rule(right, variant):
+    assert list(broken(right, variant, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "edits"), MISTAKES, ids=[f"{i}-{m[0]}" for i, m in enumerate(MISTAKES)]
+)
+def test_a_planted_mistake_is_found(right, rule, name, edits):
+    assert rule in set(broken(right, name, edits))
+
+
+@pytest.mark.parametrize(("rule", "variant"), UNGATED)
+def test_alpha_is_refused_without_its_gate(right, rule, variant):
+    assert set(broken(right, variant, {}, gates=frozenset())) == {rule}
+
+
+def test_every_rule_has_a_mistake():
+    assert {m[0] for m in MISTAKES} | {m[0] for m in UNGATED} == NAMES

@@ -1,0 +1,115 @@
+"""A Ray cluster as the operator sees it: that of a RayCluster, or the one inside a RayJob."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from manifests.documents import Manifest, at
+from manifests.pods import cluster_pods
+
+#: The operator's feature gates that are off unless somebody turns them on, and what they guard.
+ALPHA = {
+    "networkPolicy": "RayClusterNetworkPolicy",
+    "tlsOptions": "RayClusterMTLS",
+    "historyServerOptions": "RayClusterHistoryServer",
+}
+EMBEDDED_STORAGE = "GCSFaultToleranceEmbeddedStorage"
+GATES = frozenset([*ALPHA.values(), EMBEDDED_STORAGE])
+
+
+@dataclass(frozen=True)
+class Group:
+    """The head or a group of workers."""
+
+    where: str
+    spec: dict[str, Any]
+
+    @property
+    def params(self) -> dict[str, str]:
+        return self.spec.get("rayStartParams") or {}
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        return at(self.spec, "template.spec.containers") or []
+
+    @property
+    def restarts(self) -> str | None:
+        """The restart policy, if one is set."""
+        return at(self.spec, "template.spec.restartPolicy")
+
+    def size(self, resource: str) -> int:
+        """How much of a resource the Ray container of each pod may use, as a whole number."""
+        return int(at(self.containers[0], "resources.limits", {}).get(resource, 0))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster.
+
+    Attributes:
+        where: for messages.
+        name: of the object that it stands in.
+        metadata: of a RayCluster; empty inside a RayJob.
+        in_job: whether a RayJob makes it.
+        gates: the feature gates of the operator that may be taken to be on.
+    """
+
+    where: str
+    name: str
+    spec: dict[str, Any]
+    metadata: dict[str, Any]
+    in_job: bool
+    gates: frozenset[str]
+
+    @property
+    def head(self) -> Group:
+        return Group(f"{self.where}.headGroupSpec", self.spec.get("headGroupSpec") or {})
+
+    @property
+    def workers(self) -> list[Group]:
+        groups = self.spec.get("workerGroupSpecs") or []
+        return [Group(f"{self.where}.workerGroupSpecs.{i}", g) for i, g in enumerate(groups)]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [self.head, *self.workers]
+
+    @property
+    def scales_itself(self) -> bool:
+        return bool(self.spec.get("enableInTreeAutoscaling"))
+
+    @property
+    def autoscaler_v2(self) -> bool:
+        asked = at(self.spec, "autoscalerOptions.version") == "v2"
+        return self.scales_itself and (asked or "RAY_enable_autoscaler_v2" in self.variables)
+
+    @property
+    def token(self) -> bool:
+        return at(self.spec, "authOptions.mode") == "token"
+
+    @property
+    def variables(self) -> set[str]:
+        """The environment variables that are set by hand in any container of Ray's pods."""
+        pods = cluster_pods(self.spec, self.where)
+        return {e["name"] for p in pods for c in p.containers for e in c.get("env") or []}
+
+    def at_least(self, version: str) -> bool:
+        """Whether ``rayVersion`` is set and not older."""
+        try:
+            return Version(str(self.spec.get("rayVersion"))) >= Version(version)
+        except InvalidVersion:
+            return False
+
+
+def clusters(manifest: Manifest, gates: frozenset[str] = frozenset()) -> Iterator[Cluster]:
+    """The cluster of an object, if it has one."""
+    spec, metadata = manifest.body.get("spec") or {}, manifest.body.get("metadata") or {}
+    if manifest.kind == "RayCluster":
+        yield Cluster(manifest.where, manifest.name, spec, metadata, False, gates)
+    elif manifest.kind == "RayJob" and isinstance(inner := spec.get("rayClusterSpec"), dict):
+        where = f"{manifest.where}.rayClusterSpec"
+        yield Cluster(where, manifest.name, inner, {}, True, gates)
