@@ -83,7 +83,7 @@ lock: ## resolve the newest set that fits pyproject.toml and write it to constra
 	"$(PYTHON)" -m venv "$$tmp/venv"; pip="$$tmp/venv/bin/python -m pip --disable-pip-version-check"; \
 	echo "Resolving in a fresh environment; this takes a few minutes."; \
 	$$pip install -q --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$(TORCH)"; \
-	$$pip install -q "$(TORCH)" '.[tune,dev]'; $$pip check; \
+	$$pip install -q "$(TORCH)" '.[tune,dev,mlflow-server]'; $$pip check; \
 	{ sed -n '/^#/p' constraints.txt; $$pip freeze --exclude metadist \
 		| grep -v -i -E '^(nvidia|cuda|triton)' | sed 's/^\(torch==[^+]*\)+.*/\1/'; } >"$$tmp/new"; \
 	cp "$$tmp/new" constraints.txt; echo "Wrote constraints.txt; now: make setup test"

@@ -15,10 +15,10 @@ from tests.k8s.places import K8S, NO_KUBECTL
 
 @pytest.fixture(scope="session")
 def rendered() -> dict[Path, list[Manifest]]:
-    """The objects of every kustomization under k8s/."""
+    """The objects of every overlay and of its jobs."""
     if kubectl() is None:
         pytest.skip(NO_KUBECTL)
-    return render_all(kustomizations(K8S))
+    return render_all(kustomizations(K8S / "overlays"))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """One planted mistake, or several, for every rule: object, what is changed in it, rule.
 
-An object is named by kind and name; ``cluster`` is the standing RayCluster, ``job`` a RayJob with its
-cluster. The variants are right, and mistakes are made in them too.
+An object is named by kind and name; ``cluster`` is the standing RayCluster, ``job`` a RayJob with
+its cluster. The variants are right, and mistakes are made in them too.
 """
 
 from __future__ import annotations

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from manifests.clusters import GATES
-from manifests.documents import Manifest, at
+from manifests.documents import Manifest, at, read
+from manifests.kustomizations import FILE
+from manifests.pods import pods
 from manifests.rendering import RenderError, kubectl, render
 from manifests.validation import problems, schema_errors
 from manifests.whole import Whole
@@ -15,8 +17,11 @@ from manifests.whole import Whole
 from tests.k8s.places import COMPONENTS, K8S, NO_KUBECTL, OVERLAYS, RAY
 
 JOBS = ("train", "tune", "evaluate")
-#: What a component cannot do without, beside the base.
-NEEDS = {"history-server-alpha": ["s3"]}
+#: Components that no overlay has, with what they need.
+COMPOSED = [
+    ("pvc-rwx", "elastic"),
+    ("pvc-rwx", "s3", "gcs-rocksdb-alpha", "mtls-alpha", "history-server-alpha"),
+]
 
 
 def test_there_are_overlays_and_components():
@@ -33,11 +38,6 @@ def test_an_overlay_is_valid(rendered, ray_schemas, told, overlay: Path, part: s
     beside = rendered[overlay] if part else []
     assert list(schema_errors(objects, ray_schemas)) == []
     assert problems(Whole(objects, beside, RAY, told)) == []
-
-
-@pytest.mark.parametrize("folder", ["base", "mlflow", "jobs/train", "jobs/tune", "jobs/evaluate"])
-def test_what_overlays_are_made_of_renders_alone(rendered, subset, folder: str):
-    assert list(schema_errors(rendered[K8S / folder], subset)) == []
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
@@ -61,26 +61,19 @@ def test_deleting_a_job_deletes_nothing_else(rendered, overlay: Path, part: str)
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda p: p.name)
 def test_images_are_the_overlays_own_everywhere(rendered, overlay: Path):
     objects = [m for part in ("", *JOBS) for m in rendered[overlay / part]]
-    images = {c["image"] for m in objects for _, c in _containers(m)}
+    images = {c["image"] for m in objects for pod in pods(m) for c in pod.containers}
     ours = {image for image in images if "metadist" in image}
     prefix = "" if overlay.name == "local-kind" else "registry.example.com/"
     assert ours == {f"{prefix}metadist:0.1.0", f"{prefix}metadist-mlflow:0.1.0"}
 
 
-def _containers(manifest: Manifest):
-    from manifests.pods import pods
-
-    return [(pod, c) for pod in pods(manifest) for c in pod.containers]
-
-
 def test_a_changed_recipe_reaches_the_pods(rendered):
     """The ConfigMap's name has a hash of its contents, and Ray's pods name it so."""
-    for folder in (K8S / "base", K8S / "jobs" / "train"):
+    for folder in (OVERLAYS[0], OVERLAYS[0] / "train"):
         (made,) = (m.name for m in rendered[folder] if m.kind == "ConfigMap")
         assert len(made.rsplit("-", 1)[-1]) == 10
-        pods = {pod.where: pod for m in rendered[folder] for pod, _ in _containers(m) if pod.role}
-        named = [v["configMap"]["name"] for p in pods.values() for v in p.spec.get("volumes") or []]
-        assert named == [made, made]
+        nodes = [pod for m in rendered[folder] for pod in pods(m) if pod.role in ("head", "worker")]
+        assert [at(pod.spec, "volumes.0.configMap.name") for pod in nodes] == [made, made]
 
 
 def test_a_job_has_the_overlays_cluster(rendered):
@@ -96,39 +89,52 @@ def test_a_job_has_the_overlays_cluster(rendered):
         assert "upgradeStrategy" not in ours
 
 
-def _composed(folder: Path, resource: Path, components: list[Path]) -> list[Manifest]:
+def _used(folder: Path) -> set[Path]:
+    """The components of a kustomization, and theirs."""
+    named = at(read(folder / FILE)[0], "components") or []
+    direct = {(folder / entry).resolve() for entry in named}
+    return direct.union(*map(_used, direct))
+
+
+def test_every_component_is_rendered_somewhere():
+    in_overlays = set().union(*map(_used, OVERLAYS))
+    composed = {K8S / "components" / name for names in COMPOSED for name in names}
+    assert {p.resolve() for p in COMPONENTS} - in_overlays - {
+        p.resolve() for p in composed
+    } == set()
+
+
+def _compose(folder: Path, resource: Path, components: list[Path]) -> list[Manifest]:
     """A rendering of a resource with components."""
     relative = [os.path.relpath(p, folder) for p in (resource, *components)]
     lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization", "resources:"]
     lines += [f"  - {relative[0]}", "components:", *(f"  - {path}" for path in relative[1:])]
-    (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+    (folder / FILE).write_text("\n".join(lines) + "\n")
     return render(folder)
 
 
-@pytest.mark.parametrize("component", COMPONENTS, ids=lambda p: p.name)
-def test_a_component_is_valid_on_the_base_and_in_a_job(
-    tmp_path, ray_schemas, told, component: Path
-):
+@pytest.mark.parametrize("names", COMPOSED, ids="+".join)
+def test_components_that_no_overlay_has_are_valid(tmp_path, ray_schemas, told, names):
     if kubectl() is None:
         pytest.skip(NO_KUBECTL)
-    root = tmp_path.resolve()
-    needs = [K8S / "components" / name for name in NEEDS.get(component.name, [])]
-    chosen = [*needs, component, K8S / "components" / "pvc-rwx"]
-    chosen = list(dict.fromkeys(chosen))
-    gates = GATES if component.name.endswith("-alpha") else frozenset()
-    base = _composed(root, K8S / "base", chosen)
-    assert list(schema_errors(base, ray_schemas)) == []
-    assert problems(Whole(base, [], RAY, told), gates) == []
-    ungated = problems(Whole(base, [], RAY, told))
-    assert bool(ungated) == component.name.endswith("-alpha")
-    last = K8S / "jobs" / "with-cluster"
-    job = _composed(root, K8S / "jobs" / "train", [*chosen, last])
-    assert list(schema_errors(job, ray_schemas)) == []
-    assert problems(Whole(job, base, RAY, told), gates) == []
+    alpha = [name for name in names if name.endswith("-alpha")]
+    gates = GATES if alpha else frozenset()
+    chosen = [K8S / "components" / name for name in names]
+    base = _compose(tmp_path.resolve(), K8S / "base", chosen)
+    job = _compose(
+        tmp_path.resolve(), K8S / "jobs" / "train", [*chosen, K8S / "jobs" / "with-cluster"]
+    )
+    for objects, beside in ((base, []), (job, base)):
+        assert list(schema_errors(objects, ray_schemas)) == []
+        assert problems(Whole(objects, beside, RAY, told), gates) == []
+        # Only what is named so is alpha, and all of it is.
+        found = {str(p).split("gate ")[-1] for p in problems(Whole(objects, beside, RAY, told))}
+        assert len(found) == len(alpha)
+        assert found <= GATES
 
 
 def test_a_kustomization_that_does_not_render_is_an_error(tmp_path):
     if kubectl() is None:
         pytest.skip(NO_KUBECTL)
     with pytest.raises(RenderError, match="nowhere"):
-        _composed(tmp_path.resolve(), tmp_path / "nowhere", [])
+        _compose(tmp_path.resolve(), tmp_path / "nowhere", [])

@@ -34,7 +34,7 @@ _SHARED: dict[str, Edits] = {
 
 @pytest.fixture(scope="module")
 def right() -> dict[str, Manifest]:
-    """Objects without a mistake, by kind and name; the cluster and a job with one, by short names."""
+    """Objects without a mistake, by kind and name; the cluster and a job by short names."""
     objects = [*collect(K8S / "base"), *collect(K8S / "mlflow")]
     jobs = [m for m in collect(K8S / "jobs" / "train") if m.kind == "RayJob"]
     found = {m.where: m for m in objects}

@@ -48,7 +48,7 @@ def replicas(cluster: Cluster) -> Iterator[str]:
             yield f"{group.where}: replicas, minReplicas and maxReplicas are all to be written"
         elif not 0 <= least <= number <= most:
             yield f"{group.where}: 0 <= {least} <= {number} <= {most} does not hold"
-        elif not cluster.scales_itself and not least == most:
+        elif not cluster.scales_itself and least != most:
             yield f"{group.where}: nothing scales it, so {least} and {most} must be the same"
 
 
@@ -57,7 +57,7 @@ def autoscaler(cluster: Cluster) -> Iterator[str]:
     """v2 wants pods that do not restart, is asked for in one place, and only where it is used."""
     by_variable = "RAY_enable_autoscaler_v2" in cluster.variables
     if by_variable and at(cluster.spec, "autoscalerOptions.version"):
-        yield f"{cluster.where}: autoscalerOptions.version and RAY_enable_autoscaler_v2 are both set"
+        yield f"{cluster.where}: autoscalerOptions.version beside RAY_enable_autoscaler_v2"
     if by_variable and not cluster.scales_itself:
         yield f"{cluster.where}: RAY_enable_autoscaler_v2 without enableInTreeAutoscaling"
     for group in cluster.groups if cluster.autoscaler_v2 else ():
@@ -165,6 +165,8 @@ def upgrade(cluster: Cluster) -> Iterator[str]:
 def head_does_no_work(cluster: Cluster) -> Iterator[str]:
     """Nothing is trained on the head, and its dashboard is on no public address."""
     if cluster.head.params.get("num-cpus") != "0":
-        yield f"{cluster.head.where}: rayStartParams num-cpus \"0\" is demanded"
-    if cluster.head.spec.get("serviceType") != "ClusterIP" or cluster.head.spec.get("enableIngress"):
+        yield f'{cluster.head.where}: rayStartParams num-cpus "0" is demanded'
+    if cluster.head.spec.get("serviceType") != "ClusterIP" or cluster.head.spec.get(
+        "enableIngress"
+    ):
         yield f"{cluster.head.where}: serviceType ClusterIP and no ingress are demanded"

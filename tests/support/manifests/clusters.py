@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
 from manifests.documents import Manifest, at
 from manifests.pods import cluster_pods
+from packaging.version import InvalidVersion, Version
 
 #: The operator's feature gates that are off unless somebody turns them on, and what they guard.
 ALPHA = {
@@ -39,7 +38,8 @@ class Group:
     @property
     def restarts(self) -> str | None:
         """The restart policy, if one is set."""
-        return at(self.spec, "template.spec.restartPolicy")
+        policy: str | None = at(self.spec, "template.spec.restartPolicy")
+        return policy
 
     def size(self, resource: str) -> int:
         """How much of a resource the Ray container of each pod may use, as a whole number."""
@@ -89,7 +89,7 @@ class Cluster:
 
     @property
     def token(self) -> bool:
-        return at(self.spec, "authOptions.mode") == "token"
+        return bool(at(self.spec, "authOptions.mode") == "token")
 
     @property
     def variables(self) -> set[str]:

@@ -6,8 +6,8 @@ import shlex
 from typing import Any
 
 import click
-
 from manifests.documents import Manifest
+
 from metadist.cli.main import main
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from kubernetes_validate.utils import all_versions, schema_contents
-from referencing import Registry, Resource
-
 from manifests.documents import Manifest
 from manifests.pods import pods
+from referencing import Registry, Resource
 
 #: The release they are checked for.
 RELEASE = "1.32"

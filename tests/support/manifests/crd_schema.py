@@ -1,6 +1,7 @@
 """Ray's kinds against the schemas of KubeRay's custom resource definitions.
 
-Those are structural schemas, a dialect of Kubernetes'; a JSON Schema validator needs them translated.
+Those are structural schemas, a dialect of Kubernetes'; a JSON Schema validator needs them
+translated.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft7Validator
-
 from manifests.documents import Manifest, read
 
 
@@ -53,8 +53,9 @@ def translate(schema: Any) -> Any:
 def published(folder: Path) -> dict[str, Draft7Validator]:
     """Validators by kind from the published schemas in a folder."""
     files = {"RayCluster": "raycluster-v1", "RayJob": "rayjob-v1"}
-    texts = {k: lzma.open(folder / f"{v}.schema.json.xz").read() for k, v in files.items()}
-    return {k: Draft7Validator(translate(json.loads(text))) for k, text in texts.items()}
+    packed = {k: (folder / f"{v}.schema.json.xz").read_bytes() for k, v in files.items()}
+    schemas = {k: json.loads(lzma.decompress(content)) for k, content in packed.items()}
+    return {k: Draft7Validator(translate(schema)) for k, schema in schemas.items()}
 
 
 def own_subset(file: Path) -> dict[str, Draft7Validator]:

@@ -26,8 +26,8 @@ def _parts(job: Manifest) -> Iterator[tuple[str, dict[str, Any], Cluster]]:
 
 def _capacity(cluster: Cluster, device: str) -> int:
     """How many of metadist's workers the cluster has room for at its smallest."""
-    gpus = sum(g.spec["minReplicas"] * g.size("nvidia.com/gpu") for g in cluster.workers)
-    cpus = sum(g.spec["minReplicas"] * g.size("cpu") for g in cluster.workers)
+    gpus: int = sum(g.spec["minReplicas"] * g.size("nvidia.com/gpu") for g in cluster.workers)
+    cpus: int = sum(g.spec["minReplicas"] * g.size("cpu") for g in cluster.workers)
     return gpus if device == "cuda" or (device == "auto" and gpus) else cpus
 
 
@@ -102,6 +102,10 @@ def storage(job: Manifest) -> Iterator[str]:
             if folder.startswith("s3://"):
                 continue
             option = "--" + key.replace("_", "-")
-            lost = [p.where for p in cluster_pods(cluster.spec, cluster.where) if not _durable(p, folder)]
+            lost = [
+                p.where
+                for p in cluster_pods(cluster.spec, cluster.where)
+                if not _durable(p, folder)
+            ]
             if not folder.startswith("/") or lost:
                 yield f"{job.where}: {option} {folder} is on no claim in {', '.join(lost)}"

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-
 from manifests.cluster_rules import LABEL_1035
 from manifests.documents import Manifest, at, parse
 from manifests.rules import Rules
@@ -139,7 +138,9 @@ def retries(job: Manifest) -> Iterator[str]:
     limit = spec.get("backoffLimit", 0)
     if limit < 0:
         yield f"{job.where}: backoffLimit {limit}"
-    if limit > 0 and (spec.get("clusterSelector") or spec.get("submissionMode") == "InteractiveMode"):
+    if limit > 0 and (
+        spec.get("clusterSelector") or spec.get("submissionMode") == "InteractiveMode"
+    ):
         yield f"{job.where}: backoffLimit with clusterSelector or InteractiveMode"
 
 

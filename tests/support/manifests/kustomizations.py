@@ -1,6 +1,6 @@
 """Kustomizations without kustomize: what can be said of the files alone.
 
-This is what is left where there is no kubectl, and it is checked everywhere, so that it works there.
+This is what is left where there is no kubectl; it is checked everywhere, so that it works there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from manifests.documents import Manifest, at, parse, read
 
 _API = {

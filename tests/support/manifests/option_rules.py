@@ -15,7 +15,11 @@ rule: Rules[Cluster] = Rules()
 _LABEL_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _REDIS = ("redisAddress", "redisUsername", "redisPassword", "externalStorageNamespace")
 _ANNOTATIONS = ("ray.io/ft-enabled", "ray.io/external-storage-namespace")
-_DIRECTIONS = {"DenyAll": (), "DenyAllIngress": ("egressRules",), "DenyAllEgress": ("ingressRules",)}
+_DIRECTIONS = {
+    "DenyAll": (),
+    "DenyAllIngress": ("egressRules",),
+    "DenyAllEgress": ("ingressRules",),
+}
 
 
 def _mounted(cluster: Cluster, word: str) -> list[str]:
@@ -92,7 +96,11 @@ def network_policy(cluster: Cluster) -> Iterator[str]:
     if (policy := cluster.spec.get("networkPolicy")) is None:
         return
     idle = _DIRECTIONS.get(policy.get("mode", "DenyAll"), ())
-    parts = [policy.get("head") or {}, policy.get("worker") or {}, *(policy.get("workerGroups") or [])]
+    parts = [
+        policy.get("head") or {},
+        policy.get("worker") or {},
+        *(policy.get("workerGroups") or []),
+    ]
     for part in parts:
         for direction in idle:
             if part.get(direction):

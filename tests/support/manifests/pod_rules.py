@@ -106,4 +106,4 @@ def shared_memory(pod: Pod) -> Iterator[str]:
         name = next((m["name"] for m in mounts if m["mountPath"] == "/dev/shm"), None)
         folder = next((v.get("emptyDir") for v in ours if v["name"] == name), None) or {}
         if gpus and not (folder.get("medium") == "Memory" and folder.get("sizeLimit")):
-            yield f"{pod.where} {container.get('name')}: /dev/shm is no emptyDir in memory with a limit"
+            yield f"{pod.where} {container.get('name')}: /dev/shm is no bounded emptyDir in memory"

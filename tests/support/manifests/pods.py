@@ -18,8 +18,8 @@ class Pod:
     Attributes:
         where: object and path, for messages.
         template: metadata and spec.
-        role: ``head`` or ``worker`` where KubeRay makes the pod a node of Ray, ``submitter`` where it
-            makes it submit a job, else empty.
+        role: ``head`` or ``worker`` where KubeRay makes the pod a node of Ray, ``submitter`` where
+            it makes it submit a job, else empty.
     """
 
     where: str

@@ -48,8 +48,8 @@ def render(folder: Path) -> list[Manifest]:
 
 
 def render_all(folders: list[Path]) -> dict[Path, list[Manifest]]:
-    """The same for many, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
+    """The same for many, four at a time."""
+    with ThreadPoolExecutor(4) as pool:
         return dict(zip(folders, pool.map(render, folders), strict=True))
 
 

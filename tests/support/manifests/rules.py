@@ -22,7 +22,7 @@ class Problem:
 
 
 class Rules(Generic[Subject]):
-    """Rules about one kind of subject. Used as a decorator it adds one, named as the function is."""
+    """Rules about one kind of subject. As a decorator it adds one, named as the function is."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check[Subject]] = {}

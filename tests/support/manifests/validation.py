@@ -6,8 +6,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from jsonschema import Draft7Validator
-
-from manifests import cluster_rules, entrypoint_rules, job_rules, option_rules, pod_rules, whole_rules
+from manifests import (
+    cluster_rules,
+    entrypoint_rules,
+    job_rules,
+    option_rules,
+    pod_rules,
+    whole_rules,
+)
 from manifests.clusters import clusters
 from manifests.core_schema import core_errors, pod_errors
 from manifests.crd_schema import ray_errors
