@@ -174,6 +174,7 @@ MISTAKES: list[tuple[str, str, Edits]] = [
     ("one-cluster", "selecting", {"spec.clusterSelector": {"cluster": "metadist"}}),
     ("suspend", "suspended", {"spec.shutdownAfterJobFinishes": False}),
     ("suspend", "selecting", {"spec.suspend": True, "spec.shutdownAfterJobFinishes": True}),
+    ("awake", "job", {"spec.rayClusterSpec.suspend": True}),
     ("time-to-live", "suspended", {"spec.ttlSecondsAfterFinished": -1}),
     ("time-to-live", "job", {"spec.ttlSecondsAfterFinished": 60}),
     ("deletion", "job", {"spec.shutdownAfterJobFinishes": True}),

@@ -51,6 +51,13 @@ def suspend(job: Manifest) -> Iterator[str]:
 
 
 @rule
+def awake(job: Manifest) -> Iterator[str]:
+    """Its cluster is not suspended: a job suspends itself, or is never run."""
+    if at(job.body, "spec.rayClusterSpec.suspend"):
+        yield f"{job.where}: rayClusterSpec.suspend"
+
+
+@rule
 def time_to_live(job: Manifest) -> Iterator[str]:
     """Not negative, and only where it has an effect."""
     seconds = _spec(job).get("ttlSecondsAfterFinished", 0)
