@@ -37,8 +37,16 @@ def place():
     """A namespace with restricted pod security, in which nothing is made but dry runs."""
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
     metadata = {"name": PLACE, "labels": levels}
-    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
-    run("apply", "-f", "-", text=yaml.safe_dump(document))
+    documents = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
+        # Made by a controller, later or never; pods are refused before.
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": PLACE},
+        },
+    ]
+    run("apply", "-f", "-", text=yaml.safe_dump_all(documents))
     yield PLACE
     run("delete", "namespace", PLACE, "--wait=false")
 
@@ -51,7 +59,9 @@ def moved(manifest: Manifest) -> dict:
 
 
 def pod_documents(manifest: Manifest):
-    """The pods that Ray's kinds hide, as pods: admission looks at those."""
+    """The pods that Ray's kinds hide, as pods: admission looks at those only."""
+    if not manifest.kind.startswith("Ray"):
+        return
     for number, pod in enumerate(pods(manifest)):
         spec = {**pod.spec, "restartPolicy": "Never"}
         spec.pop("serviceAccountName", None)
