@@ -86,8 +86,8 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.outcome = "failed"
         report.longrepr = (
             f"{report.nodeid}: {reason}\nIn CI a skip is a failure, unless it is for want of a "
-            "data root, a GPU, a kubectl or an API server: whatever else a test needs, `make setup` "
-            "or .ci/run installs."
+            "data root, a GPU, a kubectl or an API server: whatever else a test needs, `make "
+            "setup` or .ci/run installs."
         )
 
 

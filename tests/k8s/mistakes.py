@@ -15,6 +15,7 @@ _HEAD_POD = f"{_HEAD}.template.spec"
 _WORKERS = "spec.workerGroupSpecs.0"
 _WORKER_POD = f"{_WORKERS}.template.spec"
 _WORKER = f"{_WORKER_POD}.containers.0"
+_JOBS_WORKER = "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0"
 _RULES = "spec.deletionStrategy.deletionRules"
 _RESTARTS = {f"{_HEAD_POD}.restartPolicy": "Never", f"{_WORKER_POD}.restartPolicy": "Never"}
 
@@ -229,10 +230,20 @@ MISTAKES: list[tuple[str, str, Edits]] = [
     ("resumable", "job", {"spec.entrypoint": "metadist tune maml-lr --name x"}),
     ("this-cluster", "job", {"spec.entrypoint": "metadist train x --workers 2"}),
     ("room", "job", {"spec.entrypoint": "metadist train x --workers 5"}),
-    ("room", "job", {"spec.entrypoint": "metadist train x --workers 0"}),
     ("room", "job", {"spec.entrypoint": "metadist train x --workers 2 --device cuda"}),
     ("room", "job", {"spec.entrypoint": "metadist tune maml-lr --concurrent 5"}),
-    ("room", "job", {"spec.entrypoint": "metadist evaluate x"}),
+    ("room", "job", {"spec.entrypoint": "metadist tune maml-lr --concurrent 2 --cpus-per-trial 3"}),
+    ("not-on-the-head", "job", {"spec.entrypoint": "metadist train x --workers 0"}),
+    ("not-on-the-head", "job", {"spec.entrypoint": "metadist evaluate x"}),
+    (
+        "not-on-the-head",
+        "job",
+        {
+            "spec.entrypoint": "metadist evaluate x",
+            "spec.entrypointNumCpus": 1,
+            f"{_JOBS_WORKER}.resources.limits": {"memory": "8Gi", "nvidia.com/gpu": "1"},
+        },
+    ),
     ("storage", "job", {"spec.entrypoint": "metadist train x --runs-dir /tmp/runs"}),
     ("storage", "job", {"spec.entrypoint": "metadist train x --runs-dir runs"}),
     (
@@ -307,6 +318,9 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "Deployment/mlflow",
         {"spec.template.spec.volumes.0.persistentVolumeClaim.claimName": "artifacts"},
     ),
+    ("parts", "job", {"spec.entrypoint": "metadist train strokes-5w1s-mamml --workers 2"}),
+    ("parts", "job", {"spec.entrypoint": "metadist train /etc/metadist/recipes/large.toml"}),
+    ("parts", "job", {"spec.entrypoint": "metadist tune maml-rl"}),
     ("mounts", "cluster", {f"{_WORKER}.volumeMounts.0.name": "recipe"}),
     (
         "mounts",

@@ -10,6 +10,7 @@ from manifests.documents import Manifest
 from manifests.kustomizations import collect
 from manifests.validation import NAMES, problems
 from manifests.whole import Whole, secrets_told
+from manifests.whole_rules import admits
 
 from tests.k8s.edits import Edits, edited
 from tests.k8s.mistakes import MISTAKES, UNGATED, VARIANTS
@@ -74,6 +75,16 @@ def test_a_planted_mistake_is_found(right, rule, name, edits):
 @pytest.mark.parametrize(("rule", "variant"), UNGATED)
 def test_alpha_is_refused_without_its_gate(right, rule, variant):
     assert set(broken(right, variant, {}, gates=frozenset())) == {rule}
+
+
+@pytest.mark.parametrize(
+    "host", ["mlflow", "mlflow:5000", "mlflow:80", "a.svc.cluster.local:5000", "10.0.0.1:5000"]
+)
+def test_hosts_are_admitted_as_mlflow_admits_them(host):
+    from mlflow.server.security_utils import is_allowed_host_header
+
+    for allowed in (["mlflow", "mlflow:5000"], ["*.svc.cluster.local:5000"], ["10.*"]):
+        assert admits(allowed, host) == is_allowed_host_header(allowed, host)
 
 
 def test_every_rule_has_a_mistake():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -14,7 +15,7 @@ from manifests.validation import object_problems, schema_errors
 from manifests.whole import secrets_told, secrets_used
 
 from metadist.recipe import load_recipe
-from tests.k8s.places import K8S, OVERLAYS
+from tests.k8s.places import K8S, OVERLAYS, ROOT
 
 _ALL = [*kustomizations(K8S), *kustomizations(K8S, "Component")]
 
@@ -44,6 +45,18 @@ def test_every_secret_is_in_the_readme_and_every_one_there_is_used():
     objects = [Manifest({"patch": document}) for patch in patches for document in parse(patch)]
     objects += [m for folder in _ALL for m in collect(folder)]
     assert {pair for m in objects for pair in secrets_used(m)} == told
+
+
+@pytest.mark.parametrize(
+    "page", [K8S / "README.md", ROOT / "docs" / "kubernetes.md"], ids=lambda p: p.name
+)
+def test_a_page_names_files_that_there_are(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/])k8s/[\w./-]*\w", text))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    short = re.findall(r"`((?:base|jobs|mlflow|components|overlays|image)/[\w./-]*)`", text)
+    assert [name for name in short if not (K8S / name).exists()] == []
 
 
 def test_a_rendering_has_the_objects_that_the_files_have(rendered):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,11 @@ class Group:
         return policy
 
     def size(self, resource: str) -> int:
-        """How much of a resource the Ray container of each pod may use, as a whole number."""
-        return int(at(self.containers[0], "resources.limits", {}).get(resource, 0))
+        """How much of a resource Ray takes each pod to have: its container's limit, rounded up."""
+        limit = str(at(self.containers[0], "resources.limits", {}).get(resource, 0))
+        if limit.endswith("m"):
+            return math.ceil(int(limit.removesuffix("m")) / 1000)
+        return math.ceil(float(limit))
 
 
 @dataclass(frozen=True)

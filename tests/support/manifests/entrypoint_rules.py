@@ -24,11 +24,21 @@ def _parts(job: Manifest) -> Iterator[tuple[str, dict[str, Any], Cluster]]:
             return
 
 
-def _capacity(cluster: Cluster, device: str) -> int:
-    """How many of metadist's workers the cluster has room for at its smallest."""
-    gpus: int = sum(g.spec["minReplicas"] * g.size("nvidia.com/gpu") for g in cluster.workers)
-    cpus: int = sum(g.spec["minReplicas"] * g.size("cpu") for g in cluster.workers)
-    return gpus if device == "cuda" or (device == "auto" and gpus) else cpus
+def _there(cluster: Cluster, resource: str) -> int:
+    """How much of a resource all workers have together, when there are as few as may be."""
+    return sum(int(g.spec["minReplicas"]) * g.size(resource) for g in cluster.workers)
+
+
+def _wanted(verb: str, options: dict[str, Any], gpus: bool) -> int:
+    """CPUs, or GPUs, that a command takes to begin."""
+    if verb == "train":
+        # A range: the run can begin with the smallest number.
+        return int(str(options["workers"]).split(":")[0])
+    if verb == "tune":
+        each = (options["gpus_per_trial"] or 1) if gpus else options["cpus_per_trial"]
+        trials: float = (options["concurrent"] or 1) * each
+        return math.ceil(trials * max(options["workers_per_trial"], 1))
+    return 1
 
 
 @rule
@@ -64,22 +74,26 @@ def this_cluster(job: Manifest) -> Iterator[str]:
 def room(job: Manifest) -> Iterator[str]:
     """The cluster has room for all workers, or trials, or for the evaluation, at its smallest."""
     for verb, options, cluster in _parts(job):
-        have = _capacity(cluster, options["device"])
-        if verb == "train":
-            # A range: the run can begin with the smallest number.
-            want = int(str(options["workers"]).split(":")[0])
-            if want < 1:
-                yield f"{job.where}: --workers {want} trains on the head, where nothing should"
-        elif verb == "tune":
-            each = options["cpus_per_trial"] if have == _capacity(cluster, "cpu") else 1
-            want = math.ceil((options["concurrent"] or 1) * each)
-        else:
-            want = 1
-            asked = at(job.body, "spec.entrypointNumCpus") or at(job.body, "spec.entrypointNumGpus")
-            if not asked:
-                yield f"{job.where}: metadist {verb} without entrypointNumCpus runs on the head"
+        gpus = _there(cluster, "nvidia.com/gpu")
+        on_gpus = options["device"] == "cuda" or (options["device"] == "auto" and gpus > 0)
+        have = gpus if on_gpus else _there(cluster, "cpu")
+        want = _wanted(verb, options, on_gpus)
         if want > have:
             yield f"{job.where}: metadist {verb} needs room for {want}, the cluster has {have}"
+
+
+@rule
+def not_on_the_head(job: Manifest) -> Iterator[str]:
+    """What computes does so on workers; the head has neither the memory nor the GPU."""
+    for verb, options, cluster in _parts(job):
+        if verb == "train" and _wanted(verb, options, False) < 1:
+            yield f"{job.where}: --workers {options['workers']} trains on the head"
+        if verb == "evaluate":
+            if not at(job.body, "spec.entrypointNumCpus"):
+                yield f"{job.where}: metadist {verb} without entrypointNumCpus runs on the head"
+            gpus = _there(cluster, "nvidia.com/gpu")
+            if gpus and not at(job.body, "spec.entrypointNumGpus"):
+                yield f"{job.where}: metadist {verb} without entrypointNumGpus sees no GPU"
 
 
 def _durable(pod: Pod, folder: str) -> bool:

@@ -8,11 +8,15 @@ from itertools import chain
 from urllib.parse import urlsplit
 
 from manifests.clusters import clusters
+from manifests.commands import CommandError, command_of
 from manifests.documents import Manifest, at
 from manifests.network import End, may_reach, selects
 from manifests.pods import pods
 from manifests.rules import Rules
 from manifests.whole import Whole, secrets_used, values
+
+from metadist.recipe import builtin_names
+from metadist.search.plan import space_names
 
 rule: Rules[Whole] = Rules()
 
@@ -26,6 +30,8 @@ _STRANGER = End({"app": "stranger"}, {"kubernetes.io/metadata.name": "other"})
 _DNS = End({"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"})
 #: More heads than anybody has at a time.
 _MANY = 100
+#: Where the generated recipes are in Ray's pods.
+RECIPES = "/etc/metadist/recipes/"
 _HOSTS = "--allowed-hosts="
 
 
@@ -76,6 +82,24 @@ def references(whole: Whole) -> Iterator[str]:
         for kind, name in wanted:
             if (kind, name) not in there:
                 yield f"{pod.where}: there is no {kind} {name}"
+
+
+@rule
+def parts(whole: Whole) -> Iterator[str]:
+    """A recipe is one that comes with metadist or is among the generated ones; so is a space."""
+    recipes = {name for m in whole.of("ConfigMap") for name in m.body.get("data") or {}}
+    for job in (m for m in whole.objects if m.kind == "RayJob"):
+        try:
+            verb, options = command_of(job)
+        except CommandError:
+            continue
+        if verb == "train":
+            recipe = str(options["recipe"])
+            own = recipe.startswith(RECIPES) and recipe.removeprefix(RECIPES) in recipes
+            if not own and recipe not in builtin_names():
+                yield f"{job.where}: there is no recipe {recipe}"
+        elif verb == "tune" and options["space"] not in space_names():
+            yield f"{job.where}: there is no search space {options['space']}"
 
 
 @rule
