@@ -36,8 +36,8 @@ def _wanted(verb: str, options: dict[str, Any], gpus: bool) -> int:
         return int(str(options["workers"]).split(":")[0])
     if verb == "tune":
         each = (options["gpus_per_trial"] or 1) if gpus else options["cpus_per_trial"]
-        trials: float = (options["concurrent"] or 1) * each
-        return math.ceil(trials * max(options["workers_per_trial"], 1))
+        trials = (options["concurrent"] or 1) * max(options["workers_per_trial"], 1)
+        return math.ceil(float(trials * each))
     return 1
 
 
