@@ -165,6 +165,17 @@ MISTAKES: list[tuple[str, str, Edits]] = [
     ("gcs-rocksdb", "rocksdb", {f"{_HEAD_POD}.volumes.+": {"name": "gcs-storage", "emptyDir": {}}}),
     ("network-policy", "policed", {"spec.networkPolicy.head": {"egressRules": [{}]}}),
     ("network-policy", "policed", {"spec.networkPolicy.workerGroups.0.groupName": "others"}),
+    ("network-policy", "policed", {f"{_WORKERS}.groupName": "Workers"}),
+    (
+        "network-policy",
+        "policed",
+        {"spec.networkPolicy.workerGroups": [], f"{_WORKERS}.groupName": "A_1"},
+    ),
+    (
+        "tls",
+        "encrypted",
+        {"spec.autoscalerOptions.env.+": _variable("RAY_TLS_CA_CERT", "/x")},
+    ),
     ("tls", "encrypted", {f"{_WORKER}.env.+": _variable("RAY_USE_TLS")}),
     ("tls", "encrypted", {f"{_HEAD_POD}.volumes.+": {"name": "ray-tls", "emptyDir": {}}}),
     # jobs

@@ -106,10 +106,12 @@ def network_policy(cluster: Cluster) -> Iterator[str]:
             if part.get(direction):
                 yield f"{cluster.where}: {direction} under mode {policy['mode']}, which denies none"
     names = {group.spec.get("groupName") for group in cluster.workers}
-    for part in policy.get("workerGroups") or []:
-        name = str(part.get("groupName"))
-        if name not in names or not _LABEL_1123.fullmatch(name):
+    for name in (part.get("groupName") for part in policy.get("workerGroups") or []):
+        if name not in names:
             yield f"{cluster.where}: networkPolicy names a group {name}, which there is not"
+    # They become parts of the policies' names, all of them.
+    for name in sorted(str(n) for n in names if not _LABEL_1123.fullmatch(str(n))):
+        yield f"{cluster.where}: a group named {name} beside networkPolicy is no DNS-1123 label"
 
 
 @rule
@@ -117,7 +119,9 @@ def tls(cluster: Cluster) -> Iterator[str]:
     """Certificates are the operator's business alone."""
     if not at(cluster.spec, "tlsOptions.enabled"):
         return
-    ours = sorted(v for v in cluster.variables if v.startswith(("RAY_USE_TLS", "RAY_TLS_")))
+    autoscaler = {e["name"] for e in at(cluster.spec, "autoscalerOptions.env") or []}
+    set_by_hand = cluster.variables | autoscaler
+    ours = sorted(v for v in set_by_hand if v.startswith(("RAY_USE_TLS", "RAY_TLS_")))
     if ours:
         yield f"{cluster.where}: {', '.join(ours)} beside tlsOptions"
     if own := _mounted(cluster, "tls"):
