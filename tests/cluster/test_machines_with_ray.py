@@ -63,8 +63,8 @@ def test_work_goes_to_every_machine(cluster: Machines) -> None:
 def test_another_token_is_refused(cluster: Machines, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64)
-    # For as long as a durable head may be away a driver would try again.
-    wrong = ["env", f"RAY_AUTH_TOKEN_PATH={token}", "RAY_gcs_rpc_server_reconnect_timeout_s=2"]
+    # Where the head's tables are on disk, a driver tries again for two minutes unless told not to.
+    wrong = ["env", f"RAY_AUTH_TOKEN_PATH={token}", "RAY_gcs_server_port_wait_time_s=2"]
     with pytest.raises(AssertionError, match="AuthenticationError"):
         cluster.run(2, *wrong, "python", "-c", ON_EACH.format(head=cluster.head))
 

@@ -18,6 +18,7 @@ IN_A_JOB = {"SLURM_JOB_ID": "7"}
         (["train", "x", "--workers", "2"], {}, "start it with sbatch"),
         ([], IN_A_JOB, "what is to be run"),
         (["train", "x"], IN_A_JOB, "train needs --workers N"),
+        (["tune", "x"], IN_A_JOB, "tune needs --name"),
         (["report", "x"], IN_A_JOB, "got 'report'"),
         (["train", "x", "--workers=2"], {**IN_A_JOB, "PATH": "/bin:/usr/bin"}, "no 'ray' in PATH"),
     ],
