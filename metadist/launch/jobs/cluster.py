@@ -84,10 +84,10 @@ def dashboard(given: str | None, environ: Mapping[str, str]) -> str:
             )
         given = environ[where]
     url = _split(given, where)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in ("http", "https") or url.hostname in (None, "", "auto", "local"):
         raise JobError(
             f"{where} {redacted(given)!r}: jobs are submitted to the dashboard, as "
-            f"http://{url.hostname or 'HEAD'}:{PORT}"
+            f"http://{url.hostname if url.scheme == 'ray' else 'HEAD'}:{PORT}"
         )
     if url.username is not None or url.query or url.fragment:
         raise JobError(
@@ -102,7 +102,7 @@ def dashboard(given: str | None, environ: Mapping[str, str]) -> str:
         )
     if port is None:
         port = PORT if "://" not in given else {"http": 80, "https": 443}[url.scheme]
-    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
     return f"{url.scheme}://{host}:{port}{url.path.rstrip('/')}"
 
 

@@ -104,8 +104,8 @@ def test_a_line_is_kept_as_it_was_written(line: str) -> None:
     """Read, written and read again it is the same, with nothing that it did not say."""
     command = as_written(line)
     assert as_written(shlex.join(command.argv)) == command
-    words = sorted(w for word in shlex.split(line) for w in word.split("=", 1) if w != "--")
-    assert sorted(w for word in command.argv for w in word.split("=", 1) if w != "--") == words
+    words = sorted(w for word in shlex.split(line) for w in word.split("=") if w != "--")
+    assert sorted(w for word in command.argv for w in word.split("=") if w != "--") == words
 
 
 @pytest.mark.parametrize(
