@@ -187,7 +187,7 @@ def _end(outcome: Outcome, log: _Log, as_json: bool) -> None:
     from metadist.launch.jobs.submit import last_json
 
     if outcome.job is not None:
-        options.say(words(outcome.job))
+        options.say(words(outcome.job, seen=True))
     if as_json:
         document = {
             "address": outcome.address,

@@ -50,7 +50,7 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
     except KeyboardInterrupt:
         options.say(goes_on(found.id, cluster.address))
         ctx.exit(LEFT)
-    options.say(words(ended))
+    options.say(words(ended, seen=True))
     ctx.exit(exit_status(ended))
 
 
@@ -113,11 +113,12 @@ def facts(job: Job) -> dict[str, Any]:
     }
 
 
-def words(job: Job) -> str:
-    """A job for people: a line, and of a failed one the end of what it said."""
+def words(job: Job, *, seen: bool = False) -> str:
+    """A job for people: a line, and of a failed one the end of what it said unless that was seen."""
     code = f" (exit status {job.exit_code})" if job.exit_code else ""
     line = f"{job.id}: {job.status.lower()}{code}, {_what(job)}, {_when(job)}"
-    return f"{line}\n{job.message.strip()}" if job.status == "FAILED" else line
+    told = job.status != "FAILED" or (seen and job.exit_code is not None)
+    return line if told else f"{line}\n{job.message.strip()}"
 
 
 def _what(job: Job) -> str:

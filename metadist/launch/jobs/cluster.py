@@ -29,6 +29,12 @@ _OTHER_PORTS = {6379: "the port that drivers and nodes connect to", 10001: "Ray 
 _CONNECT, _ANSWER, _SEND = 5.0, 60.0, 300.0
 #: Variables that name a cluster; the first that is set counts.
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+#: Loggers of Ray that tell of each step.
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 #: What a job of ours is known by: its metadata.
 RUN, VERB = "metadist_run", "metadist_command"
 
@@ -286,6 +292,9 @@ def _token_trouble(said: str, environ: Mapping[str, str]) -> str:
         if environ.get("RAY_AUTH_MODE", "").lower() != "token":
             return f"the cluster wants a token; set RAY_AUTH_MODE=token and {names}"
         return f"the cluster wants a token and there is none here; set {names}"
+    path = environ.get("RAY_AUTH_TOKEN_PATH")
+    if path and not environ.get("RAY_AUTH_TOKEN") and not os.access(path, os.R_OK):
+        return f"RAY_AUTH_TOKEN_PATH names {path}, which cannot be read; name a file with the token"
     source = next((n for n in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if environ.get(n)), "")
     return (
         f"the cluster refuses the token of {source or '~/.ray/auth_token'}: it has another one; "
@@ -322,7 +331,7 @@ def _client(address: str) -> JobSubmissionClient:
             wait = _SEND if method == "PUT" else _ANSWER
             return super()._do_request(method, endpoint, timeout=(_CONNECT, wait), **more)
 
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Both ways to the head, requests and websockets, shall trust the same.
     trusted = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")

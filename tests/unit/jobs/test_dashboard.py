@@ -158,7 +158,11 @@ def test_what_is_wrong_with_a_token() -> None:
     assert "set RAY_AUTH_MODE=token" in _token_trouble(required, {"RAY_AUTH_TOKEN": "t"})
     assert "there is none here" in _token_trouble(required, {"RAY_AUTH_MODE": "token"})
     assert "token of RAY_AUTH_TOKEN:" in _token_trouble(refused, {"RAY_AUTH_TOKEN": "t"})
-    assert "token of RAY_AUTH_TOKEN_PATH:" in _token_trouble(refused, {"RAY_AUTH_TOKEN_PATH": "t"})
+    file = {"RAY_AUTH_TOKEN_PATH": __file__}
+    assert "token of RAY_AUTH_TOKEN_PATH:" in _token_trouble(refused, file)
+    assert "names /none, which cannot be read" in _token_trouble(
+        refused, {"RAY_AUTH_TOKEN_PATH": "/none"}
+    )
 
 
 def test_variables_of_ray_do_not_win_over_the_address(
@@ -205,8 +209,8 @@ def test_a_secret_is_sent_nowhere(there: Dashboard, monkeypatch: pytest.MonkeyPa
     [
         (DONE, 0, "succeeded"),
         (failed(driver_exit_code=3), 3, "failed (exit status 3)"),
-        (failed(driver_exit_code=-9), 137, "gone"),
-        (failed(error_type="RUNTIME_ENV_SETUP_FAILURE"), 1, "failed"),
+        (failed(driver_exit_code=-9), 137, "failed (exit status -9)"),
+        (failed(error_type="RUNTIME_ENV_SETUP_FAILURE"), 1, "gone"),
         ({"status": "STOPPED"}, 143, "stopped"),
     ],
 )
