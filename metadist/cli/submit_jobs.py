@@ -114,7 +114,7 @@ def facts(job: Job) -> dict[str, Any]:
 
 
 def words(job: Job, *, seen: bool = False) -> str:
-    """A job for people: a line, and of a failed one the end of what it said unless that was seen."""
+    """A job for people: a line, and of a failed one the end of its log if nobody has seen it."""
     code = f" (exit status {job.exit_code})" if job.exit_code else ""
     line = f"{job.id}: {job.status.lower()}{code}, {_what(job)}, {_when(job)}"
     told = job.status != "FAILED" or (seen and job.exit_code is not None)

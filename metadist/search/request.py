@@ -101,8 +101,8 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
     if there is None:
         return _new_plan(request)
     if request.resume == AUTO:
-        plan, asked = plan_of(there.info()["plan"]), _new_plan(request)
-        if plan != asked:
+        plan = plan_of(there.info()["plan"])
+        if plan != _new_plan(request):
             raise SpaceError(
                 f"{there.path} was started by another request; --resume auto goes on with the "
                 f"same one only: use --resume {there.name}, or another --name"

@@ -1,4 +1,4 @@
-"""Jobs on a real head with token authentication: the same bits, the right exit status, no orphan."""
+"""Jobs on a real head that wants a token: the same bits, the right exit status, no orphan."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ def test_answers_that_end_it(there: Dashboard, answer: dict[str, Any], words: st
 
 
 def test_another_version_is_taken_if_asked_for(there: Dashboard) -> None:
-    there.version, there.after, said = "2.41.0", [DONE], []
+    said: list[str] = []
+    there.version, there.after = "2.41.0", [DONE]
     assert submitted(there, said, any_version=True).exit_status == 0
     assert any("runs Ray 2.41.0" in line for line in said)
 
@@ -239,7 +240,8 @@ def test_the_exit_status_is_the_jobs(
     ],
 )
 def test_what_has_died_is_submitted_again(there: Dashboard, death: dict[str, Any]) -> None:
-    there.after, said = [death, death, DONE] if death else [], []
+    said: list[str] = []
+    there.after = [death, death, DONE] if death else []
     if not death:
         answer = there.answer
 
@@ -288,7 +290,8 @@ def test_not_waiting(there: Dashboard) -> None:
 
 
 def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
-    there.after, said = [{"status": "RUNNING"}], []
+    said: list[str] = []
+    there.after = [{"status": "RUNNING"}]
 
     def interrupted(self: follow.Follower) -> None:
         raise KeyboardInterrupt
@@ -307,13 +310,14 @@ def test_a_head_that_goes_away_is_waited_for(there: Dashboard) -> None:
     cluster = Cluster(there.url)
     submitted(there, wait=False)
     [job] = there.jobs
-    there.status, said = 503, []
+    said: list[str] = []
+    shown: list[str] = []
+    there.status = 503
     with pytest.raises(UnreachableError):
-        follow.Follower(cluster, job, str, said.append, 0.05).follow()
+        follow.Follower(cluster, job, shown.append, said.append, 0.05).follow()
     assert len([line for line in said if "Lost sight" in line]) == 1
     # It comes back: whoever waits longer sees the end.
     threading.Timer(0.1, lambda: vars(there).update(status=200, jobs={job: [DONE]})).start()
-    shown: list[str] = []
     end = follow.Follower(cluster, job, shown.append, said.append, 30).follow()
     assert end.status == "SUCCEEDED"
     assert "".join(shown) == f"log of {job}\n"
