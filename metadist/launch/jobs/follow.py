@@ -8,10 +8,13 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING
 
 from metadist.errors import JobError, UnreachableError
-from metadist.launch.job import Announce
 from metadist.launch.jobs.cluster import Cluster, Job
+
+if TYPE_CHECKING:
+    from metadist.launch.job import Announce  # which imports torch
 
 #: Takes what a job says, as it comes.
 Write = Callable[[str], None]

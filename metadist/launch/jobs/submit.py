@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metadist.errors import JobError, JobUnknown, UnreachableError
-from metadist.launch.job import Announce
 from metadist.launch.jobs.cluster import RUN, VERB, Cluster, Job, dashboard
 from metadist.launch.jobs.command import Command, Plan, plan
 from metadist.launch.jobs.follow import Follower, died, exit_status, patience, reach, waits
@@ -25,6 +24,9 @@ from metadist.launch.jobs.pack import SCRIPT, Parcel, checkout, pack
 from metadist.launch.jobs.secrets import check_words, own_secrets
 from metadist.launch.source import commit
 from metadist.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from metadist.launch.job import Announce  # which imports torch
 
 #: Set by Ray in the driver of a job.
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
