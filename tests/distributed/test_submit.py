@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,39 +21,29 @@ from ray_head import Head
 import metadist
 from metadist.engine import checkpoint
 from metadist.engine.rundir import RunDir
+from metadist.launch.source import commit
+from metadist.recipe import load_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 
-RECIPE = """\
-[data]
-dataset = "sinusoid"
-shots = 5
-queries = 5
-
-[model]
-name = "mlp"
-norm = "none"
-
-[algorithm]
-name = "maml"
-
-[outer]
-steps = {steps}
-batch = 2
-
-[eval]
-every = {steps}
-episodes = 10
-val_episodes = 10
-extra_queries = 0
-
-[run]
-checkpoint_every = 50
+SMALL = ("outer.batch=2", "eval.episodes=10", "eval.val_episodes=10", "run.checkpoint_every=50")
+#: A plugin that tells where it has landed.
+WHERE = """\
+import sys
+import metadist
+PART = "tune_space"
+print("code of", metadist.__file__, file=sys.stderr)
 """
 #: Enough that it is still going on when it is meant to be disturbed.
 LONG = 3000
 #: What Ray itself leaves on a cluster that has trained once: one for all jobs.
 OF_RAY = {"_AutoscalingCoordinatorActor"}
+
+
+def recipe(steps: int) -> str:
+    """A file of a user's own."""
+    more = (f"outer.steps={steps}", f"eval.every={steps}")
+    return load_recipe("sinusoid-5shot-maml", (*SMALL, *more)).to_toml()
 
 
 @dataclass
@@ -93,7 +84,7 @@ class Submit:
 
     def train(self, name: str, steps: int = LONG) -> list[str]:
         """The command line of a run on two workers."""
-        (self.here / "mine.toml").write_text(RECIPE.format(steps=steps))
+        (self.here / "mine.toml").write_text(recipe(steps))
         where = ["--runs-dir", str(self.runs), "--offline", "--device", "cpu"]
         return ["--", "train", "mine.toml", "--name", name, "--workers", "2", *where]
 
@@ -128,7 +119,7 @@ def submit(head: Head, tmp_path: Path) -> Iterator[Submit]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes]]:
     """Digest and evaluation of the long run, trained in this process."""
     here = tmp_path_factory.mktemp("undisturbed")
-    (here / "mine.toml").write_text(RECIPE.format(steps=LONG))
+    (here / "mine.toml").write_text(recipe(LONG))
     result = metadist.train(here / "mine.toml", name="x", runs_dir=here / "runs", offline=True)
     return result["params_sha256"], evaluation_files(RunDir(here / "runs" / "x"))
 
@@ -149,12 +140,15 @@ def nothing_is_left(head: Head) -> None:
 
 def test_the_same_bits_as_in_this_process(submit: Submit, tmp_path: Path) -> None:
     line = submit.train("short", steps=60)
-    done = submit("--json", *line)
+    (tmp_path / "where.py").write_text(WHERE)
+    done = submit("--json", *line, "--plugin", "where.py")
     assert done.returncode == 0, done.stderr
     [printed] = done.stdout.splitlines()
     document = json.loads(printed)
     assert document["status"] == "SUCCEEDED"
-    # Its own log came along, and says what code was sent.
+    # Its own log came along, and what it says was said by the code that was sent.
+    assert re.search(r"code of .*/_ray_pkg_\w+/metadist/__init__.py", done.stderr)
+    assert submit.run("short").info()["made_by"][0]["commit"] == commit(Path(metadist.__path__[0]))
     assert "2 Ray workers" in done.stderr
     assert f"Sending {tmp_path / 'mine.toml'} as files/mine.toml" in done.stderr
     here = metadist.train(tmp_path / "mine.toml", name="x", runs_dir=tmp_path / "b", offline=True)

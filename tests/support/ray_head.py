@@ -65,7 +65,7 @@ class Head:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of whoever may talk to it."""
+        """Of whoever may talk to it, and of itself but for ``PYTHONPATH``."""
         there = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
         return {
             **there,
@@ -92,7 +92,8 @@ class Head:
                 ],
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                # What a job is sent must come with the job.
+                env={k: v for k, v in self.environment.items() if k != "PYTHONPATH"},
                 start_new_session=True,
             )
         deadline = time.monotonic() + 120

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _OTHER_PORTS = {6379: "the port that drivers and nodes connect to", 10001: "Ray 
 _CONNECT, _ANSWER, _SEND = 5.0, 60.0, 300.0
 #: Variables that name a cluster; the first that is set counts.
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+#: The head is starting or ending, or a proxy does not reach it.
+_SERVER_ERROR = re.compile(r"status code 5\d\d|\b5\d\d Server Error")
 #: Loggers of Ray that tell of each step.
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -251,8 +254,8 @@ class Cluster:
         if trouble := _connect_trouble(self.address):
             return UnreachableError(trouble)
         text = redacted(f"{error} {error.__context__ or ''}")
-        if isinstance(error, RuntimeError) and "status code 5" in text:
-            return UnreachableError(f"{self.address}: {_last_line(text)}")
+        if _SERVER_ERROR.search(text):
+            return UnreachableError(f"{self.address}: it answers with an error: {_last_line(text)}")
         if "timed out" in text.lower():
             return UnreachableError(f"{self.address}: no answer in time ({_last_line(text)})")
         if "CERTIFICATE" in text.upper() and "SSL" in text.upper():

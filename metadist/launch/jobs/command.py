@@ -109,10 +109,15 @@ def _named(command: Command, now: datetime) -> tuple[Command, str | None]:
             raise JobError("tune --resume auto: --name says which search")
         return command, None  # the newest run of this recipe
     if name is None:
-        stem = Path(command.arguments[0]).stem if command.arguments else "search"
-        name = f"{re.sub(r'[^A-Za-z0-9._-]', '-', stem).lstrip('._-')}-{now:%Y%m%d-%H%M%S}"
+        stem = as_name(Path(command.arguments[0]).stem if command.arguments else "search")
+        name = f"{stem}-{now:%Y%m%d-%H%M%S}"
         command = command.adding("--name", name)
     return (command if resume else command.adding("--resume", AUTO)), name
+
+
+def as_name(text: str) -> str:
+    """``text`` as something that may name a run, a file and a job."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text).lstrip("._-")[:100] or "run"
 
 
 def _check_places(command: Command) -> None:

@@ -120,6 +120,7 @@ class Follower:
         self._announce = announce
         self._seconds = seconds
         self._shown = 0
+        self._waits = False
 
     def follow(self) -> Job:
         """The job when it is over.
@@ -162,8 +163,12 @@ class Follower:
                 done, _ = await asyncio.wait({coming}, timeout=_SILENCE)
                 if not done:
                     # A connection that was cut silently would be waited for without end.
-                    if (await asyncio.to_thread(self._cluster.job, self._id)).over:
+                    job = await asyncio.to_thread(self._cluster.job, self._id)
+                    if job.over:
                         return
+                    if job.status == "PENDING" and not self._waits:
+                        self._waits = True
+                        self._announce(f"{self._id} is pending: {job.message}")
                     continue
                 try:
                     text = coming.result()

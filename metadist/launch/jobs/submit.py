@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from metadist.errors import JobError, JobUnknown, UnreachableError
 from metadist.launch.jobs.cluster import RUN, VERB, Cluster, Job, dashboard
-from metadist.launch.jobs.command import Command, Plan, plan
+from metadist.launch.jobs.command import Command, Plan, as_name, plan
 from metadist.launch.jobs.follow import Follower, died, exit_status, patience, reach, waits
 from metadist.launch.jobs.pack import SCRIPT, Parcel, checkout, pack
 from metadist.launch.jobs.secrets import check_words, own_secrets
@@ -199,7 +199,7 @@ class _Sender:
         self._plan = planned
         self._parcel = parcel
         self._announce = announce
-        self._base = f"{planned.run or planned.command.verb}-{randomness.token_hex(3)}"
+        self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
 
     def send(self, cluster: Cluster) -> str:
         """Submit; the id of the job."""

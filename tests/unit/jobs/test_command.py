@@ -50,6 +50,12 @@ NOW = datetime(2026, 3, 4, 5, 6, 7)
             0,
         ),
         ("tune --resume s --runs-dir /r", "--address auto", "s", 0),
+        (
+            "train '/x/../my recipe.toml' --runs-dir /r",
+            "--name my-recipe-20260304-050607 --resume auto",
+            "my-recipe-20260304-050607",
+            1,
+        ),
         ("evaluate first second --runs-dir /r", "", "first", 1),
         ("evaluate /all/runs/first --runs-dir /r", "", "first", 1),
     ],

@@ -100,7 +100,7 @@ def test_what_is_no_dashboard(given: str | None, environ: dict[str, str], words:
     [
         ({"status": 401}, "wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"),
         ({"status": 403}, "refuses the token"),
-        ({"status": 500}, "trouble|not Ray's dashboard"),
+        ({"status": 503}, "it answers with an error: 503"),
         ({"status": 404}, "not Ray's dashboard"),
         ({"version": None}, "not Ray's dashboard"),
         ({"version": "2.41.0"}, "runs Ray 2.41.0, this is Ray .*--any-version"),
@@ -193,6 +193,14 @@ def test_what_is_submitted(there: Dashboard, tmp_path: Path) -> None:
         facts = json.loads(archive.read("job.json"))
     assert facts["data_dir"] == "/all/data"
     assert facts["versions"]["ray"] == ray.__version__
+
+
+def test_an_odd_name_is_no_path(there: Dashboard) -> None:
+    """The id of a job is a part of URLs and of the names of files."""
+    there.after = [DONE]
+    line, said = LINE.replace("--name n", "--resume '/all/runs/x y'"), list[str]()
+    submit(Submission(as_written(line), there.url, ship_code=False), said.append, said.append)
+    assert there.submitted[0]["submission_id"].startswith("x-y-")
 
 
 def test_a_secret_is_sent_nowhere(there: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
