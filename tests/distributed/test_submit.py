@@ -31,11 +31,11 @@ SMALL = ("outer.batch=2", "eval.episodes=10", "eval.val_episodes=10", "run.check
 WHERE = """\
 import sys
 import metadist
-PART = "tune_space"
+PART, SPACE = "tune_space", None
 print("code of", metadist.__file__, file=sys.stderr)
 """
 #: Enough that it is still going on when it is meant to be disturbed.
-LONG = 3000
+LONG = 2000
 #: What Ray itself leaves on a cluster that has trained once: one for all jobs.
 OF_RAY = {"_AutoscalingCoordinatorActor"}
 

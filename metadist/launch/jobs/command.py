@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from metadist.errors import JobError
@@ -76,11 +75,11 @@ class Plan:
     cpus: float
 
 
-def plan(command: Command, now: datetime) -> Plan:
+def plan(command: Command, stamp: str) -> Plan:
     """Complete a command line so that it may run, and run again, on a cluster.
 
     Args:
-        now: names runs that have no name yet.
+        stamp: ends the name of a run that has none yet: another one each time, for all users.
 
     Raises:
         JobError: a place in it would mean a directory of the job's own.
@@ -90,7 +89,7 @@ def plan(command: Command, now: datetime) -> Plan:
         return Plan(command, Path(command.arguments[0]).name, 1.0)
     if command.verb == "tune" and command.has("--list"):
         raise JobError("tune --list asks nothing of a cluster: run it without submit")
-    command, run = _named(command, now)
+    command, run = _named(command, stamp)
     alone = command.verb == "train" and command.value("--workers") in (None, "0")
     if alone and command.has("--address"):
         raise JobError("--address needs --workers: how many of the cluster's workers?")
@@ -99,7 +98,7 @@ def plan(command: Command, now: datetime) -> Plan:
     return Plan(command, run, 1.0 if alone else 0.0)
 
 
-def _named(command: Command, now: datetime) -> tuple[Command, str | None]:
+def _named(command: Command, stamp: str) -> tuple[Command, str | None]:
     """Fix which run or search is meant; a second job of the same command continues it."""
     resume, name = command.value("--resume"), command.value("--name")
     if resume not in (None, AUTO):
@@ -110,7 +109,7 @@ def _named(command: Command, now: datetime) -> tuple[Command, str | None]:
         return command, None  # the newest run of this recipe
     if name is None:
         stem = as_name(Path(command.arguments[0]).stem if command.arguments else "search")
-        name = f"{stem}-{now:%Y%m%d-%H%M%S}"
+        name = f"{stem}-{stamp}"
         command = command.adding("--name", name)
     return (command if resume else command.adding("--resume", AUTO)), name
 

@@ -93,7 +93,7 @@ def submit(
         JobError: nothing was submitted, or what was cannot be followed; the message says which.
         RecipeError: there is no such recipe.
     """
-    planned = plan(request.command, datetime.now())
+    planned = plan(request.command, _stamp())
     known = own_secrets()
     check_words(planned.command.argv, known)
     if planned.command.verb == "train":
@@ -132,6 +132,11 @@ def submit(
     return outcome
 
 
+def _stamp() -> str:
+    """The time, and enough beside it that two users do not mean one run."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{randomness.token_hex(2)}"
+
+
 def goes_on(job_id: str, address: str) -> str:
     """What can be done about a job that nobody follows."""
     return (
@@ -152,7 +157,7 @@ def in_place(request: Submission) -> list[str]:
             "this is a job already, which runs the command itself: give the run a --name, so that "
             "another attempt at the job continues it"
         )
-    return plan(command, datetime.now()).command.argv
+    return plan(command, _stamp()).command.argv
 
 
 def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
@@ -177,9 +182,10 @@ def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> N
     if code is None:
         announce("The cluster runs the metadist that is installed there (--ship-code sends this)")
     else:
+        head, plus, _ = commit(code / "metadist").partition("+")
         announce(
-            f"Sending the code in {code} ({commit(code / 'metadist')[:12]}): the cluster runs it "
-            "(--no-ship-code: what is installed there)"
+            f"Sending the code in {code} ({head[:12]}{', changed' if plus else ''}): the cluster "
+            "runs it (--no-ship-code: what is installed there)"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +13,7 @@ from metadist.errors import JobError
 from metadist.launch.jobs.command import Command, plan
 from metadist.launch.jobs.submit import Submission, in_place
 
-NOW = datetime(2026, 3, 4, 5, 6, 7)
+STAMP = "20260304-050607"
 
 
 @pytest.mark.parametrize(
@@ -61,11 +60,11 @@ NOW = datetime(2026, 3, 4, 5, 6, 7)
     ],
 )
 def test_what_is_added(line: str, expected: str, run: str | None, cpus: float) -> None:
-    planned = plan(as_written(line), NOW)
+    planned = plan(as_written(line), STAMP)
     assert planned.command.argv == [*shlex.split(line), *shlex.split(expected)]
     assert (planned.run, planned.cpus) == (run, cpus)
     # What was completed is complete: a second job of it is the same.
-    assert plan(planned.command, datetime.now()).command == planned.command
+    assert plan(planned.command, "other").command == planned.command
 
 
 @pytest.mark.parametrize(
@@ -86,12 +85,12 @@ def test_what_is_added(line: str, expected: str, run: str | None, cpus: float) -
 )
 def test_what_cannot_work_on_a_cluster_is_refused(line: str, words: str) -> None:
     with pytest.raises(JobError, match=words):
-        plan(as_written(line), NOW)
+        plan(as_written(line), STAMP)
 
 
 def test_absolute_stores_and_servers_are_taken() -> None:
     for uri in ("sqlite:////all/mlflow.db", "http://mlflow:5000", "/all/mlruns"):
-        plan(as_written(f"train x --runs-dir /r --tracking-uri {uri}"), NOW)
+        plan(as_written(f"train x --runs-dir /r --tracking-uri {uri}"), STAMP)
 
 
 @pytest.mark.parametrize(
