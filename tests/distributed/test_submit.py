@@ -247,6 +247,17 @@ def test_ctrl_c_leaves_the_job_alone(submit: Submit) -> None:
     nothing_is_left(submit.head)
 
 
+def test_in_a_job_the_command_runs_in_place(submit: Submit) -> None:
+    """As the entrypoint of a RayJob: the driver is there already."""
+    line = submit.train("place", steps=20)
+    alone = [word for word in line if word not in ("--workers", "2")]
+    done = submit(*alone, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
+    assert done.returncode == 0, done.stderr
+    assert "This is a job already" in done.stderr
+    assert submit.run("place").info()["status"] == "finished"
+    assert "place" not in submit("list").stdout
+
+
 def test_a_head_that_is_lost(tmp_path: Path, undisturbed: tuple[str, dict[str, bytes]]) -> None:
     """All processes of a cluster die; a new one at the same address gets the job again."""
     with ray_head.head(cpus=3) as head:

@@ -247,7 +247,9 @@ def test_the_exit_status_is_the_jobs(
         {},  # a head that was started anew knows nothing of it
     ],
 )
-def test_what_has_died_is_submitted_again(there: Dashboard, death: dict[str, Any]) -> None:
+def test_what_has_died_is_submitted_again(
+    there: Dashboard, death: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     there.after = [death, death, DONE] if death else []
     if not death:
@@ -257,7 +259,7 @@ def test_what_has_died_is_submitted_again(there: Dashboard, death: dict[str, Any
             there.after = [DONE] if len(there.submitted) == 1 else there.after
             return answer(method, path, body)
 
-        there.answer = forgetful  # type: ignore[method-assign]
+        monkeypatch.setattr(there, "answer", forgetful)
     outcome = submitted(there, said, retries=2)
     count = 3 if death else 2
     assert outcome.exit_status == 0
@@ -288,6 +290,23 @@ def test_deaths_come_to_an_end(there: Dashboard) -> None:
     there.after = [failed(driver_exit_code=-9)] * 9
     assert submitted(there, retries=2).exit_status == 137
     assert len(there.submitted) == 3
+
+
+def test_an_answer_that_is_lost_is_no_second_job(
+    there: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = there.answer
+
+    def lossy(method: str, path: str, body: bytes) -> tuple[int, Any]:
+        status, document = answer(method, path, body)
+        return (
+            (502, "bad gateway") if (method, path) == ("POST", "/api/jobs/") else (status, document)
+        )
+
+    monkeypatch.setattr(there, "answer", lossy)
+    there.after = [DONE]
+    assert submitted(there, retries=3).exit_status == 0
+    assert len(there.submitted) == 1
 
 
 def test_not_waiting(there: Dashboard) -> None:
