@@ -53,3 +53,15 @@ class ResourceError(MetadistError):
 
 class TrackingError(MetadistError):
     """The tracking server cannot be reached or refuses what it is sent."""
+
+
+class JobError(MetadistError):
+    """A job cannot be submitted, found or followed, or its command line cannot run on a cluster."""
+
+
+class UnreachableError(JobError):
+    """A cluster does not answer; it may again."""
+
+
+class JobUnknown(JobError):
+    """A cluster knows no such job: it was never there, or its head has lost its memory."""

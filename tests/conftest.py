@@ -26,6 +26,7 @@ for _name, _value in _DEFAULTS.items():
 # A developer's cluster, tracking server or data folder is never touched.
 for _name in (
     "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
     "RAY_JOB_ID",
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",

@@ -24,6 +24,7 @@ COMMANDS = {
     "register": "metadist.cli.register",
     "report": "metadist.cli.report",
     "reproduce": "metadist.cli.reproduce",
+    "submit": "metadist.cli.submit",
     "sync": "metadist.cli.ui",
     "train": "metadist.cli.train",
     "tune": "metadist.cli.tune",

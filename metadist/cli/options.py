@@ -46,6 +46,16 @@ def address(command: Command) -> Command:
     )(command)
 
 
+def dashboard(command: Command) -> Command:
+    """``--address`` of the dashboard, for jobs."""
+    return click.option(
+        "--address",
+        metavar="URL",
+        help="The cluster's dashboard, as http://HEAD:8265. Default: RAY_API_SERVER_ADDRESS, else "
+        "RAY_ADDRESS.",
+    )(command)
+
+
 def overrides(command: Command) -> Command:
     """``--set``, any number of times."""
     return click.option(

@@ -14,7 +14,11 @@ from metadist.cli import options
 @click.argument("space", required=False)
 @click.option("--list", "listed", is_flag=True, help="List the search spaces that there are.")
 @click.option("--name", help="Name of the search. Default: space and time.")
-@click.option("--resume", metavar="NAME", help="Go on with a search; what is finished stays.")
+@click.option(
+    "--resume",
+    metavar="NAME|auto",
+    help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
+)
 @click.option("--trials", type=click.IntRange(min=1), help="How many. Default: the space's own.")
 @click.option(
     "--searcher",

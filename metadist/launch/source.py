@@ -38,8 +38,12 @@ def _own_commit() -> str:
 def commit(package: Path) -> str:
     """The commit that the package is of, with ``+changes`` if files differ; else its version.
 
-    A package that was installed into somebody's checkout is not of that checkout's commit.
+    A package that was installed into somebody's checkout is not of that checkout's commit. One
+    that was sent from a checkout names its commit in a file.
     """
+    sent = package / "COMMIT"
+    if sent.is_file():
+        return sent.read_text().strip()
 
     def git(*words: str) -> str | None:
         try:

@@ -61,6 +61,7 @@ def tune(
         space: a name of ``metadist tune --list``; not needed with ``resume``.
         name: of the search; made from the space's name and the time if not given.
         resume: name or path of a search to go on with; what is finished is not done again.
+            ``auto``: the search called ``name``, if the same was asked of it, or a new one.
         base, overrides: another base recipe; ``section.key=value`` for every trial.
         trials, steps, every, searcher: instead of the space's own.
         seed: of the searcher, 0 if not given. Points of a random search are a function of it and

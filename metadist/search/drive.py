@@ -23,16 +23,17 @@ from metadist.errors import ResourceError, SpaceError
 from metadist.launch.cluster import connected
 from metadist.launch.job import Announce
 from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
+from metadist.launch.start import AUTO
 from metadist.launch.tuning import Work, need_searcher, run_trials
 from metadist.recipe import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
-from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
+from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
 from metadist.search.reporting import write_search_report
-from metadist.search.request import Request, check, lasting_for, plan_for
+from metadist.search.request import Request, check, lasting_for, meant_search, plan_for
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Population
@@ -41,13 +42,16 @@ from metadist.space import Population
 def drive(request: Request, announce: Announce) -> dict[str, Any]:
     """Search as requested; see :func:`metadist.tune`."""
     check(request)
-    there = None if request.resume is None else open_search(request.runs_dir, request.resume)
+    there = meant_search(request)
     with contextlib.ExitStack() as stack:
         if there is not None:
             # Before anything is read that another driver may be writing.
             stack.enter_context(there.alone())
         stack.enter_context(outside.use(request.plugins))
         plan, lasting = plan_for(request, there), lasting_for(request, there)
+        if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
+            announce(f"{there.name} is finished already; nothing to do")
+            return summary(there, plan, there.info()["result"])
         data_dir = api.data_directory(request.data_dir)
         _check_task(plan, data_dir, announce)
         parent = Parent.of(

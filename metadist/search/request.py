@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metadist.engine.rundir import check_name
 from metadist.errors import SpaceError
 from metadist.launch.job import Device
-from metadist.search.place import SearchDir
+from metadist.launch.start import AUTO
+from metadist.search.place import FOLDER, SearchDir, open_search
 from metadist.search.plan import Plan, load_space, make_plan, plan_of
 from metadist.space import Population
 
@@ -73,20 +75,39 @@ def check(request: Request) -> None:
         raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
     if request.space is None and request.resume is None:
         raise SpaceError("a space is needed, or the name of a search to resume")
+    if request.resume == AUTO and (request.space is None or request.name is None):
+        raise SpaceError(
+            "--resume auto: SPACE and --name are needed, to go on with the search of that name or "
+            "to start it"
+        )
+
+
+def meant_search(request: Request) -> SearchDir | None:
+    """The search to go on with; None if a new one is meant.
+
+    Raises:
+        SpaceError: there is none of the name that ``resume`` gives.
+    """
+    if request.resume is None:
+        return None
+    if request.resume != AUTO:
+        return open_search(request.runs_dir, request.resume)
+    path = request.runs_dir / FOLDER / check_name(request.name or "")
+    return SearchDir(path) if (path / "search.json").is_file() else None
 
 
 def plan_for(request: Request, there: SearchDir | None) -> Plan:
     """The plan of a new search, or that of one which is there, perhaps with more trials."""
     if there is None:
-        assert request.space is not None
-        return make_plan(
-            request.space,
-            load_space(request.space),
-            base=request.base,
-            overrides=request.overrides,
-            seed=request.seed or 0,
-            **request.changes,
-        )
+        return _new_plan(request)
+    if request.resume == AUTO:
+        plan = plan_of(there.info()["plan"])
+        if plan != _new_plan(request):
+            raise SpaceError(
+                f"{there.path} was started by another request; --resume auto goes on with the "
+                f"same one only: use --resume {there.name}, or another --name"
+            )
+        return plan
     if request.name is not None and request.name != there.name:
         raise SpaceError(
             f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
@@ -110,6 +131,18 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
             f"population none, got {trials}"
         )
     return replace(plan, space=replace(plan.space, trials=trials))
+
+
+def _new_plan(request: Request) -> Plan:
+    assert request.space is not None
+    return make_plan(
+        request.space,
+        load_space(request.space),
+        base=request.base,
+        overrides=request.overrides,
+        seed=request.seed or 0,
+        **request.changes,
+    )
 
 
 def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:

@@ -172,6 +172,28 @@ GRAMMAR = {
     "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }
+GRAMMAR |= {
+    "metadist submit": {
+        "--address",
+        "--any-version",
+        "--cpus",
+        "--gpus",
+        "--help",
+        "--json",
+        "--python",
+        "--retries",
+        "--ship-code",
+        "--wait",
+    },
+    **{
+        f"metadist submit {verb}": GRAMMAR[f"metadist {verb}"]
+        for verb in ("evaluate", "train", "tune")
+    },
+    "metadist submit list": {"--address", "--help", "--json"},
+    "metadist submit logs": {"JOB", "--address", "--follow", "--help"},
+    "metadist submit status": {"JOB", "--address", "--help", "--json"},
+    "metadist submit stop": {"JOB", "--address", "--help", "--json"},
+}
 HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib")
 
 

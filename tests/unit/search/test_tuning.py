@@ -13,7 +13,14 @@ from metadist.launch import tuning
 from metadist.search.drive import drive
 from metadist.search.place import create_search
 from metadist.search.plan import make_plan
-from metadist.search.request import LASTING, Request, lasting_for, plan_for
+from metadist.search.request import (
+    LASTING,
+    Request,
+    check,
+    lasting_for,
+    meant_search,
+    plan_for,
+)
 from metadist.space import Asha, Choice, Domain, LogUniform, Point, Population, When
 
 
@@ -85,4 +92,36 @@ def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
     request = _request(tmp_path, resume="s", changes={"trials": 99})
     with there.alone(), pytest.raises(SpaceError, match="another process"):
         drive(request, lambda line: None)
+    assert (there.path / "search.json").read_bytes() == before
+
+
+def test_auto_means_the_search_of_that_name_or_a_new_one(tmp_path: Path) -> None:
+    def asked(**changes: object) -> Request:
+        plain = {"space": "sinusoid-lr", "name": "s", "resume": "auto", "seed": 3}
+        return _request(tmp_path, **{**plain, **changes})
+
+    assert meant_search(asked()) is None
+    plan = plan_for(asked(), None)
+    facts = {"plan": plan.document(), "lasting": LASTING}
+    there = create_search(tmp_path, "s", facts)
+    assert meant_search(asked()) == there
+    assert plan_for(asked(), there) == plan
+    for other in ({"seed": 4}, {"overrides": ("outer.batch=5",)}, {"changes": {"trials": 99}}):
+        with pytest.raises(SpaceError, match=r"another request.*--resume s"):
+            plan_for(asked(**other), there)
+    for lacking in ({"name": None}, {"space": None}):
+        with pytest.raises(SpaceError, match=r"SPACE and --name"):
+            check(asked(**lacking))
+
+
+def test_auto_on_a_finished_search_is_its_result(tmp_path: Path) -> None:
+    request = _request(
+        tmp_path, space="sinusoid-lr", name="s", resume="auto", data_dir=tmp_path / "data"
+    )
+    plan = plan_for(request, None)
+    facts = {"plan": plan.document(), "lasting": LASTING, "status": "finished"}
+    there = create_search(tmp_path, "s", {**facts, "result": {"trial": 7}})
+    before = (there.path / "search.json").read_bytes()
+    result = drive(request, lambda line: None)
+    assert (result["search"], result["trial"]) == ("s", 7)
     assert (there.path / "search.json").read_bytes() == before

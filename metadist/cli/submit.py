@@ -1,0 +1,200 @@
+"""``metadist submit``: a command line as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metadist.cli import options
+
+if TYPE_CHECKING:
+    from metadist.launch.jobs.command import Command
+    from metadist.launch.jobs.submit import Outcome, Submission
+
+#: Commands that can be submitted, and those about jobs; each with the module it is in.
+_SUBMITTED = {name: f"metadist.cli.{name}" for name in ("evaluate", "train", "tune")}
+_ABOUT = dict.fromkeys(("list", "logs", "status", "stop"), "metadist.cli.submit_jobs")
+_GIVEN = "metadist.submit.given"
+
+
+class _Group(click.Group):
+    """Commands that are submitted, beside commands about what was submitted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Those to submit first."""
+        return [*_SUBMITTED, *_ABOUT]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name in _ABOUT:
+            module = importlib.import_module(_ABOUT[cmd_name])
+            about: click.Command = getattr(module, f"{cmd_name}_")
+            return about
+        if cmd_name not in _SUBMITTED:
+            return None
+        real: click.Command = getattr(importlib.import_module(_SUBMITTED[cmd_name]), cmd_name)
+        return _Submitted(real)
+
+
+class _Submitted(click.Command):
+    """A command that is checked here and runs elsewhere: it has the grammar of the real one."""
+
+    def __init__(self, real: click.Command) -> None:
+        super().__init__(
+            real.name,
+            params=real.params,
+            help=f"Submit 'metadist {real.name}' as a job.\n\n{inspect.cleandoc(real.help or '')}",
+            callback=_submit,
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Check the line, and remember it as it was written."""
+        written = list(args)
+        rest = super().parse_args(ctx, args)
+        ctx.meta[_GIVEN] = _as_written(self, ctx, written)
+        return rest
+
+
+def _as_written(command: click.Command, ctx: click.Context, args: list[str]) -> Command:
+    """A command line, without the defaults of what it does not say."""
+    from metadist.launch.jobs.command import Command
+
+    values, _, order = command.make_parser(ctx).parse_args(args)
+    arguments: list[str] = []
+    written: list[tuple[str, str | None]] = []
+    for param in dict.fromkeys(order):
+        value = values.get(param.name or "")
+        if isinstance(param, click.Argument):
+            given = value if isinstance(value, tuple | list) else [value]
+            arguments += [v for v in given if isinstance(v, str)]
+            continue
+        name = max(param.opts, key=len)
+        if getattr(param, "is_flag", False):
+            off = [*param.secondary_opts][:1]
+            written.append((name if value or not off else off[0], None))
+        else:
+            each = value if isinstance(value, list) else [value]
+            written += [(name, str(v)) for v in each]
+    return Command(command.name or "", tuple(arguments), tuple(written))
+
+
+@click.group(cls=_Group, subcommand_metavar="[--] train|tune|evaluate …  or  status|logs|stop|list")
+@options.dashboard
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Submit again so many times if the driver or the head dies.",
+)
+@click.option("--wait/--no-wait", default=True, help="Follow the job to its end. Default: yes.")
+@click.option(
+    "--ship-code/--no-ship-code",
+    default=None,
+    help="Send this metadist along. Default: if it is a checkout that is being worked on.",
+)
+@click.option(
+    "--python",
+    metavar="PATH",
+    default="python",
+    show_default=True,
+    help="Interpreter on the cluster, if it is not first on the PATH of its nodes.",
+)
+@click.option(
+    "--any-version", is_flag=True, help="Go on where the cluster's Ray or Python is another."
+)
+@click.option(
+    "--cpus",
+    type=click.FloatRange(min=0),
+    help="CPUs that the driver reserves. Default: 1 if it computes itself, 0 if workers do.",
+)
+@click.option(
+    "--gpus",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="GPUs likewise, if it computes itself.",
+)
+@options.as_json
+def submit(**arguments: Any) -> None:
+    """Run a command line as a job of a Ray cluster, and follow it.
+
+    \b
+        metadist submit --address http://HEAD:8265 -- train RECIPE --workers 4 --runs-dir /all/runs
+        metadist submit status|logs|stop JOB|RUN
+        metadist submit list
+
+    The job takes along the recipes and plugins that its command line names; data stay where they
+    are. The run has a name from the start: the same command line submitted again continues it.
+
+    The exit status is the job's: 0, its driver's if it failed, 143 if it was stopped; 130 after
+    Ctrl-C, which leaves the job running.
+    """
+
+
+def _submit(**_: Any) -> None:
+    """Submit the command whose options these are."""
+    from metadist.launch.jobs import submit as jobs
+
+    ctx = click.get_current_context()
+    assert ctx.parent is not None
+    asked = dict(ctx.parent.params)
+    as_json, command = asked.pop("as_json"), ctx.meta[_GIVEN]
+    if asked["retries"] and not asked["wait"]:
+        raise click.UsageError("--retries needs somebody who waits: drop --no-wait")
+    if as_json and not command.has("--json"):
+        command = command.adding("--json")
+    request = jobs.Submission(command, **asked)
+    if jobs.IN_A_JOB in os.environ:
+        _run_in_place(request)
+    log = _Log(to_stderr=as_json)
+    outcome = jobs.submit(request, options.say, log.write)
+    _end(outcome, log, as_json)
+    ctx.exit(outcome.exit_status)
+
+
+def _run_in_place(request: Submission) -> None:
+    """Become the command: a job that submitted itself again would wait for itself."""
+    from metadist.launch.jobs.submit import in_place
+
+    words = in_place(request)
+    options.say("This is a job already: running metadist " + " ".join(words))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "metadist", *words])
+
+
+class _Log:
+    """Shows what a job says, and keeps the end of it."""
+
+    def __init__(self, *, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
+        self.end = ""
+
+    def write(self, text: str) -> None:
+        """Show some of it."""
+        click.echo(text, nl=False, err=self._to_stderr)
+        self.end = (self.end + text)[-1_000_000:]
+
+
+def _end(outcome: Outcome, log: _Log, as_json: bool) -> None:
+    from metadist.cli.submit_jobs import facts, words
+    from metadist.launch.jobs.submit import last_json
+
+    if outcome.job is not None:
+        options.say(words(outcome.job, seen=True))
+    if as_json:
+        document = {
+            "address": outcome.address,
+            "jobs": outcome.jobs,
+            **(facts(outcome.job) if outcome.job else {"job": outcome.jobs[-1]}),
+            "run": outcome.plan.run,
+            "exit_status": outcome.exit_status,
+            "result": last_json(log.end) if outcome.exit_status == 0 else None,
+        }
+        click.echo(json.dumps(document))

@@ -1,0 +1,287 @@
+"""Jobs on a real head that wants a token: the same bits, the right exit status, no orphan."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray_head
+from killing import evaluation_files
+from ray_head import Head
+
+import metadist
+from metadist.engine import checkpoint
+from metadist.engine.rundir import RunDir
+from metadist.launch.source import commit
+from metadist.recipe import load_recipe
+
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
+
+SMALL = ("outer.batch=2", "eval.episodes=10", "eval.val_episodes=10", "run.checkpoint_every=50")
+#: A plugin that tells where it has landed.
+WHERE = """\
+import sys
+import metadist
+PART, SPACE = "tune_space", None
+print("code of", metadist.__file__, file=sys.stderr)
+"""
+#: Enough that it is still going on when it is meant to be disturbed.
+LONG = 2000
+#: What Ray itself leaves on a cluster that has trained once: one for all jobs.
+OF_RAY = {"_AutoscalingCoordinatorActor"}
+
+
+def recipe(steps: int) -> str:
+    """A file of a user's own."""
+    more = (f"outer.steps={steps}", f"eval.every={steps}")
+    return load_recipe("sinusoid-5shot-maml", (*SMALL, *more)).to_toml()
+
+
+@dataclass
+class Submit:
+    """``metadist submit`` from a directory of a user's own."""
+
+    head: Head
+    here: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def runs(self) -> Path:
+        """Where runs go: every node sees it."""
+        return self.here / "all" / "runs"
+
+    def run(self, name: str) -> RunDir:
+        """A run."""
+        return RunDir(self.runs / name)
+
+    def start(self, *words: str, **environ: str) -> subprocess.Popen[str]:
+        """Start it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "metadist", "submit", "--address", self.head.url, *words],
+            cwd=self.here,
+            env={**self.head.environment, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        process = self.start(*words, **environ)
+        out, err = process.communicate(timeout=400)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def train(self, name: str, steps: int = LONG) -> list[str]:
+        """The command line of a run on two workers."""
+        (self.here / "mine.toml").write_text(recipe(steps))
+        where = ["--runs-dir", str(self.runs), "--offline", "--device", "cpu"]
+        return ["--", "train", "mine.toml", "--name", name, "--workers", "2", *where]
+
+    def wait_for_checkpoint(self, name: str, process: subprocess.Popen[str] | None = None) -> None:
+        """Until a run has one."""
+        deadline = time.monotonic() + 200
+        while not (self.run(name).path.is_dir() and checkpoint.steps(self.run(name))):
+            assert time.monotonic() < deadline, f"no checkpoint of {name}"
+            assert process is None or process.poll() is None, process.communicate()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A head of this module's own."""
+    with ray_head.head(cpus=3) as one:
+        yield one
+
+
+@pytest.fixture
+def submit(head: Head, tmp_path: Path) -> Iterator[Submit]:
+    """A user; what is still following at the end of a test is ended."""
+    one = Submit(head, tmp_path)
+    yield one
+    for process in one.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes]]:
+    """Digest and evaluation of the long run, trained in this process."""
+    here = tmp_path_factory.mktemp("undisturbed")
+    (here / "mine.toml").write_text(recipe(LONG))
+    result = metadist.train(here / "mine.toml", name="x", runs_dir=here / "runs", offline=True)
+    return result["params_sha256"], evaluation_files(RunDir(here / "runs" / "x"))
+
+
+def nothing_is_left(head: Head) -> None:
+    """See that no process, actor or placement group of a job is left, in seconds at most."""
+    deadline = time.monotonic() + 30
+    while True:
+        actors = [a for a in head.alive("actors") if a["class_name"] not in OF_RAY]
+        groups = head.alive("placement_groups")
+        processes = head.processes("metadist_job.py") + head.processes("RayTrainWorker")
+        left = [*actors, *groups, *processes]
+        if not left:
+            return
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
+def test_the_same_bits_as_in_this_process(submit: Submit, tmp_path: Path) -> None:
+    line = submit.train("short", steps=60)
+    (tmp_path / "where.py").write_text(WHERE)
+    done = submit("--json", *line, "--plugin", "where.py")
+    assert done.returncode == 0, done.stderr
+    [printed] = done.stdout.splitlines()
+    document = json.loads(printed)
+    assert document["status"] == "SUCCEEDED"
+    # Its own log came along, and what it says was said by the code that was sent.
+    assert re.search(r"code of .*/_ray_pkg_\w+/metadist/__init__.py", done.stderr)
+    assert submit.run("short").info()["made_by"][0]["commit"] == commit(Path(metadist.__path__[0]))
+    assert "2 Ray workers" in done.stderr
+    assert f"Sending {tmp_path / 'mine.toml'} as files/mine.toml" in done.stderr
+    here = metadist.train(tmp_path / "mine.toml", name="x", runs_dir=tmp_path / "b", offline=True)
+    assert document["result"]["params_sha256"] == here["params_sha256"]
+    files = evaluation_files(submit.run("short"))
+    assert files == evaluation_files(RunDir(tmp_path / "b" / "x"))
+    assert submit.run("short").info()["status"] == "finished"
+    # The token is in nothing that users of the cluster can read.
+    listed = json.dumps(submit.head.ask("/api/jobs/"))
+    assert document["job"] in listed
+    for secret in (submit.head.token, str(submit.head.token_file)):
+        assert secret not in listed
+        assert secret not in done.stderr
+    # Once more: it is finished, and whoever asks gets its result.
+    again = submit("--json", *line)
+    assert json.loads(again.stdout)["result"] == document["result"]
+    assert "finished already" in again.stderr
+
+    said = submit("logs", "-f", document["job"])
+    assert said.returncode == 0
+    assert "short: maml" in said.stdout
+    assert submit("status", "short").stdout.startswith(json.loads(again.stdout)["job"])
+    assert document["job"] in submit("list").stdout
+    evaluated = submit("--json", "--", "evaluate", "short", "--runs-dir", str(submit.runs))
+    assert json.loads(evaluated.stdout)["result"]["mse"] == document["result"]["mse"]
+    nothing_is_left(submit.head)
+
+
+def test_tokens(submit: Submit) -> None:
+    for environ, words in (
+        ({"RAY_AUTH_TOKEN_PATH": "", "RAY_AUTH_TOKEN": "0" * 32}, "refuses the token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "wants a token; set RAY_AUTH_MODE=token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/none"}, "names /none, which cannot be read"),
+    ):
+        done = submit(*submit.train("never", steps=60), **environ)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert submit.head.token not in done.stderr
+    assert not submit.run("never").path.exists()
+
+
+def test_crashes(submit: Submit) -> None:
+    """A mistake that the cluster finds, and an interpreter that is none of ours."""
+    where = ["--runs-dir", str(submit.runs), "--offline"]
+    done = submit("--retries", "3", "--", "train", "omniglot-5w1s-maml", *where)
+    assert done.returncode == 1
+    assert "metadist data prepare omniglot" in done.stdout
+    assert "submitting it again" not in done.stderr
+    done = submit("--python", "/no/python", "--", "train", "sinusoid-5shot-maml", *where)
+    assert done.returncode == 127
+    nothing_is_left(submit.head)
+
+
+def test_a_job_is_stopped_and_goes_on(
+    submit: Submit, undisturbed: tuple[str, dict[str, bytes]]
+) -> None:
+    line = submit.train("stopped")
+    follower = submit.start("--retries", "3", *line)
+    submit.wait_for_checkpoint("stopped", follower)
+    done = submit("stop", "stopped", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "STOPPED"
+    # Whoever follows it ends too, and does not start it again.
+    out, err = follower.communicate(timeout=60)
+    assert follower.returncode == 143, out + err
+    assert "submitting it again" not in err
+    nothing_is_left(submit.head)
+    assert submit.run("stopped").info()["result"] is None
+    _ends_undisturbed(submit, submit.start("--json", *line), "stopped", undisturbed)
+
+
+def test_a_driver_that_is_killed_is_submitted_again(
+    submit: Submit, undisturbed: tuple[str, dict[str, bytes]]
+) -> None:
+    follower = submit.start("--json", "--retries", "1", *submit.train("killed"))
+    submit.wait_for_checkpoint("killed", follower)
+    for process in submit.head.processes("metadist_job.py"):
+        if "JobSupervisor" not in " ".join(process.cmdline()):
+            process.send_signal(signal.SIGKILL)
+    document = _ends_undisturbed(submit, follower, "killed", undisturbed)
+    assert len(document["jobs"]) == 2
+    assert submit.run("killed").latest_attempt() >= 2
+    nothing_is_left(submit.head)
+
+
+def test_ctrl_c_leaves_the_job_alone(submit: Submit) -> None:
+    follower = submit.start(*submit.train("left"))
+    submit.wait_for_checkpoint("left", follower)
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=60)
+    assert follower.returncode == 130
+    assert "goes on" in err
+    assert json.loads(submit("status", "left", "--json").stdout)["status"] == "RUNNING"
+    assert submit("stop", "left").returncode == 0
+    nothing_is_left(submit.head)
+
+
+def test_in_a_job_the_command_runs_in_place(submit: Submit) -> None:
+    """As the entrypoint of a RayJob: the driver is there already."""
+    line = submit.train("place", steps=20)
+    alone = [word for word in line if word not in ("--workers", "2")]
+    done = submit(*alone, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
+    assert done.returncode == 0, done.stderr
+    assert "This is a job already" in done.stderr
+    assert submit.run("place").info()["status"] == "finished"
+    assert "place" not in submit("list").stdout
+
+
+def test_a_head_that_is_lost(tmp_path: Path, undisturbed: tuple[str, dict[str, bytes]]) -> None:
+    """All processes of a cluster die; a new one at the same address gets the job again."""
+    with ray_head.head(cpus=3) as head:
+        submit = Submit(head, tmp_path)
+        follower = submit.start("--json", "--retries", "1", *submit.train("lost"))
+        submit.wait_for_checkpoint("lost", follower)
+        head.end(signal.SIGKILL)
+        head.start()
+        document = _ends_undisturbed(submit, follower, "lost", undisturbed)
+        assert len(document["jobs"]) == 2
+        nothing_is_left(head)
+
+
+def _ends_undisturbed(
+    submit: Submit,
+    follower: subprocess.Popen[str],
+    name: str,
+    undisturbed: tuple[str, dict[str, bytes]],
+) -> dict[str, Any]:
+    """See that a run ends as if nothing had happened; what its follower printed."""
+    out, err = follower.communicate(timeout=300)
+    assert follower.returncode == 0, err[-3000:]
+    document: dict[str, Any] = json.loads(out)
+    digest, files = undisturbed
+    assert document["result"]["params_sha256"] == digest
+    assert evaluation_files(submit.run(name)) == files
+    return document

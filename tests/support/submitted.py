@@ -1,0 +1,18 @@
+"""Command lines as ``metadist submit`` reads them."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from metadist.cli import submit
+from metadist.launch.jobs.command import Command
+
+
+def as_written(line: str) -> Command:
+    """What ``metadist submit`` makes of ``VERB …``."""
+    verb, *words = shlex.split(line)
+    command = submit.submit.get_command(click.Context(submit.submit), verb)
+    assert command is not None
+    return submit._as_written(command, click.Context(command), words)
