@@ -26,11 +26,11 @@ class _Bell:
 
     def __init__(self) -> None:
         self._order: Order = "go on"
-        self._hosts: set[str] = set()
+        self._hosts: list[str] = []
 
     def clear(self) -> None:
         self._order = "go on"
-        self._hosts = set()
+        self._hosts = []
 
     def ring(self, order: Order) -> None:
         self._order = order
@@ -43,9 +43,9 @@ class _Bell:
         return order
 
     def here(self, node: str) -> None:
-        self._hosts.add(node)
+        self._hosts.append(node)
 
-    def hosts(self) -> set[str]:
+    def hosts(self) -> list[str]:
         return self._hosts
 
 
@@ -67,12 +67,12 @@ class Bell:
         """Before a new group of workers: nothing is wanted of it yet."""
         self._actor.clear.remote()
 
-    def hosts(self) -> set[str]:
-        """Ids of the nodes on which the group's workers are; none if it does not answer."""
+    def hosts(self) -> list[str]:
+        """The node of each worker that has joined the group; none if it does not answer."""
         with contextlib.suppress(RayError, GetTimeoutError):
-            nodes: set[str] = ray.get(self._actor.hosts.remote(), timeout=_PATIENCE)
+            nodes: list[str] = ray.get(self._actor.hosts.remote(), timeout=_PATIENCE)
             return nodes
-        return set()
+        return []
 
     @property
     def orders(self) -> RayOrders:

@@ -136,4 +136,7 @@ def group_for(
 def room(resources: dict[str, float]) -> int:
     """How many workers that reserve so much have a place on the cluster now, beside all others."""
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    # It lags behind, the dead included; what is there at all is known at once.
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = {kind: min(amount, there.get(kind, 0.0)) for kind, amount in free.items()}
     return min(int(free.get(kind, 0.0) // each) for kind, each in resources.items())

@@ -79,7 +79,7 @@ class Oversee(Polling):
         self._asked = asked
         self._announce = announce
         self._rest = seconds_of("METADIST_RESIZE_EVERY_S", 60.0)
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._saved = -_SAVE_EVERY
         self._seen = 0
         self._known: set[str] = set()
@@ -107,7 +107,7 @@ class Oversee(Polling):
         going = draining_nodes()
         if not going:
             return
-        going &= self._bell.hosts()
+        going &= set(self._bell.hosts())
         if new := going - self._known:
             self._known |= new
             self._announce(
@@ -122,6 +122,11 @@ class Oversee(Polling):
             self._bell.ring("save")
 
     def _grow(self) -> None:
+        if self._began is None:
+            # Until the group stands, Ray still counts as free what it is about to take.
+            if len(self._bell.hosts()) == self._workers:
+                self._began = time.monotonic()
+            return
         more = min(room(self._resources), self._size.high - self._workers)
         # Twice in a row: what has just been freed may be about to be taken again.
         settled, self._seen = min(more, self._seen), more
