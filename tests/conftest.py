@@ -45,7 +45,7 @@ NO_DATA_ROOT = "no data root: set METADIST_DATA_ROOT"
 PACKAGES = ("metadist", "data_pipeline", "tune_spaces")
 
 # In CI only these reasons excuse a skip: what a machine may lack, never a tool that setup forgot.
-EXCUSES = ("data root", "gpu")
+EXCUSES = ("data root", "gpu", "root and namespaces")
 
 # A machine under load is no failure, and CI draws the same examples each time.
 hypothesis.settings.register_profile("metadist", deadline=None, derandomize=IN_CI, print_blob=True)
@@ -86,7 +86,7 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.outcome = "failed"
         report.longrepr = (
             f"{report.nodeid}: {reason}\nIn CI a skip is a failure, unless it is for want of a "
-            "data root or a GPU: whatever else a test needs, `make setup` or .ci/run installs."
+            "data root, a GPU or root: else, `make setup` or .ci/run installs what a test needs."
         )
 
 

@@ -20,12 +20,12 @@ ON_EACH = """
 import ray, socket
 ray.init(address="{head}", logging_level="ERROR", log_to_driver=False)
 where = ray.remote(num_cpus=1)(lambda: socket.gethostname())
-print(*ray.get([where.options(resources={{f"machine_{{i}}": 1}}).remote() for i in (1, 2, 3)]))
+print(*ray.get([where.options(resources={{f"machine_{{i}}": 0.5}}).remote() for i in (1, 2, 3)]))
 """
 REMEMBER = """
 import ray
 ray.init(address="{head}", namespace="x", logging_level="ERROR", log_to_driver=False)
-@ray.remote(num_cpus=1, resources={{"machine_2": 1}}, lifetime="detached", name="memory")
+@ray.remote(num_cpus=0, resources={{"machine_2": 0.5}}, lifetime="detached", name="memory")
 class Memory:
     def set(self, value): self.value = value
     def get(self): return self.value
@@ -63,9 +63,10 @@ def test_work_goes_to_every_machine(cluster: Machines) -> None:
 def test_another_token_is_refused(cluster: Machines, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64)
-    wrong = ["env", f"RAY_AUTH_TOKEN_PATH={token}", "python", "-c"]
+    # Where the head's tables are on disk, a driver tries again for two minutes unless told not to.
+    wrong = ["env", f"RAY_AUTH_TOKEN_PATH={token}", "RAY_gcs_server_port_wait_time_s=2"]
     with pytest.raises(AssertionError, match="AuthenticationError"):
-        cluster.run(2, *wrong, ON_EACH.format(head=cluster.head))
+        cluster.run(2, *wrong, "python", "-c", ON_EACH.format(head=cluster.head))
 
 
 def test_off_and_on(cluster: Machines) -> None:
