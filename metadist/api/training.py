@@ -23,7 +23,7 @@ def train(
     recipe: str | Path | Recipe,
     *,
     name: str | None = None,
-    workers: int = 0,
+    workers: int | str = 0,
     address: str | None = None,
     overrides: Sequence[str] = (),
     resume: str | None = None,
@@ -43,7 +43,8 @@ def train(
     Args:
         recipe: name of a built-in recipe, path of a TOML file, or a recipe.
         name: of the run; made from the recipe's name and the time if not given.
-        workers: Ray workers; 0 trains in this process and imports no ray.
+        workers: Ray workers; 0 trains in this process and imports no ray. ``"2:8"``: as many as
+            the cluster has between these, more or fewer while nodes come and go; the same bits.
         address: of a Ray cluster (``host:port``); RAY_ADDRESS if not given, else a private Ray.
         overrides: ``section.key=value`` strings.
         resume: None starts a run; ``auto`` continues the run called ``name``, or the newest of
@@ -73,8 +74,10 @@ def train(
     from metadist.engine.learner import Learners, initial_params, resolve
     from metadist.launch.drive import Drive, drive
     from metadist.launch.start import meant_run
+    from metadist.launch.world import WorldSize
     from metadist.recipe import Recipe, load_recipe
 
+    size = WorldSize.of(workers)
     with outside.use(plugins):
         if (meant := meant_run(Path(runs_dir).resolve(), name, resume)) is not None:
             outside.require(meant.path, meant.info())
@@ -121,8 +124,8 @@ def train(
                 resume=resume,
                 runs_dir=Path(runs_dir).resolve(),
                 data_dir=directory,
-                workers=workers,
-                address=address or (os.environ.get("RAY_ADDRESS") if workers else None) or None,
+                workers=size,
+                address=address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None,
                 device=device,
                 tracking_uri=tracking_uri,
                 experiment=experiment,

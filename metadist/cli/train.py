@@ -16,10 +16,10 @@ from metadist.cli.results import show
 @click.option("--name", help="Name of the run. Default: recipe and time.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=0),
-    default=0,
+    metavar="N|MIN:MAX",
+    default="0",
     show_default=True,
-    help="Ray workers; 0 trains in this process.",
+    help="Ray workers; 0 trains in this process. MIN:MAX takes what the cluster has.",
 )
 @options.address
 @options.overrides
@@ -41,7 +41,7 @@ def train(as_json: bool, **arguments: Any) -> None:
 
     RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file.
     """
-    if arguments["address"] and not arguments["workers"]:
+    if arguments["address"] and arguments["workers"] == "0":
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
     result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
     show(result, as_json=as_json)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,8 +32,10 @@ from metadist.engine.evaluate import (
     score_name,
 )
 from metadist.engine.group import Group
+from metadist.engine.history import bits_of, history, losses
 from metadist.engine.learner import Learners
 from metadist.engine.numerics import check_equal, numerics, reproducible
+from metadist.engine.orders import Heed, Orders
 from metadist.engine.outcome import Outcome, Writer, explain, show, source
 from metadist.engine.protocol import OWN, Asked, EvalProtocol, own_protocols, protocol
 from metadist.engine.rundir import Attempt, RunDir
@@ -58,6 +60,7 @@ class Run:
         group: all workers.
         device: where this worker computes.
         watch: told of every validation, on rank 0; may end the run before its last step.
+        orders: asked between steps, on rank 0; may want a checkpoint, or the workers to leave.
         tested: evaluate on test classes at the end. A trial of a search is not: what it shows
             there must not decide anything.
     """
@@ -70,10 +73,12 @@ class Run:
         device: torch.device,
         *,
         watch: Watch | None = None,
+        orders: Orders | None = None,
         tested: bool = True,
     ) -> None:
         self._run = run
         self._watch = watch
+        self._heed = Heed(orders, group)
         self._tested = tested
         self._group = group
         self._device = device
@@ -89,6 +94,7 @@ class Run:
         self._attempt: Attempt | None = None
         self._ended: Ended | None = None
         self._sink: Sink = NullSink()
+        self._saved = -1
         self._clock = Clock()
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
 
@@ -101,9 +107,12 @@ class Run:
         scalars: dict[str, Any] | None = None
         state: TrainState | None = None
         if self._group.rank == 0:
-            bits = self._bits()
             self._attempt = self._run.claim(
-                {"world_size": self._group.size, "numerics": self._numerics, "bits": bits}
+                {
+                    "world_size": self._group.size,
+                    "numerics": self._numerics,
+                    "bits": bits_of(self._run, self._numerics),
+                }
             )
             # Only now does no earlier attempt commit any more.
             found = checkpoint.newest(self._run, self.recipe.lineage)
@@ -117,20 +126,9 @@ class Run:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
             self.trainer.restore(TrainState.of(received["state"], tensors))
 
-    def _bits(self) -> Literal["verified", "unverified"]:
-        """Unverified once a run has been continued under other numerics."""
-        for number in range(1, self._run.latest_attempt() + 1):
-            if self._run.attempt_facts(number)["numerics"] != self._numerics:
-                log.warning(
-                    "%s was computed under other numerics (torch build, CPU or GPU) before: its "
-                    "bits can no longer be compared with an uninterrupted run",
-                    self._run.path,
-                )
-                return "unverified"
-        return "verified"
-
     def _save(self) -> None:
         """Commit a checkpoint; the log is made durable first."""
+        self._saved = self.trainer.step_done
         if self._attempt is None:
             return
         self._sink.flush()
@@ -179,13 +177,16 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train to the last step, evaluate the best checkpoint and return the run's result.
 
+        Where the workers were ordered to leave, ``{"left": steps done}`` instead.
+
         Raises:
             NonFiniteError: see :meth:`Trainer.step`; a checkpoint of the state before it is kept.
             SupersededError: another attempt has taken over.
         """
         with reproducible(self._device):
             self._start()
-            self._steps()
+            if not self._steps():
+                return {"left": self.trainer.step_done}
             chosen = self._choose()
             if self._tested:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
@@ -221,12 +222,12 @@ class Run:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
             else:
                 how = protocol([(self._run.name, self.recipe)], asked)
-                self._check_steps(asked, how, chosen)
+                self._check(asked, how, chosen)
                 outcome = self._outcome(chosen, [how], explained=False)
         summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
         return self._result(chosen, figures_of(outcome.results)) | {"protocols": summaries}
 
-    def _check_steps(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
+    def _check(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
         learner = self._trained(chosen)
         if asked.steps and not adapts_by_steps(learner, source(learner, self.data, how)):
             raise RunError(
@@ -244,14 +245,16 @@ class Run:
         """The best checkpoint of a run that has ended; raises as :meth:`Ended.state` does."""
         self._ended = Ended.of(self._run, self.recipe)
         state = self._ended.state()
-        self._bits()
+        bits_of(self._run, self._numerics)
         self.trainer.restore(state)
         return self._choose()
 
-    def _steps(self) -> None:
+    def _steps(self) -> bool:
+        """Train; False if the workers were ordered to leave before the end."""
         if self.algorithm.estimator == "none":
             self._skip_training()
-            return
+            return True
+        left = False
         recipe, trainer, clock = self.recipe, self.trainer, self._clock
         batch, total = recipe.outer.batch, recipe.outer.steps
         sequence = self.data.sequence
@@ -279,14 +282,25 @@ class Run:
                     log.warning("step %d: left out episodes %s", step + 1, report.bad_episodes)
                 self._sink.add(step + 1, {f"train/{k}": v for k, v in report.metrics.items()})
                 if (step + 1) % PERF_EVERY == 0 or step + 1 == total:
-                    self._sink.add(step + 1, clock.speed((step + 1 - start) * batch))
+                    speed = clock.speed((step + 1 - start) * batch)
+                    self._sink.add(step + 1, speed | {"perf/world_size": self._group.size})
                 began = time.perf_counter()
                 goes_on = self._pause()
+                if goes_on and step + 1 < total:
+                    left = self._obey()
                 clock.apart += time.perf_counter() - began
-                if not goes_on:
+                if left or not goes_on:
                     break
         self._last_speed = clock.speed((trainer.step_done - start) * batch)
         self._sink.flush()
+        return not left
+
+    def _obey(self) -> bool:
+        """Do what is ordered; True if the workers are to leave."""
+        order = self._heed.after(self.trainer.step_done)
+        if order != "go on" and self._saved < self.trainer.step_done:
+            self._save()
+        return order == "leave"
 
     def _skip_training(self) -> None:
         """A learner that does not meta-learn is as good after no step as after all of them."""
@@ -391,7 +405,7 @@ class Run:
         """Figures of the result as points of the last step, and the whole log as Parquet."""
         if self._attempt is None:
             return
-        self._sink.add(self.trainer.step_done, points)
+        self._sink.add(self.trainer.step_done, points | losses(history(self._run)))
         self._sink.flush()
         with self._attempt.commit():
             write_parquet(self._run)

@@ -14,9 +14,12 @@ import ray
 
 from metadist.errors import ResourceError
 from metadist.launch.job import Announce, Device
+from metadist.launch.world import WorldSize
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
+#: Seconds of waiting after which the operator is told.
+SAID_AFTER = 5.0
 
 
 def _check_reachable(address: str) -> None:
@@ -87,26 +90,53 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         ray.shutdown()
 
 
-def resources_per_worker(workers: int, device: Device) -> dict[str, float]:
-    """What each worker reserves: one GPU where there are GPUs, else one CPU.
+def group_for(
+    size: WorldSize, device: Device, announce: Announce, patience: float = PATIENCE
+) -> tuple[int, dict[str, float]]:
+    """How many workers there shall be now, and what each reserves: a GPU where there are, or a CPU.
+
+    An elastic run takes what is free; one of a fixed size waits in Ray's queue for what others use.
+
+    Args:
+        patience: seconds to wait for nodes that may still be joining.
 
     Raises:
-        ResourceError: the cluster does not have enough, after waiting ``PATIENCE`` seconds for
-            nodes that may still be joining.
+        ResourceError: the cluster does not have enough, after that time.
     """
-    deadline = time.monotonic() + PATIENCE
+    began, free = time.monotonic(), -1
+    waiting = False
     while True:
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus, cpus = int(there.get("GPU", 0)), math.floor(there.get("CPU", 0))
         use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
-        if gpus >= workers if use_gpu else cpus >= workers:
-            return {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
-        if time.monotonic() > deadline:
+        have = gpus if use_gpu else cpus
+        resources: dict[str, float] = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+        over = time.monotonic() - began > patience
+        if have >= size.low:
+            before, free = free, room(resources)
+            if not size.elastic or over:
+                return max(size.low, min(free, size.high)), resources
+            # What a group that has just ended had is free again only a moment later.
+            if free == before >= size.low:
+                return min(free, size.high), resources
+        elif over:
             break
+        elif not waiting and time.monotonic() - began > SAID_AFTER:
+            waiting = True
+            announce(f"Waiting for nodes: {have} of {size.low} workers have a place")
         time.sleep(0.5)
-    kind, have = ("GPUs", gpus) if use_gpu else ("CPUs", cpus)
-    other = ", or --device cpu" if use_gpu and cpus >= workers else ""
+    kind = "GPUs" if use_gpu else "CPUs"
+    other = ", or --device cpu" if use_gpu and cpus >= size.low else ""
     raise ResourceError(
-        f"--workers {workers} needs {workers} {kind}, the cluster has {have}; ask for at most "
+        f"--workers {size.low} needs {size.low} {kind}, the cluster has {have}; ask for at most "
         f"{have} workers, add nodes{other}"
     )
+
+
+def room(resources: dict[str, float]) -> int:
+    """How many workers that reserve so much have a place on the cluster now, beside all others."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    # It lags behind, the dead included; what is there at all is known at once.
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = {kind: min(amount, there.get(kind, 0.0)) for kind, amount in free.items()}
+    return min(int(free.get(kind, 0.0) // each) for kind, each in resources.items())

@@ -22,6 +22,7 @@ from metadist.launch import local
 from metadist.launch.job import Announce, Device, Job
 from metadist.launch.source import provenance
 from metadist.launch.start import find_run
+from metadist.launch.world import WorldSize
 from metadist.plugins import Plugin
 from metadist.progress import AboveProgress, Progress, ProgressFollower
 from metadist.recipe import Recipe
@@ -69,7 +70,7 @@ class Drive:
     resume: str | None
     runs_dir: Path
     data_dir: Path
-    workers: int
+    workers: WorldSize
     address: str | None
     device: Device
     tracking_uri: str | None
@@ -174,7 +175,7 @@ def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
 def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
     params = run_params(request.recipe)
-    tags = run_tags(info, world_size=max(request.workers, 1), directory=run.path)
+    tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
     mlflow = info.get("mlflow")
     if mlflow is None:
@@ -268,7 +269,7 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
         # Without a derivative there is no network whose activations were normalised.
         norm = norm if learner["derivative_order"] else "no network"
         order, steps = "no meta-learning", "no outer steps"
-    where = f"{request.workers} Ray workers" if request.workers else "this process"
+    where = f"{request.workers} Ray workers" if request.workers.high else "this process"
     verb = f"Continuing {run.name}" if resumed else run.name
     found = checkpoint.newest(run, recipe.lineage) if resumed else None
     at = f" from step {found[0].step if found else 0}" if resumed else ""
@@ -288,7 +289,7 @@ def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
         watch=trial.watch,
         tested=trial.tested,
     )
-    if request.workers == 0:
+    if request.workers.high == 0:
         return local.fit(job)
     from metadist.launch import train
 

@@ -12,6 +12,7 @@ import torch
 
 from metadist.engine.group import Group
 from metadist.engine.loop import Run
+from metadist.engine.orders import Orders
 from metadist.engine.rundir import RunDir
 from metadist.engine.watch import Watch
 from metadist.errors import ResourceError
@@ -32,7 +33,7 @@ class Job:
         data_dir: where prepared data lie, likewise.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
-        watch, tested: see :class:`metadist.engine.loop.Run`.
+        watch, orders, tested: see :class:`metadist.engine.loop.Run`.
     """
 
     run: Path
@@ -40,6 +41,7 @@ class Job:
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
     watch: Watch | None = None
+    orders: Orders | None = None
     tested: bool = True
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class Job:
                 group,
                 device,
                 watch=self.watch,
+                orders=self.orders,
                 tested=self.tested,
             )
             return run.train()

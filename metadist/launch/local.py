@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Solo
 from metadist.launch.job import Job, local_device
+from metadist.launch.sigterm import Sigterm
 
 
 def fit(job: Job) -> dict[str, Any]:
     """Train and return the run's result.
 
     Raises:
+        KeyboardInterrupt: asked to end by SIGTERM; a checkpoint of the last step is kept.
         MetadistError: see :meth:`metadist.engine.loop.Run.train`.
     """
     keep_freed_memory()
-    return job.train(Solo(), local_device(job.device))
+    device = local_device(job.device)
+    if job.watch is not None:  # a trial: its search decides when it ends
+        return job.train(Solo(), device)
+    with Sigterm(heeded=True) as term:
+        outcome = replace(job, orders=term).train(Solo(), device)
+    if "left" in outcome:
+        raise KeyboardInterrupt
+    return outcome

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import ray.train
@@ -28,9 +29,13 @@ from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
 from metadist.engine.rundir import RunDir
 from metadist.errors import MetadistError, RunError
-from metadist.launch.cluster import connected, resources_per_worker
+from metadist.launch.bell import Bell, RayOrders
+from metadist.launch.cluster import connected, group_for
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
+from metadist.launch.oversee import Oversee, seconds_of
+from metadist.launch.sigterm import Sigterm
+from metadist.launch.world import WorldSize
 
 log = logging.getLogger(__name__)
 #: Attempts in a row without a newer checkpoint after which a run is given up.
@@ -38,7 +43,11 @@ PATIENCE = 3
 
 
 def group_timeout() -> int:
-    """Seconds after which a collective that a worker does not join fails."""
+    """Seconds after which a collective that a worker does not join fails.
+
+    A node that is cut off does not end a collective by itself: Ray ends the group when it has
+    declared the node dead, and this is for what Ray does not see.
+    """
     given = os.environ.get("METADIST_GROUP_TIMEOUT_S", "300")
     if not given.isdigit():
         raise RunError(f"METADIST_GROUP_TIMEOUT_S: whole seconds are needed, got {given!r}")
@@ -49,6 +58,8 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     """What each Ray worker runs."""
     job: Job = config["job"]
     keep_freed_memory()
+    if isinstance(job.orders, RayOrders):
+        job.orders.join()
     if ray.train.get_context().get_world_rank() == 0:
         write_messages(job.run)
     device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
@@ -77,37 +88,77 @@ def _progress(run: RunDir) -> int:
     return max(checkpoint.steps(run), default=-1)
 
 
-def fit(job: Job, workers: int, address: str | None, announce: Announce) -> dict[str, Any]:
-    """Train on ``workers`` Ray workers and return the run's result.
+def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> dict[str, Any]:
+    """Train on Ray workers and return the run's result.
 
     Raises:
         ResourceError: the cluster cannot be reached or lacks what the workers need.
         RunError: three attempts in a row ended without progress.
+        KeyboardInterrupt: asked to end by SIGTERM; a checkpoint of the last step is kept.
         MetadistError: what the workers raised, if trying again would not help.
     """
     # The controller's poll paces start and end of a run; its default is two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # A group that cannot be placed is given up after this time and asked for anew.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
+    # The driver looks for nodes that will go itself.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    wait = seconds_of("METADIST_NODE_WAIT_S", 600.0)
     run = RunDir(job.run)
-    with connected(address, workers, announce), ShowMessages(job.run, announce):
-        resources = resources_per_worker(workers, job.device)
+    with connected(address, size.high, announce), ShowMessages(job.run, announce):
+        bell = Bell() if address or size.elastic else None
+        workers, resources = group_for(size, job.device, announce)
         idle = 0
-        while True:
-            before = _progress(run)
-            try:
-                return _attempt(job, workers, resources)
-            except ray.train.TrainingFailedError as error:
-                known = _users_error(error)
-                if known is not None:
-                    raise known from None
-                idle = 0 if _progress(run) > before else idle + 1
-                reason = str(error).strip().splitlines()[-1][:300]
-                if idle >= PATIENCE:
-                    raise RunError(
-                        f"{run.path}: given up after {PATIENCE} attempts without a new "
-                        f"checkpoint; the last ended with: {reason}"
-                    ) from error
+        with Sigterm(heeded=bell is not None) as term:
+            while True:
+                before = _progress(run)
+                try:
+                    outcome = _group(job, size, workers, resources, bell, term, announce)
+                except ray.train.TrainingFailedError as error:
+                    known = _users_error(error)
+                    if known is not None:
+                        raise known from None
+                    idle = 0 if _progress(run) > before else idle + 1
+                    reason = str(error).strip().splitlines()[-1][:300]
+                    if idle >= PATIENCE:
+                        raise RunError(
+                            f"{run.path}: given up after {PATIENCE} attempts without a new "
+                            f"checkpoint; the last ended with: {reason}"
+                        ) from error
+                    why = f"Workers lost ({reason})"
+                else:
+                    if "left" not in outcome:
+                        return outcome
+                    why = f"Workers have left ({outcome['left']})"
+                if term.asked.is_set():
+                    raise KeyboardInterrupt
+                workers, resources = group_for(size, job.device, announce, wait)
                 at = max(_progress(run), 0)
-                announce(f"Workers lost ({reason}); starting again from step {at}")
+                announce(f"{why}; starting again from step {at} with {_count(workers)}")
+
+
+def _count(workers: int) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}"
+
+
+def _group(
+    job: Job,
+    size: WorldSize,
+    workers: int,
+    resources: dict[str, float],
+    bell: Bell | None,
+    term: Sigterm,
+    announce: Announce,
+) -> dict[str, Any]:
+    """One group of workers; ``left`` says why, if it has left before the end."""
+    if bell is None:
+        return _attempt(job, workers, resources)
+    bell.clear()
+    with Oversee(bell, size, workers, resources, term.asked, announce) as overseen:
+        outcome = _attempt(replace(job, orders=bell.orders), workers, resources)
+    if "left" in outcome:
+        outcome["left"] = overseen.reason or "asked to end"
+    return outcome
 
 
 def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:

@@ -74,6 +74,8 @@ def _run(data: RunData) -> Facts:
         "attempts": len(data.attempts),
         "workers": ", ".join(str(a.get("world_size")) for a in data.attempts),
         "restarts": result.get("restarts"),
+        "steps done twice": _rounded(_last(data, "perf/steps_redone"), "{:,.0f}"),
+        "seconds lost": _rounded(_last(data, "perf/seconds_lost"), "{:,.1f}"),
         "tasks per second": _rounded(speed, "{:,.1f}"),
         "waiting for data": _rounded(wait, _SHARE, 100),
         "time in engine": _rounded(_last(data, "perf/engine"), _SHARE, 100),

@@ -14,6 +14,7 @@ from small_runs import small_run
 from metadist.errors import MetadistError, NonFiniteError, ResourceError, RunError
 from metadist.launch import cluster, train
 from metadist.launch.job import Job
+from metadist.launch.world import WorldSize
 
 pytestmark = pytest.mark.distributed
 
@@ -47,16 +48,15 @@ def test_addresses_that_cannot_work(address: str) -> None:
 def test_too_few_cpus_is_said_within_half_a_minute(private_ray: None) -> None:
     began = time.monotonic()
     with pytest.raises(ResourceError, match=r"--workers 50 needs 50 CPUs, the cluster has 4"):
-        cluster.resources_per_worker(50, "cpu")
+        cluster.group_for(WorldSize(50, 50), "cpu", _quiet)
     assert time.monotonic() - began < 30
 
 
 def test_gpus_asked_for_where_there_are_none(
     private_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE", 0.0)
     with pytest.raises(ResourceError, match=r"1 GPUs, the cluster has 0.*--device cpu"):
-        cluster.resources_per_worker(1, "cuda")
+        cluster.group_for(WorldSize(1, 1), "cuda", _quiet, patience=0.0)
 
 
 def test_three_failures_without_progress_end_a_run(
@@ -71,7 +71,7 @@ def test_three_failures_without_progress_end_a_run(
 
     monkeypatch.setattr(train, "_attempt", failing)
     with pytest.raises(RunError, match="given up after 3 attempts without a new checkpoint"):
-        train.fit(Job(run.path, data), 2, None, _quiet)
+        train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet)
     assert len(calls) == 3
 
 
@@ -89,14 +89,14 @@ def test_failures_with_progress_go_on(
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})
 
     monkeypatch.setattr(train, "_attempt", failing)
-    assert train.fit(Job(run.path, data), 2, None, _quiet) == {"steps": 7}
+    assert train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet) == {"steps": 7}
 
 
 def test_mistakes_of_the_user_are_not_tried_again(private_ray: None, tmp_path: Path) -> None:
     run, data = small_run(tmp_path, "inner.lr=1e30", "inner.steps=2")
     said: list[str] = []
     with pytest.raises(NonFiniteError, match=r"episodes \["):
-        train.fit(Job(run.path, data), 2, None, said.append)
+        train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
     assert not any("starting again" in line for line in said)
     assert run.latest_attempt() == 1
 

@@ -13,6 +13,7 @@ import metadist
 from metadist.errors import PluginError
 from metadist.launch import train
 from metadist.launch.job import Job
+from metadist.launch.world import WorldSize
 from metadist.plugins import Plugin
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -45,4 +46,9 @@ def test_a_worker_with_another_source_ends_the_run(private_ray: None, tmp_path: 
     plugin = Plugin("algorithm", "ray_other", str(path), "0" * 64)
     (tmp_path / "run").mkdir()
     with pytest.raises(PluginError, match="every worker must see the same file"):
-        train.fit(Job(tmp_path / "run", tmp_path, plugins=(plugin,)), 2, None, lambda line: None)
+        train.fit(
+            Job(tmp_path / "run", tmp_path, plugins=(plugin,)),
+            WorldSize(2, 2),
+            None,
+            lambda line: None,
+        )

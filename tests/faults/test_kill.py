@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from killing import STEPS, Command, evaluation_files, kill_tree, ray_workers
+
+from metadist.engine.history import history
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
 Undisturbed = Callable[[], tuple[dict[str, Any], list[tuple[int, float]], dict[str, bytes]]]
@@ -41,6 +44,41 @@ def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
     result = command.result(process)
     assert result["restarts"] == 1
     _same(command, result, undisturbed)
+
+
+@pytest.mark.timeout(1500)
+def test_twenty_workers_killed_one_after_another(command: Command) -> None:
+    """Each death costs the steps since the newest checkpoint and nothing else."""
+    settings = (
+        "outer.steps=200",
+        "outer.batch=2",
+        "inner.steps=1",
+        "eval.every=200",
+        "eval.val_episodes=4",
+        "eval.episodes=4",
+        "eval.extra_queries=0",
+        "run.checkpoint_every=3",
+    )
+    expected = command.result(command.start("--offline", settings=settings))
+    shutil.rmtree(command.run.path)
+    process = command.start("--offline", "--workers", "2", settings=settings)
+    chance = random.Random(20)
+    reached = 0
+    for _ in range(20):
+        reached += chance.randint(4, 9)
+        command.wait_for_step(reached)
+        victims = ray_workers(process)
+        while len(victims) < 2:  # it was between two groups
+            victims = ray_workers(process)
+        chance.choice(victims).send_signal(signal.SIGKILL)
+        reached = max(reached, command.losses()[-1][0])
+    result = command.result(process, timeout=600)
+    assert result["restarts"] == 20
+    assert result["params_sha256"] == expected["params_sha256"]
+    assert [step for step, _ in command.losses()] == list(range(1, 201))
+    spans = history(command.run)
+    assert len(spans) == 21
+    assert all(span.world_size == 2 and span.redone <= 3 for span in spans)
 
 
 def test_driver_killed_on_ray_with_mlflow(command: Command, undisturbed: Undisturbed) -> None:

@@ -1,0 +1,232 @@
+"""Machines that are lost, cut off or added while a run trains on them: the same bits in the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machines import Machines, machines_or_skip, wait
+
+import metadist
+from metadist.engine.history import Span, history
+from metadist.engine.rundir import RunDir
+from metadist.engine.runlog import LogReader, series
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.faults,
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+]
+STEPS = 300
+SETTINGS = (
+    f"outer.steps={STEPS}",
+    "outer.batch=6",
+    "inner.steps=5",
+    "engine.mode=loop",
+    "engine.chunk=1",
+    "eval.every=100",
+    "eval.episodes=10",
+    "eval.val_episodes=6",
+    "eval.extra_queries=0",
+    "eval.steps=5",
+    "run.checkpoint_every=20",
+)
+RECIPE = "sinusoid-10shot-maml"
+PACE = {"OMP_NUM_THREADS": "1", "METADIST_RESIZE_EVERY_S": "5"}
+#: Prints the time of each node's death.
+OBSERVER = """
+import ray, sys, time
+ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
+dead = set()
+while True:
+    for node in ray.nodes():
+        if not node["Alive"] and node["NodeID"] not in dead:
+            dead.add(node["NodeID"])
+            print("DEAD", node["NodeManagerAddress"], time.time(), flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the same recipe in this process."""
+    place = tmp_path_factory.mktemp("expected")
+    result = metadist.train(
+        RECIPE, overrides=SETTINGS, offline=True, runs_dir=place / "runs", data_dir=place / "data"
+    )
+    digest: str = result["params_sha256"]
+    return digest
+
+
+@dataclass
+class Training:
+    """``metadist train`` on machine 1, and what becomes of it."""
+
+    machines: Machines
+    place: Path
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.time)
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(self.place / "runs" / "x")
+
+    @property
+    def step(self) -> int:
+        if not (self.run.path / "run.json").is_file():
+            return 0
+        points = LogReader(self.run).poll()
+        return max((p.step for p in points if p.metric == "train/loss"), default=0)
+
+    @property
+    def said(self) -> str:
+        return (self.place / "err").read_text()
+
+    def reaches(self, step: int, seconds: float = 120) -> None:
+        """Wait until the log has a step."""
+
+        def there() -> bool:
+            assert self.process.poll() is None, self.said[-3000:]
+            return self.step >= step
+
+        wait(there, f"step {step}", seconds)
+
+    def ends(self, seconds: float = 300) -> dict[str, Any]:
+        """The result, when the command has ended well."""
+        self.process.wait(seconds)
+        assert self.process.returncode == 0, self.said[-3000:]
+        result: dict[str, Any] = json.loads((self.place / "out").read_text().splitlines()[-1])
+        return result
+
+    @property
+    def spans(self) -> list[Span]:
+        return history(self.run)
+
+
+Start = Callable[..., Training]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Three machines for all tests here: switching them on takes longer than most tests."""
+    machines_or_skip()
+    with Machines(tmp_path_factory.mktemp("machines") / "state", 3, env=PACE) as machines:
+        yield machines
+
+
+@pytest.fixture
+def three(machines: Machines) -> Machines:
+    """The machines, whole again after whatever the test before has done to them."""
+    found = machines.status()["machines"]
+    broken = [
+        m["machine"]
+        for m in found
+        if m["power"] == "off" or m["cable"] == "cut" or m["ray"] == "down"
+    ]
+    if broken:
+        machines.heal(*broken)
+        if 1 in broken:  # nobody finds a head that has lost its memory
+            broken = [1, 2, 3]
+        machines.power_off(*broken)
+        machines.power_on(*broken)
+    machines.wait_for_nodes(3)
+    return machines
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start the training on some machines; once more goes on with the same run."""
+
+    def go(machines: Machines, workers: str, *more: str) -> Training:
+        command = ["metadist", "train", RECIPE, "--name", "x", "--offline", "--json"]
+        command += ["--workers", workers, "--address", machines.head]
+        command += ["--runs-dir", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+        for setting in SETTINGS:
+            command += ["--set", setting]
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            process = machines.start(1, *command, *more, stdout=out, stderr=err)
+        return Training(machines, tmp_path, process)
+
+    return go
+
+
+def test_a_machine_loses_its_power(three: Machines, start: Start, expected: str) -> None:
+    training = start(three, "1:3")
+    training.reaches(30)
+    three.power_off(3)
+    result = training.ends()
+    assert result["params_sha256"] == expected
+    sizes = [span.world_size for span in training.spans]
+    assert sizes[0] == 3
+    assert set(sizes[1:]) == {2}
+    assert "Workers lost" in training.said
+
+
+def _death(observer: subprocess.Popen[bytes], address: str, after: float) -> float:
+    """When Ray has declared a node dead."""
+    assert observer.stdout is not None
+    for line in observer.stdout:  # Ray writes there too
+        words = line.decode(errors="replace").split()
+        if words[:2] == ["DEAD", address] and float(words[2]) > after:
+            return float(words[2])
+    raise AssertionError("the observer has ended")
+
+
+def test_a_machine_is_cut_off(three: Machines, start: Start, expected: str) -> None:
+    """A cut cable ends no collective by itself: the group has to be ended when Ray notices."""
+    observer = three.start(1, "python", "-u", "-c", OBSERVER, three.head, stdout=subprocess.PIPE)
+    training = start(three, "1:3")
+    training.reaches(30)
+    three.partition(2)
+    died = _death(observer, f"{three.host_ip.rpartition('.')[0]}.12", training.began)
+    wait(lambda: "Workers lost" in training.said, "the group to be ended", 60)
+    assert time.time() - died < 15
+    result = training.ends()
+    assert result["params_sha256"] == expected
+    assert training.spans[-1].world_size == 2
+    three.kill_command(observer)
+
+
+def test_a_machine_joins(three: Machines, start: Start, expected: str) -> None:
+    three.power_off(3)
+    three.wait_for_nodes(2)
+    training = start(three, "1:3")
+    training.reaches(30)
+    three.power_on(3)
+    result = training.ends()
+    assert result["params_sha256"] == expected
+    sizes = [span.world_size for span in training.spans]
+    assert (sizes[0], sizes[-1]) == (2, 3)
+    assert all(span.redone == 0 for span in training.spans)  # it left with a checkpoint
+    logged = [point.value for point in series(training.run)["perf/world_size"]]
+    assert logged == sorted(logged)
+    assert (logged[0], logged[-1]) == (2, 3)
+
+
+def test_the_driver_is_killed(three: Machines, start: Start, expected: str) -> None:
+    training = start(three, "3")
+    training.reaches(30)
+    three.kill_command(training.process)
+    again = start(three, "2", "--resume", "auto")
+    assert again.ends()["params_sha256"] == expected
+    assert [span.world_size for span in again.spans] == [3, 2]
+
+
+def test_the_head_loses_its_power(three: Machines, start: Start, expected: str) -> None:
+    training = start(three, "3")
+    training.reaches(30)
+    three.power_off(1)
+    assert training.process.wait(60) != 0
+    # A supervisor starts what has lost its head anew.
+    three.power_off(2, 3)
+    three.power_on(1, 2, 3)
+    again = start(three, "3", "--resume", "auto")
+    assert again.ends()["params_sha256"] == expected
+    assert len(again.spans) == 2

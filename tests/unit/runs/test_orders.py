@@ -1,0 +1,181 @@
+"""Workers that are told to save or to leave do so after the same step, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from run_place import Place, files, losses
+
+from metadist.engine import checkpoint, orders
+from metadist.engine.group import Solo
+from metadist.engine.history import history
+from metadist.engine.loop import Run
+from metadist.engine.orders import Heed, Order
+from metadist.engine.runlog import series
+from metadist.engine.trainer import Trainer
+
+
+@dataclass
+class Script:
+    """Answers one after another, then nothing more is wanted."""
+
+    answers: list[Order]
+    asked: int = 0
+
+    def order(self) -> Order:
+        self.asked += 1
+        return self.answers.pop(0) if self.answers else "go on"
+
+
+@dataclass
+class Listening(Solo):
+    """A group of one that writes down what is sent."""
+
+    sent: list[Any] = field(default_factory=list)
+
+    def broadcast(self, value: Any) -> Any:
+        self.sent.append(value)
+        return value
+
+
+def test_nobody_to_ask_costs_nothing() -> None:
+    group = Listening()
+    heed = Heed(None, group)
+    assert [heed.after(step) for step in range(1, 50)] == ["go on"] * 49
+    assert group.sent == []
+
+
+def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(orders.time, "monotonic", lambda: now[0])
+    script, group = Script([]), Listening()
+    heed = Heed(script, group)
+    for step in range(1, 1001):
+        now[0] += 0.01
+        heed.after(step)
+    assert 8 <= script.asked <= 15  # ten seconds
+    assert len(group.sent) == script.asked
+
+
+def test_other_ranks_do_as_they_are_told_and_ask_nobody() -> None:
+    class Second(Solo):
+        rank, size = 1, 2
+
+        def broadcast(self, value: Any) -> Any:
+            assert value is None
+            return {"order": "leave", "due": 7}
+
+    script = Script(["save"])
+    heed = Heed(script, Second())
+    assert heed.after(1) == "leave"
+    assert heed.after(6) == "go on"
+    assert script.asked == 0
+
+
+def _part(place: Place, name: str, script: Script) -> dict[str, Any]:
+    """What a worker does in a run that exists."""
+    run = place.run(name)
+    data = place.runs.parent / "data"
+    return Run(run, data, Solo(), torch.device("cpu"), orders=script).train()
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders are asked for after each step."""
+    monkeypatch.setattr(orders, "PACE", 0.0)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_leaving_and_going_on_is_never_having_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    from metadist.launch import local
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "fit", lambda job: pytest.fail("not yet"))
+        with pytest.raises(BaseException, match="not yet"):
+            place.train(name="a")
+    assert _part(place, "a", Script(["go on", "go on", "leave"])) == {"left": 3}
+    assert checkpoint.steps(place.run("a")) == [3]
+    assert _part(place, "a", Script(["leave"])) == {"left": 4}
+    result = place.train(name="a", resume="auto")
+    assert result["params_sha256"] == expected["params_sha256"]
+    assert losses(place.run("a")) == losses(place.run("whole"))
+    assert files(place.run("a")) == files(place.run("whole"))
+    spans = history(place.run("a"))
+    assert [(s.first, s.last, s.redone) for s in spans] == [(0, 3, 0), (3, 4, 0), (4, 12, 0)]
+    totals = {name: points[-1].value for name, points in series(place.run("a")).items()}
+    assert totals["perf/restarts"] == 2
+    assert totals["perf/steps_redone"] == 0
+    assert totals["perf/seconds_lost"] > 0
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_checkpoint_that_is_wanted_is_written_between_two_steps(place: Place) -> None:
+    place.train(name="a")
+    run = place.run("a")
+    (run.path / "run.json").write_text(
+        (run.path / "run.json").read_text().replace('"status": "finished"', '"status": "failed"')
+    )
+    for path in run.checkpoints.iterdir():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    seen: list[list[int]] = []
+
+    class Watching(Script):
+        def order(self) -> Order:
+            seen.append(checkpoint.steps(run))
+            return super().order()
+
+    _part(place, "a", Watching(["go on", "save", "go on"]))
+    assert seen[:3] == [[], [], [2]]
+
+
+def test_steps_done_twice_and_seconds_lost_are_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from run_place import died
+
+    died(place, monkeypatch, 7, name="a")  # the newest checkpoint is that of step 5
+    place.train(name="a", resume="auto")
+    spans = history(place.run("a"))
+    assert [(s.attempt, s.world_size) for s in spans] == [(1, 1), (2, 1)]
+    assert spans[1].first == 5
+    assert spans[1].redone == spans[0].last - 5
+    assert spans[0].lost is None
+    assert spans[1].lost is not None
+
+
+def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
+    original = Trainer.step
+
+    def stepping(self: Trainer, *arguments: Any) -> Any:
+        if self.step_done == step:
+            do()
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "step", stepping)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_sigterm_leaves_a_checkpoint_of_the_last_step(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = place.train(name="whole")
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        _at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            place.train(name="a")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert place.run("a").info()["status"] == "killed"
+    assert checkpoint.steps(place.run("a"))[-1] == 7
+    assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
