@@ -9,6 +9,25 @@ import click
 from metadist import api
 from metadist.cli import options
 from metadist.cli.results import show
+from metadist.errors import MetadistError
+
+
+class WorkersType(click.ParamType[int | str]):
+    """A number of workers, or the fewest and the most."""
+
+    name = "N|MIN:MAX"
+
+    def convert(
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """As it was given, if it is one of these."""
+        from metadist.launch.world import WorldSize
+
+        try:
+            size = WorldSize.of(value)
+        except MetadistError as error:
+            self.fail(str(error).removeprefix("--workers "), param, ctx)
+        return value if size.elastic else size.low
 
 
 @click.command()
@@ -16,8 +35,8 @@ from metadist.cli.results import show
 @click.option("--name", help="Name of the run. Default: recipe and time.")
 @click.option(
     "--workers",
-    metavar="N|MIN:MAX",
-    default="0",
+    type=WorkersType(),
+    default=0,
     show_default=True,
     help="Ray workers; 0 trains in this process. MIN:MAX takes what the cluster has.",
 )
@@ -41,7 +60,7 @@ def train(as_json: bool, **arguments: Any) -> None:
 
     RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file.
     """
-    if arguments["address"] and arguments["workers"] == "0":
+    if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
     result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
     show(result, as_json=as_json)

@@ -53,7 +53,7 @@ def test_nobody_to_ask_costs_nothing() -> None:
 
 def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(orders.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("metadist.engine.orders.time.monotonic", lambda: now[0])
     script, group = Script([]), Listening()
     heed = Heed(script, group)
     for step in range(1, 1001):
