@@ -39,6 +39,7 @@ MISTAKES = [
         "limit",
     ),
     ("RayCluster/metadist", {"spec.gcsFaultToleranceOptions": {"backend": "etcd"}}, "etcd"),
+    ("RayCluster/metadist", {"kind": "RayService"}, "no schema"),
     ("RayJob/metadist", {"spec.entrypiont": "x"}, "entrypiont"),
     ("RayJob/metadist", {"spec.deletionStrategy.deletionRules": []}, "deletionRules"),
     (

@@ -87,6 +87,7 @@ def test_a_recipe_can_be_trained(path):
         ("patches: [{target: {kind: X}, patch: '- {op: remove, path: a}'}]", "from the top"),
         ("patches: [{target: {kind: X}, patch: '{a: [}'}]", "no YAML"),
         ("patches: [{target: {kind: X}, patch: 'a: 1'}]", "neither"),
+        ("patches: [{target: {kind: X}, path: patch.yaml}]", "a patch with path"),
         ("kind: Kustomisation", "Kustomisation"),
     ],
 )
