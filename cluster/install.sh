@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install metadist on a machine of a cluster: bash ~/metadist/install.sh [EXTRA_PACKAGE...]
 #
-# Wanted beside this file: constraints.txt, and dist/ with a wheel of metadist (the newest file counts:
-# older ones stay behind where the launcher brings a new one). Makes venv/ there.
+# Wanted beside this file: constraints.txt, and dist/ with a wheel of metadist (the newest file: an
+# older one stays behind where the launcher brings a new one). Makes venv/ there.
 # Does nothing if the same wheel, constraints and packages are installed already, so that it may run
 # at every start. TORCH_INDEX_URL names another index for torch, as in `make setup`.
 set -euo pipefail
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-wheel=$(ls -t "$here"/dist/metadist-*.whl 2>/dev/null | head -n 1)
+wheel=$(ls -t "$here"/dist/metadist-*.whl 2>/dev/null | head -n 1 || true)
 [[ -n $wheel ]] || fail "there is no wheel in $here/dist; build it where the cluster is started" \
     "from: python -m build --wheel"
 [[ -f $here/constraints.txt ]] || fail "there is no $here/constraints.txt"
