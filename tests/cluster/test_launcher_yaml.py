@@ -154,15 +154,13 @@ def test_the_environment_holds_no_secret_and_demands_one() -> None:
 
 @pytest.mark.parametrize(
     ("wheels", "said"),
-    [((), "found 0"), (("1", "2"), "found 2"), (("1",), "there is no .*constraints.txt")],
+    [(0, r"there is no wheel in .*/dist; build it"), (2, r"there is no .*/constraints\.txt")],
 )
-def test_installing_without_what_it_needs(
-    tmp_path: Path, wheels: tuple[str, ...], said: str
-) -> None:
+def test_installing_without_what_it_needs(tmp_path: Path, wheels: int, said: str) -> None:
     script = tmp_path / "install.sh"
     script.write_text((CHECKOUT / "cluster" / "install.sh").read_text())
     (tmp_path / "dist").mkdir()
-    for version in wheels:
+    for version in range(wheels):
         (tmp_path / "dist" / f"metadist-{version}-py3-none-any.whl").touch()
     refused = subprocess.run(["bash", str(script)], capture_output=True, text=True)
     assert refused.returncode == 1
