@@ -35,7 +35,7 @@ PART, SPACE = "tune_space", None
 print("code of", metadist.__file__, file=sys.stderr)
 """
 #: Enough that it is still going on when it is meant to be disturbed.
-LONG = 2000
+LONG = 1500
 #: What Ray itself leaves on a cluster that has trained once: one for all jobs.
 OF_RAY = {"_AutoscalingCoordinatorActor"}
 
