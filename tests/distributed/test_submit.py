@@ -26,24 +26,45 @@ from metadist.recipe import load_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 
-SMALL = ("outer.batch=2", "eval.episodes=10", "eval.val_episodes=10", "run.checkpoint_every=50")
-#: A plugin that tells where it has landed.
-WHERE = """\
+SMALL = (
+    "data.dataset=paced",
+    "outer.batch=2",
+    "eval.episodes=10",
+    "eval.val_episodes=10",
+    "run.checkpoint_every=20",
+)
+#: A plugin of sinusoids that take their time, so that a run lasts long enough to be disturbed on
+#: any machine; it tells which code it is used by.
+PACED = """\
 import sys
+import time
+from dataclasses import replace
+
 import metadist
-PART, SPACE = "tune_space", None
+from data_pipeline.functions import sinusoid
+
+PART = "function"
+SPEC = replace(sinusoid.SPEC, name="paced")
 print("code of", metadist.__file__, file=sys.stderr)
+
+
+def draw(stream, points, part):
+    time.sleep(0.02)
+    return sinusoid.draw(stream, points, part)
 """
-#: Enough that it is still going on when it is meant to be disturbed.
-LONG = 2000
+LONG = 400
 #: What Ray itself leaves on a cluster that has trained once: one for all jobs.
 OF_RAY = {"_AutoscalingCoordinatorActor"}
 
 
-def recipe(steps: int) -> str:
-    """A file of a user's own."""
+def write(here: Path, steps: int) -> dict[str, Any]:
+    """A recipe and a plugin of a user's own, and how this process trains them."""
     more = (f"outer.steps={steps}", f"eval.every={steps}")
-    return load_recipe("sinusoid-5shot-maml", (*SMALL, *more)).to_toml()
+    recipe = load_recipe("sinusoid-5shot-maml", (*SMALL, *more))
+    (here / "mine.toml").write_text(recipe.to_toml())
+    (here / "paced.py").write_text(PACED)
+    runs = {"name": "x", "runs_dir": here / "runs", "offline": True}
+    return {"recipe": here / "mine.toml", "plugins": [here / "paced.py"], **runs}
 
 
 @dataclass
@@ -84,9 +105,9 @@ class Submit:
 
     def train(self, name: str, steps: int = LONG) -> list[str]:
         """The command line of a run on two workers."""
-        (self.here / "mine.toml").write_text(recipe(steps))
-        where = ["--runs-dir", str(self.runs), "--offline", "--device", "cpu"]
-        return ["--", "train", "mine.toml", "--name", name, "--workers", "2", *where]
+        write(self.here, steps)
+        line = ["--", "train", "mine.toml", "--plugin", "./paced.py", "--name", name]
+        return [*line, "--workers", "2", "--runs-dir", str(self.runs), "--offline"]
 
     def wait_for_checkpoint(self, name: str, process: subprocess.Popen[str] | None = None) -> None:
         """Until a run has one."""
@@ -119,8 +140,7 @@ def submit(head: Head, tmp_path: Path) -> Iterator[Submit]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes]]:
     """Digest and evaluation of the long run, trained in this process."""
     here = tmp_path_factory.mktemp("undisturbed")
-    (here / "mine.toml").write_text(recipe(LONG))
-    result = metadist.train(here / "mine.toml", name="x", runs_dir=here / "runs", offline=True)
+    result = metadist.train(**write(here, LONG))
     return result["params_sha256"], evaluation_files(RunDir(here / "runs" / "x"))
 
 
@@ -140,8 +160,7 @@ def nothing_is_left(head: Head) -> None:
 
 def test_the_same_bits_as_in_this_process(submit: Submit, tmp_path: Path) -> None:
     line = submit.train("short", steps=60)
-    (tmp_path / "where.py").write_text(WHERE)
-    done = submit("--json", *line, "--plugin", "where.py")
+    done = submit("--json", *line)
     assert done.returncode == 0, done.stderr
     [printed] = done.stdout.splitlines()
     document = json.loads(printed)
@@ -151,10 +170,10 @@ def test_the_same_bits_as_in_this_process(submit: Submit, tmp_path: Path) -> Non
     assert submit.run("short").info()["made_by"][0]["commit"] == commit(Path(metadist.__path__[0]))
     assert "2 Ray workers" in done.stderr
     assert f"Sending {tmp_path / 'mine.toml'} as files/mine.toml" in done.stderr
-    here = metadist.train(tmp_path / "mine.toml", name="x", runs_dir=tmp_path / "b", offline=True)
+    here = metadist.train(**write(tmp_path, 60))
     assert document["result"]["params_sha256"] == here["params_sha256"]
     files = evaluation_files(submit.run("short"))
-    assert files == evaluation_files(RunDir(tmp_path / "b" / "x"))
+    assert files == evaluation_files(RunDir(tmp_path / "runs" / "x"))
     assert submit.run("short").info()["status"] == "finished"
     # The token is in nothing that users of the cluster can read.
     listed = json.dumps(submit.head.ask("/api/jobs/"))
@@ -172,7 +191,8 @@ def test_the_same_bits_as_in_this_process(submit: Submit, tmp_path: Path) -> Non
     assert "short: maml" in said.stdout
     assert submit("status", "short").stdout.startswith(json.loads(again.stdout)["job"])
     assert document["job"] in submit("list").stdout
-    evaluated = submit("--json", "--", "evaluate", "short", "--runs-dir", str(submit.runs))
+    where = ["--runs-dir", str(submit.runs), "--plugin", "paced.py"]
+    evaluated = submit("--json", "--", "evaluate", "short", *where)
     assert json.loads(evaluated.stdout)["result"]["mse"] == document["result"]["mse"]
     nothing_is_left(submit.head)
 
