@@ -17,5 +17,13 @@ def quiet(line: str) -> None:
 
 
 def data_directory(given: str | Path | None = None) -> Path:
-    """Where prepared data live: as given, else METADIST_DATA_DIR, else ./data."""
-    return Path(given or os.environ.get("METADIST_DATA_DIR") or "data").resolve()
+    """Where prepared data live: as given, else METADIST_DATA_DIR, else ./data.
+
+    Of a place in an object store (``s3://bucket/prefix``) it is the working copy on this node.
+
+    Raises:
+        StoreError: a URI that names no such place.
+    """
+    from data_pipeline.object_uri import local_path
+
+    return local_path(given or os.environ.get("METADIST_DATA_DIR") or "data")

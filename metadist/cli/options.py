@@ -17,8 +17,9 @@ def data_dir(command: Command) -> Command:
     """``--data-dir``."""
     return click.option(
         "--data-dir",
-        metavar="DIR",
-        help="Where prepared data live. Default: METADIST_DATA_DIR, else ./data.",
+        metavar="DIR|URI",
+        help="Where prepared data live: a path or s3://bucket/prefix. Default: METADIST_DATA_DIR, "
+        "else ./data.",
     )(command)
 
 
