@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory, quiet
+from metadist.api.common import Plugins, Result, data_directory, quiet, runs_directory
 
 if TYPE_CHECKING:
     from metadist.launch.drive import Trial
@@ -76,7 +76,7 @@ def train(
     from metadist.recipe import Recipe, load_recipe
 
     with outside.use(plugins):
-        if (meant := meant_run(Path(runs_dir).resolve(), name, resume)) is not None:
+        if (meant := meant_run(runs_directory(runs_dir), name, resume)) is not None:
             outside.require(meant.path, meant.info())
         if isinstance(recipe, Recipe):
             parsed, stem = recipe, recipe.algorithm.name
@@ -119,7 +119,7 @@ def train(
                 name=name,
                 default_name=f"{stem}-{datetime.now():%Y%m%d-%H%M%S}",
                 resume=resume,
-                runs_dir=Path(runs_dir).resolve(),
+                runs_dir=runs_directory(runs_dir),
                 data_dir=directory,
                 workers=workers,
                 address=address or (os.environ.get("RAY_ADDRESS") if workers else None) or None,

@@ -393,5 +393,5 @@ class Run:
             return
         self._sink.add(self.trainer.step_done, points)
         self._sink.flush()
-        with self._attempt.commit():
+        with self._attempt.commit("summary"):
             write_parquet(self._run)
