@@ -14,9 +14,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,27 +144,30 @@ class ObjectPlace:
             as :meth:`get`; OSError: the file cannot be written.
         """
         found = ""
-        for _ in range(_TRIES):
-            with path.open("wb") as file:
-                found, length = self._copy(file)
-            if found == sha256:
-                return
-            if size is not None and length != size:
-                found += f" ({length} bytes, {size} were written)"
-        path.unlink()
-        raise DamagedData(f"{self}: its digest is {found}, {sha256} was written")
+        try:
+            for _ in range(_TRIES):
+                with path.open("wb") as file:
+                    found = self._copy(file, size)[0]
+                if found == sha256:
+                    return
+            raise DamagedData(f"{self}: its digest is {found}, {sha256} was written")
+        except DataError:
+            path.unlink()
+            raise
 
     def digest(self) -> tuple[str, int]:
         """Digest and size of what the store holds now; raises as :meth:`get`."""
         return self._copy(None)
 
-    def _copy(self, file: Any) -> tuple[str, int]:
+    def _copy(self, file: Any, size: int | None = None) -> tuple[str, int]:
         digest, done = hashlib.sha256(), 0
 
         def act() -> None:
             # An attempt that breaks off is continued where it was; the digest tells if that fits.
             nonlocal done
             with _filesystem(endpoint()).open_input_file(self._path) as stream:
+                if size is not None and stream.size() != size:
+                    raise DamagedData(f"{self}: {stream.size()} bytes, {size} were written")
                 stream.seek(min(done, stream.size()))
                 while block := stream.read(_BLOCK):
                     if file is not None:
@@ -262,6 +265,7 @@ class _Waiting:
 
 
 _waiting = _Waiting()
+_at_most = float("inf")
 _waiting_lock = threading.Lock()
 
 
@@ -269,6 +273,17 @@ def seconds_away() -> float | None:
     """For how long the store has not answered this process; None if it does."""
     since = _waiting.since
     return None if since is None else time.monotonic() - since
+
+
+@contextmanager
+def impatient(seconds: float) -> Iterator[None]:
+    """Wait for a store for at most so long inside this block; for one that only looks."""
+    global _at_most
+    before, _at_most = _at_most, seconds
+    try:
+        yield
+    finally:
+        _at_most = before
 
 
 def patience() -> float:
@@ -279,7 +294,7 @@ def patience() -> float:
     """
     given = os.environ.get("METADIST_STORE_WAIT_S", "120")
     try:
-        return float(given)
+        return min(float(given), _at_most)
     except ValueError:
         raise StoreError(
             f"METADIST_STORE_WAIT_S: seconds are needed, as in 120, got {given!r}"
@@ -385,9 +400,9 @@ def _no_bucket(place: ObjectPlace) -> MissingData:
 
 
 def _brief(error: OSError) -> str:
-    """The heart of an error of pyarrow's, without the request's numbers."""
+    """The heart of an error of pyarrow's, without the request's numbers and details."""
     text = " ".join(str(error).split()).partition("AWS Error ")[2] or str(error)
-    return text.partition(" (Request ID")[0][:200]
+    return text.partition(" (Request ID")[0].partition("; Details")[0][:200]
 
 
 @functools.cache

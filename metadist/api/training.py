@@ -48,6 +48,7 @@ def train(
         overrides: ``section.key=value`` strings.
         resume: None starts a run; ``auto`` continues the run called ``name``, or the newest of
             this recipe, or starts one; else the name or path of the run to continue.
+        data_dir, runs_dir: paths, or places in an object store (``s3://bucket/prefix``).
         tracking_uri: of the MLflow server or store; MLFLOW_TRACKING_URI if not given, else a
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.

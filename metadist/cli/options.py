@@ -26,7 +26,11 @@ def data_dir(command: Command) -> Command:
 def runs_dir(command: Command) -> Command:
     """``--runs-dir``."""
     return click.option(
-        "--runs-dir", metavar="DIR", default="runs", show_default=True, help="Where runs live."
+        "--runs-dir",
+        metavar="DIR|URI",
+        default="runs",
+        show_default=True,
+        help="Where runs live: a path or s3://bucket/prefix.",
     )(command)
 
 

@@ -12,10 +12,11 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.objects import ObjectPlace, object_place
 from data_pipeline.storage import new_directory, read_json, unseal_json, write_atomic
 from metadist.engine.remote import Bundles, Claim, Claims, GrowingFile, parse_claim
@@ -30,6 +31,7 @@ DOCUMENTS = {
 #: Notes of a working copy: which claim or bundle it holds.
 _NOTES = ".copied"
 _STEP = re.compile(r"step-(\d{8,})")
+_MESSAGES = re.compile(r"messages-[0-9a-f]{32}\.txt")
 
 
 @functools.lru_cache(maxsize=64)
@@ -135,7 +137,8 @@ class RemoteRun:
                 facts = {**self._attempts.read(claim), "key": claim.key}
                 if facts != there:
                     write_atomic(path, json.dumps(facts, sort_keys=True, indent=1).encode())
-            self._log(claim).pull()
+            if claim in winners[-2:] or claim.name not in self._logs:
+                self._log(claim).pull()  # others do not grow any more
 
     def claim_attempt(self, facts: dict[str, Any]) -> Claim:
         """Claim the next attempt; what this node has written and not put yet is put first.
@@ -178,6 +181,17 @@ class RemoteRun:
         """Put what an attempt of this node has logged."""
         key = _json(self.path / "attempts" / f"{number:04d}.json").get("key")
         self._log(Claim(number, str(key))).push()
+        for path in sorted((self.path / "log").glob("messages-*.txt")):
+            self._messages(path.name).push()
+
+    def bring_messages(self) -> None:
+        """Bring what workers on other nodes have to say."""
+        for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
+            self._messages(name).pull()
+
+    def _messages(self, name: str) -> GrowingFile:
+        file = GrowingFile(self.place / "messages" / name, self.path / "log" / name)
+        return self._logs.setdefault(name, file)
 
     def _log(self, claim: Claim) -> GrowingFile:
         path = self.path / "log" / f"{claim.number:04d}.jsonl"
@@ -277,6 +291,9 @@ class RemoteRun:
                 continue
             with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.path) as scratch:
                 files = bundles.get(newest, Path(scratch))
+                foreign = [name for name in files if not _belongs(what, name)]
+                if foreign:
+                    raise UnsafeData(f"{self.place}/{what}/{newest.name}: no place for {foreign}")
                 for name in files:
                     (self.path / name).parent.mkdir(parents=True, exist_ok=True)
                     (Path(scratch) / name).replace(self.path / name)
@@ -290,8 +307,12 @@ class RemoteRun:
         return sorted(name for name in names if not Path(name).name.startswith("."))
 
 
+def _belongs(what: str, name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in DOCUMENTS[what])
+
+
 def remote_names(root: Path) -> list[str]:
-    """Names of the runs that an object store has below a working copy's directory."""
+    """Names of what an object store has below a working copy's directory; any names."""
     place = object_place(root)
     return [] if place is None else place.folders()
 

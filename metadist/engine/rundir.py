@@ -125,6 +125,7 @@ class RunDir:
         if self.remote is not None:
             with self.locked("attempt"):
                 self.remote.bring_attempts()
+                self.remote.bring_messages()
 
     def put_document(self, what: str) -> None:
         """Put a report or an evaluation that is on disk into the object store, if there is one."""
@@ -427,7 +428,7 @@ def open_run(root: Path, name_or_path: str) -> RunDir:
 def list_runs(root: Path) -> list[RunDir]:
     """All runs under ``root``, the newest first."""
     runs = []
-    for name in remote_names(root):
+    for name in filter(_NAME.fullmatch, remote_names(root)):
         with contextlib.suppress(DamagedData):
             RunDir(root / name).bring_info()
     for path in root.glob("*/run.json"):

@@ -120,7 +120,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     try:
         with _progress(request, run, announce) as above, following(run, request.workers):
             result = _fit(request, run, above)
-        run.bring()
+        if request.workers:
+            run.bring()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
         driver.update(status=ended, result=result, restarts=result["restarts"])

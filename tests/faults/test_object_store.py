@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import SETTINGS, STEPS, evaluation_files, kill_tree
+from killing import SETTINGS, evaluation_files, kill_tree
 from object_store import BUCKET, Gate, Store, serve
 
 from data_pipeline.object_uri import local_path
