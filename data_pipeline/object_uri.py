@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -107,7 +108,10 @@ def cache_directory() -> Path:
     given = os.environ.get("METADIST_CACHE_DIR")
     if given:
         return Path(given).resolve()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a container's user need not have a home
+        home = tempfile.gettempdir()
     return (Path(home) / "metadist").resolve()
 
 
@@ -116,8 +120,11 @@ def working_copy(text: str) -> Path:
 
     Raises:
         StoreError: see :func:`parse_uri` and :func:`endpoint`.
+        OSError: the cache directory cannot be made.
     """
     bucket, prefix = parse_uri(text)
+    # What lies there is believed: nobody else may write it.
+    cache_directory().mkdir(mode=0o700, parents=True, exist_ok=True)
     return _copies().joinpath(bucket, *prefix)
 
 

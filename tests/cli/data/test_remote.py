@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from data_command import done, refused, run
 from object_store import BUCKET, Store
+
+from metadist.cli import doctor_places
 
 SHAPE = ("--set", "outer.steps=8", "--set", "outer.batch=4", "--count", "32")
 
@@ -34,3 +37,14 @@ def test_refusals(shelf: str) -> None:
     refused(run("list", "--data-dir", "gs://shelf/x"), "s3://bucket/prefix")
     refused(run("verify", "--data-dir", f"{shelf}/empty"), "no class store and no shards there")
     refused(run("verify", "--data-dir", "s3://nowhere-at-all/x"), "no bucket 'nowhere-at-all'")
+
+
+def test_doctor_looks_at_the_store(shelf: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = doctor_places.runs(f"{shelf}/runs")
+    assert found.status == "OK"
+    assert "working copies in" in found.found
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(doctor_places, "PATIENCE", 0.1)
+    [found] = doctor_places.data(f"{shelf}/data")
+    assert found.status == "FAIL"
+    assert "http://127.0.0.1:1 has not answered" in found.found

@@ -242,6 +242,23 @@ def test_a_node_that_comes_back_puts_what_it_had(
     assert [p.value for p in series(_open(shelf))["train/loss"]] == [1.0]
 
 
+def test_messages_reach_other_nodes(
+    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe
+) -> None:
+    node("a")
+    run = _create(shelf, recipe)
+    attempt = _claim(run)
+    run.log.mkdir()
+    name = f"messages-{'0' * 32}.txt"
+    (run.log / name).write_text("WARNING of rank 0\n")
+    with attempt.commit():
+        pass
+    node("b")
+    other = _open(shelf)
+    other.bring_logs()
+    assert (other.log / name).read_text() == "WARNING of rank 0\n"
+
+
 def test_damaged_checkpoints_are_named_and_passed_over(
     shelf: str,
     node: Callable[[str], None],
