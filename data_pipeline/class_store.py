@@ -33,6 +33,7 @@ from data_pipeline._store_files import (
 )
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.remote_data import bring, publish
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +173,27 @@ def build_store(
             dataset breaks its contract; a file cannot be read or the disk is full.
         MissingData: the dataset needs a source.
         DamagedData, UnsafeData: from the source, or the existing store is damaged.
+        StoreError: ``data_dir`` stands for a place in an object store, which refuses or is away.
     """
     module = datasets.load(dataset)
     request = _request(module, split, options or {})
     root = store_root(data_dir, dataset, request.split, name)
+    if not replace:
+        bring(root)
+    store = _make_or_reuse(root, module, request, source, progress, replace)
+    publish(root, replace=replace)
+    return store
+
+
+def _make_or_reuse(
+    root: Path,
+    module: datasets.Dataset,
+    request: _Request,
+    source: Path | None,
+    progress: Callable[[int, str], None] | None,
+    replace: bool,
+) -> ClassStore:
+    dataset = request.spec.name
     described = _describe(module, source) if source is not None or module.SPEC.embedded else None
     if (root / STORE_FILE).exists() and not replace:
         return _reuse(root, request, described)
@@ -205,7 +223,7 @@ def build_store(
         ) from error
     seconds = time.monotonic() - started
     logger.info("%s: %d images in %.1f s", root, writer.count, seconds)
-    return open_store(root)
+    return _open(root, verify=True)
 
 
 def open_store(root: Path, *, verify: bool = True) -> ClassStore:
@@ -213,14 +231,21 @@ def open_store(root: Path, *, verify: bool = True) -> ClassStore:
 
     Args:
         root: the directory that holds ``store.json``.
-        verify: also read all pixels and compare their digests (1 to 2 GB/s).
+        verify: also read all pixels and compare their digests (1 to 2 GB/s); and bring a working
+            copy up to date first.
 
     Raises:
         MissingData: no store, or one of its files is not there.
         DamagedData: a file is not what was written; it is named.
         DataError: it was made by another version of the format.
+        StoreError: ``root`` stands for a place in an object store, which refuses or is away.
     """
-    root = Path(root)
+    if verify:
+        bring(Path(root))
+    return _open(Path(root), verify)
+
+
+def _open(root: Path, verify: bool) -> ClassStore:
     path = root / STORE_FILE
     if not path.is_file():
         raise MissingData(f"{root}: no class store; make it with `metadist data prepare`")
@@ -301,7 +326,7 @@ def _describe(module: datasets.Dataset, source: Path | None) -> dict[str, str]:
 def _reuse(root: Path, request: _Request, described: dict[str, str] | None) -> ClassStore:
     """The store at ``root`` if it is the one that is asked for."""
     try:
-        store = open_store(root)
+        store = _open(root, verify=True)
     except DamagedData as error:
         again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
         raise DamagedData(f"{error}; {again}") from error

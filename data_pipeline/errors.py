@@ -20,3 +20,11 @@ class DamagedData(DataError):
 
 class UnsafeData(DataError):
     """Input that could run code, write outside its root or exhaust memory; refused."""
+
+
+class StoreError(DataError):
+    """An object store refuses what it is asked, or is named or set up wrongly."""
+
+
+class StoreAway(StoreError):
+    """An object store did not answer for as long as was waited."""

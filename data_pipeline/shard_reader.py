@@ -14,6 +14,7 @@ from data_pipeline import storage
 from data_pipeline.class_store import ClassStore
 from data_pipeline.episodes import BLOCK, EpisodeBatch, EpisodeRows, Identity, fetch
 from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.remote_data import bring
 from data_pipeline.shard_index import ShardSet, read_shard_set
 from data_pipeline.shard_members import Arrays, decode
 from data_pipeline.shards import member_name
@@ -66,6 +67,7 @@ class ShardSource:
     def __init__(
         self, root: Path, *, store: ClassStore | None = None, cache_members: int | None = None
     ) -> None:
+        bring(Path(root))
         shard_set = read_shard_set(Path(root))
         self._set = shard_set
         self._reader = MemberReader(shard_set, images_of(shard_set, store))

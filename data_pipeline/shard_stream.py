@@ -10,6 +10,7 @@ from typing import Any
 from data_pipeline.class_store import ClassStore
 from data_pipeline.episodes import EpisodeBatch
 from data_pipeline.errors import DamagedData, UnsafeData
+from data_pipeline.remote_data import bring
 from data_pipeline.shard_index import ShardSet, compare_tar, read_shard_set
 from data_pipeline.shard_reader import MemberReader, images_of
 from data_pipeline.shards import import_webdataset, member_name
@@ -34,6 +35,7 @@ def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBa
         MissingData, DamagedData, DataError: as :class:`data_pipeline.shard_reader.ShardSource`.
         UnsafeData: a tar holds something that is not one of its members.
     """
+    bring(Path(root))
     shard_set = read_shard_set(Path(root))
     reader = MemberReader(shard_set, images_of(shard_set, store))
     wds = import_webdataset()

@@ -27,6 +27,7 @@ import numpy as np
 from data_pipeline import storage
 from data_pipeline.episodes import BLOCK, EpisodeSource
 from data_pipeline.errors import DataError
+from data_pipeline.remote_data import publish
 from data_pipeline.shard_index import Members, ShardFile, write_description
 from data_pipeline.shard_members import draw, encode, layout_of
 from data_pipeline.shards import (
@@ -113,6 +114,8 @@ def write_shards(
     Raises:
         DataError: a request that cannot be met: ``root`` exists, the disk is too small or became
             full, or the source does not fit. What was at ``root`` before is untouched.
+        StoreError: ``root`` stands for a place in an object store, which refuses or is away; the
+            shards are complete on disk, and :func:`data_pipeline.remote_data.publish` goes on.
     """
     root = Path(root)
     if episodes_per_shard < BLOCK or episodes_per_shard % BLOCK:
@@ -158,6 +161,7 @@ def write_shards(
             "are needed. Make room and write again; what was there before is untouched"
         ) from error
     logger.info("%s: %d episodes in %d shards", root, count, len(jobs))
+    publish(root, replace=replace)
     return predicted
 
 

@@ -61,10 +61,15 @@ def canonical_json(value: Any) -> bytes:
     ).encode()
 
 
-def write_sealed_json(path: Path, body: dict[str, Any]) -> None:
-    """Write ``body`` atomically together with its own digest, so that damage is noticed."""
+def sealed_json(body: dict[str, Any]) -> bytes:
+    """``body`` together with its own digest, so that damage is noticed."""
     document = {"sha256": sha256_bytes(canonical_json(body)), "body": body}
-    write_atomic(path, json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode())
+    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def write_sealed_json(path: Path, body: dict[str, Any]) -> None:
+    """Write :func:`sealed_json` atomically."""
+    write_atomic(path, sealed_json(body))
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:
@@ -74,7 +79,24 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
         MissingData: no such file.
         DamagedData: it is not JSON, or its digest does not match.
     """
-    document = read_json(path)
+    return _unsealed(read_json(path), path)
+
+
+def unseal_json(data: bytes, name: object) -> dict[str, Any]:
+    """The inverse of :func:`sealed_json`; ``name`` says in errors what the bytes are of.
+
+    Raises:
+        DamagedData: it is too large, not JSON, or its digest does not match.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise DamagedData(f"{name}: {len(data)} bytes of JSON, at most {MAX_JSON_BYTES} expected")
+    try:
+        return _unsealed(json.loads(data), name)
+    except (ValueError, RecursionError) as error:
+        raise DamagedData(f"{name}: not valid JSON ({error})") from None
+
+
+def _unsealed(document: Any, path: object) -> dict[str, Any]:
     body = document.get("body") if isinstance(document, dict) else None
     if not isinstance(body, dict) or set(document) != {"sha256", "body"}:
         raise DamagedData(f"{path}: not a sealed JSON document (needs 'body' and 'sha256')")

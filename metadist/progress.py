@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
+from data_pipeline.objects import seconds_away
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
 from metadist.polling import Polling
@@ -53,6 +54,7 @@ class Progress:
         self._times: deque[tuple[int, int]] = deque(maxlen=_SPEED_STEPS)
         self._val: tuple[str, float, int] | None = None
         self._latest: dict[str, float] = {}
+        self._waiting = ""
         self._fresh_val = False
         self._changed = False
         self._drawn = -math.inf
@@ -82,12 +84,24 @@ class Progress:
             return
         self._changed = True
 
+    def note(self, waiting: str) -> None:
+        """Say in the line what is waited for; nothing if it is empty."""
+        with self._lock:
+            # Without a terminal each change would be a line of its own.
+            changed = (
+                waiting != self._waiting if self._live else bool(waiting) != bool(self._waiting)
+            )
+            self._waiting = waiting
+            self._changed = self._changed or changed
+
     def line(self) -> str:
         """The line as it stands."""
         with self._lock:
             width = len(f"{self._total:,}")
             share = self._step / self._total if self._total else 1.0
             parts = [f"step {self._step:>{width},}/{self._total:,} {share:4.0%}"]
+            if self._waiting:  # first, for the end of a line may be cut off
+                parts.append(self._waiting)
             if self._loss:
                 parts.append(f"loss {_mean(self._loss):.4g}")
             if self._accuracy:
@@ -171,6 +185,8 @@ class ProgressFollower(Polling):
     def look(self) -> None:
         """Draw what is new."""
         self._read()
+        away = seconds_away()
+        self.progress.note("" if away is None else f"object store away for {duration(away)}")
         self.progress.draw()
 
     def last(self) -> None:

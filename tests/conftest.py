@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch, ray or mlflow: all three read the environment once.
 _DEFAULTS = {
@@ -23,8 +24,12 @@ _DEFAULTS = {
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
-# A developer's cluster, tracking server or data folder is never touched.
+# A developer's cluster, tracking server, object store or data folder is never touched.
 for _name in (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "METADIST_CACHE_DIR",
     "RAY_ADDRESS",
     "RAY_API_SERVER_ADDRESS",
     "RAY_JOB_ID",
@@ -39,6 +44,9 @@ for _name in (
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+    from object_store import Store
 
 IN_CI = os.environ.get("METADIST_CI") == "1"
 DATA_ROOT = os.environ.get("METADIST_DATA_ROOT")
@@ -104,6 +112,26 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An S3-compatible server, started once."""
+    from object_store import serve
+
+    yield from serve(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def shelf(object_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of a prefix of its own; this process reaches it and keeps working copies in tmp_path."""
+    from object_store import BUCKET
+
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("METADIST_STORE_WAIT_S", "20")
+    return f"s3://{BUCKET}/{tmp_path.name}"
 
 
 @pytest.fixture(scope="session")

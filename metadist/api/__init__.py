@@ -1,6 +1,6 @@
 """The verbs of the command line as functions."""
 
-from metadist.api.common import Plugins, Result, data_directory
+from metadist.api.common import Plugins, Result, data_directory, runs_directory
 from metadist.api.models import adapt, register
 from metadist.api.preparing import prepare
 from metadist.api.results import compare, evaluate, report
@@ -16,6 +16,7 @@ __all__ = [
     "prepare",
     "register",
     "report",
+    "runs_directory",
     "train",
     "versions",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory
+from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.launch.job import Device
@@ -51,7 +51,7 @@ def adapt(
     from metadist.launch.adapt import adapt_run, open_labeller
 
     with outside.use(plugins):
-        labeller = open_labeller(Path(runs_dir).resolve(), run, data_directory(data_dir), device)
+        labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
         return adapt_run(labeller, Path(support), Path(query), out, steps=steps, invert=invert)
 
 
@@ -88,7 +88,7 @@ def register(
     from metadist.launch.adapt import open_labeller
     from metadist.track.register import register_run
 
-    root = Path(runs_dir).resolve()
+    root = runs_directory(runs_dir)
     with outside.use(plugins):
         return register_run(
             open_run(root, run),

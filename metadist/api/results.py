@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metadist.api.common import Plugins, Result, data_directory
+from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.engine.protocol import EvalPart
@@ -68,7 +68,7 @@ def evaluate(
     from metadist.launch.job import local_device
 
     asked = Asked(part, shots, queries, steps, episodes, seed)
-    root, alone = Path(runs_dir).resolve(), isinstance(run, str)
+    root, alone = runs_directory(runs_dir), isinstance(run, str)
     if alone and (average is not None or out is not None):
         raise RunError("average and out are about ensembles: name several runs, or leave them out")
     with outside.use(plugins):
@@ -96,7 +96,10 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
     from metadist.engine.rundir import open_run
     from metadist.report import write_report
 
-    return write_report(open_run(Path(runs_dir).resolve(), run))
+    directory = open_run(runs_directory(runs_dir), run)
+    page = write_report(directory)
+    directory.put_document("report")
+    return page
 
 
 def compare(
@@ -142,7 +145,7 @@ def compare(
     """
     from metadist.comparison import compare_runs, write_files
 
-    root = Path(runs_dir).resolve()
+    root = runs_directory(runs_dir)
     found = compare_runs(
         root,
         [runs] if isinstance(runs, str) else runs,

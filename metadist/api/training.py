@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory, quiet
+from metadist.api.common import Plugins, Result, data_directory, quiet, runs_directory
 
 if TYPE_CHECKING:
     from metadist.launch.drive import Trial
@@ -49,6 +49,7 @@ def train(
         overrides: ``section.key=value`` strings.
         resume: None starts a run; ``auto`` continues the run called ``name``, or the newest of
             this recipe, or starts one; else the name or path of the run to continue.
+        data_dir, runs_dir: paths, or places in an object store (``s3://bucket/prefix``).
         tracking_uri: of the MLflow server or store; MLFLOW_TRACKING_URI if not given, else a
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
@@ -79,7 +80,7 @@ def train(
 
     size = WorldSize.of(workers)
     with outside.use(plugins):
-        if (meant := meant_run(Path(runs_dir).resolve(), name, resume)) is not None:
+        if (meant := meant_run(runs_directory(runs_dir), name, resume)) is not None:
             outside.require(meant.path, meant.info())
         if isinstance(recipe, Recipe):
             parsed, stem = recipe, recipe.algorithm.name
@@ -122,7 +123,7 @@ def train(
                 name=name,
                 default_name=f"{stem}-{datetime.now():%Y%m%d-%H%M%S}",
                 resume=resume,
-                runs_dir=Path(runs_dir).resolve(),
+                runs_dir=runs_directory(runs_dir),
                 data_dir=directory,
                 workers=size,
                 address=address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None,

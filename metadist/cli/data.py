@@ -42,6 +42,8 @@ def data() -> None:
 def list_data(data_dir: str | None) -> None:
     """List datasets, function families and what is prepared."""
     from data_pipeline import datasets, functions
+    from data_pipeline.object_uri import address_of
+    from data_pipeline.remote_data import descriptions
     from metadist.api import data_directory
 
     click.echo("Image datasets")
@@ -76,10 +78,11 @@ def list_data(data_dir: str | None) -> None:
                 f"  {'':18} mean squared error without the support: at least {family.floor:.4g}"
             )
     root = data_directory(data_dir)
-    held = list(prepared_items(root))
-    click.echo(f"Prepared in {root}{'' if held else ': nothing'}")
-    for item in held:
-        click.echo(f"  {described(item, root)}")
+    with descriptions(root) as place:
+        held = list(prepared_items(place))
+        click.echo(f"Prepared in {address_of(root)}{'' if held else ': nothing'}")
+        for item in held:
+            click.echo(f"  {described(item, place)}")
 
 
 def _listed(load: Callable[[str], Found], name: str) -> Found | None:
@@ -203,9 +206,11 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
 
 
 def _announce(store: ClassStore, what: str) -> None:
+    from data_pipeline.object_uri import address_of
+
     images = sum(len(part.images) for part in store.parts.values())
     split = f", split {store.split}" if store.split else ""
-    click.echo(f"{store.dataset}{split} {what} in {store.root}")
+    click.echo(f"{store.dataset}{split} {what} in {address_of(store.root)}")
     counts = ", ".join(
         f"{part} {len(held.class_names)} classes ({len(held.images)} images)"
         for part, held in store.parts.items()
@@ -268,6 +273,8 @@ def shard(
     RECIPE is the name of a built-in recipe or a TOML file. A run with data.storage = "shards"
     then reads them; it learns from the same episodes as without, bit for bit.
     """
+    from data_pipeline.object_uri import address_of
+    from data_pipeline.remote_data import bring, publish
     from data_pipeline.shard_writer import estimate, write_shards
     from metadist.api import data_directory
     from metadist.engine.data import open_data, shards_root
@@ -287,13 +294,17 @@ def shard(
     source = opened.live("train", section.queries, section.seed)
     chosen = _payload(payload, opened.store)
     root = shards_root(directory, parsed)
+    shown = address_of(root)
+    if not replace:
+        bring(root)
     if root.exists() and not replace:
         _check_there(root, source, count, chosen if payload != "auto" else None, opened.store)
+        publish(root)  # goes on with what an interrupt may have left undone
     else:
         predicted = estimate(source, count, payload=chosen)
         options.say(
             f"{count} episodes of about {predicted.bytes_per_episode:,.0f} bytes, together about "
-            f"{human_bytes(predicted.total_bytes)}, go to {root}"
+            f"{human_bytes(predicted.total_bytes)}, go to {shown}"
         )
         with click.progressbar(length=count, label="Writing", file=sys.stderr) as bar:
 
@@ -311,7 +322,7 @@ def shard(
                 progress=progress,
                 replace=replace,
             )
-        click.echo(f"{count} episodes ({chosen}) are in {root}")
+        click.echo(f"{count} episodes ({chosen}) are in {shown}")
     if count < needed:
         options.say(f"The recipe as it stands needs {needed} episodes and will refuse these")
     settings = [part for text in (*overrides, "data.storage=shards") for part in ("--set", text)]
@@ -332,6 +343,7 @@ def _check_there(
     Raises:
         DataError: they are not.
     """
+    from data_pipeline.object_uri import address_of
     from data_pipeline.shard_index import read_description
     from data_pipeline.shard_reader import open_shards
 
@@ -342,7 +354,7 @@ def _check_there(
             raise DataError(f"{root}: payload {payload!r} is asked for, {got!r} is there")
     except DataError as error:
         raise type(error)(f"{error}. To write these shards anew, add --replace") from None
-    click.echo(f"{held.length} episodes ({got}) were in {root} already")
+    click.echo(f"{held.length} episodes ({got}) were in {address_of(root)} already")
 
 
 class _Counter:

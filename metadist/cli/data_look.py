@@ -34,9 +34,16 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
     NAME is that of a store under the data directory or of a dataset; without it, everything
     there is checked. Every finding is listed; the exit code is 1 if there is one.
     """
+    from data_pipeline.objects import object_place
     from metadist.api import data_directory
 
     root = data_directory(data_dir)
+    bad = _verify_objects(what, root) if object_place(root) else []
+    if bad:
+        raise click.ClickException(
+            f"{len(bad)} objects are not as they were written: prepare or shard them anew with "
+            "--replace"
+        )
     folders = _folders(what, root)
     items = [item for folder in folders for item in prepared_items(folder)]
     if not items:
@@ -59,6 +66,26 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
             f"{damaged} of {len(items)} are not as they were written: prepare or shard them anew "
             "with --replace"
         )
+
+
+def _verify_objects(what: str | None, root: Path) -> list[str]:
+    """Read what an object store holds; where all is well, bring the working copy up to date."""
+    from data_pipeline.object_uri import address_of
+    from data_pipeline.remote_data import bring, damaged_objects, published
+
+    bad = []
+    for path in published(root):
+        name = path.relative_to(root).parts[0]
+        if what is not None and what != name and not name.startswith(f"{what}-"):
+            continue
+        if problems := list(damaged_objects(path)):
+            bad += problems
+            continue
+        click.echo(f"OK   {address_of(path)}")
+        bring(path)
+    for problem in bad:
+        click.echo(f"BAD  {problem}")
+    return bad
 
 
 @click.command()

@@ -61,7 +61,7 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         ("numerics", _numerics),
         ("machine", _machine),
         ("data", lambda: doctor_places.data(data_dir)),
-        ("runs", lambda: doctor_places.folder("runs", Path(runs_dir).absolute(), "")),
+        ("runs", lambda: doctor_places.runs(runs_dir)),
         ("tracking", lambda: doctor_places.tracking(tracking_uri, runs_dir)),
         ("ray", doctor_places.ray),
     ]

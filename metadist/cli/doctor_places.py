@@ -20,15 +20,46 @@ from metadist.cli.options import human_bytes
 
 #: Seconds to wait for a server.
 PATIENCE = 3.0
+#: No path has it. Paths are examined without ``data_pipeline``, which may be the trouble.
+_URI = "://"
 
 
 def data(given: str | None) -> Iterator[Check]:
     """The data directory, and how much is prepared in it."""
     variable = os.environ.get("METADIST_DATA_DIR")
-    path = Path(given or variable or "data").absolute()
+    text = given or variable or "data"
+    if _URI in text:
+        yield from remote("data", text)
+        return
+    path = Path(text).absolute()
     origin = "--data-dir" if given else "METADIST_DATA_DIR" if variable else ""
     stores = len(list(path.glob("*/store/store.json"))) if path.is_dir() else 0
     yield from folder("data", path, origin, f"{stores} prepared, " if path.is_dir() else "")
+
+
+def runs(given: str) -> Iterator[Check]:
+    """The directory of runs."""
+    if _URI in given:
+        yield from remote("runs", given)
+    else:
+        yield from folder("runs", Path(given).absolute(), "")
+
+
+def remote(name: str, uri: str) -> Iterator[Check]:
+    """Whether a place in an object store can be reached, and where its working copy lies."""
+    from data_pipeline.errors import DataError
+    from data_pipeline.object_uri import cache_directory, endpoint, local_path
+    from data_pipeline.objects import impatient, object_place
+
+    try:
+        place = object_place(local_path(uri))
+        with impatient(PATIENCE):
+            if place is not None:
+                place.objects()
+    except DataError as error:
+        yield Check(name, "FAIL", str(error))
+        return
+    yield Check(name, "OK", f"{uri} at {endpoint()}, working copies in {cache_directory()}")
 
 
 def folder(name: str, path: Path, origin: str, holds: str = "") -> Iterator[Check]:
@@ -57,7 +88,9 @@ def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
     from metadist.track import default_tracking_uri, public_uri
     from metadist.track.client import is_server, sqlite_path
 
-    uri = given or default_tracking_uri(Path(runs_dir).resolve().parent)
+    # Beside the runs, or here if they have no place beside them.
+    beside = Path.cwd() if _URI in runs_dir else Path(runs_dir).resolve().parent
+    uri = given or default_tracking_uri(beside)
     shown = public_uri(uri)
     path = sqlite_path(uri)
     if path is not None:

@@ -17,15 +17,20 @@ def data_dir(command: Command) -> Command:
     """``--data-dir``."""
     return click.option(
         "--data-dir",
-        metavar="DIR",
-        help="Where prepared data live. Default: METADIST_DATA_DIR, else ./data.",
+        metavar="DIR|URI",
+        help="Where prepared data live: a path or s3://bucket/prefix. Default: METADIST_DATA_DIR, "
+        "else ./data.",
     )(command)
 
 
 def runs_dir(command: Command) -> Command:
     """``--runs-dir``."""
     return click.option(
-        "--runs-dir", metavar="DIR", default="runs", show_default=True, help="Where runs live."
+        "--runs-dir",
+        metavar="DIR|URI",
+        default="runs",
+        show_default=True,
+        help="Where runs live: a path or s3://bucket/prefix.",
     )(command)
 
 

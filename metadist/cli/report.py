@@ -16,9 +16,13 @@ from metadist.errors import RunError
 @options.runs_dir
 def report(run: str, runs_dir: str) -> None:
     """Write the HTML report of RUN, a run or a search, and print its path."""
+    from data_pipeline.object_uri import is_uri
+
     try:
         path = api.report(run, runs_dir=runs_dir)
     except RunError:
+        if is_uri(runs_dir):
+            raise  # searches have paths
         from metadist.search.reporting import report_again
 
         found = report_again(Path(runs_dir).resolve(), run)

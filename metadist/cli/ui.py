@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from metadist.api import runs_directory
 from metadist.cli import options
 
 
@@ -28,7 +27,7 @@ def ui(port: int, tracking_uri: str | None, runs_dir: str) -> None:
     from metadist.track.client import is_server
     from metadist.track.ui import HOST, ui_command
 
-    uri = tracking_uri or default_tracking_uri(Path(runs_dir).resolve().parent)
+    uri = tracking_uri or default_tracking_uri(runs_directory(runs_dir).parent)
     if is_server(uri):
         options.say("This store is a server already; open it in a browser:")
         click.echo(public_uri(uri))
@@ -65,7 +64,7 @@ def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> 
     from metadist.engine.rundir import open_run
     from metadist.track import public_uri, sync_run
 
-    directory = open_run(Path(runs_dir).resolve(), run)
+    directory = open_run(runs_directory(runs_dir), run)
     finished = directory.info().get("status") == "finished"
     newest = checkpoint.newest(directory, directory.recipe().lineage) if finished else None
     final = [checkpoint.directory(directory, newest[0].step)] if newest else []

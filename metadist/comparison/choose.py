@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.errors import DataError
+from data_pipeline.object_uri import local_path
 from metadist.engine.rundir import RunDir, list_runs, open_run
 from metadist.errors import RunError
 from metadist.track import default_tracking_uri, run_key, search_runs
@@ -78,12 +80,12 @@ def of_experiment(
 
 def _at(directory: str, key: str) -> RunDir | None:
     """The run directory at a path, if it is the one of this key."""
-    if not directory or not (Path(directory) / "run.json").is_file():
+    if not directory:
         return None
-    run = RunDir(Path(directory))
     try:
-        return run if run_key(run.info()) == key else None
-    except RunError:
+        run = RunDir(local_path(directory))
+        return run if run.bring() and run_key(run.info()) == key else None
+    except (RunError, DataError):
         return None
 
 

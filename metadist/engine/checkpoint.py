@@ -106,7 +106,28 @@ def directory(run: RunDir, step: int) -> Path:
 
 
 def steps(run: RunDir) -> list[int]:
-    """Steps that have a checkpoint, ascending; whether they are good is not looked at."""
+    """Steps that have a checkpoint, ascending; whether they are good is not looked at.
+
+    Of a run in an object store also those that have not been fetched.
+    """
+    elsewhere = set() if run.remote is None else set(run.remote.checkpoints())
+    return sorted(elsewhere | set(_here(run)))
+
+
+def bring(run: RunDir, step: int) -> Path:
+    """The directory of a checkpoint, fetched from an object store if it is not here.
+
+    Raises:
+        DamagedCheckpoint: it is not what was put there; the object is named.
+    """
+    path = directory(run, step)
+    if run.remote is not None and not (path / "checkpoint.json").is_file():
+        run.remote.bring_checkpoint(step, path)
+    return path
+
+
+def _here(run: RunDir) -> list[int]:
+    """Steps that have a checkpoint on disk, ascending."""
     if not run.checkpoints.is_dir():
         return []
     found = (_DIRECTORY.fullmatch(path.name) for path in run.checkpoints.iterdir())
@@ -132,9 +153,13 @@ def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
         "files": {"state.safetensors": {"sha256": sha256_bytes(data), "bytes": len(data)}},
     }
     path = directory(attempt.run, state.step)
-    with attempt.commit(), new_directory(path, replace=True) as temporary:
-        (temporary / "state.safetensors").write_bytes(data)
-        write_sealed_json(temporary / "checkpoint.json", body)
+    with attempt.commit() as remote:
+        with new_directory(path, replace=True) as temporary:
+            (temporary / "state.safetensors").write_bytes(data)
+            write_sealed_json(temporary / "checkpoint.json", body)
+        if remote is not None:
+            remote.push_log(attempt.number)
+            remote.push_checkpoint(attempt.number, state.step, path)
     return path
 
 
@@ -163,6 +188,18 @@ def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
     return state, body
 
 
+def _load_or_fetch(run: RunDir, step: int) -> tuple[TrainState, dict[str, Any]]:
+    """Load a checkpoint; where the working copy's is damaged, the object store's may be good."""
+    path = directory(run, step)
+    try:
+        return load(path)
+    except DamagedCheckpoint:
+        if run.remote is None or step not in run.remote.checkpoints():
+            raise
+        run.remote.bring_checkpoint(step, path)
+        return load(path)
+
+
 def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | None:
     """The newest good checkpoint; others are named in a warning and passed over.
 
@@ -170,9 +207,9 @@ def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | Non
         lineage: of the run's recipe; a checkpoint of another recipe is not this run's.
     """
     for step in reversed(steps(run)):
-        path = directory(run, step)
         try:
-            state, body = load(path)
+            path = bring(run, step)
+            state, body = _load_or_fetch(run, step)
         except DamagedCheckpoint as error:
             log.warning("damaged checkpoint passed over: %s", error)
             continue
@@ -185,8 +222,10 @@ def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | Non
 
 def set_aside(attempt: Attempt, good: int) -> None:
     """Rename checkpoints after step ``good``, which were found damaged, so that none counts."""
-    with attempt.commit():
-        for step in steps(attempt.run):
+    with attempt.commit() as remote:
+        if remote is not None:
+            remote.set_aside(good)
+        for step in _here(attempt.run):
             if step > good:
                 path = directory(attempt.run, step)
                 path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
@@ -194,8 +233,10 @@ def set_aside(attempt: Attempt, good: int) -> None:
 
 def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
     """Remove all but the ``keep`` newest checkpoints and the best one."""
-    with attempt.commit():
-        for step in steps(attempt.run)[:-keep]:
+    with attempt.commit() as remote:
+        if remote is not None:
+            remote.prune(attempt.number, keep, best_step)
+        for step in _here(attempt.run)[:-keep]:
             if step != best_step:
                 shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
         # Leftovers of writers that were killed before their rename.

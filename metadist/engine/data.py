@@ -12,7 +12,9 @@ from data_pipeline.class_store import ClassStore, build_store, open_store, store
 from data_pipeline.datasets import Part
 from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, ImageEpisodes
 from data_pipeline.functions import FunctionEpisodes, family_digest
+from data_pipeline.object_uri import address_of
 from data_pipeline.parts import part_hint
+from data_pipeline.remote_data import bring, publish
 from data_pipeline.shard_reader import open_shards
 from metadist.errors import NumericsError, RecipeError
 from metadist.recipe import DataSection, Recipe
@@ -69,11 +71,13 @@ def prepare(
     if is_function(section.dataset):
         return
     root = _store_root(data_dir, section)
+    bring(root)
     if (root / "store.json").is_file():
+        publish(root)  # an object store that an interrupted preparation has not filled yet
         return
     spec = datasets.load(section.dataset).SPEC
     if spec.embedded:
-        announce(f"Making {section.dataset} ({spec.summary}) in {root}")
+        announce(f"Making {section.dataset} ({spec.summary}) in {address_of(root)}")
         # Another process may be making the same data; whoever is later takes the other's.
         with contextlib.suppress(FileExistsError):
             build_store(section.dataset, data_dir, split=section.split, name=section.store)
@@ -81,7 +85,7 @@ def prepare(
     split = f" --split {section.split}" if section.split else ""
     name = f" --name {section.store}" if section.store else ""
     raise RecipeError(
-        f"{root}: no prepared {section.dataset!r} data there; run "
+        f"{address_of(root)}: no prepared {section.dataset!r} data there; run "
         f"'metadist data prepare {section.dataset} --source PATH{split}{name}' first, or name "
         "the directory that has it with --data-dir or METADIST_DATA_DIR"
     )
@@ -156,10 +160,11 @@ class EpisodeData:
         per_run = self.recipe.outer.steps * self.recipe.outer.batch
         needed = per_run if section.episodes == "unlimited" else int(section.episodes)
         root = shards_root(self.data_dir, self.recipe)
+        bring(root)
         if not root.is_dir():
             raise RecipeError(
-                f"{root}: data.storage = 'shards', but none are there; make them with 'metadist "
-                "data shard RECIPE' and the same --set, or use data.storage = 'live'"
+                f"{address_of(root)}: data.storage = 'shards', but none are there; make them with "
+                "'metadist data shard RECIPE' and the same --set, or use data.storage = 'live'"
             )
         return open_shards(root, live.identity, needed, self.store)
 

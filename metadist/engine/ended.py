@@ -64,15 +64,22 @@ class Ended:
         return state
 
     @contextlib.contextmanager
-    def commit(self) -> Iterator[None]:
+    def commit(self, *documents: str) -> Iterator[None]:
         """Write inside this block: no attempt can start to continue the run before it ends.
+
+        Args:
+            documents: what is written that an object store keeps as one.
 
         Raises:
             RunError: the run has been continued; nothing may be written.
         """
+        self.run.bring()
         with self.run.locked("attempt"):
             self.check()
             yield
+            if self.run.remote is not None:
+                for document in documents:
+                    self.run.remote.push_document(document)
 
     def check(self) -> None:
         """Raise unless the run is as it was.

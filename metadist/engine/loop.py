@@ -407,5 +407,5 @@ class Run:
             return
         self._sink.add(self.trainer.step_done, points | losses(history(self._run)))
         self._sink.flush()
-        with self._attempt.commit():
+        with self._attempt.commit("summary"):
             write_parquet(self._run)

@@ -23,13 +23,15 @@ from metadist.engine.trained import Trained
 
 #: Test episodes whose predictions are kept for the report.
 EXAMPLES = 6
+#: What ``evaluation/`` is called among the documents of a run.
+EVALUATION = "evaluation"
 
 
 class Writer(Protocol):
     """The right to write to a run: an attempt's, or that of an evaluation of a run that ended."""
 
-    def commit(self) -> AbstractContextManager[None]:
-        """Write inside this block; raises RunError where somebody else has the right now."""
+    def commit(self, *documents: str) -> AbstractContextManager[object]:
+        """Write ``documents`` inside this block; raises RunError if another has the right now."""
 
 
 def source(learner: Trained, data: EpisodeData, how: EvalProtocol) -> EpisodeSource:
@@ -77,7 +79,7 @@ class Outcome:
         Raises:
             RunError: another attempt has taken over, or the run was continued; nothing is written.
         """
-        with writer.commit():
+        with writer.commit(EVALUATION):
             for result in self.results:
                 write_evaluation(directory, result, self.facts)
             if self.examples:

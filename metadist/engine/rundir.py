@@ -6,6 +6,9 @@ A run has one writer at a time. Every start claims the next attempt number by an
 seals the logs of earlier attempts at their length of that moment; an attempt that is no longer the
 highest stops before its next commit. Likewise run.json names its driver by a key, and a driver
 whose key stands there no more does not write it.
+
+A run directory may be this node's working copy of a run in an object store: then what other nodes
+wrote is brought before anything is decided, and what is written here is put there as well.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DamagedData, DataError
+from data_pipeline.object_uri import address_of, is_uri, local_path
 from data_pipeline.storage import new_directory, read_json, write_atomic
+from metadist.engine.remote_run import RemoteRun, remote_names, remote_run
 from metadist.errors import MetadistError, RunError, SupersededError
 from metadist.recipe import Recipe, parse_recipe
 
@@ -85,6 +90,49 @@ class RunDir:
         """The report's figures, each a file of its own."""
         return self.path / "figures"
 
+    @property
+    def remote(self) -> RemoteRun | None:
+        """The run in an object store that this directory is a working copy of, if it is one."""
+        return remote_run(self.path)
+
+    def bring(self) -> bool:
+        """Bring a working copy up to date, but for checkpoints; False if there is no such run.
+
+        Raises:
+            DataError: the object store is away or refuses, or an object is damaged.
+        """
+        if self.remote is None:
+            return (self.path / "run.json").is_file()
+        if not self.remote.exists():
+            return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked("info"):
+            self.remote.bring_info()
+        with self.locked("attempt"):
+            self.remote.bring_attempts()
+            self.remote.bring_documents()
+        return True
+
+    def bring_info(self) -> None:
+        """Bring run.json and recipe.toml of a working copy up to date, if the store has them."""
+        if self.remote is not None and self.remote.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self.locked("info"):
+                self.remote.bring_info()
+
+    def bring_logs(self) -> None:
+        """Bring what attempts have recorded and logged to a working copy."""
+        if self.remote is not None:
+            with self.locked("attempt"):
+                self.remote.bring_attempts()
+                self.remote.bring_messages()
+
+    def put_document(self, what: str) -> None:
+        """Put a report or an evaluation that is on disk into the object store, if there is one."""
+        if self.remote is not None:
+            with self.locked("attempt"):
+                self.remote.push_document(what)
+
     def info(self) -> dict[str, Any]:
         """The contents of run.json.
 
@@ -101,15 +149,26 @@ class RunDir:
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Replace fields of run.json atomically; a driver that trains uses :class:`Driver`."""
-        with self.locked("info"):
+        with self._writing_info():
             info = {**self.info(), **fields}
             _write_info(self.path, info)
         return info
 
+    @contextlib.contextmanager
+    def _writing_info(self, *, take_over: bool = False) -> Iterator[None]:
+        """Write run.json or recipe.toml inside this block."""
+        with self.locked("info"):
+            if self.remote is not None:
+                self.remote.bring_info()
+            yield
+            if self.remote is not None:
+                self.remote.push_info(take_over=take_over)
+
     def drive(self, **fields: Any) -> Driver:
         """Become the driver of this run, whoever was it before, and replace fields of run.json."""
         driver = Driver(self, uuid.uuid4().hex)
-        self.update(driver=driver.key, **fields)
+        with self._writing_info(take_over=True):
+            _write_info(self.path, {**self.info(), **fields, "driver": driver.key})
         return driver
 
     @contextlib.contextmanager
@@ -132,7 +191,8 @@ class RunDir:
 
     def set_recipe(self, recipe: Recipe) -> None:
         """Replace the recipe (an explicit resume may add outer steps)."""
-        write_atomic(self.path / "recipe.toml", recipe.to_toml().encode())
+        with self._writing_info():
+            write_atomic(self.path / "recipe.toml", recipe.to_toml().encode())
 
     def latest_attempt(self) -> int:
         """The highest attempt number claimed so far; 0 if none."""
@@ -150,13 +210,21 @@ class RunDir:
         self.attempts.mkdir(exist_ok=True)
         # Under the lock that every commit takes: nothing is written between seal and claim.
         with self.locked("attempt"):
+            if self.remote is not None:
+                self.remote.bring_attempts()
+                number = self.remote.claim_attempt(facts).number
+                attempt = Attempt(self, number)
+                attempt.record(attempt=number, sealed=self._log_sizes())
+                return attempt
             while True:
                 number = self.latest_attempt() + 1
-                logs = (p for p in sorted(self.log.glob("*.jsonl")) if p.is_file())
-                sealed = {p.name: p.stat().st_size for p in logs}
-                document = {"attempt": number, "sealed": sealed, **facts}
+                document = {"attempt": number, "sealed": self._log_sizes(), **facts}
                 if _create(self.attempts / f"{number:04d}.json", document):
                     return Attempt(self, number)
+
+    def _log_sizes(self) -> dict[str, int]:
+        logs = (p for p in sorted(self.log.glob("*.jsonl")) if p.is_file())
+        return {p.name: p.stat().st_size for p in logs}
 
     def attempt_facts(self, number: int) -> dict[str, Any]:
         """What an attempt recorded when it started."""
@@ -187,7 +255,7 @@ class Driver:
         Raises:
             SupersededError: another driver has taken over; nothing is written.
         """
-        with self.run.locked("info"):
+        with self.run._writing_info():
             info = self.run.info()
             if info.get("driver") != self.key:
                 raise SupersededError(
@@ -205,21 +273,50 @@ class Attempt:
     number: int
 
     @contextlib.contextmanager
-    def commit(self) -> Iterator[None]:
+    def commit(self, *documents: str) -> Iterator[RemoteRun | None]:
         """Write inside this block: no later attempt can take over before it ends.
+
+        Args:
+            documents: what is written that an object store keeps as one.
+
+        Yields:
+            The object store's half of the run, for what else is to be put there after it is on
+            disk; None if there is none.
 
         Raises:
             SupersededError: a later attempt has been claimed.
         """
+        remote = self.run.remote
         with self.run.locked("attempt"):
             self.check()
-            yield
+            if remote is not None:
+                remote.check_attempt(self.number)
+            yield remote
+            if remote is not None:
+                remote.push_log(self.number)
+                for document in documents:
+                    remote.push_document(document)
 
     def record(self, **facts: Any) -> None:
         """Add to what this attempt has recorded of itself."""
         document = {**self.run.attempt_facts(self.number), **facts}
         path = self.run.attempts / f"{self.number:04d}.json"
         write_atomic(path, json.dumps(document, sort_keys=True, indent=1).encode())
+        if self.run.remote is not None:
+            self.run.remote.record_attempt(self.number, document)
+
+    def append(self, path: Path, text: str) -> None:
+        """Append to a file of this attempt alone, durably; the next commit puts it elsewhere too.
+
+        Raises:
+            SupersededError: a later attempt has been claimed.
+        """
+        with self.run.locked("attempt"):
+            self.check()
+            with path.open("a") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
 
     def check(self) -> None:
         """Raise unless this is still the latest attempt.
@@ -285,17 +382,28 @@ def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> 
         "recipe_hash": recipe.hash,
         **facts,
     }
+    run = RunDir(path)
+    taken = RunError(
+        f"{address_of(path)} exists already: choose another --name, or continue it with "
+        f"--resume {name}"
+    )
+    if run.remote is not None and run.remote.exists():
+        raise taken
     try:
-        with new_directory(path) as temporary:
+        # A working copy of a run that the object store does not have is of no use any more.
+        with new_directory(path, replace=run.remote is not None) as temporary:
             write_atomic(temporary / "recipe.toml", recipe.to_toml().encode())
             _write_info(temporary, info)
     except OSError as error:
         if not path.exists():
             raise
-        raise RunError(
-            f"{path} exists already: choose another --name, or continue it with --resume {name}"
-        ) from error
-    return RunDir(path)
+        raise taken from error
+    if run.remote is not None:
+        try:
+            run.remote.push_info(take_over=True)
+        except SupersededError:
+            raise taken from None
+    return run
 
 
 def open_run(root: Path, name_or_path: str) -> RunDir:
@@ -304,16 +412,25 @@ def open_run(root: Path, name_or_path: str) -> RunDir:
     Raises:
         RunError: there is none; the message lists what there is.
     """
-    for path in (root / name_or_path, Path(name_or_path)):
-        if (path / "run.json").is_file() and not path.name.startswith("."):
+    if is_uri(name_or_path):
+        paths = [local_path(name_or_path)]
+    else:
+        paths = [root / name_or_path, Path(name_or_path)]
+    for path in paths:
+        if not path.name.startswith(".") and RunDir(path).bring():
             return RunDir(path.resolve())
     there = ", ".join(r.name for r in list_runs(root)[:10]) or "none"
-    raise RunError(f"no run {name_or_path!r} under {root} or at that path; there are: {there}")
+    raise RunError(
+        f"no run {name_or_path!r} under {address_of(root)} or at that path; there are: {there}"
+    )
 
 
 def list_runs(root: Path) -> list[RunDir]:
     """All runs under ``root``, the newest first."""
     runs = []
+    for name in filter(_NAME.fullmatch, remote_names(root)):
+        with contextlib.suppress(DamagedData):
+            RunDir(root / name).bring_info()
     for path in root.glob("*/run.json"):
         if path.parent.name.startswith("."):
             continue  # a run that is still being made, or whose making was killed

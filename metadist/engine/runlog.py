@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from metadist.engine.rundir import Attempt, RunDir
 log = logging.getLogger(__name__)
 #: Seconds after which buffered points are written.
 FLUSH_SECONDS = 1.0
+#: Seconds after which what was written is put into an object store, if the run is in one.
+SHARE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class LogWriter:
         self._path = attempt.run.log / f"{attempt.number:04d}.jsonl"
         self._path.parent.mkdir(exist_ok=True)
         self._lines: list[str] = []
-        self._written = time.monotonic()
+        self._written = self._shared = time.monotonic()
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Buffer metrics of a step; written at the latest with the next flush."""
@@ -83,11 +84,11 @@ class LogWriter:
     def flush(self) -> None:
         """Append and sync the buffered lines."""
         if self._lines:
-            with self._attempt.commit(), self._path.open("a") as handle:
-                handle.write("".join(self._lines))
-                handle.flush()
-                os.fsync(handle.fileno())
+            self._attempt.append(self._path, "".join(self._lines))
             self._lines.clear()
+            if self._attempt.run.remote and time.monotonic() - self._shared > SHARE_SECONDS:
+                with self._attempt.commit():
+                    self._shared = time.monotonic()
         self._written = time.monotonic()
 
 

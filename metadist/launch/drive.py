@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.errors import StoreError
+from data_pipeline.object_uri import address_of
 from metadist.engine import checkpoint
 from metadist.engine.rundir import Driver, RunDir, check_name
 from metadist.engine.watch import Watch
-from metadist.errors import NonFiniteError, SupersededError, TrackingError
+from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
+from metadist.launch.following import following
 from metadist.launch.job import Announce, Device, Job
 from metadist.launch.source import provenance
 from metadist.launch.start import find_run
@@ -116,8 +119,10 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     driver = run.drive(status="running", made_by=_makers(run))
     status = "failed"
     try:
-        with _progress(request, run, announce) as above:
+        with _progress(request, run, announce) as above, following(run, request.workers):
             result = _fit(request, run, above)
+        if request.workers:
+            run.bring()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
         driver.update(status=ended, result=result, restarts=result["restarts"])
@@ -135,13 +140,25 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
 
 def _ended_early(driver: Driver, error: BaseException) -> str:
     """Record and return how a run has ended before its result."""
-    if not isinstance(error, SupersededError):
-        status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
-        with suppress(SupersededError):
-            driver.update(status=status)
-            return status
     # The attempt or driver that has taken over owns run.json and the MLflow run.
-    return "superseded"
+    if isinstance(error, SupersededError):
+        return "superseded"
+    status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
+    try:
+        with _despite_the_store():
+            driver.update(status=status)
+    except SupersededError:
+        return "superseded"
+    return status
+
+
+@contextmanager
+def _despite_the_store() -> Iterator[None]:
+    """What can be done again later must not hide how the run has ended."""
+    try:
+        yield
+    except StoreError as error:
+        log.error("%s", error)
 
 
 def _makers(run: RunDir) -> list[dict[str, str]]:
@@ -213,20 +230,22 @@ def _close(
         _report(run, synchroniser is not None, announce)
     arrived = True
     if synchroniser is not None:
-        newest = checkpoint.steps(run)[-1:]
+        newest: list[Path] = []
+        with _despite_the_store(), suppress(DamagedCheckpoint):
+            newest = [checkpoint.bring(run, step) for step in checkpoint.steps(run)[-1:]]
         arrived = synchroniser.finish(
-            status,
-            wait if status in COMPLETE else min(wait, 20.0),
-            checkpoints=[checkpoint.directory(run, step) for step in newest],
+            status, wait if status in COMPLETE else min(wait, 20.0), checkpoints=newest
         )
     # Whoever has taken over while points were sent closes the run at its own end.
-    with suppress(SupersededError):
+    with suppress(SupersededError), _despite_the_store():
         driver.update(closed=arrived and status in COMPLETE)
 
 
 def _report(run: RunDir, tracked: bool, announce: Announce) -> None:
     try:
         announce(f"Report: {write_report(run)}")
+        with _despite_the_store():
+            run.put_document("report")
         if tracked:
             announce("Compare runs in MLflow: metadist ui")
     except Exception:
@@ -275,7 +294,7 @@ def _announce_start(request: Drive, run: RunDir, resumed: bool, announce: Announ
     at = f" from step {found[0].step if found else 0}" if resumed else ""
     announce(
         f"{verb}{at}: {recipe.algorithm.name} ({order}, {norm}) "
-        f"on {recipe.data.dataset}, {steps}, {where}; {run.path}"
+        f"on {recipe.data.dataset}, {steps}, {where}; {address_of(run.path)}"
     )
 
 

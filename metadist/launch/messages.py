@@ -1,14 +1,17 @@
 """What the workers have to say, brought to the operator's terminal.
 
 Ray's own forwarding mixes it with news of Ray. Rank 0 appends our warnings to
-``log/messages.txt`` of the run; the driver shows what is new there.
+``log/messages.txt`` of the run; the driver shows what is new there. Where the run is in an object
+store each process has a file of its own, for it may be on another node than the driver.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from pathlib import Path
 
+from metadist.engine.rundir import RunDir
 from metadist.launch.job import Announce
 from metadist.polling import Polling
 
@@ -17,8 +20,9 @@ _POLL_SECONDS = 0.5
 
 
 def messages_path(run: Path) -> Path:
-    """Where a run's messages lie."""
-    return run / "log" / "messages.txt"
+    """Where this process's messages go."""
+    own = f"-{uuid.uuid4().hex}" if RunDir(run).remote else ""
+    return run / "log" / f"messages{own}.txt"
 
 
 def write_messages(run: Path) -> None:
@@ -37,18 +41,20 @@ class ShowMessages(Polling):
 
     def __init__(self, run: Path, announce: Announce) -> None:
         super().__init__(_POLL_SECONDS)
-        self._path = messages_path(run)
+        self._log = run / "log"
         self._announce = announce
-        self._offset = self._path.stat().st_size if self._path.exists() else 0
+        self._offsets = {path: path.stat().st_size for path in self._files()}
+
+    def _files(self) -> list[Path]:
+        return sorted(self._log.glob("messages*.txt"))
 
     def look(self) -> None:
         """Announce the complete lines that are new."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as handle:
-            handle.seek(self._offset)
-            data = handle.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        self._offset += len(complete)
-        for line in complete.decode(errors="replace").splitlines():
-            self._announce(line)
+        for path in self._files():
+            with path.open("rb") as handle:
+                handle.seek(self._offsets.get(path, 0))
+                data = handle.read()
+            complete = data[: data.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(complete)
+            for line in complete.decode(errors="replace").splitlines():
+                self._announce(line)

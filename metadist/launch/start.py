@@ -93,8 +93,8 @@ def _new(
 
 
 def _named(root: Path, name: str) -> RunDir | None:
-    path = root / check_name(name)
-    return RunDir(path.resolve()) if (path / "run.json").is_file() else None
+    run = RunDir(root / check_name(name))
+    return RunDir(run.path.resolve()) if run.bring() else None
 
 
 def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
@@ -112,6 +112,7 @@ def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
 
 def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
     """Check that continuing is continuing the same thing."""
+    run.bring()
     info = run.info()
     digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
     if made_with != digest:

@@ -24,6 +24,7 @@ from ray.train.v2.api.config import FailureConfig, RunConfig
 from ray.train.v2.api.result import Result
 
 from data_pipeline.errors import DataError
+from data_pipeline.object_uri import address_of, local_path
 from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
@@ -56,7 +57,10 @@ def group_timeout() -> int:
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
     """What each Ray worker runs."""
-    job: Job = config["job"]
+    # Each node has its own path to what lies in an object store.
+    paths = {name: local_path(config[name]) for name in ("run", "data_dir")}
+    job: Job = replace(config["job"], **paths)
+    RunDir(job.run).bring()
     keep_freed_memory()
     if isinstance(job.orders, RayOrders):
         job.orders.join()
@@ -170,7 +174,12 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
     try:
         trainer = TorchTrainer(
             cast(Callable[[dict[str, Any]], None], _work),
-            train_loop_config={"job": job, "gpu": "GPU" in resources},
+            train_loop_config={
+                "job": job,
+                "run": address_of(job.run),
+                "data_dir": address_of(job.data_dir),
+                "gpu": "GPU" in resources,
+            },
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu="GPU" in resources,

@@ -69,7 +69,7 @@ def reproduce(
         MetadistError: the request, the table or the tracking store is wrong. A run that fails is
             no error: its rows say so.
     """
-    from metadist.api import data_directory
+    from metadist.api import data_directory, runs_directory
     from metadist.launch.source import provenance
     from metadist.plugins import use
     from metadist.reproduce.display import Display
@@ -88,7 +88,7 @@ def reproduce(
         rows=tuple(wanted.chosen(list(rows))),
         tasks=tasks or wanted.tasks,
         seeds=seeds,
-        runs_dir=Path(runs_dir).resolve(),
+        runs_dir=runs_directory(runs_dir, local_for="a table"),
         data_dir=data_directory(data_dir),
         workers=workers,
         device=device,

@@ -88,6 +88,7 @@ def tune(
         TrackingError: the tracking server cannot be reached.
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
+    from metadist.api import runs_directory
     from metadist.search.drive import drive
     from metadist.search.request import Request
 
@@ -110,7 +111,7 @@ def tune(
             default=default,
             address=address,
             data_dir=data_dir,
-            runs_dir=Path(runs_dir).resolve(),
+            runs_dir=runs_directory(runs_dir, local_for="a search"),
             tracking_uri=tracking_uri,
             experiment=experiment,
             offline=offline,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from data_pipeline.object_uri import cache_directory
 from metadist.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def default_tracking_uri(root: Path) -> str:
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
         return given
+    if root.resolve().is_relative_to(cache_directory()):
+        root = Path.cwd()  # nobody would look for it among working copies of an object store
     path = root.resolve() / "mlflow.db"
     if set("?%") & set(str(path)):
         raise TrackingError(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.object_uri import address_of
 from metadist.errors import TrackingError
 from metadist.recipe import Recipe
 from metadist.track.client import (
@@ -96,7 +97,7 @@ def run_tags(
         "result": info.get("result"),
         "world_size": world_size,
         "bits": bits,
-        DIRECTORY_TAG: None if directory is None else str(directory),
+        DIRECTORY_TAG: None if directory is None else address_of(directory),
     }
     tags = _flat({name: value for name, value in given.items() if value is not None})
     tags = {name: value for name, value in tags.items() if value}

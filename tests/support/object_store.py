@@ -1,0 +1,207 @@
+"""An S3-compatible store that tests start themselves: moto's server, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlflow_server import free_port, wait_for
+
+BUCKET = "shelf"
+#: What a client needs; the values are no secrets, the server takes any.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "reader",
+    "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_REGION": "us-east-1",
+}
+
+
+class Store:
+    """The server, with an empty bucket. Its objects live as long as its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+        with (folder / "store.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+                env={**os.environ, **CREDENTIALS, "PYTHONWARNINGS": "ignore"},
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )
+        wait_for(self._listens, "the object store")
+        self.client().create_bucket(Bucket=BUCKET)
+
+    def _listens(self) -> bool:
+        assert self._process.poll() is None, "the object store has ended"
+        try:
+            socket.create_connection(("127.0.0.1", self._port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def environment(self, endpoint: str | None = None) -> dict[str, str]:
+        """What a process needs to reach the store."""
+        return {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint or self.endpoint}
+
+    def client(self) -> Any:
+        """Another implementation's client, to look at the store and to damage it."""
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """All keys of the bucket that start so."""
+        pages = self.client().get_paginator("list_objects_v2")
+        return [
+            held["Key"]
+            for page in pages.paginate(Bucket=BUCKET, Prefix=prefix)
+            for held in page.get("Contents", [])
+        ]
+
+    def read(self, key: str) -> bytes:
+        """An object."""
+        data: bytes = self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Make an object."""
+        self.client().put_object(Bucket=BUCKET, Key=key, Body=data)
+
+    def flip(self, key: str) -> None:
+        """Alter the last byte of an object."""
+        data = bytearray(self.read(key))
+        data[-1] ^= 1
+        self.write(key, bytes(data))
+
+    def deny(self, bucket: str) -> None:
+        """Make a bucket whose objects nobody may read or write."""
+        client = self.client()
+        client.create_bucket(Bucket=bucket)
+        statement = (
+            '{"Effect": "Deny", "Principal": "*", "Action": "s3:*", '
+            f'"Resource": ["arn:aws:s3:::{bucket}", "arn:aws:s3:::{bucket}/*"]}}'
+        )
+        client.put_bucket_policy(
+            Bucket=bucket, Policy=f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its process: SIGSTOP makes it hang, SIGCONT lets it go on."""
+        os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End it; its objects are lost."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Gate:
+    """A TCP proxy before a server: while it is shut, connections are refused and those there end.
+
+    Args:
+        target: the server's port on this machine.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+        self._listener: socket.socket | None = None
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def before(cls, store: Store) -> Gate:
+        """A gate before a store."""
+        return cls(int(store.endpoint.rpartition(":")[2]))
+
+    def open(self) -> None:
+        """Let connections through."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(64)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Refuse connections, and break those that there are."""
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            listener.close()
+        with self._lock:
+            for end in (end for pair in self._pairs for end in pair):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near = listener.accept()[0]
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target), 5)
+            except OSError:
+                near.close()
+                continue
+            threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
+            with self._lock:
+                self._pairs.add((near, far))
+            try:
+                while True:
+                    for end in select.select([near, far], [], [])[0]:
+                        data = end.recv(1 << 16)
+                        if not data:
+                            return
+                        (far if end is near else near).sendall(data)
+            except OSError:
+                return
+            finally:
+                with self._lock:
+                    self._pairs.discard((near, far))
+
+    def __enter__(self) -> Gate:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shut()
+
+
+def serve(folder: Path) -> Iterator[Store]:
+    """For a fixture: a store that ends with it."""
+    store = Store(folder)
+    try:
+        yield store
+    finally:
+        store.stop()
