@@ -119,9 +119,9 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     driver = run.drive(status="running", made_by=_makers(run))
     status = "failed"
     try:
-        with _progress(request, run, announce) as above, following(run, request.workers):
+        with _progress(request, run, announce) as above, following(run, request.workers.high):
             result = _fit(request, run, above)
-        if request.workers:
+        if request.workers.high:
             run.bring()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
