@@ -72,6 +72,8 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
         # Ray gives workers a low priority by default: anything else on a laptop would starve them.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # Its processes listen on all of the machine's addresses; Ray makes the token.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             ray.init(
                 address="local",
