@@ -54,6 +54,13 @@ while True:
     time.sleep(0.2)
 """
 
+#: Prints the id of the node that has a resource.
+NODE_ID = """
+import ray
+ray.init(address={!r}, logging_level="ERROR", log_to_driver=False)
+print([n["NodeID"] for n in ray.nodes() if n["Alive"] and {!r} in n["Resources"]][0])
+"""
+
 
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
@@ -225,6 +232,26 @@ def test_a_machine_joins(three: Machines, start: Start, digest: Callable[..., st
     logged = [point.value for point in series(training.run)["perf/world_size"]]
     assert logged == sorted(logged)
     assert (logged[0], logged[-1]) == (2, 3)
+
+
+def test_a_node_is_about_to_be_taken_away(
+    three: Machines, start: Start, digest: Callable[..., str]
+) -> None:
+    longer = "outer.steps=1500"  # a notice is looked for about once a second
+    training = start(three, "1:3", "--set", longer)
+    training.reaches(30)
+    node = three.run(1, "python", "-c", NODE_ID.format(three.head, "machine_3")).split()[-1]
+    three.run(
+        1,
+        *("ray", "drain-node", "--address", three.head, "--node-id", node),
+        *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
+        *("--deadline-remaining-seconds", "600"),
+    )
+    assert training.ends()["params_sha256"] == digest(longer)
+    assert "will be taken away" in training.said
+    assert [span.world_size for span in training.spans] == [3, 2]
+    assert all(span.redone == 0 for span in training.spans)
+    three.power_off(3)  # nobody takes the notice back
 
 
 def test_the_driver_is_killed(three: Machines, start: Start, expected: str) -> None:
