@@ -32,6 +32,8 @@ _CONNECT, _ANSWER, _SEND = 5.0, 60.0, 300.0
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 #: The head is starting or ending, or a proxy does not reach it.
 _SERVER_ERROR = re.compile(r"status code 5\d\d|\b5\d\d Server Error")
+#: The request is wrong, and will be next time. (404 may come from a proxy that has lost the head.)
+_REFUSED = re.compile(r"status code 4(00|01|03)")
 #: Loggers of Ray that tell of each step.
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -128,8 +130,8 @@ class Cluster:
     """The jobs of a cluster.
 
     Raises:
-        UnreachableError: nobody answers at its address.
-        JobError: somebody answers, and is no dashboard of Ray's or refuses the token.
+        UnreachableError: nobody answers at its address, or somebody who is no dashboard of Ray's.
+        JobError: it refuses the token.
     """
 
     def __init__(self, address: str) -> None:
@@ -263,11 +265,12 @@ class Cluster:
                 f"{self.address}: its certificate is not trusted ({_last_line(text)}); name your "
                 "authority's with REQUESTS_CA_BUNDLE"
             )
-        if "status code 4" in text:
+        if _REFUSED.search(text):
             return JobError(f"{self.address}: {_last_line(text)}")
         if hasattr(self, "_client"):
             return UnreachableError(f"{self.address}: {_last_line(text)}")
-        return JobError(
+        # A head that is starting takes connections before it answers.
+        return UnreachableError(
             f"{self.address}: somebody answers, but not Ray's dashboard ({_last_line(text)}); give "
             f"the dashboard's address, by default http://HEAD:{PORT}, and https:// only where "
             "something in front of it speaks TLS"
