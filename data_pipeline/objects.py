@@ -275,6 +275,11 @@ def seconds_away() -> float | None:
     return None if since is None else time.monotonic() - since
 
 
+def gave_up() -> bool:
+    """Whether this process has ceased to wait for a store, which has not answered since."""
+    return _waiting.gave_up
+
+
 @contextmanager
 def impatient(seconds: float) -> Iterator[None]:
     """Wait for a store for at most so long inside this block; for one that only looks."""

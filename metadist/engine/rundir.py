@@ -273,6 +273,17 @@ class Attempt:
     number: int
 
     @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Write to this node's disk inside this block; see :meth:`commit` for all others.
+
+        Raises:
+            SupersededError: a later attempt has been claimed.
+        """
+        with self.run.locked("attempt"):
+            self.check()
+            yield
+
+    @contextlib.contextmanager
     def commit(self, *documents: str) -> Iterator[RemoteRun | None]:
         """Write inside this block: no later attempt can take over before it ends.
 
@@ -287,8 +298,7 @@ class Attempt:
             SupersededError: a later attempt has been claimed.
         """
         remote = self.run.remote
-        with self.run.locked("attempt"):
-            self.check()
+        with self.held():
             if remote is not None:
                 remote.check_attempt(self.number)
             yield remote
@@ -311,12 +321,10 @@ class Attempt:
         Raises:
             SupersededError: a later attempt has been claimed.
         """
-        with self.run.locked("attempt"):
-            self.check()
-            with path.open("a") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
+        with self.held(), path.open("a") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
 
     def check(self) -> None:
         """Raise unless this is still the latest attempt.
