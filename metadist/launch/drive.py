@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import objects
+from data_pipeline import object_requests
 from data_pipeline.errors import StoreError
 from data_pipeline.object_uri import address_of
 from metadist.engine import checkpoint
@@ -156,9 +156,9 @@ def _ended_early(driver: Driver, error: BaseException) -> str:
 @contextmanager
 def _despite_the_store(status: str) -> Iterator[None]:
     """What can be done again later must not hide how the run has ended, nor take long if badly."""
-    said = objects.gave_up()
+    said = object_requests.gave_up()
     try:
-        with objects.impatient(math.inf if status in COMPLETE else 5.0):
+        with object_requests.impatient(math.inf if status in COMPLETE else 5.0):
             yield
     except StoreError as error:
         log.log(logging.DEBUG if said else logging.ERROR, "%s", error)
