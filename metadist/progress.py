@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
-from data_pipeline.objects import seconds_away
+from data_pipeline.object_requests import seconds_away
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
 from metadist.polling import Polling

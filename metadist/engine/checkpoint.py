@@ -153,11 +153,13 @@ def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
         "files": {"state.safetensors": {"sha256": sha256_bytes(data), "bytes": len(data)}},
     }
     path = directory(attempt.run, state.step)
-    with attempt.commit() as remote:
-        with new_directory(path, replace=True) as temporary:
-            (temporary / "state.safetensors").write_bytes(data)
-            write_sealed_json(temporary / "checkpoint.json", body)
-        if remote is not None:
+    with attempt.held(), new_directory(path, replace=True) as temporary:
+        (temporary / "state.safetensors").write_bytes(data)
+        write_sealed_json(temporary / "checkpoint.json", body)
+    remote = attempt.run.remote
+    if remote is not None:
+        # It is on disk: should the store stay away, this node goes on from here.
+        with attempt.commit():
             remote.push_log(attempt.number)
             remote.push_checkpoint(attempt.number, state.step, path)
     return path

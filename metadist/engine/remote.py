@@ -90,13 +90,23 @@ class Claims:
         Raises:
             DamagedData: it is not what was written; the object is named.
         """
-        for kind in ("json", "claim"):
-            place = self._place / f"{claim.name}.{kind}"
-            try:
-                return unseal_json(place.get(), place)
-            except MissingData:
-                continue
-        raise MissingData(f"{self._place}/{claim.name}: neither record nor claim is there")
+        recorded = self.record_of(claim)
+        if recorded is not None:
+            return recorded
+        place = self._place / f"{claim.name}.claim"
+        return unseal_json(place.get(), place)
+
+    def record_of(self, claim: Claim) -> dict[str, Any] | None:
+        """The record of a claim; None if there is none yet.
+
+        Raises:
+            DamagedData: it is not what was written; the object is named.
+        """
+        place = self._place / f"{claim.name}.json"
+        try:
+            return unseal_json(place.get(), place)
+        except MissingData:
+            return None
 
 
 class Bundles:

@@ -20,7 +20,7 @@ from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.objects import ObjectPlace, object_place
 from data_pipeline.storage import new_directory, read_json, unseal_json, write_atomic
 from metadist.engine.remote import Bundles, Claim, Claims, GrowingFile, parse_claim
-from metadist.errors import DamagedCheckpoint, SupersededError
+from metadist.errors import DamagedCheckpoint, RunError, SupersededError
 
 #: Documents of a run, by bundle: patterns below its directory.
 DOCUMENTS = {
@@ -72,7 +72,15 @@ class RemoteRun:
 
     def exists(self) -> bool:
         """Whether the store has this run."""
-        return bool(self._info.winners())
+        return self._newest_info() is not None
+
+    def _newest_info(self) -> dict[str, Any] | None:
+        """What the latest writer has recorded; one that has only claimed has not."""
+        for claim in reversed(self._info.winners()):
+            body = self._info.record_of(claim)
+            if body is not None:
+                return body
+        return None
 
     def bring_info(self) -> bool:
         """Bring run.json and recipe.toml up to date; False if the store has no such run.
@@ -80,46 +88,53 @@ class RemoteRun:
         Raises:
             DamagedData: the record is not what was written; the object is named.
         """
-        winners = self._info.winners()
-        if not winners:
+        body = self._newest_info()
+        if body is None:
             return False
-        body = self._info.read(winners[-1])
         try:
-            info, recipe = body["info"], str(body["recipe"])
+            texts = {"recipe.toml": str(body["recipe"]), "run.json": _info_text(body["info"])}
         except KeyError as error:
-            raise DamagedData(f"{self.place}/info/{winners[-1].name}: no {error}") from None
-        for name, text in (("recipe.toml", recipe), ("run.json", _info_text(info))):
+            raise DamagedData(f"{self.place}/info: a record has no {error}") from None
+        for name, text in texts.items():
             path = self.path / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_atomic(path, text.encode())
-        if self._note("info").get("claim") != winners[-1].name:
-            self._set_note("info", {"claim": winners[-1].name, "own": False})
         return True
 
-    def push_info(self, *, take_over: bool = False) -> None:
-        """Put run.json and recipe.toml.
+    def own_info(self, *, anew: bool = False) -> bool:
+        """Become the writer of run.json and recipe.toml; False if this node is already.
 
         Args:
-            take_over: become the writer, whoever is; else go on as one, if this node is.
+            anew: become it again even then, so that nobody else of this node is.
 
         Raises:
-            SupersededError: another node has become the writer meanwhile.
+            SupersededError: another process has become the writer at the same moment.
         """
+        mine = self._own_claim()
+        if mine is not None and not anew and self._info.winners()[-1:] == [mine]:
+            return False
+        mine = self._info.claim({})
+        if mine is None:
+            raise SupersededError(
+                f"{self.place}: another process has taken over the run; this one stops without "
+                "writing to it"
+            )
+        self._set_note("info", {"claim": mine.name})
+        return True
+
+    def push_info(self) -> None:
+        """Put run.json and recipe.toml, of which this node is the writer."""
+        mine = self._own_claim()
+        if mine is None:
+            raise RunError(f"{self.path}: this node is not the writer of run.json")
         body = {
             "info": read_json(self.path / "run.json"),
             "recipe": (self.path / "recipe.toml").read_text(encoding="utf-8"),
         }
-        note = self._note("info")
-        mine = parse_claim(str(note.get("claim", ""))) if note.get("own") else None
-        if mine is None or take_over:
-            mine = self._info.claim(body)
-            if mine is None:
-                raise SupersededError(
-                    f"{self.place}: another process has taken over the run; this one stops "
-                    "without writing to it"
-                )
-            self._set_note("info", {"claim": mine.name, "own": True})
         self._info.record(mine, body)
+
+    def _own_claim(self) -> Claim | None:
+        return parse_claim(str(self._note("info").get("claim", "")))
 
     # --- attempts and logs (lock: attempt)
 

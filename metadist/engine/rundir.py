@@ -20,7 +20,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,14 +155,21 @@ class RunDir:
         return info
 
     @contextlib.contextmanager
-    def _writing_info(self, *, take_over: bool = False) -> Iterator[None]:
-        """Write run.json or recipe.toml inside this block."""
+    def _writing_info(
+        self, check: Callable[[], None] = lambda: None, *, take_over: bool = False
+    ) -> Iterator[None]:
+        """Write run.json or recipe.toml inside this block, which begins if ``check`` lets it."""
         with self.locked("info"):
             if self.remote is not None:
                 self.remote.bring_info()
+                check()
+                if self.remote.own_info(anew=take_over):
+                    # What the writer before put until it could see the claim still counts.
+                    self.remote.bring_info()
+            check()
             yield
             if self.remote is not None:
-                self.remote.push_info(take_over=take_over)
+                self.remote.push_info()
 
     def drive(self, **fields: Any) -> Driver:
         """Become the driver of this run, whoever was it before, and replace fields of run.json."""
@@ -255,14 +262,15 @@ class Driver:
         Raises:
             SupersededError: another driver has taken over; nothing is written.
         """
-        with self.run._writing_info():
-            info = self.run.info()
-            if info.get("driver") != self.key:
-                raise SupersededError(
-                    f"{self.run.path}: another driver has taken over the run; this process stops "
-                    "without writing to it"
-                )
-            _write_info(self.run.path, {**info, **fields})
+        with self.run._writing_info(self._check):
+            _write_info(self.run.path, {**self.run.info(), **fields})
+
+    def _check(self) -> None:
+        if self.run.info().get("driver") != self.key:
+            raise SupersededError(
+                f"{self.run.path}: another driver has taken over the run; this process stops "
+                "without writing to it"
+            )
 
 
 @dataclass(frozen=True)
@@ -271,6 +279,17 @@ class Attempt:
 
     run: RunDir
     number: int
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Write to this node's disk inside this block; see :meth:`commit` for all others.
+
+        Raises:
+            SupersededError: a later attempt has been claimed.
+        """
+        with self.run.locked("attempt"):
+            self.check()
+            yield
 
     @contextlib.contextmanager
     def commit(self, *documents: str) -> Iterator[RemoteRun | None]:
@@ -287,8 +306,7 @@ class Attempt:
             SupersededError: a later attempt has been claimed.
         """
         remote = self.run.remote
-        with self.run.locked("attempt"):
-            self.check()
+        with self.held():
             if remote is not None:
                 remote.check_attempt(self.number)
             yield remote
@@ -311,12 +329,10 @@ class Attempt:
         Raises:
             SupersededError: a later attempt has been claimed.
         """
-        with self.run.locked("attempt"):
-            self.check()
-            with path.open("a") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
+        with self.held(), path.open("a") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
 
     def check(self) -> None:
         """Raise unless this is still the latest attempt.
@@ -400,9 +416,12 @@ def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> 
         raise taken from error
     if run.remote is not None:
         try:
-            run.remote.push_info(take_over=True)
+            run.remote.own_info(anew=True)
         except SupersededError:
             raise taken from None
+        if run.remote.exists():  # meanwhile
+            raise taken
+        run.remote.push_info()
     return run
 
 

@@ -7,6 +7,7 @@ holds durably; a tracking server that is away costs the training nothing.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import object_requests
 from data_pipeline.errors import StoreError
 from data_pipeline.object_uri import address_of
 from metadist.engine import checkpoint
@@ -145,7 +147,7 @@ def _ended_early(driver: Driver, error: BaseException) -> str:
         return "superseded"
     status = "killed" if isinstance(error, KeyboardInterrupt) else "failed"
     try:
-        with _despite_the_store():
+        with _despite_the_store(status):
             driver.update(status=status)
     except SupersededError:
         return "superseded"
@@ -153,12 +155,14 @@ def _ended_early(driver: Driver, error: BaseException) -> str:
 
 
 @contextmanager
-def _despite_the_store() -> Iterator[None]:
-    """What can be done again later must not hide how the run has ended."""
+def _despite_the_store(status: str) -> Iterator[None]:
+    """What can be done again later must not hide how the run has ended, nor take long if badly."""
+    said = object_requests.gave_up()
     try:
-        yield
+        with object_requests.impatient(math.inf if status in COMPLETE else 5.0):
+            yield
     except StoreError as error:
-        log.error("%s", error)
+        log.log(logging.DEBUG if said else logging.ERROR, "%s", error)
 
 
 def _makers(run: RunDir) -> list[dict[str, str]]:
@@ -227,24 +231,24 @@ def _close(
             synchroniser.stop()
         return
     if reported:
-        _report(run, synchroniser is not None, announce)
+        _report(run, status, synchroniser is not None, announce)
     arrived = True
     if synchroniser is not None:
         newest: list[Path] = []
-        with _despite_the_store(), suppress(DamagedCheckpoint):
+        with _despite_the_store(status), suppress(DamagedCheckpoint):
             newest = [checkpoint.bring(run, step) for step in checkpoint.steps(run)[-1:]]
         arrived = synchroniser.finish(
             status, wait if status in COMPLETE else min(wait, 20.0), checkpoints=newest
         )
     # Whoever has taken over while points were sent closes the run at its own end.
-    with suppress(SupersededError), _despite_the_store():
+    with suppress(SupersededError), _despite_the_store(status):
         driver.update(closed=arrived and status in COMPLETE)
 
 
-def _report(run: RunDir, tracked: bool, announce: Announce) -> None:
+def _report(run: RunDir, status: str, tracked: bool, announce: Announce) -> None:
     try:
         announce(f"Report: {write_report(run)}")
-        with _despite_the_store():
+        with _despite_the_store(status):
             run.put_document("report")
         if tracked:
             announce("Compare runs in MLflow: metadist ui")

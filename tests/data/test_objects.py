@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from object_store import Gate, Store
 
-from data_pipeline import objects
+from data_pipeline import object_requests
 from data_pipeline.errors import DamagedData, MissingData, StoreAway, StoreError
 from data_pipeline.object_uri import address_of, endpoint, local_path, parse_uri, redacted
 from data_pipeline.objects import ObjectPlace, object_place
@@ -138,7 +138,7 @@ def test_a_store_that_comes_back(
         assert (place / "x").get() == b"2"
     assert "does not answer" in caplog.text
     assert "answers again" in caplog.text
-    assert objects.seconds_away() is None
+    assert object_requests.seconds_away() is None
 
 
 def test_a_store_that_stays_away(
@@ -149,7 +149,7 @@ def test_a_store_that_stays_away(
     monkeypatch.setenv("METADIST_STORE_WAIT_S", "0.5")
     with pytest.raises(StoreAway, match=f"{place}/x: {gate.endpoint} has not answered"):
         (place / "x").get()
-    assert objects.seconds_away() is not None
+    assert object_requests.seconds_away() is not None
     monkeypatch.setenv("METADIST_STORE_WAIT_S", "60")
     began = time.monotonic()
     with pytest.raises(StoreAway):  # who has given up once does not wait at each request
@@ -157,7 +157,7 @@ def test_a_store_that_stays_away(
     assert time.monotonic() - began < 30
     with gate:
         (place / "x").put(b"3")
-    assert objects.seconds_away() is None
+    assert object_requests.seconds_away() is None
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_store(place: ObjectPlace, tmp_path: Path) -> None:
@@ -166,4 +166,4 @@ def test_a_disk_that_fails_is_no_fault_of_the_store(place: ObjectPlace, tmp_path
         (place / "x").put_file(tmp_path / "none")
     with pytest.raises(FileNotFoundError):
         (place / "x").get_file(tmp_path / "none" / "x", sha256_bytes(b"1"))
-    assert objects.seconds_away() is None
+    assert object_requests.seconds_away() is None
