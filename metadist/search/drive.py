@@ -28,6 +28,7 @@ from metadist.recipe import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
+from metadist.search.mending import mend
 from metadist.search.place import SearchDir, TrialRecord, create_search, open_search
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
@@ -119,6 +120,7 @@ def _search(
     how: Confirmation,
     announce: Announce,
 ) -> dict[str, Any]:
+    mend(plan, search, announce)
     tags = parent.open(search, plan)
     place = Place(
         path=search.path,
@@ -177,7 +179,7 @@ def _trials(
     Raises:
         KeyboardInterrupt: Tune was interrupted, and has ended its trials.
     """
-    known = in_order(plan, place.search)
+    known = place.search.trials()
     if len(known) >= plan.trials and all(t.over for t in known):
         return
     display = Display(plan, place.search, announce, live=request.live)
@@ -203,18 +205,6 @@ def _trials(
     if not ended:
         raise KeyboardInterrupt
     _give_up(place.search)
-
-
-def in_order(plan: Plan, search: SearchDir) -> list[TrialRecord]:
-    """The trials that were begun. Where a searcher proposes points, they are proposed again in
-    their order, which must have no gap: a driver that was killed may have left one."""
-    trials = search.trials()
-    if plan.points is not None:
-        return trials
-    gap = next((i for i, t in enumerate(trials) if t.number != i + 1), len(trials))
-    for trial in trials[gap:]:
-        search.forget(trial)
-    return trials[:gap]
 
 
 def _give_up(search: SearchDir) -> None:

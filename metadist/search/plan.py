@@ -69,6 +69,16 @@ class Plan:
             texts.append(f"run.seed={seed}")
         return resolve(parse_recipe(self.base, self.space.base, tuple(texts)))
 
+    def point_of(self, recipe: Recipe) -> Point:
+        """The values that a recipe has at the searched keys."""
+        found: Point = {}
+        for key in self.space.search:
+            section, _, name = key.partition(".")
+            value = getattr(getattr(recipe, section, None), name, None)
+            if value is not None:
+                found[key] = value
+        return self.space.active(found)
+
     @property
     def points(self) -> list[Point] | None:
         """All points, where none depends on results; None if a searcher proposes them.
@@ -78,7 +88,7 @@ class Plan:
         if self.space.searcher == "grid":
             return self.space.grid()
         if self.space.searcher == "random":
-            return [self._drawn(i) for i in range(self.space.trials)]
+            return [self.drawn(i) for i in range(self.space.trials)]
         return None
 
     @property
@@ -87,7 +97,8 @@ class Plan:
         points = self.points
         return self.space.trials if points is None else len(points)
 
-    def _drawn(self, index: int) -> Point:
+    def drawn(self, index: int) -> Point:
+        """A point drawn at random, a function of the seed and the index."""
         point: Point = {}
         for key, domain in self.space.search.items():
             point[key] = at(domain, uniform(self.seed, str(index), key))

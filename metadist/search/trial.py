@@ -83,9 +83,13 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
     search.record(record)
 
     def work() -> Status:
+        recipe = plan.recipe(record.point)
+        if run.path.exists() and not is_of(run, recipe):
+            log.warning("%s was made for another point; it is set aside", run.path)
+            search.set_run_aside(number, name)
         if run.path.exists() and not repeat(plan, run, report):
             return _end(run)
-        return train_trial(plan, place, name, plan.recipe(record.point), report, number)
+        return train_trial(plan, place, name, recipe, report, number)
 
     attempt(plan, place, record, report, plan.space.steps, work)
 
@@ -197,6 +201,14 @@ def _aside(work: Callable[[], Any], attend: Callable[[threading.Event], None]) -
     if "error" in box:
         raise box["error"]
     return box["result"]
+
+
+def is_of(run: RunDir, recipe: Recipe) -> bool:
+    """Whether a run was made by a recipe: then its scores are those of that recipe."""
+    try:
+        return bool(run.info()["recipe_hash"] == run.recipe().hash == recipe.hash)
+    except (MetadistError, KeyError, UnicodeDecodeError):
+        return False
 
 
 def repeat(plan: Plan, run: RunDir, report: Report) -> bool:

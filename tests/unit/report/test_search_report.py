@@ -131,7 +131,7 @@ def test_one_key_has_no_plane(tmp_path):
     for number, score in ((1, 0.5), (2, 0.7)):
         search.record(
             replace(
-                TrialRecord(number, points_of(plan)[number - 1], "none", "finished"),
+                TrialRecord(number, points_of(plan)[number - 1], f"trial-{number:04d}", "finished"),
                 score=score,
                 steps=400,
                 tasks=10_000,

@@ -9,7 +9,6 @@ import pytest
 from small_spaces import SMALL_SPACE
 
 from metadist.errors import RunError, SpaceError
-from metadist.search.drive import in_order
 from metadist.search.place import TrialRecord, create_search, open_search, ranked
 from metadist.search.plan import make_plan, plan_of
 from metadist.space import Choice, Domain, When
@@ -77,20 +76,6 @@ def test_the_best_trial_is_first_and_the_cheaper_of_equals() -> None:
     ]
     assert [t.number for t in ranked(trials, "max")] == [4, 3, 1]
     assert [t.number for t in ranked(trials, "min")] == [1, 4, 3]
-
-
-def test_a_gap_in_proposed_trials_is_closed(tmp_path: Path) -> None:
-    plan = make_plan("test", replace(SMALL_SPACE, searcher="tpe"))
-    search = create_search(tmp_path, "s", {})
-    for number in (1, 2, 4):
-        search.record(TrialRecord(number, {}, f"trial-{number:04d}", "running"))
-        (search.runs / f"trial-{number:04d}").mkdir()
-    assert [t.number for t in in_order(plan, search)] == [1, 2]
-    assert sorted(p.name for p in search.runs.iterdir()) == ["trial-0001", "trial-0002"]
-    # Points that depend on their number alone need no order.
-    search.record(TrialRecord(4, {}, "trial-0004", "running"))
-    known = in_order(make_plan("test", replace(SMALL_SPACE, searcher="random")), search)
-    assert [t.number for t in known] == [1, 2, 4]
 
 
 def test_a_space_keeps_the_order_of_its_keys(tmp_path: Path) -> None:

@@ -189,3 +189,19 @@ def test_a_tracking_server_that_is_away_costs_no_trial(plan: Plan, place: Place)
     (record,) = place.search.trials()
     assert (record.status, record.error) == ("finished", "")
     assert place.search.run("trial-0001").info()["mlflow"] is None
+
+
+def test_a_run_of_another_point_gives_no_scores(plan: Plan, place: Place) -> None:
+    run_trial(plan, place, 1, POINT, old := Judge(stop_at=2))
+    (place.search.path / "trials" / "0001.json").unlink()
+    place.search.orders.mkdir()
+    (place.search.orders / "0001").touch()
+    other: Point = {"inner.lr": 0.02, "outer.lr": 2e-3}
+    run_trial(plan, place, 1, other, new := Judge())
+    run_trial(plan, place, 2, other, alone := Judge())
+    assert new.said == alone.said != old.said
+    (record, _) = place.search.trials()
+    assert (record.status, record.point, record.score) == ("finished", other, alone.said[-1][1])
+    assert not (place.search.orders / "0001").exists()
+    # It may have taken hours: it is not deleted.
+    assert [path.name for path in (place.search.path / "aside").iterdir()] == ["1-trial-0001"]
