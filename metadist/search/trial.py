@@ -14,7 +14,16 @@ from typing import Any
 from data_pipeline.errors import DataError
 from metadist.api import train
 from metadist.engine.rundir import RunDir
-from metadist.errors import MetadistError, SupersededError, TrackingError
+from metadist.errors import (
+    GivenUp,
+    MetadistError,
+    NonFiniteError,
+    RecipeError,
+    ResourceError,
+    SpaceError,
+    SupersededError,
+    TrackingError,
+)
 from metadist.launch.asking import Asking, Report, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
@@ -27,6 +36,11 @@ from metadist.space import Point
 from metadist.track import sync_run
 
 log = logging.getLogger(__name__)
+
+
+#: Errors that training the same recipe again would meet again. Others that are known (a full disk,
+#: data that cannot be read, a node that lacks a plugin) say nothing of the setting.
+_OF_THE_SETTING = (NonFiniteError, RecipeError, SpaceError, GivenUp)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,10 @@ class Listening:
 def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Report) -> None:
     """Train a trial, or go on with it; what has been reported before is reported again.
 
-    It raises nothing: a trial that fails has a record that says why, and the worst of scores.
+    A trial that fails has a record that says why, and the worst of scores.
+
+    Raises:
+        ResourceError: the machine has failed the trial; it can go on from where it is.
     """
     search, name = place.search, f"trial-{number:04d}"
     known = {t.number: t for t in search.trials()}.get(number)
@@ -102,10 +119,15 @@ def attempt(
     until: int,
     work: Callable[[], Status],
 ) -> None:
-    """Do what a trial does, and write down how it went; whatever goes wrong ends this trial only.
+    """Do what a trial does, and write down how it went; what its setting does wrong ends this
+    trial only.
 
     Args:
         until: the step at which a trial that fails has the worst of scores.
+
+    Raises:
+        ResourceError: something went wrong for which its setting is not to blame. No score is told,
+            and the trial is not over.
     """
     search, run = place.search, place.search.run(record.run)
     try:
@@ -117,6 +139,11 @@ def attempt(
         log.warning("%s: %s", record.run, error)
     except Exception as error:
         known = isinstance(error, MetadistError | DataError | OSError)
+        if known and not isinstance(error, _OF_THE_SETTING):
+            raise ResourceError(
+                f"{record.run}: {error}. That is not for its setting to mend, so the trial has not "
+                f"failed: mend it, and go on with --resume {search.name}"
+            ) from error
         why = str(error) if known else f"{type(error).__name__}: {error}"
         log.warning("%s failed: %s", record.run, why, exc_info=not known)
         failed = replace(scored(plan, run, record), score=None, status="failed", error=why)

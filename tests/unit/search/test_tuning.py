@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, RayTaskError
 from small_spaces import SMALL_SPACE
 
-from metadist.errors import SpaceError
+from metadist.errors import ResourceError, SpaceError
 from metadist.launch import tuning
 from metadist.search.drive import drive
 from metadist.search.place import create_search
@@ -86,3 +88,47 @@ def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
     with there.alone(), pytest.raises(SpaceError, match="another process"):
         drive(request, lambda line: None)
     assert (there.path / "search.json").read_bytes() == before
+
+
+class Listening:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.dead: list[int] = []
+
+    def began(self, number: int, point: Point) -> None: ...
+
+    def scored(self, number: int, step: int, score: float) -> None: ...
+
+    def ended(self, number: int) -> None: ...
+
+    def died(self, number: int) -> None:
+        self.dead.append(number)
+
+
+def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Trial:
+        """As much of Tune's as a callback looks at."""
+
+        experiment_tag: str
+        error: Exception
+
+        @property
+        def pickled_error_file(self) -> str:
+            path = tmp_path / self.experiment_tag
+            path.write_bytes(cloudpickle.dumps(self.error))
+            return str(path)
+
+    listener = Listening()
+    news = tuning._News(listener, 0)
+    ending = tuning._Ending(news)
+    fault = ResourceError("trial-0002: no space left on device")
+    for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
+        assert not ending.stop_all()
+        news.on_trial_error(0, [], trial)  # type: ignore[arg-type]
+    assert listener.dead == [1]
+    assert ending.stop_all()
+    assert not ending("2", {})
+    assert isinstance(news.raised, ResourceError)
+    assert str(news.raised) == str(fault)
