@@ -210,7 +210,8 @@ def _close(
         return
     if reported:
         _report(run, synchroniser is not None, announce)
-    arrived = True
+    # Offline nobody tells an MLflow run that was begun before of its end.
+    arrived = synchroniser is not None or not run.info().get("mlflow")
     if synchroniser is not None:
         newest = checkpoint.steps(run)[-1:]
         arrived = synchroniser.finish(

@@ -23,9 +23,9 @@ from metadist.errors import SpaceError
 from metadist.launch.drive import Trial
 from metadist.recipe import Recipe
 from metadist.report.protocol import Protocol, read_protocol
-from metadist.search.place import SearchDir, TrialRecord, ranked
+from metadist.search.place import SearchDir, TrialRecord, ranked, run_tags
 from metadist.search.plan import Plan
-from metadist.search.trial import Place
+from metadist.search.trial import Place, without_server
 
 #: Trials that are compared on fresh episodes.
 TOP = 3
@@ -70,21 +70,8 @@ class Job:
 def work(place: Place, job: Job, episodes: int) -> None:
     """Do a job; what is done already is not done again."""
     search = place.search
-    if job.recipe is not None:
-        train(
-            job.recipe,
-            name=job.name,
-            resume="auto",
-            workers=place.workers if place.workers > 1 else 0,
-            runs_dir=search.runs,
-            data_dir=place.data_dir,
-            device=place.device,
-            tracking_uri=place.tracking_uri,
-            experiment=place.experiment,
-            offline=place.offline,
-            plugins=place.plugins,
-            trial=Trial(tested=True, tags={**place.tags, "confirmation": job.name}),
-        )
+    if (anew := job.recipe) is not None:
+        without_server(place, job.name, lambda offline: _train(place, job.name, anew, offline))
     run = search.run(job.name)
     recipe = run.recipe()
     name = fresh_name(recipe, episodes, job.fresh)
@@ -98,6 +85,23 @@ def work(place: Place, job: Job, episodes: int) -> None:
             device=place.device,
             plugins=place.plugins,
         )
+
+
+def _train(place: Place, name: str, recipe: Recipe, offline: bool) -> None:
+    train(
+        recipe,
+        name=name,
+        resume="auto",
+        workers=place.workers if place.workers > 1 else 0,
+        runs_dir=place.search.runs,
+        data_dir=place.data_dir,
+        device=place.device,
+        tracking_uri=place.tracking_uri,
+        experiment=place.experiment,
+        offline=offline,
+        plugins=place.plugins,
+        trial=Trial(tested=True, tags={**place.tags, **run_tags(name)}),
+    )
 
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:

@@ -227,6 +227,13 @@ def _any(value: Any) -> Any:
     return value
 
 
+def run_tags(name: str) -> dict[str, str]:
+    """What a run of a search is, as tags for MLflow, from its name."""
+    if _RUN.fullmatch(name):
+        return {"trial": str(int(name.split("-")[1]))}
+    return {"confirmation": name}
+
+
 def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:
     """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
     sign = -1.0 if mode == "max" else 1.0

@@ -9,7 +9,7 @@ from typing import Any
 from metadist.engine.rundir import list_runs
 from metadist.errors import TrackingError
 from metadist.launch.job import Announce
-from metadist.search.place import SearchDir
+from metadist.search.place import SearchDir, run_tags
 from metadist.search.plan import Plan
 from metadist.track import (
     default_tracking_uri,
@@ -96,13 +96,16 @@ class Parent:
             announce(f"The summary of the search is not in MLflow: {error}")
 
     def _send(self, search: SearchDir) -> None:
-        """Runs that were trained while the store was away."""
+        """Runs that have ended and of which the store does not have everything."""
         parent = search.info().get("mlflow_run")
         nested = {"search": search.name, "mlflow.parentRunId": parent} if parent else {}
         for run in list_runs(search.runs):
             info = run.info()
-            if not info.get("mlflow") and info.get("status") in ("finished", "stopped"):
-                sync_run(run, uri=self.uri, experiment=self.experiment, tags=nested)
+            sent = info.get("mlflow") and info.get("closed")
+            if not sent and info.get("status") in ("finished", "stopped", "failed"):
+                tags = {**nested, **run_tags(run.name)} if nested else {}
+                sync_run(run, uri=self.uri, experiment=self.experiment, tags=tags)
+                run.update(closed=info["status"] != "failed")
 
     def _key(self, search: SearchDir) -> str:
         return f"search {search.name} {search.info()['created']}"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
 from metadist.api import train
@@ -29,13 +29,14 @@ from metadist.launch.drive import Trial
 from metadist.launch.job import Device
 from metadist.plugins import use
 from metadist.recipe import Recipe
-from metadist.search.place import SearchDir, Status, TrialRecord
+from metadist.search.place import SearchDir, Status, TrialRecord, run_tags
 from metadist.search.plan import Plan
 from metadist.search.scores import best_so_far, steps_done
 from metadist.space import Point
 from metadist.track import sync_run
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 #: Errors that training the same recipe again would meet again. Others that are known (a full disk,
@@ -155,17 +156,22 @@ def train_trial(
     plan: Plan, place: Place, name: str, recipe: Recipe, report: Report, number: int
 ) -> Status:
     """Train a trial's run, or go on with it, and say how it has ended."""
-    tags = {**place.tags, "trial": str(number)}
+    tags = {**place.tags, **run_tags(name)}
     # Trials wait for each other's workers, for as long as it takes.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3600")
 
     def once(offline: bool) -> Status:
         return _train(plan, place, name, recipe, report, number, tags, offline)
 
+    return without_server(place, name, once)
+
+
+def without_server(place: Place, name: str, once: Callable[[bool], Result]) -> Result:
+    """What ``once`` returns. It is told whether to train offline: a tracking server that is away
+    costs the training nothing, the search sends the run at its end."""
     try:
         return once(place.offline)
     except TrackingError as error:
-        # A server that is away costs the training nothing: the search sends it at its end.
         log.warning("%s: trained without MLflow for now (%s)", name, error)
         return once(True)
 
