@@ -33,7 +33,7 @@ from metadist.search.place import SearchDir, TrialRecord, create_search, open_se
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
 from metadist.search.reporting import write_search_report
-from metadist.search.request import Request, check, lasting_for, plan_for
+from metadist.search.request import Request, check, lasting_for, plan_for, store_for
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Population
@@ -51,9 +51,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         plan, lasting = plan_for(request, there), lasting_for(request, there)
         data_dir = api.data_directory(request.data_dir)
         _check_task(plan, data_dir, announce)
-        parent = Parent.of(
-            request.tracking_uri, request.runs_dir, lasting["experiment"], request.offline
-        )
+        parent = Parent.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with connected(address, max(request.workers, 1), announce), _ended_by_sigterm():
             resources = _resources(request, address)

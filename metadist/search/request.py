@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metadist.errors import SpaceError
+from metadist.errors import SpaceError, TrackingError
 from metadist.launch.job import Device
 from metadist.search.place import SearchDir
 from metadist.search.plan import Plan, load_space, make_plan, plan_of
 from metadist.space import Population
+from metadist.track import HIDDEN, default_tracking_uri, public_uri, whole_uri
 
 
 @dataclass(frozen=True)
@@ -128,3 +129,29 @@ def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:
             "them out"
         )
     return was
+
+
+def store_for(request: Request, there: SearchDir | None) -> str | None:
+    """The tracking store, which a search keeps; None: without MLflow.
+
+    Raises:
+        SpaceError: another one is asked for now.
+        TrackingError: the search's own has a password, and nobody has given it.
+    """
+    if request.offline:
+        return None
+    known = None if there is None else there.info().get("tracking_uri")
+    given = whole_uri(request.tracking_uri or default_tracking_uri(request.runs_dir.parent))
+    if not isinstance(known, str) or public_uri(given) == known:
+        return given
+    if request.tracking_uri is not None:
+        raise SpaceError(
+            f"{there and there.path}: its runs are in {known}, not in {public_uri(given)}; leave "
+            "--tracking-uri out, or start a search of another name"
+        )
+    if HIDDEN in known:
+        raise TrackingError(
+            f"{there and there.path}: its runs are in {known}, and the password is not kept; name "
+            "that store with --tracking-uri"
+        )
+    return known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from metadist.engine.rundir import list_runs
@@ -12,12 +11,15 @@ from metadist.launch.job import Announce
 from metadist.search.place import SearchDir, run_tags
 from metadist.search.plan import Plan
 from metadist.track import (
-    default_tracking_uri,
     ensure_experiment,
+    public_uri,
     record_summary,
     start_run,
     sync_run,
 )
+
+#: How a search has ended, as MLflow calls it of a run.
+_ENDED = {"finished": "finished", "failed": "failed", "interrupted": "killed"}
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,15 @@ class Parent:
     experiment: str
 
     @classmethod
-    def of(cls, uri: str | None, runs_dir: Path, experiment: str, offline: bool) -> Parent:
+    def of(cls, uri: str | None, experiment: str) -> Parent:
         """Reach the store before anything exists that would have to be cleaned up.
 
         Raises:
             TrackingError: it does not answer.
         """
-        if offline:
-            return cls(None, experiment)
-        where = uri or default_tracking_uri(runs_dir.parent)
-        ensure_experiment(where, experiment)
-        return cls(where, experiment)
+        if uri is not None:
+            ensure_experiment(uri, experiment)
+        return cls(uri, experiment)
 
     def open(self, search: SearchDir, plan: Plan) -> dict[str, str]:
         """Make the parent run, or find it again; the tags that nest a run under it."""
@@ -67,7 +67,7 @@ class Parent:
             {"search": search.name, "search.space": plan.name},
             key=self._key(search),
         )
-        search.update(mlflow_run=run_id)
+        search.update(mlflow_run=run_id, tracking_uri=public_uri(self.uri))
         return {**tags, "mlflow.parentRunId": run_id}
 
     def close(self, search: SearchDir, plan: Plan, status: str, announce: Announce) -> None:
@@ -91,6 +91,7 @@ class Parent:
                 tags={"search": search.name, "search.status": status},
                 metrics=metrics,
                 files=files,
+                status=_ENDED[status],
             )
         except TrackingError as error:
             announce(f"The summary of the search is not in MLflow: {error}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, RayTaskError
+from search_requests import request
 from small_spaces import SMALL_SPACE
 
 from metadist.errors import ResourceError, SpaceError
@@ -15,7 +16,7 @@ from metadist.launch import tuning
 from metadist.search.drive import drive
 from metadist.search.place import create_search
 from metadist.search.plan import make_plan
-from metadist.search.request import LASTING, Request, lasting_for, plan_for
+from metadist.search.request import LASTING, lasting_for, plan_for
 from metadist.space import Asha, Choice, Domain, LogUniform, Point, Population, When
 
 
@@ -52,21 +53,14 @@ def test_conditions_hold_in_what_is_proposed() -> None:
         assert ("algorithm.variant" in point) == curved
 
 
-def _request(directory: Path, **changes: object) -> Request:
-    plain: dict[str, object] = dict.fromkeys(Request.__dataclass_fields__)
-    plain |= {"default_name": "x", "overrides": (), "changes": {}, "workers": 0, "cpus": 1.0}
-    plain |= {"runs_dir": directory, "offline": True, "device": "cpu", "plugins": (), "live": False}
-    return Request(**{**plain, **changes})  # type: ignore[arg-type]
-
-
 def test_what_lasts_is_kept_and_differences_are_refused(tmp_path: Path) -> None:
-    new = lasting_for(_request(tmp_path, seeds=1), None)
+    new = lasting_for(request(tmp_path, seeds=1), None)
     assert new == {**LASTING, "seeds": 1}
     search = create_search(tmp_path, "s", {"lasting": new})
-    assert lasting_for(_request(tmp_path), search) == new
-    assert lasting_for(_request(tmp_path, seeds=1), search) == new
+    assert lasting_for(request(tmp_path), search) == new
+    assert lasting_for(request(tmp_path, seeds=1), search) == new
     with pytest.raises(SpaceError, match=r"seeds: 1 -> 2.*experiment: 'metadist' -> 'x'"):
-        lasting_for(_request(tmp_path, seeds=2, experiment="x"), search)
+        lasting_for(request(tmp_path, seeds=2, experiment="x"), search)
 
 
 @pytest.mark.parametrize("kind", ["grid", "population"])
@@ -77,16 +71,16 @@ def test_a_grid_and_a_population_are_given_no_more_trials(tmp_path: Path, kind: 
     plan = make_plan("test", space)
     there = create_search(tmp_path, "s", {"plan": plan.document()})
     with pytest.raises(SpaceError, match="a grid or a population none"):
-        plan_for(_request(tmp_path, resume="s", changes={"trials": 99}), there)
+        plan_for(request(tmp_path, resume="s", changes={"trials": 99}), there)
 
 
 def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
     plan = make_plan("test", SMALL_SPACE)
     there = create_search(tmp_path, "s", {"plan": plan.document(), "lasting": LASTING})
     before = (there.path / "search.json").read_bytes()
-    request = _request(tmp_path, resume="s", changes={"trials": 99})
+    asked = request(tmp_path, resume="s", changes={"trials": 99})
     with there.alone(), pytest.raises(SpaceError, match="another process"):
-        drive(request, lambda line: None)
+        drive(asked, lambda line: None)
     assert (there.path / "search.json").read_bytes() == before
 
 
