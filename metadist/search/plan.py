@@ -150,9 +150,14 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
+def space_name(name: str) -> str:
+    """What a space is called, however it was typed: ``maml_lr`` is ``maml-lr``."""
+    return name.replace("_", "-")
+
+
 def space_names() -> list[str]:
     """Names of all spaces."""
-    return [name.replace("_", "-") for name in parts.names(_package())]
+    return [space_name(name) for name in parts.names(_package())]
 
 
 def _package() -> Any:
@@ -168,6 +173,12 @@ def load_space(name: str) -> Space:
     Raises:
         SpaceError: there is none (the message names the nearest), or its module declares none.
     """
+    known = space_names()
+    if space_name(name) not in known:
+        raise SpaceError(
+            f"unknown search space {name!r}; there are {', '.join(known)}."
+            f"{parts.part_hint(space_name(name), known)}"
+        )
     try:
         module = parts.load(_package(), module_name(name), "search space")
     except parts.PartError as error:
@@ -203,7 +214,7 @@ def make_plan(
         given["base"] = base
     space = replace(space, **given)
     spaces.check_shape(space, name)
-    plan = Plan(name, space, recipe_text(space.base), tuple(overrides), seed)
+    plan = Plan(space_name(name), space, recipe_text(space.base), tuple(overrides), seed)
     _check(plan)
     return plan
 

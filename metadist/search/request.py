@@ -9,7 +9,7 @@ from typing import Any
 from metadist.errors import SpaceError, TrackingError
 from metadist.launch.job import Device
 from metadist.search.place import SearchDir
-from metadist.search.plan import Plan, load_space, make_plan, plan_of
+from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
 from metadist.space import Population
 from metadist.track import HIDDEN, default_tracking_uri, public_uri, whole_uri
 
@@ -93,7 +93,7 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
             f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
         )
     plan = plan_of(there.info()["plan"])
-    if request.space is not None and request.space.replace("_", "-") != plan.name:
+    if request.space is not None and space_name(request.space) != space_name(plan.name):
         raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
     asked = {k: v for k, v in request.changes.items() if v is not None}
     other_seed = request.seed not in (None, plan.seed)

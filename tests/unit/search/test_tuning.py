@@ -126,3 +126,19 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_pat
     assert not ending("2", {})
     assert isinstance(news.raised, ResourceError)
     assert str(news.raised) == str(fault)
+
+
+@pytest.mark.parametrize("typed", ["maml-lr", "maml_lr"])
+def test_a_search_goes_on_by_the_words_it_was_begun_with(tmp_path: Path, typed: str) -> None:
+    plan = plan_for(request(tmp_path, space=typed), None)
+    assert plan.name == "maml-lr"
+    there = create_search(tmp_path, "s", {"plan": plan.document()})
+    assert plan_for(request(tmp_path, space=typed, resume="s"), there) == plan
+    # So was one that was begun when names were kept as they were typed.
+    there.update(plan={**plan.document(), "space": typed})
+    assert plan_for(request(tmp_path, space=typed, resume="s"), there).space == plan.space
+
+
+def test_an_unknown_space_names_those_there_are_as_they_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"'maml_lt'.*maml-lr, .*Did you mean 'maml-lr'\?"):
+        plan_for(request(tmp_path, space="maml_lt"), None)
