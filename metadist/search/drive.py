@@ -61,7 +61,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
                 name = request.name or request.default_name
                 there = create_search(request.runs_dir, name, facts)
                 stack.enter_context(there.alone())
-            elif plan != plan_of(there.info()["plan"]):
+            elif plan != plan_of(there.info().get("plan")):
                 there.update(**facts, result=None)
             how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
             return _search(request, plan, there, parent, data_dir, resources, how, announce)

@@ -117,6 +117,8 @@ class SearchDir:
             raise SpaceError(f"{error}; not the directory of a search, or damaged") from None
         if not isinstance(info, dict) or info.get("format") != FORMAT:
             raise SpaceError(f"{path}: format {FORMAT} expected")
+        if not isinstance(info.get("created"), str):
+            raise SpaceError(f"{path}: damaged: created: {info.get('created')!r}")
         return info
 
     def update(self, **fields: Any) -> dict[str, Any]:

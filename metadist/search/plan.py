@@ -18,6 +18,7 @@ from metadist import space as spaces
 from metadist.engine.learner import Learners, build, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
+from metadist.search.declared import check_types
 from metadist.space import (
     Choice,
     Domain,
@@ -213,6 +214,7 @@ def make_plan(
     if base is not None:
         given["base"] = base
     space = replace(space, **given)
+    check_types(space, name)
     spaces.check_shape(space, name)
     plan = Plan(space_name(name), space, recipe_text(space.base), tuple(overrides), seed)
     _check(plan)
@@ -291,8 +293,8 @@ def _ends(domain: Domain) -> list[Any]:
             return [domain.low, domain.high]
 
 
-def plan_of(document: Mapping[str, Any]) -> Plan:
-    """The plan that a document describes.
+def plan_of(document: Any) -> Plan:
+    """The plan that a document describes; anybody may have altered it.
 
     Raises:
         SpaceError: it describes none.
@@ -304,15 +306,18 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         space = Space(
             search=search, scheduler=None if scheduler is None else _part(scheduler), **declared
         )
-        return Plan(
-            str(document["space"]),
-            space,
-            str(document["base"]),
-            tuple(document["overrides"]),
-            int(document["seed"]),
-        )
+        name, base, seed = document["space"], document["base"], document["seed"]
+        overrides = tuple(document["overrides"])
+        texts = all(isinstance(text, str) for text in (name, base, *overrides))
+        if not texts or type(seed) is not int:
+            raise ValueError(f"space {name!r}, overrides {overrides!r}, seed {seed!r}")
+        check_types(space, name)
+        spaces.check_shape(space, name)
+        return Plan(name, space, base, overrides, seed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"the record of the search is damaged: {error!r}") from None
+    except SpaceError as error:
+        raise SpaceError(f"the record of the search is damaged: {error}") from None
 
 
 def _part(document: Mapping[str, Any]) -> Any:

@@ -56,7 +56,7 @@ def search_data(search: SearchDir) -> SearchData:
         SpaceError: search.json is missing or damaged.
     """
     info = search.info()
-    plan = plan_of(info.get("plan") or {})
+    plan = plan_of(info.get("plan"))
     notes: list[str] = []
     records = _records(search, notes)
     return SearchData(

@@ -55,14 +55,12 @@ LASTING: dict[str, Any] = {
 
 def check(request: Request) -> None:
     """See that numbers are possible; raises SpaceError."""
-    for name, value, least in (
-        ("workers_per_trial", request.workers, 0),
-        ("seeds", request.seeds, 0),
-        ("episodes", request.episodes, 2),
-        ("concurrent", request.concurrent, 1),
-    ):
-        if value is not None and value < least:
-            raise SpaceError(f"{name}: {least} or more is needed, got {value}")
+    _check_counts(
+        workers_per_trial=request.workers,
+        seeds=request.seeds,
+        episodes=request.episodes,
+        concurrent=request.concurrent,
+    )
     if request.workers > 1 and (request.cpus != 1 or request.gpus not in (None, 0, 1)):
         raise SpaceError(
             f"each of {request.workers} workers of a trial takes one CPU or one GPU; leave "
@@ -74,6 +72,16 @@ def check(request: Request) -> None:
         raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
     if request.space is None and request.resume is None:
         raise SpaceError("a space is needed, or the name of a search to resume")
+
+
+#: The least that is possible.
+_LEAST = {"workers_per_trial": 0, "seeds": 0, "episodes": 2, "concurrent": 1}
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < _LEAST[name]:
+            raise SpaceError(f"{name}: {_LEAST[name]} or more is needed, got {value}")
 
 
 def plan_for(request: Request, there: SearchDir | None) -> Plan:
@@ -92,7 +100,7 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
         raise SpaceError(
             f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
         )
-    plan = plan_of(there.info()["plan"])
+    plan = plan_of(there.info().get("plan"))
     if request.space is not None and space_name(request.space) != space_name(plan.name):
         raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
     asked = {k: v for k, v in request.changes.items() if v is not None}
@@ -122,12 +130,24 @@ def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:
     asked = {name: getattr(request, name) for name in LASTING}
     if there is None:
         return {name: LASTING[name] if v is None else v for name, v in asked.items()}
-    was: dict[str, Any] = {**LASTING, **(there.info().get("lasting") or {})}
+    was = _lasting_of(there)
     if odd := [f"{n}: {was[n]!r} -> {v!r}" for n, v in asked.items() if v not in (None, was[n])]:
         raise SpaceError(
             f"{there.path}: {', '.join(odd)}; these stay as they were when the search began, leave "
             "them out"
         )
+    return was
+
+
+def _lasting_of(there: SearchDir) -> dict[str, Any]:
+    """Raises SpaceError if somebody has altered it."""
+    kept = there.info().get("lasting")
+    was = {**LASTING, **(kept if isinstance(kept, dict) else {})}
+    # A number is none of True and False.
+    odd = {n: was[n] for n, plain in LASTING.items() if type(was[n]) is not type(plain)}
+    if not isinstance(kept, dict | None) or was.keys() != LASTING.keys() or odd:
+        raise SpaceError(f"{there.path}/search.json: damaged: lasting: {kept!r}")
+    _check_counts(seeds=was["seeds"], episodes=was["episodes"])
     return was
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,11 +75,11 @@ class Parent:
         """Figures and files of the search; a store that is away costs nothing else."""
         if self.uri is None:
             return
-        result: dict[str, Any] = search.info().get("result") or {}
+        result: Any = search.info().get("result") or {}
         metrics: dict[str, float] = {}
         for name in ("best_validation", "best_test", "default_validation", "default_test"):
-            if (found := result.get(name, {}).get("mean")) is not None:
-                metrics[name.replace("_", "/")] = found
+            with contextlib.suppress(LookupError, TypeError, ValueError):  # none yet, or altered
+                metrics[name.replace("_", "/")] = float(result[name]["mean"])
         parts = (search.best, search.report, search.figures, search.path / "search.json")
         files = [part for part in parts if part.exists()]
         try:
