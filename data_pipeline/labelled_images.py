@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ class LabelledImages:
     Attributes:
         folder: where they lie.
         files: relative to it.
-        labels: of each image, its folder; None where no label is known.
+        labels: of each image, the name of its folder (see :func:`label_text`); None where no label
+            is known.
         pixels: uint8 [n, H, W, C].
         passed_over: files that are no images.
     """
@@ -68,8 +70,7 @@ def read_support(folder: Path, prepare: Preparation) -> LabelledImages:
         )
     if not files:
         raise DataError(_nothing(folder, passed_over, "a folder for each class is needed"))
-    labels = tuple(label for label, images in found.items() for _ in images)
-    return _read(folder, files, labels, prepare, passed_over)
+    return _read(folder, files, _labels(folder, found), prepare, passed_over)
 
 
 def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
@@ -85,8 +86,7 @@ def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
         raise DataError(_nothing(folder, passed_over, "images to label are needed"))
     holding = [label for label, images in found.items() if images]
     if ITSELF not in holding:
-        labels = tuple(label for label, images in found.items() for _ in images)
-        return _read(folder, files, labels, prepare, passed_over)
+        return _read(folder, files, _labels(folder, found), prepare, passed_over)
     if len(holding) > 1:
         other = next(label for label in holding if label != ITSELF)
         raise DataError(
@@ -94,6 +94,30 @@ def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
             "every image into a folder named as its label, or all of them side by side"
         )
     return _read(folder, files, None, prepare, passed_over)
+
+
+def label_text(text: str) -> str:
+    """A label in one form (Unicode's NFC): what looks alike is the same label, however the system
+    that named it writes an accent."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _labels(folder: Path, found: dict[str, list[str]]) -> tuple[str, ...]:
+    """The label of each image.
+
+    Raises:
+        DataError: two folders look alike.
+    """
+    first: dict[str, str] = {}
+    for place in found:
+        label = label_text(place)
+        if label in first:
+            raise DataError(
+                f"{folder}: two folders are called {label!r}, written {first[label]!a} and "
+                f"{place!a} in Unicode; put their images into one"
+            )
+        first[label] = place
+    return tuple(label_text(place) for place, images in found.items() for _ in images)
 
 
 def _images(folder: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:

@@ -35,6 +35,10 @@ class DamagedCheckpoint(RunError):
     """A checkpoint's bytes are not the bytes that were written; the file is named."""
 
 
+class GivenUp(RunError):
+    """Workers that ended again and again, for no reason that is known to be the machine's."""
+
+
 class SupersededError(RunError):
     """Another, later attempt at the same run has taken over; this one must not write any more."""
 

@@ -232,7 +232,8 @@ def _close(
         return
     if reported:
         _report(run, status, synchroniser is not None, announce)
-    arrived = True
+    # Offline nobody tells an MLflow run that was begun before of its end.
+    arrived = synchroniser is not None or not run.info().get("mlflow")
     if synchroniser is not None:
         newest: list[Path] = []
         with _despite_the_store(status), suppress(DamagedCheckpoint):

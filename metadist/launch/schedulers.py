@@ -58,6 +58,7 @@ class Cooperative(TrialScheduler):
         self._inner = inner
         self._orders = orders
         self._last = last
+        self._stopped: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Tell the scheduler what is searched."""
@@ -67,11 +68,16 @@ class Cooperative(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Go on, whatever the scheduler says; but leave the order."""
         order = self._orders / str(trial).rpartition("-")[2]
-        if order.exists():
+        if str(trial) in self._stopped and isinstance(self._inner, MedianStoppingRule):
+            # It takes no more of a trial that it has stopped, but one that is repeated may have
+            # gone further.
             return TrialScheduler.CONTINUE
+        # Also of a trial that had its order in an earlier session: the others are judged by it.
         decision = self._inner.on_trial_result(tune_controller, trial, result)
-        if decision == TrialScheduler.STOP and result["step"] < self._last:
-            order.touch()
+        if decision == TrialScheduler.STOP:
+            self._stopped.add(str(trial))
+            if result["step"] < self._last and not order.exists():
+                order.touch()
         return TrialScheduler.CONTINUE
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

@@ -29,7 +29,7 @@ from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
 from metadist.engine.rundir import RunDir
-from metadist.errors import MetadistError, RunError
+from metadist.errors import GivenUp, MetadistError, RunError
 from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for
 from metadist.launch.job import Announce, Job
@@ -72,6 +72,12 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
 
 def _users_error(error: BaseException) -> MetadistError | DataError | None:
     """The error that a retry would meet again, if that is what ended the workers."""
+    found: MetadistError | DataError | None = _among_causes(error, MetadistError | DataError)
+    return found
+
+
+def _among_causes(error: BaseException, kinds: Any) -> Any:
+    """The first error of these kinds among what has ended the workers."""
     seen: set[int] = set()
     todo: list[Any] = [error]
     while todo:
@@ -79,7 +85,7 @@ def _users_error(error: BaseException) -> MetadistError | DataError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, MetadistError | DataError):
+        if isinstance(current, kinds):
             return current
         failures = getattr(current, "worker_failures", None)
         if isinstance(failures, dict):
@@ -122,10 +128,11 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                     known = _users_error(error)
                     if known is not None:
                         raise known from None
+                    machine = _among_causes(error, OSError) is not None
                     idle = 0 if _progress(run) > before else idle + 1
                     reason = str(error).strip().splitlines()[-1][:300]
                     if idle >= PATIENCE:
-                        raise RunError(
+                        raise (RunError if machine else GivenUp)(
                             f"{run.path}: given up after {PATIENCE} attempts without a new "
                             f"checkpoint; the last ended with: {reason}"
                         ) from error

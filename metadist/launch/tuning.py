@@ -23,13 +23,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from ray import tune
+from ray import cloudpickle, tune
+from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
-from metadist.errors import SpaceError
+from metadist.errors import MetadistError, SpaceError
 from metadist.launch.asking import Report
-from metadist.launch.placing import DEATHS, Resources
+from metadist.launch.placing import DEATHS, Resources, cause_of
 from metadist.launch.schedulers import WORST, cooperative
 from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
 
@@ -40,7 +41,8 @@ SCORE = "score"
 POINT = "point"
 
 
-#: A trial: its number (from 1), its point, and whom it reports to.
+#: A trial: its number (from 1), its point, and whom it reports to. If it raises a MetadistError it
+#: is tried again, and if it keeps raising it the search ends.
 Work = Callable[[int, Point, Report], None]
 
 
@@ -84,6 +86,7 @@ def run_trials(
 
     Raises:
         SpaceError: Optuna is asked for and not installed.
+        MetadistError: what a trial has raised; the others were ended.
     """
     orders.mkdir(parents=True, exist_ok=True)
     for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
@@ -114,12 +117,15 @@ def run_trials(
                     storage_path=str(scratch),
                     failure_config=tune.FailureConfig(max_failures=DEATHS),
                     callbacks=[news],
+                    stop=_Ending(news),
                     verbose=0,
                 ),
             )
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+    if news.raised is not None:
+        raise news.raised
     return news.all_ended(space.trials if points is None else len(points))
 
 
@@ -185,6 +191,8 @@ class _News(tune.Callback):
         self._listener = listener
         self._offset = offset
         self._over: set[int] = set()
+        #: What a trial has raised, again and again.
+        self.raised: MetadistError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes down its callbacks; they are never read back, and listeners hold streams.
@@ -218,9 +226,41 @@ class _News(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A trial's process has died, and not for the first time."""
+        """A trial's process has died, or the trial has raised something; not for the first time."""
+        if (raised := _raised(trial)) is not None:
+            self.raised = self.raised or raised
+            return
         self._over.add(_number(trial, self._offset))
         self._listener.died(_number(trial, self._offset))
+
+
+class _Ending(tune.Stopper):
+    """Ends all trials when one has raised something."""
+
+    def __init__(self, news: _News) -> None:
+        self._news = news
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as of _News
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is ended for its own sake."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end all trials."""
+        return self._news.raised is not None
+
+
+def _raised(trial: Trial) -> MetadistError | None:
+    """What a trial has raised; None if its process has died."""
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    # This process has written it a moment ago, in a folder of Ray's.
+    error = cloudpickle.loads(Path(path).read_bytes())
+    cause = cause_of(error) if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, MetadistError) else None
 
 
 def _fixed(resources: Resources) -> Searcher:

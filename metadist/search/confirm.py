@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from metadist.errors import SpaceError
 from metadist.launch.drive import Trial
 from metadist.recipe import Recipe
 from metadist.report.protocol import Protocol, read_protocol
-from metadist.search.place import SearchDir, TrialRecord, ranked
+from metadist.search.place import SearchDir, TrialRecord, ranked, run_tags
 from metadist.search.plan import Plan
-from metadist.search.trial import Place
+from metadist.search.trial import Place, without_server
 
 #: Trials that are compared on fresh episodes.
 TOP = 3
@@ -70,21 +70,8 @@ class Job:
 def work(place: Place, job: Job, episodes: int) -> None:
     """Do a job; what is done already is not done again."""
     search = place.search
-    if job.recipe is not None:
-        train(
-            job.recipe,
-            name=job.name,
-            resume="auto",
-            workers=place.workers if place.workers > 1 else 0,
-            runs_dir=search.runs,
-            data_dir=place.data_dir,
-            device=place.device,
-            tracking_uri=place.tracking_uri,
-            experiment=place.experiment,
-            offline=place.offline,
-            plugins=place.plugins,
-            trial=Trial(tested=True, tags={**place.tags, "confirmation": job.name}),
-        )
+    if (anew := job.recipe) is not None:
+        without_server(place, job.name, lambda offline: _train(place, job.name, anew, offline))
     run = search.run(job.name)
     recipe = run.recipe()
     name = fresh_name(recipe, episodes, job.fresh)
@@ -98,6 +85,23 @@ def work(place: Place, job: Job, episodes: int) -> None:
             device=place.device,
             plugins=place.plugins,
         )
+
+
+def _train(place: Place, name: str, recipe: Recipe, offline: bool) -> None:
+    train(
+        recipe,
+        name=name,
+        resume="auto",
+        workers=place.workers if place.workers > 1 else 0,
+        runs_dir=place.search.runs,
+        data_dir=place.data_dir,
+        device=place.device,
+        tracking_uri=place.tracking_uri,
+        experiment=place.experiment,
+        offline=offline,
+        plugins=place.plugins,
+        trial=Trial(tested=True, tags={**place.tags, **run_tags(name)}),
+    )
 
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
@@ -217,10 +221,14 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
             result[f"{setting}_{part}"] = _over_seeds([run[part] for run in runs])
     if names["default"]:
         mine, theirs = ([rows[name] for name in names[s]] for s in ("best", "default"))
-        apart = paired(_averaged(mine), _averaged(theirs))
-        by_seed = [difference(paired(a, b)) for a, b in zip(mine, theirs, strict=True)]
-        word = apart.word(mine[0].measure)
-        result["against_default"] = {**difference(apart), "word": word, "by_seed": by_seed}
+        by_seed = [paired(a, b) for a, b in zip(mine, theirs, strict=True)]
+        apart, over = _wider(paired(_averaged(mine), _averaged(theirs)), by_seed)
+        result["against_default"] = {
+            **difference(apart),
+            "over": over,
+            "word": apart.word(mine[0].measure),
+            "by_seed": [difference(one) for one in by_seed],
+        }
     return result
 
 
@@ -286,6 +294,21 @@ def _run_figures(search: SearchDir, name: str, rows: Rows) -> dict[str, Any]:
         "test": _figure(test.mean, test.ci95),
         "params_sha256": (run.info().get("result") or {}).get("params_sha256"),
     }
+
+
+def _wider(apart: Paired, by_seed: Sequence[Paired]) -> tuple[Paired, str]:
+    """The difference of two settings with the wider of its intervals, and what that is over.
+
+    Episodes do not know what other seeds of training would show, and a few seeds may agree by
+    chance. Of one seed there is only the interval over episodes.
+    """
+    if len(by_seed) < 2:
+        return apart, "episodes"
+    over_seeds = _over_seeds([_figure(one.mean, one.ci95) for one in by_seed])["ci95"]
+    half = math.nan if over_seeds is None else float(over_seeds)
+    if apart.ci95 > half:
+        return apart, "episodes"
+    return replace(apart, ci95=half), "seeds"
 
 
 def _over_seeds(figures: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:

@@ -29,11 +29,19 @@ from metadist.recipe import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
+from metadist.search.mending import mend
 from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
 from metadist.search.reporting import write_search_report
-from metadist.search.request import Request, check, lasting_for, meant_search, plan_for
+from metadist.search.request import (
+    Request,
+    check,
+    lasting_for,
+    meant_search,
+    plan_for,
+    store_for,
+)
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Population
@@ -54,9 +62,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
             return summary(there, plan, there.info()["result"])
         data_dir = api.data_directory(request.data_dir)
         _check_task(plan, data_dir, announce)
-        parent = Parent.of(
-            request.tracking_uri, request.runs_dir, lasting["experiment"], request.offline
-        )
+        parent = Parent.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with connected(address, max(request.workers, 1), announce), _ended_by_sigterm():
             resources = _resources(request, address)
@@ -66,7 +72,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
                 name = request.name or request.default_name
                 there = create_search(request.runs_dir, name, facts)
                 stack.enter_context(there.alone())
-            elif plan != plan_of(there.info()["plan"]):
+            elif plan != plan_of(there.info().get("plan")):
                 there.update(**facts, result=None)
             how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
             return _search(request, plan, there, parent, data_dir, resources, how, announce)
@@ -123,6 +129,7 @@ def _search(
     how: Confirmation,
     announce: Announce,
 ) -> dict[str, Any]:
+    mend(plan, search, announce)
     tags = parent.open(search, plan)
     place = Place(
         path=search.path,
@@ -181,7 +188,7 @@ def _trials(
     Raises:
         KeyboardInterrupt: Tune was interrupted, and has ended its trials.
     """
-    known = in_order(plan, place.search)
+    known = place.search.trials()
     if len(known) >= plan.trials and all(t.over for t in known):
         return
     display = Display(plan, place.search, announce, live=request.live)
@@ -207,18 +214,6 @@ def _trials(
     if not ended:
         raise KeyboardInterrupt
     _give_up(place.search)
-
-
-def in_order(plan: Plan, search: SearchDir) -> list[TrialRecord]:
-    """The trials that were begun. Where a searcher proposes points, they are proposed again in
-    their order, which must have no gap: a driver that was killed may have left one."""
-    trials = search.trials()
-    if plan.points is not None:
-        return trials
-    gap = next((i for i, t in enumerate(trials) if t.number != i + 1), len(trials))
-    for trial in trials[gap:]:
-        search.forget(trial)
-    return trials[:gap]
 
 
 def _give_up(search: SearchDir) -> None:

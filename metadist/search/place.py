@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
+import math
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -116,6 +117,8 @@ class SearchDir:
             raise SpaceError(f"{error}; not the directory of a search, or damaged") from None
         if not isinstance(info, dict) or info.get("format") != FORMAT:
             raise SpaceError(f"{path}: format {FORMAT} expected")
+        if not isinstance(info.get("created"), str):
+            raise SpaceError(f"{path}: damaged: created: {info.get('created')!r}")
         return info
 
     def update(self, **fields: Any) -> dict[str, Any]:
@@ -124,9 +127,13 @@ class SearchDir:
         write_atomic(self.path / "search.json", _json(info))
         return info
 
+    def record_path(self, number: int) -> Path:
+        """Where the record of a trial lies."""
+        return self.path / "trials" / f"{number:04d}.json"
+
     def record(self, trial: TrialRecord) -> None:
         """Write down what is known of a trial."""
-        path = self.path / "trials" / f"{trial.number:04d}.json"
+        path = self.record_path(trial.number)
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, _json(asdict(trial)))
 
@@ -136,19 +143,43 @@ class SearchDir:
         Raises:
             SpaceError: a record is damaged.
         """
-        found = []
-        for path in sorted((self.path / "trials").glob("[0-9]*.json")):
-            try:
-                found.append(_checked(TrialRecord(**read_json(path)), path))
-            except (DataError, TypeError, ValueError) as error:
-                raise SpaceError(f"{path}: damaged ({error}); remove it to run it again") from None
-        return found
+        sound, damaged = self.records()
+        for path, why in damaged:
+            raise SpaceError(
+                f"{path}: damaged ({why}); it is made again from the trial's run when the search "
+                f"goes on: metadist tune --resume {self.name}"
+            )
+        return sound
 
-    def forget(self, trial: TrialRecord) -> None:
-        """Remove a trial, so that another one may have its number."""
-        shutil.rmtree(self.run(trial.run).path, ignore_errors=True)
-        (self.orders / f"{trial.number:04d}").unlink(missing_ok=True)
-        (self.path / "trials" / f"{trial.number:04d}.json").unlink()
+    def records(self) -> tuple[list[TrialRecord], list[tuple[Path, str]]]:
+        """All trials that were begun, by number; and the records that are damaged, with why."""
+        sound, damaged = [], []
+        for path in (self.path / "trials").glob("[0-9]*.json"):
+            try:
+                sound.append(_checked(TrialRecord(**read_json(path)), path))
+            except (DataError, OSError, TypeError, ValueError) as error:
+                damaged.append((path, str(error)))
+        return sorted(sound, key=lambda t: t.number), sorted(damaged)
+
+    def trial_runs(self) -> list[tuple[int, str]]:
+        """Number and name of the runs that trials begin with."""
+        names = (_FIRST.fullmatch(path.name) for path in self.runs.iterdir())
+        return sorted((int(name[1]), name[0]) for name in names if name)
+
+    def set_aside(self, path: Path) -> None:
+        """Move a file or folder of this search to where nothing reads it; it is not deleted."""
+        folder = self.path / "aside"
+        folder.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            target = folder / f"{number}-{path.name}"
+            if not target.exists():
+                path.rename(target)
+                return
+
+    def set_run_aside(self, number: int, run: str) -> None:
+        """Move a trial's run out of the way, and take back the order that it had."""
+        self.set_aside(self.run(run).path)
+        (self.orders / f"{number:04d}").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -167,13 +198,42 @@ class SearchDir:
 
 #: A trial's run; what is not so called is not touched, whatever a record says.
 _RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
+_FIRST = re.compile(r"trial-(\d{4,})")
+_STATUS = ("running", "finished", "stopped", "failed")
 
 
 def _checked(trial: TrialRecord, path: Path) -> TrialRecord:
     """Raises ValueError or TypeError for a record that somebody has altered."""
+    counts = (trial.number, trial.best_step, trial.steps, trial.tasks)
+    if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
+        raise ValueError(f"whole numbers are needed, got {counts}")
     if path.name != f"{trial.number:04d}.json" or not _RUN.fullmatch(trial.run):
         raise ValueError(f"number {trial.number!r}, run {str(trial.run)[:80]!r}")
+    if trial.status not in _STATUS:
+        raise ValueError(f"no status: {str(trial.status)[:40]!r}")
+    score, point, error = _any(trial.score), _any(trial.point), _any(trial.error)
+    if score is not None and not (
+        type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
+    ):
+        raise ValueError(f"no score: {str(score)[:40]!r}")
+    if not isinstance(error, str):
+        raise ValueError(f"no reason: {str(error)[:40]!r}")
+    values = point.values() if isinstance(point, dict) else [None]
+    if not all(type(v) in (bool, int, float, str) for v in values):
+        raise ValueError(f"no point: {str(point)[:80]!r}")
     return trial
+
+
+def _any(value: Any) -> Any:
+    """What a file says is of any type, whatever the dataclass promises."""
+    return value
+
+
+def run_tags(name: str) -> dict[str, str]:
+    """What a run of a search is, as tags for MLflow, from its name."""
+    if _RUN.fullmatch(name):
+        return {"trial": str(int(name.split("-")[1]))}
+    return {"confirmation": name}
 
 
 def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:

@@ -18,6 +18,7 @@ from metadist import space as spaces
 from metadist.engine.learner import Learners, build, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
+from metadist.search.declared import check_types
 from metadist.space import (
     Choice,
     Domain,
@@ -69,6 +70,16 @@ class Plan:
             texts.append(f"run.seed={seed}")
         return resolve(parse_recipe(self.base, self.space.base, tuple(texts)))
 
+    def point_of(self, recipe: Recipe) -> Point:
+        """The values that a recipe has at the searched keys."""
+        found: Point = {}
+        for key in self.space.search:
+            section, _, name = key.partition(".")
+            value = getattr(getattr(recipe, section, None), name, None)
+            if value is not None:
+                found[key] = value
+        return self.space.active(found)
+
     @property
     def points(self) -> list[Point] | None:
         """All points, where none depends on results; None if a searcher proposes them.
@@ -78,7 +89,7 @@ class Plan:
         if self.space.searcher == "grid":
             return self.space.grid()
         if self.space.searcher == "random":
-            return [self._drawn(i) for i in range(self.space.trials)]
+            return [self.drawn(i) for i in range(self.space.trials)]
         return None
 
     @property
@@ -87,7 +98,8 @@ class Plan:
         points = self.points
         return self.space.trials if points is None else len(points)
 
-    def _drawn(self, index: int) -> Point:
+    def drawn(self, index: int) -> Point:
+        """A point drawn at random, a function of the seed and the index."""
         point: Point = {}
         for key, domain in self.space.search.items():
             point[key] = at(domain, uniform(self.seed, str(index), key))
@@ -139,9 +151,14 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
+def space_name(name: str) -> str:
+    """What a space is called, however it was typed: ``maml_lr`` is ``maml-lr``."""
+    return name.replace("_", "-")
+
+
 def space_names() -> list[str]:
     """Names of all spaces."""
-    return [name.replace("_", "-") for name in parts.names(_package())]
+    return [space_name(name) for name in parts.names(_package())]
 
 
 def _package() -> Any:
@@ -157,6 +174,12 @@ def load_space(name: str) -> Space:
     Raises:
         SpaceError: there is none (the message names the nearest), or its module declares none.
     """
+    known = space_names()
+    if space_name(name) not in known:
+        raise SpaceError(
+            f"unknown search space {name!r}; there are {', '.join(known)}."
+            f"{parts.part_hint(space_name(name), known)}"
+        )
     try:
         module = parts.load(_package(), module_name(name), "search space")
     except parts.PartError as error:
@@ -191,8 +214,9 @@ def make_plan(
     if base is not None:
         given["base"] = base
     space = replace(space, **given)
+    check_types(space, name)
     spaces.check_shape(space, name)
-    plan = Plan(name, space, recipe_text(space.base), tuple(overrides), seed)
+    plan = Plan(space_name(name), space, recipe_text(space.base), tuple(overrides), seed)
     _check(plan)
     return plan
 
@@ -269,8 +293,8 @@ def _ends(domain: Domain) -> list[Any]:
             return [domain.low, domain.high]
 
 
-def plan_of(document: Mapping[str, Any]) -> Plan:
-    """The plan that a document describes.
+def plan_of(document: Any) -> Plan:
+    """The plan that a document describes; anybody may have altered it.
 
     Raises:
         SpaceError: it describes none.
@@ -282,15 +306,18 @@ def plan_of(document: Mapping[str, Any]) -> Plan:
         space = Space(
             search=search, scheduler=None if scheduler is None else _part(scheduler), **declared
         )
-        return Plan(
-            str(document["space"]),
-            space,
-            str(document["base"]),
-            tuple(document["overrides"]),
-            int(document["seed"]),
-        )
+        name, base, seed = document["space"], document["base"], document["seed"]
+        overrides = tuple(document["overrides"])
+        texts = all(isinstance(text, str) for text in (name, base, *overrides))
+        if not texts or type(seed) is not int:
+            raise ValueError(f"space {name!r}, overrides {overrides!r}, seed {seed!r}")
+        check_types(space, name)
+        spaces.check_shape(space, name)
+        return Plan(name, space, base, overrides, seed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"the record of the search is damaged: {error!r}") from None
+    except SpaceError as error:
+        raise SpaceError(f"the record of the search is damaged: {error}") from None
 
 
 def _part(document: Mapping[str, Any]) -> Any:

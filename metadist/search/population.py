@@ -201,7 +201,7 @@ def _shown(plan: Plan, search: SearchDir, path: Path) -> str:
 def run_member(
     plan: Plan, place: Place, until: int, number: int, point: Point, report: Report
 ) -> None:
-    """Train a member to the end of a round; it raises nothing, as :func:`run_trial`."""
+    """Train a member to the end of a round; it raises what :func:`run_trial` does."""
     search = place.search
     record = {t.number: t for t in search.trials()}[number]
     run = search.run(record.run)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json
 from metadist.engine.runlog import series
 from metadist.errors import MetadistError, SpaceError
 from metadist.launch.job import Announce
@@ -57,7 +56,7 @@ def search_data(search: SearchDir) -> SearchData:
         SpaceError: search.json is missing or damaged.
     """
     info = search.info()
-    plan = plan_of(info.get("plan") or {})
+    plan = plan_of(info.get("plan"))
     notes: list[str] = []
     records = _records(search, notes)
     return SearchData(
@@ -79,38 +78,11 @@ def search_data(search: SearchDir) -> SearchData:
 
 
 def _records(search: SearchDir, notes: list[str]) -> list[TrialRecord]:
-    found = []
-    for path in sorted((search.path / "trials").glob("[0-9]*.json")):
-        try:
-            found.append(_checked(TrialRecord(**read_json(path))))
-        except (DataError, OSError, TypeError, ValueError) as error:
-            notes.append(f"The record of a trial, {path.name}, cannot be read: {error}.")
-    return sorted(found, key=lambda t: t.number)
-
-
-def _checked(record: TrialRecord) -> TrialRecord:
-    """Raises ValueError for one that somebody has altered."""
-    counts = (record.number, record.best_step, record.steps, record.tasks)
-    if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
-        raise ValueError(f"whole numbers are needed, got {counts}")
-    if record.status not in ("running", "finished", "stopped", "failed"):
-        raise ValueError(f"no status: {str(record.status)[:40]!r}")
-    score, point, texts = _any(record.score), _any(record.point), _any((record.run, record.error))
-    if score is not None and not (
-        type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
-    ):
-        raise ValueError(f"no score: {str(score)[:40]!r}")
-    if not all(isinstance(text, str) for text in texts) or "/" in record.run:
-        raise ValueError("a name and a text are needed for run and error")
-    values = point.values() if isinstance(point, dict) else [None]
-    if not all(type(v) in (bool, int, float, str) for v in values):
-        raise ValueError(f"no point: {str(point)[:80]!r}")
-    return record
-
-
-def _any(value: Any) -> Any:
-    """What a file says is of any type, whatever the dataclass promises."""
-    return value
+    sound, damaged = search.records()
+    notes += [
+        f"The record of a trial, {path.name}, cannot be read: {why}." for path, why in damaged
+    ]
+    return sound
 
 
 def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
@@ -120,13 +92,7 @@ def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
     except MetadistError as error:
         notes.append(f"The default setting is not known: {error}.")
         return {}
-    found = {}
-    for key in plan.space.search:
-        section, _, name = key.partition(".")
-        value = getattr(getattr(recipe, section, None), name, None)
-        if value is not None:
-            found[key] = value
-    return plan.space.active(found)
+    return plan.point_of(recipe)
 
 
 def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str]) -> TrialData:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from metadist.engine.rundir import check_name
-from metadist.errors import SpaceError
+from metadist.errors import SpaceError, TrackingError
 from metadist.launch.job import Device
 from metadist.launch.start import AUTO
 from metadist.search.place import FOLDER, SearchDir, open_search
-from metadist.search.plan import Plan, load_space, make_plan, plan_of
+from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
 from metadist.space import Population
+from metadist.track import HIDDEN, default_tracking_uri, public_uri, whole_uri
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,12 @@ LASTING: dict[str, Any] = {
 
 def check(request: Request) -> None:
     """See that numbers are possible; raises SpaceError."""
-    for name, value, least in (
-        ("workers_per_trial", request.workers, 0),
-        ("seeds", request.seeds, 0),
-        ("episodes", request.episodes, 2),
-        ("concurrent", request.concurrent, 1),
-    ):
-        if value is not None and value < least:
-            raise SpaceError(f"{name}: {least} or more is needed, got {value}")
+    _check_counts(
+        workers_per_trial=request.workers,
+        seeds=request.seeds,
+        episodes=request.episodes,
+        concurrent=request.concurrent,
+    )
     if request.workers > 1 and (request.cpus != 1 or request.gpus not in (None, 0, 1)):
         raise SpaceError(
             f"each of {request.workers} workers of a trial takes one CPU or one GPU; leave "
@@ -96,12 +95,22 @@ def meant_search(request: Request) -> SearchDir | None:
     return SearchDir(path) if (path / "search.json").is_file() else None
 
 
+#: The least that is possible.
+_LEAST = {"workers_per_trial": 0, "seeds": 0, "episodes": 2, "concurrent": 1}
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < _LEAST[name]:
+            raise SpaceError(f"{name}: {_LEAST[name]} or more is needed, got {value}")
+
+
 def plan_for(request: Request, there: SearchDir | None) -> Plan:
     """The plan of a new search, or that of one which is there, perhaps with more trials."""
     if there is None:
         return _new_plan(request)
     if request.resume == AUTO:
-        plan = plan_of(there.info()["plan"])
+        plan = plan_of(there.info().get("plan"))
         if plan != _new_plan(request):
             raise SpaceError(
                 f"{there.path} was started by another request; --resume auto goes on with the "
@@ -112,8 +121,8 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
         raise SpaceError(
             f"--name {request.name!r} with --resume {there.name!r}: a search keeps its name"
         )
-    plan = plan_of(there.info()["plan"])
-    if request.space is not None and request.space.replace("_", "-") != plan.name:
+    plan = plan_of(there.info().get("plan"))
+    if request.space is not None and space_name(request.space) != space_name(plan.name):
         raise SpaceError(f"{there.path} searches the space {plan.name!r}, not {request.space!r}")
     asked = {k: v for k, v in request.changes.items() if v is not None}
     other_seed = request.seed not in (None, plan.seed)
@@ -154,10 +163,48 @@ def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:
     asked = {name: getattr(request, name) for name in LASTING}
     if there is None:
         return {name: LASTING[name] if v is None else v for name, v in asked.items()}
-    was: dict[str, Any] = {**LASTING, **(there.info().get("lasting") or {})}
+    was = _lasting_of(there)
     if odd := [f"{n}: {was[n]!r} -> {v!r}" for n, v in asked.items() if v not in (None, was[n])]:
         raise SpaceError(
             f"{there.path}: {', '.join(odd)}; these stay as they were when the search began, leave "
             "them out"
         )
     return was
+
+
+def _lasting_of(there: SearchDir) -> dict[str, Any]:
+    """Raises SpaceError if somebody has altered it."""
+    kept = there.info().get("lasting")
+    was = {**LASTING, **(kept if isinstance(kept, dict) else {})}
+    # A number is none of True and False.
+    odd = {n: was[n] for n, plain in LASTING.items() if type(was[n]) is not type(plain)}
+    if not isinstance(kept, dict | None) or was.keys() != LASTING.keys() or odd:
+        raise SpaceError(f"{there.path}/search.json: damaged: lasting: {kept!r}")
+    _check_counts(seeds=was["seeds"], episodes=was["episodes"])
+    return was
+
+
+def store_for(request: Request, there: SearchDir | None) -> str | None:
+    """The tracking store, which a search keeps; None: without MLflow.
+
+    Raises:
+        SpaceError: another one is asked for now.
+        TrackingError: the search's own has a password, and nobody has given it.
+    """
+    if request.offline:
+        return None
+    known = None if there is None else there.info().get("tracking_uri")
+    given = whole_uri(request.tracking_uri or default_tracking_uri(request.runs_dir.parent))
+    if not isinstance(known, str) or public_uri(given) == known:
+        return given
+    if request.tracking_uri is not None:
+        raise SpaceError(
+            f"{there and there.path}: its runs are in {known}, not in {public_uri(given)}; leave "
+            "--tracking-uri out, or start a search of another name"
+        )
+    if HIDDEN in known:
+        raise TrackingError(
+            f"{there and there.path}: its runs are in {known}, and the password is not kept; name "
+            "that store with --tracking-uri"
+        )
+    return known

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from metadist.engine.rundir import list_runs
 from metadist.errors import TrackingError
 from metadist.launch.job import Announce
-from metadist.search.place import SearchDir
+from metadist.search.place import SearchDir, run_tags
 from metadist.search.plan import Plan
 from metadist.track import (
-    default_tracking_uri,
     ensure_experiment,
+    public_uri,
     record_summary,
     start_run,
     sync_run,
 )
+
+#: How a search has ended, as MLflow calls it of a run.
+_ENDED = {"finished": "finished", "failed": "failed", "interrupted": "killed"}
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,15 @@ class Parent:
     experiment: str
 
     @classmethod
-    def of(cls, uri: str | None, runs_dir: Path, experiment: str, offline: bool) -> Parent:
+    def of(cls, uri: str | None, experiment: str) -> Parent:
         """Reach the store before anything exists that would have to be cleaned up.
 
         Raises:
             TrackingError: it does not answer.
         """
-        if offline:
-            return cls(None, experiment)
-        where = uri or default_tracking_uri(runs_dir.parent)
-        ensure_experiment(where, experiment)
-        return cls(where, experiment)
+        if uri is not None:
+            ensure_experiment(uri, experiment)
+        return cls(uri, experiment)
 
     def open(self, search: SearchDir, plan: Plan) -> dict[str, str]:
         """Make the parent run, or find it again; the tags that nest a run under it."""
@@ -67,18 +68,18 @@ class Parent:
             {"search": search.name, "search.space": plan.name},
             key=self._key(search),
         )
-        search.update(mlflow_run=run_id)
+        search.update(mlflow_run=run_id, tracking_uri=public_uri(self.uri))
         return {**tags, "mlflow.parentRunId": run_id}
 
     def close(self, search: SearchDir, plan: Plan, status: str, announce: Announce) -> None:
         """Figures and files of the search; a store that is away costs nothing else."""
         if self.uri is None:
             return
-        result: dict[str, Any] = search.info().get("result") or {}
+        result: Any = search.info().get("result") or {}
         metrics: dict[str, float] = {}
         for name in ("best_validation", "best_test", "default_validation", "default_test"):
-            if (found := result.get(name, {}).get("mean")) is not None:
-                metrics[name.replace("_", "/")] = found
+            with contextlib.suppress(LookupError, TypeError, ValueError):  # none yet, or altered
+                metrics[name.replace("_", "/")] = float(result[name]["mean"])
         parts = (search.best, search.report, search.figures, search.path / "search.json")
         files = [part for part in parts if part.exists()]
         try:
@@ -91,18 +92,22 @@ class Parent:
                 tags={"search": search.name, "search.status": status},
                 metrics=metrics,
                 files=files,
+                status=_ENDED[status],
             )
         except TrackingError as error:
             announce(f"The summary of the search is not in MLflow: {error}")
 
     def _send(self, search: SearchDir) -> None:
-        """Runs that were trained while the store was away."""
+        """Runs that have ended and of which the store does not have everything."""
         parent = search.info().get("mlflow_run")
         nested = {"search": search.name, "mlflow.parentRunId": parent} if parent else {}
         for run in list_runs(search.runs):
             info = run.info()
-            if not info.get("mlflow") and info.get("status") in ("finished", "stopped"):
-                sync_run(run, uri=self.uri, experiment=self.experiment, tags=nested)
+            sent = info.get("mlflow") and info.get("closed")
+            if not sent and info.get("status") in ("finished", "stopped", "failed"):
+                tags = {**nested, **run_tags(run.name)} if nested else {}
+                sync_run(run, uri=self.uri, experiment=self.experiment, tags=tags)
+                run.update(closed=info["status"] != "failed")
 
     def _key(self, search: SearchDir) -> str:
         return f"search {search.name} {search.info()['created']}"

@@ -9,24 +9,39 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
 from metadist.api import train
 from metadist.engine.rundir import RunDir
-from metadist.errors import MetadistError, SupersededError, TrackingError
+from metadist.errors import (
+    GivenUp,
+    MetadistError,
+    NonFiniteError,
+    RecipeError,
+    ResourceError,
+    SpaceError,
+    SupersededError,
+    TrackingError,
+)
 from metadist.launch.asking import Asking, Report, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
 from metadist.plugins import use
 from metadist.recipe import Recipe
-from metadist.search.place import SearchDir, Status, TrialRecord
+from metadist.search.place import SearchDir, Status, TrialRecord, run_tags
 from metadist.search.plan import Plan
 from metadist.search.scores import best_so_far, steps_done
 from metadist.space import Point
 from metadist.track import sync_run
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+#: Errors that training the same recipe again would meet again. Others that are known (a full disk,
+#: data that cannot be read, a node that lacks a plugin) say nothing of the setting.
+_OF_THE_SETTING = (NonFiniteError, RecipeError, SpaceError, GivenUp)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,10 @@ class Listening:
 def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Report) -> None:
     """Train a trial, or go on with it; what has been reported before is reported again.
 
-    It raises nothing: a trial that fails has a record that says why, and the worst of scores.
+    A trial that fails has a record that says why, and the worst of scores.
+
+    Raises:
+        ResourceError: the machine has failed the trial; it can go on from where it is.
     """
     search, name = place.search, f"trial-{number:04d}"
     known = {t.number: t for t in search.trials()}.get(number)
@@ -83,9 +101,13 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
     search.record(record)
 
     def work() -> Status:
+        recipe = plan.recipe(record.point)
+        if run.path.exists() and not is_of(run, recipe):
+            log.warning("%s was made for another point; it is set aside", run.path)
+            search.set_run_aside(number, name)
         if run.path.exists() and not repeat(plan, run, report):
             return _end(run)
-        return train_trial(plan, place, name, plan.recipe(record.point), report, number)
+        return train_trial(plan, place, name, recipe, report, number)
 
     attempt(plan, place, record, report, plan.space.steps, work)
 
@@ -98,10 +120,15 @@ def attempt(
     until: int,
     work: Callable[[], Status],
 ) -> None:
-    """Do what a trial does, and write down how it went; whatever goes wrong ends this trial only.
+    """Do what a trial does, and write down how it went; what its setting does wrong ends this
+    trial only.
 
     Args:
         until: the step at which a trial that fails has the worst of scores.
+
+    Raises:
+        ResourceError: something went wrong for which its setting is not to blame. No score is told,
+            and the trial is not over.
     """
     search, run = place.search, place.search.run(record.run)
     try:
@@ -113,6 +140,11 @@ def attempt(
         log.warning("%s: %s", record.run, error)
     except Exception as error:
         known = isinstance(error, MetadistError | DataError | OSError)
+        if known and not isinstance(error, _OF_THE_SETTING):
+            raise ResourceError(
+                f"{record.run}: {error}. That is not for its setting to mend, so the trial has not "
+                f"failed: mend it, and go on with --resume {search.name}"
+            ) from error
         why = str(error) if known else f"{type(error).__name__}: {error}"
         log.warning("%s failed: %s", record.run, why, exc_info=not known)
         failed = replace(scored(plan, run, record), score=None, status="failed", error=why)
@@ -124,17 +156,22 @@ def train_trial(
     plan: Plan, place: Place, name: str, recipe: Recipe, report: Report, number: int
 ) -> Status:
     """Train a trial's run, or go on with it, and say how it has ended."""
-    tags = {**place.tags, "trial": str(number)}
+    tags = {**place.tags, **run_tags(name)}
     # Trials wait for each other's workers, for as long as it takes.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3600")
 
     def once(offline: bool) -> Status:
         return _train(plan, place, name, recipe, report, number, tags, offline)
 
+    return without_server(place, name, once)
+
+
+def without_server(place: Place, name: str, once: Callable[[bool], Result]) -> Result:
+    """What ``once`` returns. It is told whether to train offline: a tracking server that is away
+    costs the training nothing, the search sends the run at its end."""
     try:
         return once(place.offline)
     except TrackingError as error:
-        # A server that is away costs the training nothing: the search sends it at its end.
         log.warning("%s: trained without MLflow for now (%s)", name, error)
         return once(True)
 
@@ -197,6 +234,14 @@ def _aside(work: Callable[[], Any], attend: Callable[[threading.Event], None]) -
     if "error" in box:
         raise box["error"]
     return box["result"]
+
+
+def is_of(run: RunDir, recipe: Recipe) -> bool:
+    """Whether a run was made by a recipe: then its scores are those of that recipe."""
+    try:
+        return bool(run.info()["recipe_hash"] == run.recipe().hash == recipe.hash)
+    except (MetadistError, KeyError, UnicodeDecodeError):
+        return False
 
 
 def repeat(plan: Plan, run: RunDir, report: Report) -> bool:

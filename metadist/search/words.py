@@ -44,13 +44,13 @@ def text(result: Mapping[str, Any]) -> list[str]:
     if apart := result.get("against_default"):
         lines.append(
             f"Best against default, paired on {apart['n']} validation episodes: "
-            f"{shown(apart, accuracy, signed=True)}: {apart['word'] or 'too few to tell'}"
+            f"{shown(apart, accuracy, signed=True)} "
+            f"(interval over {apart.get('over', 'episodes')}): "
+            f"{apart['word'] or 'too few to tell'}"
         )
         signs = {(seed["mean"] or 0.0) > 0 for seed in apart["by_seed"]}
         if len(signs) > 1:
-            lines.append(
-                "  Its seeds disagree on which is better; the interval is over episodes alone."
-            )
+            lines.append("  Its seeds disagree on which is better.")
     if len(tested := result.get("tested", [])) > 1:
         lines.append(
             f"Test classes have been looked at for {len(tested)} winners of this search: "

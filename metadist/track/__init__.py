@@ -3,7 +3,7 @@
 Nothing here imports mlflow before it is used.
 """
 
-from metadist.track.client import default_tracking_uri, public_uri
+from metadist.track.client import HIDDEN, default_tracking_uri, public_uri, whole_uri
 from metadist.track.runs import (
     ensure_experiment,
     reopen_run,
@@ -19,6 +19,7 @@ from metadist.track.sync import Synchroniser
 from metadist.track.ui import run_ui, ui_command, ui_environment
 
 __all__ = [
+    "HIDDEN",
     "Found",
     "Synchroniser",
     "default_tracking_uri",
@@ -35,4 +36,5 @@ __all__ = [
     "sync_run",
     "ui_command",
     "ui_environment",
+    "whole_uri",
 ]

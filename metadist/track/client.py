@@ -83,6 +83,14 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(match["path"]).absolute() if match else None
 
 
+def whole_uri(uri: str) -> str:
+    """``uri`` with the path of a SQLite file made absolute: other processes stand elsewhere."""
+    path, match = sqlite_path(uri), _SQLITE.match(uri)
+    if path is None or match is None:
+        return uri
+    return f"{uri[: match.start('path')]}{path}{uri[match.end('path') :]}"
+
+
 def is_server(uri: str) -> bool:
     """Whether requests to this store go over HTTP."""
     return urlsplit(uri).scheme in ("http", "https")

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import re
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -66,7 +67,8 @@ def register_run(
         model, version, uri, run, mlflow_run, tracking_uri.
 
     Raises:
-        RunError: the learner needs code that is not installed.
+        RunError: the learner needs code that is not installed, or the model made of it is none.
+        OSError: the model cannot be written on this machine.
         TrackingError: the run is not in the store, or the store does not answer or refuses.
     """
     info = run.info()
@@ -76,7 +78,8 @@ def register_run(
     if not known:
         raise TrackingError(
             f"{run.path}: it was trained without MLflow (--offline), so no run there can hold its "
-            f"model; send it first: metadist sync {run.name} --tracking-uri URI"
+            f"model; send it first: metadist sync {shlex.quote(str(run.path))} "
+            "--tracking-uri URI"
         )
     address = uri or str(known["tracking_uri"])
     if HIDDEN in address:
@@ -89,13 +92,8 @@ def register_run(
         if (state := run_state(client, run_id)) in GONE:
             raise gone_error(address, run_id, state)
     labeller = open_labeller()
-    try:
-        with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
-            number = _register(client, run_id, Path(folder), labeller, chosen, requirements)
-    except RunError:
-        raise
-    except Exception as error:
-        raise explain(address, error) from error
+    with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
+        number = _register(client, address, run_id, Path(folder), labeller, chosen, requirements)
     return {
         "model": chosen,
         "version": number,
@@ -148,6 +146,7 @@ def pip_requirements(run: RunDir, info: dict[str, Any]) -> list[str]:
 
 def _register(
     client: MlflowClient,
+    address: str,
     run_id: str,
     folder: Path,
     labeller: Labeller,
@@ -159,8 +158,9 @@ def _register(
     from mlflow.models import Model
 
     tags = model_tags(labeller)
-    experiment = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment, name, run_id, tags)
+    with _asking(address):
+        experiment = client.get_run(run_id).info.experiment_id
+        logged = client.create_logged_model(experiment, name, run_id, tags)
     try:
         about = Model(
             artifact_path=logged.artifact_location,
@@ -169,26 +169,37 @@ def _register(
             model_id=logged.model_id,
         )
         save_model(folder / "model", labeller, requirements, about)
-        client.log_model_artifacts(logged.model_id, str(folder / "model"))
-        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+        with _asking(address):
+            client.log_model_artifacts(logged.model_id, str(folder / "model"))
+            client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     except BaseException:
         # A model without its files must not look as if it could be loaded.
         with contextlib.suppress(Exception):
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.FAILED)
         raise
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
     # Given a model's id, a local store looks it up in the process's default store, which need not
     # be this one; a server looks in its own.
     served = is_server(client.tracking_uri)
     source = f"models:/{logged.model_id}" if served else logged.artifact_location
     tags = {**tags, "model_id": logged.model_id}
-    made = client.create_model_version(name, source, run_id, tags, model_id=logged.model_id)
+    with _asking(address):
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(name, source, run_id, tags, model_id=logged.model_id)
     return int(made.version)
+
+
+@contextlib.contextmanager
+def _asking(address: str) -> Iterator[None]:
+    """Whatever fails here is the store's doing: nothing else belongs into this block."""
+    try:
+        yield
+    except Exception as error:
+        raise explain(address, error) from error
 
 
 def model_tags(labeller: Labeller) -> dict[str, str]:

@@ -24,6 +24,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from data_pipeline.errors import DataError
 from data_pipeline.images import Preparation
+from data_pipeline.labelled_images import label_text
 from metadist.engine.labeller import Labeller
 from metadist.errors import AdaptError
 
@@ -95,7 +96,7 @@ def _read(table: pd.DataFrame, prepare: Preparation) -> tuple[Any, list[str], An
         pixels = prepare.pixels(_decoded(row, where), where)
         if role == "support":
             support.append(pixels)
-            labels.append(label)
+            labels.append(label_text(label))
         else:
             queries.append(pixels)
     empty = np.empty((0, *prepare.shape), dtype=np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metadist.track.client import connect, explain, impatient
 from metadist.track.runs import clean_name, start_run
+from metadist.track.send import STATUS
 
 
 def record_summary(
@@ -19,6 +20,7 @@ def record_summary(
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
     files: Sequence[Path],
+    status: str = "finished",
 ) -> str:
     """Write a summary and return its run id; the run of the same key is written again.
 
@@ -28,6 +30,7 @@ def record_summary(
         key: what is summed up: one run in the experiment for each key.
         metrics: finite figures.
         files: artifacts; of a folder all its files, in a folder of its name.
+        status: ``finished``, ``failed`` or ``killed``.
 
     Raises:
         TrackingError: the store does not answer within seconds, or refuses.
@@ -47,7 +50,7 @@ def record_summary(
                     client.log_artifacts(run_id, str(path), path.name)
                 else:
                     client.log_artifact(run_id, str(path))
-            client.set_terminated(run_id, "FINISHED")
+            client.set_terminated(run_id, STATUS[status])
         except Exception as error:
             raise explain(uri, error) from error
     return run_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ class Synchroniser:
                 "Send it once the store answers: metadist sync %s",
                 public_uri(self._uri),
                 self._run.path,
-                self._run.name,
+                shlex.quote(str(self._run.path)),  # runs of a search are found by no name
             )
         return arrived
 

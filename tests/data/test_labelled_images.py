@@ -189,3 +189,18 @@ def test_ink_on_paper_is_turned_into_light_on_dark_for_omniglot(tmp_path):
     pixels = read_queries(tmp_path, prepare).pixels[0, :, :, 0]
     assert pixels[14, 13] == 255
     assert pixels[14, 2] == 0
+
+
+def test_labels_that_look_alike_are_the_same(tmp_path):
+    composed, decomposed = "\u00e9t\u00e9", "e\u0301te\u0301"
+    picture(tmp_path / "support" / composed / "1.png")
+    picture(tmp_path / "query" / decomposed / "1.png")
+    given, asked = (
+        read_support(tmp_path / "support", GRAY),
+        read_queries(tmp_path / "query", GRAY),
+    )
+    assert given.labels == asked.labels == (composed,)
+    picture(tmp_path / "query" / composed / "2.png")
+    for read in (read_support, read_queries):
+        with pytest.raises(DataError, match=r"two folders are called '\u00e9t\u00e9'.*into one"):
+            read(tmp_path / "query", GRAY)

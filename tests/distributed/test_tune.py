@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 import metadist
 from metadist.engine.runlog import LogReader, series
 from metadist.errors import ResourceError, SpaceError, TrackingError
+from metadist.launch.asking import Report
 from metadist.recipe import load_recipe
 from metadist.search.place import SearchDir
+from metadist.search.plan import load_space
+from metadist.space import Point
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
 SMALL: dict[str, Any] = {
@@ -130,3 +134,39 @@ def test_another_search_is_not_gone_on_with(private_ray: None, here: Path) -> No
         metadist.tune(resume="s", trials=0, offline=True, **more)
     result = metadist.tune(resume="s", trials=2, offline=True, **{**more, "seeds": 0})
     assert sum(result["trials"].values()) == 2
+
+
+def test_a_fault_of_the_machine_ends_the_search(private_ray: None, here: Path) -> None:
+    from metadist.launch.placing import Resources
+    from metadist.launch.tuning import run_trials
+
+    class Silent:
+        def began(self, number: int, point: Point) -> None: ...
+
+        def scored(self, number: int, step: int, score: float) -> None: ...
+
+        def ended(self, number: int) -> None: ...
+
+        def died(self, number: int) -> None:
+            raise AssertionError("its process has not died")
+
+    def work(number: int, point: Point, report: Report) -> None:
+        (here / f"{number}").touch()
+        if number == 1:
+            raise ResourceError("trial-0001: no space left on device")
+        report(1, 0.5)
+
+    space = replace(load_space("sinusoid-lr"), trials=4, searcher="random", scheduler=None)
+    points: list[Point] = [{"inner.lr": 0.1 * n} for n in range(1, 5)]
+    with pytest.raises(ResourceError, match="no space left on device"):
+        run_trials(
+            space,
+            work,
+            seed=0,
+            resources=Resources(1, 1.0),
+            known=[],
+            points=points,
+            orders=here / "orders",
+            listener=Silent(),
+        )
+    assert not (here / "4").exists()

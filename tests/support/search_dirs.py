@@ -190,6 +190,7 @@ def a_result(
         "against_default": {
             "mean": -worse,
             **apart,
+            "over": "seeds",
             "word": "better",
             "by_seed": [{"mean": -worse - 0.1, **apart}, {"mean": -worse + 0.1, **apart}],
         },

@@ -57,6 +57,7 @@ class Found:
         best, default: None: not trained anew.
         against_default: fresh scores of the best setting minus those of the default, each averaged
             over seeds, paired by episode.
+        over: what its interval is over: seeds or episodes, whichever is wider.
         by_seed: the same for each seed.
     """
 
@@ -68,6 +69,7 @@ class Found:
     best: Setting | None
     default: Setting | None
     against_default: Paired | None
+    over: str
     by_seed: tuple[Paired, ...]
 
 
@@ -88,6 +90,7 @@ def read_found(raw: Any) -> Found:
             best=_setting(raw, "best"),
             default=_setting(raw, "default"),
             against_default=None if apart is None else _apart(apart),
+            over="episodes" if apart is None else str(apart.get("over", "episodes")),
             by_seed=() if apart is None else tuple(_apart(a) for a in _list(apart["by_seed"])),
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -78,7 +78,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
             stat(
                 *difference(data, apart),
                 f"{word}: found minus default on the same {apart.n:,} fresh validation episodes, "
-                f"{of}, interval over episodes",
+                f"{of}, interval over {found.over}",
             )
         )
     return result
@@ -178,7 +178,7 @@ def _seeds(data: SearchData, found: Found) -> list[str]:
         note(
             "Seeds disagree.",
             f"With {len(other)} of {plural(len(found.by_seed), 'seed')} the difference to the "
-            "default has the other sign; the interval over episodes does not know of that.",
+            "default has the other sign.",
             warning=True,
         )
     ]
@@ -283,7 +283,8 @@ def _anew(data: SearchData, found: Found) -> str:
     if found.against_default is not None:
         apart = found.against_default
         word = apart.word(data.measure) or "too few to tell"
-        told += f" Found minus default, paired: {' '.join(difference(data, apart))} ({word})"
+        told += f" Found minus default, paired: {' '.join(difference(data, apart))} ({word}; "
+        told += f"interval over {found.over})"
         if len(found.by_seed) > 1:
             each = "; ".join(" ".join(difference(data, a)) for a in found.by_seed)
             told += f"; by seed: {each}"

@@ -63,6 +63,8 @@ def test_a_finished_search_is_told_whole(search):
         "12 of 12 trials of 400 outer steps",
         "the setting found, 2 seeds, interval over seeds",
         "the default, 2 seeds, interval over seeds",
+        "mean over seeds, interval over seeds",
+        "better; interval over seeds)",
         "better: found minus default on the same 50 fresh validation episodes",
         "by seed: −1.60 ± 0.20; −1.40 ± 0.20",
         f"metadist train {search.best}",
@@ -131,7 +133,7 @@ def test_one_key_has_no_plane(tmp_path):
     for number, score in ((1, 0.5), (2, 0.7)):
         search.record(
             replace(
-                TrialRecord(number, points_of(plan)[number - 1], "none", "finished"),
+                TrialRecord(number, points_of(plan)[number - 1], f"trial-{number:04d}", "finished"),
                 score=score,
                 steps=400,
                 tasks=10_000,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from small_spaces import SMALL_SPACE
 
-from metadist.engine.paired import Rows, paired, t975
+from metadist.engine.paired import Paired, Rows, paired, t975
 from metadist.errors import SpaceError
 from metadist.recipe import load_recipe
 from metadist.report.protocol import read_protocol
+from metadist.report.search.found import read_found
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
 from metadist.search.drive import summary
@@ -157,3 +158,57 @@ def test_a_learner_that_diverges_on_some_episodes_is_not_chosen(
     chosen = confirm.choose(plan, place.search, place.search.trials(), 5)
     assert chosen.winner.number == 1
     assert [entry["failed"] for entry in chosen.top] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("means", "over", "word"),
+    [
+        ([0.02], "episodes", "better"),
+        ([0.0, 0.01, 0.05], "seeds", "within noise"),
+        ([0.019, 0.02, 0.021], "seeds", "better"),
+        ([-0.019, -0.02, -0.021], "seeds", "worse"),
+        ([0.02, 0.02], "episodes", "better"),  # they agree by chance
+        ([0.02, math.nan], "seeds", None),
+    ],
+)
+def test_the_verdict_knows_of_seeds(means: list[float], over: str, word: str | None) -> None:
+    by_seed = [Paired(mean, 0.002, 1000, 0) for mean in means]
+    apart = Paired(float(np.nanmean(means)), 0.001, 1000, 0)
+    wider, what = confirm._wider(apart, by_seed)
+    assert (what, wider.word("accuracy")) == (over, word)
+    if over == "episodes":
+        assert wider.ci95 == 0.001
+    elif word:
+        spread = np.std(means, ddof=1) / math.sqrt(len(means))
+        assert wider.ci95 == pytest.approx(t975(len(means) - 1) * spread)
+
+
+def test_equal_settings_are_seldom_told_apart() -> None:
+    """Seeds that move the score by 1 % beside episodes that move it by 0.3 %."""
+    rng = np.random.default_rng(0)
+    told = 0
+    for _ in range(400):
+        by_seed = [Paired(float(d), 0.005, 1000, 0) for d in rng.normal(0.0, 0.014, 3)]
+        apart = Paired(float(np.mean([one.mean for one in by_seed])), 0.003, 1000, 0)
+        told += confirm._wider(apart, by_seed)[0].word("accuracy") != "within noise"
+    assert told / 400 < 0.07
+
+
+def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Place]) -> None:
+    plan, place = searched
+    search, trials = place.search, place.search.trials()
+    first = confirm.first_jobs(plan, trials)
+    for job in first:
+        confirm.work(place, job, HOW.episodes)
+    chosen = confirm.choose(plan, search, trials, HOW.episodes)
+    for job in confirm.second_jobs(plan, chosen.winner, HOW):
+        confirm.work(place, job, HOW.episodes)
+    result = confirm.outcome(plan, search, chosen, HOW)
+    apart = result["against_default"]
+    each = [one["mean"] for one in apart["by_seed"]]
+    half = t975(1) * np.std(each, ddof=1) / math.sqrt(2)
+    assert apart["over"] == "seeds"
+    assert apart["ci95"] == pytest.approx(half)
+    lines = text(summary(search, plan, result))
+    assert any("(interval over seeds): " in line for line in lines)
+    assert read_found(result).over == "seeds"

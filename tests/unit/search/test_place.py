@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from search_requests import request
 from small_spaces import SMALL_SPACE
 
 from metadist.errors import RunError, SpaceError
-from metadist.search.drive import in_order
 from metadist.search.place import TrialRecord, create_search, open_search, ranked
 from metadist.search.plan import make_plan, plan_of
+from metadist.search.reporting import report_again
+from metadist.search.request import LASTING, lasting_for, plan_for
 from metadist.space import Choice, Domain, When
 
 
@@ -79,20 +83,6 @@ def test_the_best_trial_is_first_and_the_cheaper_of_equals() -> None:
     assert [t.number for t in ranked(trials, "min")] == [1, 4, 3]
 
 
-def test_a_gap_in_proposed_trials_is_closed(tmp_path: Path) -> None:
-    plan = make_plan("test", replace(SMALL_SPACE, searcher="tpe"))
-    search = create_search(tmp_path, "s", {})
-    for number in (1, 2, 4):
-        search.record(TrialRecord(number, {}, f"trial-{number:04d}", "running"))
-        (search.runs / f"trial-{number:04d}").mkdir()
-    assert [t.number for t in in_order(plan, search)] == [1, 2]
-    assert sorted(p.name for p in search.runs.iterdir()) == ["trial-0001", "trial-0002"]
-    # Points that depend on their number alone need no order.
-    search.record(TrialRecord(4, {}, "trial-0004", "running"))
-    known = in_order(make_plan("test", replace(SMALL_SPACE, searcher="random")), search)
-    assert [t.number for t in known] == [1, 2, 4]
-
-
 def test_a_space_keeps_the_order_of_its_keys(tmp_path: Path) -> None:
     search: dict[str, Domain] = {
         "outer.lr": Choice(1e-2, 1e-3),
@@ -107,3 +97,72 @@ def test_a_space_keeps_the_order_of_its_keys(tmp_path: Path) -> None:
     assert list(again.space.search) == list(search)
     assert again.points == plan.points
     assert len(again.points or []) == 2 * 3 * 2
+
+
+def _change(document: Any, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        document = document[name]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("plan", None),
+        ("plan", [1]),
+        ("plan.space", 1),
+        ("plan.overrides", [1]),
+        ("plan.seed", "1"),
+        ("plan.declared.searcher", "zzz"),
+        ("plan.declared.trials", "many"),
+        ("plan.declared.trials", True),
+        ("plan.declared.trials", -1),
+        ("plan.declared.steps", 2.5),
+        ("plan.declared.mode", "most"),
+        ("plan.declared.metric", "test/accuracy"),
+        ("plan.declared.about", None),
+        ("plan.declared.fixed", {"outer.batch": [1]}),
+        ("plan.declared.search", {}),
+        ("plan.declared.search", {"outer.lr": {"kind": "Asha"}}),
+        ("plan.declared.search", {"outer.lr": {"kind": "Choice", "values": [[1], [2]]}}),
+        ("plan.declared.search", {"outer.lr": {"kind": "Uniform", "low": "a", "high": "b"}}),
+        ("plan.declared.search", {"outer.lr": {"kind": "Space", "low": 1}}),
+        ("plan.declared.search", {"outer.lr": {"kind": "SpaceError"}}),
+        ("plan.declared.scheduler", {"kind": "LogUniform", "low": 0.1, "high": 1.0}),
+        ("plan.declared.scheduler", {"kind": "Asha", "grace": "x"}),
+        ("plan.declared.scheduler", {"kind": "Population", "factors": []}),
+        ("lasting", [1]),
+        ("lasting", "x"),
+        ("lasting", {"seeds": -3}),
+        ("lasting", {"seeds": True}),
+        ("lasting", {"episodes": "many"}),
+        ("lasting", {"more": 1}),
+        ("created", None),
+    ],
+)
+def test_a_search_that_was_altered_is_refused_with_a_reason(
+    tmp_path: Path, path: str, value: object
+) -> None:
+    plan = make_plan("test", SMALL_SPACE)
+    search = create_search(tmp_path, "s", {"plan": plan.document(), "lasting": LASTING})
+    asked = request(tmp_path, resume="s")
+
+    def read() -> None:
+        plan_for(asked, search)
+        lasting_for(asked, search)
+
+    read()
+    document = search.info()
+    _change(document, path, value)
+    (search.path / "search.json").write_text(json.dumps(document))
+    with pytest.raises(SpaceError, match=r"damaged|or more is needed"):
+        read()
+    if path != "lasting":
+        with pytest.raises(SpaceError):
+            report_again(tmp_path, "s")
+
+
+def test_a_space_of_a_users_own_is_checked_for_types() -> None:
+    with pytest.raises(SpaceError, match="trials: a whole number is needed, got 'many'"):
+        make_plan("mine", replace(SMALL_SPACE, trials="many"))  # type: ignore[arg-type]

@@ -10,11 +10,13 @@ from small_runs import fresh_run
 from small_spaces import SMALL_SPACE
 
 from metadist.engine.fork import fork
+from metadist.engine.rundir import list_runs
 from metadist.engine.runlog import series
 from metadist.errors import RunError, SpaceError
 from metadist.launch import local
 from metadist.launch.job import Job
 from metadist.rates import parse_changes
+from metadist.search.mending import mend
 from metadist.search.place import create_search
 from metadist.search.plan import Plan, make_plan
 from metadist.search.population import boundaries, evolve, run_population
@@ -196,3 +198,15 @@ def test_what_a_population_cannot_change_is_refused(change: dict[str, object], s
 def test_other_schedulers_have_no_rounds() -> None:
     with pytest.raises(AssertionError):
         boundaries(_plan(replace(SPACE, scheduler=Asha())))
+
+
+def test_members_whose_records_are_lost_are_not_trained_again(tmp_path: Path) -> None:
+    plan = _plan()
+    place = _population(tmp_path, plan)
+    before = _outcome(place)
+    attempts = {run.name: run.latest_attempt() for run in list_runs(place.search.runs)}
+    for member in place.search.trials():
+        place.search.record_path(member.number).write_text("{")
+    mend(plan, place.search, lambda line: None)
+    assert _outcome(_population(tmp_path, plan)) == before
+    assert {r.name: r.latest_attempt() for r in list_runs(place.search.runs)} == attempts

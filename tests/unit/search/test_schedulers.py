@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,8 @@ class Controller:
         return []
 
 
-def _orders(directory: Path, scheduler: Scheduler, scores: dict[int, list[float]]) -> set[str]:
+def _told(directory: Path, scheduler: Scheduler, scores: dict[int, list[float]]) -> TrialScheduler:
+    """The scheduler, after it has been told all scores."""
     made = cooperative(replace(SPACE, scheduler=scheduler), directory)
     made.set_search_properties(SCORE, "max")
     trials = {number: Trial(number) for number in scores}
@@ -55,6 +57,11 @@ def _orders(directory: Path, scheduler: Scheduler, scores: dict[int, list[float]
             result = {SCORE: value, "step": 10 * i, "time_total_s": i}
             said = made.on_trial_result(Controller(), trials[number], result)  # type: ignore[arg-type]
             assert said == TrialScheduler.CONTINUE
+    return made
+
+
+def _orders(directory: Path, scheduler: Scheduler, scores: dict[int, list[float]]) -> set[str]:
+    _told(directory, scheduler, scores)
     return {path.name for path in directory.iterdir()}
 
 
@@ -78,3 +85,28 @@ def test_median_stopping_orders_the_worse_to_stop(tmp_path: Path) -> None:
 def test_without_a_scheduler_nobody_is_stopped(tmp_path: Path, mode: str) -> None:
     made = cooperative(replace(SPACE, mode=mode), tmp_path)  # type: ignore[arg-type]
     assert type(made).__name__ == "FIFOScheduler"
+
+
+def _rungs(made: TrialScheduler) -> list[tuple[float, dict[str, float]]]:
+    (bracket,) = made._inner._brackets  # type: ignore[attr-defined]
+    return [(rung, dict(scores)) for rung, scores in bracket._rungs]
+
+
+def _averages(made: TrialScheduler) -> dict[str, list[float]]:
+    results = made._inner._results  # type: ignore[attr-defined]
+    return {str(trial): [row[SCORE] for row in rows] for trial, rows in results.items()}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "knows"), [(Asha(), _rungs), (MedianStopping(1, 3), _averages)]
+)
+def test_after_a_resume_a_scheduler_knows_what_it_knew(
+    tmp_path: Path, scheduler: Scheduler, knows: Callable[[TrialScheduler], object]
+) -> None:
+    # A trial that has its order reports no more.
+    scores = {1: [0.8] * 9, 2: [0.81] * 9, 3: [0.82] * 9, 4: [0.2]}
+    before = knows(_told(tmp_path, scheduler, scores))
+    assert {path.name for path in tmp_path.iterdir()} == {"0004"}
+    assert "4" in str(before)
+    assert knows(_told(tmp_path, scheduler, scores)) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"0004"}

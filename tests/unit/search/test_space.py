@@ -108,6 +108,12 @@ def test_random_points_fill_their_domains() -> None:
 )
 def test_a_plan_survives_being_written_down(scheduler: object) -> None:
     space = replace(SPACE, search=CONDITIONAL, scheduler=scheduler, fixed={"outer.batch": 4})  # type: ignore[arg-type]
+    if isinstance(scheduler, Population):
+        rates: dict[str, Domain] = {
+            "inner.lr": LogUniform(0.01, 1.0),
+            "outer.lr": Uniform(0.1, 0.2),
+        }
+        space = replace(space, search=rates, searcher="random")
     plan = Plan("test", space, "[data]", ("eval.episodes=4",), 3)
     assert plan_of(json.loads(json.dumps(plan.document()))) == plan
 

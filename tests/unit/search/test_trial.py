@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,16 @@ import pytest
 from plugin_files import SIGN_MAML, write
 from small_spaces import SMALL_SPACE
 
+from data_pipeline.errors import DamagedData
 from metadist.engine.runlog import series
-from metadist.errors import SupersededError
+from metadist.errors import (
+    GivenUp,
+    PluginError,
+    RecipeError,
+    ResourceError,
+    RunError,
+    SupersededError,
+)
 from metadist.plugins import use
 from metadist.search.place import SearchDir, create_search
 from metadist.search.plan import Plan, make_plan
@@ -189,3 +199,62 @@ def test_a_tracking_server_that_is_away_costs_no_trial(plan: Plan, place: Place)
     (record,) = place.search.trials()
     assert (record.status, record.error) == ("finished", "")
     assert place.search.run("trial-0001").info()["mlflow"] is None
+
+
+def test_a_run_of_another_point_gives_no_scores(plan: Plan, place: Place) -> None:
+    run_trial(plan, place, 1, POINT, old := Judge(stop_at=2))
+    (place.search.path / "trials" / "0001.json").unlink()
+    place.search.orders.mkdir()
+    (place.search.orders / "0001").touch()
+    other: Point = {"inner.lr": 0.02, "outer.lr": 2e-3}
+    run_trial(plan, place, 1, other, new := Judge())
+    run_trial(plan, place, 2, other, alone := Judge())
+    assert new.said == alone.said != old.said
+    (record, _) = place.search.trials()
+    assert (record.status, record.point, record.score) == ("finished", other, alone.said[-1][1])
+    assert not (place.search.orders / "0001").exists()
+    # It may have taken hours: it is not deleted.
+    assert [path.name for path in (place.search.path / "aside").iterdir()] == ["1-trial-0001"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        DamagedData("data/strokes: damaged"),
+        RunError("the trial has not answered"),
+        PluginError("no such module here"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_score(
+    plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise fault
+
+    judge = Judge()
+    with monkeypatch.context() as patch:
+        patch.setattr("metadist.search.trial.scored", broken)  # at its end
+        with pytest.raises(ResourceError, match=rf"{re.escape(str(fault))}.*--resume s"):
+            run_trial(plan, place, 1, POINT, judge)
+    assert [step for step, _ in judge.said] == [2, 4, 6]
+    assert all(math.isfinite(score) for _, score in judge.said)
+    (record,) = place.search.trials()
+    assert (record.status, record.error) == ("running", "")
+    run_trial(plan, place, 1, POINT, again := Judge())
+    assert again.said == judge.said
+    (record,) = place.search.trials()
+    assert (record.status, record.score) == ("finished", judge.said[-1][1])
+
+
+@pytest.mark.parametrize("error", [RecipeError("no such key"), GivenUp("died 3 times")])
+def test_what_the_setting_does_wrong_is_its_failure(
+    plan: Plan, place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*arguments: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr("metadist.search.trial.train", broken)
+    run_trial(plan, place, 1, POINT, Judge())
+    (record,) = place.search.trials()
+    assert (record.status, record.error) == ("failed", str(error))

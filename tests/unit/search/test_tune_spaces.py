@@ -66,7 +66,7 @@ def test_rates_of_maml_span_four_decades_and_the_default_is_not_the_centre() -> 
 
 def test_a_name_is_found_with_hyphens_or_underscores() -> None:
     assert load_space("maml_lr") is load_space("maml-lr")
-    with pytest.raises(SpaceError, match="Did you mean 'maml_lr'"):
+    with pytest.raises(SpaceError, match="Did you mean 'maml-lr'"):
         load_space("maml-rl")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, RayTaskError
+from search_requests import request
 from small_spaces import SMALL_SPACE
 
-from metadist.errors import SpaceError
+from metadist.errors import ResourceError, SpaceError
 from metadist.launch import tuning
 from metadist.search.drive import drive
 from metadist.search.place import create_search
@@ -57,21 +60,14 @@ def test_conditions_hold_in_what_is_proposed() -> None:
         assert ("algorithm.variant" in point) == curved
 
 
-def _request(directory: Path, **changes: object) -> Request:
-    plain: dict[str, object] = dict.fromkeys(Request.__dataclass_fields__)
-    plain |= {"default_name": "x", "overrides": (), "changes": {}, "workers": 0, "cpus": 1.0}
-    plain |= {"runs_dir": directory, "offline": True, "device": "cpu", "plugins": (), "live": False}
-    return Request(**{**plain, **changes})  # type: ignore[arg-type]
-
-
 def test_what_lasts_is_kept_and_differences_are_refused(tmp_path: Path) -> None:
-    new = lasting_for(_request(tmp_path, seeds=1), None)
+    new = lasting_for(request(tmp_path, seeds=1), None)
     assert new == {**LASTING, "seeds": 1}
     search = create_search(tmp_path, "s", {"lasting": new})
-    assert lasting_for(_request(tmp_path), search) == new
-    assert lasting_for(_request(tmp_path, seeds=1), search) == new
+    assert lasting_for(request(tmp_path), search) == new
+    assert lasting_for(request(tmp_path, seeds=1), search) == new
     with pytest.raises(SpaceError, match=r"seeds: 1 -> 2.*experiment: 'metadist' -> 'x'"):
-        lasting_for(_request(tmp_path, seeds=2, experiment="x"), search)
+        lasting_for(request(tmp_path, seeds=2, experiment="x"), search)
 
 
 @pytest.mark.parametrize("kind", ["grid", "population"])
@@ -82,23 +78,23 @@ def test_a_grid_and_a_population_are_given_no_more_trials(tmp_path: Path, kind: 
     plan = make_plan("test", space)
     there = create_search(tmp_path, "s", {"plan": plan.document()})
     with pytest.raises(SpaceError, match="a grid or a population none"):
-        plan_for(_request(tmp_path, resume="s", changes={"trials": 99}), there)
+        plan_for(request(tmp_path, resume="s", changes={"trials": 99}), there)
 
 
 def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
     plan = make_plan("test", SMALL_SPACE)
     there = create_search(tmp_path, "s", {"plan": plan.document(), "lasting": LASTING})
     before = (there.path / "search.json").read_bytes()
-    request = _request(tmp_path, resume="s", changes={"trials": 99})
+    asked = request(tmp_path, resume="s", changes={"trials": 99})
     with there.alone(), pytest.raises(SpaceError, match="another process"):
-        drive(request, lambda line: None)
+        drive(asked, lambda line: None)
     assert (there.path / "search.json").read_bytes() == before
 
 
 def test_auto_means_the_search_of_that_name_or_a_new_one(tmp_path: Path) -> None:
     def asked(**changes: object) -> Request:
         plain = {"space": "sinusoid-lr", "name": "s", "resume": "auto", "seed": 3}
-        return _request(tmp_path, **{**plain, **changes})
+        return request(tmp_path, **{**plain, **changes})
 
     assert meant_search(asked()) is None
     plan = plan_for(asked(), None)
@@ -115,13 +111,73 @@ def test_auto_means_the_search_of_that_name_or_a_new_one(tmp_path: Path) -> None
 
 
 def test_auto_on_a_finished_search_is_its_result(tmp_path: Path) -> None:
-    request = _request(
+    again = request(
         tmp_path, space="sinusoid-lr", name="s", resume="auto", data_dir=tmp_path / "data"
     )
-    plan = plan_for(request, None)
+    plan = plan_for(again, None)
     facts = {"plan": plan.document(), "lasting": LASTING, "status": "finished"}
     there = create_search(tmp_path, "s", {**facts, "result": {"trial": 7}})
     before = (there.path / "search.json").read_bytes()
-    result = drive(request, lambda line: None)
+    result = drive(again, lambda line: None)
     assert (result["search"], result["trial"]) == ("s", 7)
     assert (there.path / "search.json").read_bytes() == before
+
+
+class Listening:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.dead: list[int] = []
+
+    def began(self, number: int, point: Point) -> None: ...
+
+    def scored(self, number: int, step: int, score: float) -> None: ...
+
+    def ended(self, number: int) -> None: ...
+
+    def died(self, number: int) -> None:
+        self.dead.append(number)
+
+
+def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Trial:
+        """As much of Tune's as a callback looks at."""
+
+        experiment_tag: str
+        error: Exception
+
+        @property
+        def pickled_error_file(self) -> str:
+            path = tmp_path / self.experiment_tag
+            path.write_bytes(cloudpickle.dumps(self.error))
+            return str(path)
+
+    listener = Listening()
+    news = tuning._News(listener, 0)
+    ending = tuning._Ending(news)
+    fault = ResourceError("trial-0002: no space left on device")
+    for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
+        assert not ending.stop_all()
+        news.on_trial_error(0, [], trial)  # type: ignore[arg-type]
+    assert listener.dead == [1]
+    assert ending.stop_all()
+    assert not ending("2", {})
+    assert isinstance(news.raised, ResourceError)
+    assert str(news.raised) == str(fault)
+
+
+@pytest.mark.parametrize("typed", ["maml-lr", "maml_lr"])
+def test_a_search_goes_on_by_the_words_it_was_begun_with(tmp_path: Path, typed: str) -> None:
+    plan = plan_for(request(tmp_path, space=typed), None)
+    assert plan.name == "maml-lr"
+    there = create_search(tmp_path, "s", {"plan": plan.document()})
+    assert plan_for(request(tmp_path, space=typed, resume="s"), there) == plan
+    # So was one that was begun when names were kept as they were typed.
+    there.update(plan={**plan.document(), "space": typed})
+    assert plan_for(request(tmp_path, space=typed, resume="s"), there).space == plan.space
+
+
+def test_an_unknown_space_names_those_there_are_as_they_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"'maml_lt'.*maml-lr, .*Did you mean 'maml-lr'\?"):
+        plan_for(request(tmp_path, space="maml_lt"), None)

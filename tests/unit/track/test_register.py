@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import json
 import pickle
@@ -266,7 +267,7 @@ def test_each_call_adds_a_version_and_the_command_prints_it(place):
 
 def test_runs_that_cannot_be_registered(place, tmp_path):
     runs = place / "runs"
-    with pytest.raises(TrackingError, match=r"--offline.*metadist sync lines --tracking-uri"):
+    with pytest.raises(TrackingError, match=r"--offline.*metadist sync /.*/lines --tracking-uri"):
         register(place, "lines")
     with pytest.raises(RunError, match="no run 'gone'"):
         register(place, "gone")
@@ -285,3 +286,34 @@ def test_runs_that_cannot_be_registered(place, tmp_path):
     for name in ("", "a/b", "a:b", " a"):
         with pytest.raises(TrackingError, match="for a model"):
             check_name(name)
+
+
+def test_a_full_disk_is_not_the_tracking_servers_fault(place, monkeypatch):
+    def full(*arguments: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metadist.engine.labeller.Labeller.save", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            register(place, name="full")
+    assert not connect(store(place)).search_model_versions("name = 'full'")
+
+
+def test_a_store_that_refuses_is_named(place, monkeypatch):
+    def refuse(*arguments: Any, **named: Any) -> NoReturn:
+        raise ConnectionError("the store is away")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_model_artifacts", refuse)
+    with pytest.raises(TrackingError, match=r"tracking store sqlite.*the store is away"):
+        register(place, name="away")
+
+
+def test_labels_are_answered_in_one_form_of_unicode(rows, model):
+    composed, decomposed = "\u00e9t\u00e9", "e\u0301te\u0301"
+    support = [row for row in rows if row["role"] == "support"]
+    same = [row for row in support if row["label"] == support[0]["label"]]
+    for row, label in zip(same, [decomposed, composed] * len(same), strict=False):
+        row["label"] = label
+    names = model.predict(pd.DataFrame(rows))["probabilities"][0]
+    assert composed in names
+    assert decomposed not in names
