@@ -234,7 +234,9 @@ class Machine:
         outside = int(os.readlink("/proc/self"))
         run("mount", "-t", "proc", "proc", "/proc")
         for folder in (*OWN, *self.plan.own):
-            run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", folder)
+            seen = os.stat(folder)  # sshd, for one, wants nobody else to write where it lives
+            options = f"mode={seen.st_mode & 0o7777:o},uid={seen.st_uid},gid={seen.st_gid}"
+            run("mount", "-t", "tmpfs", "-o", options, "tmpfs", folder)
         run("mount", "--bind", str(self.state / "hosts"), "/etc/hosts")
         socket.sethostname(self.name)
         # In the new /proc this process is number 1; the time of its start is the same.
