@@ -25,7 +25,7 @@ from metadist.recipe import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.search.place import SearchDir, TrialRecord, ranked, run_tags
 from metadist.search.plan import Plan
-from metadist.search.trial import Place, without_server
+from metadist.search.trial import Place, is_of, without_server
 
 #: Trials that are compared on fresh episodes.
 TOP = 3
@@ -71,6 +71,10 @@ def work(place: Place, job: Job, episodes: int) -> None:
     """Do a job; what is done already is not done again."""
     search = place.search
     if (anew := job.recipe) is not None:
+        there = search.run(job.name)
+        if there.path.exists() and not is_of(there, anew):
+            # Of a trial that was lost, whose number has another point now.
+            search.set_aside(there.path)
         without_server(place, job.name, lambda offline: _train(place, job.name, anew, offline))
     run = search.run(job.name)
     recipe = run.recipe()

@@ -163,7 +163,7 @@ class SearchDir:
 
     def trial_runs(self) -> list[tuple[int, str]]:
         """Number and name of the runs that trials begin with."""
-        names = (_FIRST.fullmatch(path.name) for path in self.runs.iterdir())
+        names = (_FIRST.fullmatch(path.name) for path in self.runs.glob("trial-*"))
         return sorted((int(name[1]), name[0]) for name in names if name)
 
     def set_aside(self, path: Path) -> None:

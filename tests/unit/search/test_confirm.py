@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +213,15 @@ def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Plac
     lines = text(summary(search, plan, result))
     assert any("(interval over seeds): " in line for line in lines)
     assert read_found(result).over == "seeds"
+
+
+def test_a_run_of_another_setting_does_not_confirm_this_one(tmp_path: Path) -> None:
+    plan = make_plan("test", SMALL_SPACE)
+    search = create_search(tmp_path, "s", {"plan": plan.document()})
+    place = Place(search.path, tmp_path / "data", offline=True)
+    for rate in (0.01, 0.02):
+        recipe = plan.recipe({"inner.lr": rate, "outer.lr": 1e-3}, seed=1)
+        confirm.work(place, confirm.Job("best-trial-0003-seed1", recipe), 3)
+        run = search.run("best-trial-0003-seed1")
+        assert run.recipe() == recipe
+        assert run.info()["status"] == "finished"
