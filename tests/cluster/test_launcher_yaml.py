@@ -107,6 +107,7 @@ MISTAKES = [
     ),
     ("ours", "onprem", _replace("setup_commands", "install.sh", "instal.sh"), "not installed"),
     ("ours", "onprem", _replace("setup_commands", "600", "644"), "readable for others"),
+    ("ours", "onprem", _replace("setup_commands", ".bashrc", ".zshrc"), "leave Ray running"),
     ("ours", "onprem", _drop("file_mounts", "~/.ray/auth_token"), "auth_token is not brought"),
     ("ours", "onprem", _drop("file_mounts", "~/metadist/env.sh"), "env.sh is not brought"),
     ("ours", "aws", _put("file_mounts", "~/x", value="cluster/x"), "there is no cluster/x"),

@@ -95,8 +95,10 @@ def _commands(config: dict[str, Any]) -> Iterator[str]:
                 yield f"{key}: 'ray start' without {option}"
         if "--head" in options and "--dashboard-host=127.0.0.1" not in starts.split():
             yield f"{key}: whoever reaches the dashboard may run code: --dashboard-host=127.0.0.1"
-    if not any("metadist/install.sh" in c for c in config.get("setup_commands", [])):
+    if not any("metadist/install.sh" in c for c in config["setup_commands"]):
         yield "setup_commands: metadist is not installed"
+    if not any(c.endswith("'. ~/metadist/env.sh' >> ~/.bashrc") for c in config["setup_commands"]):
+        yield "setup_commands: no 'ray' for 'ray down', which would leave Ray running"
 
 
 def _secrets(config: dict[str, Any]) -> Iterator[str]:
