@@ -106,6 +106,7 @@ MISTAKES = [
         "begin with 'ray",
     ),
     ("ours", "onprem", _replace("setup_commands", "install.sh", "instal.sh"), "not installed"),
+    ("ours", "onprem", _replace("head_start_ray_commands", "v2=0", "v2=1"), "leaves out the last"),
     ("ours", "onprem", _replace("setup_commands", "600", "644"), "readable for others"),
     ("ours", "onprem", _replace("setup_commands", ".bashrc", ".zshrc"), "leave Ray running"),
     ("ours", "onprem", _drop("file_mounts", "~/.ray/auth_token"), "auth_token is not brought"),
