@@ -7,3 +7,5 @@ export RAY_USAGE_STATS_ENABLED=0
 # Where the shared file system is mounted; the same path on every machine.
 export METADIST_SHARED="${METADIST_SHARED:-/shared}"
 export METADIST_DATA_DIR="$METADIST_SHARED/data"
+# Ray opens many files. As many as are allowed: asking for more would be refused, and end here.
+ulimit -n "$(ulimit -Hn)"

@@ -93,10 +93,15 @@ def _commands(config: dict[str, Any]) -> Iterator[str]:
         for option in options:
             if option not in starts.split():
                 yield f"{key}: 'ray start' without {option}"
+        version_1 = "RAY_enable_autoscaler_v2=0" in starts.split()
+        if "--head" in options and config["provider"]["type"] == "local" and not version_1:
+            yield f"{key}: version 2 of the autoscaler leaves out the last of the machines"
         if "--head" in options and "--dashboard-host=127.0.0.1" not in starts.split():
             yield f"{key}: whoever reaches the dashboard may run code: --dashboard-host=127.0.0.1"
-    if not any("metadist/install.sh" in c for c in config.get("setup_commands", [])):
+    if not any("metadist/install.sh" in c for c in config["setup_commands"]):
         yield "setup_commands: metadist is not installed"
+    if not any(c.endswith("'. ~/metadist/env.sh' >> ~/.bashrc") for c in config["setup_commands"]):
+        yield "setup_commands: no 'ray' for 'ray down', which would leave Ray running"
 
 
 def _secrets(config: dict[str, Any]) -> Iterator[str]:
