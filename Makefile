@@ -15,8 +15,8 @@ TORCH           := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
 # Arguments added to pytest, e.g. make test ARGS="-x -k maml"
 ARGS ?=
-# What is run against an installed wheel: packaging shows in commands, data and pages; arithmetic is the same from there.
-WHEEL_FOLDERS ?= cli data unit
+# What is run against an installed wheel: packaging shows in commands and the parts that they find.
+WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/test_recipe_sources.py unit/test_plugins.py
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
 # The run of `make demo`; fresh each time, because a name in use is refused.
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
@@ -67,7 +67,7 @@ test-wheel: setup ## build the wheel and run the quick tests against it, from an
 	cd "$$tmp/elsewhere"; \
 	PYTHONSAFEPATH=1 PYTHONPATH="$$tmp/site" METADIST_EXPECT_INSTALLED="$$tmp/site" "$(BIN)/python" -m pytest \
 		-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" -p no:cacheprovider -m "$(WHEEL_TESTS)" $(ARGS) \
-		$(addprefix "$(CURDIR)"/tests/,$(WHEEL_FOLDERS))
+		$(addprefix "$(CURDIR)"/tests/,$(WHEEL_TESTS_IN))
 
 lint: setup ## ruff, mypy and the import contracts
 	@"$(BIN)/ruff" check .

@@ -24,7 +24,12 @@ from metadist.engine.rundir import RunDir
 from metadist.launch.source import commit
 from metadist.recipe import load_recipe
 
-pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.distributed,
+    pytest.mark.jobs,
+    pytest.mark.timeout(600),
+]
 
 SMALL = (
     "data.dataset=paced",
