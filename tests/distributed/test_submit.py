@@ -55,8 +55,8 @@ def draw(stream, points, part):
 LONG = 400
 #: What Ray itself leaves on a cluster that has trained once: one for all jobs.
 OF_RAY = {"_AutoscalingCoordinatorActor"}
-#: And what it leaves of a driver that was killed outright: it frees the placement group, says that it
-#: ends, and does not (``exit_actor`` in a thread of its own waits for a next call).
+#: And what it leaves of a driver that was killed outright: it frees the placement group, wants to
+#: end, and does not (``exit_actor`` in a thread of its own waits for a next call).
 OF_THE_KILLED = {"PlacementGroupCleaner"}
 
 
