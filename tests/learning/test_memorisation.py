@@ -14,7 +14,12 @@ import metadist
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader
 
-pytestmark = [pytest.mark.slow, pytest.mark.learning, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.learning,
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+]
 
 #: A quarter of the recipes' steps.
 STEPS = 2000

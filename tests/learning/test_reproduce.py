@@ -51,6 +51,7 @@ def value(document: dict[str, Any], row: str) -> float:
     return number
 
 
+@pytest.mark.long
 def test_sinusoids_at_other_shots_with_mlflow(tmp_path: Path) -> None:
     request = ("sinusoid-shots", "--tasks", "800", "--rows", "maml-5,maml-20,mtnet-10")
     first = reproduced(tmp_path, *request)
@@ -111,6 +112,7 @@ def test_fine_tuning_against_maml(tmp_path: Path) -> None:
     assert document["rows"]["ratio"]["ours"]["ci95"] > 0
 
 
+@pytest.mark.long
 def test_speed_of_first_order(tmp_path: Path) -> None:
     request = ("first-order", "--tasks", "40", "--rows", "speed-strokes,speed", "--offline")
     process = start(tmp_path, *request)
