@@ -8,7 +8,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ray
 
@@ -18,6 +18,10 @@ from metadist.launch.world import WorldSize
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
+#: The environment of a private Ray. Ray gives workers a low priority by default: anything else on a
+#: laptop would starve them. Its processes listen on all of the machine's addresses, so that whoever
+#: asks them for something needs a token, which Ray makes.
+PRIVATE = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "token"}
 #: Seconds of waiting after which the operator is told.
 SAID_AFTER = 5.0
 
@@ -70,26 +74,40 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
-        # Ray gives workers a low priority by default: anything else on a laptop would starve them.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        # Its processes listen on all of the machine's addresses; Ray makes the token.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(cores, workers) + 1,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        except Exception as error:  # Ray raises bare ones where its processes do not come up
-            raise ResourceError(
-                f"a private Ray does not start on this machine: {str(error).strip()}; it may be "
-                "busy: try again, or use --workers 0"
-            ) from error
+        with _unless_set(PRIVATE):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=max(cores, workers) + 1,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+            except Exception as error:  # Ray raises bare ones where its processes do not come up
+                raise ResourceError(
+                    f"a private Ray does not start on this machine: {str(error).strip()}; it may "
+                    "be busy: try again, or use --workers 0"
+                ) from error
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        return
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _unless_set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the block, of those that have no value."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def group_for(
