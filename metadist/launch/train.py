@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
+import ray
 import ray.train
 import torch
 from ray.train import ScalingConfig
@@ -115,6 +116,8 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     wait = seconds_of("METADIST_NODE_WAIT_S", 600.0)
     run = RunDir(job.run)
+    if not address and not ray.is_initialized():
+        size = size.on(os.cpu_count() or 1)
     with connected(address, size.high, announce), ShowMessages(job.run, announce):
         bell = Bell() if address or size.elastic else None
         workers, resources = group_for(size, job.device, announce)

@@ -42,5 +42,9 @@ class WorldSize:
         """Whether the size may change while the run goes on."""
         return self.low < self.high
 
+    def on(self, cores: int) -> WorldSize:
+        """The same on one machine: no more workers than cores, unless at least so many are needed."""
+        return WorldSize(self.low, max(self.low, min(self.high, cores)))
+
     def __str__(self) -> str:
         return f"{self.low} to {self.high}" if self.elastic else str(self.low)

@@ -21,3 +21,9 @@ def test_sizes(given: int | str, low: int, high: int, elastic: bool) -> None:
 def test_what_is_no_size(given: int | str) -> None:
     with pytest.raises(ResourceError, match="--workers"):
         WorldSize.of(given)
+
+
+def test_one_machine_has_no_more_workers_than_cores() -> None:
+    assert WorldSize.of("1:64").on(4) == WorldSize(1, 4)
+    assert WorldSize.of("8").on(4) == WorldSize(8, 8)
+    assert WorldSize.of("6:64").on(4) == WorldSize(6, 6)
