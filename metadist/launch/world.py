@@ -43,7 +43,7 @@ class WorldSize:
         return self.low < self.high
 
     def on(self, cores: int) -> WorldSize:
-        """The same on one machine: no more workers than cores, unless at least so many are needed."""
+        """The same on one machine: no more workers than cores, if fewer are enough."""
         return WorldSize(self.low, max(self.low, min(self.high, cores)))
 
     def __str__(self) -> str:
