@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
@@ -254,8 +254,12 @@ class _Ending(tune.Stopper):
 
 def _raised(trial: Trial) -> MetadistError | None:
     """What a trial has raised; None if its process has died."""
-    # Ray keeps it in a file that it has written a moment ago, in a folder of this driver alone.
-    error = trial.get_pickled_error()
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    # This process has written it a moment ago, in a folder that is its own alone. What Ray offers
+    # to read it looks in the storage, where it arrives later.
+    error = cloudpickle.loads(Path(path).read_bytes())
     cause = cause_of(error) if isinstance(error, RayTaskError) else error
     return cause if isinstance(cause, MetadistError) else None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 from ray.exceptions import ActorDiedError, RayTaskError
 from search_requests import request
 from small_spaces import SMALL_SPACE
@@ -138,7 +139,7 @@ class Listening:
         self.dead.append(number)
 
 
-def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not() -> None:
+def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Trial:
         """As much of Tune's as a callback looks at."""
@@ -146,8 +147,11 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not() -> No
         experiment_tag: str
         error: Exception
 
-        def get_pickled_error(self) -> Exception:
-            return self.error
+        @property
+        def pickled_error_file(self) -> str:
+            path = tmp_path / self.experiment_tag
+            path.write_bytes(cloudpickle.dumps(self.error))
+            return str(path)
 
     listener = Listening()
     news = tuning._News(listener, 0)
