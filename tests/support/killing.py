@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -93,7 +94,9 @@ class Command:
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL a driver; a private Ray below it ends by itself within seconds."""
-    children = psutil.Process(process.pid).children(recursive=True)
+    children: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may be ending just now
+        children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
     psutil.wait_procs(children, timeout=30)
