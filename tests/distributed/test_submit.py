@@ -249,6 +249,7 @@ def test_a_job_is_stopped_and_goes_on(
     _ends_undisturbed(submit, submit.start("--json", *line), "stopped", undisturbed)
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_job_alone(submit: Submit) -> None:
     follower = submit.start(*submit.train("left"))
     submit.wait_for_checkpoint("left", follower)
@@ -272,6 +273,7 @@ def test_in_a_job_the_command_runs_in_place(submit: Submit) -> None:
     assert "place" not in submit("list").stdout
 
 
+@pytest.mark.long
 def test_a_driver_that_is_killed_is_submitted_again(
     submit: Submit, undisturbed: tuple[str, dict[str, bytes]]
 ) -> None:

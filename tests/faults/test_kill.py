@@ -47,6 +47,7 @@ def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
 
 
 @pytest.mark.timeout(1500)
+@pytest.mark.long
 def test_twenty_workers_killed_one_after_another(command: Command) -> None:
     """Each death costs the steps since the newest checkpoint and nothing else."""
     settings = (

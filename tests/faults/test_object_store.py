@@ -154,6 +154,7 @@ def test_trained_from_shards_while_the_store_hangs(
     _same(nodes.copy("c", monkeypatch), result, undisturbed)
 
 
+@pytest.mark.long
 def test_the_store_refuses_connections_for_a_while(
     nodes: Nodes, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +206,7 @@ def test_killed_on_one_node_and_resumed_on_another(
     _same(nodes.copy("b", monkeypatch), result, undisturbed)
 
 
+@pytest.mark.long
 def test_a_second_driver_supersedes_the_first(
     nodes: Nodes, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_second_driver_supersedes_the_first(
     _same(nodes.copy("b", monkeypatch), result, undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.distributed
 def test_workers_on_another_node_than_the_driver(
     nodes: Nodes, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch

@@ -67,7 +67,9 @@ def test_a_trial_whose_process_is_killed_goes_on(command: SearchCommand) -> None
     assert "failed" not in result["trials"]
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "asked", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_an_interrupt_leaves_nothing_running(command: SearchCommand, asked: signal.Signals) -> None:
     process = command.start(*RANDOM)
     command.wait_for(lambda search: over(search) >= 1)
