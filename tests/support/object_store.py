@@ -137,10 +137,7 @@ class Gate:
 
     def open(self) -> None:
         """Let connections through."""
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self._port))
-        listener.listen(64)
+        listener = socket.create_server(("127.0.0.1", self._port), backlog=64)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
