@@ -42,7 +42,8 @@ class Store:
                 stderr=output,
             )
         wait_for(self._listens, "the object store")
-        self.client().create_bucket(Bucket=BUCKET)
+        with self.client() as client:
+            client.create_bucket(Bucket=BUCKET)
 
     def _listens(self) -> bool:
         assert self._process.poll() is None, "the object store has ended"
@@ -56,35 +57,43 @@ class Store:
         """What a process needs to reach the store."""
         return {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint or self.endpoint}
 
-    def client(self) -> Any:
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
         """Another implementation's client, to look at the store and to damage it."""
         import boto3
 
-        return boto3.client(
+        client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
+        try:
+            yield client
+        finally:
+            client.close()  # its connections: left to the collector they are a warning
 
     def keys(self, prefix: str = "") -> list[str]:
         """All keys of the bucket that start so."""
-        pages = self.client().get_paginator("list_objects_v2")
-        return [
-            held["Key"]
-            for page in pages.paginate(Bucket=BUCKET, Prefix=prefix)
-            for held in page.get("Contents", [])
-        ]
+        with self.client() as client:
+            pages = client.get_paginator("list_objects_v2")
+            return [
+                held["Key"]
+                for page in pages.paginate(Bucket=BUCKET, Prefix=prefix)
+                for held in page.get("Contents", [])
+            ]
 
     def read(self, key: str) -> bytes:
         """An object."""
-        data: bytes = self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        with self.client() as client:
+            data: bytes = client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return data
 
     def write(self, key: str, data: bytes) -> None:
         """Make an object."""
-        self.client().put_object(Bucket=BUCKET, Key=key, Body=data)
+        with self.client() as client:
+            client.put_object(Bucket=BUCKET, Key=key, Body=data)
 
     def flip(self, key: str) -> None:
         """Alter the last byte of an object."""
@@ -94,15 +103,14 @@ class Store:
 
     def deny(self, bucket: str) -> None:
         """Make a bucket whose objects nobody may read or write."""
-        client = self.client()
-        client.create_bucket(Bucket=bucket)
         statement = (
             '{"Effect": "Deny", "Principal": "*", "Action": "s3:*", '
             f'"Resource": ["arn:aws:s3:::{bucket}", "arn:aws:s3:::{bucket}/*"]}}'
         )
-        client.put_bucket_policy(
-            Bucket=bucket, Policy=f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
-        )
+        policy = f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
+        with self.client() as client:
+            client.create_bucket(Bucket=bucket)
+            client.put_bucket_policy(Bucket=bucket, Policy=policy)
 
     def signal(self, number: signal.Signals) -> None:
         """To its process: SIGSTOP makes it hang, SIGCONT lets it go on."""
