@@ -43,10 +43,14 @@ def _started(
     (directory / "metadist.py").write_text(
         "import os, sys\nprint(sys.argv, os.environ['METADIST_DATA_DIR'])\nsys.exit(5)\n"
     )
+    environment = {k: v for k, v in os.environ.items() if k != "METADIST_DATA_DIR"}
+    # Also where Python does not look beside the script by itself.
+    paths = [str(directory), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run(
         [sys.executable, "metadist_job.py", "train", "x"],
         cwd=directory,
-        env={k: v for k, v in os.environ.items() if k != "METADIST_DATA_DIR"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,
