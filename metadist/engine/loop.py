@@ -222,12 +222,12 @@ class Run:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
             else:
                 how = protocol([(self._run.name, self.recipe)], asked)
-                self._check(asked, how, chosen)
+                self._check_steps(asked, how, chosen)
                 outcome = self._outcome(chosen, [how], explained=False)
         summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
         return self._result(chosen, figures_of(outcome.results)) | {"protocols": summaries}
 
-    def _check(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
+    def _check_steps(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
         learner = self._trained(chosen)
         if asked.steps and not adapts_by_steps(learner, source(learner, self.data, how)):
             raise RunError(
