@@ -6,9 +6,12 @@ import contextlib
 import logging
 import math
 import os
+import secrets
 import socket
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import ray
 
@@ -19,9 +22,12 @@ from metadist.launch.world import WorldSize
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
 #: The environment of a private Ray. Ray gives workers a low priority by default: anything else on a
-#: laptop would starve them. Its processes listen on all of the machine's addresses, so that whoever
-#: asks them for something needs a token, which Ray makes.
-PRIVATE = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "token"}
+#: laptop would starve them.
+PRIVATE = {"RAY_worker_niceness": "0"}
+#: What Ray writes into the environment of this process when it starts a private one. Its processes
+#: listen on all of the machine's addresses; unless the variable says otherwise, Ray makes a token
+#: and lets nobody in without it. To set the variable here would be too late: Ray has read it.
+OF_RAY = ("RAY_AUTH_MODE",)
 #: Seconds of waiting after which the operator is told.
 SAID_AFTER = 5.0
 
@@ -74,7 +80,8 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
-        with _unless_set(PRIVATE):
+        with _environment(PRIVATE, OF_RAY):
+            _make_token()
             try:
                 ray.init(
                     address="local",
@@ -99,15 +106,37 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
 
 
 @contextlib.contextmanager
-def _unless_set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the block, of those that have no value."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
+def _environment(defaults: Mapping[str, str], restored: Collection[str]) -> Iterator[None]:
+    """Environment variables for the block: ``defaults`` where they have no value, and at its end
+    these and the ``restored`` ones as they were before."""
+    before = {name: os.environ.get(name) for name in (*defaults, *restored)}
+    os.environ.update({n: value for n, value in defaults.items() if before[n] is None})
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _make_token() -> None:
+    """Make the token of Ray where there is none: Ray would let all of this machine read it.
+
+    Ray's own place and form of it (``~/.ray/auth_token``, 64 hexadecimal digits).
+    """
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        return
+    with contextlib.suppress(OSError, RuntimeError):  # then Ray says what it lacks
+        path = Path.home() / ".ray" / "auth_token"
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # of mode 0600
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.link(file.name, path)  # whole, and never in place of another's
 
 
 def group_for(

@@ -12,13 +12,13 @@ from metadist.engine.learner import resolve
 
 pytestmark = pytest.mark.distributed
 
-# A bank of 100 episodes is read two and a half times in 50 steps of 5 tasks; 5 tasks split
+# A bank of 60 episodes is read two and a half times in 30 steps of 5 tasks; 5 tasks split
 # unevenly over 2 and 3 workers.
 SETTINGS = (
-    "outer.steps=50",
+    "outer.steps=30",
     "outer.batch=5",
-    "data.episodes=100",
-    "eval.every=20",
+    "data.episodes=60",
+    "eval.every=15",
     "eval.val_episodes=10",
     "eval.episodes=20",
     "eval.extra_queries=3",
@@ -50,7 +50,7 @@ def reference(
     return runs, _train("solo", 0, strokes_data, runs)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_workers_do_not_matter(
     workers: int, reference: tuple[Path, dict[str, object]], private_ray: None, strokes_data: Path
 ) -> None:
@@ -91,7 +91,7 @@ def test_shards_do_not_matter(
     root = shards_root(strokes_data, recipe)
     if not root.exists():
         source = open_data(recipe, strokes_data).live("train", 1, 0)
-        write_shards(source, 100, root)
+        write_shards(source, 60, root)
     result = _train(f"shards{workers}", workers, strokes_data, runs, "data.storage=shards")
     assert result["params_sha256"] == solo["params_sha256"]
     assert _evaluation(runs / f"shards{workers}") == _evaluation(runs / "solo")
