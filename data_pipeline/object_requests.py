@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError, MissingData, StoreAway, StoreError
 from data_pipeline.object_uri import Endpoint, endpoint
+from data_pipeline.waits import seconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +80,7 @@ def patience() -> float:
     Raises:
         StoreError: METADIST_STORE_WAIT_S is no number.
     """
-    given = os.environ.get("METADIST_STORE_WAIT_S", "120")
-    try:
-        return min(float(given), _at_most)
-    except ValueError:
-        raise StoreError(
-            f"METADIST_STORE_WAIT_S: seconds are needed, as in 120, got {given!r}"
-        ) from None
+    return min(seconds_of("METADIST_STORE_WAIT_S", 120.0, StoreError), _at_most)
 
 
 class _LocalError(Exception):

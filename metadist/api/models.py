@@ -84,7 +84,7 @@ def register(
         TrackingError: the run is not in MLflow, or the store refuses.
     """
     from metadist import plugins as outside
-    from metadist.engine.rundir import open_run
+    from metadist.engine.runs import open_run
     from metadist.launch.adapt import open_labeller
     from metadist.track.register import register_run
 

@@ -63,7 +63,7 @@ def evaluate(
     from metadist.engine.group import Solo
     from metadist.engine.loop import Run
     from metadist.engine.protocol import Asked
-    from metadist.engine.rundir import open_run
+    from metadist.engine.runs import open_run
     from metadist.errors import RunError
     from metadist.launch.job import local_device
 
@@ -93,7 +93,7 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
     Raises:
         RunError: no such run.
     """
-    from metadist.engine.rundir import open_run
+    from metadist.engine.runs import open_run
     from metadist.report import write_report
 
     directory = open_run(runs_directory(runs_dir), run)

@@ -61,7 +61,7 @@ def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> 
     stays single. RUN is a name under the runs directory or a path.
     """
     from metadist.engine import checkpoint
-    from metadist.engine.rundir import open_run
+    from metadist.engine.runs import open_run
     from metadist.track import public_uri, sync_run
 
     directory = open_run(runs_directory(runs_dir), run)

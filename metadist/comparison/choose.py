@@ -8,7 +8,8 @@ from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.object_uri import local_path
-from metadist.engine.rundir import RunDir, list_runs, open_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import list_runs, open_run
 from metadist.errors import RunError
 from metadist.track import default_tracking_uri, run_key, search_runs
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader
+from metadist.engine.runs import create_run
 from metadist.errors import RunError
 from metadist.rates import Changes, rate_after, write_changes
 from metadist.recipe import Recipe

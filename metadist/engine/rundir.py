@@ -22,14 +22,12 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import DamagedData, DataError
-from data_pipeline.object_uri import address_of, is_uri, local_path
-from data_pipeline.storage import new_directory, read_json, write_atomic
-from metadist.engine.remote_run import RemoteRun, remote_names, remote_run
+from data_pipeline.errors import DataError
+from data_pipeline.storage import read_json, write_atomic
+from metadist.engine.remote_run import RemoteRun, remote_run
 from metadist.errors import MetadistError, RunError, SupersededError
 from metadist.recipe import Recipe, parse_recipe
 
@@ -46,7 +44,6 @@ UNREADABLE = (
     ArithmeticError,
 )
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ class RunDir:
         """Replace fields of run.json atomically; a driver that trains uses :class:`Driver`."""
         with self._writing_info():
             info = {**self.info(), **fields}
-            _write_info(self.path, info)
+            write_info(self.path, info)
         return info
 
     @contextlib.contextmanager
@@ -175,7 +172,7 @@ class RunDir:
         """Become the driver of this run, whoever was it before, and replace fields of run.json."""
         driver = Driver(self, uuid.uuid4().hex)
         with self._writing_info(take_over=True):
-            _write_info(self.path, {**self.info(), **fields, "driver": driver.key})
+            write_info(self.path, {**self.info(), **fields, "driver": driver.key})
         return driver
 
     @contextlib.contextmanager
@@ -263,7 +260,7 @@ class Driver:
             SupersededError: another driver has taken over; nothing is written.
         """
         with self.run._writing_info(self._check):
-            _write_info(self.run.path, {**self.run.info(), **fields})
+            write_info(self.run.path, {**self.run.info(), **fields})
 
     def _check(self) -> None:
         if self.run.info().get("driver") != self.key:
@@ -364,98 +361,7 @@ def _create(path: Path, document: dict[str, Any]) -> bool:
     return True
 
 
-def _write_info(path: Path, info: dict[str, Any]) -> None:
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Write the ``run.json`` of a directory whole."""
     text = json.dumps(info, sort_keys=True, indent=1, allow_nan=False)
     write_atomic(path / "run.json", text.encode())
-
-
-def check_name(name: str) -> str:
-    """A name that can be a directory.
-
-    Raises:
-        RunError: it cannot.
-    """
-    if not _NAME.fullmatch(name):
-        raise RunError(
-            f"--name {name!r}: letters, digits, '.', '_' and '-' are allowed, the first a letter "
-            "or digit, at most 128 in all"
-        )
-    return name
-
-
-def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> RunDir:
-    """Make a run directory with recipe.toml and run.json.
-
-    Raises:
-        RunError: the name is taken or cannot be a directory's.
-    """
-    path = root / check_name(name)
-    info = {
-        "format": FORMAT,
-        "name": name,
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "status": "created",
-        "recipe_hash": recipe.hash,
-        **facts,
-    }
-    run = RunDir(path)
-    taken = RunError(
-        f"{address_of(path)} exists already: choose another --name, or continue it with "
-        f"--resume {name}"
-    )
-    if run.remote is not None and run.remote.exists():
-        raise taken
-    try:
-        # A working copy of a run that the object store does not have is of no use any more.
-        with new_directory(path, replace=run.remote is not None) as temporary:
-            write_atomic(temporary / "recipe.toml", recipe.to_toml().encode())
-            _write_info(temporary, info)
-    except OSError as error:
-        if not path.exists():
-            raise
-        raise taken from error
-    if run.remote is not None:
-        try:
-            run.remote.own_info(anew=True)
-        except SupersededError:
-            raise taken from None
-        if run.remote.exists():  # meanwhile
-            raise taken
-        run.remote.push_info()
-    return run
-
-
-def open_run(root: Path, name_or_path: str) -> RunDir:
-    """A run by its name under ``root`` or by its path.
-
-    Raises:
-        RunError: there is none; the message lists what there is.
-    """
-    if is_uri(name_or_path):
-        paths = [local_path(name_or_path)]
-    else:
-        paths = [root / name_or_path, Path(name_or_path)]
-    for path in paths:
-        if not path.name.startswith(".") and RunDir(path).bring():
-            return RunDir(path.resolve())
-    there = ", ".join(r.name for r in list_runs(root)[:10]) or "none"
-    raise RunError(
-        f"no run {name_or_path!r} under {address_of(root)} or at that path; there are: {there}"
-    )
-
-
-def list_runs(root: Path) -> list[RunDir]:
-    """All runs under ``root``, the newest first."""
-    runs = []
-    for name in filter(_NAME.fullmatch, remote_names(root)):
-        with contextlib.suppress(DamagedData):
-            RunDir(root / name).bring_info()
-    for path in root.glob("*/run.json"):
-        if path.parent.name.startswith("."):
-            continue  # a run that is still being made, or whose making was killed
-        run = RunDir(path.parent.resolve())
-        try:
-            runs.append((run.info()["created"], run))
-        except (RunError, KeyError):
-            continue
-    return [run for _, run in sorted(runs, key=lambda pair: pair[0], reverse=True)]

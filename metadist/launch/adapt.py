@@ -10,7 +10,7 @@ from metadist import plugins
 from metadist.engine.group import Solo
 from metadist.engine.labeller import Labeller
 from metadist.engine.loop import Run
-from metadist.engine.rundir import open_run
+from metadist.engine.runs import open_run
 from metadist.errors import AdaptError, RunError
 from metadist.launch.job import Device, local_device
 from metadist.report.adapted import check_directory, free_directory, write_adaptation

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ from typing import Any
 from data_pipeline import object_requests
 from data_pipeline.errors import StoreError
 from data_pipeline.object_uri import address_of
+from data_pipeline.waits import seconds_of
 from metadist.engine import checkpoint
-from metadist.engine.rundir import Driver, RunDir, check_name
+from metadist.engine.rundir import Driver, RunDir
+from metadist.engine.runs import check_name
 from metadist.engine.watch import Watch
 from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
 from metadist.launch import local
@@ -94,7 +95,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     """
     if request.name is not None:
         check_name(request.name)
-    wait = _tracking_wait()
+    wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
@@ -170,21 +171,6 @@ def _makers(run: RunDir) -> list[dict[str, str]]:
     there: list[dict[str, str]] = run.info().get("made_by") or []
     me = provenance()
     return there if me in there else [*there, me]
-
-
-def _tracking_wait() -> float:
-    """Seconds to wait at the end for a tracking server that is away.
-
-    Raises:
-        TrackingError: METADIST_TRACKING_WAIT_S is no number.
-    """
-    given = os.environ.get("METADIST_TRACKING_WAIT_S", "300")
-    try:
-        return float(given)
-    except ValueError:
-        raise TrackingError(
-            f"METADIST_TRACKING_WAIT_S: seconds are needed, as in 300, got {given!r}"
-        ) from None
 
 
 def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from typing import Any
 
+from data_pipeline.waits import seconds_of
 from metadist.errors import RunError
 from metadist.launch.bell import Bell
 from metadist.launch.cluster import room
@@ -19,22 +19,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 #: Seconds between two checkpoints while a node of a group of fixed size is about to go.
 _SAVE_EVERY = 10.0
-
-
-def seconds_of(variable: str, default: float) -> float:
-    """Seconds that an environment variable gives.
-
-    Raises:
-        RunError: it is no number, or below zero.
-    """
-    given = os.environ.get(variable, "")
-    try:
-        seconds = float(given) if given else default
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise RunError(f"{variable}: seconds are needed, as in {default:g}, got {given!r}")
-    return seconds
 
 
 def draining_nodes() -> set[str]:
@@ -78,7 +62,7 @@ class Oversee(Polling):
         self._resources = resources
         self._asked = asked
         self._announce = announce
-        self._rest = seconds_of("METADIST_RESIZE_EVERY_S", 60.0)
+        self._rest = seconds_of("METADIST_RESIZE_EVERY_S", 60.0, RunError)
         self._began: float | None = None
         self._saved = -_SAVE_EVERY
         self._seen = 0

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from metadist.engine.outer import schedule_depends_on_total
-from metadist.engine.rundir import RunDir, check_name, create_run, list_runs, open_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import check_name, create_run, list_runs, open_run
 from metadist.errors import RecipeError, RunError
 from metadist.plugins import changes
 from metadist.recipe import Recipe, differences

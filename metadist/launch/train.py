@@ -8,6 +8,7 @@ checkpoint until three in a row have made no progress.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from ray.train.v2.api.result import Result
 
 from data_pipeline.errors import DataError
 from data_pipeline.object_uri import address_of, local_path
+from data_pipeline.waits import seconds_of
 from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
@@ -35,7 +37,7 @@ from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
-from metadist.launch.oversee import Oversee, seconds_of
+from metadist.launch.oversee import Oversee
 from metadist.launch.sigterm import Sigterm
 from metadist.launch.world import WorldSize
 
@@ -50,10 +52,7 @@ def group_timeout() -> int:
     A node that is cut off does not end a collective by itself: Ray ends the group when it has
     declared the node dead, and this is for what Ray does not see.
     """
-    given = os.environ.get("METADIST_GROUP_TIMEOUT_S", "300")
-    if not given.isdigit():
-        raise RunError(f"METADIST_GROUP_TIMEOUT_S: whole seconds are needed, got {given!r}")
-    return int(given)
+    return max(1, math.ceil(seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)))
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
     # The driver looks for nodes that will go itself.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    wait = seconds_of("METADIST_NODE_WAIT_S", 600.0)
+    wait = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError)
     run = RunDir(job.run)
     if not address and not ray.is_initialized():
         size = size.on(os.cpu_count() or 1)

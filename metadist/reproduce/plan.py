@@ -16,7 +16,8 @@ from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.learner import Learners, resolve
 from metadist.engine.protocol import Asked, own_protocols, protocol
-from metadist.engine.rundir import RunDir, check_name
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import check_name
 from metadist.errors import MetadistError, RunError
 from metadist.recipe import Recipe, differences, load_recipe
 from metadist.reproduce.evaluations import has_summary

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage import new_directory, read_json, write_atomic
-from metadist.engine.rundir import RunDir, check_name
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import check_name
 from metadist.errors import SpaceError
 from metadist.space import Mode, Point
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metadist.engine.rundir import check_name
+from metadist.engine.runs import check_name
 from metadist.errors import SpaceError, TrackingError
 from metadist.launch.job import Device
 from metadist.launch.start import AUTO

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from metadist.engine.rundir import list_runs
+from metadist.engine.runs import list_runs
 from metadist.errors import TrackingError
 from metadist.launch.job import Announce
 from metadist.search.place import SearchDir, run_tags

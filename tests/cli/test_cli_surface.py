@@ -12,188 +12,10 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from grammar import GRAMMAR
 
 from metadist.cli.main import main
 
-#: Every command with its arguments and options. Scripts rely on it: names are only ever added.
-GRAMMAR = {
-    "metadist": {"--debug", "--help", "--version"},
-    "metadist train": {
-        "RECIPE",
-        "--address",
-        "--data-dir",
-        "--device",
-        "--experiment",
-        "--help",
-        "--json",
-        "--name",
-        "--offline",
-        "--plugin",
-        "--resume",
-        "--runs-dir",
-        "--set",
-        "--tracking-uri",
-        "--workers",
-    },
-    "metadist adapt": {
-        "RUN",
-        "--data-dir",
-        "--device",
-        "--help",
-        "--invert",
-        "--json",
-        "--out",
-        "--plugin",
-        "--query",
-        "--runs-dir",
-        "--steps",
-        "--support",
-    },
-    "metadist register": {
-        "RUN",
-        "--data-dir",
-        "--help",
-        "--json",
-        "--name",
-        "--plugin",
-        "--runs-dir",
-        "--tracking-uri",
-    },
-    "metadist evaluate": {
-        "RUN",
-        "--average",
-        "--data-dir",
-        "--device",
-        "--episodes",
-        "--help",
-        "--json",
-        "--out",
-        "--part",
-        "--plugin",
-        "--queries",
-        "--runs-dir",
-        "--seed",
-        "--shots",
-        "--steps",
-    },
-    "metadist report": {"RUN", "--help", "--runs-dir"},
-    "metadist tune": {
-        "SPACE",
-        "--address",
-        "--base",
-        "--concurrent",
-        "--cpus-per-trial",
-        "--data-dir",
-        "--default",
-        "--device",
-        "--episodes",
-        "--every",
-        "--experiment",
-        "--gpus-per-trial",
-        "--help",
-        "--json",
-        "--list",
-        "--name",
-        "--offline",
-        "--plugin",
-        "--resume",
-        "--runs-dir",
-        "--searcher",
-        "--seed",
-        "--seeds",
-        "--set",
-        "--steps",
-        "--tracking-uri",
-        "--trials",
-        "--workers-per-trial",
-    },
-    "metadist compare": {
-        "RUN",
-        "--baseline",
-        "--csv",
-        "--experiment",
-        "--filter",
-        "--help",
-        "--html",
-        "--json",
-        "--protocol",
-        "--runs-dir",
-        "--tracking-uri",
-    },
-    "metadist reproduce": {
-        "TABLE",
-        "--data-dir",
-        "--device",
-        "--help",
-        "--jobs",
-        "--json",
-        "--list",
-        "--minutes",
-        "--offline",
-        "--out",
-        "--plugin",
-        "--rows",
-        "--runs-dir",
-        "--seeds",
-        "--tasks",
-        "--tracking-uri",
-        "--workers",
-    },
-    "metadist recipes": {"NAME", "--help"},
-    "metadist data": {"--help"},
-    "metadist data list": {"--data-dir", "--help"},
-    "metadist data prepare": {
-        "NAME",
-        "--data-dir",
-        "--download",
-        "--help",
-        "--name",
-        "--option",
-        "--plugin",
-        "--replace",
-        "--source",
-        "--split",
-    },
-    "metadist data shard": {
-        "RECIPE",
-        "--count",
-        "--data-dir",
-        "--help",
-        "--payload",
-        "--plugin",
-        "--replace",
-        "--set",
-        "--shard-episodes",
-        "--writers",
-    },
-    "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
-    "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
-    "metadist ui": {"--help", "--port", "--runs-dir", "--tracking-uri"},
-    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
-    "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
-}
-GRAMMAR |= {
-    "metadist submit": {
-        "--address",
-        "--any-version",
-        "--cpus",
-        "--gpus",
-        "--help",
-        "--json",
-        "--python",
-        "--retries",
-        "--ship-code",
-        "--wait",
-    },
-    **{
-        f"metadist submit {verb}": GRAMMAR[f"metadist {verb}"]
-        for verb in ("evaluate", "train", "tune")
-    },
-    "metadist submit list": {"--address", "--help", "--json"},
-    "metadist submit logs": {"JOB", "--address", "--follow", "--help"},
-    "metadist submit status": {"JOB", "--address", "--help", "--json"},
-    "metadist submit stop": {"JOB", "--address", "--help", "--json"},
-}
 HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib")
 
 
@@ -365,7 +187,7 @@ def test_run_name_in_use_is_refused():
 
 
 def test_unknown_run_says_what_there_is():
-    from metadist.engine.rundir import create_run
+    from metadist.engine.runs import create_run
     from metadist.recipe import load_recipe
 
     create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {})
@@ -422,7 +244,7 @@ def test_ui_serves_the_store_of_the_runs(monkeypatch):
 
 def test_sync_tells_the_store_and_the_run(monkeypatch):
     import metadist.track
-    from metadist.engine.rundir import create_run
+    from metadist.engine.runs import create_run
     from metadist.recipe import load_recipe
 
     sent = []
@@ -440,7 +262,7 @@ def test_sync_tells_the_store_and_the_run(monkeypatch):
 
 
 def test_sync_of_an_offline_run_asks_for_a_store():
-    from metadist.engine.rundir import create_run
+    from metadist.engine.runs import create_run
     from metadist.recipe import load_recipe
 
     create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {"mlflow": None})

@@ -16,8 +16,9 @@ import pytest
 from mlflow_server import PATIENCE, Server, answers, free_port, members, wait_for
 
 from metadist import track
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, LogWriter
+from metadist.engine.runs import create_run
 from metadist.recipe import load_recipe
 from metadist.track.client import connect
 

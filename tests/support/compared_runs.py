@@ -12,8 +12,9 @@ from report_runs import FUNCTIONS, IMAGES, LEARNER
 
 from metadist.engine.evaluate import Evaluation, write_evaluation
 from metadist.engine.protocol import EvalPart, EvalProtocol
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogWriter
+from metadist.engine.runs import create_run
 from metadist.recipe import parse_recipe
 
 EPISODES = 40

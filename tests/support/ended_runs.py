@@ -13,7 +13,8 @@ from metadist.engine.data import open_data
 from metadist.engine.group import Solo
 from metadist.engine.learner import resolve
 from metadist.engine.loop import Run
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import create_run
 from metadist.recipe import Recipe, parse_recipe
 
 #: Data and network of recipes on functions; lines about the network may follow.

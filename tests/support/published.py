@@ -11,7 +11,8 @@ import torch
 from metadist.engine.evaluate import Evaluation, write_evaluation
 from metadist.engine.learner import resolve
 from metadist.engine.protocol import Asked, own_protocols, protocol
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import create_run
 from metadist.recipe import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metadist.engine.rundir import create_run
 from metadist.engine.runlog import LogWriter
+from metadist.engine.runs import create_run
 from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import Plan, make_plan
 from metadist.space import Asha, Choice, Integers, LogUniform, Space, Uniform, When

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from metadist.engine.data import open_data
 from metadist.engine.learner import resolve
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import create_run
 from metadist.recipe import Recipe, load_recipe
 
 SMALL = (

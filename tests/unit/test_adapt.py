@@ -21,7 +21,7 @@ from data_pipeline.datasets import preparation
 from data_pipeline.labelled_images import read_queries, read_support
 from metadist.engine.labeller import Labeller, Labels
 from metadist.engine.numerics import reproducible
-from metadist.engine.rundir import create_run
+from metadist.engine.runs import create_run
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.recipe import parse_recipe
 

@@ -20,7 +20,8 @@ from metadist.engine.ensemble import Ensemble, Member, averaged
 from metadist.engine.evaluate import predictions
 from metadist.engine.group import Solo
 from metadist.engine.loop import Run
-from metadist.engine.rundir import RunDir, list_runs
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import list_runs
 from metadist.errors import RunError
 
 Floats = NDArray[np.float64]

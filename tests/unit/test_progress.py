@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from metadist.engine.rundir import create_run
 from metadist.engine.runlog import LogWriter, Point
+from metadist.engine.runs import create_run
 from metadist.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
 from metadist.recipe import load_recipe
 

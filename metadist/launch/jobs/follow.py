@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
+from data_pipeline.waits import seconds_of
 from metadist.errors import JobError, UnreachableError
 from metadist.launch.jobs.cluster import Cluster, Job
 
@@ -41,13 +41,7 @@ def patience() -> float:
     Raises:
         JobError: METADIST_HEAD_WAIT_S is no number.
     """
-    given = os.environ.get("METADIST_HEAD_WAIT_S", "600")
-    try:
-        return float(given)
-    except ValueError:
-        raise JobError(
-            f"METADIST_HEAD_WAIT_S: seconds are needed, as in 600, got {given!r}"
-        ) from None
+    return seconds_of("METADIST_HEAD_WAIT_S", 600.0, JobError)
 
 
 def exit_status(job: Job) -> int:

@@ -20,8 +20,9 @@ from metadist.engine import checkpoint, remote
 from metadist.engine.checkpoint import TrainState
 from metadist.engine.learner import resolve
 from metadist.engine.remote import Bundles, Claim, Claims, GrowingFile
-from metadist.engine.rundir import Attempt, RunDir, create_run, list_runs, open_run
+from metadist.engine.rundir import Attempt, RunDir
 from metadist.engine.runlog import LogWriter, series
+from metadist.engine.runs import create_run, list_runs, open_run
 from metadist.errors import RunError, SupersededError
 from metadist.recipe import Recipe, load_recipe
 

@@ -10,8 +10,8 @@ from small_runs import fresh_run
 from small_spaces import SMALL_SPACE
 
 from metadist.engine.fork import fork
-from metadist.engine.rundir import list_runs
 from metadist.engine.runlog import series
+from metadist.engine.runs import list_runs
 from metadist.errors import RunError, SpaceError
 from metadist.launch import local
 from metadist.launch.job import Job

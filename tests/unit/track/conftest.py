@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from metadist import track
-from metadist.engine.rundir import RunDir, create_run
+from metadist.engine.rundir import RunDir
+from metadist.engine.runs import create_run
 from metadist.recipe import Recipe, load_recipe
 
 

@@ -14,8 +14,8 @@ import pytest
 from tracked import add_steps, begin, history
 
 from metadist import track
-from metadist.engine.rundir import create_run
 from metadist.engine.runlog import LogWriter
+from metadist.engine.runs import create_run
 from metadist.errors import TrackingError
 from metadist.track import client as client_module
 
