@@ -22,7 +22,7 @@ def fit(job: Job) -> dict[str, Any]:
     device = local_device(job.device)
     if job.watch is not None:  # a trial: its search decides when it ends
         return job.train(Solo(), device)
-    with Sigterm(heeded=True) as term:
+    with Sigterm() as term:
         outcome = replace(job, orders=term).train(Solo(), device)
     if "left" in outcome:
         raise KeyboardInterrupt

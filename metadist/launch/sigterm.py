@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -17,12 +18,14 @@ class Sigterm:
     another thread than the main one nothing is noted.
 
     Args:
-        heeded: somebody looks at :attr:`asked` about once a second. If not, and when it comes a
-            second time, SIGTERM is what Ctrl-C is.
+        heeded: somebody looks at :attr:`asked` about once a second, or is told by ``tell``. If not,
+            and when it comes a second time, SIGTERM is what Ctrl-C is.
+        tell: called when it comes, amid whatever the main thread does.
     """
 
-    def __init__(self, *, heeded: bool) -> None:
+    def __init__(self, *, heeded: bool = True, tell: Callable[[], None] | None = None) -> None:
         self._heeded = heeded
+        self._tell = tell
         self._before: Any = None
         self.asked = threading.Event()
 
@@ -31,6 +34,8 @@ class Sigterm:
         if not self._heeded or self.asked.is_set():
             raise KeyboardInterrupt
         self.asked.set()
+        if self._tell is not None:
+            self._tell()
 
     def order(self) -> Order:
         """What a run in this process asks: see :class:`metadist.engine.orders.Orders`."""

@@ -37,6 +37,7 @@ from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
+from metadist.launch.note import Note
 from metadist.launch.oversee import Oversee
 from metadist.launch.sigterm import Sigterm
 from metadist.launch.world import WorldSize
@@ -119,13 +120,16 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
         size = size.on(os.cpu_count() or 1)
     with connected(address, size.high, announce), ShowMessages(job.run, announce):
         bell = Bell() if address or size.elastic else None
+        # A trial's search decides when it ends.
+        note = Note(run.path / ".leave") if bell is None and job.watch is None else None
         workers, resources = group_for(size, job.device, announce)
         idle = 0
-        with Sigterm(heeded=bell is not None) as term:
+        heeded = bell is not None or note is not None
+        with Sigterm(heeded=heeded, tell=note.write if note else None) as term:
             while True:
                 before = _progress(run)
                 try:
-                    outcome = _group(job, size, workers, resources, bell, term, announce)
+                    outcome = _group(job, size, workers, resources, bell, note, term, announce)
                 except ray.train.TrainingFailedError as error:
                     known = _users_error(error)
                     if known is not None:
@@ -160,12 +164,21 @@ def _group(
     workers: int,
     resources: dict[str, float],
     bell: Bell | None,
+    note: Note | None,
     term: Sigterm,
     announce: Announce,
 ) -> dict[str, Any]:
     """One group of workers; ``left`` says why, if it has left before the end."""
     if bell is None:
-        return _attempt(job, workers, resources)
+        if note is None:
+            return _attempt(job, workers, resources)
+        note.clear()
+        if term.asked.is_set():
+            note.write()
+        try:
+            return _attempt(replace(job, orders=note), workers, resources)
+        finally:
+            note.clear()
     bell.clear()
     with Oversee(bell, size, workers, resources, term.asked, announce) as overseen:
         outcome = _attempt(replace(job, orders=bell.orders), workers, resources)

@@ -17,12 +17,14 @@ import pytest
 import ray_head
 from killing import evaluation_files
 from ray_head import Head
+from searching import SMALL, over
 
 import metadist
 from metadist.engine import checkpoint
 from metadist.engine.rundir import RunDir
 from metadist.launch.source import commit
 from metadist.recipe import load_recipe
+from metadist.search.place import SearchDir
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +33,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-SMALL = (
+TINY = (
     "data.dataset=paced",
     "outer.batch=2",
     "eval.episodes=10",
@@ -68,7 +70,7 @@ OF_THE_KILLED = {"PlacementGroupCleaner"}
 def write(here: Path, steps: int) -> dict[str, Any]:
     """A recipe and a plugin of a user's own, and how this process trains them."""
     more = (f"outer.steps={steps}", f"eval.every={steps}")
-    recipe = load_recipe("sinusoid-5shot-maml", (*SMALL, *more))
+    recipe = load_recipe("sinusoid-5shot-maml", (*TINY, *more))
     (here / "mine.toml").write_text(recipe.to_toml())
     (here / "paced.py").write_text(PACED)
     runs = {"name": "x", "runs_dir": here / "runs", "offline": True}
@@ -247,6 +249,30 @@ def test_a_job_is_stopped_and_goes_on(
     nothing_is_left(submit.head)
     assert submit.run("stopped").info()["result"] is None
     _ends_undisturbed(submit, submit.start("--json", *line), "stopped", undisturbed)
+
+
+def test_a_search_is_stopped_and_goes_on(submit: Submit) -> None:
+    """Trials are actors of the cluster; what they have found is where every node sees it."""
+    line = ["--", "tune", "sinusoid-lr", "--name", "s", *SMALL, "--offline"]
+    line += ["--runs-dir", str(submit.runs), "--searcher=random", "--trials=5"]
+    follower = submit.start(*line)
+    search = SearchDir(submit.runs / "searches" / "s")
+    deadline = time.monotonic() + 200
+    while over(search) < 2:
+        assert follower.poll() is None, follower.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert submit("stop", "s").returncode == 0
+    assert follower.wait(60) == 143
+    nothing_is_left(submit.head)
+    done = {trial.number: trial for trial in search.trials() if trial.over}
+    assert 2 <= len(done) < 5
+    again = submit("--json", *line)
+    assert again.returncode == 0, again.stderr
+    assert sum(json.loads(again.stdout)["result"]["trials"].values()) == 5
+    for number, trial in done.items():
+        assert search.trials()[number - 1] == trial
+    nothing_is_left(submit.head)
 
 
 @pytest.mark.long

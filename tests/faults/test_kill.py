@@ -46,6 +46,18 @@ def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
     _same(command, result, undisturbed)
 
 
+def test_driver_told_to_end(command: Command, undisturbed: Undisturbed) -> None:
+    """A scheduler's SIGTERM costs no step, whoever computes."""
+    first = command.start("--offline", "--workers", "2")
+    command.wait_for_step(13)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) != 0
+    assert not (command.run.path / ".leave").exists()
+    result = command.result(command.start("--offline", "--workers", "2", "--resume", "auto"))
+    _same(command, result, undisturbed)
+    assert [span.redone for span in history(command.run)] == [0, 0]
+
+
 @pytest.mark.timeout(1500)
 @pytest.mark.long
 def test_twenty_workers_killed_one_after_another(command: Command) -> None:
