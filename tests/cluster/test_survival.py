@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ while True:
 NODE_ID = """
 import ray
 ray.init(address={!r}, logging_level="ERROR", log_to_driver=False)
-print([n["NodeID"] for n in ray.nodes() if n["Alive"] and {!r} in n["Resources"]][0])
+print("ID", [n["NodeID"] for n in ray.nodes() if n["Alive"] and {!r} in n["Resources"]][0])
 """
 
 
@@ -276,7 +277,8 @@ def test_a_node_is_about_to_be_taken_away(
     longer = "outer.steps=1500"  # a notice is looked for about once a second
     training = submit("1:3", "--set", longer)
     training.reaches(30)
-    node = three.run(1, "python", "-c", NODE_ID.format(three.head, "machine_3")).split()[-1]
+    said = three.run(1, "python", "-c", NODE_ID.format(three.head, "machine_3"))
+    [node] = re.findall(r"^ID (\w+)$", said, re.M)  # Ray writes there too
     three.run(
         1,
         *("ray", "drain-node", "--address", three.head, "--node-id", node),

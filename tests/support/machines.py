@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -155,9 +156,10 @@ class Machines:
         """How many nodes Ray holds for alive, asked on a machine."""
         code = (
             "import ray; ray.init(address={!r}, logging_level='ERROR', log_to_driver=False); "
-            "print(sum(n['Alive'] for n in ray.nodes()))"
+            "print('ALIVE', sum(n['Alive'] for n in ray.nodes()))"
         )
-        return int(self.run(number, "python", "-c", code.format(self.head)).split()[-1])
+        said = self.run(number, "python", "-c", code.format(self.head))  # Ray writes there too
+        return int(re.findall(r"^ALIVE (\d+)$", said, re.M)[-1])
 
     def wait_for_nodes(self, count: int, seconds: float = 60) -> float:
         """Until Ray holds exactly so many nodes for alive; the seconds that took."""
