@@ -22,8 +22,12 @@ from metadist.launch.world import WorldSize
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
 #: The environment of a private Ray. Ray gives workers a low priority by default: anything else on a
-#: laptop would starve them.
-PRIVATE = {"RAY_worker_niceness": "0"}
+#: laptop would starve them. All workers are on this machine, where nobody else need reach them.
+PRIVATE = {
+    "RAY_worker_niceness": "0",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+}
 #: What Ray writes into the environment of this process when it starts a private one. Its processes
 #: listen on all of the machine's addresses; unless the variable says otherwise, Ray makes a token
 #: and lets nobody in without it. To set the variable here would be too late: Ray has read it.

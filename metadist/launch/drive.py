@@ -119,7 +119,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         return started.result
     synchroniser = None if request.offline else _open_tracking(request, run, uri)
     _announce_start(request, run, started.resumed, announce)
-    driver = run.drive(status="running", made_by=_makers(run))
+    driver = run.drive(status="running", made_by=_makers(run, announce))
     status = "failed"
     try:
         with _progress(request, run, announce) as above, following(run, request.workers.high):
@@ -166,10 +166,15 @@ def _despite_the_store(status: str) -> Iterator[None]:
         log.log(logging.DEBUG if said else logging.ERROR, "%s", error)
 
 
-def _makers(run: RunDir) -> list[dict[str, str]]:
+def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
     """The sources and machines that have worked at a run, this one included."""
     there: list[dict[str, str]] = run.info().get("made_by") or []
     me = provenance()
+    if there and there[-1].get("commit") != me["commit"]:
+        announce(
+            f"{run.name} was trained by metadist {there[-1].get('commit')} so far and goes on with "
+            f"{me['commit']}: the same bits are promised within one version only"
+        )
     return there if me in there else [*there, me]
 
 

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from metadist.engine.rundir import RunDir
+from metadist.report.attempts import attempts_section
 from metadist.report.document import document, note, stat, write_page
 from metadist.report.episodes import EPISODES, draw_episodes
 from metadist.report.facts import facts_section
@@ -60,6 +61,7 @@ def render(data: RunData) -> str:
         _header(data),
         _notes(data),
         _learning(data, best),
+        attempts_section(data),
         _adaptation(data, ways),
         learned_section(data),
         _episodes(data),

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from data_pipeline import functions
 from data_pipeline.errors import DataError
+from metadist.engine.history import Span, history
 from metadist.engine.protocol import own_protocols
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import Point, series
@@ -33,6 +34,7 @@ class RunData:
     """A run as its directory stands.
 
     Attributes:
+        spans: what became of the attempts; empty if that cannot be told.
         protocols: results on fixed episodes: the recipe's own protocols, its main one first, then
             others that were asked for.
         examples: tensors of ``evaluation/examples.safetensors``; None if there are none.
@@ -45,6 +47,7 @@ class RunData:
     recipe: Recipe | None
     attempts: list[dict[str, Any]]
     series: dict[str, list[Point]]
+    spans: list[Span] = field(default_factory=list)
     protocols: list[Protocol] = field(default_factory=list)
     examples: Arrays | None = None
     diagnostics: Diagnostics | None = None
@@ -115,6 +118,7 @@ def load_run(run: RunDir) -> RunData:
         for number in range(1, run.latest_attempt() + 1):
             data.attempts.append(run.attempt_facts(number))
         data.series = series(run)
+        data.spans = history(run)
     except (DataError, OSError, KeyError, TypeError, AttributeError) as error:
         data.notes.append(f"The metric log cannot be read in full: {error}.")
     own = [how.name for how in own_protocols(data.recipe)] if data.recipe else []

@@ -187,3 +187,20 @@ def test_full_disk_leaves_the_last_checkpoint(
     result = place.train(name="a", resume="auto")
     assert run.attempt_facts(2)["from_step"] == 5
     assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_another_version_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    died(place, monkeypatch, 6, name="a")
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        die_before(patch, 8)
+        with pytest.raises(Boom):
+            place.train(name="a", resume="a", announce=said.append)
+    assert not any("one version" in line for line in said)
+    [maker] = place.run("a").info()["made_by"]
+    place.run("a").update(made_by=[maker | {"commit": "f" * 40}])
+    place.train(name="a", resume="a", announce=said.append)
+    [line] = [line for line in said if "one version" in line]
+    assert "f" * 40 in line
+    assert maker["commit"] in line
+    assert len(place.run("a").info()["made_by"]) == 2
