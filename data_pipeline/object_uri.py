@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from data_pipeline.errors import StoreError
+from data_pipeline.redaction import HIDDEN, without_users
 
 SCHEME = "s3"
 #: How AWS itself is called in paths of working copies.
@@ -80,6 +81,8 @@ def parse_uri(text: str) -> tuple[str, tuple[str, ...]]:
     if parts.scheme != SCHEME or not text.startswith(f"{SCHEME}://"):
         raise StoreError(f"{shown!r}: object stores are named s3://bucket/prefix")
     _refuse_credentials(parts, shown)
+    if without_users(text) != text or ":" in parts.netloc:  # a secret key may hold a slash
+        raise _credentials(f"{SCHEME}://{HIDDEN}")
     if parts.query or parts.fragment:
         raise StoreError(
             f"{shown!r}: a URI takes no options; the endpoint goes into AWS_ENDPOINT_URL, the "
@@ -99,8 +102,7 @@ def parse_uri(text: str) -> tuple[str, tuple[str, ...]]:
 
 def redacted(text: str) -> str:
     """A URI without user, password and query, to be shown."""
-    shown = re.sub(r"(?<=://)[^/@\s]*@", "***@", text)
-    return re.sub(r"\?.*", "?***", shown, flags=re.DOTALL)
+    return re.sub(r"\?.*", f"?{HIDDEN}", without_users(text), flags=re.DOTALL)
 
 
 def cache_directory() -> Path:
@@ -167,7 +169,11 @@ def _split(text: str, what: str) -> SplitResult:
 
 def _refuse_credentials(parts: SplitResult, what: str) -> None:
     if "@" in parts.netloc:
-        raise StoreError(
-            f"{what}: credentials do not belong into a URI, where every log shows them; give them "
-            "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials"
-        )
+        raise _credentials(what)
+
+
+def _credentials(what: str) -> StoreError:
+    return StoreError(
+        f"{what}: credentials do not belong into a URI, where every log shows them; give them as "
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials"
+    )

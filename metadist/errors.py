@@ -39,6 +39,10 @@ class GivenUp(RunError):
     """Workers that ended again and again, for no reason that is known to be the machine's."""
 
 
+class Terminated(KeyboardInterrupt):
+    """Asked to end by SIGTERM; as with Ctrl-C, but whoever asked is told so by the exit status."""
+
+
 class SupersededError(RunError):
     """Another, later attempt at the same run has taken over; this one must not write any more."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import metadist
-from metadist.errors import MetadistError
+from metadist.errors import MetadistError, Terminated
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.
@@ -50,6 +50,9 @@ class _Group(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            click.echo("Aborted!", err=True)
+            raise click.exceptions.Exit(143 if isinstance(error, Terminated) else 130) from None
         except Exception as error:
             if ctx.params.get("debug") or not _explains_itself(error):
                 raise

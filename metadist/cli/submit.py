@@ -163,10 +163,11 @@ def _run_in_place(request: Submission) -> None:
     """Become the command: a job that submitted itself again would wait for itself."""
     from metadist.launch.jobs.submit import in_place
 
-    words = in_place(request)
+    words, variables = in_place(request)
     options.say("This is a job already: running metadist " + " ".join(words))
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "metadist", *words])
+    command = [sys.executable, "-m", "metadist", *words]
+    os.execve(sys.executable, command, {**variables, **os.environ})
 
 
 class _Log:

@@ -113,7 +113,8 @@ class RemoteRun:
         mine = self._own_claim()
         if mine is not None and not anew and self._info.winners()[-1:] == [mine]:
             return False
-        mine = self._info.claim({})
+        # Whoever went before may write its last words just now; so far nobody else has begun.
+        mine = next(filter(None, (self._info.claim({}) for _ in range(3 if anew else 1))), None)
         if mine is None:
             raise SupersededError(
                 f"{self.place}: another process has taken over the run; this one stops without "
@@ -281,7 +282,7 @@ class RemoteRun:
         prefixes = list(self._prefixes())
         kept = set(sorted({step for step, _, complete in prefixes if complete})[-keep:])
         for step, claim, complete in prefixes:
-            cut_off = not complete and claim.number != number
+            cut_off = not complete and claim.number < number
             if cut_off or (step not in kept and step != best_step):
                 (self._prefix(step, claim) / "checkpoint.json").delete()
                 self._prefix(step, claim).delete_below()

@@ -9,13 +9,14 @@ import os
 import secrets
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import ray
 
-from metadist.errors import ResourceError
+from metadist.errors import ResourceError, Terminated
 from metadist.launch.job import Announce, Device
 from metadist.launch.world import WorldSize
 
@@ -144,7 +145,11 @@ def _make_token() -> None:
 
 
 def group_for(
-    size: WorldSize, device: Device, announce: Announce, patience: float = PATIENCE
+    size: WorldSize,
+    device: Device,
+    announce: Announce,
+    patience: float = PATIENCE,
+    asked: threading.Event | None = None,
 ) -> tuple[int, dict[str, float]]:
     """How many workers there shall be now, and what each reserves: a GPU where there are, or a CPU.
 
@@ -152,10 +157,13 @@ def group_for(
 
     Args:
         patience: seconds to wait for nodes that may still be joining.
+        asked: set when the driver is to end.
 
     Raises:
         ResourceError: the cluster does not have enough, after that time.
+        Terminated: asked to end meanwhile.
     """
+    asked = asked or threading.Event()
     began, free = time.monotonic(), -1
     waiting = False
     while True:
@@ -177,7 +185,8 @@ def group_for(
         elif not waiting and time.monotonic() - began > SAID_AFTER:
             waiting = True
             announce(f"Waiting for nodes: {have} of {size.low} workers have a place")
-        time.sleep(0.5)
+        if asked.wait(0.5):
+            raise Terminated
     kind = "GPUs" if use_gpu else "CPUs"
     other = ", or --device cpu" if use_gpu and cpus >= size.low else ""
     raise ResourceError(

@@ -43,6 +43,7 @@ from metadist.track import (
     run_params,
     run_tags,
     start_run,
+    store_of,
 )
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,9 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     params = run_params(request.recipe)
     tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
-    mlflow = info.get("mlflow")
+    mlflow, asked = info.get("mlflow"), request.tracking_uri
+    if mlflow and asked is not None and public_uri(asked) != mlflow["tracking_uri"]:
+        mlflow = None  # that store shall have the run too, with every point
     if mlflow is None:
         # The key finds the run that a driver made just before it died.
         key = run_key(info)
@@ -201,7 +204,7 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
         )
     else:
         run_id = mlflow["run_id"]
-        uri = uri if public_uri(uri) == mlflow["tracking_uri"] else mlflow["tracking_uri"]
+        uri = store_of(mlflow["tracking_uri"], asked, request.runs_dir.parent, run.path)
         reopen_run(uri, run_id, params, tags)
     return Synchroniser(run, uri, run_id).start()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Solo
+from metadist.errors import Terminated
 from metadist.launch.job import Job, local_device
 from metadist.launch.sigterm import Sigterm
 
@@ -15,7 +16,7 @@ def fit(job: Job) -> dict[str, Any]:
     """Train and return the run's result.
 
     Raises:
-        KeyboardInterrupt: asked to end by SIGTERM; a checkpoint of the last step is kept.
+        Terminated: asked to end by SIGTERM; a checkpoint of the last step is kept.
         MetadistError: see :meth:`metadist.engine.loop.Run.train`.
     """
     keep_freed_memory()
@@ -25,5 +26,5 @@ def fit(job: Job) -> dict[str, Any]:
     with Sigterm() as term:
         outcome = replace(job, orders=term).train(Solo(), device)
     if "left" in outcome:
-        raise KeyboardInterrupt
+        raise Terminated
     return outcome

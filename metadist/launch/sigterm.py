@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from metadist.engine.orders import Order
+from metadist.errors import Terminated
 
 
 class Sigterm:
@@ -19,7 +20,7 @@ class Sigterm:
 
     Args:
         heeded: somebody looks at :attr:`asked` about once a second, or is told by ``tell``. If not,
-            and when it comes a second time, SIGTERM is what Ctrl-C is.
+            and when it comes a second time, it ends the block as Ctrl-C does.
         tell: called when it comes, amid whatever the main thread does.
     """
 
@@ -32,7 +33,7 @@ class Sigterm:
     def _end(self, number: int, frame: FrameType | None) -> None:
         # Nothing of Ray is called here: the main thread may be inside it.
         if not self._heeded or self.asked.is_set():
-            raise KeyboardInterrupt
+            raise Terminated
         self.asked.set()
         if self._tell is not None:
             self._tell()

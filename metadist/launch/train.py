@@ -22,6 +22,7 @@ import ray.train
 import torch
 from ray.train import ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.config import FailureConfig, RunConfig
 from ray.train.v2.api.result import Result
 
@@ -32,9 +33,10 @@ from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
 from metadist.engine.rundir import RunDir
-from metadist.errors import GivenUp, MetadistError, RunError
+from metadist.errors import GivenUp, MetadistError, RunError, Terminated
 from metadist.launch.bell import Bell, RayOrders
-from metadist.launch.cluster import connected, group_for
+from metadist.launch.cluster import connected, group_for, room
+from metadist.launch.interrupt import own_interrupt
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
 from metadist.launch.note import Note
@@ -91,8 +93,16 @@ def _among_causes(error: BaseException, kinds: Any) -> Any:
         failures = getattr(current, "worker_failures", None)
         if isinstance(failures, dict):
             todo.extend(failures.values())
-        todo += [getattr(current, "cause", None), current.__cause__, current.__context__]
+        todo += [getattr(current, name, None) for name in ("cause", "controller_failure")]
+        todo += [current.__cause__, current.__context__]
     return None
+
+
+def _others_have(error: BaseException, workers: int, resources: dict[str, float]) -> bool:
+    """Whether a group has found no place because others are there."""
+    # The workers of a group that has not come to be cannot have said what the matter is.
+    queued = _among_causes(error, WorkerGroupStartupTimeoutError) is not None
+    return queued and room(resources) < workers
 
 
 def _progress(run: RunDir) -> int:
@@ -105,7 +115,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     Raises:
         ResourceError: the cluster cannot be reached or lacks what the workers need.
         RunError: three attempts in a row ended without progress.
-        KeyboardInterrupt: asked to end by SIGTERM; a checkpoint of the last step is kept.
+        Terminated: asked to end by SIGTERM; a checkpoint of the last step is kept.
         MetadistError: what the workers raised, if trying again would not help.
     """
     # The controller's poll paces start and end of a run; its default is two seconds.
@@ -122,10 +132,10 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
         bell = Bell() if address or size.elastic else None
         # A trial's search decides when it ends.
         note = Note(run.path / ".leave") if bell is None and job.watch is None else None
-        workers, resources = group_for(size, job.device, announce)
-        idle = 0
+        idle, queued = 0, False
         heeded = bell is not None or note is not None
         with Sigterm(heeded=heeded, tell=note.write if note else None) as term:
+            workers, resources = group_for(size, job.device, announce, asked=term.asked)
             while True:
                 before = _progress(run)
                 try:
@@ -134,6 +144,13 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                     known = _users_error(error)
                     if known is not None:
                         raise known from None
+                    if _others_have(error, workers, resources):
+                        if not queued:
+                            announce(f"Waiting: others use what {_count(workers)} would need")
+                        queued = True
+                        if term.asked.is_set():
+                            raise Terminated from None
+                        continue
                     machine = _among_causes(error, OSError) is not None
                     idle = 0 if _progress(run) > before else idle + 1
                     reason = str(error).strip().splitlines()[-1][:300]
@@ -148,8 +165,9 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                         return outcome
                     why = f"Workers have left ({outcome['left']})"
                 if term.asked.is_set():
-                    raise KeyboardInterrupt
-                workers, resources = group_for(size, job.device, announce, wait)
+                    raise Terminated
+                queued = False
+                workers, resources = group_for(size, job.device, announce, wait, term.asked)
                 at = max(_progress(run), 0)
                 announce(f"{why}; starting again from step {at} with {_count(workers)}")
 
@@ -216,7 +234,8 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
-        outcome = cast(Result, trainer.fit()).return_value
+        with own_interrupt():
+            outcome = cast(Result, trainer.fit()).return_value
         if not isinstance(outcome, dict):
             raise RunError(f"{job.run}: the workers ended without a result")
         return outcome

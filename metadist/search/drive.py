@@ -19,7 +19,7 @@ from metadist import plugins as outside
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.evaluate import score_name
-from metadist.errors import ResourceError, SpaceError
+from metadist.errors import ResourceError, SpaceError, Terminated
 from metadist.launch.cluster import connected
 from metadist.launch.job import Announce
 from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
@@ -82,9 +82,12 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
 def _ended_by_sigterm() -> Iterator[None]:
     """Asked to end by somebody else, end as after Ctrl-C. Ray has a handler of its own, which ends
     the process at once."""
+    asked = False
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+        nonlocal asked
+        asked = True
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -92,6 +95,10 @@ def _ended_by_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except KeyboardInterrupt:
+        if asked:  # Tune passes on that it was interrupted, not by what
+            raise Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from metadist.engine.runs import check_name
-from metadist.errors import SpaceError, TrackingError
+from metadist.errors import SpaceError
 from metadist.launch.job import Device
 from metadist.launch.start import AUTO
 from metadist.search.place import FOLDER, SearchDir, open_search
 from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
 from metadist.space import Population
-from metadist.track import HIDDEN, default_tracking_uri, public_uri, whole_uri
+from metadist.track import default_tracking_uri, public_uri, store_of, whole_uri
 
 
 @dataclass(frozen=True)
@@ -202,9 +202,5 @@ def store_for(request: Request, there: SearchDir | None) -> str | None:
             f"{there and there.path}: its runs are in {known}, not in {public_uri(given)}; leave "
             "--tracking-uri out, or start a search of another name"
         )
-    if HIDDEN in known:
-        raise TrackingError(
-            f"{there and there.path}: its runs are in {known}, and the password is not kept; name "
-            "that store with --tracking-uri"
-        )
-    return known
+    assert there is not None
+    return store_of(known, None, request.runs_dir.parent, there.path)

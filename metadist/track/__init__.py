@@ -4,6 +4,7 @@ Nothing here imports mlflow before it is used.
 """
 
 from metadist.track.client import HIDDEN, default_tracking_uri, public_uri, whole_uri
+from metadist.track.recorded import store_of
 from metadist.track.runs import (
     ensure_experiment,
     reopen_run,
@@ -33,6 +34,7 @@ __all__ = [
     "run_ui",
     "search_runs",
     "start_run",
+    "store_of",
     "sync_run",
     "ui_command",
     "ui_environment",

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from data_pipeline.object_uri import cache_directory
+from data_pipeline.redaction import HIDDEN as HIDDEN
+from data_pipeline.redaction import without_users
 from metadist.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ _ENVIRONMENT = {
 }
 #: States of a run that takes no more points.
 GONE = ("deleted", "missing")
-#: What stands where a secret was.
-HIDDEN = "***"
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 
@@ -67,14 +67,14 @@ def default_tracking_uri(root: Path) -> str:
 
 def public_uri(uri: str) -> str:
     """``uri`` without user, password and values of its query, for messages and shared files."""
-    scheme, separator, rest = uri.partition("://")
+    scheme, separator, _ = uri.partition("://")
     if not separator or scheme.startswith(("sqlite", "file")):
         return uri
-    authority, slash, path = rest.partition("/")
-    # A password may hold an '@': all before the last one is hidden.
-    user, at, host = authority.rpartition("@")
-    place = _QUERY_VALUE.sub(rf"\1={HIDDEN}", f"{host}{slash}{path}")
-    return f"{scheme}://{HIDDEN if user else ''}{at}{place}"
+    return _public(uri)
+
+
+def _public(text: str) -> str:
+    return _QUERY_VALUE.sub(rf"\1={HIDDEN}", without_users(text))
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -176,7 +176,7 @@ def brief(error: BaseException) -> str:
     """The first line of an error, shortened; without passwords."""
     reason = re.search(r"\(Caused by \w+\([\"'](.*)[\"']\)\)", str(error))
     text = reason[1] if reason else str(error)
-    lines = public_uri(text).strip().splitlines() or [type(error).__name__]
+    lines = _public(text).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
 
 

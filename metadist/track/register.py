@@ -27,7 +27,6 @@ from metadist.errors import RunError, TrackingError
 from metadist.recipe import Recipe
 from metadist.track.client import (
     GONE,
-    HIDDEN,
     connect,
     explain,
     gone_error,
@@ -36,6 +35,7 @@ from metadist.track.client import (
     public_uri,
     run_state,
 )
+from metadist.track.recorded import store_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def register_run(
     Args:
         open_labeller: loads the learner, which takes a while; called once all else is in order.
         name: of the registered model; :func:`default_name` if None.
-        uri: of the store; the one that run.json names if None.
+        uri: of the store; see :func:`metadist.track.recorded.store_of` if None.
 
     Returns:
         model, version, uri, run, mlflow_run, tracking_uri.
@@ -81,11 +81,7 @@ def register_run(
             f"model; send it first: metadist sync {shlex.quote(str(run.path))} "
             "--tracking-uri URI"
         )
-    address = uri or str(known["tracking_uri"])
-    if HIDDEN in address:
-        raise TrackingError(
-            f"{run.path}: its store's password is not kept; name the store with --tracking-uri"
-        )
+    address = store_of(str(known["tracking_uri"]), uri, run.path.parent.parent, run.path)
     run_id = str(known["run_id"])
     with impatient():
         client = connect(address)

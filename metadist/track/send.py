@@ -18,7 +18,6 @@ from metadist.engine.runlog import LogReader, Point
 from metadist.errors import TrackingError
 from metadist.track.client import (
     GONE,
-    HIDDEN,
     connect,
     explain,
     gone_error,
@@ -26,6 +25,7 @@ from metadist.track.client import (
     public_uri,
     run_state,
 )
+from metadist.track.recorded import store_of
 from metadist.track.runs import clean_name, run_key, run_params, run_tags, set_tags, start_run
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def sync_run(
     state of any other is left alone, since somebody may be training it.
 
     Args:
-        uri: the store; the one that run.json names if not given.
+        uri: the store; see :func:`metadist.track.recorded.store_of` if not given.
         experiment: for a run that has no MLflow run yet.
         checkpoints: checkpoint directories to send along.
         tags: for a run that has no MLflow run yet, beside its own.
@@ -163,10 +163,12 @@ def sync_run(
     """
     info = run.info()
     known: dict[str, Any] = info.get("mlflow") or {}
-    address = uri or known.get("tracking_uri")
-    if not address or HIDDEN in address:
-        why = "its store's password is not kept" if address else "it was run without MLflow"
-        raise TrackingError(f"{run.path}: {why}; name the store to send it to with --tracking-uri")
+    if uri is None and not known:
+        raise TrackingError(
+            f"{run.path}: it was run without MLflow; name the store to send it to with "
+            "--tracking-uri"
+        )
+    address = store_of(str(known.get("tracking_uri")), uri, run.path.parent.parent, run.path)
     if known:
         run_id = str(known["run_id"])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 from ray.train import WorkerGroupError
 from small_runs import small_run
 
-from metadist.errors import MetadistError, NonFiniteError, ResourceError, RunError
+from metadist.errors import (
+    MetadistError,
+    NonFiniteError,
+    ResourceError,
+    RunError,
+    Terminated,
+)
 from metadist.launch import cluster, train
 from metadist.launch.job import Job
 from metadist.launch.world import WorldSize
@@ -118,3 +125,42 @@ def test_other_numerics_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run, data = small_run(tmp_path)
     with pytest.raises(MetadistError, match="arithmetic is the same"):
         Run(run, data, Strange(), torch.device("cpu"))
+
+
+def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:
+    asked = threading.Event()
+    threading.Timer(1.0, asked.set).start()
+    began = time.monotonic()
+    with pytest.raises(Terminated):
+        cluster.group_for(WorldSize(50, 50), "cpu", _quiet, patience=60, asked=asked)
+    assert time.monotonic() - began < 10
+
+
+def test_a_group_waits_for_those_who_are_there(
+    private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than three times the time after which Ray gives up: that is no failure of its own."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "2")
+    others = placement_group([{"CPU": 3}])
+    ray.get(others.ready())
+    said: list[str] = []
+    rounds = []
+    attempt = train._attempt
+
+    def counting(*arguments: Any) -> dict[str, Any]:
+        rounds.append(1)
+        if len(rounds) == 5:
+            monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
+            remove_placement_group(others)
+        return attempt(*arguments)
+
+    monkeypatch.setattr(train, "_attempt", counting)
+    run, data = small_run(tmp_path)
+    result = train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
+    assert result["steps"] == 6
+    assert len(rounds) == 5
+    assert said.count("Waiting: others use what 2 workers would need") == 1
+    assert run.latest_attempt() == 1

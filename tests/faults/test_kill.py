@@ -51,11 +51,20 @@ def test_driver_told_to_end(command: Command, undisturbed: Undisturbed) -> None:
     first = command.start("--offline", "--workers", "2")
     command.wait_for_step(13)
     first.send_signal(signal.SIGTERM)
-    assert first.wait(60) != 0
+    assert first.wait(60) == 143
     assert not (command.run.path / ".leave").exists()
     result = command.result(command.start("--offline", "--workers", "2", "--resume", "auto"))
     _same(command, result, undisturbed)
     assert [span.redone for span in history(command.run)] == [0, 0]
+
+
+def test_ctrl_c_on_ray(command: Command, undisturbed: Undisturbed) -> None:
+    first = command.start("--offline", "--workers", "2")
+    command.wait_for_step(13)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130
+    assert command.run.info()["status"] == "killed"
+    _same(command, command.result(command.start("--offline", "--resume", "auto")), undisturbed)
 
 
 @pytest.mark.timeout(1500)

@@ -40,8 +40,7 @@ class Place:
             overrides=[*SETTINGS, *more],
             runs_dir=self.runs,
             data_dir=self.runs.parent / "data",
-            offline=True,
-            **options,
+            **{"offline": True, **options},
         )
 
     def run(self, name: str) -> RunDir:

@@ -12,25 +12,25 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from data_pipeline.redaction import HIDDEN, without_users
 from metadist.errors import JobError
 
-HIDDEN = "***"
 #: Names of variables, and of values in the query of a URI, that hold secrets.
 _NAME = r"(?:token|password|passwd|secret|signature|credential|api_?key|access_?key)"
 _VARIABLE = re.compile(rf"{_NAME}", re.IGNORECASE)
-#: Everything before the last '@' of an authority: a password may hold one.
-_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@", re.IGNORECASE)
 _QUERY = re.compile(rf"(?P<key>[?&][^=&#\s]*{_NAME}[^=&#\s]*=)[^&#\s'\"]+", re.IGNORECASE)
-#: Shorter values, and those that are one word, would be found everywhere.
+#: Shorter values, and those that are one word or a small number, would be found everywhere (those
+#: of SECRET_BACKEND, TOKEN_LIFETIME). What calls itself a password is looked for in any case.
 _SHORTEST = 8
-_ONE_WORD = re.compile(r"[A-Za-z_.-]{,19}|[0-9.]+")
+_ONE_WORD = re.compile(r"[A-Za-z_.-]{,19}|[0-9.]{,11}")
+_PASSWORD = re.compile(r"passw", re.IGNORECASE)
 #: What in a variable's name says that it holds a place or a way, and no secret itself.
 _HARMLESS = ("_PATH", "_FILE", "_MODE", "_DIR", "_URI", "_URL")
 
 
 def redacted(text: str) -> str:
     """``text`` without users, passwords and secret values of queries in its URIs."""
-    return _QUERY.sub(rf"\g<key>{HIDDEN}", _USER.sub(rf"\g<scheme>{HIDDEN}@", text))
+    return _QUERY.sub(rf"\g<key>{HIDDEN}", without_users(text))
 
 
 def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -47,7 +47,7 @@ def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     return {
         name: value
         for name, value in stripped.items()
-        if len(value) >= _SHORTEST and not _ONE_WORD.fullmatch(value)
+        if len(value) >= _SHORTEST and (_PASSWORD.search(name) or not _ONE_WORD.fullmatch(value))
     }
 
 

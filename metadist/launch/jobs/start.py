@@ -69,6 +69,9 @@ def main() -> None:
         )
         if fatal:
             sys.exit(MISFIT)
+    if job.get("needs_tracking") and not os.environ.get("MLFLOW_TRACKING_URI"):
+        sys.stderr.write(f"Error: {job['needs_tracking']}\n")
+        sys.exit(MISFIT)
     if job["data_dir"]:
         # The job's own directory is gone when it ends, and other nodes do not see it.
         os.environ.setdefault("METADIST_DATA_DIR", job["data_dir"])

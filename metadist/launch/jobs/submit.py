@@ -34,6 +34,10 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 STOP_SECONDS = 60
 #: Exit status of a command whose job goes on without it: that of a process ended by Ctrl-C.
 LEFT = 130
+NO_TRACKING = (
+    "this job's runs are in an object store, which has no place for MLflow's file: set "
+    "MLFLOW_TRACKING_URI on the cluster, or submit with --tracking-uri URI or --offline"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Outcome:
         jobs: ids, one for each time it was submitted.
         job: the last one, as it was seen last.
         exit_status: see :func:`metadist.launch.jobs.follow.exit_status`.
+        lost: why the newest job has died, until it is submitted again.
     """
 
     plan: Plan
@@ -77,6 +82,7 @@ class Outcome:
     jobs: list[str] = field(default_factory=list)
     job: Job | None = None
     exit_status: int = 0
+    lost: str | None = None
 
 
 def submit(
@@ -128,7 +134,13 @@ def submit(
             if not outcome.jobs:
                 raise
             outcome.exit_status = LEFT
-            announce(goes_on(outcome.jobs[-1], address))
+            if outcome.lost is None:
+                announce(goes_on(outcome.jobs[-1], address))
+            else:
+                announce(
+                    f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same "
+                    "command line with the run's --name continues it"
+                )
     return outcome
 
 
@@ -145,11 +157,13 @@ def goes_on(job_id: str, address: str) -> str:
     )
 
 
-def in_place(request: Submission) -> list[str]:
-    """What a process that is the driver of a job already runs itself, after ``metadist``.
+def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
+    """What a process that is the driver of a job already runs itself, after ``metadist``, and
+    variables that it sets if they are not.
 
     Raises:
-        JobError: the run has no name, and another attempt at this job would start another one.
+        JobError: the run has no name, and another attempt at this job would start another one; or
+            what it tells MLflow would be gone with the job.
     """
     command = request.command
     if command.verb != "evaluate" and not (command.has("--name") or command.has("--resume")):
@@ -157,12 +171,14 @@ def in_place(request: Submission) -> list[str]:
             "this is a job already, which runs the command itself: give the run a --name, so that "
             "another attempt at the job continues it"
         )
-    return plan(command, _stamp()).command.argv
+    planned = plan(command, _stamp()).command
+    if _needs_tracking(planned) and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise JobError(NO_TRACKING)
+    return planned.argv, {"METADIST_DATA_DIR": data_beside(planned.value("--runs-dir") or "")}
 
 
 def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
     """What the script that the job starts with must know."""
-    runs = planned.command.value("--runs-dir") or ""
     return {
         "versions": {
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -170,8 +186,24 @@ def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
             "metadist": version("metadist"),
         },
         "any_version": request.any_version,
-        "data_dir": "" if "://" in runs else str(Path(runs).parent / "data"),
+        "data_dir": data_beside(planned.command.value("--runs-dir") or ""),
+        "needs_tracking": NO_TRACKING if _needs_tracking(planned.command) else "",
     }
+
+
+def data_beside(runs: str) -> str:
+    """Where data are if nobody says: beside the runs, which every node sees."""
+    if "://" not in runs:
+        return str(Path(runs).parent / "data")
+    scheme, _, place = runs.rstrip("/").partition("://")
+    return f"{scheme}://{place.rpartition('/')[0] or place}/data"
+
+
+def _needs_tracking(command: Command) -> bool:
+    """Whether MLflow's own file would be in the job's directory, and gone with it."""
+    named = command.has("--tracking-uri") or command.has("--offline")
+    at_store = "://" in (command.value("--runs-dir") or "")
+    return at_store and not named and command.verb != "evaluate"
 
 
 def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> None:
@@ -272,8 +304,10 @@ def _follow(
             return
         pause = next(pauses)
         announce(f"{job_id}: {reason}; submitting it again in {pause:.0f} s ({left} left)")
+        outcome.lost = reason
         time.sleep(pause)
         cluster = _send_again(sender, announce, seconds)
+        outcome.lost = None
 
 
 def _send_again(sender: _Sender, announce: Announce, seconds: float) -> Cluster:

@@ -11,7 +11,7 @@ from submitted import as_written
 from metadist.cli.main import main
 from metadist.errors import JobError
 from metadist.launch.jobs.command import Command, plan
-from metadist.launch.jobs.submit import Submission, in_place
+from metadist.launch.jobs.submit import Submission, data_beside, in_place
 
 STAMP = "20260304-050607"
 
@@ -134,8 +134,34 @@ def test_a_job_runs_the_command_itself() -> None:
     line = "train x --workers 2 --runs-dir /r"
     with pytest.raises(JobError, match="another attempt at the job continues it"):
         in_place(Submission(as_written(line)))
-    words = in_place(Submission(as_written(f"{line} --name n")))
+    words, variables = in_place(Submission(as_written(f"{line} --name n")))
+    assert variables == {"METADIST_DATA_DIR": "/data"}
     assert words == [*line.split(), "--name", "n", "--resume", "auto", "--address", "auto"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "data"),
+    [
+        ("/all/runs", "/all/data"),
+        ("s3://bucket/runs", "s3://bucket/data"),
+        ("s3://bucket/a/runs/", "s3://bucket/a/data"),
+        ("s3://bucket", "s3://bucket/data"),
+    ],
+)
+def test_data_are_beside_the_runs(runs: str, data: str) -> None:
+    assert data_beside(runs) == data
+
+
+def test_runs_in_an_object_store_need_a_tracking_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's own file would be in the job's directory, and gone with it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    line = "train x --workers 2 --runs-dir s3://b/runs --name n"
+    with pytest.raises(JobError, match="set MLFLOW_TRACKING_URI on the cluster, or submit with"):
+        in_place(Submission(as_written(line)))
+    for more in ("--offline", "--tracking-uri https://m.example"):
+        in_place(Submission(as_written(f"{line} {more}")))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://m.example")
+    in_place(Submission(as_written(line)))
 
 
 def test_values_of_options() -> None:

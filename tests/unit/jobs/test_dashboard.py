@@ -245,7 +245,9 @@ def test_the_exit_status_is_the_jobs(
     [
         failed(driver_exit_code=-9),
         failed(driver_exit_code=137),
+        failed(driver_exit_code=143),  # told to end, and not by whoever submits
         failed(error_type="JOB_SUPERVISOR_ACTOR_DIED"),
+        failed(error_type="JOB_SUPERVISOR_ACTOR_START_TIMEOUT"),
         failed(error_type="JOB_SUPERVISOR_ACTOR_START_FAILURE"),
         {},  # a head that was started anew knows nothing of it
     ],
@@ -272,6 +274,21 @@ def test_what_has_died_is_submitted_again(
     assert len({asked["entrypoint"] for asked in there.submitted}) == 1
     assert "--name n --runs-dir /all/runs --resume auto" in there.submitted[0]["entrypoint"]
     assert sum("submitting it again" in line for line in said) == count - 1
+
+
+def test_an_interrupt_between_two_tells_that_nothing_goes_on(
+    there: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    there.after = [failed(driver_exit_code=-9), DONE]
+    monkeypatch.setattr("metadist.launch.jobs.submit.time.sleep", interrupted)
+    outcome = submitted(there, said, retries=2)
+    assert outcome.exit_status == 130
+    assert "it was not submitted again" in said[-1]
+    assert not any("goes on" in line for line in said)
 
 
 @pytest.mark.parametrize(

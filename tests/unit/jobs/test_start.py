@@ -33,17 +33,18 @@ def test_what_does_not_fit(changed: dict[str, str], words: list[str]) -> None:
 
 
 def _started(
-    directory: Path, python: str, *, any_version: bool
+    directory: Path, python: str, *, any_version: bool, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the script as a job would; ``metadist`` is one that says what it was given."""
     shutil.copyfile(start.__file__, directory / "metadist_job.py")
     facts: dict[str, Any] = {"versions": {**start.found(), "python": python}}
-    facts |= {"any_version": any_version, "data_dir": "/all/data"}
+    facts |= {"any_version": any_version, "data_dir": "/all/data", **more}
     (directory / "job.json").write_text(json.dumps(facts))
     (directory / "metadist.py").write_text(
         "import os, sys\nprint(sys.argv, os.environ['METADIST_DATA_DIR'])\nsys.exit(5)\n"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "METADIST_DATA_DIR"}
+    unset = ("METADIST_DATA_DIR", "MLFLOW_TRACKING_URI")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
     # Also where Python does not look beside the script by itself.
     paths = [str(directory), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -74,3 +75,12 @@ def test_another_python_ends_the_job_or_is_warned_of(tmp_path: Path) -> None:
     done = _started(tmp_path, "3.9", any_version=True)
     assert done.returncode == 5
     assert done.stderr.startswith("Warning: ")
+
+
+def test_a_job_whose_tracking_would_be_lost_does_not_start(tmp_path: Path) -> None:
+    python = start.found()["python"]
+    done = _started(tmp_path, python, any_version=False, needs_tracking="name a store")
+    assert done.returncode == start.MISFIT
+    assert done.stderr == "Error: name a store\n"
+    done = _started(tmp_path, python, any_version=False, needs_tracking="")
+    assert done.returncode == 5

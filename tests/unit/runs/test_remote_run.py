@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +108,36 @@ def test_who_comes_second_is_told(place: ObjectPlace, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "sleep", meanwhile)
     assert Claims(place).claim({}) is None
     assert Claims(place).winners()[-1] == Claim(2, "f" * 32)
+
+
+def test_last_words_of_the_driver_before_end_no_successor(
+    shelf: str, recipe: Recipe, node: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It claims the record while the new driver waits to see whether anybody else does."""
+    monkeypatch.setattr(remote, "SETTLE_SECONDS", 0.0)
+    node("a")
+    run = _create(shelf, recipe)
+    first = run.drive(status="running")
+    node("b")
+    other = _open(shelf)
+    claim, claims = Claims.claim, []
+
+    def disturbed(self: Claims, body: Any) -> Claim | None:
+        claims.append(1)
+        mine = claim(self, body)
+        if len(claims) > 1 or mine is None:
+            return mine
+        (self._place / f"{mine.number + 1:04d}-{'f' * 32}.claim").put(sealed_json({}))
+        return None
+
+    monkeypatch.setattr(Claims, "claim", disturbed)
+    second = other.drive(status="running")
+    second.update(status="finished")
+    node("a")
+    with pytest.raises(SupersededError):
+        first.update(status="killed")
+    node("b")
+    assert _open(shelf).info()["status"] == "finished"
 
 
 def test_bundles(place: ObjectPlace, object_store: Store, tmp_path: Path) -> None:
