@@ -21,6 +21,7 @@ from searching import SMALL, over
 
 import metadist
 from metadist.engine import checkpoint
+from metadist.engine.history import history
 from metadist.engine.rundir import RunDir
 from metadist.launch.source import commit
 from metadist.recipe import load_recipe
@@ -239,8 +240,10 @@ def test_a_job_is_stopped_and_goes_on(
     line = submit.train("stopped")
     follower = submit.start("--retries", "3", *line)
     submit.wait_for_checkpoint("stopped", follower)
+    asked = time.monotonic()
     done = submit("stop", "stopped", "--json")
     assert done.returncode == 0, done.stderr
+    assert time.monotonic() - asked < 45  # after 60 s Ray kills
     assert json.loads(done.stdout)["status"] == "STOPPED"
     # Whoever follows it ends too, and does not start it again.
     out, err = follower.communicate(timeout=60)
@@ -249,6 +252,8 @@ def test_a_job_is_stopped_and_goes_on(
     nothing_is_left(submit.head)
     assert submit.run("stopped").info()["result"] is None
     _ends_undisturbed(submit, submit.start("--json", *line), "stopped", undisturbed)
+    # Its workers left with a checkpoint of the last step.
+    assert [span.redone for span in history(submit.run("stopped"))] == [0, 0]
 
 
 def test_a_search_is_stopped_and_goes_on(submit: Submit) -> None:
