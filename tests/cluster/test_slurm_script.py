@@ -98,7 +98,7 @@ class Job:
         process = self.start(restarts=1, metadist=metadist)
         deadline = time.monotonic() + 20
         while not (self.folder / "begun").exists():
-            assert time.monotonic() < deadline, process.kill()
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGUSR1)
         said = process.communicate(timeout=30)[0]
