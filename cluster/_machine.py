@@ -34,6 +34,11 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def ours(path: str, flags: int) -> int:
+    """As ``opener``: no link is followed, and nobody else may write, whatever the umask."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
 def until(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether a condition came true in time."""
     deadline = time.monotonic() + seconds
@@ -172,7 +177,7 @@ class Machine:
             sys.executable,
             str(Path(__file__).with_name("netns")),
         ]
-        with self.log.open("ab") as output:
+        with open(self.log, "ab", opener=ours) as output:
             first = subprocess.Popen(
                 [*inside, "--state", str(self.state), "boot", str(self.number)],
                 env=self.environment(),
@@ -241,7 +246,8 @@ class Machine:
         socket.sethostname(self.name)
         # In the new /proc this process is number 1; the time of its start is the same.
         temporary = self._pid_file.with_suffix(".new")
-        temporary.write_text(f"{outside} {started_at(1)}")
+        with open(temporary, "w", opener=ours) as file:
+            file.write(f"{outside} {started_at(1)}")
         temporary.rename(self._pid_file)
         while True:
             if self.plan.ray:

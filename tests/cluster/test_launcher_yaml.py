@@ -55,6 +55,15 @@ def test_its_first_lines_say_how_to_use_it(file: Path) -> None:
     assert f"ray down cluster/{file.name}" in usage
 
 
+def test_a_token_is_made_for_its_owner_alone() -> None:
+    """Ray's command leaves it to the umask who else may read the file."""
+    texts = [*(CHECKOUT / "docs").glob("*.md"), CHECKOUT / "README.md", CHECKOUT / "k8s/README.md"]
+    lines = [line for text in [*FILES, *texts] for line in text.read_text().splitlines()]
+    told = [line for line in lines if "get-auth-token --generate" in line]
+    assert len(told) >= len(FILES) + 1
+    assert [line for line in told if "(umask 077; ray get-auth-token --generate)" not in line] == []
+
+
 def _put(*path: Any, value: Any) -> Callable[[Any], None]:
     def change(config: Any) -> None:
         for key in path[:-1]:

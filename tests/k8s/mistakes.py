@@ -15,6 +15,7 @@ _HEAD_POD = f"{_HEAD}.template.spec"
 _WORKERS = "spec.workerGroupSpecs.0"
 _WORKER_POD = f"{_WORKERS}.template.spec"
 _WORKER = f"{_WORKER_POD}.containers.0"
+_STORE = "object-store-memory"
 _JOBS_WORKER = "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0"
 _RULES = "spec.deletionStrategy.deletionRules"
 _RESTARTS = {f"{_HEAD_POD}.restartPolicy": "Never", f"{_WORKER_POD}.restartPolicy": "Never"}
@@ -26,6 +27,19 @@ def _variable(name: str, value: str = "1") -> dict[str, str]:
 
 def _deletion(policy: str, seconds: int, **condition: str) -> dict[str, Any]:
     return {"policy": policy, "condition": {**condition, "ttlSeconds": seconds}}
+
+
+def _shared_memory(size: str, memory: str, **params: str) -> Edits:
+    """Workers of so much memory with a /dev/shm of their own."""
+    return {
+        f"{_WORKER_POD}.volumes.+": {
+            "name": "dshm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": size},
+        },
+        f"{_WORKER}.volumeMounts.+": {"name": "dshm", "mountPath": "/dev/shm"},
+        f"{_WORKER}.resources": {name: {"memory": memory} for name in ("requests", "limits")},
+        f"{_WORKERS}.rayStartParams": params,
+    }
 
 
 #: Name -> object it is made from, edits. All of them are right.
@@ -41,6 +55,8 @@ VARIANTS: dict[str, tuple[str, Edits]] = {
             **_RESTARTS,
         },
     ),
+    "sharing": ("cluster", _shared_memory("10Gi", "32Gi")),
+    "sharing-little": ("cluster", _shared_memory("4Gi", "32Gi", **{_STORE: "2000000000"})),
     "redis": (
         "cluster",
         {"spec.gcsFaultToleranceOptions": {"backend": "redis", "redisAddress": "redis:6379"}},
@@ -114,6 +130,11 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         {"spec.autoscalerOptions.env.+": _variable("KUBERAY_GEN_AUTOSCALER_START_CMD")},
     ),
     ("resources-once", "cluster", {f"{_HEAD}.resources": {"CPU": "1"}}),
+    ("object-store", "cluster", _shared_memory("4Gi", "32Gi")),
+    ("object-store", "cluster", _shared_memory("2Gi", "8Gi")),
+    ("object-store", "cluster", _shared_memory("1900M", "32Gi", **{_STORE: "2000000000"})),
+    ("object-store", "cluster", _shared_memory("9Gi", "256Gi")),
+    ("object-store", "sharing-little", {f"{_WORKERS}.rayStartParams": {}}),
     ("ray-labels", "cluster", {f"{_WORKERS}.rayStartParams.labels": "a=b"}),
     ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"-no label": "x"}}),
     ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"zone": "not one!"}}),

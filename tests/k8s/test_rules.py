@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from manifests.clusters import GATES
+from manifests.clusters import GATES, object_store, quantity
 from manifests.documents import Manifest
 from manifests.kustomizations import collect
 from manifests.validation import NAMES, problems
@@ -85,6 +85,26 @@ def test_hosts_are_admitted_as_mlflow_admits_them(host):
 
     for allowed in (["mlflow", "mlflow:5000"], ["*.svc.cluster.local:5000"], ["10.*"]):
         assert admits(allowed, host) == is_allowed_host_header(allowed, host)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2", 2), ("500m", 0.5), ("1e9", 1e9), ("4Gi", 4 * 2**30), ("8Ki", 8192), ("3M", 3e6)],
+)
+def test_quantities(text, number):
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize("memory", ["8Gi", "32Gi", "256Gi", "2Ti"])
+@pytest.mark.parametrize("shared", ["64Mi", "4Gi", "16Gi", "1Ti"])
+def test_the_object_store_is_what_ray_makes_it(monkeypatch, memory, shared):
+    from ray._private import utils
+
+    memory, shared = int(quantity(memory)), int(quantity(shared))
+    monkeypatch.setattr(utils, "get_shared_memory_bytes", lambda: shared)
+    assert object_store(memory, shared) == pytest.approx(
+        utils.resolve_object_store_memory(memory), abs=1
+    )
 
 
 def test_every_rule_has_a_mistake():

@@ -112,6 +112,15 @@ def resources_once(cluster: Cluster) -> Iterator[str]:
 
 
 @rule
+def object_store(cluster: Cluster) -> Iterator[str]:
+    """It has room in the /dev/shm that is mounted; without, Ray puts it on the disk."""
+    for group in cluster.groups:
+        room = group.shared_memory
+        if room is not None and (store := group.object_store) > room:
+            yield f"{group.where}: an object store of {store:.0f} bytes, /dev/shm of {room:.0f}"
+
+
+@rule
 def ray_labels(cluster: Cluster) -> Iterator[str]:
     """Ray's labels stand in the group's labels, in the syntax of Kubernetes."""
     for group in cluster.groups:

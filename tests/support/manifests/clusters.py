@@ -21,6 +21,28 @@ EMBEDDED_STORAGE = "GCSFaultToleranceEmbeddedStorage"
 GATES = frozenset([*ALPHA.values(), EMBEDDED_STORAGE])
 
 
+_UNITS: dict[str, float] = {"": 1, "m": 1e-3} | {
+    f"{prefix}{i}": (1024 if i else 1000) ** power
+    for power, prefix in enumerate(("k", "M", "G", "T"), start=1)
+    for i in ("", "i")
+}
+_UNITS["Ki"] = _UNITS.pop("ki")
+
+
+def quantity(text: object) -> float:
+    """A quantity of Kubernetes, as in ``500m``, ``4Gi`` or ``1e9``."""
+    number = str(text).rstrip("".join(_UNITS))
+    return float(number) * _UNITS[str(text).removeprefix(number)]
+
+
+def object_store(memory: float, shared: float) -> int:
+    """What Ray (2.60) gives its object store of a pod's memory where /dev/shm has so much room.
+
+    More than there is in /dev/shm, up to 10 GB; then it takes /tmp instead.
+    """
+    return int(min(0.3 * memory, max(1e10, 0.95 * shared), 2e11))
+
+
 @dataclass(frozen=True)
 class Group:
     """The head or a group of workers."""
@@ -41,6 +63,26 @@ class Group:
         """The restart policy, if one is set."""
         policy: str | None = at(self.spec, "template.spec.restartPolicy")
         return policy
+
+    @property
+    def shared_memory(self) -> float | None:
+        """The bound of a /dev/shm of its own; without, KubeRay mounts one of the memory's size."""
+        volumes = at(self.spec, "template.spec.volumes") or []
+        for container in self.containers[:1]:
+            mounts = container.get("volumeMounts") or []
+            names = {m["name"] for m in mounts if m["mountPath"] == "/dev/shm"}
+            bounds = [at(v, "emptyDir.sizeLimit") for v in volumes if v["name"] in names]
+            return next((quantity(bound) for bound in bounds if bound is not None), None)
+        return None
+
+    @property
+    def object_store(self) -> float:
+        """The bytes of Ray's object store: those asked for, or those that Ray chooses."""
+        if (asked := self.params.get("object-store-memory")) is not None:
+            return float(asked)
+        limit = at(self.containers[0], "resources.limits.memory")
+        memory = math.inf if limit is None else quantity(limit)
+        return object_store(memory, self.shared_memory or 0)
 
     def size(self, resource: str) -> int:
         """How much of a resource Ray takes each pod to have: its container's limit, rounded up."""
