@@ -274,7 +274,12 @@ class TarProblems:
 
 
 def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
-    """Compare the entries of shard ``number`` with the manifest; only headers are read."""
+    """Compare the entries of shard ``number`` with the manifest; only headers are read.
+
+    Entries must be as our writer writes them, a plain header and the data, one after another from
+    the first byte: whatever else a tar allows (longer headers, gaps), other programs may take for
+    something else, such as the start of a compressed file.
+    """
     members = shard_set.members
     mine = np.flatnonzero(members.shard == number)
     expected = {
@@ -289,11 +294,15 @@ def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
     problems = TarProblems([], [])
     try:
         with tarfile.open(shard_set.root / shard_set.shards[number].name, mode="r:") as tar:
+            end = 0
             for entry in tar:
+                start, end = end, entry.offset_data + -(-entry.size // _TAR_BLOCK) * _TAR_BLOCK
                 place = expected.pop(entry.name, None)
                 # Exactly a regular file: a sparse one may claim any size.
                 if place is None or entry.type != tarfile.REGTYPE:
                     problems.foreign.append(f"entry {entry.name!r} is not one of its members")
+                elif (entry.offset, entry.offset_data) != (start, start + _TAR_BLOCK):
+                    problems.foreign.append(f"entry {entry.name!r} has more than a plain header")
                 elif place != (entry.offset_data, entry.size):
                     problems.damaged.append(f"member {entry.name} is not where the manifest says")
     except (tarfile.TarError, OSError) as error:
