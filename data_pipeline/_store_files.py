@@ -1,8 +1,9 @@
-"""The files of a class store: how they are named, and how a stream of images becomes them."""
+"""The files of a class store: how they are named, written and read."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipeline import storage
 from data_pipeline.datasets import PARTS, Part, RawImage
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.parquet import read_capped
 
 STORE_FILE = "store.json"
 MANIFEST_FILE = "manifest.parquet"
@@ -29,10 +32,51 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+#: What a manifest takes in memory at most: names of images are paths in the folder of a class.
+_ROW_BYTES, _TABLE_BYTES = 1024, 1 << 20
+
 
 def pixel_file(part: Part) -> str:
     """Name of the file that holds the pixels of a part."""
     return f"images-{part}.u8"
+
+
+def pixel_size(root: Path, part: Part) -> int:
+    """Bytes of the file that holds the pixels of a part.
+
+    Raises:
+        MissingData: no such file.
+    """
+    path = root / pixel_file(part)
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file; prepare the store again")
+    return path.stat().st_size
+
+
+def read_rows(root: Path, shape: tuple[int, int, int], sha256: str) -> pa.Table:
+    """The manifest of a store of images of this shape.
+
+    Raises:
+        MissingData: a file is not there.
+        DamagedData: it is not what was written, or has more rows than there are images.
+    """
+    path = root / MANIFEST_FILE
+    got = storage.sha256_file(path)
+    if got != sha256:
+        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
+    sizes = {pixel_file(part): pixel_size(root, part) for part in PARTS}
+    images = sum(sizes.values()) // math.prod(shape)
+    try:
+        return read_capped(
+            path,
+            schema=MANIFEST_SCHEMA,
+            max_rows=images,
+            max_bytes=_TABLE_BYTES + _ROW_BYTES * images,
+        )
+    except UnsafeData as error:
+        # Its digest is right: it may as well be the pixels that are damaged.
+        held = ", ".join(f"{name} is {size} bytes" for name, size in sizes.items())
+        raise DamagedData(f"{error} ({images} images of {shape}: {held})") from None
 
 
 @dataclass

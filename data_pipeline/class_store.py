@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_pipeline import datasets, storage
 from data_pipeline._store_files import (
     MANIFEST_FILE,
-    MANIFEST_SCHEMA,
     STORE_FILE,
     StoreWriter,
     WrittenPart,
     pixel_file,
+    pixel_size,
+    read_rows,
 )
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
@@ -259,7 +259,9 @@ def _open(root: Path, verify: bool) -> ClassStore:
     try:
         height, width, channels = (int(n) for n in body["shape"])
         shape = (height, width, channels)
-        manifest = _read_manifest(root, str(body["manifest"]))
+        if min(shape) < 1:
+            raise ValueError(f"images of shape {shape}")
+        manifest = read_rows(root, shape, str(body["manifest"]))
         parts: dict[Part, StorePart] = {}
         contents: dict[Part, WrittenPart] = {}
         for part in PARTS:
@@ -283,7 +285,7 @@ def _open(root: Path, verify: bool) -> ClassStore:
             options=dict(body["options"]),
             version=body["version"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise DamagedData(f"{path}: not the description of a store ({error!r})") from error
 
 
@@ -294,7 +296,7 @@ def read_manifest(store: ClassStore) -> pa.Table:
         DamagedData: the manifest is not what was written.
     """
     body = storage.read_sealed_json(store.root / STORE_FILE)
-    return _read_manifest(store.root, str(body["manifest"]))
+    return read_rows(store.root, store.shape, str(body["manifest"]))
 
 
 def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]) -> _Request:
@@ -341,17 +343,6 @@ def _reuse(root: Path, request: _Request, described: dict[str, str] | None) -> C
     return store
 
 
-def _read_manifest(root: Path, sha256: str) -> pa.Table:
-    path = root / MANIFEST_FILE
-    got = storage.sha256_file(path)
-    if got != sha256:
-        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
-    table = pq.read_table(path, page_checksum_verification=True)
-    if not table.schema.equals(MANIFEST_SCHEMA):
-        raise DamagedData(f"{path}: its columns are {table.schema.names}, not a manifest's")
-    return table
-
-
 def _classes(
     manifest: pa.Table, part: Part, path: Path
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -376,9 +367,7 @@ def _map_pixels(
     root: Path, part: Part, shape: tuple[int, int, int, int], sha256: str, verify: bool
 ) -> NDArray[np.uint8]:
     path = root / pixel_file(part)
-    if not path.is_file():
-        raise MissingData(f"{path}: no such file; prepare the store again")
-    size, expected = path.stat().st_size, math.prod(shape)
+    size, expected = pixel_size(root, part), math.prod(shape)
     if size != expected:
         raise DamagedData(f"{path}: {size} bytes, {expected} expected for {shape[0]} images")
     if verify and (got := storage.sha256_file(path)) != sha256:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from data_pipeline import storage
 from data_pipeline.episodes import BLOCK
 from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.parquet import read_capped
 from data_pipeline.shards import (
     DATASET_FILE,
     FORMAT,
@@ -29,6 +30,20 @@ from data_pipeline.shards import (
 
 _MANIFEST_CAP = 1024 * 1024 * 1024
 _MEMBERS_CAP = 1 << 24
+_TAR_BLOCK = 512
+#: Bytes and episodes are counted in 64 bits.
+_MOST = (1 << 62) - 1
+#: What comes of a description in which anything may stand in the place of anything.
+_NO_DESCRIPTION = (
+    DataError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+)
+#: What a manifest takes in memory at most; a row of ours takes about 130 bytes.
+_ROW_BYTES, _TABLE_BYTES = 256, 1 << 20
 _MANIFEST_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
@@ -150,10 +165,13 @@ def read_description(root: Path) -> tuple[Layout, tuple[ShardFile, ...], dict[st
         first = 0
         for number, shard in enumerate(shards):
             name = shard_name(layout.identity.part, number)
-            if (shard.name, shard.first) != (name, first) or shard.count < 1 or first % BLOCK:
+            possible = 0 < shard.count <= _MOST and 0 < shard.size <= _MOST and first % BLOCK == 0
+            if (shard.name, shard.first) != (name, first) or not possible:
                 raise ValueError(f"shard {number} is {shard}, expected {name} from episode {first}")
+            if shard.size < 2 * _TAR_BLOCK * -(-shard.count // layout.group):
+                raise ValueError(f"{shard.size} bytes of {name} cannot hold {shard.count} episodes")
             first += shard.count
-    except (KeyError, TypeError, ValueError, IndexError, DataError) as error:
+    except _NO_DESCRIPTION as error:
         raise DamagedData(f"{path}: not the description of a shard set ({error!r})") from None
     return layout, shards, manifest
 
@@ -164,13 +182,15 @@ def read_shard_set(root: Path) -> ShardSet:
     Raises:
         MissingData: there is no shard set, or one of its files is gone.
         DamagedData: the description, the manifest or a shard's size is not what was written.
+        UnsafeData: the manifest would take more memory than such a manifest needs.
         DataError: it is of another format version.
     """
     root = Path(root)
     layout, shards, manifest = read_description(root)
-    members = read_manifest(root, layout, shards, manifest)
     for shard in shards:
         check_size(root / shard.name, shard.size)
+    # Last: what it may take in memory follows from how much there is.
+    members = read_manifest(root, layout, shards, manifest)
     return ShardSet(root, layout, sum(s.count for s in shards), shards, members)
 
 
@@ -196,6 +216,7 @@ def read_manifest(
     Raises:
         MissingData: no such file.
         DamagedData: it is damaged, or its members are not the episodes of the shards in order.
+        UnsafeData: it would take more memory than such a manifest needs.
     """
     path = root / MANIFEST_FILE
     if recorded["size"] > _MANIFEST_CAP:
@@ -204,17 +225,18 @@ def read_manifest(
     data = path.read_bytes()
     if (got := storage.sha256_bytes(data)) != recorded["sha256"]:
         raise DamagedData(f"{path}: its digest is {got}, {DATASET_FILE} says {recorded['sha256']}")
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        if not file.schema_arrow.equals(_MANIFEST_SCHEMA):
-            raise DamagedData(f"{path}: columns {file.schema_arrow.names} are not a manifest's")
-        # Known before anything is decompressed: nobody can make it allocate more.
-        expected = sum(-(-shard.count // layout.group) for shard in shards)
-        if file.metadata.num_rows != expected or expected > _MEMBERS_CAP:
-            raise DamagedData(f"{path}: {file.metadata.num_rows} members, expected {expected}")
-        table = file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedData(f"{path}: not a readable Parquet file ({error})") from None
+    expected = sum(-(-shard.count // layout.group) for shard in shards)
+    if expected > _MEMBERS_CAP:
+        raise DamagedData(f"{path}: {expected} members, at most {_MEMBERS_CAP} expected")
+    table = read_capped(
+        data,
+        name=path,
+        schema=_MANIFEST_SCHEMA,
+        max_rows=expected,
+        max_bytes=_TABLE_BYTES + _ROW_BYTES * expected,
+    )
+    if table.num_rows != expected:
+        raise DamagedData(f"{path}: {table.num_rows} members, expected {expected}")
     place = {shard.name: number for number, shard in enumerate(shards)}
     names = table["shard"].to_pylist()
     numbers = {n: table[n].to_numpy() for n in ("offset", "length", "first", "count")}
@@ -252,7 +274,12 @@ class TarProblems:
 
 
 def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
-    """Compare the entries of shard ``number`` with the manifest; only headers are read."""
+    """Compare the entries of shard ``number`` with the manifest; only headers are read.
+
+    Entries must be as our writer writes them, a plain header and the data, one after another from
+    the first byte: whatever else a tar allows (longer headers, gaps), other programs may take for
+    something else, such as the start of a compressed file.
+    """
     members = shard_set.members
     mine = np.flatnonzero(members.shard == number)
     expected = {
@@ -267,11 +294,15 @@ def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
     problems = TarProblems([], [])
     try:
         with tarfile.open(shard_set.root / shard_set.shards[number].name, mode="r:") as tar:
+            end = 0
             for entry in tar:
+                start, end = end, entry.offset_data + -(-entry.size // _TAR_BLOCK) * _TAR_BLOCK
                 place = expected.pop(entry.name, None)
                 # Exactly a regular file: a sparse one may claim any size.
                 if place is None or entry.type != tarfile.REGTYPE:
                     problems.foreign.append(f"entry {entry.name!r} is not one of its members")
+                elif (entry.offset, entry.offset_data) != (start, start + _TAR_BLOCK):
+                    problems.foreign.append(f"entry {entry.name!r} has more than a plain header")
                 elif place != (entry.offset_data, entry.size):
                     problems.damaged.append(f"member {entry.name} is not where the manifest says")
     except (tarfile.TarError, OSError) as error:

@@ -6,6 +6,7 @@ promises before Arrow allocates or decompresses anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -145,7 +146,7 @@ def _expected_sizes(layout: Layout, count: int) -> list[int]:
     """Sizes of the buffers of a batch without gaps: no validity bits, one buffer per column."""
     sizes = [0, 8 * count]
     for name, dtype in layout.dtypes.items():
-        values = int(np.prod(layout.shapes[name], dtype=np.int64))
+        values = math.prod(layout.shapes[name])
         sizes += [0, 0, dtype.itemsize * values * count]
     return sizes
 

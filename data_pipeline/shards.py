@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ MANIFEST_FILE = SHARD_MANIFEST
 MEMBER_BYTES = 1024 * 1024
 #: A member larger than this, stored or decoded, is not ours and is not read.
 MEMBER_CAP = 64 * 1024 * 1024
+#: Images in an episode have four.
+_MOST_DIMENSIONS = 8
 
 _COLUMNS: Mapping[tuple[str, Payload], tuple[tuple[str, str], ...]] = {
     ("images", "inline"): (
@@ -106,8 +109,7 @@ class Layout:
     def episode_bytes(self) -> int:
         """Size of one episode before compression, its id included."""
         return 8 + sum(
-            dtype.itemsize * int(np.prod(self.shapes[name], dtype=np.int64))
-            for name, dtype in self.dtypes.items()
+            dtype.itemsize * math.prod(self.shapes[name]) for name, dtype in self.dtypes.items()
         )
 
     @functools.cached_property
@@ -158,7 +160,7 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
     """The layout that :meth:`Layout.as_dict` described.
 
     Raises:
-        KeyError, TypeError, ValueError, DataError: it is not one.
+        KeyError, TypeError, AttributeError, ValueError, ArithmeticError, DataError: it is not one.
     """
     fields = dict(body["identity"])
     spec = EpisodeSpec(**fields.pop("spec"))
@@ -181,7 +183,8 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
     lengths = {"support": ways * spec.shots, "query": ways * spec.queries, "class": ways}
     for name, shape in shapes.items():
         length = lengths.get(name.split("_")[0])
-        if not shape or min(shape) < 1 or length not in (None, shape[0]):
+        bounded = 0 < len(shape) <= _MOST_DIMENSIONS and 1 <= min(shape) <= max(shape) <= MEMBER_CAP
+        if not bounded or length not in (None, shape[0]):
             raise ValueError(f"column {name} has shape {shape}, {length} examples expected")
     # Also holds the names and types of the columns to the expected ones.
     if layout.as_dict()["columns"] != body["columns"]:

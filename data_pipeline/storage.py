@@ -100,7 +100,10 @@ def _unsealed(document: Any, path: object) -> dict[str, Any]:
     body = document.get("body") if isinstance(document, dict) else None
     if not isinstance(body, dict) or set(document) != {"sha256", "body"}:
         raise DamagedData(f"{path}: not a sealed JSON document (needs 'body' and 'sha256')")
-    digest = sha256_bytes(canonical_json(body))
+    try:
+        digest = sha256_bytes(canonical_json(body))
+    except (ValueError, RecursionError) as error:  # half a character, or a number too large
+        raise DamagedData(f"{path}: holds what no JSON of ours can ({error})") from None
     if digest != document["sha256"]:
         raise DamagedData(f"{path}: its digest is {digest}, it says {document['sha256']}")
     return body

@@ -14,7 +14,7 @@ from data_pipeline._store_files import STORE_FILE, pixel_file
 from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import PARTS
 from data_pipeline.episodes import EpisodeSource
-from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.shard_index import (
     Members,
     ShardSet,
@@ -124,7 +124,7 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
     members: Members | None = None
     try:
         members = read_manifest(root, layout, shards, manifest)
-    except (DamagedData, MissingData) as error:
+    except (DamagedData, MissingData, UnsafeData) as error:
         findings.append(_finding(root / MANIFEST_FILE, error))
     for shard in shards:
         try:

@@ -20,10 +20,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from data_pipeline.errors import DataError
 from data_pipeline.storage import new_directory, read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.engine.digest import params_sha256
-from metadist.engine.rundir import Attempt, RunDir
+from metadist.engine.rundir import UNREADABLE, Attempt, RunDir, in_words
 from metadist.errors import DamagedCheckpoint
 from metadist.tasks import Params
 
@@ -174,20 +173,31 @@ def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
     try:
         body = read_sealed_json(path / "checkpoint.json")
         expected = body["files"]["state.safetensors"]
+        size, recorded = expected["bytes"], expected["sha256"]
         data = (path / "state.safetensors").read_bytes()
-    except (DataError, OSError, KeyError) as error:
-        raise DamagedCheckpoint(f"{path}: {error}") from None
+    except UNREADABLE as error:
+        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
     name = path / "state.safetensors"
-    if len(data) != expected["bytes"]:
-        raise DamagedCheckpoint(f"{name}: {expected['bytes']} bytes expected, got {len(data)}")
+    if len(data) != size:
+        raise DamagedCheckpoint(f"{name}: {size} bytes expected, got {len(data)}")
     digest = sha256_bytes(data)
-    if digest != expected["sha256"]:
-        raise DamagedCheckpoint(f"{name}: digest {expected['sha256']} expected, got {digest}")
+    if digest != recorded:
+        raise DamagedCheckpoint(f"{name}: digest {recorded} expected, got {digest}")
     try:
         state = TrainState.of(body, safetensors.torch.load(data))
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(f"{name}: {error}") from None
+        _check_scalars(state)
+    except (SafetensorError, *UNREADABLE) as error:
+        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
     return state, body
+
+
+def _check_scalars(state: TrainState) -> None:
+    best = state.best
+    steps = [state.step] if best is None else [state.step, best.step]
+    if not all(type(step) is int and step >= 0 for step in steps):
+        raise ValueError(f"steps of 0 or more expected, got {steps}")
+    if best is not None and type(best.score) not in (int, float):
+        raise ValueError(f"a number expected as the best score, got {best.score!r}")
 
 
 def _load_or_fetch(run: RunDir, step: int) -> tuple[TrainState, dict[str, Any]]:

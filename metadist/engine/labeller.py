@@ -30,12 +30,15 @@ from metadist.engine.checkpoint import move
 from metadist.engine.ensemble import Member
 from metadist.engine.learner import build, initial_params
 from metadist.engine.numerics import reproducible
+from metadist.engine.rundir import UNREADABLE, in_words
 from metadist.engine.trained import Trained
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.recipe import MOST_STEPS, parse_recipe
 from metadist.tasks import TaskShape, to_inputs
 
 FORMAT = 1
+#: What is saved beside the configuration, which holds their digests.
+_WEIGHTS, _RECIPE = "weights.safetensors", "recipe.toml"
 #: The random numbers of a learner that draws some are those of the test episode of this id.
 EPISODE = 0
 #: Queries of one pass of the network, where they do not depend on each other.
@@ -261,8 +264,8 @@ class Labeller:
         """Write it to a folder that exists."""
         data = safetensors.torch.save(_tensors(self.trained))
         text = self.trained.recipe.to_toml().encode()
-        (folder / "weights.safetensors").write_bytes(data)
-        (folder / "recipe.toml").write_bytes(text)
+        (folder / _WEIGHTS).write_bytes(data)
+        (folder / _RECIPE).write_bytes(text)
         body = {
             "format": FORMAT,
             "shape": asdict(self.shape),
@@ -271,10 +274,7 @@ class Labeller:
             "steps": self.trained.recipe.inner.steps,
             "ways": "any" if self.any_ways else self.ways,
             "facts": dict(self.facts),
-            "sha256": {
-                "weights.safetensors": sha256_bytes(data),
-                "recipe.toml": sha256_bytes(text),
-            },
+            "sha256": {_WEIGHTS: sha256_bytes(data), _RECIPE: sha256_bytes(text)},
         }
         write_sealed_json(folder / "config.json", body)
 
@@ -287,31 +287,43 @@ class Labeller:
             RunError: it was written by another version of the format.
             RecipeError: a part of the recipe is not there.
         """
+        config = folder / "config.json"
         try:
-            body = read_sealed_json(folder / "config.json")
-            read = {name: (folder / name).read_bytes() for name in body["sha256"]}
-        except (DataError, OSError, KeyError) as error:
+            body = read_sealed_json(config)
+        except (DataError, OSError) as error:
             raise DamagedCheckpoint(f"{folder}: {error}") from None
         if body.get("format") != FORMAT:
             raise RunError(f"{folder}: format {FORMAT} expected, got {body.get('format')!r}")
-        for name, data in read.items():
-            got, expected = sha256_bytes(data), body["sha256"][name]
-            if got != expected:
-                raise DamagedCheckpoint(f"{folder / name}: digest {expected} expected, got {got}")
-        recipe = parse_recipe(read["recipe.toml"].decode(), str(folder / "recipe.toml"))
-        shape, preparation = body["shape"], body["preparation"]
-        shape = TaskShape(**{**shape, "inputs": tuple(shape["inputs"])})
-        preparation = Preparation(**{**preparation, "shape": tuple(preparation["shape"])})
         try:
-            tensors = safetensors.torch.load(read["weights.safetensors"])
-        except SafetensorError as error:
-            raise DamagedCheckpoint(f"{folder / 'weights.safetensors'}: {error}") from None
+            # Never a name that it gives: that may lead anywhere.
+            expected = {name: body["sha256"][name] for name in (_WEIGHTS, _RECIPE)}
+            read = {name: (folder / name).read_bytes() for name in expected}
+        except UNREADABLE as error:
+            raise DamagedCheckpoint(f"{config}: {in_words(error)}") from None
+        for name, data in read.items():
+            if (got := sha256_bytes(data)) != expected[name]:
+                raise DamagedCheckpoint(
+                    f"{folder / name}: digest {expected[name]} expected, got {got}"
+                )
+        try:
+            text = read[_RECIPE].decode()
+            shape, preparation = body["shape"], body["preparation"]
+            shape = TaskShape(**{**shape, "inputs": tuple(shape["inputs"])})
+            preparation = Preparation(**{**preparation, "shape": tuple(preparation["shape"])})
+            facts = dict(body["facts"])
+        except UNREADABLE as error:
+            raise DamagedCheckpoint(f"{config}: {in_words(error)}") from None
+        recipe = parse_recipe(text, str(folder / _RECIPE))
         groups: dict[str, dict[str, Tensor]] = {"params": {}, "state": {}}
-        for key, tensor in move(tensors, device).items():
-            group, _, name = key.partition("/")
-            groups[group][name] = tensor
+        try:
+            tensors = safetensors.torch.load(read[_WEIGHTS])
+            for key, tensor in move(tensors, device).items():
+                group, _, name = key.partition("/")
+                groups[group][name] = tensor
+        except (SafetensorError, KeyError) as error:
+            raise DamagedCheckpoint(f"{folder / _WEIGHTS}: {error}") from None
         trained = Trained(build(recipe, shape), groups["params"], groups["state"], recipe, device)
-        return cls(trained, shape, preparation, body["facts"])
+        return cls(trained, shape, preparation, facts)
 
 
 def _tensors(trained: Trained) -> dict[str, Tensor]:

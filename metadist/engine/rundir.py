@@ -46,6 +46,12 @@ UNREADABLE = (
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 
 
+def in_words(error: BaseException) -> str:
+    """Such an error for a message: what Python says of a missing key is the key alone."""
+    bare = isinstance(error, (LookupError, AttributeError, TypeError))
+    return f"{type(error).__name__}: {error}" if bare else str(error)
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run directory that exists."""

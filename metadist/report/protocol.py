@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
+from data_pipeline.parquet import read_capped
 from data_pipeline.storage import read_json
 
 _SCORES = {"classification": "accuracy", "regression": "mse"}
 #: Nobody counts further in a few-shot protocol.
 _MOST = 10**9
+#: Nor evaluates more episodes x steps; three numbers each, and a table's fixed part.
+_MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,12 @@ def _scores(
     path: Path, score: str, shape: tuple[int, int], notes: list[str]
 ) -> NDArray[np.float64] | None:
     try:
-        table = pq.read_table(
-            path, columns=["episode", "step", score], page_checksum_verification=True
+        most = min(shape[0] * shape[1], _MOST_ROWS)
+        table = read_capped(
+            path,
+            columns=("episode", "step", score),
+            max_rows=most,
+            max_bytes=_TABLE_BYTES + _ROW_BYTES * most,
         )
         table = table.sort_by([("episode", "ascending"), ("step", "ascending")])
         column = table[score].to_numpy().astype(np.float64)
@@ -181,6 +187,6 @@ def _scores(
                 rows = f"episodes 0 to {shape[0] - 1}, steps 0 to {shape[1] - 1}"
                 raise ValueError(f"its rows are not {rows}, each once")
         return np.asarray(column.reshape(shape), dtype=np.float64)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (DataError, pa.ArrowException, OSError, KeyError, ValueError) as error:
         notes.append(f"evaluation/{path.name} cannot be read: {error}.")
         return None

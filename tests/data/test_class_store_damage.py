@@ -6,6 +6,8 @@ import errno
 import resource
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from damage import flip
 from toy_dataset import FILES, snapshot
@@ -13,6 +15,7 @@ from toy_dataset import FILES, snapshot
 from data_pipeline import storage
 from data_pipeline.class_store import build_store, open_store
 from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.verify import verify_store
 
 
 @pytest.mark.faults
@@ -73,6 +76,8 @@ def test_files_of_another_store_do_not_pass(toy, tmp_path):
         ("shape", [5, 4, 1]),
         ("shape", [4, 5]),
         ("shape", "large"),
+        ("shape", [0, 5, 1]),
+        ("shape", [-4, -5, 1]),
         ("pixels", {}),
         ("pixels", None),
         ("manifest", None),
@@ -88,6 +93,49 @@ def test_a_description_that_does_not_fit_the_files_is_refused(toy, tmp_path, key
     storage.write_sealed_json(path, {k: v for k, v in body.items() if k != key})
     with pytest.raises(DamagedData, match=r"store\.json"):
         open_store(path.parent)
+
+
+@pytest.mark.parametrize("column", ["class_name", "image"])
+def test_a_manifest_of_long_texts_is_refused_before_it_is_unpacked(toy, tmp_path, column):
+    root = build_store("toy", tmp_path).root
+    path = root / "manifest.parquet"
+    table = pq.read_table(path)
+    field = table.schema.field(column)
+    texts = pa.array(["x" * 1_000_000] * len(table)).cast(field.type)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, field, texts), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    reseal(root)
+    with pytest.raises(DamagedData, match=r"manifest\.parquet: unpacks to 3\d+ bytes, at most"):
+        open_store(root)
+    assert "unpacks to" in str(verify_store(root)[0])
+
+
+def test_a_manifest_of_more_rows_than_images_is_refused(toy, tmp_path):
+    root = build_store("toy", tmp_path).root
+    path = root / "manifest.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table] * 1000), path)
+    reseal(root)
+    with pytest.raises(
+        DamagedData, match=r"36000 rows, at most 36 accepted.*images-val\.u8 is 240"
+    ):
+        open_store(root)
+
+
+def test_other_columns_are_refused_before_they_are_read(toy, tmp_path):
+    root = build_store("toy", tmp_path).root
+    pq.write_table(pa.table({"x": ["x" * 1_000_000]}), root / "manifest.parquet")
+    reseal(root)
+    with pytest.raises(DamagedData, match=r"manifest\.parquet: its columns are"):
+        open_store(root)
+
+
+def reseal(root):
+    """Make ``store.json`` fit the manifest, as somebody who means harm would."""
+    body = storage.read_sealed_json(root / "store.json")
+    body["manifest"] = storage.sha256_file(root / "manifest.parquet")
+    storage.write_sealed_json(root / "store.json", body)
 
 
 def test_another_format_version_asks_to_prepare_again(toy, tmp_path):

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damage import flip
-from shard_sets import FIRST_SHARD, SINUSOID, assert_same
+from shard_sets import FIRST_SHARD, SINUSOID, assert_same, reseal
 
 from data_pipeline import storage
 from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
@@ -27,20 +27,6 @@ from data_pipeline.shard_reader import ShardSource
 from data_pipeline.shard_stream import stream
 from data_pipeline.shard_writer import write_shards
 from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
-
-
-def reseal(root: Path) -> None:
-    """Make ``dataset.json`` fit the shards, as somebody who means harm would."""
-    body = storage.read_sealed_json(root / DATASET_FILE)
-    for shard in body["shards"]:
-        shard["sha256"] = storage.sha256_file(root / shard["name"])
-        shard["size"] = (root / shard["name"]).stat().st_size
-    body["manifest"] = {
-        "sha256": storage.sha256_file(root / MANIFEST_FILE),
-        "size": (root / MANIFEST_FILE).stat().st_size,
-    }
-    storage.write_sealed_json(root / DATASET_FILE, body)
-
 
 # --- damage -------------------------------------------------------------------------------------
 

@@ -1,9 +1,13 @@
-"""Episodes as they are written to shards, and a look at whether they came back."""
+"""Episodes as they are written to shards, a look at whether they came back, and a new seal."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from data_pipeline import storage
 from data_pipeline.episodes import EpisodeBatch, EpisodeSpec
 from data_pipeline.functions import FunctionEpisodes
+from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
 
 SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
 FIRST_SHARD = "episodes-train-000000.tar"
@@ -16,3 +20,16 @@ def assert_same(got: EpisodeBatch, expected: EpisodeBatch) -> None:
     for name, array in ours.items():
         assert (array.dtype, array.shape) == (theirs[name].dtype, theirs[name].shape)
         assert array.tobytes() == theirs[name].tobytes()
+
+
+def reseal(root: Path) -> None:
+    """Make ``dataset.json`` fit the shards, as somebody who means harm would."""
+    body = storage.read_sealed_json(root / DATASET_FILE)
+    for shard in body["shards"]:
+        shard["sha256"] = storage.sha256_file(root / shard["name"])
+        shard["size"] = (root / shard["name"]).stat().st_size
+    body["manifest"] = {
+        "sha256": storage.sha256_file(root / MANIFEST_FILE),
+        "size": (root / MANIFEST_FILE).stat().st_size,
+    }
+    storage.write_sealed_json(root / DATASET_FILE, body)

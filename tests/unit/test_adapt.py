@@ -19,6 +19,7 @@ from plugin_files import SIGN_MAML
 import metadist
 from data_pipeline.datasets import preparation
 from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.storage import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.engine.labeller import Labeller, Labels
 from metadist.engine.numerics import reproducible
 from metadist.engine.runs import create_run
@@ -116,6 +117,44 @@ def test_a_damaged_file_is_named(place, tmp_path, name):
         Labeller.load(tmp_path, CPU)
     (tmp_path / name).unlink()
     with pytest.raises(DamagedCheckpoint, match=name):
+        Labeller.load(tmp_path, CPU)
+
+
+def test_only_its_own_files_are_read(place, tmp_path, monkeypatch):
+    fresh(place, "maml")[0].save(tmp_path)
+    body = read_sealed_json(tmp_path / "config.json")
+    secret = tmp_path.parent / "secret"
+    body["sha256"] = {**body["sha256"], str(secret): sha256_bytes(b""), "../secret": "0"}
+    write_sealed_json(tmp_path / "config.json", body)
+    opened: list[str] = []
+    read = Path.read_bytes
+
+    def watched(path: Path) -> bytes:
+        opened.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", watched)
+    Labeller.load(tmp_path, CPU)
+    assert sorted(set(opened)) == ["config.json", "recipe.toml", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sha256", ["weights.safetensors"]),
+        ("sha256", {"weights.safetensors": "0"}),
+        ("sha256", None),
+        ("shape", []),
+        ("shape", {"inputs": 1}),
+        ("preparation", "x"),
+        ("facts", 1),
+    ],
+)
+def test_a_configuration_that_is_none_is_named(place, tmp_path, key, value):
+    fresh(place, "maml")[0].save(tmp_path)
+    body = read_sealed_json(tmp_path / "config.json")
+    write_sealed_json(tmp_path / "config.json", {**body, key: value})
+    with pytest.raises(DamagedCheckpoint, match=r"config\.json"):
         Labeller.load(tmp_path, CPU)
 
 

@@ -6,6 +6,8 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_page import read
 from report_runs import finished_run, function_recipe, image_recipe, make_run, write_results
@@ -189,3 +191,17 @@ def test_more_episodes_than_rows_is_named(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"episodes": 600}))
     text = read(run).text
     assert "evaluation/test-1q.parquet cannot be read: 600 episodes x 4 steps expected" in text
+
+
+def test_a_table_that_would_take_much_memory_is_named(tmp_path):
+    run = finished_run(tmp_path)
+    path = run.evaluation / "test-1q.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("step")
+    texts = pa.array(["x" * 1_000_000] * len(table))
+    pq.write_table(table.set_column(place, "step", texts), path, compression="zstd")
+    assert "evaluation/test-1q.parquet cannot be read" in read(run).text
+    assert f"unpacks to {len(table)}" in read(run).text
+    pq.write_table(pa.concat_tables([table] * 100), path)
+    text = read(run).text
+    assert f"{100 * len(table)} rows, at most {len(table)} accepted" in text
