@@ -91,6 +91,7 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
                 ray.init(
                     address="local",
                     num_cpus=max(cores, workers) + 1,
+                    include_dashboard=False,  # a GB of memory
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                 )
