@@ -50,7 +50,9 @@ def reference(
     return runs, _train("solo", 0, strokes_data, runs)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long)), 2, 3]
+)
 def test_workers_do_not_matter(
     workers: int, reference: tuple[Path, dict[str, object]], private_ray: None, strokes_data: Path
 ) -> None:

@@ -26,7 +26,7 @@ def _same(command: Command, result: dict[str, Any], undisturbed: Undisturbed) ->
     assert evaluation_files(command.run) == files
 
 
-@pytest.mark.parametrize("step", [1, 13, 41])
+@pytest.mark.parametrize("step", [1, pytest.param(13, marks=pytest.mark.long), 41])
 def test_driver_killed_in_process(command: Command, undisturbed: Undisturbed, step: int) -> None:
     # Step 1 lies before the first checkpoint.
     first = command.start("--offline")
@@ -35,6 +35,7 @@ def test_driver_killed_in_process(command: Command, undisturbed: Undisturbed, st
     _same(command, command.result(command.start("--offline", "--resume", "auto")), undisturbed)
 
 
+@pytest.mark.long  # that of twenty has it too
 def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
     process = command.start("--offline", "--workers", "2")
     command.wait_for_step(random.randint(11, 40))
@@ -91,7 +92,7 @@ def test_twenty_workers_killed(command: Command) -> None:
         victims = ray_workers(process)
         while len(victims) < 2:  # it was between two groups
             victims = ray_workers(process)
-        chosen = chance.sample(victims, min(chance.randint(1, 2), 20 - killed))
+        chosen = chance.sample(victims, min(chance.choice((1, 2, 2)), 20 - killed))
         for victim in chosen:
             victim.send_signal(signal.SIGKILL)
         killed, rounds = killed + len(chosen), rounds + 1
