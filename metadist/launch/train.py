@@ -150,6 +150,8 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                         queued = True
                         if term.asked.is_set():
                             raise Terminated from None
+                        # Others may be nodes that are gone: then another size fits, or none.
+                        workers, resources = group_for(size, job.device, announce, wait, term.asked)
                         continue
                     machine = _among_causes(error, OSError) is not None
                     idle = 0 if _progress(run) > before else idle + 1
