@@ -164,3 +164,33 @@ def test_a_group_waits_for_those_who_are_there(
     assert len(rounds) == 5
     assert said.count("Waiting: others use what 2 workers would need") == 1
     assert run.latest_attempt() == 1
+
+
+@pytest.mark.timeout(240)
+def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
+    private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.train import ControllerError
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    others, sizes = [], []
+    attempt = train._attempt
+
+    def overtaken(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
+        sizes.append(workers)
+        if not others:
+            others.append(placement_group([{"CPU": 2}]))
+            ray.get(others[0].ready())
+            raise ControllerError(WorkerGroupStartupTimeoutError(workers))
+        return attempt(job, workers, resources)
+
+    monkeypatch.setattr(train, "_attempt", overtaken)
+    run, data = small_run(tmp_path)
+    try:
+        result = train.fit(Job(run.path, data), WorldSize(1, 4), None, _quiet)
+    finally:
+        remove_placement_group(others[0])
+    assert result["steps"] == 6
+    assert sizes == [4, 2]
