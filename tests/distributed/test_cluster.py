@@ -175,7 +175,8 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
     from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    others, sizes = [], []
+    others: list[Any] = []
+    sizes: list[int] = []
     attempt = train._attempt
 
     def overtaken(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
