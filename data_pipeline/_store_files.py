@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import combinations, groupby
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data_pipeline import storage
 from data_pipeline.datasets import PARTS, Part, RawImage
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.parquet import read_capped
 
+logger = logging.getLogger(__name__)
 STORE_FILE = "store.json"
 MANIFEST_FILE = "manifest.parquet"
 MANIFEST_SCHEMA = pa.schema(
@@ -79,6 +83,48 @@ def read_rows(root: Path, shape: tuple[int, int, int], sha256: str) -> pa.Table:
         raise DamagedData(f"{error} ({images} images of {shape}: {held})") from None
 
 
+def classes_of(
+    manifest: pa.Table, part: Part, path: Path
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Class names of a part and the offsets of their images.
+
+    Raises:
+        DamagedData: the manifest is not that of classes of images.
+    """
+    rows = manifest.filter(pc.equal(manifest["part"].cast("string"), part)).combine_chunks()
+    index = rows["class_index"].to_numpy()
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    names = tuple(rows["class_name"].take(pa.array(starts)).to_pylist())
+    if (
+        not names
+        or list(names) != sorted(set(names))
+        or not np.array_equal(index[starts], np.arange(len(starts)))
+        or not np.array_equal(rows["row"].to_numpy(), np.arange(len(rows)))
+    ):
+        raise DamagedData(f"{path}: its {part!r} rows are not sorted classes of images")
+    offsets = np.append(starts, len(rows)).astype(np.int64)
+    offsets.setflags(write=False)
+    return names, offsets
+
+
+def map_pixels(
+    root: Path, part: Part, shape: tuple[int, int, int, int], sha256: str, verify: bool
+) -> NDArray[np.uint8]:
+    """The images of a part, mapped read-only.
+
+    Raises:
+        MissingData: no such file.
+        DamagedData: it is not what was written; its contents are only read to ``verify`` them.
+    """
+    path = root / pixel_file(part)
+    size, expected = pixel_size(root, part), math.prod(shape)
+    if size != expected:
+        raise DamagedData(f"{path}: {size} bytes, {expected} expected for {shape[0]} images")
+    if verify and (got := storage.sha256_file(path)) != sha256:
+        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+
+
 @dataclass
 class WrittenPart:
     """What was written of one part: enough for its digest."""
@@ -116,6 +162,7 @@ class StoreWriter:
                 classes unsorted or scattered, image names repeated, wrong shape or dtype.
         """
         written: dict[Part, WrittenPart] = {}
+        names: dict[str, dict[bytes, str]] = {}
         with pq.ParquetWriter(
             directory / MANIFEST_FILE,
             MANIFEST_SCHEMA,
@@ -128,10 +175,26 @@ class StoreWriter:
                     raise self._broken(f"part {part!r} comes after {list(written)}")
                 written[part], rows = self._write_part(directory, part, members)
                 manifest.write_table(rows)
+                columns = (rows[c].to_pylist() for c in ("sha256", "class_name", "image"))
+                names[part] = {
+                    sha: f"{name}/{image}" for sha, name, image in zip(*columns, strict=True)
+                }
         if list(written) != list(PARTS):
             missing = ", ".join(p for p in PARTS if p not in written)
             raise self._broken(f"it has no images for {missing}")
+        self._tell_shared(names)
         return written
+
+    def _tell_shared(self, names: dict[str, dict[bytes, str]]) -> None:
+        """Say which parts have images in common; ``names`` is by part and digest of the pixels."""
+        for (one, held), (other, also) in combinations(names.items(), 2):
+            if shared := held.keys() & also.keys():
+                first = min((held[digest], also[digest]) for digest in shared)
+                logger.warning(
+                    "%s: %d images of %s are in %s too, pixel for pixel, such as %s and %s: what "
+                    "was trained on is tested on",
+                    *(self._dataset, len(shared), one, other, *first),
+                )
 
     def _write_part(
         self, directory: Path, part: Part, images: Iterator[RawImage]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,17 +17,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_pipeline import datasets, storage
+from data_pipeline import _origin, datasets, storage
 from data_pipeline._store_files import (
     MANIFEST_FILE,
     STORE_FILE,
     StoreWriter,
     WrittenPart,
-    pixel_file,
-    pixel_size,
+    classes_of,
+    map_pixels,
     read_rows,
 )
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
@@ -95,17 +93,22 @@ class _Request:
     spec: DatasetSpec
     split: str
     options: dict[str, Option]
+    source_options: dict[str, Option]
     shape: tuple[int, int, int]
 
-    def mismatch(self, store: ClassStore) -> str:
-        """What differs between the request and a store, in words; empty if nothing does."""
-        pairs: list[tuple[str, Any, Any]] = [
-            ("dataset", self.spec.name, store.dataset),
-            ("split", self.split, store.split),
-            ("version", self.spec.version, store.version),
-            ("options", self.options, store.options),
+    def mismatch(self, held: Mapping[str, Any]) -> list[str]:
+        """What differs between the request and the contents of a ``store.json``, in words."""
+        wanted = {
+            "dataset": self.spec.name,
+            "split": self.split,
+            "version": self.spec.version,
+            "options": self.options,
+        }
+        return [
+            f"{key} {held[key]!r}, not {value!r}"
+            for key, value in wanted.items()
+            if held[key] != value
         ]
-        return "; ".join(f"{n} {got!r}, not {want!r}" for n, want, got in pairs if want != got)
 
     def body(
         self, described: dict[str, str], written: Mapping[Part, WrittenPart], manifest: str
@@ -152,8 +155,11 @@ def build_store(
     options: Mapping[str, Option] | None = None,
     progress: Callable[[int, str], None] | None = None,
     replace: bool = False,
+    follow_links: bool = False,
 ) -> ClassStore:
     """Make the class store of a dataset, or open it if it is there already.
+
+    One that is there is opened only if it was made from the same contents, by the same code.
 
     Images stream to disk one by one. The store appears under its name only when it is complete,
     so an interrupt or a full disk leaves what was there before.
@@ -164,23 +170,28 @@ def build_store(
         source: where the raw images are; not needed by embedded datasets.
         split: the division of classes; empty for the dataset's default.
         name: directory name of the store; empty for ``dataset-split``.
-        options: options of the dataset; the rest keep their defaults.
+        options: options of the dataset and of reading its source; the rest keep their defaults.
         progress: called with (images written, class name) at the start of each class.
         replace: make it anew even if a store is there.
+        follow_links: let links lead out of ``source``; the store is that of the files themselves.
 
     Raises:
-        DataError: unknown dataset, split or option; a store of other settings lies there; the
-            dataset breaks its contract; a file cannot be read or the disk is full.
+        DataError: unknown dataset, split or option; a store of other settings or contents lies
+            there; the dataset breaks its contract; a file changes meanwhile or cannot be read, or
+            the disk is full.
         MissingData: the dataset needs a source.
         DamagedData, UnsafeData: from the source, or the existing store is damaged.
         StoreError: ``data_dir`` stands for a place in an object store, which refuses or is away.
     """
     module = datasets.load(dataset)
     request = _request(module, split, options or {})
+    if source is not None and module.SPEC.embedded:
+        raise DataError(f"dataset {dataset!r} makes itself and takes no source: drop {source}")
     root = store_root(data_dir, dataset, request.split, name)
     if not replace:
         bring(root)
-    store = _make_or_reuse(root, module, request, source, progress, replace)
+    with storage.links_followed(follow_links):
+        store = _make_or_reuse(root, module, request, source, progress, replace)
     publish(root, replace=replace)
     return store
 
@@ -194,9 +205,11 @@ def _make_or_reuse(
     replace: bool,
 ) -> ClassStore:
     dataset = request.spec.name
-    described = _describe(module, source) if source is not None or module.SPEC.embedded else None
+    described = None
+    if source is not None or module.SPEC.embedded:
+        described = _origin.describe(module, source, request.source_options)
     if (root / STORE_FILE).exists() and not replace:
-        return _reuse(root, request, described)
+        return _reuse(root, module, request, described)
     if root.exists() and not replace:
         raise DataError(f"{root} is in the way: it holds no class store; remove it or `--replace`")
     if described is None:
@@ -206,16 +219,18 @@ def _make_or_reuse(
             f"or file that holds its images, `metadist data prepare {dataset} --source PATH`.{home}"
         )
     started = time.monotonic()
-    images = module.iter_images(source, request.split, **request.options)
+    images = module.iter_images(source, request.split, **request.options, **request.source_options)
     writer = StoreWriter(dataset, request.shape, progress)
     try:
         with storage.new_directory(root, replace=replace) as directory:
             written = writer.write(directory, images)
+            if _origin.describe(module, source, request.source_options) != described:
+                raise DataError(f"{source}: changed while it was read; prepare it again")
             body = request.body(described, written, storage.sha256_file(directory / MANIFEST_FILE))
             storage.write_sealed_json(directory / STORE_FILE, body)
     except FileExistsError:
         # Another process finished the same store first.
-        return _reuse(root, request, described)
+        return _reuse(root, module, request, described)
     except OSError as error:
         raise DataError(
             f"{root}: could not be made, after {writer.count} images: {error}. Whatever store was "
@@ -265,9 +280,9 @@ def _open(root: Path, verify: bool) -> ClassStore:
         parts: dict[Part, StorePart] = {}
         contents: dict[Part, WrittenPart] = {}
         for part in PARTS:
-            names, offsets = _classes(manifest, part, root / MANIFEST_FILE)
+            names, offsets = classes_of(manifest, part, root / MANIFEST_FILE)
             recorded = str(body["pixels"][part])
-            pixels = _map_pixels(root, part, (int(offsets[-1]), *shape), recorded, verify)
+            pixels = map_pixels(root, part, (int(offsets[-1]), *shape), recorded, verify)
             parts[part] = StorePart(part, pixels, names, offsets)
             contents[part] = WrittenPart(list(names), np.diff(offsets).tolist(), recorded)
         digest = _digest({key: body[key] for key in _IDENTITY}, contents)
@@ -301,78 +316,81 @@ def read_manifest(store: ClassStore) -> pa.Table:
 
 def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]) -> _Request:
     spec = module.SPEC
+    usual = {**spec.options, **spec.source_options}
     for key, value in options.items():
-        if key not in spec.options:
-            near = difflib.get_close_matches(key, spec.options, n=1)
+        if key not in usual:
+            near = difflib.get_close_matches(key, usual, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            known = ", ".join(sorted(spec.options)) or "none"
+            known = ", ".join(sorted(usual)) or "none"
             raise DataError(f"dataset {spec.name!r} has no option {key!r}; it has {known}.{hint}")
-        wanted = type(spec.options[key])
+        wanted = type(usual[key])
         if type(value) is not wanted:
             raise DataError(
                 f"option {key!r} of dataset {spec.name!r} is of type {wanted.__name__}, "
                 f"got {value!r}"
             )
-    merged = {**spec.options, **options}
+    given = {**usual, **options}
+    merged = {key: given[key] for key in spec.options}
     # A dataset whose options change the size of its images says so itself.
     shaper = getattr(module, "image_shape", None)
     shape = spec.shape if shaper is None else shaper(**merged)
-    return _Request(spec, datasets.check_split(spec, split), merged, shape)
+    reading = {key: given[key] for key in spec.source_options}
+    return _Request(spec, datasets.check_split(spec, split), merged, reading, shape)
 
 
-def _describe(module: datasets.Dataset, source: Path | None) -> dict[str, str]:
-    describe = getattr(module, "describe", None)
-    return {} if describe is None else dict(describe(source))
+def check_current(root: Path, dataset: str, split: str = "") -> None:
+    """See that a store is one of this dataset as it is now: its split, its version, its code.
+
+    Raises:
+        MissingData, DamagedData: no store, or it is damaged.
+        DataError: it is another, or was made by another version of the dataset.
+    """
+    module = datasets.load(dataset)
+    held = storage.read_sealed_json(root / STORE_FILE)
+    request = _request(module, split, {})
+    _check_same(root, request, {**held, "options": request.options}, _origin.code(module), False)
 
 
-def _reuse(root: Path, request: _Request, described: dict[str, str] | None) -> ClassStore:
+def _reuse(
+    root: Path, module: datasets.Dataset, request: _Request, described: dict[str, str] | None
+) -> ClassStore:
     """The store at ``root`` if it is the one that is asked for."""
     try:
         store = _open(root, verify=True)
     except DamagedData as error:
         again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
         raise DamagedData(f"{error}; {again}") from error
-    mismatch = request.mismatch(store)
-    if not mismatch and described is not None and described != store.description:
-        mismatch = f"source {store.description}, not {described}"
-    if mismatch:
-        raise DataError(
-            f"{root} holds another store ({mismatch}): give this one a name of its own with "
-            "`--name`, or replace that one with `--replace`"
-        )
+    wanted = _origin.code(module) if described is None else described
+    _check_same(root, request, vars(store), wanted, described is not None)
     return store
 
 
-def _classes(
-    manifest: pa.Table, part: Part, path: Path
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Class names of a part and the offsets of their images."""
-    rows = manifest.filter(pc.equal(manifest["part"].cast("string"), part)).combine_chunks()
-    index = rows["class_index"].to_numpy()
-    starts = np.flatnonzero(np.diff(index, prepend=-1))
-    names = tuple(rows["class_name"].take(pa.array(starts)).to_pylist())
-    if (
-        not names
-        or list(names) != sorted(set(names))
-        or not np.array_equal(index[starts], np.arange(len(starts)))
-        or not np.array_equal(rows["row"].to_numpy(), np.arange(len(rows)))
-    ):
-        raise DamagedData(f"{path}: its {part!r} rows are not sorted classes of images")
-    offsets = np.append(starts, len(rows)).astype(np.int64)
-    offsets.setflags(write=False)
-    return names, offsets
+def _check_same(
+    root: Path, request: _Request, held: Mapping[str, Any], wanted: dict[str, str], all_of_it: bool
+) -> None:
+    """Refuse a store that is another than is asked for.
 
-
-def _map_pixels(
-    root: Path, part: Part, shape: tuple[int, int, int, int], sha256: str, verify: bool
-) -> NDArray[np.uint8]:
-    path = root / pixel_file(part)
-    size, expected = pixel_size(root, part), math.prod(shape)
-    if size != expected:
-        raise DamagedData(f"{path}: {size} bytes, {expected} expected for {shape[0]} images")
-    if verify and (got := storage.sha256_file(path)) != sha256:
-        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+    Args:
+        wanted: what its description should say.
+        all_of_it: and nothing else; otherwise what it says beside is not asked for.
+    """
+    description = dict(held["description"])
+    mismatch = request.mismatch(held)
+    if not mismatch and (missing := _origin.unrecorded(description, wanted)):
+        raise DataError(
+            f"{root}: made by an earlier version, which did not record {', '.join(missing)}, so it "
+            "cannot be told whether it was made from the same. Make it anew with `--replace` (of "
+            "the same images comes the same digest), or"
+            f"{' leave --source out to' if all_of_it else ' go back to the earlier version to'} "
+            "use it as it is"
+        )
+    if not all_of_it:
+        description = {key: description.get(key, "") for key in wanted}
+    if mismatch := mismatch + _origin.differences(description, wanted):
+        raise DataError(
+            f"{root} holds another store ({'; '.join(mismatch)}): give this one a name of its own "
+            "with `--name`, or replace that one with `--replace`"
+        )
 
 
 def _digest(identity: Mapping[str, Any], parts: Mapping[Part, WrittenPart]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.folders import ITSELF, scan
+from data_pipeline.folders import ITSELF, listed, scan, tell_litter
 from data_pipeline.images import FORMATS, Preparation, is_image, read_bytes
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ MOST_IMAGES = 10**5
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 #: Bytes of a file with another ending that are looked at.
 _HEAD = 1 << 16
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,14 @@ def _images(folder: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
         raise MissingData(f"{folder}: no such folder; one that holds images is needed")
     found: dict[str, list[str]] = {}
     passed_over: list[str] = []
-    for place, files in scan(folder).items():
+    folders, litter = scan(folder)
+    tell_litter(folder, litter)
+    for place, files in folders.items():
         found[place] = []
         for name in files:
             (found[place] if _may_be_image(folder / name) else passed_over).append(name)
     if passed_over:
-        log.warning("%s: passed over what is no image: %s", folder, _listed(passed_over))
+        log.warning("%s: passed over what is no image: %s", folder, listed(passed_over))
     files = [name for images in found.values() for name in images]
     if len(files) > MOST_IMAGES:
         raise DataError(f"{folder}: {len(files)} images, at most {MOST_IMAGES} are read at once")
@@ -161,10 +162,5 @@ def _read(
 
 
 def _nothing(folder: Path, passed_over: list[str], wanted: str) -> str:
-    beside = f", but {_listed(passed_over)}" if passed_over else ""
+    beside = f", but {listed(passed_over)}" if passed_over else ""
     return f"{folder}: holds no image ({', '.join(FORMATS)} are read){beside}; {wanted}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

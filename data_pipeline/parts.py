@@ -21,8 +21,10 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
+from data_pipeline import storage
 from data_pipeline.errors import DataError
 
 #: The group of entry points by which installed distributions announce parts.
@@ -186,6 +188,22 @@ def check(module: ModuleType, name: str, where: str) -> str:
     if "SPEC" in EXPORTS[kind] and own != name:
         raise PartError(f"{where}: SPEC.name must be {name!r} as the module is, got {own!r}")
     return kind
+
+
+def source_sha256(module: object) -> str:
+    """SHA-256 of the source of a part from outside, as this process saw it first; "" for ours.
+
+    Raises:
+        MissingData: its source is no file.
+    """
+    if isinstance(module, ModuleType) and hasattr(module, "PART"):
+        return _sha256_when_first_seen(module)
+    return ""
+
+
+@functools.cache
+def _sha256_when_first_seen(module: ModuleType) -> str:
+    return storage.sha256_file(Path(module.__file__ or ""))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data_pipeline.class_store import ClassStore, open_store
 from data_pipeline.episodes import EpisodeSource, Identity, ImageEpisodes
 from data_pipeline.errors import DataError
@@ -44,6 +46,25 @@ def require_identity(got: Identity, demanded: Identity, what: str) -> None:
     differing = [f"{k}: demanded {want[k]!r}, got {have[k]!r}" for k in want if have[k] != want[k]]
     if differing:
         raise DataError(f"{what} are other episodes than demanded. " + "; ".join(differing))
+
+
+def require_drawn(held: EpisodeSource, length: int, live: EpisodeSource, what: str) -> None:
+    """Check that ``what``, shards of a family of functions, are what the family draws today.
+
+    Its code is in no digest; the first, the middle and the last episode tell whether it changed.
+
+    Raises:
+        DataError: it did.
+    """
+    ids = sorted({0, length // 2, length - 1})
+    drawn = live.episodes(ids).arrays()
+    for name, array in held.episodes(ids).arrays().items():
+        if not np.array_equal(array, drawn[name]):
+            raise DataError(
+                f"{what} hold another {name} than {live.identity.dataset!r} draws now, under the "
+                "same version: its code has changed. Raise SPEC.version, or write them anew with "
+                "`metadist data shard --replace`"
+            )
 
 
 def _flat(identity: Identity) -> dict[str, object]:

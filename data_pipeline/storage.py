@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,12 @@ from data_pipeline.errors import DamagedData, MissingData, UnsafeData
 MAX_JSON_BYTES = 64 * 1024 * 1024
 _TEMPORARY_PREFIX = ".partial-"
 _RENAME_EXCHANGE = 2
+#: How a link that is not followed is mended.
+FOLLOW_LINKS = (
+    "if links are to be followed, as in data sets of Hugging Face or DVC, add --follow-links to "
+    "`metadist data prepare`; else put what it leads to there itself"
+)
+_follows_links: ContextVar[bool] = ContextVar("follows_links", default=False)
 
 
 def _umask() -> int:
@@ -228,16 +235,32 @@ def _remove_if_abandoned(directory: Path) -> None:
             os.close(lock)
 
 
+@contextlib.contextmanager
+def links_followed(follow: bool = True) -> Iterator[None]:
+    """Let links lead out of a user's folder inside the block: the user has asked for it."""
+    token = _follows_links.set(follow)
+    try:
+        yield
+    finally:
+        _follows_links.reset(token)
+
+
+def follows_links() -> bool:
+    """Whether links may lead out, see :func:`links_followed`."""
+    return _follows_links.get()
+
+
 def inside(root: Path, relative: str) -> Path:
     """``root / relative``, refused if it would leave ``root``.
 
     Raises:
-        UnsafeData: ``relative`` is absolute, climbs with ``..``, or leads out through a link.
+        UnsafeData: ``relative`` is absolute, climbs with ``..``, or leads out through a link and
+            :func:`links_followed` does not hold.
     """
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\x00" in relative:
         raise UnsafeData(f"{relative!r}: a path inside {root} was expected")
     path = root / pure
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UnsafeData(f"{relative!r}: leads out of {root}")
+    if not follows_links() and not path.resolve().is_relative_to(root.resolve()):
+        raise UnsafeData(f"{relative!r}: leads out of {root}; {FOLLOW_LINKS}")
     return path

@@ -38,6 +38,8 @@ class DatasetSpec:
         version: version of the generator or the preprocessing; part of the digest.
         embedded: True if it makes itself and needs no source.
         options: options of ``iter_images`` with their defaults (part of the digest).
+        source_options: further ones that say how the source is read. They are no part of the
+            digest, which knows classes and pixels; one that is not the default is described.
     """
 
     name: str
@@ -50,6 +52,7 @@ class DatasetSpec:
     citation: str = ""
     homepage: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
+    source_options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from data_pipeline import storage
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, Alphabet
 from data_pipeline.datasets._tables import only_parquet, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.folders import files_below, in_litter
 from data_pipeline.images import read_bytes
 
 logger = logging.getLogger(__name__)
@@ -46,15 +47,17 @@ _ZIP_ERRORS = (
 )
 _FINGERPRINTS = "_omniglot_fingerprints.txt"
 
-Reader = Callable[[], Iterator[tuple[str, bytes]]]
+#: Path and bytes of each drawing; the argument is told what was passed over.
+Reader = Callable[[list[str]], Iterator[tuple[str, bytes]]]
 
 
-def read_drawings(source: Path) -> dict[str, bytes]:
+def read_drawings(source: Path, litter: list[str] | None = None) -> dict[str, bytes]:
     """All drawings, verified: path in the original archives -> PNG bytes.
 
     Args:
         source: a folder with the two original archives, with their extracted folders, with the
             50 alphabets side by side, or with one Parquet file of PNGs; or such a file.
+        litter: is told what was passed over, such as ``__MACOSX`` and ``._*``.
 
     Raises:
         MissingData: nothing of that kind is there, or a drawing is missing; it is named.
@@ -62,7 +65,7 @@ def read_drawings(source: Path) -> dict[str, bytes]:
         UnsafeData: a member climbs out of its archive, or something is far too large.
     """
     drawings: dict[str, bytes] = {}
-    for path, data in _entries(source):
+    for path, data in _entries(source, [] if litter is None else litter):
         if path in drawings:
             raise DamagedData(f"{source}: {path} is there twice")
         drawings[path] = data
@@ -105,7 +108,7 @@ def _fetch(url: str, path: Path) -> None:
         raise UnsafeData(f"{url}: sends more than {MAX_ARCHIVE_BYTES} bytes, not Omniglot's")
 
 
-def _entries(source: Path) -> Iterator[tuple[str, bytes]]:
+def _entries(source: Path, litter: list[str]) -> Iterator[tuple[str, bytes]]:
     if source.is_file():
         yield from _parquet_entries(source)
         return
@@ -125,28 +128,31 @@ def _entries(source: Path) -> Iterator[tuple[str, bytes]]:
         )
     for reader in readers.values():
         if reader is not None and parquet is None:
-            yield from reader()
+            yield from reader(litter)
 
 
 def _find_set(source: Path, published: str) -> Reader | None:
     archive = source / f"images_{published}.zip"
     if archive.is_file():
-        return lambda: _zip_entries(archive)
+        return lambda litter: _zip_entries(archive, litter)
     alphabets = [a for a in ALPHABETS if a.published == published]
     for folder in (source / f"images_{published}", source):
         if any((folder / a.name).is_dir() for a in alphabets):
-            return lambda: _tree_entries(folder, alphabets)
+            return lambda litter: _tree_entries(folder, alphabets, litter)
     return None
 
 
-def _tree_entries(folder: Path, alphabets: list[Alphabet]) -> Iterator[tuple[str, bytes]]:
+def _tree_entries(
+    folder: Path, alphabets: list[Alphabet], litter: list[str]
+) -> Iterator[tuple[str, bytes]]:
     for alphabet in alphabets:
-        for path in sorted((folder / alphabet.name).rglob("*.png")):
-            relative = path.relative_to(folder).as_posix()
-            yield f"images_{alphabet.published}/{relative}", read_bytes(path, MAX_PNG_BYTES)
+        top = f"images_{alphabet.published}/{alphabet.name}"
+        for relative, path in files_below(folder / alphabet.name, litter):
+            if relative.endswith(".png"):
+                yield f"{top}/{relative}", read_bytes(path, MAX_PNG_BYTES)
 
 
-def _zip_entries(archive: Path) -> Iterator[tuple[str, bytes]]:
+def _zip_entries(archive: Path, litter: list[str]) -> Iterator[tuple[str, bytes]]:
     if archive.stat().st_size > MAX_ARCHIVE_BYTES:
         raise UnsafeData(f"{archive}: larger than {MAX_ARCHIVE_BYTES} bytes, not Omniglot's")
     member = ""
@@ -157,7 +163,10 @@ def _zip_entries(archive: Path) -> Iterator[tuple[str, bytes]]:
                 member = info.orig_filename
                 if member.startswith("/") or ".." in member.split("/") or "\\" in member:
                     raise UnsafeData(f"{archive}: member {member!r} would lie outside the archive")
-                if not member.endswith(".png") or member.startswith("__MACOSX/"):
+                if in_litter(member):
+                    litter.append(f"{archive}: {member}")
+                    continue
+                if not member.endswith(".png"):
                     continue
                 if info.file_size > MAX_PNG_BYTES:
                     raise UnsafeData(

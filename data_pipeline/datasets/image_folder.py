@@ -1,23 +1,23 @@
 """Anybody's images: one folder per class.
 
 ``FOLDER/<class>/<image>``: classes are divided 64 / 16 / 20 % into train, val and test by a frozen
-hash of their names. ``FOLDER/{train,val,test}/<class>/<image>``: the folders decide, and without
-``val`` a frozen tenth of the training classes is held out. Few-shot learning is tested on classes
-that were never trained on, so no class may be in two parts.
+hash of their names. ``FOLDER/{train,val,test}/<class>/<image>``: the folders decide, in whatever
+spelling, and without ``val`` a frozen tenth of the training classes is held out. Few-shot learning
+is tested on classes that were never trained on, so no class may be in two parts.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._holdout import hold_out_tenth
+from data_pipeline.datasets._layout import LAYOUT, places
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.folders import ITSELF, scan
+from data_pipeline.folders import ITSELF, Scan, contents_sha256, scan, tell_litter
 from data_pipeline.images import Fit, Preparation, read_bytes
 from data_pipeline.streams import Stream, fold
 
@@ -29,11 +29,14 @@ SPEC = DatasetSpec(
     splits=("by_class",),
     version=1,
     options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
+    source_options={"class_names": "distinct"},
 )
+log = logging.getLogger(__name__)
 _MAX_SIZE = 1024
 #: A task needs two classes to tell apart.
 _MIN_CLASSES = 2
-_LAYOUT = "FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
+#: Fewer than these in a part, and the usual recipes cannot draw an episode from it.
+_USUAL_WAYS = 5
 
 #: Class name -> its images, relative to the folder, sorted.
 _Classes = dict[str, list[str]]
@@ -72,14 +75,8 @@ def describe(source: Path | None) -> dict[str, str]:
         DataError: as :func:`iter_images`.
     """
     root = _root(source)
-    listing = hashlib.sha256()
-    count = 0
-    for parts in _scan(root).values():
-        for relative in parts:
-            count += 1
-            size = (root / relative).stat().st_size
-            listing.update(f"{relative}\0{size}\0".encode())
-    return {"images": f"{count} files", "listing_sha256": listing.hexdigest()}
+    files = [file for images in _scan(root).folders.values() for file in images]
+    return {"images": f"{len(files)} files", "source_sha256": contents_sha256(root, files)}
 
 
 def iter_images(
@@ -94,7 +91,9 @@ def iter_images(
         source: the folder.
         split: ``by_class``.
         options: ``size`` (84), ``channels`` (3, or 1 for gray), ``resize`` (``crop`` the largest
-            centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2).
+            centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2),
+            ``class_names`` (``distinct``: the names of folders must differ, even where paths do
+            and in more than letter case or blanks; or ``paths``: a class is its path).
 
     Raises:
         MissingData: no such folder.
@@ -103,14 +102,20 @@ def iter_images(
         DamagedData, UnsafeData: a file is no image, is too large, or is a link that leads out.
     """
     check_split(SPEC, split)
-    merged = {**SPEC.options, **options}
-    if unknown := merged.keys() - SPEC.options.keys():
+    known = {**SPEC.options, **SPEC.source_options}
+    merged = {**known, **options}
+    if unknown := merged.keys() - known.keys():
         raise DataError(f"image_folder has no option {', '.join(sorted(unknown))}")
     prepare, min_images = preparation(**merged), merged["min_images"]
     if not isinstance(min_images, int) or min_images < 1:
         raise DataError(f"min_images must be a positive number, got {min_images!r}")
+    if (class_names := merged["class_names"]) not in ("distinct", "paths"):
+        raise DataError(f"class_names must be 'distinct' or 'paths', got {class_names!r}")
     root = _root(source)
-    for part, classes in _divide(root, _by_class(root), min_images).items():
+    folders, litter = _scan(root)
+    tell_litter(root, litter)
+    by_class = _by_class(root, folders, str(class_names))
+    for part, classes in _divide(root, by_class, min_images).items():
         for class_name in sorted(classes):
             for relative in classes[class_name]:
                 path = root / relative
@@ -120,56 +125,31 @@ def iter_images(
 
 def _root(source: Path | None) -> Path:
     if source is None:
-        raise MissingData(f"image_folder needs a folder of yours, laid out as {_LAYOUT}")
+        raise MissingData(f"image_folder needs a folder of yours, laid out as {LAYOUT}")
     root = Path(source)
     if not root.is_dir():
-        raise MissingData(f"{root}: no such folder; one laid out as {_LAYOUT} is needed")
+        raise MissingData(f"{root}: no such folder; one laid out as {LAYOUT} is needed")
     return root
 
 
-def _scan(root: Path) -> _Classes:
-    """Folder -> images directly in it, both relative to ``root``, sorted."""
-    found = {folder: images for folder, images in scan(root).items() if images}
+def _scan(root: Path) -> Scan:
+    """Folders with images directly in them."""
+    everything, litter = scan(root)
+    found = {folder: images for folder, images in everything.items() if images}
     if ITSELF in found:
         raise DataError(
-            f"{root / found[ITSELF][0]}: lies in no class; {_LAYOUT} is expected, with nothing but "
+            f"{root / found[ITSELF][0]}: lies in no class; {LAYOUT} is expected, with nothing but "
             "images in it"
         )
-    return found
+    return Scan(found, litter)
 
 
-def _by_class(root: Path) -> dict[Part | None, _Classes]:
-    """Classes by the part whose folder they are in; under None if no such folders are there."""
-    folders = _scan(root)
-    tops = {folder.split("/")[0] for folder in folders}
-    named = tops & set(PARTS)
-    if not named:
-        return {None: folders}
-    if not {"train", "test"} <= named or tops != named:
-        raise DataError(
-            f"{root}: holds {', '.join(sorted(tops)[:8])}. Either name all parts (train, test and, "
-            "if there is one, val, nothing beside them), or put all class folders side by side "
-            "and let them be divided"
-        )
-    parts: dict[Part | None, _Classes] = {part: {} for part in PARTS if part in named}
-    for folder, images in folders.items():
-        top, _, class_name = folder.partition("/")
-        if not class_name:
-            raise DataError(f"{root / images[0]}: lies in no class; {_LAYOUT} is expected")
-        parts[cast(Part, top)][class_name] = images
-    where = defaultdict(list)
-    for part, classes in parts.items():
-        for class_name in classes:
-            where[class_name].append(str(part))
-    shared = sorted(name for name, places in where.items() if len(places) > 1)
-    if shared:
-        raise DataError(
-            f"{root}: class {shared[0]!r} is in {' and in '.join(where[shared[0]])}"
-            f"{f' (and {len(shared) - 1} more classes likewise)' if len(shared) > 1 else ''}. "
-            "Few-shot learning is tested on classes never trained on: put all class folders side "
-            "by side and let them be divided"
-        )
-    return parts
+def _by_class(root: Path, folders: _Classes, class_names: str) -> dict[Part | None, _Classes]:
+    """Classes by the part that folders name for them; under None if no folders do."""
+    parts: dict[Part | None, _Classes] = {}
+    for folder, place in places(root, folders, class_names).items():
+        parts.setdefault(place.part, {})[place.class_name] = folders[folder]
+    return parts or {None: {}}
 
 
 def _divide(
@@ -188,14 +168,42 @@ def _divide(
     else:
         names = {cast(Part, part): sorted(classes) for part, classes in found.items()}
         if "val" not in names:
-            names["train"], names["val"] = hold_out_tenth(names["train"], "image_folder")
+            names["train"], names["val"] = _hold_out(root, names["train"])
     for part in PARTS:
         if len(names[part]) < _MIN_CLASSES:
             raise DataError(
                 f"{root}: {len(names[part])} classes for {part!r}, at least {_MIN_CLASSES} are "
                 f"needed; found {len(everything)} classes in all"
             )
+    _tell_few(root, names, sorted(map(str, found)))
     return {part: {name: everything[name] for name in names[part]} for part in PARTS}
+
+
+def _hold_out(root: Path, training: list[str]) -> tuple[list[str], list[str]]:
+    least = 2 * _MIN_CLASSES
+    if len(training) < least:
+        raise DataError(
+            f"{root}: {len(training)} training classes and no val folder: at least {least} are "
+            f"needed, of which {_MIN_CLASSES} are held out for validation; or put {_MIN_CLASSES} "
+            "or more other classes into a folder 'val' beside 'train'"
+        )
+    return hold_out_tenth(training, "image_folder")
+
+
+def _tell_few(root: Path, names: dict[Part, list[str]], named: list[str]) -> None:
+    """Say before a run does how many ways there can be."""
+    part = min(PARTS, key=lambda part: len(names[part]))
+    if len(names[part]) >= _USUAL_WAYS:
+        return
+    mend = f"more classes into {part!r}"
+    if named == ["None"]:
+        mend = "32 classes or more into the folder, or divide them yourself by train, val and test"
+    elif part == "val" and part not in named:
+        mend = f"{_USUAL_WAYS} classes into a folder 'val', or {10 * _USUAL_WAYS} into 'train'"
+    log.warning(
+        "%s: %d classes for %r, so its episodes have at most %d ways; for %d put %s",
+        *(root, len(names[part]), part, len(names[part]), _USUAL_WAYS, mend),
+    )
 
 
 def _hash_split(root: Path, class_names: list[str]) -> dict[Part, list[str]]:
@@ -206,7 +214,7 @@ def _hash_split(root: Path, class_names: list[str]) -> dict[Part, list[str]]:
     if count < 3 * _MIN_CLASSES:
         raise DataError(
             f"{root}: found {count} classes with images; at least {3 * _MIN_CLASSES} are needed "
-            f"for train, val and test. The layout expected is {_LAYOUT}"
+            f"for train, val and test. The layout expected is {LAYOUT}"
         )
     return {
         "train": sorted(ranked[val + test :]),

@@ -8,7 +8,6 @@ itself that it is not the benchmark.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,8 +26,8 @@ from data_pipeline.datasets._mini_imagenet_classes import (
     KNOWN_COPY_SHA256,
     LIST_SHA256,
 )
-from data_pipeline.datasets._tables import only_parquet, read_parquet
-from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.datasets._tables import only_parquet, read_list, read_parquet
+from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.images import Preparation, read_bytes
 
 SPEC = DatasetSpec(
@@ -44,7 +43,6 @@ SPEC = DatasetSpec(
 )
 _COLUMNS = ("wnid", "filename", "jpeg", "sha256", "split")
 _MAX_PARQUET_BYTES = 2 << 30
-_MAX_LIST_BYTES = 16 << 20
 
 
 class _Entry(NamedTuple):
@@ -68,18 +66,20 @@ def describe(source: Path | None) -> dict[str, str]:
     listing = _read_listing(source)
     counts = Counter(entry.wnid for entry in listing)
     low, high = min(counts.values()), max(counts.values())
+    copy = {part: _copy_sha256(listing, part) for part in PARTS}
+    contents = {f"source_sha256_{part}": digest for part, digest in copy.items()}
     if {part: _list_sha256(listing, part) for part in PARTS} != LIST_SHA256:
         images = f"{low}" if low == high else f"{low} to {high}"
         return {
             "complete": f"no: a subset of {images} images per class (of {IMAGES_PER_CLASS}): "
-            "not the benchmark"
+            "not the benchmark",
+            **contents,
         }
-    copy = {part: _copy_sha256(listing, part) for part in PARTS}
     # Other encoders give other bytes for the same images, so an unknown copy is not a wrong one.
     known = ", byte for byte a known copy" if copy == KNOWN_COPY_SHA256 else ""
     return {
         "complete": f"yes: the {len(listing)} images of the benchmark by file name{known}",
-        **{f"source_sha256_{part}": digest for part, digest in copy.items()},
+        **contents,
     }
 
 
@@ -146,19 +146,7 @@ def _read_listing(source: Path | None) -> _Listing:
 def _from_lists(source: Path, lists: dict[Part, Path]) -> _Listing:
     listing: _Listing = {}
     for part, path in lists.items():
-        if path.stat().st_size > _MAX_LIST_BYTES:
-            raise UnsafeData(f"{path}: larger than {_MAX_LIST_BYTES} bytes, not a list of images")
-        try:
-            with path.open(encoding="utf-8", newline="") as handle:
-                reader = csv.DictReader(handle)
-                if not {"filename", "label"} <= set(reader.fieldnames or ()):
-                    raise DamagedData(
-                        f"{path}: its columns are {reader.fieldnames}, not filename,label"
-                    )
-                rows = [(r["filename"] or "", r["label"] or "") for r in reader]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DamagedData(f"{path}: not a CSV file ({error})") from None
-        for number, (filename, label) in enumerate(rows, start=2):
+        for number, (filename, label) in read_list(path, ("filename", "label")):
             entry = _Entry(part, label, filename)
             _check_class(entry, f"{path}, line {number}")
             if entry in listing:

@@ -16,6 +16,7 @@ from data_pipeline.datasets import PARTS, DatasetSpec, Option, RawImage, check_s
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, split_classes
 from data_pipeline.datasets._omniglot_source import CONTENT_SHA256, download, read_drawings
 from data_pipeline.errors import DataError, MissingData
+from data_pipeline.folders import tell_litter
 from data_pipeline.images import Preparation
 
 __all__ = ["SPEC", "describe", "download", "iter_images", "preparation"]
@@ -35,7 +36,12 @@ _DRAWING_PIXELS = 105 * 105
 
 
 def describe(source: Path | None) -> dict[str, str]:
-    """What the source holds: always the complete collection, since nothing else is accepted."""
+    """What the source holds: always the complete collection, since nothing else is accepted.
+
+    Raises:
+        DataError: as :func:`iter_images`.
+    """
+    read_drawings(_given(source))
     return {
         "complete": f"yes: {sum(a.characters for a in ALPHABETS) * DRAWERS} drawings",
         "source_sha256": CONTENT_SHA256,
@@ -64,9 +70,9 @@ def iter_images(
     split = check_split(SPEC, split)
     if options:
         raise DataError(f"omniglot has no options, got {', '.join(options)}")
-    if source is None:
-        raise MissingData(f"omniglot needs a source; it can be had from {SPEC.homepage}")
-    drawings = read_drawings(Path(source))
+    litter: list[str] = []
+    drawings = read_drawings(_given(source), litter)
+    tell_litter(_given(source), litter)
     places = {a.class_name(c): (a, c) for a in ALPHABETS for c in range(1, a.characters + 1)}
     parts, prepare = split_classes(split), preparation()
     for part in PARTS:
@@ -76,3 +82,9 @@ def iter_images(
                 path = alphabet.path(character, drawer)
                 pixels = prepare.pixels(drawings[path], path, max_pixels=_DRAWING_PIXELS)
                 yield RawImage(part, class_name, f"drawer{drawer:02d}", pixels)
+
+
+def _given(source: Path | None) -> Path:
+    if source is None:
+        raise MissingData(f"omniglot needs a source; it can be had from {SPEC.homepage}")
+    return Path(source)

@@ -20,6 +20,8 @@ def prepare(
     split: str = "",
     name: str = "",
     options: Mapping[str, Option] | None = None,
+    follow_links: bool = False,
+    replace: bool = False,
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
 ) -> ClassStore:
@@ -30,10 +32,14 @@ def prepare(
         source: where the images are; not for datasets that make themselves.
         split: a named division of the classes; the dataset's default if empty.
         name: of the store; ``<dataset>-<split>`` if empty.
+        options: of the dataset; the rest keep their defaults.
+        follow_links: let links lead out of ``source``.
+        replace: make it anew even if it is there.
         plugins: see :func:`train`.
 
     Raises:
-        DataError: no such dataset, or its source is missing, damaged or unsafe.
+        DataError: no such dataset, its source is missing, damaged or unsafe, or a store that was
+            made from other images or otherwise is there.
         PluginError: a plugin cannot be used.
     """
     from data_pipeline.class_store import build_store
@@ -47,4 +53,6 @@ def prepare(
             split=split,
             name=name,
             options=options,
+            follow_links=follow_links,
+            replace=replace,
         )

@@ -60,8 +60,8 @@ def list_data(data_dir: str | None) -> None:
         click.echo(f"  {name:18} {spec.summary}")
         click.echo(f"  {'':18} {shape_text(spec.shape)}; splits: {splits}; {origin}")
         click.echo(f"  {'':18} licence: {spec.licence}")
-        if spec.options:
-            given = ", ".join(f"{key}={value}" for key, value in spec.options.items())
+        if usual := {**spec.options, **spec.source_options}:
+            given = ", ".join(f"{key}={value}" for key, value in usual.items())
             click.echo(f"  {'':18} options: {given}")
     click.echo("Function families (embedded, need no preparation)")
     for name in functions.names():
@@ -111,6 +111,11 @@ def _listed(load: Callable[[str], Found], name: str) -> Found | None:
     help="Option of the dataset, as size=84; see 'metadist data list'.",
 )
 @click.option("--download", is_flag=True, help="Fetch the images from their home first.")
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Let links lead out of the source, as in data sets of Hugging Face or DVC.",
+)
 @click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
 @options.plugins
 @options.data_dir
@@ -121,13 +126,15 @@ def prepare(
     store: str,
     given: tuple[str, ...],
     download: bool,
+    follow_links: bool,
     replace: bool,
     plugins: tuple[str, ...],
     data_dir: str | None,
 ) -> None:
     """Turn the images of dataset NAME into a class store.
 
-    It is made once; runs read it from the data directory.
+    It is made once; runs read it from the data directory. Done again, it compares the contents of
+    the source with what the store was made from: images that have changed are never passed over.
     """
     from data_pipeline import datasets, functions
     from data_pipeline._store_files import STORE_FILE
@@ -159,6 +166,7 @@ def prepare(
             options=_options(module, given),
             progress=counter.show,
             replace=replace,
+            follow_links=follow_links,
         )
     finally:
         counter.close()
@@ -184,13 +192,14 @@ def _download(module: Dataset, target: Path) -> Path:
 def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
     """``K=V`` strings as options; the type is that of the default."""
 
+    usual = {**module.SPEC.options, **module.SPEC.source_options}
     parsed: dict[str, Option] = {}
     for text in given:
         key, equals, raw = text.partition("=")
         key, raw = key.strip(), raw.strip()
         if not equals or not key:
             raise DataError(f"--option needs key=value (as in size=84), got {text!r}")
-        default = module.SPEC.options.get(key)
+        default = usual.get(key)
         value: Option = raw
         if isinstance(default, bool):
             if raw not in ("true", "false"):
@@ -346,12 +355,15 @@ def _check_there(
     from data_pipeline.object_uri import address_of
     from data_pipeline.shard_index import read_description
     from data_pipeline.shard_reader import open_shards
+    from data_pipeline.sources import require_drawn
 
     try:
         held = open_shards(root, source.identity, count, store)
         got = read_description(root)[0].payload
         if payload not in (None, got):
             raise DataError(f"{root}: payload {payload!r} is asked for, {got!r} is there")
+        if store is None:
+            require_drawn(held, held.length, source, f"the shards in {root}")
     except DataError as error:
         raise type(error)(f"{error}. To write these shards anew, add --replace") from None
     click.echo(f"{held.length} episodes ({got}) were in {address_of(root)} already")

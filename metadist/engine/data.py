@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline import datasets, functions
-from data_pipeline.class_store import ClassStore, build_store, open_store, store_root
+from data_pipeline.class_store import ClassStore, build_store, check_current, open_store, store_root
 from data_pipeline.datasets import Part
 from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, ImageEpisodes
 from data_pipeline.functions import FunctionEpisodes, family_digest
@@ -16,6 +16,7 @@ from data_pipeline.object_uri import address_of
 from data_pipeline.parts import part_hint
 from data_pipeline.remote_data import bring, publish
 from data_pipeline.shard_reader import open_shards
+from data_pipeline.sources import require_drawn
 from metadist.errors import NumericsError, RecipeError
 from metadist.recipe import DataSection, Recipe
 from metadist.tasks import TaskShape
@@ -65,6 +66,7 @@ def prepare(
     """Make embedded data if it is not there yet. Families of functions need nothing.
 
     Raises:
+        DataError: what is there is of another dataset, or was made by other code of this one.
         RecipeError: data that has to be brought is not there; the message says how to bring it.
     """
     section = recipe.data
@@ -73,6 +75,7 @@ def prepare(
     root = _store_root(data_dir, section)
     bring(root)
     if (root / "store.json").is_file():
+        check_current(root, section.dataset, section.split)
         publish(root)  # an object store that an interrupted preparation has not filled yet
         return
     spec = datasets.load(section.dataset).SPEC
@@ -166,7 +169,10 @@ class EpisodeData:
                 f"{address_of(root)}: data.storage = 'shards', but none are there; make them with "
                 "'metadist data shard RECIPE' and the same --set, or use data.storage = 'live'"
             )
-        return open_shards(root, live.identity, needed, self.store)
+        shards = open_shards(root, live.identity, needed, self.store)
+        if self.store is None:
+            require_drawn(shards, needed, live, f"the shards in {root}")
+        return shards
 
 
 def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:

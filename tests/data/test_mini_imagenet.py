@@ -110,7 +110,7 @@ def test_a_subset_says_that_it_is_not_the_benchmark(folder, tmp_path):
     assert store.shape == (84, 84, 3)
     assert store.parts["val"].class_names == CLASSES["val"]
     said = "no: a subset of 2 images per class (of 600): not the benchmark"
-    assert open_store(store.root).description == {"complete": said}
+    assert open_store(store.root).description["complete"] == said
 
 
 def test_images_of_84_are_taken_as_they_are_and_others_stretched(rows, tmp_path):
@@ -165,11 +165,62 @@ def test_the_complete_lists_are_recognised(data_root, tmp_path, monkeypatch):
     assert mini_imagenet.describe(tmp_path)["complete"] == benchmark
     text = (tmp_path / "test.csv").read_text().splitlines(keepends=True)
     (tmp_path / "test.csv").write_text("".join(text[:-1]))
-    said = mini_imagenet.describe(tmp_path)
-    assert said == {
-        "complete": "no: a subset of 599 to 600 images per class (of 600): not the benchmark"
-    }
+    said = mini_imagenet.describe(tmp_path)["complete"]
+    assert said == "no: a subset of 599 to 600 images per class (of 600): not the benchmark"
     assert len(set(LIST_SHA256.values())) == 3
+
+
+@pytest.mark.parametrize(
+    "wording",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace(",", ", ").replace("\n", "\r\n"),
+        lambda text: text.replace("filename,label", " Filename ,LABEL"),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text + "\n  \n,\n\n",
+        lambda text: "\n" + text.replace("\n", "\n\n"),
+        lambda text: "".join(f'"{a}", "{b}"\n' for a, b in map(fields, text.splitlines())),
+        lambda text: (
+            "".join(f'0;{b};"x;y,z";{a}\n' for a, b in map(fields, text.splitlines()))
+            .replace("0;label", "number;label", 1)
+            .replace('"x;y,z"', "note", 1)
+        ),
+        lambda text: text.replace("\n", "\r"),
+    ],
+    ids=[
+        "byte order mark",
+        "blanks and CRLF",
+        "header",
+        "semicolons",
+        "tabs",
+        "blank rows at the end",
+        "blank rows between",
+        "quotes",
+        "more columns",
+        "CR",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_lists_are_read_as_editors_and_spreadsheets_write_them(folder, wording, encoding):
+    plain = mini_imagenet._read_listing(folder)
+    for part in PARTS:
+        text = (folder / f"{part}.csv").read_text()
+        (folder / f"{part}.csv").write_bytes(wording(text).encode(encoding))
+    assert list(mini_imagenet._read_listing(folder)) == list(plain)
+
+
+def fields(line: str) -> list[str]:
+    return line.split(",")
+
+
+@pytest.mark.faults
+def test_a_line_of_a_list_has_its_number_in_the_file(folder):
+    text = (folder / "val.csv").read_text().replace("\n", "\n\n")
+    (folder / "val.csv").write_text(text + "lost.jpg,n99999999\n")
+    line = text.count("\n") + 1
+    with pytest.raises(DataError, match=rf"val\.csv, line {line}: 'n99999999'"):
+        consume(folder)
 
 
 # --- wrong sources ----------------------------------------------------------------------------

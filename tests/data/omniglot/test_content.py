@@ -13,7 +13,7 @@ from PIL import Image
 from data_pipeline.class_store import build_store, read_manifest
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, split_classes
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DataError, MissingData
 from data_pipeline.preview import nearest_neighbour_accuracy, statistics
 
 # Other pixels are another dataset: when these change, SPEC.version has to change too.
@@ -95,6 +95,14 @@ def test_the_store_holds_ink_on_nothing(store, drawings):
     assert len(np.unique(expected)) > 10  # anti-aliased
     names = read_manifest(store)["image"].slice(0, 20).to_pylist()
     assert names == [f"drawer{d:02d}" for d in range(1, 21)]
+
+
+def test_another_source_is_not_passed_over_because_a_store_is_there(store, tmp_path):
+    data = store.root.parents[1]
+    for wrong in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(MissingData, match=str(wrong)):
+            build_store("omniglot", data, source=wrong)
+    assert build_store("omniglot", data).digest == store.digest
 
 
 def test_its_figures_are_the_known_ones(store):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
-from omniglot_files import ZIPS
+from omniglot_files import ONE, ZIPS
 
 from data_pipeline.datasets import omniglot
 from data_pipeline.datasets._omniglot_classes import ALPHABETS
@@ -62,6 +64,24 @@ def test_source_and_options_are_asked_for_by_name():
         next(omniglot.iter_images(Path(), size=28))
     with pytest.raises(DataError, match="no split 'ravi'"):
         next(omniglot.iter_images(Path(), "ravi"))
+
+
+def test_litter_stops_no_omniglot(drawings, tree, tmp_path, caplog):
+    root = Path(shutil.copytree(tree, tmp_path / "tree"))
+    alphabet = root / "images_background/Greek"
+    (alphabet / "@eaDir/0396_07.png").mkdir(parents=True)
+    (alphabet / "@eaDir/0396_07.png/thumb.png").write_bytes(b"thumbnail")
+    (root / ONE).with_name("._0396_07.png").write_bytes(b"\0\5\x16\7")
+    assert read_drawings(root) == drawings
+    zipped = tmp_path / "zips"
+    zipped.mkdir()
+    for name in ZIPS:
+        shutil.make_archive(str(zipped / name[:-4]), "zip", root, name[:-4])
+    with zipfile.ZipFile(zipped / ZIPS[0], "a") as file:
+        file.writestr(f"__MACOSX/{ONE}", b"\0\5\x16\7")
+    with caplog.at_level(logging.INFO):
+        next(omniglot.iter_images(zipped))
+    assert any("._0396_07.png" in said and "__MACOSX" in said for said in caplog.messages)
 
 
 # --- download ---------------------------------------------------------------------------------

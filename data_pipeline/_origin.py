@@ -1,0 +1,81 @@
+"""What a class store was made from: what its dataset says, the contents of files, foreign code.
+
+It stands in the store's description and not in its digest, which knows classes and pixels. A store
+is used again for the same contents only: names, sizes and times of files decide nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_pipeline import parts, storage
+from data_pipeline.datasets import Dataset, Option
+from data_pipeline.errors import MissingData
+from data_pipeline.folders import contents_sha256, files_below
+
+#: Begins the keys of digests of what the source holds.
+SOURCE = "source_sha256"
+#: The key of the digest of the source of a dataset that is not one of ours.
+CODE = "code_sha256"
+#: Says how files were found; the same files found otherwise are the same.
+LINKS = "links"
+
+
+def describe(
+    module: Dataset, source: Path | None, source_options: Mapping[str, Option]
+) -> dict[str, str]:
+    """The description of a store made from ``source``, which None stands for where there is none.
+
+    Raises:
+        DataError: from the dataset, or a source is not there or cannot be read.
+    """
+    say = getattr(module, "describe", None)
+    described = {} if say is None else dict(say(source))
+    if source is not None and not any(key.startswith(SOURCE) for key in described):
+        described[SOURCE] = _source_sha256(source)
+    if storage.follows_links():
+        described[LINKS] = "followed"
+    return described | changed_options(module, source_options) | code(module)
+
+
+def changed_options(module: Dataset, source_options: Mapping[str, Option]) -> dict[str, str]:
+    """The options of reading that are not the default."""
+    usual = module.SPEC.source_options
+    return {key: str(value) for key, value in source_options.items() if value != usual[key]}
+
+
+def code(module: Dataset) -> dict[str, str]:
+    """The digest of the source of a dataset that comes from outside; nothing for one of ours."""
+    sha256 = parts.source_sha256(module)
+    return {CODE: sha256} if sha256 else {}
+
+
+def unrecorded(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Digests that are wanted and that an earlier version did not record."""
+    return [key for key in wanted if key.startswith((SOURCE, CODE)) and key not in held]
+
+
+def differences(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """What differs between two descriptions, in words."""
+    return [
+        _difference(key, held.get(key, "nothing"), wanted.get(key, "nothing"))
+        for key in sorted({*held, *wanted} - {LINKS})
+        if held.get(key) != wanted.get(key)
+    ]
+
+
+def _difference(key: str, held: str, wanted: str) -> str:
+    if key.startswith((SOURCE, CODE)):
+        whose = "code of the dataset" if key == CODE else "contents of the source"
+        return f"other {whose}: {key} {held[:12]}, not {wanted[:12]}"
+    return f"source: {key} {held!r}, not {wanted!r}"
+
+
+def _source_sha256(source: Path) -> str:
+    """Digest of all that a file or folder holds, for datasets that say nothing of it themselves."""
+    if source.is_file():
+        return storage.sha256_file(source)
+    if not source.is_dir():
+        raise MissingData(f"{source}: no such file or folder")
+    return contents_sha256(source, [relative for relative, _ in files_below(source, [])])
