@@ -34,7 +34,7 @@ def describe(
     described = {} if say is None else dict(say(source))
     if source is not None and not any(key.startswith(SOURCE) for key in described):
         described[SOURCE] = _source_sha256(source)
-    if storage.follows_links():
+    if source is not None and storage.follows_links():
         described[LINKS] = "followed"
     return described | changed_options(module, source_options) | code(module)
 

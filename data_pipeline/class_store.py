@@ -339,7 +339,12 @@ def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]
 
 
 def check_current(root: Path, dataset: str, split: str = "") -> None:
-    """See that a store is one of this dataset as it is now: its split, its version, its code.
+    """See that a store is one of this dataset as it is now: its version and its code.
+
+    Args:
+        root: the directory that holds ``store.json``.
+        dataset: its name.
+        split: the division that is asked for; empty for that of the store.
 
     Raises:
         MissingData, DamagedData: no store, or it is damaged.
@@ -347,7 +352,7 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
     """
     module = datasets.load(dataset)
     held = storage.read_sealed_json(root / STORE_FILE)
-    request = _request(module, split, {})
+    request = _request(module, split or str(held["split"]), {})
     _check_same(root, request, {**held, "options": request.options}, _origin.code(module), False)
 
 

@@ -47,6 +47,8 @@ _LITTER = frozenset(
 )
 _LITTER_ENDINGS = ("@synoeastream", "@synoresource")
 _NAMED = 8
+#: Files whose digests are asked for together.
+_AT_ONCE = 4096
 
 
 class Scan(NamedTuple):
@@ -114,13 +116,13 @@ def scan(root: Path) -> Scan:
 
 def contents_sha256(root: Path, relatives: Iterable[str]) -> str:
     """SHA-256 of files by path and content: not of their times, their owners or where they lie."""
-    names = sorted(relatives)
-    whole = sha256()
+    names, whole = sorted(relatives), sha256()
     with ThreadPoolExecutor() as threads:
-        for name, digest in zip(
-            names, threads.map(lambda n: storage.sha256_file(root / n), names), strict=True
-        ):
-            whole.update(f"{name}\0{digest}\0".encode())
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            digests = threads.map(lambda name: storage.sha256_file(root / name), some)
+            for name, digest in zip(some, digests, strict=True):
+                whole.update(f"{name}\0{digest}\0".encode())
     return whole.hexdigest()
 
 

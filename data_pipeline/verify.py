@@ -15,6 +15,7 @@ from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import PARTS
 from data_pipeline.episodes import EpisodeSource
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.folders import is_litter
 from data_pipeline.shard_index import (
     Members,
     ShardSet,
@@ -188,7 +189,8 @@ def _digest_finding(path: Path, expected: str, source: str) -> Iterator[Finding]
 
 def _foreign(root: Path, expected: Iterable[str]) -> Iterator[Finding]:
     """Files that no writer of ours put there."""
-    for name in sorted({path.name for path in root.iterdir()} - set(expected)):
+    names = {path.name for path in root.iterdir() if not is_litter(path.name)}
+    for name in sorted(names - set(expected)):
         yield Finding(root / name, "this file does not belong here")
 
 

@@ -161,7 +161,10 @@ def _repeated(found: dict[str, Place], key: Callable[[str], str]) -> list[list[s
 
 def _last_name(class_name: str) -> str:
     """What two names of folders have in common if they look alike: form, case and blanks apart."""
-    last = " ".join(class_name.rpartition("/")[2].split())
+    names = class_name.split("/")
+    while len(names) > 1 and names[-1].casefold() in _FILLERS:  # owl/images
+        del names[-1]
+    last = " ".join(names[-1].split())
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", last).casefold())
 
 

@@ -13,6 +13,7 @@ from data_pipeline.datasets import image_folder
 from data_pipeline.datasets._tables import only_parquet
 from data_pipeline.images import Preparation
 from data_pipeline.labelled_images import read_support
+from data_pipeline.verify import verify_store
 
 FOLDERS = ["@eaDir", "__MACOSX", ".ipynb_checkpoints", ".AppleDouble", "#recycle", "@Recycle"]
 FOLDERS += ["lost+found", "$RECYCLE.BIN", ".hidden", "System Volume Information"]
@@ -56,3 +57,12 @@ def test_a_shadow_file_is_no_second_table(tmp_path):
     for name in ("set.parquet", "._set.parquet"):
         (tmp_path / name).write_bytes(b"")
     assert only_parquet(tmp_path) == tmp_path / "set.parquet"
+
+
+def test_litter_in_a_store_is_no_damage(toy_store, tmp_path):
+    root = Path(shutil.copytree(toy_store.root, tmp_path / "store"))
+    (root / "@eaDir").mkdir()
+    (root / ".DS_Store").write_bytes(b"litter")
+    assert verify_store(root) == []
+    (root / "stranger.txt").write_bytes(b"no litter")
+    assert len(verify_store(root)) == 1

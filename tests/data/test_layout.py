@@ -77,6 +77,7 @@ def test_parts_may_be_named_in_any_spelling_and_at_any_depth(train, val, test):
         ["languages/tr", "languages/te", "languages/de", "languages/fr"],
         ["bullet train", "test tube", "cat", "dog"],
         ["birds/owl", "birds/swift", "birds", "fish/eel"],
+        ["owl/images", "eel/images", "images"],
         ["tr", "te", "de", "fr"],
         ["dev", "ops", "eval"],
         ["Training/a", "Training/b", "Training/c"],

@@ -133,6 +133,7 @@ GRAMMAR = {
         "NAME",
         "--data-dir",
         "--download",
+        "--follow-links",
         "--help",
         "--name",
         "--option",

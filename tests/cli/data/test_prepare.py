@@ -97,6 +97,33 @@ def test_prepare_keeps_another_store_of_that_name(store, images):
     assert (store / "store.json").read_bytes() == kept
 
 
+def test_images_that_changed_under_their_names_are_told(tmp_path):
+    folder = draw_images(tmp_path / "raw")
+    command = ["prepare", "image_folder", "--source", str(folder), "--option", "size=12"]
+    done(*command)
+    a, b = folder / "class00/0.png", folder / "class01/0.png"
+    a.write_bytes(b.read_bytes())
+    refused(run(*command), "other contents of the source", "--name", "--replace")
+    assert "is prepared" in done(*command, "--replace")
+    assert "was there already" in done(*command)
+    refused(run(*command, "--option", "class_names=paths"), "class_names", "--replace")
+
+
+def test_links_are_followed_where_it_is_said(images, tmp_path):
+    linked = tmp_path / "linked"
+    for path in images.rglob("*.png"):
+        (linked / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (linked / path.parent.name / path.name).symlink_to(path)
+    command = ["prepare", "image_folder", "--source", str(linked)]
+    refused(run(*command), "leads out", "--follow-links")
+    assert "links: followed" in done(*command, "--follow-links")
+
+
+def test_a_source_that_is_of_no_use_is_told_even_if_a_store_is_there(embedded):
+    done("prepare", "strokes")
+    refused(run("prepare", "strokes", "--source", "."), "takes no source")
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path):
     folder = draw_images(tmp_path / "raw")
     (folder / "class03" / "3.png").write_bytes(b"\x89PNG but not really")
