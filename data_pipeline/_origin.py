@@ -6,12 +6,12 @@ is used again for the same contents only: names, sizes and times of files decide
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_pipeline import parts, storage
 from data_pipeline.datasets import Dataset, Option
-from data_pipeline.errors import MissingData
+from data_pipeline.errors import DataError, MissingData
 from data_pipeline.folders import contents_sha256, files_below
 
 #: Begins the keys of digests of what the source holds.
@@ -51,13 +51,44 @@ def code(module: Dataset) -> dict[str, str]:
     return {CODE: sha256} if sha256 else {}
 
 
-def unrecorded(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Digests that are wanted and that an earlier version did not record."""
-    return [key for key in wanted if key.startswith((SOURCE, CODE)) and key not in held]
+def check_same(
+    root: Path,
+    mismatch: Sequence[str],
+    held: Mapping[str, str],
+    wanted: Mapping[str, str],
+    mend: str,
+    *,
+    whole: bool = False,
+) -> None:
+    """Refuse the store at ``root`` if it is another than is asked for.
+
+    Args:
+        root: where it lies.
+        mismatch: which of its settings are others, in words.
+        held: its description.
+        wanted: what that should say.
+        mend: how another store is replaced.
+        whole: it should say nothing else; otherwise what it says beside is not asked for.
+
+    Raises:
+        DataError: it is another, or does not tell.
+    """
+    unrecorded = [key for key in wanted if key.startswith((SOURCE, CODE)) and key not in held]
+    if unrecorded and not mismatch:
+        named = whole and any(key.startswith(SOURCE) for key in unrecorded)
+        instead = ". To use it as it is, leave --source out" if named else ""
+        raise DataError(
+            f"{root}: made by an earlier version, which did not record {', '.join(unrecorded)}, so "
+            f"it cannot be told whether it was made from the same: {mend} (of equal images comes "
+            f"an equal digest){instead}"
+        )
+    if not whole:
+        held = {key: held.get(key, "") for key in wanted}
+    if other := [*mismatch, *_differences(held, wanted)]:
+        raise DataError(f"{root} holds another store ({'; '.join(other)}): {mend}")
 
 
-def differences(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """What differs between two descriptions, in words."""
+def _differences(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [
         _difference(key, held.get(key, "nothing"), wanted.get(key, "nothing"))
         for key in sorted({*held, *wanted} - {LINKS})

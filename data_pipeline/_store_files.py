@@ -182,10 +182,21 @@ class StoreWriter:
         if list(written) != list(PARTS):
             missing = ", ".join(p for p in PARTS if p not in written)
             raise self._broken(f"it has no images for {missing}")
-        self._tell_shared(names)
+        self._tell_shared_classes(written)
+        self._tell_shared_images(names)
         return written
 
-    def _tell_shared(self, names: dict[str, dict[bytes, str]]) -> None:
+    def _tell_shared_classes(self, written: dict[Part, WrittenPart]) -> None:
+        """Say which parts have names of classes in common."""
+        for (one, held), (other, also) in combinations(written.items(), 2):
+            if shared := sorted({*held.class_names} & {*also.class_names}):
+                logger.warning(
+                    "%s: %d classes of %s are in %s too by name, such as %r; if they are the same, "
+                    "what was trained on is tested on",
+                    *(self._dataset, len(shared), one, other, shared[0]),
+                )
+
+    def _tell_shared_images(self, names: dict[str, dict[bytes, str]]) -> None:
         """Say which parts have images in common; ``names`` is by part and digest of the pixels."""
         for (one, held), (other, also) in combinations(names.items(), 2):
             if shared := held.keys() & also.keys():

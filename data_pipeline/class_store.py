@@ -353,7 +353,11 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
     module = datasets.load(dataset)
     held = storage.read_sealed_json(root / STORE_FILE)
     request = _request(module, split or str(held["split"]), {})
-    _check_same(root, request, {**held, "options": request.options}, _origin.code(module), False)
+    mismatch = request.mismatch({**held, "options": request.options})
+    source = "" if module.SPEC.embedded else " --source PATH"
+    mend = f"`metadist data prepare {dataset}{source} --name {root.parent.name} --replace`"
+    mend = f"make it anew with {mend}"
+    _origin.check_same(root, mismatch, held["description"], _origin.code(module), mend)
 
 
 def _reuse(
@@ -365,37 +369,11 @@ def _reuse(
     except DamagedData as error:
         again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
         raise DamagedData(f"{error}; {again}") from error
-    wanted = _origin.code(module) if described is None else described
-    _check_same(root, request, vars(store), wanted, described is not None)
+    mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
+    whole, wanted = described is not None, described or _origin.code(module)
+    mismatch = request.mismatch(vars(store))
+    _origin.check_same(root, mismatch, store.description, wanted, mend, whole=whole)
     return store
-
-
-def _check_same(
-    root: Path, request: _Request, held: Mapping[str, Any], wanted: dict[str, str], all_of_it: bool
-) -> None:
-    """Refuse a store that is another than is asked for.
-
-    Args:
-        wanted: what its description should say.
-        all_of_it: and nothing else; otherwise what it says beside is not asked for.
-    """
-    description = dict(held["description"])
-    mismatch = request.mismatch(held)
-    if not mismatch and (missing := _origin.unrecorded(description, wanted)):
-        raise DataError(
-            f"{root}: made by an earlier version, which did not record {', '.join(missing)}, so it "
-            "cannot be told whether it was made from the same. Make it anew with `--replace` (of "
-            "the same images comes the same digest), or"
-            f"{' leave --source out to' if all_of_it else ' go back to the earlier version to'} "
-            "use it as it is"
-        )
-    if not all_of_it:
-        description = {key: description.get(key, "") for key in wanted}
-    if mismatch := mismatch + _origin.differences(description, wanted):
-        raise DataError(
-            f"{root} holds another store ({'; '.join(mismatch)}): give this one a name of its own "
-            "with `--name`, or replace that one with `--replace`"
-        )
 
 
 def _digest(identity: Mapping[str, Any], parts: Mapping[Part, WrittenPart]) -> str:

@@ -21,7 +21,6 @@ ITSELF = "."
 #: hidden (``._*``, ``.DS_Store``, ``.ipynb_checkpoints``).
 _LITTER = frozenset(
     {
-        "thumbs.db",
         "ehthumbs.db",
         "ehthumbs_vista.db",
         "desktop.ini",
@@ -41,10 +40,14 @@ _LITTER = frozenset(
         "recycled",
         "system volume information",
         "lost+found",
+        "found.000",
+        "@__thumb",
+        "_vti_cnf",
         "network trash folder",
         "temporary items",
     }
 )
+_LITTER_BEGINNINGS = (".", "~$", "thumbs.db")
 _LITTER_ENDINGS = ("@synoeastream", "@synoresource")
 _NAMED = 8
 #: Files whose digests are asked for together.
@@ -67,7 +70,8 @@ class Scan(NamedTuple):
 def is_litter(name: str) -> bool:
     """Whether a file or folder is hidden, or left behind by a system or a tool."""
     small = name.casefold()
-    return small.startswith(".") or small in _LITTER or small.endswith(_LITTER_ENDINGS)
+    known = small in _LITTER or small.endswith(_LITTER_ENDINGS)
+    return known or small.startswith(_LITTER_BEGINNINGS)
 
 
 def in_litter(relative: str) -> bool:

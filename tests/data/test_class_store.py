@@ -213,3 +213,11 @@ def test_a_dataset_without_description_has_an_empty_one(monkeypatch, tmp_path):
     module = SimpleNamespace(SPEC=toy.SPEC, iter_images=toy.iter_images)
     monkeypatch.setattr(datasets, "load", lambda name: module)
     assert build_store("toy", tmp_path).description == {}
+
+
+def test_classes_that_two_parts_share_are_said(toy, tmp_path, monkeypatch, caplog):
+    names = ((0, "a"), (0, "b"), (1, "c"), (2, "b"), (2, "d"))
+    images = [RawImage(PARTS[part], name, "1", PIXELS) for part, name in names]
+    monkeypatch.setattr(toy, "iter_images", lambda *a, **k: iter(images))
+    build_store("toy", tmp_path)
+    assert "1 classes of train are in test too by name, such as 'b'" in caplog.text
