@@ -31,18 +31,22 @@ def describe(
         DataError: from the dataset, or a source is not there or cannot be read.
     """
     say = getattr(module, "describe", None)
-    described = {} if say is None else dict(say(source))
-    if source is not None and not any(key.startswith(SOURCE) for key in described):
-        described[SOURCE] = _source_sha256(source)
+    try:
+        described = {} if say is None else dict(say(source))
+        if source is not None and not any(key.startswith(SOURCE) for key in described):
+            described[SOURCE] = _source_sha256(source)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
     if source is not None and storage.follows_links():
         described[LINKS] = "followed"
-    return described | changed_options(module, source_options) | code(module)
+    return described | settings(module, source_options)
 
 
-def changed_options(module: Dataset, source_options: Mapping[str, Option]) -> dict[str, str]:
-    """The options of reading that are not the default."""
+def settings(module: Dataset, source_options: Mapping[str, Option]) -> dict[str, str]:
+    """What a description says beside the source: options that are not the default, and code."""
     usual = module.SPEC.source_options
-    return {key: str(value) for key, value in source_options.items() if value != usual[key]}
+    changed = {key: str(value) for key, value in source_options.items() if value != usual[key]}
+    return changed | code(module)
 
 
 def code(module: Dataset) -> dict[str, str]:

@@ -162,7 +162,7 @@ class StoreWriter:
                 classes unsorted or scattered, image names repeated, wrong shape or dtype.
         """
         written: dict[Part, WrittenPart] = {}
-        names: dict[str, dict[bytes, str]] = {}
+        tables: dict[Part, pa.Table] = {}
         with pq.ParquetWriter(
             directory / MANIFEST_FILE,
             MANIFEST_SCHEMA,
@@ -175,15 +175,12 @@ class StoreWriter:
                     raise self._broken(f"part {part!r} comes after {list(written)}")
                 written[part], rows = self._write_part(directory, part, members)
                 manifest.write_table(rows)
-                columns = (rows[c].to_pylist() for c in ("sha256", "class_name", "image"))
-                names[part] = {
-                    sha: f"{name}/{image}" for sha, name, image in zip(*columns, strict=True)
-                }
+                tables[part] = rows
         if list(written) != list(PARTS):
             missing = ", ".join(p for p in PARTS if p not in written)
             raise self._broken(f"it has no images for {missing}")
         self._tell_shared_classes(written)
-        self._tell_shared_images(names)
+        self._tell_shared_images(tables)
         return written
 
     def _tell_shared_classes(self, written: dict[Part, WrittenPart]) -> None:
@@ -196,11 +193,13 @@ class StoreWriter:
                     *(self._dataset, len(shared), one, other, shared[0]),
                 )
 
-    def _tell_shared_images(self, names: dict[str, dict[bytes, str]]) -> None:
-        """Say which parts have images in common; ``names`` is by part and digest of the pixels."""
-        for (one, held), (other, also) in combinations(names.items(), 2):
-            if shared := held.keys() & also.keys():
-                first = min((held[digest], also[digest]) for digest in shared)
+    def _tell_shared_images(self, tables: dict[Part, pa.Table]) -> None:
+        """Say which parts have images in common."""
+        for (one, held), (other, also) in combinations(tables.items(), 2):
+            places = pc.index_in(also["sha256"], value_set=held["sha256"].combine_chunks())
+            shared = np.flatnonzero(places.is_valid().to_numpy())
+            if len(shared):
+                first = _name(held, places[int(shared[0])].as_py()), _name(also, int(shared[0]))
                 logger.warning(
                     "%s: %d images of %s are in %s too, pixel for pixel, such as %s and %s: what "
                     "was trained on is tested on",
@@ -281,3 +280,8 @@ class StoreWriter:
 
     def _broken(self, what: str) -> DataError:
         return DataError(f"dataset {self._dataset!r} breaks its contract: {what}")
+
+
+def _name(rows: pa.Table, row: int) -> str:
+    """Class and name of an image in the manifest."""
+    return f"{rows['class_name'][row].as_py()}/{rows['image'][row].as_py()}"

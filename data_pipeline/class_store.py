@@ -352,12 +352,18 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
     """
     module = datasets.load(dataset)
     held = storage.read_sealed_json(root / STORE_FILE)
-    request = _request(module, split or str(held["split"]), {})
-    mismatch = request.mismatch({**held, "options": request.options})
     source = "" if module.SPEC.embedded else " --source PATH"
     mend = f"`metadist data prepare {dataset}{source} --name {root.parent.name} --replace`"
-    mend = f"make it anew with {mend}"
-    _origin.check_same(root, mismatch, held["description"], _origin.code(module), mend)
+    try:
+        of_store = held["split"] if held["dataset"] == dataset else ""
+        request = _request(module, split or of_store, {})
+        mismatch = request.mismatch({**held, "options": request.options})
+        said = dict(held["description"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedData(
+            f"{root / STORE_FILE}: not that of a store ({error!r}): {mend}"
+        ) from error
+    _origin.check_same(root, mismatch, said, _origin.code(module), f"make it anew with {mend}")
 
 
 def _reuse(
@@ -370,8 +376,8 @@ def _reuse(
         again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
         raise DamagedData(f"{error}; {again}") from error
     mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
-    whole, wanted = described is not None, described or _origin.code(module)
-    mismatch = request.mismatch(vars(store))
+    mismatch, whole = request.mismatch(vars(store)), described is not None
+    wanted = described or _origin.settings(module, request.source_options)
     _origin.check_same(root, mismatch, store.description, wanted, mend, whole=whole)
     return store
 

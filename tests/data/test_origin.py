@@ -102,6 +102,21 @@ def test_the_images_of_a_list_are_known_by_content(tmp_path):
     assert {key for key in before if before[key] != after[key]} == {"source_sha256_val"}
 
 
+def test_a_file_that_cannot_be_read_is_named(photos, tmp_path, monkeypatch):
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(storage, "sha256_file", denied)
+    with pytest.raises(DataError, match=r"a/0\.bmp: cannot be read .Permission denied"):
+        build_store("image_folder", tmp_path, source=photos)
+
+
+def test_how_names_are_read_is_asked_for_even_without_a_source(photos, tmp_path):
+    build_store("image_folder", tmp_path, source=photos)
+    with pytest.raises(DataError, match="class_names"):
+        build_store("image_folder", tmp_path, options={"class_names": "paths"})
+
+
 # --- datasets from outside --------------------------------------------------------------------
 
 #: Reads nine bytes from each file of its source.
@@ -186,8 +201,8 @@ def test_a_recipe_is_not_served_by_a_store_of_another_dataset_split_or_version(t
         with pytest.raises(DataError, match=said):
             check_current(root, "toy", split)
     toy.SPEC = type(toy.SPEC)(**{**vars(toy.SPEC), "name": "other"})
-    with pytest.raises(DataError, match="dataset 'toy', not 'other'"):
-        check_current(root, "toy", "one")
+    with pytest.raises(DataError, match=r"dataset 'toy', not 'other'.*--name toy-one"):
+        check_current(root, "other", "")
 
 
 def test_data_that_make_themselves_take_no_source_even_if_they_are_there(toy, tmp_path):
