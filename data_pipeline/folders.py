@@ -121,6 +121,8 @@ def scan(root: Path) -> Scan:
 def contents_sha256(root: Path, relatives: Iterable[str]) -> str:
     """SHA-256 of files by path and content: not of their times, their owners or where they lie."""
     names, whole = sorted(relatives), sha256()
+    if len(names) > _AT_ONCE:
+        log.info("%s: reading the contents of %d files", root, len(names))
     with ThreadPoolExecutor() as threads:
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]

@@ -160,12 +160,14 @@ def _repeated(found: dict[str, Place], key: Callable[[str], str]) -> list[list[s
 
 
 def _last_name(class_name: str) -> str:
-    """What two names of folders have in common if they look alike: form, case and blanks apart."""
+    """What two names of folders have in common if they look alike: Unicode form, letter case,
+    blanks and marks without a width apart."""
     names = class_name.split("/")
     while len(names) > 1 and names[-1].casefold() in _FILLERS:  # owl/images
         del names[-1]
-    last = " ".join(names[-1].split())
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", last).casefold())
+    small = unicodedata.normalize("NFKC", names[-1]).casefold()
+    shown = "".join(mark for mark in small if unicodedata.category(mark) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", shown).split())
 
 
 def _refuse(root: Path, found: dict[str, Place], same: list[list[str]], otherwise: str) -> None:

@@ -119,6 +119,8 @@ NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
         ((" owl", "owl"), True),
         (("barn owl", "barn\u00a0owl"), True),
         (("straße", "STRASSE"), True),
+        (("owl", "owl\u200b"), True),
+        (("owl", "ｏｗｌ"), True),
         (("day/owl", "night/owl"), True),
         (("day/owl", "owl"), True),
     ],
