@@ -128,7 +128,7 @@ def contents_sha256(root: Path, relatives: Iterable[str]) -> str:
             some = names[start : start + _AT_ONCE]
             digests = threads.map(lambda name: storage.sha256_file(root / name), some)
             for name, digest in zip(some, digests, strict=True):
-                whole.update(f"{name}\0{digest}\0".encode())
+                whole.update(f"{name}\0{digest}\0".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 

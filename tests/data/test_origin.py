@@ -157,6 +157,10 @@ def test_a_plugins_own_files_are_known_by_content(files, tmp_path):
             build_store("nine", tmp_path, source=files)
         with pytest.raises(MissingData, match="nowhere: no such file or folder"):
             build_store("nine", tmp_path, source=tmp_path / "nowhere")
+        # Beside what it reads may lie anything: names that are no Unicode, links in circles.
+        Path(os.fsdecode(os.fsencode(files) + b"/caf\xe9")).write_bytes(b"")
+        (files / "round").symlink_to(files)
+        assert build_store("nine", tmp_path, source=files, name="other").digest != made.digest
 
 
 RECIPE = """
