@@ -31,6 +31,7 @@ from data_pipeline._store_files import (
     pixel_size,
     read_rows,
 )
+from data_pipeline.damaged import SKIPPED, Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.remote_data import bring, publish
@@ -152,6 +153,7 @@ def build_store(
     options: Mapping[str, Option] | None = None,
     progress: Callable[[int, str], None] | None = None,
     replace: bool = False,
+    skip_damaged: bool = False,
 ) -> ClassStore:
     """Make the class store of a dataset, or open it if it is there already.
 
@@ -167,6 +169,8 @@ def build_store(
         options: options of the dataset; the rest keep their defaults.
         progress: called with (images written, class name) at the start of each class.
         replace: make it anew even if a store is there.
+        skip_damaged: go on without images that cannot be decoded; the store's description names
+            them, its digest is that of the rest.
 
     Raises:
         DataError: unknown dataset, split or option; a store of other settings lies there; the
@@ -180,7 +184,8 @@ def build_store(
     root = store_root(data_dir, dataset, request.split, name)
     if not replace:
         bring(root)
-    store = _make_or_reuse(root, module, request, source, progress, replace)
+    damaged = _damaged(module.SPEC, skip_damaged)
+    store = _make_or_reuse(root, module, request, source, progress, replace, damaged)
     publish(root, replace=replace)
     return store
 
@@ -192,11 +197,12 @@ def _make_or_reuse(
     source: Path | None,
     progress: Callable[[int, str], None] | None,
     replace: bool,
+    damaged: Damaged,
 ) -> ClassStore:
     dataset = request.spec.name
     described = _describe(module, source) if source is not None or module.SPEC.embedded else None
     if (root / STORE_FILE).exists() and not replace:
-        return _reuse(root, request, described)
+        return _reuse(root, request, described, damaged)
     if root.exists() and not replace:
         raise DataError(f"{root} is in the way: it holds no class store; remove it or `--replace`")
     if described is None:
@@ -206,16 +212,18 @@ def _make_or_reuse(
             f"or file that holds its images, `metadist data prepare {dataset} --source PATH`.{home}"
         )
     started = time.monotonic()
-    images = module.iter_images(source, request.split, **request.options)
+    noting: dict[str, Any] = {"damaged": damaged} if request.spec.may_skip else {}
+    images = module.iter_images(source, request.split, **noting, **request.options)
     writer = StoreWriter(dataset, request.shape, progress)
     try:
         with storage.new_directory(root, replace=replace) as directory:
             written = writer.write(directory, images)
+            described |= damaged.described()
             body = request.body(described, written, storage.sha256_file(directory / MANIFEST_FILE))
             storage.write_sealed_json(directory / STORE_FILE, body)
     except FileExistsError:
         # Another process finished the same store first.
-        return _reuse(root, request, described)
+        return _reuse(root, request, described, damaged)
     except OSError as error:
         raise DataError(
             f"{root}: could not be made, after {writer.count} images: {error}. Whatever store was "
@@ -325,7 +333,18 @@ def _describe(module: datasets.Dataset, source: Path | None) -> dict[str, str]:
     return {} if describe is None else dict(describe(source))
 
 
-def _reuse(root: Path, request: _Request, described: dict[str, str] | None) -> ClassStore:
+def _damaged(spec: DatasetSpec, skip: bool) -> Damaged:
+    if skip and not spec.may_skip:
+        raise DataError(
+            f"{spec.name} does not go on without damaged images: what it holds is fixed; drop "
+            "`--skip-damaged`"
+        )
+    return Damaged(skip, cure=", or go on without with `--skip-damaged`")
+
+
+def _reuse(
+    root: Path, request: _Request, described: dict[str, str] | None, damaged: Damaged
+) -> ClassStore:
     """The store at ``root`` if it is the one that is asked for."""
     try:
         store = _open(root, verify=True)
@@ -333,8 +352,13 @@ def _reuse(root: Path, request: _Request, described: dict[str, str] | None) -> C
         again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
         raise DamagedData(f"{error}; {again}") from error
     mismatch = request.mismatch(store)
-    if not mismatch and described is not None and described != store.description:
-        mismatch = f"source {store.description}, not {described}"
+    if not mismatch and described is not None:
+        held = dict(store.description)
+        skipped = held.pop(SKIPPED, "")
+        if described != held:
+            mismatch = f"source {held}, not {described}"
+        elif skipped and not damaged.skip:
+            mismatch = f"one made with `--skip-damaged`, without {skipped}"
     if mismatch:
         raise DataError(
             f"{root} holds another store ({mismatch}): give this one a name of its own with "

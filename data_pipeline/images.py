@@ -67,6 +67,15 @@ class Preparation:
         """
         return self.finish(self.samples(data, name, max_pixels=max_pixels))
 
+    def file(self, path: Path) -> NDArray[np.uint8]:
+        """:meth:`pixels` of a file.
+
+        Raises:
+            MissingData: no such file.
+            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+        """
+        return self.pixels(read_bytes(path), str(path))
+
     def samples(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
         """The first half of :meth:`pixels`: what is decoded."""
         return decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)

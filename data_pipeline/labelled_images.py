@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline.damaged import Damaged, listed
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.folders import ITSELF, scan
-from data_pipeline.images import FORMATS, Preparation, is_image, read_bytes
+from data_pipeline.images import FORMATS, Preparation, is_image
 
 log = logging.getLogger(__name__)
 #: Most images of one folder; they are all kept in memory.
@@ -22,7 +23,6 @@ MOST_IMAGES = 10**5
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 #: Bytes of a file with another ending that are looked at.
 _HEAD = 1 << 16
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _images(folder: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
         for name in files:
             (found[place] if _may_be_image(folder / name) else passed_over).append(name)
     if passed_over:
-        log.warning("%s: passed over what is no image: %s", folder, _listed(passed_over))
+        log.warning("%s: passed over what is no image: %s", folder, listed(passed_over))
     files = [name for images in found.values() for name in images]
     if len(files) > MOST_IMAGES:
         raise DataError(f"{folder}: {len(files)} images, at most {MOST_IMAGES} are read at once")
@@ -155,16 +155,14 @@ def _read(
 ) -> LabelledImages:
     names = tuple(files)
     pixels = np.empty((len(names), *prepare.shape), dtype=np.uint8)
+    damaged = Damaged()
     for row, name in enumerate(names):
-        pixels[row] = prepare.pixels(read_bytes(folder / name), str(folder / name))
+        read = damaged.read(name, prepare.file, folder / name)
+        pixels[row] = 0 if read is None else read
+    damaged.check()
     return LabelledImages(folder, names, labels, pixels, tuple(passed_over))
 
 
 def _nothing(folder: Path, passed_over: list[str], wanted: str) -> str:
-    beside = f", but {_listed(passed_over)}" if passed_over else ""
+    beside = f", but {listed(passed_over)}" if passed_over else ""
     return f"{folder}: holds no image ({', '.join(FORMATS)} are read){beside}; {wanted}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -38,6 +38,8 @@ class DatasetSpec:
         version: version of the generator or the preprocessing; part of the digest.
         embedded: True if it makes itself and needs no source.
         options: options of ``iter_images`` with their defaults (part of the digest).
+        may_skip: whether ``iter_images`` takes ``damaged``, which notes images that cannot be
+            decoded (:class:`data_pipeline.damaged.Damaged`), and can go on without them.
     """
 
     name: str
@@ -50,6 +52,7 @@ class DatasetSpec:
     citation: str = ""
     homepage: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
+    may_skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from data_pipeline.damaged import Damaged, listed
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.folders import ITSELF, scan
-from data_pipeline.images import Fit, Preparation, read_bytes
+from data_pipeline.images import Fit, Preparation
 from data_pipeline.streams import Stream, fold
 
 SPEC = DatasetSpec(
@@ -29,6 +30,7 @@ SPEC = DatasetSpec(
     splits=("by_class",),
     version=1,
     options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
+    may_skip=True,
 )
 _MAX_SIZE = 1024
 #: A task needs two classes to tell apart.
@@ -83,7 +85,11 @@ def describe(source: Path | None) -> dict[str, str]:
 
 
 def iter_images(
-    source: Path | None = None, split: str = "", **options: Option
+    source: Path | None = None,
+    split: str = "",
+    *,
+    damaged: Damaged | None = None,
+    **options: Option,
 ) -> Iterator[RawImage]:
     """Yield all images, uint8 [size, size, channels], by class and file name.
 
@@ -93,6 +99,8 @@ def iter_images(
     Args:
         source: the folder.
         split: ``by_class``.
+        damaged: notes files that are no image, damaged or too large; all are looked at before they
+            are refused.
         options: ``size`` (84), ``channels`` (3, or 1 for gray), ``resize`` (``crop`` the largest
             centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2).
 
@@ -110,12 +118,31 @@ def iter_images(
     if not isinstance(min_images, int) or min_images < 1:
         raise DataError(f"min_images must be a positive number, got {min_images!r}")
     root = _root(source)
-    for part, classes in _divide(root, _by_class(root), min_images).items():
-        for class_name in sorted(classes):
-            for relative in classes[class_name]:
-                path = root / relative
-                pixels = prepare.pixels(read_bytes(path), str(path))
+    damaged = Damaged() if damaged is None else damaged
+    few: list[str] = []
+    for part, class_name, files in _in_order(_divide(root, _by_class(root), min_images)):
+        left = 0
+        for path in (root / relative for relative in files):
+            pixels = damaged.read(str(path.relative_to(root)), prepare.file, path)
+            left += pixels is not None
+            # What is refused in the end is read on, so that all of it is named.
+            if pixels is not None and not damaged.refused and not few:
                 yield RawImage(part, class_name, path.name, pixels)
+        if left < min_images:
+            few.append(f"{class_name} ({left} of {len(files)})")
+    damaged.check()
+    if few:
+        raise DataError(
+            f"{root}: without the damaged images {len(few)} classes have fewer than {min_images}: "
+            f"{listed(few)}. Replace the images, remove these folders, or ask for a smaller "
+            "min_images"
+        )
+
+
+def _in_order(parts: dict[Part, _Classes]) -> Iterator[tuple[Part, str, list[str]]]:
+    for part, classes in parts.items():
+        for class_name in sorted(classes):
+            yield part, class_name, classes[class_name]
 
 
 def _root(source: Path | None) -> Path:

@@ -22,6 +22,7 @@ def prepare(
     options: Mapping[str, Option] | None = None,
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
+    skip_damaged: bool = False,
 ) -> ClassStore:
     """Turn a dataset's images into a class store under the data directory.
 
@@ -31,6 +32,8 @@ def prepare(
         split: a named division of the classes; the dataset's default if empty.
         name: of the store; ``<dataset>-<split>`` if empty.
         plugins: see :func:`train`.
+        skip_damaged: go on without images that cannot be decoded; the store's description names
+            them.
 
     Raises:
         DataError: no such dataset, or its source is missing, damaged or unsafe.
@@ -47,4 +50,5 @@ def prepare(
             split=split,
             name=name,
             options=options,
+            skip_damaged=skip_damaged,
         )

@@ -112,6 +112,11 @@ def _listed(load: Callable[[str], Found], name: str) -> Found | None:
 )
 @click.option("--download", is_flag=True, help="Fetch the images from their home first.")
 @click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
+@click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Go on without images that cannot be decoded; the store's description names them.",
+)
 @options.plugins
 @options.data_dir
 def prepare(
@@ -122,6 +127,7 @@ def prepare(
     given: tuple[str, ...],
     download: bool,
     replace: bool,
+    skip_damaged: bool,
     plugins: tuple[str, ...],
     data_dir: str | None,
 ) -> None:
@@ -159,6 +165,7 @@ def prepare(
             options=_options(module, given),
             progress=counter.show,
             replace=replace,
+            skip_damaged=skip_damaged,
         )
     finally:
         counter.close()

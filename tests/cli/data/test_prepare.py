@@ -9,6 +9,7 @@ import pytest
 from data_command import CLASSES, IMAGES, done, draw_images, refused, run
 
 from data_pipeline import datasets
+from metadist import prepare
 
 
 def test_prepare_says_what_it_made(prepare):
@@ -102,3 +103,17 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (folder / "class03" / "3.png").write_bytes(b"\x89PNG but not really")
     refused(run("prepare", "image_folder", "--source", str(folder)), "class03/3.png")
     assert not Path("data/image_folder-by_class/store").exists()
+
+
+def test_damaged_images_are_skipped_on_request(tmp_path):
+    folder = draw_images(tmp_path / "raw")
+    for name in ("class03/3.png", "class04/1.png"):
+        (folder / name).write_bytes(b"no image")
+    asked = ["prepare", "image_folder", "--source", str(folder)]
+    refused(run(*asked), "2 images", "class03/3.png", "class04/1.png", "--skip-damaged")
+    said = done(*asked, "--skip-damaged")
+    assert f"{CLASSES * IMAGES - 2} images" in said
+    assert "skipped: 2 damaged images: class03/3.png, class04/1.png (sha256" in said
+    store = prepare("image_folder", source=folder, data_dir="data", name="other", skip_damaged=True)
+    assert store.digest in said
+    refused(run("prepare", "strokes", "--skip-damaged"), "strokes", "--skip-damaged")
