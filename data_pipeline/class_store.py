@@ -31,7 +31,7 @@ from data_pipeline._store_files import (
     pixel_size,
     read_rows,
 )
-from data_pipeline.damaged import SKIPPED, Damaged
+from data_pipeline.damaged import Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.remote_data import bring, publish
@@ -180,11 +180,11 @@ def build_store(
         StoreError: ``data_dir`` stands for a place in an object store, which refuses or is away.
     """
     module = datasets.load(dataset)
-    request = _request(module, split, options or {})
+    request = _request(module, split, options or {}, source)
     root = store_root(data_dir, dataset, request.split, name)
     if not replace:
         bring(root)
-    damaged = _damaged(module.SPEC, skip_damaged)
+    damaged = Damaged.of(module.SPEC, skip_damaged)
     store = _make_or_reuse(root, module, request, source, progress, replace, damaged)
     publish(root, replace=replace)
     return store
@@ -307,7 +307,9 @@ def read_manifest(store: ClassStore) -> pa.Table:
     return read_rows(store.root, store.shape, str(body["manifest"]))
 
 
-def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]) -> _Request:
+def _request(
+    module: datasets.Dataset, split: str, options: Mapping[str, Option], source: Path | None
+) -> _Request:
     spec = module.SPEC
     for key, value in options.items():
         if key not in spec.options:
@@ -325,21 +327,16 @@ def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]
     # A dataset whose options change the size of its images says so itself.
     shaper = getattr(module, "image_shape", None)
     shape = spec.shape if shaper is None else shaper(**merged)
-    return _Request(spec, datasets.check_split(spec, split), merged, shape)
+    split = datasets.check_split(spec, split)
+    # So does one whose options depend on the images.
+    if recorded := getattr(module, "recorded_options", None):
+        merged = recorded(source, **merged)
+    return _Request(spec, split, merged, shape)
 
 
 def _describe(module: datasets.Dataset, source: Path | None) -> dict[str, str]:
     describe = getattr(module, "describe", None)
     return {} if describe is None else dict(describe(source))
-
-
-def _damaged(spec: DatasetSpec, skip: bool) -> Damaged:
-    if skip and not spec.may_skip:
-        raise DataError(
-            f"{spec.name} does not go on without damaged images: what it holds is fixed; drop "
-            "`--skip-damaged`"
-        )
-    return Damaged(skip, cure=", or go on without with `--skip-damaged`")
 
 
 def _reuse(
@@ -353,12 +350,7 @@ def _reuse(
         raise DamagedData(f"{error}; {again}") from error
     mismatch = request.mismatch(store)
     if not mismatch and described is not None:
-        held = dict(store.description)
-        skipped = held.pop(SKIPPED, "")
-        if described != held:
-            mismatch = f"source {held}, not {described}"
-        elif skipped and not damaged.skip:
-            mismatch = f"one made with `--skip-damaged`, without {skipped}"
+        mismatch = damaged.mismatch(store.description, described)
     if mismatch:
         raise DataError(
             f"{root} holds another store ({mismatch}): give this one a name of its own with "

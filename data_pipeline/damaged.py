@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
+from data_pipeline.datasets import DatasetSpec
 from data_pipeline.errors import DamagedData, DataError, UnsafeData
 from data_pipeline.storage import sha256_bytes
 
@@ -27,6 +28,20 @@ class Damaged:
         self.skip = skip
         self._cure = cure
         self._errors: dict[str, DataError] = {}
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, skip: bool) -> Damaged:
+        """For the images of a dataset.
+
+        Raises:
+            DataError: they are to be skipped, and it has to be complete.
+        """
+        if skip and not spec.may_skip:
+            raise DataError(
+                f"{spec.name} does not go on without damaged images: what it holds is fixed; drop "
+                "`--skip-damaged`"
+            )
+        return cls(skip, ", or go on without with `--skip-damaged`")
 
     def read(
         self,
@@ -74,6 +89,19 @@ class Damaged:
         plural = "s" if len(names) > 1 else ""
         text = f"{len(names)} damaged image{plural}: {listed(names)} (sha256 of names {digest})"
         return {SKIPPED: text}
+
+    def mismatch(self, recorded: Mapping[str, str], described: Mapping[str, str]) -> str:
+        """How the description of a store differs from what is asked for; empty if it does not.
+
+        Args:
+            described: what its dataset says of the source now.
+        """
+        held = dict(recorded)
+        skipped = held.pop(SKIPPED, "")
+        if described != held:
+            return f"source {held}, not {described}"
+        without = f"one made with `--skip-damaged`, without {skipped}"
+        return without if skipped and not self.skip else ""
 
 
 def listed(names: Iterable[str], between: str = ", ") -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,14 +68,21 @@ class Preparation:
         """
         return self.finish(self.samples(data, name, max_pixels=max_pixels))
 
-    def file(self, path: Path) -> NDArray[np.uint8]:
+    def file(
+        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
+    ) -> NDArray[np.uint8]:
         """:meth:`pixels` of a file.
+
+        Args:
+            seen: called with what was decoded.
 
         Raises:
             MissingData: no such file.
             DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
         """
-        return self.pixels(read_bytes(path), str(path))
+        samples = self.samples(read_bytes(path), str(path))
+        seen(samples)
+        return self.finish(samples)
 
     def samples(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
         """The first half of :meth:`pixels`: what is decoded."""

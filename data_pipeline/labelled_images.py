@@ -6,6 +6,7 @@ import logging
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from data_pipeline.damaged import Damaged, listed
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.folders import ITSELF, scan
 from data_pipeline.images import FORMATS, Preparation, is_image
+from data_pipeline.levels import Used
 
 log = logging.getLogger(__name__)
 #: Most images of one folder; they are all kept in memory.
@@ -155,11 +157,13 @@ def _read(
 ) -> LabelledImages:
     names = tuple(files)
     pixels = np.empty((len(names), *prepare.shape), dtype=np.uint8)
-    damaged = Damaged()
+    damaged, used = Damaged(), Used((prepare.low, prepare.high))
     for row, name in enumerate(names):
-        read = damaged.read(name, prepare.file, folder / name)
+        read = damaged.read(name, prepare.file, folder / name, partial(used.add, ""))
         pixels[row] = 0 if read is None else read
     damaged.check()
+    if odd := used.warning(str(folder), "Bring the files to that range"):
+        log.warning("%s", odd)
     return LabelledImages(folder, names, labels, pixels, tuple(passed_over))
 
 

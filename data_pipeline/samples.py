@@ -49,7 +49,10 @@ class Samples:
         return upright(_on_white(image), self.turned)
 
     def extent(self) -> Levels | None:
-        """The smallest and the largest sample of what is not transparent; None if all of it is."""
+        """The smallest and the largest sample of what is not transparent.
+
+        None if all of it is, or if the rest is of one colour: then transparency is what shows.
+        """
         if isinstance(self.stored, np.ndarray):
             return _extent(self.stored, 1)
         return _extent(np.atleast_3d(np.asarray(_plain(self.stored))), MOST // 255)
@@ -138,9 +141,9 @@ def _mapped(image: Image.Image, levels: Levels) -> Image.Image:
 
 def _plain(image: Image.Image) -> Image.Image:
     """In gray or RGB, with its alpha."""
-    if image.mode == "RGBA":
+    if image.mode in ("L", "RGB", "RGBA"):
         return image
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -153,6 +156,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _extent(values: NDArray[Any], scale: int) -> Levels | None:
     """Of samples [H, W, C], times ``scale``."""
-    if values.shape[2] % 2 == 0:
+    cut_out = values.shape[2] % 2 == 0
+    if cut_out:
         values = values[values[:, :, -1] >= 257 // scale][:, :-1]
-    return (scale * int(values.min()), scale * int(values.max())) if values.size else None
+    if not values.size:
+        return None
+    low, high = int(values.min()), int(values.max())
+    return None if cut_out and low == high else (scale * low, scale * high)

@@ -9,19 +9,24 @@ that were never trained on, so no class may be in two parts.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
+from data_pipeline import levels
 from data_pipeline.damaged import Damaged, listed
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.folders import ITSELF, scan
 from data_pipeline.images import Fit, Preparation
+from data_pipeline.samples import ALL_LEVELS
 from data_pipeline.streams import Stream, fold
 
+log = logging.getLogger(__name__)
 SPEC = DatasetSpec(
     name="image_folder",
     summary="your own images: a folder of one folder per class",
@@ -29,12 +34,15 @@ SPEC = DatasetSpec(
     shape=(84, 84, 3),
     splits=("by_class",),
     version=1,
-    options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
+    options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2, "range": "full"},
     may_skip=True,
 )
 _MAX_SIZE = 1024
 #: A task needs two classes to tell apart.
 _MIN_CLASSES = 2
+_STRETCH = (
+    "If that is all there is (12 bits in files of 16, say), stretch it with `--option range=set`"
+)
 _LAYOUT = "FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
 
 #: Class name -> its images, relative to the folder, sorted.
@@ -64,7 +72,42 @@ def preparation(**options: Option) -> Preparation:
     shape, fit = image_shape(**options), options["resize"]
     if fit not in ("crop", "stretch"):
         raise DataError(f"resize must be 'crop' or 'stretch', got {fit!r}")
-    return Preparation(shape, fit=cast(Fit, fit), upright=True)
+    low, high = levels.parsed(str(options.get("range", "full")))
+    return Preparation(shape, fit=cast(Fit, fit), upright=True, low=low, high=high)
+
+
+def recorded_options(source: Path | None, **options: Option) -> dict[str, Option]:
+    """Options as a store records them: of ``range`` the levels that ``set`` comes to, and nothing
+    where all of the range is read.
+
+    Raises:
+        DataError: as :func:`iter_images`; or the images are all of one value.
+    """
+    options = {**SPEC.options, **options}
+    if options["range"] == "set":
+        options["range"] = _measured(source, options)
+    prepare = preparation(**options)
+    if (prepare.low, prepare.high) == ALL_LEVELS:
+        del options["range"]
+    return options
+
+
+def _measured(source: Path | None, options: dict[str, Option]) -> str:
+    if source is None:
+        raise MissingData(
+            "range=set is measured on the images: name their folder (`--source PATH`), or give the "
+            "range that the store was made with, as range=0-4095"
+        )
+    root = _root(source)
+    prepare, used, damaged = preparation(**{**options, "range": "full"}), levels.Used(), Damaged()
+    log.info("%s: looking for the range that the images use", root)
+    for _, class_name, files in _in_order(root, options):
+        for relative in files:
+            # Damage is found again, and named, when the images are read.
+            damaged.read(relative, prepare.file, root / relative, partial(used.add, class_name))
+    if used.whole is None or used.whole[0] == used.whole[1]:
+        raise DataError(f"{root}: its images are of one value, so range=set has none; leave it out")
+    return "{}-{}".format(*used.whole)
 
 
 def describe(source: Path | None) -> dict[str, str]:
@@ -102,7 +145,9 @@ def iter_images(
         damaged: notes files that are no image, damaged or too large; all are looked at before they
             are refused.
         options: ``size`` (84), ``channels`` (3, or 1 for gray), ``resize`` (``crop`` the largest
-            centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2).
+            centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2),
+            ``range`` between black and white: ``full``, ``set`` (from the smallest to the largest
+            sample of all images) or ``LOW-HIGH`` among samples of 16 bits.
 
     Raises:
         MissingData: no such folder.
@@ -111,23 +156,21 @@ def iter_images(
         DamagedData, UnsafeData: a file is no image, is too large, or is a link that leads out.
     """
     check_split(SPEC, split)
-    merged = {**SPEC.options, **options}
-    if unknown := merged.keys() - SPEC.options.keys():
+    if unknown := options.keys() - SPEC.options.keys():
         raise DataError(f"image_folder has no option {', '.join(sorted(unknown))}")
-    prepare, min_images = preparation(**merged), merged["min_images"]
-    if not isinstance(min_images, int) or min_images < 1:
-        raise DataError(f"min_images must be a positive number, got {min_images!r}")
-    root = _root(source)
+    options = recorded_options(source, **options)
+    prepare, root, min_images = preparation(**options), _root(source), _min_images(options)
     damaged = Damaged() if damaged is None else damaged
+    used = levels.Used((prepare.low, prepare.high))
     few: list[str] = []
-    for part, class_name, files in _in_order(_divide(root, _by_class(root), min_images)):
-        left = 0
-        for path in (root / relative for relative in files):
-            pixels = damaged.read(str(path.relative_to(root)), prepare.file, path)
+    for part, class_name, files in _in_order(root, options):
+        left, seen = 0, partial(used.add, class_name)
+        for relative in files:
+            pixels = damaged.read(relative, prepare.file, root / relative, seen)
             left += pixels is not None
             # What is refused in the end is read on, so that all of it is named.
             if pixels is not None and not damaged.refused and not few:
-                yield RawImage(part, class_name, path.name, pixels)
+                yield RawImage(part, class_name, Path(relative).name, pixels)
         if left < min_images:
             few.append(f"{class_name} ({left} of {len(files)})")
     damaged.check()
@@ -137,12 +180,21 @@ def iter_images(
             f"{listed(few)}. Replace the images, remove these folders, or ask for a smaller "
             "min_images"
         )
+    if odd := used.warning(str(root), _STRETCH):
+        log.warning("%s", odd)
 
 
-def _in_order(parts: dict[Part, _Classes]) -> Iterator[tuple[Part, str, list[str]]]:
-    for part, classes in parts.items():
+def _in_order(root: Path, options: dict[str, Option]) -> Iterator[tuple[Part, str, list[str]]]:
+    for part, classes in _divide(root, _by_class(root), _min_images(options)).items():
         for class_name in sorted(classes):
             yield part, class_name, classes[class_name]
+
+
+def _min_images(options: dict[str, Option]) -> int:
+    min_images = options["min_images"]
+    if not isinstance(min_images, int) or min_images < 1:
+        raise DataError(f"min_images must be a positive number, got {min_images!r}")
+    return min_images
 
 
 def _root(source: Path | None) -> Path:

@@ -213,6 +213,7 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
 
 
 def _announce(store: ClassStore, what: str) -> None:
+    from data_pipeline import datasets
     from data_pipeline.object_uri import address_of
 
     images = sum(len(part.images) for part in store.parts.values())
@@ -223,6 +224,9 @@ def _announce(store: ClassStore, what: str) -> None:
         for part, held in store.parts.items()
     )
     click.echo(f"  {images} images of {shape_text(store.shape)}: {counts}")
+    usual = datasets.load(store.dataset).SPEC.options
+    if given := [f"{k}={v}" for k, v in store.options.items() if v != usual.get(k)]:
+        click.echo(f"  options: {', '.join(given)}")
     for key, value in store.description.items():
         click.echo(f"  {key}: {value}")
     click.echo(f"  licence: {store.licence}")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from data_command import CLASSES, IMAGES, done, draw_images, refused, run
+from data_command import CLASSES, IMAGES, SIZE, done, draw_images, refused, run
 
 from data_pipeline import datasets
 from metadist import prepare
@@ -18,6 +18,7 @@ def test_prepare_says_what_it_made(prepare):
     assert "is prepared" in said
     assert f"{CLASSES * IMAGES} images of 12x12 RGB: train 10 classes (60 images)" in said
     assert re.search(r"digest: [0-9a-f]{64}\n", said)
+    assert f"options: size={SIZE}\n" in said
     assert f"{CLASSES * IMAGES} files" in said  # its own description
     again = prepare()
     assert "was there already" in again
