@@ -55,7 +55,11 @@ class Samples:
         """
         if isinstance(self.stored, np.ndarray):
             return _extent(self.stored, 1)
-        return _extent(np.atleast_3d(np.asarray(_plain(self.stored))), MOST // 255)
+        image = _plain(self.stored)
+        if image.mode == "RGBA":
+            return _extent(np.asarray(image), MOST // 255)
+        ends = np.ravel(image.getextrema()) * (MOST // 255)
+        return int(ends.min()), int(ends.max())
 
 
 def read_samples(
@@ -86,12 +90,13 @@ def _deep(opened: Callable[[], ImageFile.ImageFile], raw: str) -> NDArray[np.uin
         four = _bytes(opened(), "RGBA")
         return _joined(four[:, :, 0::2], four[:, :, 1::2])
     # Read in the other order of bytes, the high one is the low one.
-    high, low = (_bytes(opened(), order) for order in (raw, raw[:-1] + "L"))
-    return _joined(high, low)
+    return _joined(_bytes(opened(), raw), _bytes(opened(), raw[:-1] + "L"))
 
 
 def _joined(high: NDArray[Any], low: NDArray[Any]) -> NDArray[np.uint16]:
-    values: NDArray[np.uint16] = high.astype(np.uint16) << 8 | low
+    values = high.astype(np.uint16)
+    values <<= 8
+    values |= low
     return values
 
 
@@ -156,10 +161,11 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _extent(values: NDArray[Any], scale: int) -> Levels | None:
     """Of samples [H, W, C], times ``scale``."""
-    cut_out = values.shape[2] % 2 == 0
-    if cut_out:
-        values = values[values[:, :, -1] >= 257 // scale][:, :-1]
-    if not values.size:
+    colours, seen = values, np.ones((1, 1, 1), dtype=bool)
+    if cut_out := values.shape[2] % 2 == 0:
+        colours, seen = values[:, :, :-1], values[:, :, -1:] >= 257 // scale
+    if not seen.any():
         return None
-    low, high = int(values.min()), int(values.max())
+    low = int(colours.min(where=seen, initial=MOST // scale))
+    high = int(colours.max(where=seen, initial=0))
     return None if cut_out and low == high else (scale * low, scale * high)
