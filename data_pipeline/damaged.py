@@ -13,6 +13,8 @@ Read = TypeVar("Read")
 Given = ParamSpec("Given")
 #: What a store's description calls them.
 SKIPPED = "skipped"
+#: What helps where images may be skipped.
+SKIPPING = ", or go on without with `--skip-damaged`"
 _NAMED = 8
 
 
@@ -41,7 +43,7 @@ class Damaged:
                 f"{spec.name} does not go on without damaged images: what it holds is fixed; drop "
                 "`--skip-damaged`"
             )
-        return cls(skip, ", or go on without with `--skip-damaged`")
+        return cls(skip, SKIPPING)
 
     def read(
         self,

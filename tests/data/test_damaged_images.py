@@ -14,7 +14,7 @@ from data_pipeline.class_store import build_store
 from data_pipeline.damaged import SKIPPED
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.images import Preparation
-from data_pipeline.labelled_images import read_queries
+from data_pipeline.labelled_images import read_queries, read_support
 
 CLASSES, IMAGES = 8, 4
 HUGE = png(np.zeros((1, 1, 1)), 8, 0).replace(bytes(3) + b"\1", b"\0\0\xea\x60", 2)
@@ -110,11 +110,27 @@ def test_what_is_no_damage_is_not_skipped(folder):
         build(folder.parent / "gone", skip_damaged=True)
 
 
-def test_all_damaged_images_of_a_user_are_named(folder):
-    cut(folder / "class0/0.png")
-    cut(folder / "class0/3.png")
-    with pytest.raises(DamagedData, match=r"2 images cannot be used: .*0\.png: .*3\.png: "):
-        read_queries(folder / "class0", Preparation((8, 8, 3)))
+def test_all_damaged_images_of_a_user_are_named_or_skipped(folder, caplog):
+    prepare = Preparation((8, 8, 3))
+    before = read_support(folder, prepare)
+    for name in ("class0/0", "class0/3", "class4/1"):
+        cut(folder / f"{name}.png")
+    for read, place in ((read_queries, folder / "class0"), (read_support, folder)):
+        with pytest.raises(DamagedData, match=r"[23] images .*0\.png: .*3\.png: .*--skip-damaged"):
+            read(place, prepare)
+    after = read_support(folder, prepare, skip_damaged=True)
+    rows = [row for row, name in enumerate(before.files) if name in after.files]
+    assert after.passed_over == ("class0/0.png", "class0/3.png", "class4/1.png")
+    assert len(rows) == CLASSES * IMAGES - 3 == len(after)
+    assert np.array_equal(after.pixels, before.pixels[rows])
+    assert before.labels is not None
+    assert after.labels == tuple(before.labels[row] for row in rows)
+    assert "went on without 3 damaged images: class0/0.png" in caplog.text
+    for image in range(IMAGES):
+        (folder / f"class6/{image}.png").write_bytes(b"none")
+    with pytest.raises(DataError, match="no image is left of class6"):
+        read_support(folder, prepare, skip_damaged=True)
+    assert len(read_queries(folder / "class6", prepare, skip_damaged=True)) == 0
 
 
 def test_valid_images_with_odd_metadata_stop_no_folder(folder):
