@@ -60,6 +60,10 @@ class Preparation:
     low: int = 0
     high: int = MOST
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= MOST:
+            raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
+
     def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, C] of an encoded image.
 

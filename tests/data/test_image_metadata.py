@@ -195,5 +195,6 @@ def test_the_orientation_may_stand_in_texts():
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", XMP.decode(), zip=packed)
         assert decode(encoded(PHOTO, "PNG", pnginfo=texts), "a", upright=True).size == (24, 36)
-    for kind in ("JPEG", "WEBP"):
-        assert decode(encoded(PHOTO, kind, xmp=XMP), "a", upright=True).size == (24, 36)
+    jpeg = JPEG[:2] + segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP) + JPEG[2:]
+    for data in (jpeg, encoded(PHOTO, "WEBP", xmp=XMP)):
+        assert decode(data, "a", upright=True).size == (24, 36)
