@@ -218,8 +218,8 @@ def _make_or_reuse(
     try:
         with storage.new_directory(root, replace=replace) as directory:
             written = writer.write(directory, images)
-            described |= damaged.described()
-            body = request.body(described, written, storage.sha256_file(directory / MANIFEST_FILE))
+            manifest = storage.sha256_file(directory / MANIFEST_FILE)
+            body = request.body(described | damaged.described(), written, manifest)
             storage.write_sealed_json(directory / STORE_FILE, body)
     except FileExistsError:
         # Another process finished the same store first.

@@ -22,7 +22,7 @@ from PIL import Image, ImageChops, ImageFile
 from data_pipeline.bare_images import bare
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.orientation import orientation
-from data_pipeline.samples import MOST, Samples, read_samples
+from data_pipeline.samples import MOST, Samples, read_samples, stored
 
 #: Formats that are decoded; everything else is refused.
 FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
@@ -204,10 +204,11 @@ def to_pixels(
 ) -> NDArray[np.uint8]:
     """Pixels of an image in a given shape: uint8 [H, W, C], C being 1 (gray) or 3 (RGB).
 
-    An image that has the height and width already is not resampled.
+    Transparent pixels are laid on white, 16-bit gray keeps its high byte. An image that has the
+    height and width already is not resampled.
 
     Args:
-        image: from :func:`decode`.
+        image: from :func:`decode`, or any other.
         shape: (height, width, channels).
         fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
             the whole image whatever its proportions.
@@ -215,7 +216,7 @@ def to_pixels(
         invert: exchange light and dark.
     """
     height, width, channels = shape
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = Samples(stored(image)).image().convert("L" if channels == 1 else "RGB")
     if invert:
         image = ImageChops.invert(image)
     if image.size != (width, height):

@@ -78,8 +78,14 @@ def read_samples(
         deep = _deep(opened, raw)
         return Samples(_without(deep, key) if key else deep, turned)
     file.load()
-    image = _cut_out(file, key, raw) if key else file
-    return Samples(image.convert("RGBA") if image.has_transparency_data else image, turned)
+    return Samples(stored(_cut_out(file, key, raw) if key else file), turned)
+
+
+def stored(image: Image.Image) -> Image.Image | NDArray[np.uint16]:
+    """The samples of an image of Pillow's, of any mode, as :class:`Samples` has them."""
+    if image.mode.startswith("I"):
+        return np.atleast_3d(np.asarray(image)).clip(0, MOST).astype(np.uint16)
+    return image.convert("RGBA") if image.has_transparency_data else image
 
 
 def _deep(opened: Callable[[], ImageFile.ImageFile], raw: str) -> NDArray[np.uint16]:

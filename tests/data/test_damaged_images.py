@@ -10,6 +10,7 @@ import pytest
 from image_bytes import chunk, png
 from PIL import Image
 
+from data_pipeline._store_files import StoreWriter
 from data_pipeline.class_store import build_store
 from data_pipeline.damaged import SKIPPED
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
@@ -140,3 +141,17 @@ def test_valid_images_with_odd_metadata_stop_no_folder(folder):
         odd = chunk(b"iCCP", b""), chunk(b"tEXt", b"x", flaw=1), chunk(b"eXIf", b"II")
         path.write_bytes(png(pixels, 8, 2, *odd))
     assert build(folder, "odd").digest == plain
+
+
+def test_two_that_skip_at_once_make_one_store(folder, monkeypatch):
+    """The other one finished while the images were read."""
+    cut(folder / "class0/1.png")
+    write = StoreWriter.write
+
+    def late(self, directory, images):
+        monkeypatch.setattr(StoreWriter, "write", write)
+        build(folder, skip_damaged=True)
+        return write(self, directory, images)
+
+    monkeypatch.setattr(StoreWriter, "write", late)
+    assert SKIPPED in build(folder, skip_damaged=True).description

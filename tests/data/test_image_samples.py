@@ -10,7 +10,7 @@ from image_bytes import CHANNELS, chunk, encoded, png
 from PIL import Image
 
 from data_pipeline.errors import DamagedData
-from data_pipeline.images import Preparation, decode
+from data_pipeline.images import Preparation, decode, to_pixels
 
 NOISE = np.random.Generator(np.random.Philox(5))
 
@@ -100,3 +100,9 @@ def test_levels_map_eight_bits_as_their_share_of_sixteen():
     clear = np.zeros((8, 8, 4))
     assert Preparation((8, 8, 3)).samples(png(clear, 8, 6), "a").extent() is None
     assert (read(png(clear, 8, 6), low=0, high=9) == 255).all()
+
+
+def test_images_that_were_never_files_are_read_alike():
+    deep = Image.fromarray(np.full((8, 8), 0x40FF, np.uint16))
+    assert (to_pixels(deep, (8, 8, 3)) == 0x40).all()
+    assert (to_pixels(CUT_OUT, (8, 8, 1))[:4] == 255).all()
