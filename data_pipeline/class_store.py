@@ -29,6 +29,7 @@ from data_pipeline._store_files import (
     map_pixels,
     read_rows,
 )
+from data_pipeline.damaged import SKIPPED, Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.remote_data import bring, publish
@@ -156,6 +157,7 @@ def build_store(
     progress: Callable[[int, str], None] | None = None,
     replace: bool = False,
     follow_links: bool = False,
+    skip_damaged: bool = False,
 ) -> ClassStore:
     """Make the class store of a dataset, or open it if it is there already.
 
@@ -174,6 +176,8 @@ def build_store(
         progress: called with (images written, class name) at the start of each class.
         replace: make it anew even if a store is there.
         follow_links: let links lead out of ``source``; the store is that of the files themselves.
+        skip_damaged: go on without images that cannot be decoded; the store's description names
+            them, its digest is that of the rest.
 
     Raises:
         DataError: unknown dataset, split or option; a store of other settings or contents lies
@@ -184,14 +188,15 @@ def build_store(
         StoreError: ``data_dir`` stands for a place in an object store, which refuses or is away.
     """
     module = datasets.load(dataset)
-    request = _request(module, split, options or {})
     if source is not None and module.SPEC.embedded:
         raise DataError(f"dataset {dataset!r} makes itself and takes no source: drop {source}")
-    root = store_root(data_dir, dataset, request.split, name)
-    if not replace:
-        bring(root)
+    damaged = Damaged.of(module.SPEC, skip_damaged)
     with storage.links_followed(follow_links):
-        store = _make_or_reuse(root, module, request, source, progress, replace)
+        request = _request(module, split, options or {}, source)
+        root = store_root(data_dir, dataset, request.split, name)
+        if not replace:
+            bring(root)
+        store = _make_or_reuse(root, module, request, source, progress, replace, damaged)
     publish(root, replace=replace)
     return store
 
@@ -203,13 +208,14 @@ def _make_or_reuse(
     source: Path | None,
     progress: Callable[[int, str], None] | None,
     replace: bool,
+    damaged: Damaged,
 ) -> ClassStore:
     dataset = request.spec.name
     described = None
     if source is not None or module.SPEC.embedded:
         described = _origin.describe(module, source, request.source_options)
     if (root / STORE_FILE).exists() and not replace:
-        return _reuse(root, module, request, described)
+        return _reuse(root, module, request, described, damaged)
     if root.exists() and not replace:
         raise DataError(f"{root} is in the way: it holds no class store; remove it or `--replace`")
     if described is None:
@@ -219,18 +225,21 @@ def _make_or_reuse(
             f"or file that holds its images, `metadist data prepare {dataset} --source PATH`.{home}"
         )
     started = time.monotonic()
-    images = module.iter_images(source, request.split, **request.options, **request.source_options)
+    noting: dict[str, Any] = {"damaged": damaged} if request.spec.may_skip else {}
+    given = {**request.options, **request.source_options}
+    images = module.iter_images(source, request.split, **noting, **given)
     writer = StoreWriter(dataset, request.shape, progress)
     try:
         with storage.new_directory(root, replace=replace) as directory:
             written = writer.write(directory, images)
             if _origin.describe(module, source, request.source_options) != described:
                 raise DataError(f"{source}: changed while it was read; prepare it again")
-            body = request.body(described, written, storage.sha256_file(directory / MANIFEST_FILE))
+            manifest = storage.sha256_file(directory / MANIFEST_FILE)
+            body = request.body(described | damaged.described(), written, manifest)
             storage.write_sealed_json(directory / STORE_FILE, body)
     except FileExistsError:
         # Another process finished the same store first.
-        return _reuse(root, module, request, described)
+        return _reuse(root, module, request, described, damaged)
     except OSError as error:
         raise DataError(
             f"{root}: could not be made, after {writer.count} images: {error}. Whatever store was "
@@ -314,7 +323,9 @@ def read_manifest(store: ClassStore) -> pa.Table:
     return read_rows(store.root, store.shape, str(body["manifest"]))
 
 
-def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]) -> _Request:
+def _request(
+    module: datasets.Dataset, split: str, options: Mapping[str, Option], source: Path | None
+) -> _Request:
     spec = module.SPEC
     usual = {**spec.options, **spec.source_options}
     for key, value in options.items():
@@ -335,7 +346,11 @@ def _request(module: datasets.Dataset, split: str, options: Mapping[str, Option]
     shaper = getattr(module, "image_shape", None)
     shape = spec.shape if shaper is None else shaper(**merged)
     reading = {key: given[key] for key in spec.source_options}
-    return _Request(spec, datasets.check_split(spec, split), merged, reading, shape)
+    split = datasets.check_split(spec, split)
+    # So does one whose options depend on the images.
+    if recorded := getattr(module, "recorded_options", None):
+        merged = recorded(source, **merged, **reading)
+    return _Request(spec, split, merged, reading, shape)
 
 
 def check_current(root: Path, dataset: str, split: str = "") -> None:
@@ -356,7 +371,7 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
     mend = f"`metadist data prepare {dataset}{source} --name {root.parent.name} --replace`"
     try:
         of_store = held["split"] if held["dataset"] == dataset else ""
-        request = _request(module, split or of_store, {})
+        request = _request(module, split or of_store, {}, None)
         mismatch = request.mismatch({**held, "options": request.options})
         said = dict(held["description"])
     except (LookupError, TypeError, ValueError) as error:
@@ -367,7 +382,11 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
 
 
 def _reuse(
-    root: Path, module: datasets.Dataset, request: _Request, described: dict[str, str] | None
+    root: Path,
+    module: datasets.Dataset,
+    request: _Request,
+    described: dict[str, str] | None,
+    damaged: Damaged,
 ) -> ClassStore:
     """The store at ``root`` if it is the one that is asked for."""
     try:
@@ -377,8 +396,11 @@ def _reuse(
         raise DamagedData(f"{error}; {again}") from error
     mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
     mismatch, whole = request.mismatch(vars(store)), described is not None
+    if whole:
+        mismatch += damaged.mismatch(store.description)
+    held = {key: said for key, said in store.description.items() if key != SKIPPED}
     wanted = described or _origin.settings(module, request.source_options)
-    _origin.check_same(root, mismatch, store.description, wanted, mend, whole=whole)
+    _origin.check_same(root, mismatch, held, wanted, mend, whole=whole)
     return store
 
 

@@ -5,6 +5,10 @@ Each message says what was demanded, what was got and how to mend it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+_NAMED = 8
+
 
 class DataError(Exception):
     """Something about the data or the request for it is wrong; the message says how to mend it."""
@@ -28,3 +32,10 @@ class StoreError(DataError):
 
 class StoreAway(StoreError):
     """An object store did not answer for as long as was waited."""
+
+
+def listed(names: Iterable[str], between: str = ", ") -> str:
+    """Names in a sentence: the first few, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return between.join(names[:_NAMED]) + more

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data_pipeline import storage
-from data_pipeline.errors import DataError, MissingData, UnsafeData
+from data_pipeline.errors import DataError, MissingData, UnsafeData, listed
 
 log = logging.getLogger(__name__)
 #: The folder itself among the folders that :func:`scan` finds.
@@ -49,7 +49,6 @@ _LITTER = frozenset(
 )
 _LITTER_BEGINNINGS = (".", "~$", "thumbs.db")
 _LITTER_ENDINGS = ("@synoeastream", "@synoresource")
-_NAMED = 8
 #: Files whose digests are asked for together.
 _AT_ONCE = 4096
 
@@ -84,12 +83,6 @@ def tell_litter(root: Path, litter: Sequence[str]) -> None:
     if litter:
         what = "what systems and tools leave behind, and what is hidden"
         log.info("%s: passed over %s: %s", root, what, listed(litter))
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def scan(root: Path) -> Scan:

@@ -2,7 +2,7 @@
 
 The size is read from the header by code of our own before anything is decoded, so an image that
 claims to be huge is refused before memory is taken for it. Only formats in :data:`FORMATS` are
-handed to Pillow.
+handed to Pillow, and of a file only what makes pixels.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageFile
 
-from data_pipeline.errors import DamagedData, MissingData, UnsafeData
+from data_pipeline.bare_images import bare
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.orientation import orientation
+from data_pipeline.samples import MOST, Samples, read_samples, stored
 
 #: Formats that are decoded; everything else is refused.
 FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
@@ -43,7 +47,9 @@ class Preparation:
     Attributes:
         shape: (height, width, channels).
         fit, resampling, invert: see :func:`to_pixels`.
-        upright: see :func:`decode`.
+        upright: see :func:`decode_samples`.
+        low, high: what becomes black and what white, among samples of 16 bits; those of 8 bits
+            count 257-fold.
     """
 
     shape: tuple[int, int, int]
@@ -51,23 +57,55 @@ class Preparation:
     resampling: str = "lanczos"
     invert: bool = False
     upright: bool = False
+    low: int = 0
+    high: int = MOST
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= MOST:
+            raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
 
     def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, C] of an encoded image.
 
         Raises:
-            DamagedData, UnsafeData: see :func:`decode`.
+            DamagedData, UnsafeData: see :func:`decode_samples`.
         """
-        image = decode(data, name, max_pixels=max_pixels, upright=self.upright)
+        return self.finish(self.samples(data, name, max_pixels=max_pixels))
+
+    def file(
+        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
+    ) -> NDArray[np.uint8]:
+        """:meth:`pixels` of a file.
+
+        Args:
+            seen: called with what was decoded.
+
+        Raises:
+            MissingData: no such file.
+            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+        """
+        samples = self.samples(read_bytes(path), str(path))
+        seen(samples)
+        return self.finish(samples)
+
+    def samples(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
+        """The first half of :meth:`pixels`: what is decoded."""
+        return decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
+
+    def finish(self, samples: Samples) -> NDArray[np.uint8]:
+        """The second half of :meth:`pixels`: uint8 [H, W, C]."""
         return to_pixels(
-            image, self.shape, fit=self.fit, resampling=self.resampling, invert=self.invert
+            samples.image((self.low, self.high)),
+            self.shape,
+            fit=self.fit,
+            resampling=self.resampling,
+            invert=self.invert,
         )
 
 
 # Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -95,7 +133,24 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     upright: bool = False,
 ) -> Image.Image:
-    """Decode one image.
+    """Decode one image to eight bits, transparency laid on white; samples of 16 bits keep the
+    high byte. Arguments and errors are those of :func:`decode_samples`.
+    """
+    samples = decode_samples(
+        data, name, max_bytes=max_bytes, max_pixels=max_pixels, upright=upright
+    )
+    return samples.image()
+
+
+def decode_samples(
+    data: bytes,
+    name: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = False,
+) -> Samples:
+    """Decode one image. Its metadata have no say in whether it can be.
 
     Args:
         data: the encoded image.
@@ -115,24 +170,28 @@ def decode(
         known = ", ".join(FORMATS)
         raise DamagedData(f"{name}: not an image ({known} are read), it begins {data[:8]!r}")
     _check_size(name, width, height, max_pixels)
-    if kind == "PNG" and _PNG_END not in data:
-        # Pillow is content once it has all pixels, whether or not their checksum followed.
-        raise DamagedData(f"{name}: damaged PNG image (its end is missing)")
     try:
-        # Oddities that Pillow warns of (a corrupt EXIF block) do not make pixels wrong.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=[kind])
-            _check_size(name, *image.size, max_pixels)
-            image.load()
-            return ImageOps.exif_transpose(image) if upright else image
-    except (UnsafeData, MemoryError):
+            return _decoded(kind, data, name, max_pixels, upright)
+    except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise UnsafeData(f"{name}: {error}") from None
     except Exception as error:
         # Pillow's parsers raise many kinds of exception on hostile or damaged input.
         raise DamagedData(f"{name}: damaged {kind} image ({error})") from None
+
+
+def _decoded(kind: str, data: bytes, name: str, max_pixels: int, turn: bool) -> Samples:
+    kept = bare(kind, data)
+
+    def opened() -> ImageFile.ImageFile:
+        image = Image.open(io.BytesIO(kept.data), formats=[kind])
+        _check_size(name, *image.size, max_pixels)
+        return image
+
+    return read_samples(opened, kept.key, orientation(kept.exif, kept.xmp) if turn else 1)
 
 
 def to_pixels(
@@ -149,7 +208,7 @@ def to_pixels(
     height and width already is not resampled.
 
     Args:
-        image: from :func:`decode`.
+        image: from :func:`decode`, or any other.
         shape: (height, width, channels).
         fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
             the whole image whatever its proportions.
@@ -157,27 +216,13 @@ def to_pixels(
         invert: exchange light and dark.
     """
     height, width, channels = shape
-    image = _convert(image, "L" if channels == 1 else "RGB")
+    image = Samples(stored(image)).image().convert("L" if channels == 1 else "RGB")
     if invert:
         image = ImageChops.invert(image)
     if image.size != (width, height):
         box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
         image = image.resize((width, height), RESAMPLING[resampling], box=box)
     return np.asarray(image, dtype=np.uint8).reshape(shape)
-
-
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == mode:
-        return image
-    if image.mode.startswith("I"):
-        # Pillow's own conversion of 16-bit gray clips at 255.
-        gray = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(gray).convert(mode)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image).convert("RGB")
-    return image.convert(mode)
 
 
 def _centre(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
@@ -199,8 +244,11 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 
 def is_image(data: bytes) -> bool:
-    """Whether bytes begin as an image of an accepted format does; the rest may be damaged."""
-    return bool(_declared(data)[0])
+    """Whether bytes begin as an image of an accepted format does; the rest may be damaged.
+
+    A JPEG may tell its size behind any amount of metadata.
+    """
+    return data.startswith(b"\xff\xd8\xff") or bool(_declared(data)[0])
 
 
 def _declared(data: bytes) -> tuple[str, int, int]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.errors import DataError, MissingData
-from data_pipeline.folders import ITSELF, listed, scan, tell_litter
-from data_pipeline.images import FORMATS, Preparation, is_image, read_bytes
+from data_pipeline.damaged import SKIPPING, Damaged
+from data_pipeline.errors import DataError, MissingData, listed
+from data_pipeline.folders import ITSELF, scan, tell_litter
+from data_pipeline.images import FORMATS, Preparation, is_image
+from data_pipeline.levels import Used
 
 log = logging.getLogger(__name__)
 #: Most images of one folder; they are all kept in memory.
@@ -34,7 +37,7 @@ class LabelledImages:
         labels: of each image, the name of its folder (see :func:`label_text`); None where no label
             is known.
         pixels: uint8 [n, H, W, C].
-        passed_over: files that are no images.
+        passed_over: files that are no images, and damaged ones that were skipped.
     """
 
     folder: Path
@@ -47,8 +50,11 @@ class LabelledImages:
         return len(self.files)
 
 
-def read_support(folder: Path, prepare: Preparation) -> LabelledImages:
+def read_support(folder: Path, prepare: Preparation, skip_damaged: bool = False) -> LabelledImages:
     """The images of ``folder/<label>/``. Files that are no images are named in a warning.
+
+    Args:
+        skip_damaged: so are those that cannot be decoded, as long as each label keeps an image.
 
     Raises:
         MissingData: no such folder.
@@ -69,11 +75,21 @@ def read_support(folder: Path, prepare: Preparation) -> LabelledImages:
         )
     if not files:
         raise DataError(_nothing(folder, passed_over, "a folder for each class is needed"))
-    return _read(folder, files, _labels(folder, found), prepare, passed_over)
+    labels = _labels(folder, found)
+    read = _read(folder, files, labels, prepare, passed_over, skip_damaged)
+    if lost := sorted(set(labels) - set(read.labels or ())):
+        raise DataError(
+            f"{folder}: no image is left of {listed(lost)} without the damaged ones; add some or "
+            "remove the folder"
+        )
+    return read
 
 
-def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
+def read_queries(folder: Path, prepare: Preparation, skip_damaged: bool = False) -> LabelledImages:
     """The images of a folder, or of one folder per label in it.
+
+    Args:
+        skip_damaged: go on without those that cannot be decoded; they are named in a warning.
 
     Raises:
         MissingData: no such folder.
@@ -85,14 +101,15 @@ def read_queries(folder: Path, prepare: Preparation) -> LabelledImages:
         raise DataError(_nothing(folder, passed_over, "images to label are needed"))
     holding = [label for label, images in found.items() if images]
     if ITSELF not in holding:
-        return _read(folder, files, _labels(folder, found), prepare, passed_over)
+        labels = _labels(folder, found)
+        return _read(folder, files, labels, prepare, passed_over, skip_damaged)
     if len(holding) > 1:
         other = next(label for label in holding if label != ITSELF)
         raise DataError(
             f"{folder}: {found[ITSELF][0]} lies beside folders of images ({other}); either put "
             "every image into a folder named as its label, or all of them side by side"
         )
-    return _read(folder, files, None, prepare, passed_over)
+    return _read(folder, files, None, prepare, passed_over, skip_damaged)
 
 
 def label_text(text: str) -> str:
@@ -149,16 +166,32 @@ def _may_be_image(path: Path) -> bool:
 
 def _read(
     folder: Path,
-    files: Iterable[str],
+    files: Sequence[str],
     labels: tuple[str, ...] | None,
     prepare: Preparation,
-    passed_over: Iterable[str],
+    passed_over: Sequence[str],
+    skip_damaged: bool,
 ) -> LabelledImages:
-    names = tuple(files)
-    pixels = np.empty((len(names), *prepare.shape), dtype=np.uint8)
-    for row, name in enumerate(names):
-        pixels[row] = prepare.pixels(read_bytes(folder / name), str(folder / name))
-    return LabelledImages(folder, names, labels, pixels, tuple(passed_over))
+    pixels = np.empty((len(files), *prepare.shape), dtype=np.uint8)
+    damaged, used = Damaged(skip_damaged, SKIPPING), Used((prepare.low, prepare.high))
+    kept: list[int] = []
+    for row, name in enumerate(files):
+        read = damaged.read(name, prepare.file, folder / name, partial(used.add, ""))
+        if read is not None:
+            pixels[len(kept)] = read
+            kept.append(row)
+    damaged.check()
+    for said in damaged.described().values():
+        log.warning("%s: went on without %s", folder, said)
+    if odd := used.warning(str(folder), "Bring the files to that range"):
+        log.warning("%s", odd)
+    return LabelledImages(
+        folder,
+        tuple(files[row] for row in kept),
+        None if labels is None else tuple(labels[row] for row in kept),
+        pixels[: len(kept)],
+        (*passed_over, *(files[row] for row in sorted({*range(len(files))} - {*kept}))),
+    )
 
 
 def _nothing(folder: Path, passed_over: list[str], wanted: str) -> str:

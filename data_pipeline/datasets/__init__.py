@@ -40,6 +40,8 @@ class DatasetSpec:
         options: options of ``iter_images`` with their defaults (part of the digest).
         source_options: further ones that say how the source is read. They are no part of the
             digest, which knows classes and pixels; one that is not the default is described.
+        may_skip: whether ``iter_images`` takes ``damaged``, which notes images that cannot be
+            decoded (:class:`data_pipeline.damaged.Damaged`), and can go on without them.
     """
 
     name: str
@@ -53,6 +55,7 @@ class DatasetSpec:
     homepage: str = ""
     options: Mapping[str, Option] = field(default_factory=dict)
     source_options: Mapping[str, Option] = field(default_factory=dict)
+    may_skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)

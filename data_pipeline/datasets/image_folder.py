@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
+from data_pipeline import levels
+from data_pipeline.damaged import Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._layout import LAYOUT, places
-from data_pipeline.errors import DataError, MissingData
+from data_pipeline.errors import DataError, MissingData, listed
 from data_pipeline.folders import ITSELF, Scan, contents_sha256, scan, tell_litter
-from data_pipeline.images import Fit, Preparation, read_bytes
+from data_pipeline.images import Fit, Preparation
+from data_pipeline.samples import ALL_LEVELS
 from data_pipeline.streams import Stream, fold
 
+log = logging.getLogger(__name__)
 SPEC = DatasetSpec(
     name="image_folder",
     summary="your own images: a folder of one folder per class",
@@ -28,15 +33,19 @@ SPEC = DatasetSpec(
     shape=(84, 84, 3),
     splits=("by_class",),
     version=1,
-    options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2},
+    options={"size": 84, "channels": 3, "resize": "crop", "min_images": 2, "range": "full"},
     source_options={"class_names": "distinct"},
+    may_skip=True,
 )
-log = logging.getLogger(__name__)
+_KNOWN = {**SPEC.options, **SPEC.source_options}
 _MAX_SIZE = 1024
 #: A task needs two classes to tell apart.
 _MIN_CLASSES = 2
 #: Fewer than these in a part, and the usual recipes cannot draw an episode from it.
 _USUAL_WAYS = 5
+_STRETCH = (
+    "If that is all there is (12 bits in files of 16, say), stretch it with `--option range=set`"
+)
 
 #: Class name -> its images, relative to the folder, sorted.
 _Classes = dict[str, list[str]]
@@ -65,7 +74,43 @@ def preparation(**options: Option) -> Preparation:
     shape, fit = image_shape(**options), options["resize"]
     if fit not in ("crop", "stretch"):
         raise DataError(f"resize must be 'crop' or 'stretch', got {fit!r}")
-    return Preparation(shape, fit=cast(Fit, fit), upright=True)
+    low, high = levels.parsed(str(options.get("range", "full")))
+    return Preparation(shape, fit=cast(Fit, fit), upright=True, low=low, high=high)
+
+
+def recorded_options(source: Path | None, **options: Option) -> dict[str, Option]:
+    """Options as a store records them: of ``range`` the levels that ``set`` comes to, and nothing
+    where all of the range is read.
+
+    Raises:
+        DataError: as :func:`iter_images`; or the images are all of one value.
+    """
+    options = {**_KNOWN, **options}
+    if options["range"] == "set":
+        options["range"] = _measured(source, options)
+    prepare = preparation(**options)
+    unsaid = {*SPEC.source_options}
+    if (prepare.low, prepare.high) == ALL_LEVELS:
+        unsaid.add("range")
+    return {key: value for key, value in options.items() if key not in unsaid}
+
+
+def _measured(source: Path | None, options: dict[str, Option]) -> str:
+    if source is None:
+        raise MissingData(
+            "range=set is measured on the images: name their folder (`--source PATH`), or give the "
+            "range that the store was made with, as range=0-4095"
+        )
+    root = _root(source)
+    prepare, used, damaged = preparation(**{**options, "range": "full"}), levels.Used(), Damaged()
+    log.info("%s: looking for the range that the images use", root)
+    for _, class_name, files in _in_order(root, options):
+        for relative in files:
+            # Damage is found again, and named, when the images are read.
+            damaged.read(relative, prepare.file, root / relative, partial(used.add, class_name))
+    if used.whole is None or used.whole[0] == used.whole[1]:
+        raise DataError(f"{root}: its images are of one value, so range=set has none; leave it out")
+    return "{}-{}".format(*used.whole)
 
 
 def describe(source: Path | None) -> dict[str, str]:
@@ -80,7 +125,11 @@ def describe(source: Path | None) -> dict[str, str]:
 
 
 def iter_images(
-    source: Path | None = None, split: str = "", **options: Option
+    source: Path | None = None,
+    split: str = "",
+    *,
+    damaged: Damaged | None = None,
+    **options: Option,
 ) -> Iterator[RawImage]:
     """Yield all images, uint8 [size, size, channels], by class and file name.
 
@@ -90,8 +139,12 @@ def iter_images(
     Args:
         source: the folder.
         split: ``by_class``.
+        damaged: notes files that are no image, damaged or too large; all are looked at before they
+            are refused.
         options: ``size`` (84), ``channels`` (3, or 1 for gray), ``resize`` (``crop`` the largest
             centred square, or ``stretch`` the whole image), ``min_images`` that a class needs (2),
+            ``range`` between black and white: ``full``, ``set`` (from the smallest to the largest
+            sample of all images) or ``LOW-HIGH`` among samples of 16 bits;
             ``class_names`` (``distinct``: the names of folders must differ, even where paths do
             and in more than letter case or blanks; or ``paths``: a class is its path).
 
@@ -102,25 +155,55 @@ def iter_images(
         DamagedData, UnsafeData: a file is no image, is too large, or is a link that leads out.
     """
     check_split(SPEC, split)
-    known = {**SPEC.options, **SPEC.source_options}
-    merged = {**known, **options}
-    if unknown := merged.keys() - known.keys():
+    if unknown := options.keys() - _KNOWN.keys():
         raise DataError(f"image_folder has no option {', '.join(sorted(unknown))}")
-    prepare, min_images = preparation(**merged), merged["min_images"]
+    options = {**_KNOWN, **options, "range": "full", **recorded_options(source, **options)}
+    prepare, root, min_images = preparation(**options), _root(source), _min_images(options)
+    damaged = Damaged() if damaged is None else damaged
+    used = levels.Used((prepare.low, prepare.high))
+    few: list[str] = []
+    for part, class_name, files in _in_order(root, options, tell=True):
+        left, seen = 0, partial(used.add, class_name)
+        for relative in files:
+            pixels = damaged.read(relative, prepare.file, root / relative, seen)
+            left += pixels is not None
+            # What is refused in the end is read on, so that all of it is named.
+            if pixels is not None and not damaged.refused and not few:
+                yield RawImage(part, class_name, Path(relative).name, pixels)
+        if left < min_images:
+            few.append(f"{class_name} ({left} of {len(files)})")
+    damaged.check()
+    if few:
+        raise DataError(
+            f"{root}: without the damaged images {len(few)} classes have fewer than {min_images}: "
+            f"{listed(few)}. Replace the images, remove these folders, or ask for a smaller "
+            "min_images"
+        )
+    if odd := used.warning(str(root), _STRETCH):
+        log.warning("%s", odd)
+
+
+def _in_order(
+    root: Path, options: dict[str, Option], *, tell: bool = False
+) -> Iterator[tuple[Part, str, list[str]]]:
+    if (class_names := options["class_names"]) not in ("distinct", "paths"):
+        raise DataError(f"class_names must be 'distinct' or 'paths', got {class_names!r}")
+    folders, litter = _scan(root)
+    by_class = _by_class(root, folders, str(class_names))
+    divided = _divide(root, by_class, _min_images(options))
+    if tell:
+        tell_litter(root, litter)
+        _tell_few(root, divided, sorted(map(str, by_class)))
+    for part, classes in divided.items():
+        for class_name in sorted(classes):
+            yield part, class_name, classes[class_name]
+
+
+def _min_images(options: dict[str, Option]) -> int:
+    min_images = options["min_images"]
     if not isinstance(min_images, int) or min_images < 1:
         raise DataError(f"min_images must be a positive number, got {min_images!r}")
-    if (class_names := merged["class_names"]) not in ("distinct", "paths"):
-        raise DataError(f"class_names must be 'distinct' or 'paths', got {class_names!r}")
-    root = _root(source)
-    folders, litter = _scan(root)
-    tell_litter(root, litter)
-    by_class = _by_class(root, folders, str(class_names))
-    for part, classes in _divide(root, by_class, min_images).items():
-        for class_name in sorted(classes):
-            for relative in classes[class_name]:
-                path = root / relative
-                pixels = prepare.pixels(read_bytes(path), str(path))
-                yield RawImage(part, class_name, path.name, pixels)
+    return min_images
 
 
 def _root(source: Path | None) -> Path:
@@ -175,7 +258,6 @@ def _divide(
                 f"{root}: {len(names[part])} classes for {part!r}, at least {_MIN_CLASSES} are "
                 f"needed; found {len(everything)} classes in all"
             )
-    _tell_few(root, names, sorted(map(str, found)))
     return {part: {name: everything[name] for name in names[part]} for part in PARTS}
 
 
@@ -190,7 +272,7 @@ def _hold_out(root: Path, training: list[str]) -> tuple[list[str], list[str]]:
     return hold_out_tenth(training, "image_folder")
 
 
-def _tell_few(root: Path, names: dict[Part, list[str]], named: list[str]) -> None:
+def _tell_few(root: Path, names: dict[Part, _Classes], named: list[str]) -> None:
     """Say before a run does how many ways there can be."""
     part = min(PARTS, key=lambda part: len(names[part]))
     if len(names[part]) >= _USUAL_WAYS:

@@ -16,9 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from data_pipeline import storage
+from data_pipeline.damaged import Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._mini_imagenet_classes import (
     CLASSES,
@@ -111,11 +114,18 @@ def iter_images(
     check_split(SPEC, split)
     if options:
         raise DataError(f"mini_imagenet has no options, got {', '.join(options)}")
-    listing, prepare = _read_listing(source), preparation()
+    listing, damaged = _read_listing(source), Damaged()
     for part in PARTS:
         for entry in sorted(entry for entry in listing if entry.part == part):
-            pixels = prepare.pixels(listing[entry](), f"{source}: {entry.filename}")
-            yield RawImage(part, entry.wnid, entry.filename, pixels)
+            name = f"{source}: {entry.filename}"
+            pixels = damaged.read(name, _pixels, listing[entry], name)
+            if pixels is not None and not damaged.refused:
+                yield RawImage(part, entry.wnid, entry.filename, pixels)
+    damaged.check()
+
+
+def _pixels(read: Callable[[], bytes], name: str) -> NDArray[np.uint8]:
+    return preparation().pixels(read(), name)
 
 
 def _read_listing(source: Path | None) -> _Listing:

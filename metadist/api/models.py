@@ -19,6 +19,7 @@ def adapt(
     out: str | Path | None = None,
     steps: int | None = None,
     invert: bool = False,
+    skip_damaged: bool = False,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     device: Device = "auto",
@@ -35,12 +36,13 @@ def adapt(
             directory, or the first of ``<run>-adapted-2`` … that is free, if not given.
         steps: adaptation steps; as trained if not given.
         invert: exchange light and dark, for images whose ink is the other way round.
+        skip_damaged: go on without images that cannot be decoded.
         plugins: those that the run was made with; see :func:`train`.
 
     Returns:
         run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
-        of support images), queries, passed_over (files that are no images), notes, directory; with
-        true labels right and accuracy.
+        of support images), queries, passed_over (files that are no images, or were skipped),
+        notes, directory; with true labels right and accuracy.
 
     Raises:
         AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.
@@ -52,7 +54,15 @@ def adapt(
 
     with outside.use(plugins):
         labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
-        return adapt_run(labeller, Path(support), Path(query), out, steps=steps, invert=invert)
+        return adapt_run(
+            labeller,
+            Path(support),
+            Path(query),
+            out,
+            steps=steps,
+            invert=invert,
+            skip_damaged=skip_damaged,
+        )
 
 
 def register(

@@ -24,6 +24,7 @@ def prepare(
     replace: bool = False,
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
+    skip_damaged: bool = False,
 ) -> ClassStore:
     """Turn a dataset's images into a class store under the data directory.
 
@@ -36,6 +37,8 @@ def prepare(
         follow_links: let links lead out of ``source``.
         replace: make it anew even if it is there.
         plugins: see :func:`train`.
+        skip_damaged: go on without images that cannot be decoded; the store's description names
+            them.
 
     Raises:
         DataError: no such dataset, its source is missing, damaged or unsafe, or a store that was
@@ -55,4 +58,5 @@ def prepare(
             options=options,
             follow_links=follow_links,
             replace=replace,
+            skip_damaged=skip_damaged,
         )

@@ -117,6 +117,11 @@ def _listed(load: Callable[[str], Found], name: str) -> Found | None:
     help="Let links lead out of the source, as in data sets of Hugging Face or DVC.",
 )
 @click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
+@click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Go on without images that cannot be decoded; the store's description names them.",
+)
 @options.plugins
 @options.data_dir
 def prepare(
@@ -128,6 +133,7 @@ def prepare(
     download: bool,
     follow_links: bool,
     replace: bool,
+    skip_damaged: bool,
     plugins: tuple[str, ...],
     data_dir: str | None,
 ) -> None:
@@ -167,6 +173,7 @@ def prepare(
             progress=counter.show,
             replace=replace,
             follow_links=follow_links,
+            skip_damaged=skip_damaged,
         )
     finally:
         counter.close()
@@ -215,6 +222,7 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
 
 
 def _announce(store: ClassStore, what: str) -> None:
+    from data_pipeline import datasets
     from data_pipeline.object_uri import address_of
 
     images = sum(len(part.images) for part in store.parts.values())
@@ -225,6 +233,9 @@ def _announce(store: ClassStore, what: str) -> None:
         for part, held in store.parts.items()
     )
     click.echo(f"  {images} images of {shape_text(store.shape)}: {counts}")
+    usual = datasets.load(store.dataset).SPEC.options
+    if given := [f"{k}={v}" for k, v in store.options.items() if v != usual.get(k)]:
+        click.echo(f"  options: {', '.join(given)}")
     for key, value in store.description.items():
         click.echo(f"  {key}: {value}")
     click.echo(f"  licence: {store.licence}")

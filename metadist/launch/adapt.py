@@ -53,6 +53,7 @@ def adapt_run(
     *,
     steps: int | None,
     invert: bool,
+    skip_damaged: bool,
 ) -> dict[str, Any]:
     """Adapt to a folder of labelled images, label those of another, write what came of it.
 
@@ -64,7 +65,8 @@ def adapt_run(
     where = free_directory(Path.cwd(), name) if out is None else Path(out).resolve()
     check_directory(where)
     prepare = labeller.reading(invert)
-    given, asked = read_support(support, prepare), read_queries(query, prepare)
+    given = read_support(support, prepare, skip_damaged)
+    asked = read_queries(query, prepare, skip_damaged)
     there = given.labels or ()
     unknown = sorted(set(asked.labels or ()) - set(there))
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_words_files_and_json(place):
     assert document["steps"] == 2
     assert document["directory"] == str(place / "json")
     assert "adaptation steps: 2" in again.stderr
+
+
+def test_damaged_images_are_skipped_on_request(place, tmp_path):
+    shutil.copytree("query", tmp_path / "query")
+    (tmp_path / "query/bee/2.png").write_bytes(b"none")
+    asked = ("--query", str(tmp_path / "query"), "--out", str(tmp_path / "out"), "--json")
+    refused = adapt(*asked)
+    assert refused.exit_code == 1
+    assert "bee/2.png: not an image" in refused.stderr
+    document = json.loads(adapt(*asked, "--skip-damaged").stdout)
+    assert document["passed_over"] == [str(tmp_path / "query/bee/2.png")]
+    assert document["queries"] == 3
 
 
 @pytest.mark.parametrize(

@@ -325,8 +325,9 @@ def test_a_link_that_leads_out_is_refused(folder, rows, tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize("content", [b"", b"MZ\x90\x00" + bytes(300), jpeg(0)[:-40]])
 def test_what_is_no_image_is_named_and_leaves_no_store(folder, rows, tmp_path, content):
-    (folder / "images" / rows[3][2]).write_bytes(content)
-    with pytest.raises(DamagedData, match=rows[3][2]):
+    for row in (rows[3], rows[8]):
+        (folder / "images" / row[2]).write_bytes(content)
+    with pytest.raises(DamagedData, match=rf"2 images .*{rows[3][2]}.*{rows[8][2]}"):
         build_store("mini_imagenet", tmp_path / "data", source=folder)
     assert list((tmp_path / "data" / "mini_imagenet-ravi").iterdir()) == []
 

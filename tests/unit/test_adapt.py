@@ -147,6 +147,7 @@ def test_only_its_own_files_are_read(place, tmp_path, monkeypatch):
         ("shape", []),
         ("shape", {"inputs": 1}),
         ("preparation", "x"),
+        ("preparation", {"shape": [8, 8, 1], "low": 9, "high": 3}),
         ("facts", 1),
     ],
 )

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from data_command import CLASSES, IMAGES, done, draw_images, refused, run
+from data_command import CLASSES, IMAGES, SIZE, done, draw_images, refused, run
 
 from data_pipeline import datasets
+from metadist import prepare
 
 
 def test_prepare_says_what_it_made(prepare):
@@ -17,6 +18,7 @@ def test_prepare_says_what_it_made(prepare):
     assert "is prepared" in said
     assert f"{CLASSES * IMAGES} images of 12x12 RGB: train 10 classes (60 images)" in said
     assert re.search(r"digest: [0-9a-f]{64}\n", said)
+    assert f"options: size={SIZE}\n" in said
     assert f"{CLASSES * IMAGES} files" in said  # its own description
     again = prepare()
     assert "was there already" in again
@@ -129,3 +131,17 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (folder / "class03" / "3.png").write_bytes(b"\x89PNG but not really")
     refused(run("prepare", "image_folder", "--source", str(folder)), "class03/3.png")
     assert not Path("data/image_folder-by_class/store").exists()
+
+
+def test_damaged_images_are_skipped_on_request(tmp_path):
+    folder = draw_images(tmp_path / "raw")
+    for name in ("class03/3.png", "class04/1.png"):
+        (folder / name).write_bytes(b"no image")
+    asked = ["prepare", "image_folder", "--source", str(folder)]
+    refused(run(*asked), "2 images", "class03/3.png", "class04/1.png", "--skip-damaged")
+    said = done(*asked, "--skip-damaged")
+    assert f"{CLASSES * IMAGES - 2} images" in said
+    assert "skipped: 2 damaged images: class03/3.png, class04/1.png (sha256" in said
+    store = prepare("image_folder", source=folder, data_dir="data", name="other", skip_damaged=True)
+    assert store.digest in said
+    refused(run("prepare", "strokes", "--skip-damaged"), "strokes", "--skip-damaged")
