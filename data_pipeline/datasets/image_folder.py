@@ -282,7 +282,7 @@ def _tell_few(root: Path, names: dict[Part, _Classes], named: list[str]) -> None
         mend = "32 classes or more into the folder, or divide them yourself by train, val and test"
     elif part == "val" and part not in named:
         mend = f"{_USUAL_WAYS} classes into a folder 'val', or {10 * _USUAL_WAYS} into 'train'"
-    log.warning(
+    log.info(
         "%s: %d classes for %r, so its episodes have at most %d ways; for %d put %s",
         *(root, len(names[part]), part, len(names[part]), _USUAL_WAYS, mend),
     )

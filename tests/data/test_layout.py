@@ -172,6 +172,7 @@ def test_a_leak_leaves_no_store_and_the_digest_of_named_parts_is_that_of_plain_o
 
 
 def test_how_many_classes_are_needed_is_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     few = fill(tmp_path / "few", ["train/a", "train/b", "train/c", "test/d", "test/e"])
     with pytest.raises(DataError, match=r"3 training classes and no val folder: at least 4.*'val'"):
         list(image_folder.iter_images(few))
