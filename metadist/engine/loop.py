@@ -45,6 +45,7 @@ from metadist.engine.trainer import Trainer
 from metadist.engine.watch import Watch
 from metadist.errors import NonFiniteError, RunError
 from metadist.recipe import Recipe
+from metadist.sources import code_digest
 
 log = logging.getLogger(__name__)
 #: Outer steps between two points of ``perf/*``.
@@ -111,6 +112,7 @@ class Run:
                 {
                     "world_size": self._group.size,
                     "numerics": self._numerics,
+                    "code": code_digest(),
                     "bits": bits_of(self._run, self._numerics),
                 }
             )

@@ -17,6 +17,8 @@ from pathlib import Path
 import ray
 
 from metadist.errors import ResourceError, Terminated
+from metadist.imports import import_path
+from metadist.launch.importing import Imports, unshadowed
 from metadist.launch.job import Announce, Device
 from metadist.launch.world import WorldSize
 
@@ -77,7 +79,12 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         _check_reachable(address)
         announce(f"Connecting to Ray at {address}")
         try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(
+                address=address,
+                job_config=Imports([]),  # what is installed or submitted there
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ResourceError(f"--address {address}: {error}") from None
     else:
@@ -88,13 +95,16 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         with _environment(PRIVATE, OF_RAY):
             _make_token()
             try:
-                ray.init(
-                    address="local",
-                    num_cpus=max(cores, workers) + 1,
-                    include_dashboard=False,  # a GB of memory
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+                with _python_path():
+                    ray.init(
+                        address="local",
+                        num_cpus=max(cores, workers) + 1,
+                        include_dashboard=False,  # a GB of memory
+                        job_config=Imports(import_path()),
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                        _skip_env_hook=True,  # uv's would send the working directory
+                    )
             except Exception as error:  # Ray raises bare ones where its processes do not come up
                 raise ResourceError(
                     f"a private Ray does not start on this machine: {str(error).strip()}; it may "
@@ -125,6 +135,20 @@ def _environment(defaults: Mapping[str, str], restored: Collection[str]) -> Iter
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _python_path() -> Iterator[None]:
+    """What Ray's own processes import is not for files of the user's to decide."""
+    given = os.environ.get("PYTHONPATH")
+    if given is None:
+        yield
+        return
+    os.environ["PYTHONPATH"] = unshadowed(given)
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = given
 
 
 def _make_token() -> None:
