@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_pipeline.loader import Loader
 from metadist.engine import checkpoint
+from metadist.engine.agreement import Twin, check_workers
 from metadist.engine.checkpoint import Best, TrainState
 from metadist.engine.clock import Clock
 from metadist.engine.data import EpisodeData, open_data
@@ -100,11 +101,20 @@ class Run:
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
 
     @property
+    def _exact(self) -> bool:
+        return self.recipe.engine.reduction == "exact"
+
+    @property
     def _higher_is_better(self) -> bool:
         return self.kind == "classification"
 
-    def _start(self) -> None:
-        """Rank 0 claims the run and picks the newest good checkpoint; all workers load it."""
+    def _start(self) -> Twin:
+        """Rank 0 claims the run and picks the newest good checkpoint; all workers load it.
+
+        Raises:
+            NumericsError: the workers do not begin from the same state.
+        """
+        twin = Twin(self.trainer, self.data.shape, self._group)
         scalars: dict[str, Any] | None = None
         state: TrainState | None = None
         if self._group.rank == 0:
@@ -119,18 +129,30 @@ class Run:
             # Only now does no earlier attempt commit any more.
             found = checkpoint.newest(self._run, self.recipe.lineage)
             state = found[0] if found else None
-            scalars = {"state": state.scalars() if state else None}
+            scalars = {"fresh": state is None}
             self._attempt.record(from_step=state.step if state else 0)
             checkpoint.set_aside(self._attempt, state.step if state else -1)
             self._sink = LogWriter(self._attempt)
+            if state is None and not self._exact:
+                state = self.trainer.state()  # machines may differ, parameters may not
+            scalars["state"] = state.scalars() if state else None
         received = self._group.broadcast(scalars)
+        if received["fresh"]:
+            twin.check_fresh()
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
             self.trainer.restore(TrainState.of(received["state"], tensors))
+        self._check_workers("before", self.trainer.step_done + 1)
+        return twin
+
+    def _check_workers(self, when: str, step: int) -> None:
+        if self._exact:
+            check_workers(self.trainer.state(), self._group, f"{when} step {step}")
 
     def _save(self) -> None:
         """Commit a checkpoint; the log is made durable first."""
         self._saved = self.trainer.step_done
+        self._check_workers("after", self._saved)
         if self._attempt is None:
             return
         self._sink.flush()
@@ -186,8 +208,7 @@ class Run:
             SupersededError: another attempt has taken over.
         """
         with reproducible(self._device):
-            self._start()
-            if not self._steps():
+            if not self._steps(self._start()):
                 return {"left": self.trainer.step_done}
             chosen = self._choose()
             if self._tested:
@@ -251,7 +272,7 @@ class Run:
         self.trainer.restore(state)
         return self._choose()
 
-    def _steps(self) -> bool:
+    def _steps(self, twin: Twin) -> bool:
         """Train; False if the workers were ordered to leave before the end."""
         if self.algorithm.estimator == "none":
             self._skip_training()
@@ -273,8 +294,10 @@ class Run:
             for step, episodes in loader:
                 began = time.perf_counter()
                 trainer.algorithm = self._learners.after(step)
+                ids = sequence.ids(step * batch, (step + 1) * batch)
+                twin.follow()
                 try:
-                    report = trainer.step(episodes, sequence.ids(step * batch, (step + 1) * batch))
+                    report = trainer.step(episodes, ids)
                 except NonFiniteError:
                     self._save()
                     raise
@@ -287,6 +310,7 @@ class Run:
                     speed = clock.speed((step + 1 - start) * batch)
                     self._sink.add(step + 1, speed | {"perf/world_size": self._group.size})
                 began = time.perf_counter()
+                twin.check_step(episodes, ids)
                 goes_on = self._pause()
                 if goes_on and step + 1 < total:
                     left = self._obey()
