@@ -11,13 +11,15 @@ from collections.abc import Collection, Sequence
 
 import torch
 
-from data_pipeline.episodes import EpisodeBatch
-from metadist.engine.checkpoint import TrainState
+from data_pipeline.episodes import EpisodeBatch, EpisodeSource
 from metadist.engine.digest import params_sha256
+from metadist.engine.evaluate import predictions
 from metadist.engine.group import Group
 from metadist.engine.learner import Learners
+from metadist.engine.trained import Trained
 from metadist.engine.trainer import Trainer
 from metadist.errors import NumericsError
+from metadist.recipe import Recipe
 from metadist.tasks import Params, TaskShape
 
 CURE = (
@@ -27,15 +29,15 @@ CURE = (
 )
 
 
-def check_workers(state: TrainState, group: Group, when: str) -> None:
-    """See that all workers have the same state, bit for bit.
+def check_workers(tensors: Params, group: Group, when: str) -> None:
+    """See that all workers have the same tensors, bit for bit.
 
     Raises:
         NumericsError: they have not; on every worker, naming the workers and tensors.
     """
     if group.size == 1:
         return
-    mine = _digests(state.tensors())
+    mine = _digests(tensors)
     first = group.broadcast(mine)
     names = sorted(first)
     differs = torch.zeros(group.size, len(names) + 1, dtype=torch.int64)
@@ -44,10 +46,10 @@ def check_workers(state: TrainState, group: Group, when: str) -> None:
     if not bool(differs.any()):
         return
     ranks = differs[:, -1].nonzero().flatten().tolist()
-    tensors = [n for n, found in zip(names, differs[:, :-1].any(0).tolist(), strict=True) if found]
+    other = [n for n, found in zip(names, differs[:, :-1].any(0).tolist(), strict=True) if found]
     raise NumericsError(
-        f"{when}: workers {ranks} of {group.size} have another state than worker 0 in "
-        f"{_listed(tensors)}; {CURE}"
+        f"{when}: workers {ranks} of {group.size} have other numbers than worker 0: "
+        f"{_listed(other)}; {CURE}"
     )
 
 
@@ -60,7 +62,20 @@ def check_repeated(one: Params, other: Params, what: str) -> None:
     there, here = _digests(one), _digests(other)
     differing = sorted(n for n in {*there, *here} if there.get(n) != here.get(n))
     if differing:
-        raise NumericsError(f"{what} differ in {_listed(differing)} the second time; {CURE}")
+        raise NumericsError(
+            f"{what}: other numbers when computed again: {_listed(differing)}; {CURE}"
+        )
+
+
+def first_predictions(trained: Trained, source: EpisodeSource, steps: int) -> Params:
+    """Outputs for the first episode after each number of steps, by a name for messages."""
+    ((_, outputs),) = predictions(trained, source, [0], steps)
+    return {f"predictions after step {number}": output for number, output in enumerate(outputs)}
+
+
+def named(recipe: Recipe) -> str:
+    """The parts of a recipe that may draw random numbers, for a message."""
+    return f"{recipe.algorithm.name} on {recipe.model.name}"
 
 
 class Twin:
@@ -72,7 +87,7 @@ class Twin:
 
     def __init__(self, first: Trainer, shape: TaskShape, group: Group) -> None:
         recipe = first.recipe
-        self._who = f"{recipe.algorithm.name} on {recipe.model.name}"
+        self._who = named(recipe)
         self._first = first
         self._learners = Learners(recipe, shape)
         built = self._learners.after(0)
@@ -84,7 +99,7 @@ class Twin:
         Raises:
             NumericsError: they differ.
         """
-        self._compare(f"fresh parameters of {self._who}")
+        self._compare(f"fresh {self._who}")
 
     def follow(self) -> None:
         """Before the first step: begin it from where the first trainer does."""
@@ -100,7 +115,7 @@ class Twin:
         """
         if self._second is not None and self._first.recipe.engine.reduction == "exact":
             self._second.step(episodes, ids)
-            self._compare(f"parameters after step {self._first.step_done} of {self._who}")
+            self._compare(f"step {self._first.step_done} of {self._who}")
         self._second = None
 
     def _compare(self, what: str) -> None:

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from data_pipeline.loader import Loader
 from metadist.engine import checkpoint
-from metadist.engine.agreement import Twin, check_workers
+from metadist.engine.agreement import (
+    Twin,
+    check_repeated,
+    check_workers,
+    first_predictions,
+    named,
+)
 from metadist.engine.checkpoint import Best, TrainState
 from metadist.engine.clock import Clock
 from metadist.engine.data import EpisodeData, open_data
@@ -142,17 +148,32 @@ class Run:
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
             self.trainer.restore(TrainState.of(received["state"], tensors))
-        self._check_workers("before", self.trainer.step_done + 1)
+        self._check_workers(self.trainer.state().tensors())
+        self._check_workers(self._probe(self._current(0.0)))
         return twin
 
-    def _check_workers(self, when: str, step: int) -> None:
+    def _check_workers(self, tensors: dict[str, Tensor]) -> None:
         if self._exact:
-            check_workers(self.trainer.state(), self._group, f"{when} step {step}")
+            check_workers(tensors, self._group, f"after {self.trainer.step_done} steps")
+
+    def _probe(self, best: Best) -> dict[str, Tensor]:
+        """What a checkpoint predicts for a validation episode.
+
+        Raises:
+            NumericsError: it is not what the same parts predict when they are built anew.
+        """
+        how = self._validation
+        anew = Learners(self.recipe, self.data.shape)
+        learner, other = self._trained(best), self._trained(best, anew)
+        episodes = source(learner, self.data, how)
+        found, again = (first_predictions(t, episodes, how.steps) for t in (learner, other))
+        check_repeated(found, again, named(self.recipe))
+        return found
 
     def _save(self) -> None:
         """Commit a checkpoint; the log is made durable first."""
         self._saved = self.trainer.step_done
-        self._check_workers("after", self._saved)
+        self._check_workers(self.trainer.state().tensors())
         if self._attempt is None:
             return
         self._sink.flush()
@@ -167,8 +188,8 @@ class Run:
         best = trainer.best.step if trainer.best else None
         checkpoint.prune(self._attempt, self.recipe.run.keep, best)
 
-    def _trained(self, best: Best) -> Trained:
-        algorithm, recipe = self._learners.at(best.step)
+    def _trained(self, best: Best, learners: Learners | None = None) -> Trained:
+        algorithm, recipe = (learners or self._learners).at(best.step)
         return Trained.of(algorithm, best, recipe, self._device)
 
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
@@ -181,16 +202,19 @@ class Run:
         state = self.trainer.state()
         return Best(state.step, score, state.params, state.learner)
 
+    @property
+    def _validation(self) -> EvalProtocol:
+        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
+        asked = Asked(part="val", steps=self.recipe.inner.steps)
+        return protocol([(self._run.name, self.recipe)], asked)
+
     def _validate(self) -> float:
         """Score on validation classes with the trained number of adaptation steps.
 
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
-        asked = Asked(part="val", steps=self.recipe.inner.steps)
-        how = protocol([(self._run.name, self.recipe)], asked)
-        result = self._evaluate(how, self._current(0.0))
+        result = self._evaluate(self._validation, self._current(0.0))
         figures = result.figure
         name = f"val/{result.score_name}"
         failed = int(result.failed[:, self.recipe.inner.steps].sum())
@@ -241,6 +265,7 @@ class Run:
         """
         with reproducible(self._device):
             chosen = self.best()
+            self._probe(chosen)
             if asked == OWN:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
             else:
