@@ -29,19 +29,19 @@ def import_path() -> list[str]:
     another copy of a package of ours before the imported one comes last: the path has changed
     since, or the working directory, which ``""`` stands for.
     """
-    standard = _standard_library()
+    standard = standard_library()
     entries: list[Any] = sys.path  # Python passes over what is no string
     given = dict.fromkeys(os.path.abspath(p) for p in entries if isinstance(p, str))
     path = [*standard, *(p for p in given if p not in standard)]
     stale: list[str] = []
-    for package, home in homes().items():
+    for package, origin in homes().items():
         for folder in path:
-            if _same(folder, home, package):
+            if _same(folder, origin, package):
                 break
             if holds(folder, package):
                 stale.append(folder)
         else:
-            path.append(home)
+            path.append(origin)
     return [*(p for p in path if p not in stale), *dict.fromkeys(stale)]
 
 
@@ -51,30 +51,36 @@ def homes() -> dict[str, str]:
     return {name: os.path.dirname(m.__path__[0]) for name, m in modules if m is not None}
 
 
+def home() -> str:
+    """The folder that this package was imported from."""
+    return homes()[__name__.partition(".")[0]]
+
+
 def holds(folder: str | Path, package: str) -> bool:
-    """Whether Python would find a package in this folder."""
-    return Path(folder, package, "__init__.py").is_file()
+    """Whether Python would find a package, or a file in its place, in this folder."""
+    return Path(folder, package, "__init__.py").is_file() or Path(folder, f"{package}.py").is_file()
 
 
 def copies(folder: str | Path) -> list[str]:
-    """Packages of ours in this folder that are not those this process has imported."""
-    there = [(name, home) for name, home in homes().items() if holds(folder, name)]
-    return [name for name, home in there if not _same(folder, home, name)]
+    """Packages in this folder that are called like ours and are not those of this process."""
+    there = [name for name in PACKAGES if holds(folder, name)]
+    return [name for name in there if not _same(folder, homes().get(name, home()), name)]
 
 
 def shadowed(folder: str | Path) -> list[str]:
     """Modules of the standard library that a file or package in this folder is called like."""
     try:
-        there = [p.stem for p in Path(folder).iterdir() if p.suffix == ".py" or holds(p, "")]
+        there = {p.stem for p in Path(folder).iterdir()}
     except OSError:
         return []
-    return sorted(sys.stdlib_module_names.intersection(there))
+    return sorted(name for name in sys.stdlib_module_names & there if holds(folder, name))
 
 
-def _same(folder: str | Path, home: str, package: str) -> bool:
-    return os.path.realpath(Path(folder, package)) == os.path.realpath(Path(home, package))
+def _same(folder: str | Path, other: str, package: str) -> bool:
+    return os.path.realpath(Path(folder, package)) == os.path.realpath(Path(other, package))
 
 
-def _standard_library() -> list[str]:
-    home = sysconfig.get_path("stdlib")
-    return [home, os.path.join(home, "lib-dynload")]
+def standard_library() -> list[str]:
+    """The folders of the standard library."""
+    folder = sysconfig.get_path("stdlib")
+    return [folder, os.path.join(folder, "lib-dynload")]
