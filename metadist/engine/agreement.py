@@ -35,8 +35,6 @@ def check_workers(tensors: Params, group: Group, when: str) -> None:
     Raises:
         NumericsError: they have not; on every worker, naming the workers and tensors.
     """
-    if group.size == 1:
-        return
     mine = _digests(tensors)
     first = group.broadcast(mine)
     names = sorted(first)

@@ -148,12 +148,14 @@ class Run:
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
             self.trainer.restore(TrainState.of(received["state"], tensors))
-        self._check_workers(self.trainer.state().tensors())
+        self._check_workers()
         self._check_workers(self._probe(self._current(0.0)))
         return twin
 
-    def _check_workers(self, tensors: dict[str, Tensor]) -> None:
-        if self._exact:
+    def _check_workers(self, found: dict[str, Tensor] | None = None) -> None:
+        """See that all workers have the same state, or what else they have found."""
+        if self._exact and self._group.size > 1:
+            tensors = self.trainer.state().tensors() if found is None else found
             check_workers(tensors, self._group, f"after {self.trainer.step_done} steps")
 
     def _probe(self, best: Best) -> dict[str, Tensor]:
@@ -173,7 +175,7 @@ class Run:
     def _save(self) -> None:
         """Commit a checkpoint; the log is made durable first."""
         self._saved = self.trainer.step_done
-        self._check_workers(self.trainer.state().tensors())
+        self._check_workers()
         if self._attempt is None:
             return
         self._sink.flush()

@@ -17,8 +17,7 @@ from pathlib import Path
 import ray
 
 from metadist.errors import ResourceError, Terminated
-from metadist.imports import import_path
-from metadist.launch.importing import Imports, unshadowed
+from metadist.launch.importing import Imports, importing_as_here
 from metadist.launch.job import Announce, Device
 from metadist.launch.world import WorldSize
 
@@ -95,15 +94,14 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         with _environment(PRIVATE, OF_RAY):
             _make_token()
             try:
-                with _python_path():
+                with importing_as_here() as how:
                     ray.init(
                         address="local",
                         num_cpus=max(cores, workers) + 1,
                         include_dashboard=False,  # a GB of memory
-                        job_config=Imports(import_path()),
                         logging_level=logging.ERROR,
                         log_to_driver=False,
-                        _skip_env_hook=True,  # uv's would send the working directory
+                        **how,
                     )
             except Exception as error:  # Ray raises bare ones where its processes do not come up
                 raise ResourceError(
@@ -135,20 +133,6 @@ def _environment(defaults: Mapping[str, str], restored: Collection[str]) -> Iter
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _python_path() -> Iterator[None]:
-    """What Ray's own processes import is not for files of the user's to decide."""
-    given = os.environ.get("PYTHONPATH")
-    if given is None:
-        yield
-        return
-    os.environ["PYTHONPATH"] = unshadowed(given)
-    try:
-        yield
-    finally:
-        os.environ["PYTHONPATH"] = given
 
 
 def _make_token() -> None:

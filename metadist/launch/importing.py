@@ -6,9 +6,10 @@ even where the job's own process imports nothing from there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import cloudpickle
@@ -16,7 +17,7 @@ from ray.job_config import JobConfig
 
 from metadist import sources
 from metadist.errors import RunError
-from metadist.imports import shadowed
+from metadist.imports import import_path, shadowed
 from metadist.sources import differences
 
 # Where other code is, this must not depend on it.
@@ -35,8 +36,22 @@ class Imports(JobConfig):
         return True
 
 
-def unshadowed(variable: str) -> str:
-    """``PYTHONPATH`` made absolute, without folders that hide a module of the standard library."""
+@contextlib.contextmanager
+def importing_as_here() -> Iterator[dict[str, Any]]:
+    """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
+    given = os.environ.get("PYTHONPATH")
+    if given is not None:
+        os.environ["PYTHONPATH"] = _unshadowed(given)
+    try:
+        # A hook, as uv has one, would send the working directory.
+        yield {"job_config": Imports(import_path()), "_skip_env_hook": True}
+    finally:
+        if given is not None:
+            os.environ["PYTHONPATH"] = given
+
+
+def _unshadowed(variable: str) -> str:
+    """Folders without those that hide a module of the standard library from Ray's processes."""
     folders = [os.path.abspath(folder) for folder in variable.split(os.pathsep)]
     return os.pathsep.join(folder for folder in folders if not shadowed(folder))
 

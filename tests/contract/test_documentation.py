@@ -91,7 +91,6 @@ def test_the_example_from_outside_is_what_it_says(tmp_path: Path):
 
 def test_the_network_around_a_module_trains_to_the_same_bits(tmp_path: Path):
     plugin = tmp_path / "tanh_net.py"
-    plugin.write_text(block("Randomness"), encoding="utf-8")
     settings = ["outer.steps=2", "outer.batch=2", "engine.chunk=2", "eval.every=1"]
     settings += ["eval.episodes=2", "eval.val_episodes=2", "eval.extra_queries=0"]
 
