@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -254,12 +254,15 @@ def _run(
         return
     recipe = SourceRecipe.of(source)
     # A fresh interpreter per writer: forking a process that has threads can hang.
-    with ProcessPoolExecutor(
-        writers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_writer,
-        initargs=(recipe,),
-    ) as pool:
+    with (
+        _safe_path(),
+        ProcessPoolExecutor(
+            writers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_writer,
+            initargs=(recipe,),
+        ) as pool,
+    ):
         tasks: list[Future[_Written]] = [
             pool.submit(_write_in_child, layout, directory, *job) for job in jobs
         ]
@@ -270,6 +273,20 @@ def _run(
             # The directory is about to go; nobody may go on writing into it.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Interpreters that begin inside the block do not look for modules in the working directory."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 _child_recipe: SourceRecipe | None = None

@@ -8,13 +8,16 @@ that recomputation, batching, another worker and finite differences all see the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from data_pipeline.streams import fold
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +58,20 @@ class Key:
         edge = math.erf(math.sqrt(2.0))
         u = self.uniform(shape, torch.float64)
         return (math.sqrt(2.0) * torch.erfinv(edge * (2.0 * u - 1.0))).to(dtype)
+
+    def module(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` returns, with this key in the place of torch's own generator.
+
+        For modules that initialise themselves: their parameters then depend on the key alone. They
+        are made on the CPU; torch's generator is afterwards as it was before.
+
+            net = key.module(lambda: torch.nn.Linear(28, 5))
+        """
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.manual_seed(self.value & ((1 << 63) - 1))
+        try:
+            with torch.device("cpu"):
+                return make()
+        finally:
+            generator.set_state(before)

@@ -70,6 +70,7 @@ def train(
             meet again; the message says how to mend it.
     """
     from metadist import plugins as outside
+    from metadist.engine.agreement import check_repeated, named
     from metadist.engine.data import open_data
     from metadist.engine.data import prepare as prepare_data
     from metadist.engine.learner import Learners, initial_params, resolve
@@ -98,7 +99,10 @@ def train(
         data.live("val", parsed.eval.queries, parsed.eval.seed)
         for queries in parsed.protocols:
             data.live("test", queries, parsed.eval.seed)
-        algorithm = Learners(parsed, data.shape).after(0)
+        algorithm, again = (Learners(parsed, data.shape).after(0) for _ in range(2))
+        fresh = initial_params(parsed, algorithm)
+        if meant is None:
+            check_repeated(fresh, initial_params(parsed, again), f"fresh {named(parsed)}")
         facts = {
             "dataset": {
                 "name": parsed.data.dataset,
@@ -111,7 +115,7 @@ def train(
                 "derivative_order": algorithm.derivative_order,
                 "estimator": algorithm.estimator,
                 "norm": parsed.model.norm,
-                "parameters": sum(p.numel() for p in initial_params(parsed, algorithm).values()),
+                "parameters": sum(p.numel() for p in fresh.values()),
             },
             "plugins": outside.facts(used),
             "versions": versions(),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from metadist.cli import doctor_packages, doctor_places, options
+from metadist.cli import doctor_imports, doctor_packages, doctor_places, options
 from metadist.cli.doctor_check import INSTALL, LITTLE, Check, brief, listed
 from metadist.cli.options import available_cores, human_bytes
 
@@ -57,6 +57,7 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         ("python", _python),
         ("packages", doctor_packages.packages),
         ("data_pipeline", doctor_packages.data_pipeline),
+        ("imports", doctor_imports.imports),
         ("torch", _torch),
         ("numerics", _numerics),
         ("machine", _machine),

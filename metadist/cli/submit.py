@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metadist.cli import options
+from metadist.imports import environment
 
 if TYPE_CHECKING:
     from metadist.launch.jobs.command import Command
@@ -167,7 +168,7 @@ def _run_in_place(request: Submission) -> None:
     options.say("This is a job already: running metadist " + " ".join(words))
     sys.stdout.flush()
     command = [sys.executable, "-m", "metadist", *words]
-    os.execve(sys.executable, command, {**variables, **os.environ})
+    os.execve(sys.executable, command, {**variables, **os.environ, **environment()})
 
 
 class _Log:

@@ -23,7 +23,8 @@ def differences(entries: Sequence[Entry]) -> dict[str, list[Value]]:
     """Name -> the value of each run, of everything in which any two of them differ.
 
     First the recipe's ``section.key``; then ``dataset.digest``, ``plugins.…``, ``versions.…``,
-    ``numerics.…``, ``bits``, ``workers``, ``commit`` and ``machine``. None where a run has none.
+    ``numerics.…``, ``bits``, ``code``, ``workers``, ``commit`` and ``machine``. None where a run
+    has none.
     """
     rows: dict[str, list[Value]] = dict(varying([entry.recipe for entry in entries]))
     facts = [_facts(entry) for entry in entries]
@@ -43,6 +44,7 @@ def _facts(entry: Entry) -> dict[str, Value]:
     given["numerics"] = entry.attempt.get("numerics")
     flat = _flat(given)
     flat["bits"] = _scalar(entry.attempt.get("bits"))
+    flat["code"] = _scalar(entry.attempt.get("code"))
     flat["workers"] = _scalar(entry.attempt.get("world_size"))
     makers = entry.info.get("made_by")
     known = [m for m in makers if isinstance(m, Mapping)] if isinstance(makers, list) else []

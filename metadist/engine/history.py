@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import by_attempt
+from metadist.sources import code_digest
 
 log = logging.getLogger(__name__)
 
@@ -85,19 +86,28 @@ def history(run: RunDir) -> list[Span]:
 
 
 def bits_of(run: RunDir, numerics: dict[str, Any]) -> Literal["verified", "unverified"]:
-    """Unverified once a run has been continued under other numerics; a warning says so.
+    """Unverified once a run has been continued under other numerics or by other code; a warning
+    says so.
 
     Args:
         numerics: of this process.
     """
+    code = code_digest()
     for number in range(1, run.latest_attempt() + 1):
-        if run.attempt_facts(number)["numerics"] != numerics:
-            log.warning(
-                "%s was computed under other numerics (torch build, CPU or GPU) before: its "
-                "bits can no longer be compared with an uninterrupted run",
-                run.path,
-            )
-            return "unverified"
+        facts = run.attempt_facts(number)
+        if facts["numerics"] != numerics:
+            other = "under other numerics (torch build, CPU or GPU)"
+        elif facts.get("code", code) != code:
+            other = f"by other code (attempt {number}: {facts['code'][:12]}, now {code[:12]})"
+        else:
+            continue
+        log.warning(
+            "%s was computed %s before: its bits can no longer be compared with an "
+            "uninterrupted run",
+            run.path,
+            other,
+        )
+        return "unverified"
     return "verified"
 
 

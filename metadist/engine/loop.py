@@ -15,6 +15,13 @@ from torch import Tensor
 
 from data_pipeline.loader import Loader
 from metadist.engine import checkpoint
+from metadist.engine.agreement import (
+    Twin,
+    check_repeated,
+    check_workers,
+    first_predictions,
+    named,
+)
 from metadist.engine.checkpoint import Best, TrainState
 from metadist.engine.clock import Clock
 from metadist.engine.data import EpisodeData, open_data
@@ -45,6 +52,7 @@ from metadist.engine.trainer import Trainer
 from metadist.engine.watch import Watch
 from metadist.errors import NonFiniteError, RunError
 from metadist.recipe import Recipe
+from metadist.sources import code_digest
 
 log = logging.getLogger(__name__)
 #: Outer steps between two points of ``perf/*``.
@@ -99,11 +107,20 @@ class Run:
         self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
 
     @property
+    def _exact(self) -> bool:
+        return self.recipe.engine.reduction == "exact"
+
+    @property
     def _higher_is_better(self) -> bool:
         return self.kind == "classification"
 
-    def _start(self) -> None:
-        """Rank 0 claims the run and picks the newest good checkpoint; all workers load it."""
+    def _start(self) -> Twin:
+        """Rank 0 claims the run and picks the newest good checkpoint; all workers load it.
+
+        Raises:
+            NumericsError: the workers do not begin from the same state.
+        """
+        twin = Twin(self.trainer, self.data.shape, self._group)
         scalars: dict[str, Any] | None = None
         state: TrainState | None = None
         if self._group.rank == 0:
@@ -111,24 +128,54 @@ class Run:
                 {
                     "world_size": self._group.size,
                     "numerics": self._numerics,
+                    "code": code_digest(),
                     "bits": bits_of(self._run, self._numerics),
                 }
             )
             # Only now does no earlier attempt commit any more.
             found = checkpoint.newest(self._run, self.recipe.lineage)
             state = found[0] if found else None
-            scalars = {"state": state.scalars() if state else None}
+            scalars = {"fresh": state is None}
             self._attempt.record(from_step=state.step if state else 0)
             checkpoint.set_aside(self._attempt, state.step if state else -1)
             self._sink = LogWriter(self._attempt)
+            if state is None and not self._exact:
+                state = self.trainer.state()  # machines may differ, parameters may not
+            scalars["state"] = state.scalars() if state else None
         received = self._group.broadcast(scalars)
+        if received["fresh"]:
+            twin.check_fresh()
         if received["state"] is not None:
             tensors = self._group.broadcast_tensors(state.tensors() if state else None)
             self.trainer.restore(TrainState.of(received["state"], tensors))
+        self._check_workers()
+        self._check_workers(self._probe(self._current(0.0)))
+        return twin
+
+    def _check_workers(self, found: dict[str, Tensor] | None = None) -> None:
+        """See that all workers have the same state, or what else they have found."""
+        if self._exact and self._group.size > 1:
+            tensors = self.trainer.state().tensors() if found is None else found
+            check_workers(tensors, self._group, f"after {self.trainer.step_done} steps")
+
+    def _probe(self, best: Best) -> dict[str, Tensor]:
+        """What a checkpoint predicts for a validation episode.
+
+        Raises:
+            NumericsError: it is not what the same parts predict when they are built anew.
+        """
+        how = self._validation
+        anew = Learners(self.recipe, self.data.shape)
+        learner, other = self._trained(best), self._trained(best, anew)
+        episodes = source(learner, self.data, how)
+        found, again = (first_predictions(t, episodes, how.steps) for t in (learner, other))
+        check_repeated(found, again, named(self.recipe))
+        return found
 
     def _save(self) -> None:
         """Commit a checkpoint; the log is made durable first."""
         self._saved = self.trainer.step_done
+        self._check_workers()
         if self._attempt is None:
             return
         self._sink.flush()
@@ -143,8 +190,8 @@ class Run:
         best = trainer.best.step if trainer.best else None
         checkpoint.prune(self._attempt, self.recipe.run.keep, best)
 
-    def _trained(self, best: Best) -> Trained:
-        algorithm, recipe = self._learners.at(best.step)
+    def _trained(self, best: Best, learners: Learners | None = None) -> Trained:
+        algorithm, recipe = (learners or self._learners).at(best.step)
         return Trained.of(algorithm, best, recipe, self._device)
 
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
@@ -157,16 +204,19 @@ class Run:
         state = self.trainer.state()
         return Best(state.step, score, state.params, state.learner)
 
+    @property
+    def _validation(self) -> EvalProtocol:
+        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
+        asked = Asked(part="val", steps=self.recipe.inner.steps)
+        return protocol([(self._run.name, self.recipe)], asked)
+
     def _validate(self) -> float:
         """Score on validation classes with the trained number of adaptation steps.
 
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
-        asked = Asked(part="val", steps=self.recipe.inner.steps)
-        how = protocol([(self._run.name, self.recipe)], asked)
-        result = self._evaluate(how, self._current(0.0))
+        result = self._evaluate(self._validation, self._current(0.0))
         figures = result.figure
         name = f"val/{result.score_name}"
         failed = int(result.failed[:, self.recipe.inner.steps].sum())
@@ -184,8 +234,7 @@ class Run:
             SupersededError: another attempt has taken over.
         """
         with reproducible(self._device):
-            self._start()
-            if not self._steps():
+            if not self._steps(self._start()):
                 return {"left": self.trainer.step_done}
             chosen = self._choose()
             if self._tested:
@@ -218,6 +267,7 @@ class Run:
         """
         with reproducible(self._device):
             chosen = self.best()
+            self._probe(chosen)
             if asked == OWN:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
             else:
@@ -249,7 +299,7 @@ class Run:
         self.trainer.restore(state)
         return self._choose()
 
-    def _steps(self) -> bool:
+    def _steps(self, twin: Twin) -> bool:
         """Train; False if the workers were ordered to leave before the end."""
         if self.algorithm.estimator == "none":
             self._skip_training()
@@ -271,8 +321,10 @@ class Run:
             for step, episodes in loader:
                 began = time.perf_counter()
                 trainer.algorithm = self._learners.after(step)
+                ids = sequence.ids(step * batch, (step + 1) * batch)
+                twin.follow()
                 try:
-                    report = trainer.step(episodes, sequence.ids(step * batch, (step + 1) * batch))
+                    report = trainer.step(episodes, ids)
                 except NonFiniteError:
                     self._save()
                     raise
@@ -285,6 +337,7 @@ class Run:
                     speed = clock.speed((step + 1 - start) * batch)
                     self._sink.add(step + 1, speed | {"perf/world_size": self._group.size})
                 began = time.perf_counter()
+                twin.check_step(episodes, ids)
                 goes_on = self._pause()
                 if goes_on and step + 1 < total:
                     left = self._obey()

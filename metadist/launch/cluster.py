@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 
 from metadist.errors import ResourceError, Terminated
+from metadist.launch.importing import Imports, importing_as_here
 from metadist.launch.job import Announce, Device
 from metadist.launch.world import WorldSize
 
@@ -77,7 +78,12 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         _check_reachable(address)
         announce(f"Connecting to Ray at {address}")
         try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(
+                address=address,
+                job_config=Imports([]),  # what is installed or submitted there
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ResourceError(f"--address {address}: {error}") from None
     else:
@@ -88,13 +94,15 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         with _environment(PRIVATE, OF_RAY):
             _make_token()
             try:
-                ray.init(
-                    address="local",
-                    num_cpus=max(cores, workers) + 1,
-                    include_dashboard=False,  # a GB of memory
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
+                with importing_as_here() as how:
+                    ray.init(
+                        address="local",
+                        num_cpus=max(cores, workers) + 1,
+                        include_dashboard=False,  # a GB of memory
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                        **how,
+                    )
             except Exception as error:  # Ray raises bare ones where its processes do not come up
                 raise ResourceError(
                     f"a private Ray does not start on this machine: {str(error).strip()}; it may "

@@ -9,6 +9,8 @@ from typing import Any
 import ray
 
 from metadist.errors import ResourceError, RunError
+from metadist.imports import PACKAGES
+from metadist.launch.importing import same_code
 
 #: Deaths of a process (a node that goes, memory that runs out) before its work is given up.
 DEATHS = 3
@@ -77,6 +79,7 @@ def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
             job()
         return
     remote: Any = ray.remote(_call)
+    jobs = [same_code(job, *PACKAGES) for job in jobs]
     waiting = list(jobs)
     active: list[Any] = []
     failure: BaseException | None = None

@@ -7,13 +7,13 @@ checkpoint until three in a row have made no progress.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ from metadist.engine.rundir import RunDir
 from metadist.errors import GivenUp, MetadistError, RunError, Terminated
 from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for, room
+from metadist.launch.importing import same_code
 from metadist.launch.interrupt import own_interrupt
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
@@ -43,6 +44,7 @@ from metadist.launch.note import Note
 from metadist.launch.oversee import Oversee
 from metadist.launch.sigterm import Sigterm
 from metadist.launch.world import WorldSize
+from metadist.sources import COMPUTING
 
 log = logging.getLogger(__name__)
 #: Attempts in a row without a newer checkpoint after which a run is given up.
@@ -213,15 +215,16 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
     for leftover in job.run.glob(".ray-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
+    config = {
+        "job": job,
+        "run": address_of(job.run),
+        "data_dir": address_of(job.data_dir),
+        "gpu": "GPU" in resources,
+    }
+    work = same_code(functools.partial(_work, config), *COMPUTING)
     try:
         trainer = TorchTrainer(
-            cast(Callable[[dict[str, Any]], None], _work),
-            train_loop_config={
-                "job": job,
-                "run": address_of(job.run),
-                "data_dir": address_of(job.data_dir),
-                "gpu": "GPU" in resources,
-            },
+            lambda: work(),  # Ray counts its arguments
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu="GPU" in resources,

@@ -29,7 +29,9 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from metadist.errors import MetadistError, SpaceError
+from metadist.imports import PACKAGES
 from metadist.launch.asking import Report
+from metadist.launch.importing import same_code
 from metadist.launch.placing import DEATHS, Resources, cause_of
 from metadist.launch.schedulers import WORST, cooperative
 from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
@@ -181,7 +183,7 @@ def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
 
         work(number, config.get(POINT, config), report)
 
-    return trial
+    return same_code(trial, *PACKAGES)
 
 
 class _News(tune.Callback):

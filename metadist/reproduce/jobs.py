@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from metadist.imports import environment
+
 #: Seconds between looks at the processes.
 POLL_SECONDS = 0.2
 #: Seconds that a process has to end after it was asked to: MLflow gets what is left to send.
@@ -82,7 +84,10 @@ class Active:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | dict.fromkeys(_THREADS, "1") | dict(self.environment),
+                env=os.environ
+                | environment()
+                | dict.fromkeys(_THREADS, "1")
+                | dict(self.environment),
                 # A group of its own: a Ctrl-C in the terminal is for us to pass on, once.
                 process_group=0,
                 preexec_fn=_follow_parent(os.getpid()),

@@ -12,6 +12,7 @@ import threading
 from types import FrameType
 
 from metadist.errors import TrackingError
+from metadist.imports import environment
 from metadist.track.client import is_server, public_uri, sqlite_path
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def ui_environment() -> dict[str, str]:
     """The environment for :func:`ui_command`: no job runner (1.5 GB of memory), no telemetry."""
     return {
         **os.environ,
+        **environment(),  # the folder it is started in may hold files called like modules
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_DISABLE_AGENT_HINT": "true",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import metadist
 from metadist import algorithms, plugins
-from metadist.errors import RecipeError
+from metadist.errors import NumericsError, RecipeError
 from metadist.rules.inner_loop import InnerLoop
 from tests.contract.cases import ALGORITHMS, Case, default_cases
 from tests.contract.checks import check_differences, check_everything, check_same
@@ -86,3 +87,34 @@ def test_the_example_from_outside_is_what_it_says(tmp_path: Path):
             check_same(setting.vmap(2), setting.looped)
             # A sign has no slope: its constants are the derivative all the same.
             check_differences(setting)
+
+
+def test_the_network_around_a_module_trains_to_the_same_bits(tmp_path: Path):
+    plugin = tmp_path / "tanh_net.py"
+    settings = ["outer.steps=2", "outer.batch=2", "engine.chunk=2", "eval.every=1"]
+    settings += ["eval.episodes=2", "eval.val_episodes=2", "eval.extra_queries=0"]
+
+    def train(source: str, mode: str, name: str) -> str:
+        plugin.write_text(source, encoding="utf-8")
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(
+            '[data]\ndataset = "sinusoid"\nways = 0\n'
+            '[model]\nname = "tanh_net"\n[algorithm]\nname = "maml"\n'
+        )
+        result = metadist.train(
+            recipe,
+            overrides=[*settings, f"engine.mode={mode}", 'model.norm="none"'],
+            plugins=[plugin],
+            runs_dir=tmp_path / "runs",
+            data_dir=tmp_path / "data",
+            offline=True,
+            name=name,
+        )
+        return str(result["params_sha256"])
+
+    text = block("Randomness")
+    assert train(text, "loop", "a") == train(text, "loop", "b")
+    assert train(text, "vmap", "c")
+    with pytest.raises(NumericsError) as refused:
+        train(text.replace("key.module(lambda:", "(lambda made: made)("), "loop", "d")
+    assert f"Error: {refused.value}" in " ".join(TEXT.split())

@@ -108,3 +108,88 @@ def install(site: Path, distribution: str, modules: dict[str, str], **announced:
     (info / "entry_points.txt").write_text(
         "\n".join(["[metadist.parts]", *lines, ""]), encoding="utf-8"
     )
+
+
+def module_net(*, init: str = "key.module(make)", constant: str = "0.0", added: str = "0.0") -> str:
+    """A backbone around a module.
+
+    Args:
+        init: the module whose parameters are the fresh ones; ``make`` makes one.
+        constant: made once with the network, as ``self.constant``.
+        added: to the outputs of each pass.
+    """
+    return f'''"""A module of torch's as a network."""
+
+import os
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from metadist.backbones import Layer, mlp
+
+PART = "backbone"
+Options = mlp.Options
+
+
+def make():
+    return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+@dataclass(frozen=True)
+class Net:
+    """Its module says how, its parameters are given."""
+
+    module: nn.Module
+    constant: Any
+
+    layers = (Layer("0", 8, True), Layer("2", 1, True))
+    norm_layers = {{}}
+    norm_parameters = frozenset()
+
+    def init(self, key):
+        return {{name: p.detach() for name, p in ({init}).named_parameters()}}
+
+    def forward(self, params, x, norm, trace=None):
+        own = {{name: params[name] for name, _ in self.module.named_parameters()}}
+        y = functional_call(self.module, own, (x,)) + {added}
+        if trace is not None:
+            trace["features"] = trace["2"] = y
+        return y, {{}}
+
+
+def build(options, shape):
+    with torch.device("meta"):
+        module = make()
+    return Net(module, {constant})
+'''
+
+
+def noisy(method: str, body: str) -> str:
+    """MAML with a method of its inner loop replaced: its whole head, and its body in one line."""
+    return f'''"""MAML that draws where it should not."""
+
+import torch
+
+from metadist.algorithms import maml
+from metadist.rules.inner_loop import InnerLoop
+
+PART = "algorithm"
+Options = maml.Options
+
+
+class Noisy(InnerLoop):
+    """Draws from torch's own generator."""
+
+    def {method}:
+        {body}
+
+
+def build(parts):
+    plain = maml.build(parts)
+    return Noisy(**{{name: getattr(plain, name) for name in plain.__dataclass_fields__}})
+'''

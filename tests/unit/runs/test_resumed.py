@@ -9,6 +9,7 @@ from run_place import Boom, Place, die_before, died, files, losses
 
 from metadist.engine import checkpoint
 from metadist.errors import RecipeError
+from metadist.sources import code_digest
 
 
 @pytest.mark.parametrize("norm_and_more", [(), ("engine.mode=vmap", "engine.chunk=3")])
@@ -42,6 +43,22 @@ def test_cadence_and_storage_may_change(place: Place, monkeypatch: pytest.Monkey
     died(place, monkeypatch, 6, name="a")
     result = place.train("run.checkpoint_every=1", resume="a")
     assert result["params_sha256"] == expected["params_sha256"]
+
+
+def test_other_code_goes_on_and_it_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = place.train(name="whole")
+    died(place, monkeypatch, 6, name="a")
+    assert not caplog.records
+    for module in ("loop", "history"):
+        monkeypatch.setattr(f"metadist.engine.{module}.code_digest", lambda: "0" * 64)
+    assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
+    (record,) = caplog.records
+    assert "computed by other code (attempt 1:" in record.getMessage()
+    facts = [place.run("a").attempt_facts(number) for number in (1, 2)]
+    assert [f["bits"] for f in facts] == ["verified", "unverified"]
+    assert [f["code"] for f in facts] == [code_digest(), "0" * 64]
 
 
 def test_more_steps_equal_a_longer_run(place: Place) -> None:
