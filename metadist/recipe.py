@@ -11,7 +11,6 @@ import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -316,7 +315,9 @@ def recipe_text(name_or_path: str) -> str:
     known = builtin_names()
     if name_or_path in known:
         return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
-    path = Path(name_or_path)
+    from data_pipeline.typed_paths import typed_path
+
+    path = typed_path(name_or_path)
     if path.is_file():
         try:
             return path.read_text(encoding="utf-8-sig")

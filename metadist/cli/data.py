@@ -132,6 +132,7 @@ def prepare(
     from data_pipeline import datasets, functions
     from data_pipeline._store_files import STORE_FILE
     from data_pipeline.class_store import build_store, store_root
+    from data_pipeline.typed_paths import typed_path
     from metadist.api import data_directory
     from metadist.plugins import use
 
@@ -145,7 +146,7 @@ def prepare(
     directory = data_directory(data_dir)
     root = store_root(directory, name, split, store)
     there = (root / STORE_FILE).is_file() and not replace
-    place = None if source is None else Path(source)
+    place = None if source is None else typed_path(source)
     if download:
         place = _download(module, directory / name / "source")
     counter = _Counter(f"Preparing {name}")

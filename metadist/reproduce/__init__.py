@@ -164,10 +164,11 @@ def write(result: Result, out: str | Path) -> list[Path]:
         MetadistError: they cannot be written.
     """
     from data_pipeline.storage import write_atomic
+    from data_pipeline.typed_paths import typed_path
     from metadist.reproduce.pictures import pictures
     from metadist.reproduce.render import markdown
 
-    name, directory = result.request.table.name, Path(out)
+    name, directory = result.request.table.name, typed_path(out)
     drawn = pictures(result)
     document = json.dumps(result.document(), indent=1, ensure_ascii=False, allow_nan=False)
     contents = {

@@ -55,7 +55,9 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         if there is not None:
             # Before anything is read that another driver may be writing.
             stack.enter_context(there.alone())
-        stack.enter_context(outside.use(request.plugins))
+        # Read once, here: a trial's process stands elsewhere.
+        used = stack.enter_context(outside.use(request.plugins))
+        request = replace(request, plugins=used)
         plan, lasting = plan_for(request, there), lasting_for(request, there)
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")

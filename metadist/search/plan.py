@@ -9,6 +9,8 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from data_pipeline import parts
 from metadist import space as spaces
 from metadist.engine.learner import Learners, build, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
+from metadist.recipe import Recipe, builtin_names, parse_override, parse_recipe, recipe_text
 from metadist.search.declared import check_types
 from metadist.space import (
     Choice,
@@ -105,6 +107,10 @@ class Plan:
             point[key] = at(domain, uniform(self.seed, str(index), key))
         return self.space.active(point)
 
+    def same(self, other: Plan) -> bool:
+        """Whether it is the same search; a base may lie elsewhere now, if it reads the same."""
+        return self == replace(other, space=replace(other.space, base=self.space.base))
+
     def document(self) -> dict[str, Any]:
         """The plan as JSON-able values; :func:`plan_of` reads it back."""
         return {
@@ -187,7 +193,14 @@ def load_space(name: str) -> Space:
     space = getattr(module, "SPACE", None)
     if not isinstance(space, Space):
         raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
-    return space
+    return _base_beside(space, module)
+
+
+def _base_beside(space: Space, module: ModuleType) -> Space:
+    """A base that is a file beside the space's own is meant from there."""
+    beside = Path(module.__file__ or "").parent / space.base
+    found = space.base not in builtin_names() and beside.is_file()
+    return replace(space, base=str(beside.resolve())) if found else space
 
 
 def make_plan(

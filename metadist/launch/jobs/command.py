@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_pipeline.typed_paths import typed_path
 from metadist.errors import JobError
 
 #: Commands that a job may run.
@@ -84,6 +85,7 @@ def plan(command: Command, stamp: str) -> Plan:
     Raises:
         JobError: a place in it would mean a directory of the job's own.
     """
+    command = _at_home(command)
     _check_places(command)
     if command.verb == "evaluate":
         return Plan(command, Path(command.arguments[0]).name, 1.0)
@@ -96,6 +98,18 @@ def plan(command: Command, stamp: str) -> Plan:
     if not alone and not command.has("--address"):
         command = command.adding("--address", AUTO)
     return Plan(command, run, 1.0 if alone else 0.0)
+
+
+def _at_home(command: Command) -> Command:
+    """With ``~`` as the home directory of whoever submits, as a shell would have it."""
+
+    def whole(word: str | None) -> str | None:
+        return str(typed_path(word)) if word and word.startswith("~") else word
+
+    options = tuple((name, whole(value)) for name, value in command.options)
+    return replace(
+        command, arguments=tuple(whole(a) or a for a in command.arguments), options=options
+    )
 
 
 def _named(command: Command, stamp: str) -> tuple[Command, str | None]:
