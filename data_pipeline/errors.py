@@ -5,6 +5,8 @@ Each message says what was demanded, what was got and how to mend it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class DataError(Exception):
     """Something about the data or the request for it is wrong; the message says how to mend it."""
@@ -12,6 +14,20 @@ class DataError(Exception):
 
 class MissingData(DataError):
     """A dataset, store, shard or episode that was asked for is not there."""
+
+
+class TooFew(DataError):
+    """A part of a dataset has fewer classes, or images of a class, than an episode needs.
+
+    Attributes:
+        what: the same without the cure.
+        of: ``classes`` or ``images``.
+    """
+
+    def __init__(self, what: str, of: Literal["classes", "images"], cure: str) -> None:
+        super().__init__(f"{what}; {cure}")
+        self.what = what
+        self.of = of
 
 
 class DamagedData(DataError):

@@ -72,7 +72,7 @@ def train(
     from metadist import plugins as outside
     from metadist.engine.data import open_data
     from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import Learners, initial_params, resolve
+    from metadist.engine.learner import Learners, dropped_lines, initial_params, resolve
     from metadist.launch.drive import Drive, drive
     from metadist.launch.start import meant_run
     from metadist.launch.world import WorldSize
@@ -86,6 +86,8 @@ def train(
             parsed, stem = recipe, recipe.algorithm.name
         else:
             parsed, stem = load_recipe(str(recipe), tuple(overrides)), Path(str(recipe)).stem
+        for line in dropped_lines(parsed):
+            announce(line)
         parsed = resolve(parsed)
         used = outside.of(parsed)
         for plugin in outside.unused(parsed):

@@ -114,6 +114,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     if plan.points is None:
         need_searcher()
     recipe = plan.recipe({})
+    for line in plan.dropped():
+        announce(line)
     prepare_data(recipe, data_dir, announce)
     data = open_data(recipe, data_dir)
     data.training()

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipeline import parts
 from metadist import space as spaces
-from metadist.engine.learner import Learners, build, resolve
+from metadist.engine.learner import Learners, build, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.recipe import Recipe, builtin_names, parse_override, parse_recipe, recipe_text
 from metadist.search.declared import check_types
@@ -59,6 +59,10 @@ class Plan:
         Raises:
             RecipeError: there is no such recipe.
         """
+        return resolve(self.stated(point, seed=seed))
+
+    def stated(self, point: Mapping[str, Any], *, seed: int | None = None) -> Recipe:
+        """:meth:`recipe` before its parts are asked for their options."""
         values: dict[str, Any] = {
             **self.space.fixed,
             "outer.steps": self.space.steps,
@@ -66,11 +70,16 @@ class Plan:
             # A trial that is continued does not train again what it was judged by.
             "run.checkpoint_every": self.space.every,
         }
-        texts = [_override(key, value) for key, value in values.items()]
-        texts += [*self.overrides, *(_override(key, value) for key, value in point.items())]
+        texts = [*self.overrides, *(_override(key, value) for key, value in point.items())]
         if seed is not None:
             texts.append(f"run.seed={seed}")
-        return resolve(parse_recipe(self.base, self.space.base, tuple(texts)))
+        held = tuple(_override(key, value) for key, value in values.items())
+        return parse_recipe(self.base, self.space.base, tuple(texts), held)
+
+    def dropped(self) -> list[str]:
+        """What trials say of parts that they do not name: a line for each part that is chosen."""
+        points = [{}, *({**_context(self.space, k), k: v} for k, v in ends(self) if _is_part(k))]
+        return list(dict.fromkeys(x for p in points for x in dropped_lines(self.stated(p))))
 
     def point_of(self, recipe: Recipe) -> Point:
         """The values that a recipe has at the searched keys."""
@@ -279,6 +288,10 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
                 build(plan.recipe({**_context(plan.space, key), key: value}), shape)
         except MetadistError as error:
             raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+
+
+def _is_part(key: str) -> bool:
+    return key in ("model.name", "algorithm.name")
 
 
 def ends(plan: Plan) -> Iterator[tuple[str, Any]]:

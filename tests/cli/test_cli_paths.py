@@ -94,7 +94,7 @@ def test_images_to_label_may_lie_at_home(home: Path, monkeypatch: pytest.MonkeyP
 
     asked: list[Any] = []
     monkeypatch.setattr(adapt, "open_labeller", lambda *given: given)
-    monkeypatch.setattr(adapt, "adapt_run", lambda *given, **more: asked.extend(given) or {})
+    monkeypatch.setattr(adapt, "adapt_run", lambda *given, **more: asked.extend(given))
     metadist.adapt("run", support="~/s", query=Path("~/q"), runs_dir="~/runs")
     assert asked[1:3] == [home / "s", home / "q"]
     assert asked[0][0] == home / "runs"
@@ -132,7 +132,7 @@ def test_a_job_is_told_the_home_of_whoever_submits(home: Path):
 
 def test_a_home_that_nobody_has_is_refused(monkeypatch: pytest.MonkeyPatch):
     for typed in ("~nobody-at-all/x", "~nobody-at-all"):
-        with pytest.raises(DataError, match="no home directory.*name the path in full"):
+        with pytest.raises(DataError, match=r"no home directory.*name the path in full"):
             typed_path(typed)
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
