@@ -120,6 +120,8 @@ def _named(command: Command, stamp: str) -> tuple[Command, str | None]:
     if resume == AUTO and name is None:
         if command.verb == "tune":
             raise JobError("tune --resume auto: --name says which search")
+        if not command.arguments:
+            raise JobError("train --resume auto: RECIPE or --name says which run")
         return command, None  # the newest run of this recipe
     if name is None:
         stem = as_name(Path(command.arguments[0]).stem if command.arguments else "search")
