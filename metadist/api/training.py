@@ -76,14 +76,18 @@ def train(
     from metadist.engine.data import prepare as prepare_data
     from metadist.engine.learner import Learners, dropped_lines, initial_params, resolve
     from metadist.launch.drive import Drive, drive
+    from metadist.launch.job import check_place
     from metadist.launch.start import meant_run
     from metadist.launch.world import WorldSize
     from metadist.recipe import Recipe, load_recipe
 
     size = WorldSize.of(workers)
+    address = address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None
     with outside.use(plugins):
         if (meant := meant_run(runs_directory(runs_dir), name, resume)) is not None:
             outside.require(meant.path, meant.info())
+        if meant is None or meant.info().get("status") != "finished":
+            check_place(size, device, address, announce)
         if recipe is None:
             recipe = _own_recipe(meant)
         if isinstance(recipe, Recipe):
@@ -132,7 +136,7 @@ def train(
                 runs_dir=runs_directory(runs_dir),
                 data_dir=directory,
                 workers=size,
-                address=address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None,
+                address=address,
                 device=device,
                 tracking_uri=tracking_uri,
                 experiment=experiment,

@@ -87,7 +87,7 @@ def device(command: Command) -> Command:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where to compute; auto takes GPUs where there are any.",
+        help="Where to compute; auto takes GPUs where there are any. Which: CUDA_VISIBLE_DEVICES.",
     )(command)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from metadist.engine.runs import check_name
 from metadist.errors import SpaceError
-from metadist.launch.job import Device
+from metadist.launch.job import Device, check_device
 from metadist.launch.start import AUTO
 from metadist.plugins import Plugin
 from metadist.search.place import FOLDER, SearchDir, open_search
@@ -73,6 +73,7 @@ def check(request: Request) -> None:
         raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
     if request.gpus is not None and request.gpus < 0:
         raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
+    check_device(request.device)
     if request.space is None and request.resume is None:
         raise SpaceError("a space is needed, or the name of a search to resume")
     if request.resume == AUTO and (request.space is None or request.name is None):
