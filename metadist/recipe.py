@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,6 +28,8 @@ from metadist.overrides import Declared, typed_value
 from metadist.overrides import Scalar as Scalar
 from metadist.overrides import parse_override as parse_override
 from metadist.rates import Changes, parse_changes, write_changes
+from metadist.recipe_files import builtin_names as builtin_names
+from metadist.recipe_files import recipe_text as recipe_text
 
 #: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
 #: would otherwise end in a lack of memory, or not at all.
@@ -314,35 +315,6 @@ def _other(a: Scalar | None, b: Scalar | None) -> bool:
 def differences(a: Recipe, b: Recipe) -> list[str]:
     """``section.key: x -> y`` for every hashed field in which two recipes differ."""
     return [f"{key}: {x!r} -> {y!r}" for key, (x, y) in varying([a, b]).items()]
-
-
-def builtin_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("metadist") / "recipes"
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
-
-
-def recipe_text(name_or_path: str) -> str:
-    """The TOML of a built-in recipe or a file.
-
-    Raises:
-        RecipeError: neither; the message names the nearest built-in recipe.
-    """
-    known = builtin_names()
-    if name_or_path in known:
-        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
-    from data_pipeline.typed_paths import typed_path
-
-    path = typed_path(name_or_path)
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as text ({error})") from None
-    raise RecipeError(
-        f"no recipe {name_or_path!r}: it is neither a file nor one of the built-in recipes "
-        f"({', '.join(known)}).{nearest(name_or_path, known)}"
-    )
 
 
 def _model(section: str) -> type[BaseModel]:

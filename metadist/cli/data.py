@@ -19,6 +19,7 @@ from metadist.cli.data_look import (
     shape_text,
     verify,
 )
+from metadist.cli.groups import Group
 from metadist.cli.options import available_cores, human_bytes
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Found = TypeVar("Found")
 _INLINE_SIDE = 32
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Prepare, shard, check and look at data."""
 

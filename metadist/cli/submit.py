@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metadist.cli import options
+from metadist.cli.groups import Group
 
 if TYPE_CHECKING:
     from metadist.launch.jobs.command import Command
@@ -25,7 +26,7 @@ _GIVEN = "metadist.submit.given"
 _BEGUN_BY = {"train": "RECIPE", "tune": "SPACE"}
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Commands that are submitted, beside commands about what was submitted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

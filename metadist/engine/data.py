@@ -33,8 +33,8 @@ def is_function(name: str) -> bool:
     known = [*datasets.names(), *functions.names()]
     if name not in known:
         raise RecipeError(
-            f"data.dataset: unknown dataset {name!r}; there are {', '.join(known)}."
-            f"{part_hint(name, known)}"
+            f"data.dataset: unknown dataset {name!r}.{part_hint(name, known)} There are "
+            f"{', '.join(known)}"
         )
     return False
 

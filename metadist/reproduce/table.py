@@ -286,8 +286,8 @@ def load_table(name_or_path: str) -> Table:
         path = Path(str(folder / f"{name_or_path}.toml"))
     elif not (path := typed_path(name_or_path)).is_file():
         raise TableError(
-            f"no table {name_or_path!r}: it is neither a file nor one of the built-in tables "
-            f"({', '.join(known)}).{nearest(name_or_path, known)}"
+            f"no table {name_or_path!r}.{nearest(name_or_path, known)} It is neither a file nor "
+            f"one of the built-in tables: {', '.join(known)}"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")

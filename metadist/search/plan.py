@@ -192,8 +192,8 @@ def load_space(name: str) -> Space:
     known = space_names()
     if space_name(name) not in known:
         raise SpaceError(
-            f"unknown search space {name!r}; there are {', '.join(known)}."
-            f"{parts.part_hint(space_name(name), known)}"
+            f"unknown search space {name!r}.{parts.part_hint(space_name(name), known)} There are "
+            f"{', '.join(known)}"
         )
     try:
         module = parts.load(_package(), module_name(name), "search space")

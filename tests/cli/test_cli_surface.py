@@ -74,6 +74,24 @@ def test_everything_has_a_word_of_help():
                 assert option.help, f"{path} {option.opts}"
 
 
+def test_help_is_as_it_was_meant():
+    """No mark that was to be hidden; what is set apart stays in lines of its own."""
+    for path in GRAMMAR:
+        shown = run(*path.split()[1:], "--help").output
+        assert "\\b" not in shown, path
+        assert "\b" not in shown, path
+    served = run("register", "--help").output
+    assert "\n      mlflow models serve -m models:/NAME/VERSION --env-manager local\n" in served
+
+
+def test_an_unknown_recipe_is_told_in_a_line_that_can_be_read():
+    error = refused(run("train", "strokes-5w1s-mam"))
+    assert error.startswith(
+        "Error: no recipe 'strokes-5w1s-mam'. Did you mean 'strokes-5w1s-maml'?"
+    )
+    assert len(error) < 200
+
+
 def test_workers_default_to_this_process():
     defaults = {
         p.name: p.default
@@ -119,7 +137,18 @@ def test_recipes_lists_and_prints():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trian"], ["trian"]),
+        (["trian"], ["trian", "Did you mean 'train'?"]),
+        (["eval", "x"], ["Did you mean 'evaluate'?"]),
+        (["xyzzy"], ["There are adapt, compare, "]),
+        (["data", "prepar"], ["Did you mean 'prepare'?"]),
+        (["submit", "trian", "x"], ["Did you mean 'train'?"]),
+        (["submit", "lst"], ["Did you mean 'list'?"]),
+        (["tune", "maml-lt"], ["'maml-lt'. Did you mean 'maml-lr'? There are "]),
+        (["reproduce", "omniglt"], ["'omniglt'. Did you mean 'omniglot'? It is neither"]),
+        (
+            ["train", "strokes-5w1s-maml", "--set", "model.name=conf4"],
+            ["'conf4'. Did you mean 'conv4'?"],
+        ),
         (["train"], ["RECIPE"]),
         (["train", "strokes-5w1s-mam"], ["strokes-5w1s-mam", "Did you mean 'strokes-5w1s-maml'?"]),
         (["recipes", "strokes-5w1s-mam"], ["Did you mean 'strokes-5w1s-maml'?"]),
