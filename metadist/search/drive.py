@@ -274,7 +274,7 @@ def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any])
     return (
         f"# metadist train {search.best}\n"
         f"# Trial {result['trial']} of {plan.trials} of the search {search.name} in the space "
-        f"{plan.name}: {point}.\n" + recipe.to_toml()
+        f"{plan.name}: {point}.\n" + plan.tested(recipe).to_toml()
     )
 
 

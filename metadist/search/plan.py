@@ -81,6 +81,21 @@ class Plan:
         points = [{}, *({**_context(self.space, k), k: v} for k, v in ends(self) if _is_part(k))]
         return list(dict.fromkeys(x for p in points for x in dropped_lines(self.stated(p))))
 
+    def tested(self, recipe: Recipe) -> Recipe:
+        """A trial's recipe, evaluated on test tasks as the base is.
+
+        A space cuts short what no trial needs; it is no part of what was found. What validation
+        needs stays, for it chooses the checkpoint; and so does what was asked for by ``--set``.
+        """
+        base = parse_recipe(self.base, self.space.base).eval
+        asked = {".".join(parse_override(text)[:2]) for text in self.overrides}
+        kept = {f"eval.{key}" for key in ("episodes", "extra_queries", "steps")} - asked
+        values = {key.partition(".")[2]: getattr(base, key.partition(".")[2]) for key in kept}
+        if values.get("steps", 0) < recipe.inner.steps:
+            values.pop("steps", None)
+        evaluation = recipe.eval.model_copy(update=values)
+        return recipe.model_copy(update={"eval": evaluation})
+
     def point_of(self, recipe: Recipe) -> Point:
         """The values that a recipe has at the searched keys."""
         found: Point = {}
