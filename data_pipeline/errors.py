@@ -25,9 +25,11 @@ class TooFew(DataError):
     """
 
     def __init__(self, what: str, of: Literal["classes", "images"], cure: str) -> None:
-        super().__init__(f"{what}; {cure}")
-        self.what = what
-        self.of = of
+        super().__init__(what, of, cure)  # all of it: workers send errors
+        self.what, self.of, self.cure = what, of, cure
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.cure}"
 
 
 class DamagedData(DataError):

@@ -70,7 +70,7 @@ def as_declared(model: type[BaseModel], given: Any) -> Any:
         return given
     fields = model.model_fields
     return {
-        key: _read(value, _kinds(fields[key].annotation)) if key in fields else value
+        key: read_as(value, _kinds(fields[key].annotation)) if key in fields else value
         for key, value in given.items()
     }
 
@@ -81,7 +81,8 @@ def _kinds(annotation: Any) -> set[Any]:
     return found.union(*map(_kinds, get_args(annotation)))
 
 
-def _read(value: Any, kinds: set[Any]) -> Any:
+def read_as(value: Any, kinds: set[Any]) -> Any:
+    """``value`` as one of the plain types ``kinds`` if it can be meant so, else as it is."""
     if isinstance(value, Typed) and str not in kinds:
         if bool in kinds and value.lower() in ("true", "false"):
             return value.lower() == "true"

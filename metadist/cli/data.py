@@ -185,6 +185,7 @@ def _download(module: Dataset, target: Path) -> Path:
 
 def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
     """``K=V`` strings as options; the type is that of the default."""
+    from metadist.overrides import Typed, read_as
 
     parsed: dict[str, Option] = {}
     for text in given:
@@ -195,14 +196,13 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
         default = module.SPEC.options.get(key)
         value: Option = raw
         if isinstance(default, bool):
-            if raw not in ("true", "false"):
+            value = read_as(Typed(raw), {bool})
+            if not isinstance(value, bool):
                 raise DataError(f"--option {key}: true or false is needed, got {raw!r}")
-            value = raw == "true"
         elif isinstance(default, int):
-            try:
-                value = int(raw)
-            except ValueError:
-                raise DataError(f"--option {key}: a whole number is needed, got {raw!r}") from None
+            value = read_as(Typed(raw), {int})
+            if not isinstance(value, int):
+                raise DataError(f"--option {key}: a whole number is needed, got {raw!r}")
         parsed[key] = value
     return parsed
 

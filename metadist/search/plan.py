@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,14 @@ from data_pipeline import parts
 from metadist import space as spaces
 from metadist.engine.learner import Learners, build, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe import Recipe, builtin_names, parse_override, parse_recipe, recipe_text
+from metadist.recipe import (
+    EvalSection,
+    Recipe,
+    builtin_names,
+    parse_override,
+    parse_recipe,
+    recipe_text,
+)
 from metadist.search.declared import check_types
 from metadist.space import (
     Choice,
@@ -87,7 +95,7 @@ class Plan:
         A space cuts short what no trial needs; it is no part of what was found. What validation
         needs stays, for it chooses the checkpoint; and so does what was asked for by ``--set``.
         """
-        base = parse_recipe(self.base, self.space.base).eval
+        base = EvalSection.model_validate(tomllib.loads(self.base).get("eval", {}))
         asked = {".".join(parse_override(text)[:2]) for text in self.overrides}
         kept = {f"eval.{key}" for key in ("episodes", "extra_queries", "steps")} - asked
         values = {key.partition(".")[2]: getattr(base, key.partition(".")[2]) for key in kept}

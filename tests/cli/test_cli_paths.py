@@ -78,7 +78,7 @@ def test_places_of_data_may_begin_with_a_tilde(home: Path, monkeypatch: pytest.M
             pixels = np.full((16, 16, 1), 20 * kind + copy, dtype=np.uint8)
             save(home / f"photos/kind{kind:02d}/{copy}.png", pixels)
     monkeypatch.setenv("METADIST_DATA_DIR", "~/data")
-    options = ["--name", "own", "--option", "size=16", "--option", "channels=1"]
+    options = ["--name", "own", "--option", "size=1.6e1", "--option", "channels=01"]
     done("data", "prepare", "image_folder", "--source=~/photos", *options)
     assert str(home / "data") in done("data", "list")
     done("data", "verify", "~/data/own")

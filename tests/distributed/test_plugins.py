@@ -52,7 +52,8 @@ from pathlib import Path
 
 def build(options, shape):
     """The network."""
-    assert open("typed.txt").read() == (Path(__file__).parent / "beside.txt").read()
+    beside = Path(__file__).parent / "beside.txt"
+    assert Path("typed.txt").read_text() == beside.read_text()
     return mlp.build(options, shape)
 '''
 
