@@ -281,11 +281,12 @@ def shard(
     from metadist.api import data_directory
     from metadist.engine.data import open_data, shards_root
     from metadist.engine.data import prepare as prepare_data
+    from metadist.engine.learner import of_its_dataset
     from metadist.plugins import use
     from metadist.recipe import load_recipe
 
     click.get_current_context().with_resource(use(plugins))
-    parsed = load_recipe(recipe, overrides)
+    parsed = of_its_dataset(load_recipe(recipe, overrides))
     section = parsed.data
     directory = data_directory(data_dir)
     prepare_data(parsed, directory, options.say)

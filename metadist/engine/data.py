@@ -86,7 +86,8 @@ def prepare(
     split = f" --split {section.split}" if section.split else ""
     name = f" --name {section.store}" if section.store else ""
     raise RecipeError(
-        f"{address_of(root)}: no prepared {section.dataset!r} data there; run "
+        f"{address_of(root)}: no prepared {section.dataset!r} data there (data.split and "
+        "data.store say which); run "
         f"'metadist data prepare {section.dataset} --source PATH{split}{name}' first, or name "
         "the directory that has it with --data-dir or METADIST_DATA_DIR"
     )

@@ -33,9 +33,19 @@ def resolve(recipe: Recipe) -> Recipe:
     algorithm = _options(recipe, "algorithm", algorithms.options)
     if "norm" in recipe.left("model") and not backbones.normalises(recipe.model.name):
         recipe = _with(recipe, "model", norm="none")
-    if "split" in recipe.left("data") and recipe.data.split not in _splits(recipe.data.dataset):
-        recipe = _with(recipe, "data", split="")
+    recipe = of_its_dataset(recipe)
     return recipe.with_options(model.model_dump(mode="json"), algorithm.model_dump(mode="json"))
+
+
+def of_its_dataset(recipe: Recipe) -> Recipe:
+    """The recipe without a split that was said of another dataset than the one it names now.
+
+    Raises:
+        RecipeError: unknown dataset.
+    """
+    if "split" in recipe.left("data") and recipe.data.split not in _splits(recipe.data.dataset):
+        return _with(recipe, "data", split="")
+    return recipe
 
 
 def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
