@@ -231,7 +231,7 @@ def _announce(store: ClassStore, what: str) -> None:
 )
 @click.option(
     "--count",
-    type=click.IntRange(min=1),
+    type=options.Whole(min=1),
     metavar="N",
     help="Episodes. Default: as many as the run reads.",
 )

@@ -13,6 +13,17 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Whole(click.IntRange):
+    """A whole number that may be typed as 1e5 too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        from metadist.overrides import Typed, read_as
+
+        typed = read_as(Typed(value), {int}) if isinstance(value, str) else value
+        return super().convert(typed if isinstance(typed, int) else value, param, ctx)
+
+
 def data_dir(command: Command) -> Command:
     """``--data-dir``."""
     return click.option(

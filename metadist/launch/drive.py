@@ -194,7 +194,7 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
     mlflow, asked = info.get("mlflow"), request.tracking_uri
-    if mlflow and asked is not None and public_uri(asked) != mlflow["tracking_uri"]:
+    if mlflow and asked is not None and public_uri(asked) != whole_uri(mlflow["tracking_uri"]):
         mlflow = None  # that store shall have the run too, with every point
     if mlflow is None:
         # The key finds the run that a driver made just before it died.

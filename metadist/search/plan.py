@@ -230,7 +230,7 @@ def load_space(name: str) -> Space:
 
 def _base_beside(space: Space, module: ModuleType) -> Space:
     """A base that is a file beside the space's own is meant from there."""
-    beside = Path(module.__file__ or "").parent / space.base
+    beside = Path(module.__file__ or "").parent / str(space.base)
     found = space.base not in builtin_names() and beside.is_file()
     return replace(space, base=str(beside.resolve())) if found else space
 

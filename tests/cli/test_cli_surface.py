@@ -92,6 +92,17 @@ def test_an_unknown_recipe_is_told_in_a_line_that_can_be_read():
     assert len(error) < 200
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("1e3", 1000), ("1_000", 1000), ("007", 7), ("5", 5)])
+def test_counts_are_read_as_people_type_them(typed: str, meant: int):
+    from metadist.cli.options import Whole
+
+    assert Whole(min=1).convert(typed, None, None) == meant
+    for wrong in ("1.5", "0", "-1e3", "ten", "1e-3", "inf"):
+        result = run("reproduce", "sinusoid-shots", "--tasks", wrong)
+        assert result.exit_code == 2
+        assert f"'{wrong}'" in result.stderr or "range" in result.stderr
+
+
 def test_workers_default_to_this_process():
     defaults = {
         p.name: p.default
