@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import Part
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DataError, TooFew
 from data_pipeline.storage import canonical_json, sha256_bytes
 from data_pipeline.streams import Stream, fold
 
@@ -189,7 +189,7 @@ class ImageEpisodes:
     and seed; an episode has one class of each group, and the group is its label.
 
     Raises:
-        DataError: fewer classes than ways, or a class with fewer than shots + queries images.
+        TooFew: fewer classes than ways, or a class with fewer than shots + queries images.
     """
 
     def __init__(self, store: ClassStore, part: Part, spec: EpisodeSpec, seed: int) -> None:
@@ -200,9 +200,11 @@ class ImageEpisodes:
         self._spec = spec
         sizes = np.diff(self._part.offsets)
         if len(sizes) < spec.ways or spec.ways < 1:
-            raise DataError(
+            raise TooFew(
                 f"{spec.ways}-way episodes need that many {part} classes, "
-                f"{store.dataset} ({store.split}) has {len(sizes)}; ask for fewer ways"
+                f"{store.dataset} ({store.split}) has {len(sizes)}",
+                "classes",
+                "ask for fewer ways",
             )
         need = spec.shots + spec.queries
         if spec.shots < 1 or spec.queries < 1:
@@ -210,13 +212,18 @@ class ImageEpisodes:
         small = np.flatnonzero(sizes < need)
         if len(small):
             name, size = self._part.class_names[int(small[0])], int(sizes[small[0]])
-            raise DataError(
-                f"{spec.shots} shots + {spec.queries} queries need {need} images per class, class "
-                f"{name!r} of {store.dataset} has {size} (and {len(small) - 1} more like it); "
-                "ask for fewer queries or remove these classes"
+            more = f" (and {len(small) - 1} more like it)" if len(small) > 1 else ""
+            raise TooFew(
+                f"{part} episodes of {spec.shots} shots + {spec.queries} queries need {need} "
+                f"images per class, class {name!r} of {store.dataset} has {size}{more}",
+                "images",
+                "ask for fewer shots or queries, or remove such classes",
             )
         if spec.rotations != "none" and store.shape[0] != store.shape[1]:
-            raise DataError(f"rotations need square images, these are {store.shape}")
+            raise DataError(
+                f"rotations need square images, these are {store.shape}; set data.rotations to "
+                "'none'"
+            )
         self.identity = Identity("images", store.dataset, store.digest, part, seed, spec)
         self._sizes = sizes.tolist()
         self._draw_key = fold("episode", GENERATOR_VERSION, store.digest, part, seed)

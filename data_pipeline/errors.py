@@ -6,6 +6,7 @@ Each message says what was demanded, what was got and how to mend it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 _NAMED = 8
 
@@ -16,6 +17,22 @@ class DataError(Exception):
 
 class MissingData(DataError):
     """A dataset, store, shard or episode that was asked for is not there."""
+
+
+class TooFew(DataError):
+    """A part of a dataset has fewer classes, or images of a class, than an episode needs.
+
+    Attributes:
+        what: the same without the cure.
+        of: ``classes`` or ``images``.
+    """
+
+    def __init__(self, what: str, of: Literal["classes", "images"], cure: str) -> None:
+        super().__init__(what, of, cure)  # all of it: workers send errors
+        self.what, self.of, self.cure = what, of, cure
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.cure}"
 
 
 class DamagedData(DataError):

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from data_pipeline.errors import StoreError
 from data_pipeline.redaction import HIDDEN, without_users
+from data_pipeline.typed_paths import typed_path
 
 SCHEME = "s3"
 #: How AWS itself is called in paths of working copies.
@@ -109,12 +110,12 @@ def cache_directory() -> Path:
     """Where working copies lie: METADIST_CACHE_DIR, else ``metadist`` in the user's cache."""
     given = os.environ.get("METADIST_CACHE_DIR")
     if given:
-        return Path(given).resolve()
+        return typed_path(given).resolve()
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:  # a container's user need not have a home
         home = tempfile.gettempdir()
-    return (Path(home) / "metadist").resolve()
+    return (typed_path(home) / "metadist").resolve()
 
 
 def working_copy(text: str) -> Path:
@@ -131,13 +132,13 @@ def working_copy(text: str) -> Path:
 
 
 def local_path(place: str | Path) -> Path:
-    """A path as it is, and the working copy of a URI.
+    """The whole path of what was typed here, and the working copy of a URI.
 
     Raises:
-        StoreError: see :func:`working_copy`.
+        DataError: see :func:`typed_path`. StoreError: see :func:`working_copy`.
     """
     text = str(place)
-    return working_copy(text) if is_uri(text) else Path(text).resolve()
+    return working_copy(text) if is_uri(text) else typed_path(text).resolve()
 
 
 def address_of(path: Path) -> str:

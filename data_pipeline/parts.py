@@ -92,7 +92,7 @@ def load(package: ModuleType, name: str, what: str) -> ModuleType:
         return _load_entry_point(point, kind, name)
     known = names(package)
     raise PartError(
-        f"unknown {what} {name!r}; there are {', '.join(known)}.{part_hint(name, known)}"
+        f"unknown {what} {name!r}.{part_hint(name, known)} There are {', '.join(known)}"
     )
 
 

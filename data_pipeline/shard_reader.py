@@ -42,7 +42,7 @@ def open_shards(
     if needed is not None and needed > source.length:
         raise MissingData(
             f"{root}: episodes 0 to {needed - 1} are needed, it holds 0 to {source.length - 1}; "
-            "write more shards, or use fewer episodes"
+            "write more shards, or use fewer episodes (data.episodes, outer.steps x outer.batch)"
         )
     return source
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from metadist.errors import RecipeError
+from metadist.overrides import Declared
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
-class Options(BaseModel):
+class Options(Declared):
     """Base of the options a part declares: frozen and closed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)

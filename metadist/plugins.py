@@ -22,6 +22,7 @@ from typing import Any
 
 from data_pipeline import parts
 from data_pipeline.storage import sha256_bytes
+from data_pipeline.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
 from metadist.recipe import Recipe
 
@@ -178,10 +179,10 @@ def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
     expected = given if isinstance(given, Plugin) else None
     source = expected.source if expected else str(given)
     if isinstance(given, Path):
-        source = str(given.resolve())
+        source = str(typed_path(given).resolve())
     with _told("; every worker must see the same" if expected else ""):
         if _is_path(source):
-            plugin, module = _from_file(Path(source).resolve())
+            plugin, module = _from_file(typed_path(source).resolve())
         else:
             plugin, module = _from_module(source, expected.root if expected else str(Path.cwd()))
     if expected and expected.sha256 != plugin.sha256:

@@ -10,15 +10,26 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from metadist.discovery import explain, nearest
 from metadist.errors import RecipeError
+from metadist.overrides import Declared, typed_value
+from metadist.overrides import Scalar as Scalar
+from metadist.overrides import parse_override as parse_override
 from metadist.rates import Changes, parse_changes, write_changes
+from metadist.recipe_files import builtin_names as builtin_names
+from metadist.recipe_files import recipe_text as recipe_text
 
 #: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
 #: would otherwise end in a lack of memory, or not at all.
@@ -38,7 +49,6 @@ Updates = Annotated[int, Field(ge=1, le=MOST_UPDATES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 #: See :mod:`metadist.rates`; always in the form that ``write_changes`` gives it.
 RateChanges = Annotated[str, AfterValidator(lambda text: write_changes(parse_changes(text)))]
-Scalar = bool | int | float | str
 
 
 def too_many_rows(episodes: int, steps: int) -> str:
@@ -52,11 +62,11 @@ def too_many_rows(episodes: int, steps: int) -> str:
     )
 
 
-class _Section(BaseModel):
+class _Section(Declared):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class _OpenSection(BaseModel):
+class _OpenSection(Declared):
     """A section whose further keys are the options of the part it names, checked by that part."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, strict=True)
@@ -184,6 +194,12 @@ class Recipe(BaseModel):
     eval: EvalSection = EvalSection()
     engine: EngineSection = EngineSection()
     run: RunSection = RunSection()
+    #: By section, keys that were said of another part than the one it names now.
+    _left: dict[str, frozenset[str]] = PrivateAttr(default_factory=dict)
+
+    def left(self, section: str) -> frozenset[str]:
+        """Keys of a section that were said of another part than the one it names now."""
+        return self._left.get(section, frozenset())
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -301,51 +317,12 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
     return [f"{key}: {x!r} -> {y!r}" for key, (x, y) in varying([a, b]).items()]
 
 
-def builtin_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("metadist") / "recipes"
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
-
-
-def recipe_text(name_or_path: str) -> str:
-    """The TOML of a built-in recipe or a file.
-
-    Raises:
-        RecipeError: neither; the message names the nearest built-in recipe.
-    """
-    known = builtin_names()
-    if name_or_path in known:
-        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
-    path = Path(name_or_path)
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as text ({error})") from None
-    raise RecipeError(
-        f"no recipe {name_or_path!r}: it is neither a file nor one of the built-in recipes "
-        f"({', '.join(known)}).{nearest(name_or_path, known)}"
-    )
-
-
-def parse_override(text: str) -> tuple[str, str, Scalar]:
-    """``section.key=value`` to its three parts; the value is read as TOML, else as a string.
-
-    Raises:
-        RecipeError: not of that form.
-    """
-    key, equals, raw = text.partition("=")
-    section, dot, name = key.strip().partition(".")
-    if not equals or not dot or not name or "\n" in raw:
-        raise RecipeError(f"--set needs section.key=value (as in inner.lr=0.4), got {text!r}")
-    raw = raw.strip()
-    try:
-        value: Any = tomllib.loads(f"v = {raw}")["v"]
-    except tomllib.TOMLDecodeError:
-        value = raw
-    if not isinstance(value, Scalar):
-        raise RecipeError(f"--set {key.strip()}: a single value is needed, got {raw!r}")
-    return section, name, value
+def _model(section: str) -> type[BaseModel]:
+    """What describes a section."""
+    model = Recipe.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, BaseModel)
+    return model
 
 
 def _check_keys(sections: dict[str, Any], where: str) -> None:
@@ -355,11 +332,9 @@ def _check_keys(sections: dict[str, Any], where: str) -> None:
                 f"{where}: unknown section [{section}]; there are "
                 f"{', '.join(Recipe.model_fields)}.{nearest(section, Recipe.model_fields)}"
             )
-        model = Recipe.model_fields[section].annotation
+        model = _model(section)
         if not isinstance(values, dict):
             raise RecipeError(f"{where}: [{section}] must be a table, got {values!r}")
-        assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
         if model.model_config.get("extra") == "allow":
             for key, value in values.items():
                 if not isinstance(value, Scalar):
@@ -373,8 +348,16 @@ def _check_keys(sections: dict[str, Any], where: str) -> None:
                 )
 
 
-def parse_recipe(text: str, where: str = "recipe", overrides: tuple[str, ...] = ()) -> Recipe:
+def parse_recipe(
+    text: str,
+    where: str = "recipe",
+    overrides: tuple[str, ...] = (),
+    base: tuple[str, ...] = (),
+) -> Recipe:
     """A recipe from TOML text, with ``section.key=value`` overrides applied.
+
+    Args:
+        base: overrides that come before the others, and belong to what those are to change.
 
     Raises:
         RecipeError: not TOML, an unknown key (with the nearest valid one) or a bad value.
@@ -384,20 +367,39 @@ def parse_recipe(text: str, where: str = "recipe", overrides: tuple[str, ...] = 
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where}: not valid TOML: {error}") from None
     _check_keys(sections, where)
+    left: dict[str, frozenset[str]] = {}
+    for layer in map(_layer, (base, overrides)):
+        for section, values in layer.items():
+            before = sections.setdefault(section, {})
+            naming = "dataset" if section == "data" else "name"
+            if before.get(naming) not in (None, values.get(naming, before.get(naming))):
+                left[section] = frozenset({*before, *_model(section).model_fields})
+            left[section] = left.get(section, frozenset()) - values.keys()
+            before |= values
+    try:
+        recipe = Recipe.model_validate(sections)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {explain(error)}") from None
+    recipe._left = {section: keys for section, keys in left.items() if keys}
+    return recipe
+
+
+def _layer(overrides: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+    """The values of overrides, by section and key."""
+    sections: dict[str, dict[str, Scalar]] = {}
     for override in overrides:
         section, key, value = parse_override(override)
         _check_keys({section: {key: value}}, "--set")
-        sections.setdefault(section, {})[key] = value
-    try:
-        return Recipe.model_validate(sections)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {explain(error)}") from None
+        sections.setdefault(section, {})[key] = typed_value(_model(section), override)
+    return sections
 
 
-def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str, overrides: tuple[str, ...] = (), base: tuple[str, ...] = ()
+) -> Recipe:
     """A built-in recipe by name, or one from a file, with overrides applied.
 
     Raises:
         RecipeError: see :func:`recipe_text` and :func:`parse_recipe`.
     """
-    return parse_recipe(recipe_text(name_or_path), name_or_path, overrides)
+    return parse_recipe(recipe_text(name_or_path), name_or_path, overrides, base)

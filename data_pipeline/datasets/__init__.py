@@ -126,6 +126,7 @@ def check_split(spec: DatasetSpec, split: str) -> str:
     chosen = split or spec.splits[0]
     if chosen not in spec.splits:
         raise DataError(
-            f"dataset {spec.name!r} has no split {split!r}; it has {', '.join(spec.splits)}"
+            f"dataset {spec.name!r} has no split {split!r}; it has {', '.join(spec.splits)} "
+            "(data.split, --split)"
         )
     return chosen

@@ -100,12 +100,15 @@ class FunctionEpisodes:
     def __init__(self, name: str, part: Part, spec: EpisodeSpec, seed: int) -> None:
         self._family = load(name)
         if spec.ways != 0 or spec.rotations != "none":
-            raise DataError(f"{name} is a regression family: it has no ways and no rotations")
+            raise DataError(
+                f"{name} is a regression family: it has no ways and no rotations; data.ways 0 "
+                "and data.rotations 'none' are needed"
+            )
         if spec.labels != "permuted":
             raise DataError(
-                f"{name} is a regression family: it has no labels, 'permuted' is needed, got "
-                f"{spec.labels!r}; a family whose training tasks can be told from the input alone "
-                "is 'sinusoid_fixed'"
+                f"{name} is a regression family: it has no labels, data.labels 'permuted' is "
+                f"needed, got {spec.labels!r}; a family whose training tasks can be told from the "
+                "input alone is 'sinusoid_fixed'"
             )
         if spec.shots < 1 or spec.queries < 1:
             raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")

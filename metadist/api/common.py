@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metadist.plugins import Plugin
 
 Result = dict[str, Any]
-#: Modules and files that hold parts from outside this package.
-Plugins = Sequence[str | Path]
+#: Modules and files that hold parts from outside this package, as typed or as read already.
+Plugins = Sequence["str | Path | Plugin"]
 
 
 def quiet(line: str) -> None:

@@ -49,19 +49,15 @@ def adapt(
         RunError: no such run, it is not finished, or it classifies no images.
         DataError: a folder or an image is missing, damaged or unsafe.
     """
+    from data_pipeline.typed_paths import typed_path
     from metadist import plugins as outside
     from metadist.launch.adapt import adapt_run, open_labeller
 
     with outside.use(plugins):
         labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
+        folders = typed_path(support), typed_path(query)
         return adapt_run(
-            labeller,
-            Path(support),
-            Path(query),
-            out,
-            steps=steps,
-            invert=invert,
-            skip_damaged=skip_damaged,
+            labeller, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
         )
 
 

@@ -46,13 +46,14 @@ def prepare(
         PluginError: a plugin cannot be used.
     """
     from data_pipeline.class_store import build_store
+    from data_pipeline.typed_paths import typed_path
     from metadist.plugins import use
 
     with use(plugins):
         return build_store(
             dataset,
             data_directory(data_dir),
-            source=None if source is None else Path(source),
+            source=None if source is None else typed_path(source),
             split=split,
             name=name,
             options=options,

@@ -58,6 +58,7 @@ def evaluate(
             not go together, or a protocol that is none.
         DataError: the data are missing, damaged or others than the run's.
     """
+    from data_pipeline.typed_paths import typed_path
     from metadist import plugins as outside
     from metadist.engine import ensemble as ensembles
     from metadist.engine.group import Solo
@@ -80,7 +81,7 @@ def evaluate(
         if alone:
             return runs[0].evaluate(asked)
         members = ensembles.Ensemble(tuple(one.member() for one in runs))
-        where = Path(out).resolve() if out else root / ensembles.FOLDER / members.name
+        where = typed_path(out).resolve() if out else root / ensembles.FOLDER / members.name
         ensembles.check_directory(where, members)
         together = ensembles.evaluate_ensemble(members, asked, average)
         ensembles.write_ensemble(where, members, together)

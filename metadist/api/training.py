@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from metadist.api.common import Plugins, Result, data_directory, quiet, runs_directory
 
 if TYPE_CHECKING:
+    from metadist.engine.rundir import RunDir
     from metadist.launch.drive import Trial
     from metadist.launch.job import Announce, Device
     from metadist.recipe import Recipe
 
 
 def train(
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | None = None,
     *,
     name: str | None = None,
     workers: int | str = 0,
@@ -41,7 +42,8 @@ def train(
     """Meta-train, evaluate on unseen classes and write the report.
 
     Args:
-        recipe: name of a built-in recipe, path of a TOML file, or a recipe.
+        recipe: name of a built-in recipe, path of a TOML file, or a recipe; None: that of the run
+            which ``resume`` continues.
         name: of the run; made from the recipe's name and the time if not given.
         workers: Ray workers; 0 trains in this process and imports no ray. ``"2:8"``: as many as
             the cluster has between these, more or fewer while nodes come and go; the same bits.
@@ -73,20 +75,28 @@ def train(
     from metadist.engine.agreement import check_repeated, named
     from metadist.engine.data import open_data
     from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import Learners, initial_params, resolve
+    from metadist.engine.learner import Learners, dropped_lines, initial_params, resolve
     from metadist.launch.drive import Drive, drive
+    from metadist.launch.job import check_place
     from metadist.launch.start import meant_run
     from metadist.launch.world import WorldSize
     from metadist.recipe import Recipe, load_recipe
 
     size = WorldSize.of(workers)
+    address = address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None
     with outside.use(plugins):
         if (meant := meant_run(runs_directory(runs_dir), name, resume)) is not None:
             outside.require(meant.path, meant.info())
+        if meant is None or meant.info().get("status") != "finished":
+            check_place(size, device, address, announce)
+        if recipe is None:
+            recipe = _own_recipe(meant)
         if isinstance(recipe, Recipe):
             parsed, stem = recipe, recipe.algorithm.name
         else:
             parsed, stem = load_recipe(str(recipe), tuple(overrides)), Path(str(recipe)).stem
+        for line in dropped_lines(parsed):
+            announce(line)
         parsed = resolve(parsed)
         used = outside.of(parsed)
         for plugin in outside.unused(parsed):
@@ -130,7 +140,7 @@ def train(
                 runs_dir=runs_directory(runs_dir),
                 data_dir=directory,
                 workers=size,
-                address=address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None,
+                address=address,
                 device=device,
                 tracking_uri=tracking_uri,
                 experiment=experiment,
@@ -141,6 +151,22 @@ def train(
             ),
             announce,
         )
+
+
+def _own_recipe(run: RunDir | None) -> str:
+    """The recipe that a run which goes on was made with.
+
+    Raises:
+        RecipeError: there is no run yet.
+    """
+    from metadist.errors import RecipeError
+
+    if run is None:
+        raise RecipeError(
+            "a recipe is needed to start a run (see 'metadist recipes'); without one, --resume RUN "
+            "goes on with a run by its own"
+        )
+    return str(run.path / "recipe.toml")
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Networks as pure functions of a dict of tensors, one module each, found by their module name.
 
-A module exports ``Options`` and ``build(options, shape)``.
+A module exports ``Options`` and ``build(options, shape)``, and ``NORMALISES = False`` if it has no
+normalisation layers.
 """
 
 from __future__ import annotations
@@ -91,6 +92,15 @@ def options(name: str, given: dict[str, Any]) -> Options:
     module = find(sys.modules[__name__], name, "backbone")
     parsed: Options = parse_options(module.Options, given, "model")
     return parsed
+
+
+def normalises(name: str) -> bool:
+    """Whether a backbone may have normalisation layers; its module says so if not.
+
+    Raises:
+        RecipeError: unknown backbone.
+    """
+    return bool(getattr(find(sys.modules[__name__], name, "backbone"), "NORMALISES", True))
 
 
 def build(name: str, given: dict[str, Any], shape: TaskShape) -> Backbone:

@@ -23,6 +23,9 @@ from metadist.discovery import Options as OptionsBase
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
+#: ``model.norm`` has nothing to be about.
+NORMALISES = False
+
 
 class Options(OptionsBase):
     """``hidden`` units in each of ``layers`` hidden layers; ``activation`` between them."""

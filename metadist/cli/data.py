@@ -19,6 +19,7 @@ from metadist.cli.data_look import (
     shape_text,
     verify,
 )
+from metadist.cli.groups import Group
 from metadist.cli.options import available_cores, human_bytes
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Found = TypeVar("Found")
 _INLINE_SIDE = 32
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Prepare, shard, check and look at data."""
 
@@ -145,6 +146,7 @@ def prepare(
     from data_pipeline import datasets, functions
     from data_pipeline._store_files import STORE_FILE
     from data_pipeline.class_store import build_store, store_root
+    from data_pipeline.typed_paths import typed_path
     from metadist.api import data_directory
     from metadist.plugins import use
 
@@ -158,7 +160,7 @@ def prepare(
     directory = data_directory(data_dir)
     root = store_root(directory, name, split, store)
     there = (root / STORE_FILE).is_file() and not replace
-    place = None if source is None else Path(source)
+    place = None if source is None else typed_path(source)
     if download:
         place = _download(module, directory / name / "source")
     counter = _Counter(f"Preparing {name}")
@@ -198,6 +200,7 @@ def _download(module: Dataset, target: Path) -> Path:
 
 def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
     """``K=V`` strings as options; the type is that of the default."""
+    from metadist.overrides import Typed, read_as
 
     usual = {**module.SPEC.options, **module.SPEC.source_options}
     parsed: dict[str, Option] = {}
@@ -209,14 +212,13 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
         default = usual.get(key)
         value: Option = raw
         if isinstance(default, bool):
-            if raw not in ("true", "false"):
+            value = read_as(Typed(raw), {bool})
+            if not isinstance(value, bool):
                 raise DataError(f"--option {key}: true or false is needed, got {raw!r}")
-            value = raw == "true"
         elif isinstance(default, int):
-            try:
-                value = int(raw)
-            except ValueError:
-                raise DataError(f"--option {key}: a whole number is needed, got {raw!r}") from None
+            value = read_as(Typed(raw), {int})
+            if not isinstance(value, int):
+                raise DataError(f"--option {key}: a whole number is needed, got {raw!r}")
         parsed[key] = value
     return parsed
 
@@ -249,7 +251,7 @@ def _announce(store: ClassStore, what: str) -> None:
 )
 @click.option(
     "--count",
-    type=click.IntRange(min=1),
+    type=options.Whole(min=1),
     metavar="N",
     help="Episodes. Default: as many as the run reads.",
 )
@@ -299,11 +301,12 @@ def shard(
     from metadist.api import data_directory
     from metadist.engine.data import open_data, shards_root
     from metadist.engine.data import prepare as prepare_data
+    from metadist.engine.learner import of_its_dataset
     from metadist.plugins import use
     from metadist.recipe import load_recipe
 
     click.get_current_context().with_resource(use(plugins))
-    parsed = load_recipe(recipe, overrides)
+    parsed = of_its_dataset(load_recipe(recipe, overrides))
     section = parsed.data
     directory = data_directory(data_dir)
     prepare_data(parsed, directory, options.say)

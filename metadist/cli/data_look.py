@@ -106,10 +106,11 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
     """
     from data_pipeline.class_store import open_store
     from data_pipeline.preview import contact_sheet, nearest_neighbour_accuracy, statistics
+    from data_pipeline.typed_paths import typed_path
     from metadist.api import data_directory
 
     store = open_store(_one_store(what, data_directory(data_dir)))
-    path = Path(out or f"{store.root.parent.name}-{part}.png").absolute()
+    path = typed_path(out or f"{store.root.parent.name}-{part}.png").absolute()
     try:
         contact_sheet(store, part, path)
     except OSError as error:
@@ -208,11 +209,12 @@ def _folders(what: str | None, root: Path) -> list[Path]:
         MissingData: nothing of that name is there.
     """
     from data_pipeline import datasets
+    from data_pipeline.typed_paths import typed_path
     from metadist.discovery import nearest
 
     if what is None:
         return [root]
-    for folder in (root / what, Path(what)):
+    for folder in (root / what, typed_path(what)):
         if folder.is_dir():
             return [folder]
     names = [place.name for place in _subfolders(root)]

@@ -31,7 +31,7 @@ def data(given: str | None) -> Iterator[Check]:
     if _URI in text:
         yield from remote("data", text)
         return
-    path = Path(text).absolute()
+    path = Path(text).expanduser().absolute()
     origin = "--data-dir" if given else "METADIST_DATA_DIR" if variable else ""
     stores = len(list(path.glob("*/store/store.json"))) if path.is_dir() else 0
     yield from folder("data", path, origin, f"{stores} prepared, " if path.is_dir() else "")
@@ -42,7 +42,7 @@ def runs(given: str) -> Iterator[Check]:
     if _URI in given:
         yield from remote("runs", given)
     else:
-        yield from folder("runs", Path(given).absolute(), "")
+        yield from folder("runs", Path(given).expanduser().absolute(), "")
 
 
 def remote(name: str, uri: str) -> Iterator[Check]:
@@ -90,7 +90,7 @@ def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
     from metadist.track.client import is_server, sqlite_path
 
     # Beside the runs, or here if they have no place beside them.
-    beside = Path.cwd() if _URI in runs_dir else Path(runs_dir).resolve().parent
+    beside = Path.cwd() if _URI in runs_dir else Path(runs_dir).expanduser().resolve().parent
     uri = given or default_tracking_uri(beside)
     shown = public_uri(uri)
     path = sqlite_path(uri)

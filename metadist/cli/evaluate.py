@@ -29,7 +29,7 @@ from metadist.cli.results import show
 @click.option(
     "--steps", type=click.IntRange(min=0), help="Adaptation steps; the figure is after so many."
 )
-@click.option("--episodes", type=click.IntRange(min=1), help="Tasks.")
+@click.option("--episodes", type=options.Whole(min=1), help="Tasks.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

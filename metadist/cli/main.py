@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import metadist
+from metadist.cli.groups import Group
 from metadist.errors import MetadistError, Terminated
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
@@ -32,7 +33,7 @@ COMMANDS = {
 }
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Loads commands late; mistakes of the user end in one line, not in a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -13,6 +13,17 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Whole(click.IntRange):
+    """A whole number that may be typed as 1e5 too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        from metadist.overrides import Typed, read_as
+
+        typed = read_as(Typed(value), {int}) if isinstance(value, str) else value
+        return super().convert(typed if isinstance(typed, int) else value, param, ctx)
+
+
 def data_dir(command: Command) -> Command:
     """``--data-dir``."""
     return click.option(
@@ -87,7 +98,7 @@ def device(command: Command) -> Command:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where to compute; auto takes GPUs where there are any.",
+        help="Where to compute; auto takes GPUs where there are any. Which: CUDA_VISIBLE_DEVICES.",
     )(command)
 
 

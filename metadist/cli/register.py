@@ -27,7 +27,7 @@ from metadist.cli import options
 @options.runs_dir
 @options.as_json
 def register(as_json: bool, **arguments: Any) -> None:
-    r"""Add the best checkpoint of RUN to MLflow's model registry, as a model that adapts.
+    """Add the best checkpoint of RUN to MLflow's model registry, as a model that adapts.
 
     RUN is a finished run that classifies images: a name under the runs directory or a path. Each
     call adds a version of the model. Serve it with

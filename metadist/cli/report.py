@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from metadist import api
@@ -16,7 +14,7 @@ from metadist.errors import RunError
 @options.runs_dir
 def report(run: str, runs_dir: str) -> None:
     """Write the HTML report of RUN, a run or a search, and print its path."""
-    from data_pipeline.object_uri import is_uri
+    from data_pipeline.object_uri import is_uri, local_path
 
     try:
         path = api.report(run, runs_dir=runs_dir)
@@ -25,7 +23,7 @@ def report(run: str, runs_dir: str) -> None:
             raise  # searches have paths
         from metadist.search.reporting import report_again
 
-        found = report_again(Path(runs_dir).resolve(), run)
+        found = report_again(local_path(runs_dir), run)
         if found is None:
             raise
         path = found

@@ -19,7 +19,7 @@ from metadist.errors import TrackingError
 @click.option("--list", "listed", is_flag=True, help="List the tables that there are.")
 @click.option(
     "--tasks",
-    type=click.IntRange(min=1),
+    type=options.Whole(min=1),
     help="Budget of a run, in tasks: outer steps times batch. Default: the table's own.",
 )
 @click.option(

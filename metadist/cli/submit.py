@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metadist.cli import options
+from metadist.cli.groups import Group
 from metadist.imports import environment
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 _SUBMITTED = {name: f"metadist.cli.{name}" for name in ("evaluate", "train", "tune")}
 _ABOUT = dict.fromkeys(("list", "logs", "status", "stop"), "metadist.cli.submit_jobs")
 _GIVEN = "metadist.submit.given"
+#: What a run or search begins with; one that goes on has its own.
+_BEGUN_BY = {"train": "RECIPE", "tune": "SPACE"}
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Commands that are submitted, beside commands about what was submitted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -147,6 +150,9 @@ def _submit(**_: Any) -> None:
     assert ctx.parent is not None
     asked = dict(ctx.parent.params)
     as_json, command = asked.pop("as_json"), ctx.meta[_GIVEN]
+    begins = not (command.arguments or command.has("--resume") or command.has("--list"))
+    if begins and command.verb in _BEGUN_BY:
+        raise click.UsageError(f"{_BEGUN_BY[command.verb]} is needed, or --resume", ctx)
     if asked["retries"] and not asked["wait"]:
         raise click.UsageError("--retries needs somebody who waits: drop --no-wait")
     if as_json and not command.has("--json"):

@@ -31,7 +31,7 @@ class WorkersType(click.ParamType[int | str]):
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @click.option("--name", help="Name of the run. Default: recipe and time.")
 @click.option(
     "--workers",
@@ -58,8 +58,11 @@ class WorkersType(click.ParamType[int | str]):
 def train(as_json: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
 
-    RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file.
+    RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file. A run that goes
+    on (--resume RUN) has its own.
     """
+    if arguments["recipe"] is None and arguments["resume"] is None:
+        raise click.UsageError("RECIPE is needed (see 'metadist recipes'), or --resume RUN")
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
     result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)

@@ -19,7 +19,7 @@ from metadist.cli import options
     metavar="NAME|auto",
     help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
 )
-@click.option("--trials", type=click.IntRange(min=1), help="How many. Default: the space's own.")
+@click.option("--trials", type=options.Whole(min=1), help="How many. Default: the space's own.")
 @click.option(
     "--searcher",
     type=click.Choice(["tpe", "random", "grid"]),
@@ -28,8 +28,8 @@ from metadist.cli import options
 @click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
 @click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
 @options.overrides
-@click.option("--steps", type=click.IntRange(min=1), help="Outer steps of a trial: its budget.")
-@click.option("--every", type=click.IntRange(min=1), help="Outer steps between validations.")
+@click.option("--steps", type=options.Whole(min=1), help="Outer steps of a trial: its budget.")
+@click.option("--every", type=options.Whole(min=1), help="Outer steps between validations.")
 @click.option(
     "--workers-per-trial",
     type=click.IntRange(min=0),
@@ -59,7 +59,7 @@ from metadist.cli import options
 )
 @click.option(
     "--episodes",
-    type=click.IntRange(min=2),
+    type=options.Whole(min=2),
     help="Fresh validation episodes on which they are compared. Default: 1000.",
 )
 @click.option(

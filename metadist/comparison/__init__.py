@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.storage import write_atomic
+from data_pipeline.typed_paths import typed_path
 from metadist.comparison.comparison import Comparison, compare_runs
 from metadist.comparison.page import render
 from metadist.comparison.table import to_csv
@@ -29,6 +30,6 @@ def write_files(result: Mapping[str, Any], html: str | Path | None, csv: str | P
         if given is not None and Path(given).suffix != ending:
             raise RunError(f"--{ending[1:]} {given}: a file name ending in {ending} is needed")
     if html is not None:
-        write_atomic(Path(html), render(result).encode())
+        write_atomic(typed_path(html), render(result).encode())
     if csv is not None:
-        write_atomic(Path(csv), to_csv(result).encode())
+        write_atomic(typed_path(csv), to_csv(result).encode())

@@ -11,6 +11,7 @@ from data_pipeline import datasets, functions
 from data_pipeline.class_store import ClassStore, build_store, check_current, open_store, store_root
 from data_pipeline.datasets import Part
 from data_pipeline.episodes import EpisodeSequence, EpisodeSource, EpisodeSpec, ImageEpisodes
+from data_pipeline.errors import TooFew
 from data_pipeline.functions import FunctionEpisodes, family_digest
 from data_pipeline.object_uri import address_of
 from data_pipeline.parts import part_hint
@@ -33,8 +34,8 @@ def is_function(name: str) -> bool:
     known = [*datasets.names(), *functions.names()]
     if name not in known:
         raise RecipeError(
-            f"data.dataset: unknown dataset {name!r}; there are {', '.join(known)}."
-            f"{part_hint(name, known)}"
+            f"data.dataset: unknown dataset {name!r}.{part_hint(name, known)} There are "
+            f"{', '.join(known)}"
         )
     return False
 
@@ -88,7 +89,8 @@ def prepare(
     split = f" --split {section.split}" if section.split else ""
     name = f" --name {section.store}" if section.store else ""
     raise RecipeError(
-        f"{address_of(root)}: no prepared {section.dataset!r} data there; run "
+        f"{address_of(root)}: no prepared {section.dataset!r} data there (data.split and "
+        "data.store say which); run "
         f"'metadist data prepare {section.dataset} --source PATH{split}{name}' first, or name "
         "the directory that has it with --data-dir or METADIST_DATA_DIR"
     )
@@ -148,7 +150,32 @@ class EpisodeData:
         spec = EpisodeSpec(section.ways, shots, queries, section.rotations, section.labels)
         if self.store is None:
             return FunctionEpisodes(section.dataset, part, spec, seed)
-        return ImageEpisodes(self.store, part, spec, seed)
+        try:
+            return ImageEpisodes(self.store, part, spec, seed)
+        except TooFew as error:
+            raise TooFew(error.what, error.of, self._cure(error.of, part, spec)) from None
+
+    def _cure(self, of: str, part: Part, spec: EpisodeSpec) -> str:
+        """How to ask for smaller episodes: every key that has made them so large."""
+        section, evaluation = self.recipe.data, self.recipe.eval
+        if of == "classes":
+            return (
+                f"lower data.ways ({spec.ways}), or take data with more {part} classes "
+                "(data.dataset, data.split, data.store)"
+            )
+        shots = "data.shots" if spec.shots == section.shots else "--shots"
+        own = (
+            {section.queries: "data.queries"}
+            if part == "train"
+            else {
+                evaluation.extra_queries: "eval.extra_queries",
+                evaluation.queries: "eval.queries",
+            }
+        )
+        queries = own.get(spec.queries, "--queries")
+        none = "; 0: no such protocol" if queries == "eval.extra_queries" else ""
+        sizes = f"{shots} ({spec.shots}) or {queries} ({spec.queries}{none})"
+        return f"lower {sizes}, or remove such classes"
 
     def training(self) -> EpisodeSource:
         """Training episodes, live or from shards as the recipe says; the same bytes either way.

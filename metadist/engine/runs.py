@@ -11,6 +11,7 @@ from typing import Any
 from data_pipeline.errors import DamagedData
 from data_pipeline.object_uri import address_of, is_uri, local_path
 from data_pipeline.storage import new_directory, write_atomic
+from data_pipeline.typed_paths import typed_path
 from metadist.engine.remote_run import remote_names
 from metadist.engine.rundir import FORMAT, RunDir, write_info
 from metadist.errors import RunError, SupersededError
@@ -84,7 +85,7 @@ def open_run(root: Path, name_or_path: str) -> RunDir:
     if is_uri(name_or_path):
         paths = [local_path(name_or_path)]
     else:
-        paths = [root / name_or_path, Path(name_or_path)]
+        paths = [root / name_or_path, typed_path(name_or_path)]
     for path in paths:
         if not path.name.startswith(".") and RunDir(path).bring():
             return RunDir(path.resolve())

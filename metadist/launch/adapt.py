@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.typed_paths import typed_path
 from metadist import plugins
 from metadist.engine.group import Solo
 from metadist.engine.labeller import Labeller
@@ -62,7 +63,7 @@ def adapt_run(
         DataError: a folder or an image is missing, damaged or unsafe.
     """
     name = f"{labeller.facts['run']}-adapted"
-    where = free_directory(Path.cwd(), name) if out is None else Path(out).resolve()
+    where = free_directory(Path.cwd(), name) if out is None else typed_path(out).resolve()
     check_directory(where)
     prepare = labeller.reading(invert)
     given = read_support(support, prepare, skip_damaged)

@@ -15,10 +15,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import ray
+import torch
 
 from metadist.errors import ResourceError, Terminated
 from metadist.launch.importing import Imports, importing_as_here
-from metadist.launch.job import Announce, Device
+from metadist.launch.job import Announce, Device, local_device
 from metadist.launch.world import WorldSize
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
@@ -58,6 +59,25 @@ def _check_reachable(address: str) -> None:
             f"--address {address}: no Ray head answers there ({error}); check that "
             "'ray start --head' runs and that this machine may reach it"
         ) from None
+
+
+def check_workers(size: WorldSize, device: Device, address: str | None, announce: Announce) -> None:
+    """See that workers have a place to compute, before anything is begun that they would work at.
+
+    Raises:
+        ResourceError: nobody answers at the address, or there are too few GPUs for ``cuda``.
+    """
+    if address:
+        _check_reachable(address)
+    if device != "cuda":
+        return
+    if address or ray.is_initialized():
+        with connected(address, size.high, announce):
+            group_for(size, device, announce)
+        return
+    local_device(device)
+    if (there := torch.cuda.device_count()) < size.low:
+        raise ResourceError(_too_few(size.low, "GPUs", there, ", or --device cpu"))
 
 
 @contextlib.contextmanager
@@ -198,8 +218,12 @@ def group_for(
             raise Terminated
     kind = "GPUs" if use_gpu else "CPUs"
     other = ", or --device cpu" if use_gpu and cpus >= size.low else ""
-    raise ResourceError(
-        f"--workers {size.low} needs {size.low} {kind}, the cluster has {have}; ask for at most "
+    raise ResourceError(_too_few(size.low, kind, have, other))
+
+
+def _too_few(workers: int, kind: str, have: int, other: str) -> str:
+    return (
+        f"--workers {workers} needs {workers} {kind}, the cluster has {have}; ask for at most "
         f"{have} workers, add nodes{other}"
     )
 

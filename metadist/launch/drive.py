@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from metadist.track import (
     run_tags,
     start_run,
     store_of,
+    whole_uri,
 )
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     if request.name is not None:
         check_name(request.name)
     wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
+    if request.tracking_uri is not None:
+        request = replace(request, tracking_uri=whole_uri(request.tracking_uri))
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
@@ -191,7 +194,7 @@ def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
     mlflow, asked = info.get("mlflow"), request.tracking_uri
-    if mlflow and asked is not None and public_uri(asked) != mlflow["tracking_uri"]:
+    if mlflow and asked is not None and public_uri(asked) != whole_uri(mlflow["tracking_uri"]):
         mlflow = None  # that store shall have the run too, with every point
     if mlflow is None:
         # The key finds the run that a driver made just before it died.

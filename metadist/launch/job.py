@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -16,6 +16,7 @@ from metadist.engine.orders import Orders
 from metadist.engine.rundir import RunDir
 from metadist.engine.watch import Watch
 from metadist.errors import ResourceError
+from metadist.launch.world import WorldSize
 from metadist.plugins import Plugin, use
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,44 @@ class Job:
             return run.train()
 
 
+def check_device(device: str) -> None:
+    """See that a device is one of :data:`Device`.
+
+    Raises:
+        ResourceError: it is not.
+    """
+    if device not in get_args(Device):
+        raise ResourceError(
+            f"--device {device}: {', '.join(get_args(Device))} are possible; which of several GPUs "
+            "is taken says CUDA_VISIBLE_DEVICES, as in CUDA_VISIBLE_DEVICES=1"
+        )
+
+
+def check_place(size: WorldSize, device: Device, address: str | None, announce: Announce) -> None:
+    """See that there is a place to compute, before anything is begun that would be computed there.
+
+    Args:
+        address: of the Ray cluster of workers.
+
+    Raises:
+        ResourceError: there is none; see also :func:`check_device`.
+    """
+    check_device(device)
+    if size.high:
+        from metadist.launch.cluster import check_workers
+
+        check_workers(size, device, address, announce)
+    else:
+        local_device(device)
+
+
 def local_device(device: Device) -> torch.device:
     """The device of a single process.
 
     Raises:
-        ResourceError: ``cuda`` was asked for and there is none.
+        ResourceError: ``cuda`` was asked for and there is none; see also :func:`check_device`.
     """
+    check_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise ResourceError(
             "--device cuda: this machine has no GPU that torch can use; use --device cpu"

@@ -11,6 +11,7 @@ import ray
 from metadist.errors import ResourceError, RunError
 from metadist.imports import PACKAGES
 from metadist.launch.importing import same_code
+from metadist.launch.standing import here, stand_at
 
 #: Deaths of a process (a node that goes, memory that runs out) before its work is given up.
 DEATHS = 3
@@ -89,7 +90,7 @@ def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
                 options = remote.options(
                     num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS
                 )
-                active.append(options.remote(waiting.pop(0)))
+                active.append(options.remote(waiting.pop(0), here()))
             if not active:
                 break
             done, active = ray.wait(active)
@@ -114,7 +115,8 @@ def cause_of(error: ray.exceptions.RayTaskError) -> BaseException:
     return cause if isinstance(cause, BaseException) else error
 
 
-def _call(job: Callable[[], None]) -> None:
+def _call(job: Callable[[], None], standing: str) -> None:
+    stand_at(standing)
     job()
 
 

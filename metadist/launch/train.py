@@ -43,6 +43,7 @@ from metadist.launch.messages import ShowMessages, write_messages
 from metadist.launch.note import Note
 from metadist.launch.oversee import Oversee
 from metadist.launch.sigterm import Sigterm
+from metadist.launch.standing import here, stand_at
 from metadist.launch.world import WorldSize
 from metadist.sources import COMPUTING
 
@@ -62,6 +63,7 @@ def group_timeout() -> int:
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
     """What each Ray worker runs."""
+    stand_at(config["here"])
     # Each node has its own path to what lies in an object store.
     paths = {name: local_path(config[name]) for name in ("run", "data_dir")}
     job: Job = replace(config["job"], **paths)
@@ -220,6 +222,7 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
         "run": address_of(job.run),
         "data_dir": address_of(job.data_dir),
         "gpu": "GPU" in resources,
+        "here": here(),
     }
     work = same_code(functools.partial(_work, config), *COMPUTING)
     try:

@@ -34,6 +34,7 @@ from metadist.launch.asking import Report
 from metadist.launch.importing import same_code
 from metadist.launch.placing import DEATHS, Resources, cause_of
 from metadist.launch.schedulers import WORST, cooperative
+from metadist.launch.standing import here, stand_at
 from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
 
 log = logging.getLogger(__name__)
@@ -173,7 +174,10 @@ def _number(trial: Trial, offset: int) -> int:
 
 
 def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
+    standing = here()
+
     def trial(config: dict[str, Any]) -> None:
+        stand_at(standing)
         number = int(tune.get_context().get_trial_name().rpartition("-")[2])
 
         def report(step: int, score: float) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,7 +71,9 @@ def reproduce(
             no error: its rows say so.
     """
     from metadist.api import data_directory, runs_directory
+    from metadist.launch.job import check_place
     from metadist.launch.source import provenance
+    from metadist.launch.world import WorldSize
     from metadist.plugins import use
     from metadist.reproduce.display import Display
     from metadist.reproduce.jobs import Jobs, Outcome
@@ -97,6 +100,8 @@ def reproduce(
         plugins=tuple(str(p) for p in ([plugins] if isinstance(plugins, str | Path) else plugins)),
         source=table if isinstance(table, str) else "",
     )
+    address = os.environ.get("RAY_ADDRESS") if workers else None
+    check_place(WorldSize.of(workers), device, address or None, lambda line: None)
     if not offline:
         _check_tracking(request)
     facts = provenance()
@@ -164,10 +169,11 @@ def write(result: Result, out: str | Path) -> list[Path]:
         MetadistError: they cannot be written.
     """
     from data_pipeline.storage import write_atomic
+    from data_pipeline.typed_paths import typed_path
     from metadist.reproduce.pictures import pictures
     from metadist.reproduce.render import markdown
 
-    name, directory = result.request.table.name, Path(out)
+    name, directory = result.request.table.name, typed_path(out)
     drawn = pictures(result)
     document = json.dumps(result.document(), indent=1, ensure_ascii=False, allow_nan=False)
     contents = {

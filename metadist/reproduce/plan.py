@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,12 @@ from data_pipeline.errors import DataError
 from metadist import plugins
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
-from metadist.engine.learner import Learners, resolve
+from metadist.engine.learner import Learners, dropped, dropped_lines, resolve
 from metadist.engine.protocol import Asked, own_protocols, protocol
 from metadist.engine.rundir import RunDir
 from metadist.engine.runs import check_name
 from metadist.errors import MetadistError, RunError
-from metadist.recipe import Recipe, differences, load_recipe
+from metadist.recipe import Recipe, differences, load_recipe, parse_override
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
@@ -139,7 +139,7 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
     run = RunDir(request.runs_dir / name)
     try:
         check_name(name)
-        alone = load_recipe(table.recipe_of(key), tuple(table.overrides_of(key)))
+        alone = _load(table, key, table.overrides_of(key))
         steps = max(1, request.tasks // alone.outer.batch)
         settings = [
             *table.overrides_of(key, steps),
@@ -148,7 +148,10 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
             f"run.checkpoint_every={max(1, min(EVERY, steps // CHECKPOINTS))}",
             f"run.seed={seed}",
         ]
-        recipe = resolve(load_recipe(table.recipe_of(key), tuple(settings)))
+        stated = _load(table, key, settings)
+        recipe, settings = resolve(stated), _without(settings, dropped(stated))
+        for line in dropped_lines(stated) if seed == 0 else ():
+            announce(f"{key}: {line}")
         rows = [row for row in request.rows if key in row.runs and row.metric in _EVALUATED]
         pairs = [row_protocol(row, name, recipe) for row in rows]
         asked = {protocol_name: how for protocol_name, how in pairs if how is not None}
@@ -160,6 +163,18 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
         problem = f"{run.path}: its run.json cannot be used ({error!r}); remove it"
         return Planned(key, seed, name, run, problem=problem)
     return Planned(key, seed, name, run, tuple(settings), recipe, "", incomplete, asked)
+
+
+def _load(table: Table, key: str, settings: Sequence[str]) -> Recipe:
+    """The recipe of a run, before its parts are asked for their options."""
+    shared = len(table.base.set)
+    return load_recipe(table.recipe_of(key), tuple(settings[shared:]), tuple(settings[:shared]))
+
+
+def _without(settings: Sequence[str], keys: Mapping[str, Sequence[str]]) -> list[str]:
+    """Overrides but those of these keys, by section."""
+    gone = {key for section in keys.values() for key in section}
+    return [text for text in settings if ".".join(parse_override(text)[:2]) not in gone]
 
 
 _EVALUATED = ("accuracy", "mse")

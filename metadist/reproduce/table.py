@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from data_pipeline.typed_paths import typed_path
 from metadist.discovery import nearest
 from metadist.errors import TableError
 
@@ -283,12 +284,10 @@ def load_table(name_or_path: str) -> Table:
     if name_or_path in known:
         folder = resources.files("metadist.reproduce") / "tables"
         path = Path(str(folder / f"{name_or_path}.toml"))
-    elif Path(name_or_path).is_file():
-        path = Path(name_or_path)
-    else:
+    elif not (path := typed_path(name_or_path)).is_file():
         raise TableError(
-            f"no table {name_or_path!r}: it is neither a file nor one of the built-in tables "
-            f"({', '.join(known)}).{nearest(name_or_path, known)}"
+            f"no table {name_or_path!r}.{nearest(name_or_path, known)} It is neither a file nor "
+            f"one of the built-in tables: {', '.join(known)}"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")

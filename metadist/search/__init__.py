@@ -116,7 +116,7 @@ def tune(
             experiment=experiment,
             offline=offline,
             device=device,
-            plugins=tuple(str(p) for p in plugins),
+            plugins=(plugins,) if isinstance(plugins, str | Path) else tuple(plugins),
             live=live,
         ),
         announce,

@@ -55,7 +55,9 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         if there is not None:
             # Before anything is read that another driver may be writing.
             stack.enter_context(there.alone())
-        stack.enter_context(outside.use(request.plugins))
+        # Read once, here: a trial's process stands elsewhere.
+        used = stack.enter_context(outside.use(request.plugins))
+        request = replace(request, plugins=used)
         plan, lasting = plan_for(request, there), lasting_for(request, there)
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")
@@ -112,6 +114,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     if plan.points is None:
         need_searcher()
     recipe = plan.recipe({})
+    for line in plan.dropped():
+        announce(line)
     prepare_data(recipe, data_dir, announce)
     data = open_data(recipe, data_dir)
     data.training()
@@ -270,7 +274,7 @@ def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any])
     return (
         f"# metadist train {search.best}\n"
         f"# Trial {result['trial']} of {plan.trials} of the search {search.name} in the space "
-        f"{plan.name}: {point}.\n" + recipe.to_toml()
+        f"{plan.name}: {point}.\n" + plan.tested(recipe).to_toml()
     )
 
 

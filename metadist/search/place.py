@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage import new_directory, read_json, write_atomic
+from data_pipeline.typed_paths import typed_path
 from metadist.engine.rundir import RunDir
 from metadist.engine.runs import check_name
 from metadist.errors import SpaceError
@@ -282,7 +283,7 @@ def open_search(root: Path, name: str) -> SearchDir:
     Raises:
         SpaceError: there is none; the message lists what there is.
     """
-    for path in (root / FOLDER / name, Path(name)):
+    for path in (root / FOLDER / name, typed_path(name)):
         if (path / "search.json").is_file():
             return SearchDir(path.resolve())
     there = sorted(p.parent.name for p in (root / FOLDER).glob("[!.]*/search.json"))

@@ -7,17 +7,27 @@ import hashlib
 import json
 import math
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from data_pipeline import parts
 from metadist import space as spaces
-from metadist.engine.learner import Learners, build, resolve
+from metadist.engine.learner import Learners, build, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe import Recipe, parse_override, parse_recipe, recipe_text
+from metadist.recipe import (
+    EvalSection,
+    Recipe,
+    builtin_names,
+    parse_override,
+    parse_recipe,
+    recipe_text,
+)
 from metadist.search.declared import check_types
 from metadist.space import (
     Choice,
@@ -57,6 +67,10 @@ class Plan:
         Raises:
             RecipeError: there is no such recipe.
         """
+        return resolve(self.stated(point, seed=seed))
+
+    def stated(self, point: Mapping[str, Any], *, seed: int | None = None) -> Recipe:
+        """:meth:`recipe` before its parts are asked for their options."""
         values: dict[str, Any] = {
             **self.space.fixed,
             "outer.steps": self.space.steps,
@@ -64,11 +78,31 @@ class Plan:
             # A trial that is continued does not train again what it was judged by.
             "run.checkpoint_every": self.space.every,
         }
-        texts = [_override(key, value) for key, value in values.items()]
-        texts += [*self.overrides, *(_override(key, value) for key, value in point.items())]
+        texts = [*self.overrides, *(_override(key, value) for key, value in point.items())]
         if seed is not None:
             texts.append(f"run.seed={seed}")
-        return resolve(parse_recipe(self.base, self.space.base, tuple(texts)))
+        held = tuple(_override(key, value) for key, value in values.items())
+        return parse_recipe(self.base, self.space.base, tuple(texts), held)
+
+    def dropped(self) -> list[str]:
+        """What trials say of parts that they do not name: a line for each part that is chosen."""
+        points = [{}, *({**_context(self.space, k), k: v} for k, v in ends(self) if _is_part(k))]
+        return list(dict.fromkeys(x for p in points for x in dropped_lines(self.stated(p))))
+
+    def tested(self, recipe: Recipe) -> Recipe:
+        """A trial's recipe, evaluated on test tasks as the base is.
+
+        A space cuts short what no trial needs; it is no part of what was found. What validation
+        needs stays, for it chooses the checkpoint; and so does what was asked for by ``--set``.
+        """
+        base = EvalSection.model_validate(tomllib.loads(self.base).get("eval", {}))
+        asked = {".".join(parse_override(text)[:2]) for text in self.overrides}
+        kept = {f"eval.{key}" for key in ("episodes", "extra_queries", "steps")} - asked
+        values = {key.partition(".")[2]: getattr(base, key.partition(".")[2]) for key in kept}
+        if values.get("steps", 0) < recipe.inner.steps:
+            values.pop("steps", None)
+        evaluation = recipe.eval.model_copy(update=values)
+        return recipe.model_copy(update={"eval": evaluation})
 
     def point_of(self, recipe: Recipe) -> Point:
         """The values that a recipe has at the searched keys."""
@@ -104,6 +138,10 @@ class Plan:
         for key, domain in self.space.search.items():
             point[key] = at(domain, uniform(self.seed, str(index), key))
         return self.space.active(point)
+
+    def same(self, other: Plan) -> bool:
+        """Whether it is the same search; a base may lie elsewhere now, if it reads the same."""
+        return self == replace(other, space=replace(other.space, base=self.space.base))
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON-able values; :func:`plan_of` reads it back."""
@@ -177,8 +215,8 @@ def load_space(name: str) -> Space:
     known = space_names()
     if space_name(name) not in known:
         raise SpaceError(
-            f"unknown search space {name!r}; there are {', '.join(known)}."
-            f"{parts.part_hint(space_name(name), known)}"
+            f"unknown search space {name!r}.{parts.part_hint(space_name(name), known)} There are "
+            f"{', '.join(known)}"
         )
     try:
         module = parts.load(_package(), module_name(name), "search space")
@@ -187,7 +225,14 @@ def load_space(name: str) -> Space:
     space = getattr(module, "SPACE", None)
     if not isinstance(space, Space):
         raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
-    return space
+    return _base_beside(space, module)
+
+
+def _base_beside(space: Space, module: ModuleType) -> Space:
+    """A base that is a file beside the space's own is meant from there."""
+    beside = Path(module.__file__ or "").parent / str(space.base)
+    found = space.base not in builtin_names() and beside.is_file()
+    return replace(space, base=str(beside.resolve())) if found else space
 
 
 def make_plan(
@@ -266,6 +311,10 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
                 build(plan.recipe({**_context(plan.space, key), key: value}), shape)
         except MetadistError as error:
             raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+
+
+def _is_part(key: str) -> bool:
+    return key in ("model.name", "algorithm.name")
 
 
 def ends(plan: Plan) -> Iterator[tuple[str, Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from metadist.engine.runs import check_name
 from metadist.errors import SpaceError
-from metadist.launch.job import Device
+from metadist.launch.job import Device, check_device
 from metadist.launch.start import AUTO
+from metadist.plugins import Plugin
 from metadist.search.place import FOLDER, SearchDir, open_search
 from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
 from metadist.space import Population
@@ -42,7 +43,7 @@ class Request:
     experiment: str | None
     offline: bool
     device: Device
-    plugins: tuple[str, ...]
+    plugins: tuple[str | Path | Plugin, ...]
     live: bool
 
 
@@ -72,6 +73,7 @@ def check(request: Request) -> None:
         raise SpaceError(f"cpus_per_trial: more than 0 is needed, got {request.cpus}")
     if request.gpus is not None and request.gpus < 0:
         raise SpaceError(f"gpus_per_trial: 0 or more is needed, got {request.gpus}")
+    check_device(request.device)
     if request.space is None and request.resume is None:
         raise SpaceError("a space is needed, or the name of a search to resume")
     if request.resume == AUTO and (request.space is None or request.name is None):
@@ -111,7 +113,7 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
         return _new_plan(request)
     if request.resume == AUTO:
         plan = plan_of(there.info().get("plan"))
-        if plan != _new_plan(request):
+        if not plan.same(_new_plan(request)):
             raise SpaceError(
                 f"{there.path} was started by another request; --resume auto goes on with the "
                 f"same one only: use --resume {there.name}, or another --name"

@@ -27,7 +27,7 @@ from metadist.errors import (
 from metadist.launch.asking import Asking, Report, answer
 from metadist.launch.drive import Trial
 from metadist.launch.job import Device
-from metadist.plugins import use
+from metadist.plugins import Plugin, use
 from metadist.recipe import Recipe
 from metadist.search.place import SearchDir, Status, TrialRecord, run_tags
 from metadist.search.plan import Plan
@@ -60,7 +60,7 @@ class Place:
     tracking_uri: str | None = None
     experiment: str = "metadist"
     offline: bool = False
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[str | Path | Plugin, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from data_pipeline.object_uri import cache_directory
 from data_pipeline.redaction import HIDDEN as HIDDEN
 from data_pipeline.redaction import without_users
+from data_pipeline.typed_paths import typed_path
 from metadist.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _ENVIRONMENT = {
 GONE = ("deleted", "missing")
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
+#: A folder: MLflow has stores that are called by a word too.
+_FOLDER = re.compile(r"(?P<scheme>file:(//)?)?(?P<path>[.~/].*)")
 
 
 def default_tracking_uri(root: Path) -> str:
@@ -53,7 +56,7 @@ def default_tracking_uri(root: Path) -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        return given
+        return whole_uri(given)
     if root.resolve().is_relative_to(cache_directory()):
         root = Path.cwd()  # nobody would look for it among working copies of an object store
     path = root.resolve() / "mlflow.db"
@@ -80,14 +83,15 @@ def _public(text: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite store; None for any other store."""
     match = _SQLITE.fullmatch(uri.partition("?")[0])
-    return Path(match["path"]).absolute() if match else None
+    return typed_path(match["path"]).absolute() if match else None
 
 
 def whole_uri(uri: str) -> str:
-    """``uri`` with the path of a SQLite file made absolute: other processes stand elsewhere."""
-    path, match = sqlite_path(uri), _SQLITE.match(uri)
-    if path is None or match is None:
+    """``uri`` with the path of a file or folder made absolute: other processes stand elsewhere."""
+    match = _SQLITE.match(uri) or _FOLDER.fullmatch(uri)
+    if match is None:
         return uri
+    path = typed_path(match["path"]).absolute()
     return f"{uri[: match.start('path')]}{path}{uri[match.end('path') :]}"
 
 
@@ -136,6 +140,7 @@ def connect(uri: str) -> MlflowClient:
     # Each migration of a fresh database is reported at INFO; a stranger cannot use that.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    uri = whole_uri(uri)
     path = sqlite_path(uri)
     try:
         if path is None:

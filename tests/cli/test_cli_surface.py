@@ -74,6 +74,35 @@ def test_everything_has_a_word_of_help():
                 assert option.help, f"{path} {option.opts}"
 
 
+def test_help_is_as_it_was_meant():
+    """No mark that was to be hidden; what is set apart stays in lines of its own."""
+    for path in GRAMMAR:
+        shown = run(*path.split()[1:], "--help").output
+        assert "\\b" not in shown, path
+        assert "\b" not in shown, path
+    served = run("register", "--help").output
+    assert "\n      mlflow models serve -m models:/NAME/VERSION --env-manager local\n" in served
+
+
+def test_an_unknown_recipe_is_told_in_a_line_that_can_be_read():
+    error = refused(run("train", "strokes-5w1s-mam"))
+    assert error.startswith(
+        "Error: no recipe 'strokes-5w1s-mam'. Did you mean 'strokes-5w1s-maml'?"
+    )
+    assert len(error) < 200
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("1e3", 1000), ("1_000", 1000), ("007", 7), ("5", 5)])
+def test_counts_are_read_as_people_type_them(typed: str, meant: int):
+    from metadist.cli.options import Whole
+
+    assert Whole(min=1).convert(typed, None, None) == meant
+    for wrong in ("1.5", "0", "-1e3", "ten", "1e-3", "inf"):
+        result = run("reproduce", "sinusoid-shots", "--tasks", wrong)
+        assert result.exit_code == 2
+        assert f"'{wrong}'" in result.stderr or "range" in result.stderr
+
+
 def test_workers_default_to_this_process():
     defaults = {
         p.name: p.default
@@ -119,7 +148,18 @@ def test_recipes_lists_and_prints():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trian"], ["trian"]),
+        (["trian"], ["trian", "Did you mean 'train'?"]),
+        (["eval", "x"], ["Did you mean 'evaluate'?"]),
+        (["xyzzy"], ["There are adapt, compare, "]),
+        (["data", "prepar"], ["Did you mean 'prepare'?"]),
+        (["submit", "trian", "x"], ["Did you mean 'train'?"]),
+        (["submit", "lst"], ["Did you mean 'list'?"]),
+        (["tune", "maml-lt"], ["'maml-lt'. Did you mean 'maml-lr'? There are "]),
+        (["reproduce", "omniglt"], ["'omniglt'. Did you mean 'omniglot'? It is neither"]),
+        (
+            ["train", "strokes-5w1s-maml", "--set", "model.name=conf4"],
+            ["'conf4'. Did you mean 'conv4'?"],
+        ),
         (["train"], ["RECIPE"]),
         (["train", "strokes-5w1s-mam"], ["strokes-5w1s-mam", "Did you mean 'strokes-5w1s-maml'?"]),
         (["recipes", "strokes-5w1s-mam"], ["Did you mean 'strokes-5w1s-maml'?"]),

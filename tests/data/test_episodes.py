@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pickle
 import random
 from pathlib import Path
 
@@ -268,8 +269,9 @@ def test_rotations_per_episode_keep_classes_apart() -> None:
     ],
 )
 def test_impossible_episodes_are_refused(spec: EpisodeSpec, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as error:
         ImageEpisodes(memory_store(), "train", spec, 0)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # workers send it
 
 
 def test_parts_that_are_not_there_are_refused() -> None:

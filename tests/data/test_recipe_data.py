@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline import functions
 from data_pipeline.class_store import ClassStore
-from data_pipeline.datasets import PARTS
+from data_pipeline.datasets import PARTS, Part
 from data_pipeline.errors import DataError
 from data_pipeline.shard_reader import ShardSource
 from data_pipeline.shard_writer import write_shards
@@ -30,6 +30,40 @@ def test_all_parts_have_the_labels_of_the_recipe(labels, toy_store: ClassStore) 
     data = EpisodeData(images(f"data.labels={labels}"), Path("data"), toy_store, toy_store.digest)
     for part in PARTS:
         assert data.live(part, 2, 0).identity.spec.labels == labels
+
+
+@pytest.mark.parametrize(
+    ("part", "overrides", "words"),
+    [
+        ("train", ("data.ways=99",), ["train classes", "data.ways (99)", "data.split"]),
+        ("val", ("data.ways=99",), ["val classes", "data.ways (99)"]),
+        ("train", ("data.queries=99",), ["data.shots (1)", "data.queries (99)"]),
+        ("train", ("data.shots=99",), ["data.shots (99)", "data.queries (1)"]),
+        ("val", ("eval.queries=99",), ["data.shots (1)", "eval.queries (99)"]),
+        (
+            "test",
+            ("eval.queries=99", "eval.extra_queries=0"),
+            ["data.shots (1)", "eval.queries (99)"],
+        ),
+        ("test", ("eval.extra_queries=99",), ["data.shots (1)", "eval.extra_queries (99; 0"]),
+    ],
+)
+def test_episodes_that_are_too_large_name_every_key(
+    part: Part, overrides: tuple[str, ...], words: list[str], toy_store: ClassStore
+) -> None:
+    recipe = images(*overrides)
+    data = EpisodeData(recipe, Path("data"), toy_store, toy_store.digest)
+    own = recipe.protocols[-1] if part == "test" else recipe.eval.queries
+    with pytest.raises(DataError) as error:
+        data.training() if part == "train" else data.live(part, own, 0)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_another_protocol_names_the_options_that_ask_for_it(toy_store: ClassStore) -> None:
+    data = EpisodeData(images(), Path("data"), toy_store, toy_store.digest)
+    with pytest.raises(DataError, match=r"lower --shots \(77\) or --queries \(66\)"):
+        data.live("test", 66, 0, shots=77)
 
 
 def test_shards_of_fixed_labels_have_a_place_of_their_own(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +12,13 @@ from plugin_files import BACKBONE, SIGN_MAML, write
 from small_runs import SMALL
 
 import metadist
+from metadist.cli.main import main
 from metadist.errors import PluginError
 from metadist.launch import train
 from metadist.launch.job import Job
 from metadist.launch.world import WorldSize
 from metadist.plugins import Plugin
+from metadist.recipe import recipe_text
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -39,6 +43,59 @@ def test_workers_do_not_matter_to_plugins(
         for workers in (0, 2)
     }
     assert len(digests) == 1
+
+
+#: An MLP that opens a file by a relative path, and one beside itself.
+READS = '''
+from pathlib import Path
+
+
+def build(options, shape):
+    """The network."""
+    beside = Path(__file__).parent / "beside.txt"
+    assert Path("typed.txt").read_text() == beside.read_text()
+    return mlp.build(options, shape)
+'''
+
+
+@pytest.fixture
+def reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A current directory that Ray was not started in, and options that name a plugin in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write(Path("parts/reads.py"), BACKBONE.replace("build = mlp.build", READS))
+    write(Path("parts/beside.txt"), "1")
+    write(Path("typed.txt"), "1")
+    return ["--plugin=./parts/reads.py", "--set=model.name=reads", "--set=model.norm=none"]
+
+
+def test_a_plugin_finds_its_files_on_workers(private_ray: None, reading: list[str]) -> None:
+    settings = [f"--set={setting}" for setting in SMALL]
+    words = ["train", "sinusoid-10shot-maml", "--offline", "--workers=2", *settings, *reading]
+    main([*words, "--name=here"], standalone_mode=False)
+    assert json.loads(Path("runs/here/run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.timeout(600)
+def test_the_page_on_searches_says_how_to_name_a_space(
+    private_ray: None, reading: list[str], strokes_data: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "searching.md").read_text(encoding="utf-8")
+    own = page.partition("## A space of your own")[2]
+    command = re.search(r"^    metadist (tune .*)$", own, re.MULTILINE)
+    space = re.search(r"^```python$(.*?)^```$", own, re.DOTALL | re.MULTILINE)
+    assert command
+    assert space
+    write(Path("mine.toml"), recipe_text("strokes-5w1s-maml"))
+    write(Path("my_space.py"), space[1].replace("omniglot-5w1s-maml", "mine.toml"))
+    small = ["--steps=4", "--every=2", "--trials=2", "--seeds=1", "--episodes=4", "--no-default"]
+    small += ["--set=outer.batch=2", "--set=eval.val_episodes=2", "--set=eval.episodes=2"]
+    small += ["--set=inner.loss=mean", "--set=eval.steps=5", f"--data-dir={strokes_data}"]
+    words = [*command[1].split(), *reading, *small, "--searcher=random", "--name=s", "--offline"]
+    main(words, standalone_mode=False)
+    search = json.loads(Path("runs/searches/s/search.json").read_text())
+    assert search["status"] == "finished"
+    assert search["result"]["best"][0]["test"]["mean"] is not None
 
 
 def test_a_worker_with_another_source_ends_the_run(private_ray: None, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_trials_are_nested_in_mlflow_and_best_is_a_recipe(private_ray: None, her
         tested = [name for name in child.data.metrics if name.startswith("test/")]
         assert bool(tested) == child.info.run_name.endswith("-seed1")
     recipe = load_recipe(result["best_recipe"])
+    assert recipe.eval.extra_queries == load_recipe("sinusoid-10shot-maml").eval.extra_queries > 0
     again = metadist.train(recipe, name="again", offline=True, data_dir="data")
     assert again["params_sha256"] == result["best"][0]["params_sha256"]
     assert again["mse"] == result["best"][0]["test"]["mean"]

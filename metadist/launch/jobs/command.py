@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_pipeline.typed_paths import typed_path
 from metadist.errors import JobError
 
 #: Commands that a job may run.
@@ -84,6 +85,7 @@ def plan(command: Command, stamp: str) -> Plan:
     Raises:
         JobError: a place in it would mean a directory of the job's own.
     """
+    command = _at_home(command)
     _check_places(command)
     if command.verb == "evaluate":
         return Plan(command, Path(command.arguments[0]).name, 1.0)
@@ -98,6 +100,18 @@ def plan(command: Command, stamp: str) -> Plan:
     return Plan(command, run, 1.0 if alone else 0.0)
 
 
+def _at_home(command: Command) -> Command:
+    """With ``~`` as the home directory of whoever submits, as a shell would have it."""
+
+    def whole(word: str | None) -> str | None:
+        return str(typed_path(word)) if word and word.startswith("~") else word
+
+    options = tuple((name, whole(value)) for name, value in command.options)
+    return replace(
+        command, arguments=tuple(whole(a) or a for a in command.arguments), options=options
+    )
+
+
 def _named(command: Command, stamp: str) -> tuple[Command, str | None]:
     """Fix which run or search is meant; a second job of the same command continues it."""
     resume, name = command.value("--resume"), command.value("--name")
@@ -106,6 +120,8 @@ def _named(command: Command, stamp: str) -> tuple[Command, str | None]:
     if resume == AUTO and name is None:
         if command.verb == "tune":
             raise JobError("tune --resume auto: --name says which search")
+        if not command.arguments:
+            raise JobError("train --resume auto: RECIPE or --name says which run")
         return command, None  # the newest run of this recipe
     if name is None:
         stem = as_name(Path(command.arguments[0]).stem if command.arguments else "search")

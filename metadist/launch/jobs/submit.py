@@ -102,7 +102,7 @@ def submit(
     planned = plan(request.command, _stamp())
     known = own_secrets()
     check_words(planned.command.argv, known)
-    if planned.command.verb == "train":
+    if planned.command.verb == "train" and planned.command.arguments:
         # Before a cluster is asked for anything.
         load_recipe(planned.command.arguments[0], planned.command.values("--set"))
     address = dashboard(request.address, os.environ)

@@ -18,9 +18,9 @@ from metadist.report.protocol import read_protocol
 from metadist.report.search.found import read_found
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
-from metadist.search.drive import summary
+from metadist.search.drive import _best, summary
 from metadist.search.place import SearchDir, TrialRecord, create_search
-from metadist.search.plan import Plan, make_plan
+from metadist.search.plan import Plan, load_space, make_plan
 from metadist.search.trial import Place, run_trial
 from metadist.search.words import text
 from metadist.space import LogUniform, Point
@@ -113,6 +113,24 @@ def test_winner_and_default_are_trained_with_new_seeds_and_tested(
     lines = text(summary(search, plan, result))
     assert any("1 failed" in line for line in lines)
     assert load_recipe(str(search.best)) == plan.recipe(chosen.winner.point)
+
+
+@pytest.mark.parametrize("name", ["maml-lr", "sinusoid-lr", "general"])
+def test_what_was_found_is_tested_as_its_base_is(name: str, tmp_path: Path) -> None:
+    plan = make_plan(name, load_space(name))
+    base = load_recipe(plan.space.base).eval
+    found = plan.recipe({"inner.lr": 0.3, "inner.steps": 1})
+    assert (found.eval.extra_queries, found.eval.steps) == (0, 0)  # what no trial needs
+    search = create_search(tmp_path / "runs", "s", {"plan": plan.document()})
+    result = {"trial": 1, "point": {"inner.lr": 0.3}}
+    search.best.write_text(_best(plan, search, found, result))
+    best = load_recipe(str(search.best))
+    assert best.eval == base.model_copy(update={"every": plan.space.every})
+    assert best.model_copy(update={"eval": found.eval}) == found
+    # More steps in training than the base has at test, and what was asked for.
+    assert plan.tested(plan.recipe({"inner.steps": 20})).eval.steps == 0
+    asked = make_plan(name, load_space(name), overrides=("eval.extra_queries=7",))
+    assert asked.tested(asked.recipe({})).eval.extra_queries == 7
 
 
 def test_a_search_of_failures_says_why(searched: tuple[Plan, Place]) -> None:

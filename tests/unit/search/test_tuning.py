@@ -179,5 +179,5 @@ def test_a_search_goes_on_by_the_words_it_was_begun_with(tmp_path: Path, typed: 
 
 
 def test_an_unknown_space_names_those_there_are_as_they_are_listed(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"'maml_lt'.*maml-lr, .*Did you mean 'maml-lr'\?"):
+    with pytest.raises(SpaceError, match=r"'maml_lt'\. Did you mean 'maml-lr'\?.*maml-lr, "):
         plan_for(request(tmp_path, space="maml_lt"), None)
