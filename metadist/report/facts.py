@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from metadist.report.load import RunData
-from metadist.report.words import plural
+from metadist.report.words import of_classes, plural
 
 Facts = Mapping[str, Any]
 _SHARE = "{:.1f} % of the time"
@@ -121,7 +121,11 @@ def _data(data: RunData) -> Facts:
         )
         facts["seeds"] = seeds
     for protocol in data.protocols:
-        facts[protocol.name] = f"{plural(protocol.episodes, 'episode')}, {protocol.failed} failed"
+        unknown = not data.regression and protocol.classes is None
+        of = ", number of classes not recorded" if unknown else of_classes(protocol)
+        facts[protocol.name] = (
+            f"{plural(protocol.episodes, 'episode')}{of}, {protocol.failed} failed"
+        )
     return facts
 
 
