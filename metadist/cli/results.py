@@ -71,26 +71,21 @@ def _ensemble(result: dict[str, Any], score: str) -> list[str]:
 
 def _episodes(result: dict[str, Any]) -> str:
     """How many tasks of which part, and how many have failed after how many steps."""
+    from metadist.engine.classes import of_classes
+
     part, after = {"val": "validation"}.get(_part(result), _part(result)), ""
     for summary in [*result.get("protocols", {}).values()][:1]:
         if summary["figure_step"] != summary["trained_steps"]:
             after = f" after {_plural(summary['figure_step'], 'adaptation step')}"
     failed = f", {result['failed']} failed" if result["failed"] else ""
-    return f"{result['episodes']} {part} episodes{_classes(result)}{failed}{after}"
+    of = of_classes(result, "accuracy" if "accuracy" in result else "mse")
+    return f"{result['episodes']} {part} episodes{of}{failed}{after}"
 
 
 def _part(result: dict[str, Any]) -> str:
     """Whose episodes they are."""
     summaries = [*result.get("protocols", {}).values()]
     return str(summaries[0]["part"]) if summaries else "test"
-
-
-def _classes(result: dict[str, Any]) -> str:
-    """Of how many classes the episodes are; nothing in regression."""
-    if "classes" in result:
-        turned = result.get("turned_classes")
-        return f" of {result['classes']} classes" + (f" ({turned} with turns)" if turned else "")
-    return " (number of classes not recorded)" if "accuracy" in result else ""
 
 
 def _new_classes(result: dict[str, Any]) -> list[str]:

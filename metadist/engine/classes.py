@@ -6,8 +6,10 @@ functions have no classes and no such file; nor have evaluations from before it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +76,19 @@ def few_classes(classes: int, ways: int, part: str) -> str:
         f"{classes} {'validation' if part == 'val' else part} classes are fewer than "
         f"{ENOUGH} x {ways} ways: the interval over episodes says little of other classes"
     )
+
+
+def of_classes(told: Mapping[str, Any], measure: str) -> str:
+    """`` of 20 classes``, as it stands behind a number of episodes; nothing in regression.
+
+    Args:
+        told: what :meth:`EpisodeClasses.told` has written beside a figure.
+        measure: ``accuracy`` or ``mse``.
+    """
+    if "classes" not in told:
+        return " (number of classes not recorded)" if measure == "accuracy" else ""
+    turned = told.get("turned_classes")
+    return f" of {told['classes']:,} classes" + (f" ({turned:,} with turns)" if turned else "")
 
 
 def classes_file(directory: Path, protocol: str) -> Path:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from metadist.engine.classes import of_classes
 from metadist.report.load import RunData
-from metadist.report.words import of_classes, plural
+from metadist.report.words import plural
 
 Facts = Mapping[str, Any]
 _SHARE = "{:.1f} % of the time"
@@ -121,8 +122,7 @@ def _data(data: RunData) -> Facts:
         )
         facts["seeds"] = seeds
     for protocol in data.protocols:
-        unknown = not data.regression and protocol.classes is None
-        of = ", number of classes not recorded" if unknown else of_classes(protocol)
+        of = of_classes(protocol.classes.told() if protocol.classes else {}, protocol.score)
         facts[protocol.name] = (
             f"{plural(protocol.episodes, 'episode')}{of}, {protocol.failed} failed"
         )

@@ -22,7 +22,6 @@ from metadist.report.words import (
     label,
     mean_and_interval,
     number,
-    of_classes,
     percent,
     plural,
     queries,
@@ -143,7 +142,7 @@ def _beside(protocol: Protocol) -> str:
         return ""
     half = protocol.figure.ci95_classes
     told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
-    return f" ({of_classes(protocol).removeprefix(' of ')}; {told})"
+    return f" ({protocol.of_classes.removeprefix(' of ')}; {told})"
 
 
 def _after(protocol: Protocol) -> str:
@@ -302,7 +301,7 @@ def _table(protocol: Protocol, *, open: bool) -> str:
     extra = "" if protocol.own else f" ({protocol.name})"
     part = "validation" if protocol.part == "val" else protocol.part
     about = label(protocol).removeprefix("validation, ")
-    name = f"{protocol.episodes:,} {part} episodes{of_classes(protocol)}, {about}{extra}"
+    name = f"{protocol.episodes:,} {part} episodes{protocol.of_classes}, {about}{extra}"
     drawn_too = "<th>95 % CI, new classes</th>" if protocol.classes else ""
     median = "<th>median</th>" if medians else ""
     failed = "<th>not finite</th>" if failures else ""

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from data_pipeline.errors import DataError
 from data_pipeline.parquet import read_capped
 from data_pipeline.storage import read_json
-from metadist.engine.classes import EpisodeClasses, classes_file, few_classes, read_classes
+from metadist.engine.classes import (
+    EpisodeClasses,
+    classes_file,
+    few_classes,
+    of_classes,
+    read_classes,
+)
 
 _SCORES = {"classification": "accuracy", "regression": "mse"}
 #: Nobody counts further in a few-shot protocol.
@@ -77,6 +83,11 @@ class Protocol:
     def figure(self) -> StepFigures:
         """The protocol's figures."""
         return self.steps[self.figure_step]
+
+    @property
+    def of_classes(self) -> str:
+        """`` of 423 classes``; nothing where they are not known."""
+        return of_classes(self.classes.told(), self.score) if self.classes else ""
 
     @property
     def few_classes(self) -> str:

@@ -21,14 +21,6 @@ def queries(protocol: Protocol) -> str:
     return count if protocol.kind == "regression" else f"{count} per class"
 
 
-def of_classes(protocol: Protocol) -> str:
-    """`` of 423 classes``; nothing where they are not known."""
-    if (known := protocol.classes) is None:
-        return ""
-    turned = f" ({known.turned:,} with turns)" if known.turned != known.count else ""
-    return f" of {known.count:,} classes{turned}"
-
-
 def label(protocol: Protocol) -> str:
     """What its name says: ``15 queries per class``, ``5 shots, 10 steps, 10 queries``."""
     part, *different, _ = protocol.name.split("-")
