@@ -107,6 +107,7 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
     from data_pipeline.class_store import open_store
     from data_pipeline.preview import contact_sheet, nearest_neighbour_accuracy, statistics
     from metadist.api import data_directory
+    from metadist.engine.classes import few_classes
 
     store = open_store(_one_store(what, data_directory(data_dir)))
     path = Path(out or f"{store.root.parent.name}-{part}.png").absolute()
@@ -125,8 +126,10 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
         mean, half = nearest_neighbour_accuracy(store, part)
         click.echo(
             f"comparing raw pixels gets {100 * mean:.1f} ± {100 * half:.1f} % of 5-way 1-shot "
-            f"{part} episodes right"
+            f"{part} episodes right, of {figures[part]['classes']:g} classes"
         )
+        if few := few_classes(int(figures[part]["classes"]), 5, part):
+            click.echo(f"Warning: {few}")
     click.echo(str(path))
 
 

@@ -18,7 +18,8 @@ def text(result: Mapping[str, Any]) -> list[str]:
         f"Best: trial {result['trial']} ({values(result['point'])})",
     ]
     accuracy = result["metric"] == "val/accuracy"
-    of = {part: beside(result, part) for part in ("val", "test")}
+    fresh, tested = (beside(result, part) for part in ("val", "test"))
+    tested = f" on episodes{tested}" if tested else ""
     for entry in result["top"]:
         aside = ""
         if apart := entry.get("difference"):
@@ -27,7 +28,7 @@ def text(result: Mapping[str, Any]) -> list[str]:
             aside += f", {failed} episodes failed"
         lines.append(
             f"  trial {entry['trial']}: {shown(entry, accuracy)} on {result['episodes']} fresh "
-            f"validation episodes{of['val']}{aside}"
+            f"validation episodes{fresh}{aside}"
         )
     if result["within_noise"]:
         lines.append(
@@ -41,7 +42,7 @@ def text(result: Mapping[str, Any]) -> list[str]:
         seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
         lines.append(
             f"{what.capitalize()} setting, {seeds}: validation {shown(validation, accuracy)}, "
-            f"test {shown(test, accuracy)}{of['test']} (interval over {test['over']})"
+            f"test {shown(test, accuracy)}{tested} (interval over {test['over']})"
         )
     if apart := result.get("against_default"):
         lines.append(
@@ -54,10 +55,10 @@ def text(result: Mapping[str, Any]) -> list[str]:
         if len(signs) > 1:
             lines.append("  Its seeds disagree on which is better.")
     lines += [f"Warning: {warning}" for warning in warnings(result)]
-    if len(tested := result.get("tested", [])) > 1:
+    if len(winners := result.get("tested", [])) > 1:
         lines.append(
-            f"Test classes have been looked at for {len(tested)} winners of this search: "
-            f"{', '.join(tested)}"
+            f"Test classes have been looked at for {len(winners)} winners of this search: "
+            f"{', '.join(winners)}"
         )
     lines.append(f"Train it: metadist train {result['best_recipe']}")
     return lines

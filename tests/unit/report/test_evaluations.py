@@ -63,8 +63,8 @@ def test_classes_stand_beside_every_figure(tmp_path):
     write_results(run, 1, name="val-1q", classes=drawn_classes(60, 5))
     page = read(run).text
     assert re.search(
-        r"± \d\.\d % accuracy on 60 test episodes of unseen classes \(20 classes; ± \d+\.\d % for new "
-        r"classes\), 1 query per class",
+        r"± \d\.\d % accuracy on 60 test episodes of unseen classes \(20 classes; ± \d+\.\d % for "
+        r"new classes\), 1 query per class",
         page,
     )
     for words in (
