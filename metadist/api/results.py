@@ -137,10 +137,10 @@ def compare(
         -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
         of the runs has accuracy (or mse), ci95, ways, classes and ci95_classes of images (None if
         they were not recorded), episodes, failed, best_step, steps, tasks, seconds and
-        worker_seconds of training, parameters, derivative_order, its validation scores, and ``difference``: None of the baseline; else mean (this run minus the baseline),
-        ci95, episodes, left_out and verdict (``better``, ``worse``, ``within noise``), or
-        ``not_paired``, the reason why there is none. Of images it has ``ci95_classes`` and
-        ``verdict_classes``, the same for new classes, too.
+        worker_seconds of training, parameters, derivative_order, its validation scores, and
+        ``difference``: None of the baseline; else mean (this run minus the baseline), ci95,
+        episodes, left_out and verdict (``better``, ``worse``, ``within noise``), of images
+        ci95_classes and verdict_classes, or ``not_paired``, the reason why there is none.
 
     Raises:
         RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs
