@@ -34,7 +34,7 @@ def paired_over_classes(entry: Entry, base: Entry, apart: Paired) -> Paired | No
     """
     known = entry.protocol.classes or base.protocol.classes
     common = min(len(entry.rows.score), len(base.rows.score))
-    if known is None or len(known.ids) < common or apart.n < common:
+    if known is None or apart.n < common:
         return None
     scores = entry.rows.score[:common] - base.rows.score[:common]
     half = float(known.ci95(scores[:, None])[0])

@@ -86,9 +86,9 @@ def of_classes(told: Mapping[str, Any], measure: str) -> str:
         measure: ``accuracy`` or ``mse``.
     """
     if "classes" not in told:
-        return " (number of classes not recorded)" if measure == "accuracy" else ""
+        return ", number of classes not recorded" if measure == "accuracy" else ""
     turned = told.get("turned_classes")
-    return f" of {told['classes']:,} classes" + (f" ({turned:,} with turns)" if turned else "")
+    return f" of {told['classes']:,} classes" + (f", {turned:,} with turns" if turned else "")
 
 
 def classes_file(directory: Path, protocol: str) -> Path:

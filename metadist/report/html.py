@@ -140,9 +140,11 @@ def _beside(protocol: Protocol) -> str:
     """How many classes those are, and the interval that counts them as drawn."""
     if protocol.classes is None:
         return ""
-    half = protocol.figure.ci95_classes
+    count, half = protocol.of_classes.removeprefix(" of "), protocol.figure.ci95_classes
+    if protocol.scores is None:  # damaged, which is told elsewhere
+        return f" ({count})"
     told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
-    return f" ({protocol.of_classes.removeprefix(' of ')}; {told})"
+    return f" ({count}; {told})"
 
 
 def _after(protocol: Protocol) -> str:

@@ -73,12 +73,12 @@ def test_a_result_from_before_classes_were_recorded_says_so():
         "best_step": 2,
     }  # fmt: skip
     assert words(result) == [
-        "a: accuracy 50.00 % ± 10.00 % on 3 test episodes (number of classes not recorded) (95 % "
+        "a: accuracy 50.00 % ± 10.00 % on 3 test episodes, number of classes not recorded (95 % "
         "confidence; checkpoint of step 2 of 4)"
     ]
     turned = {"ways": 5, "classes": 423, "turned_classes": 1692, "ci95_classes": 0.2}
     lines = words({**result, **turned})
-    assert " on 3 test episodes of 423 classes (1,692 with turns) (95 % " in lines[0]
+    assert " on 3 test episodes of 423 classes, 1,692 with turns (95 % " in lines[0]
     assert lines[1] == "for new classes: 50.00 % ± 20.00 % (95 % over classes and episodes)"
     assert len(lines) == 2
 

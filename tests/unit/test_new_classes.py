@@ -80,22 +80,22 @@ def truth(world: Literal["difficulty", "confusions"]) -> float:
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("queries", [1, 5])
-@pytest.mark.parametrize("count", [6, 10, 20, 100, 423])
+@pytest.mark.parametrize("count", [6, 20, 423])
 def test_it_covers_the_truth_about_new_classes(world, queries, count):
     """Nineteen times of twenty, or nearly: few classes are skewed, and little is known of them."""
     rng = np.random.default_rng(count)
     usual = new = 0
     widths = []
-    for _ in range(150):
+    for _ in range(120):
         classes = drawn(rng, count)
         score = WORLDS[world](rng, classes, queries)
         off = abs(score.mean() - truth(world))
         usual += off <= over_episodes(score)
         new += off <= half(score, classes)
         widths.append(half(score, classes) / over_episodes(score))
-    assert new / 150 >= (0.85 if count < 10 else 0.89)
+    assert new / 120 >= (0.85 if count < 10 else 0.89)
     if count <= 20:
-        assert usual / 150 < 0.6  # what is printed beside it says little of new classes
+        assert usual / 120 < 0.6  # what is printed beside it says little of new classes
     if (count, queries) == (423, 1):
         assert np.mean(widths) < 2  # where classes are many and noise is large, little is added
 
@@ -203,8 +203,8 @@ def test_a_character_and_its_turns_are_one_class():
     assert turned.ci95(score).tolist() == plain.ci95(score).tolist()
     assert plain.told() == {"ways": 5, "classes": 30}
     assert turned.told() == {"ways": 5, "classes": 30, "turned_classes": 120}
-    assert of_classes(turned.told(), "accuracy") == " of 30 classes (120 with turns)"
-    assert of_classes({}, "accuracy") == " (number of classes not recorded)"
+    assert of_classes(turned.told(), "accuracy") == " of 30 classes, 120 with turns"
+    assert of_classes({}, "accuracy") == ", number of classes not recorded"
     assert of_classes({}, "mse") == ""
 
 

@@ -81,7 +81,7 @@ def test_the_classes_of_a_figure_stand_in_its_notes(tmp_path):
     flip(record, 60)
     result = assemble(request, list(planned.values()), {}, FACTS)
     said = {one.row.id: one.notes for one in result.rows}
-    assert "600 test episodes (number of classes not recorded)." in said["old"]
+    assert "600 test episodes, number of classes not recorded." in said["old"]
     assert "600 test episodes of 423 classes." in said["many"]
     (few,) = (note for note in said["few"] if "classes" in note)
     assert few.startswith("600 test episodes of 20 classes. 20 test classes are fewer than 5 x 5")

@@ -56,7 +56,7 @@ def test_other_protocols_stand_beside_the_recipes_own(tmp_path):
 def test_classes_stand_beside_every_figure(tmp_path):
     run = finished_run(tmp_path)
     before = read(run).text
-    assert "60 episodes (number of classes not recorded), 0 failed" in before
+    assert "60 episodes, number of classes not recorded, 0 failed" in before
     assert "new classes;" not in before
     write_results(run, 1, classes=drawn_classes(60, 20))
     write_results(run, 15, classes=drawn_classes(60, 20))
@@ -84,6 +84,8 @@ def test_classes_stand_beside_every_figure(tmp_path):
         re.findall(r"\d\d\.\d ± \d\.\d %", before)[:2]
         == (re.findall(r"\d\d\.\d ± \d\.\d %", page)[:2])
     )
+    (run.evaluation / "test-15q.parquet").unlink()
+    assert "of unseen classes (20 classes), 15 queries per class" in read(run).text
     flip(run.evaluation / "test-1q.classes.parquet", 60)
     damaged = read(run).text
     assert "evaluation/test-1q.classes.parquet cannot be read" in damaged
@@ -95,7 +97,7 @@ def test_classes_that_are_enough_are_no_warning(tmp_path):
     turned = replace(drawn_classes(60, 423), turned=1692)
     write_results(run, 1, classes=turned)
     page = read(run).text
-    assert "test episodes of 423 classes (1,692 with turns), 1 query" in page
+    assert "test episodes of 423 classes, 1,692 with turns, 1 query" in page
     assert "Few classes." not in page
 
 
