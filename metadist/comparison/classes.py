@@ -9,6 +9,7 @@ from typing import Any
 
 from metadist.comparison.entry import Entry
 from metadist.engine.classes import few_classes
+from metadist.engine.classes import of_classes as beside
 from metadist.engine.paired import Paired
 
 
@@ -22,7 +23,8 @@ def of_classes(entry: Entry) -> dict[str, Any]:
     known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
     return {
         "ways": entry.recipe.data.ways,
-        "classes": None if known is None else known.count,
+        "classes": None,
+        **(known.told() if known else {}),
         "ci95_classes": half if math.isfinite(half) else None,
     }
 
@@ -43,11 +45,10 @@ def paired_over_classes(entry: Entry, base: Entry, apart: Paired) -> Paired | No
 
 def about(runs: Sequence[Mapping[str, Any]]) -> str:
     """`` of 384 classes``; nothing where they are not known."""
-    known = {run["classes"] for run in runs if run.get("classes") is not None}
-    if not known:
-        return ""
-    most = f"–{max(known):,}" if len(known) > 1 else ""
-    return f" of {min(known):,}{most} classes"
+    known = {run["classes"]: run for run in runs if run.get("classes") is not None}
+    if len(known) > 1:
+        return f" of {min(known):,}–{max(known):,} classes"
+    return "".join(beside(run, "accuracy") for run in known.values())
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
