@@ -264,6 +264,15 @@ class ImageEpisodes:
                 swaps[other] = swaps.get(turn, turn)
         return rows
 
+    def class_ids(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """int64 [T, N], as in :class:`EpisodeRows`, of these episodes, without their images.
+
+        Shots and queries do not matter.
+        """
+        drawn = (self._classes(Stream(self._draw_key, int(i))) for i in ids)
+        chosen = [[4 * c + turns for c, turns in classes] for classes in drawn]
+        return np.array(chosen, dtype=np.int64).reshape(len(ids), self._spec.ways)
+
     def rows(self, ids: Sequence[int]) -> EpisodeRows:
         """The episodes with these ids, in this order, without their pixels."""
         spec = self._spec

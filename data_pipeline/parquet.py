@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.parquet_sizes import Group, UnboundedEncoding, chunk_sizes, read_groups
+from data_pipeline.storage import write_atomic
 
 _AGAIN = "it is not what it should be, fetch or write it again"
 
@@ -81,6 +82,13 @@ def read_capped(
         ArithmeticError,
     ) as error:
         raise DamagedData(f"{name}: not a readable Parquet file ({error})") from None
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A small table as a file, compressed and with checksums; equal tables are equal bytes."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    write_atomic(path, buffer.getvalue().to_pybytes())
 
 
 def _opened(source: Path | bytes, read_dictionary: Sequence[str] = ()) -> pq.ParquetFile:

@@ -51,7 +51,10 @@ def evaluate(
     Returns:
         Of a run: run, steps, params_sha256, accuracy (or mse), ci95, episodes, failed, best_step.
         Of an ensemble: ensemble, average, accuracy (or mse), ci95, episodes, failed, members,
-        directory. Of both: ``protocols``, which maps names to figures after every step.
+        directory. Of both: ``protocols``, which maps names to figures after every step; and of
+        images ``ways``, ``classes`` (how many the part has), ``turned_classes`` if their turns are
+        classes too, and ``ci95_classes``, the half-width over new classes and episodes; None if
+        all episodes are of the same classes.
 
     Raises:
         RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
@@ -133,11 +136,12 @@ def compare(
         protocol, part, score, better (``higher`` or ``lower``), baseline, ``ranked`` (more than
         twelve runs stand in the order of their figures), ``runs``, ``differences`` (field -> run
         -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
-        of the runs has accuracy (or mse), ci95, episodes, failed, best_step, steps, tasks,
-        seconds and worker_seconds of training, parameters, derivative_order, its validation
-        scores, and ``difference``: None of the baseline; else mean (this run minus the baseline),
-        ci95, episodes, left_out and verdict (``better``, ``worse``, ``within noise``), or
-        ``not_paired``, the reason why there is none.
+        of the runs has accuracy (or mse), ci95, ways, classes and ci95_classes of images (None if
+        they were not recorded), episodes, failed, best_step, steps, tasks, seconds and
+        worker_seconds of training, parameters, derivative_order, its validation scores, and
+        ``difference``: None of the baseline; else mean (this run minus the baseline), ci95,
+        episodes, left_out and verdict (``better``, ``worse``, ``within noise``), of images
+        ci95_classes and verdict_classes, or ``not_paired``, the reason why there is none.
 
     Raises:
         RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs

@@ -64,8 +64,9 @@ def train(
             evaluated on test classes only if the trial says so.
 
     Returns:
-        run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed,
-        tasks_per_second, data_wait, restarts, as ``--json`` prints them.
+        run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
+        ways, classes and ci95_classes (see :func:`evaluate`), tasks_per_second, data_wait,
+        restarts, as ``--json`` prints them.
 
     Raises:
         MetadistError, DataError: a mistake in the request, or a failure that trying again would

@@ -40,7 +40,8 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     filter of MLflow that finds them.
 
     Differences are to the baseline on the same test episodes, with their 95 % interval: better,
-    worse, or within noise.
+    worse, or within noise. Of images, a second table has the intervals and verdicts for classes
+    that are not among those of the episodes.
     """
     by_mlflow = arguments["experiment"] is not None or arguments["filter"] is not None
     if not run and not by_mlflow:

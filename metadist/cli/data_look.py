@@ -108,6 +108,7 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
     from data_pipeline.preview import contact_sheet, nearest_neighbour_accuracy, statistics
     from data_pipeline.typed_paths import typed_path
     from metadist.api import data_directory
+    from metadist.engine.classes import few_classes
 
     store = open_store(_one_store(what, data_directory(data_dir)))
     path = typed_path(out or f"{store.root.parent.name}-{part}.png").absolute()
@@ -126,8 +127,10 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
         mean, half = nearest_neighbour_accuracy(store, part)
         click.echo(
             f"comparing raw pixels gets {100 * mean:.1f} ± {100 * half:.1f} % of 5-way 1-shot "
-            f"{part} episodes right"
+            f"{part} episodes right, of {figures[part]['classes']:g} classes"
         )
+        if few := few_classes(int(figures[part]["classes"]), 5, part):
+            click.echo(f"Warning: {few}")
     click.echo(str(path))
 
 

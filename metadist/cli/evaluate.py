@@ -60,6 +60,9 @@ def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     results under another protocol get files of their own. Ways cannot change: the learner's head
     has them.
 
+    Of images, the number of classes is told, and a second interval that counts them as drawn: what
+    the figure says of classes that are not among them.
+
     Several RUNs are an ensemble: each adapts to the same episodes, and what they predict is
     averaged.
     """

@@ -47,6 +47,7 @@ def _run(result: dict[str, Any], score: str) -> list[str]:
     return [
         f"{result['run']}: {main} on {_episodes(result)} "
         f"(95 % confidence; {checkpoint if result['steps'] else 'no meta-learning'})",
+        *_new_classes(result),
         *others,
     ]
 
@@ -56,7 +57,8 @@ def _ensemble(result: dict[str, Any], score: str) -> list[str]:
     main = _main(score, result[score], result["ci95"])
     lines = [
         f"Ensemble of {len(members)}, mean of {result['average']}: {main} on {_episodes(result)} "
-        "(95 % confidence)"
+        "(95 % confidence)",
+        *_new_classes(result),
     ]
     for own in members:
         failed = f", {own['failed']} failed" if own["failed"] else ""
@@ -69,13 +71,34 @@ def _ensemble(result: dict[str, Any], score: str) -> list[str]:
 
 def _episodes(result: dict[str, Any]) -> str:
     """How many tasks of which part, and how many have failed after how many steps."""
-    part, after = "test", ""
+    from metadist.engine.classes import of_classes
+
+    part, after = {"val": "validation"}.get(_part(result), _part(result)), ""
     for summary in [*result.get("protocols", {}).values()][:1]:
-        part = {"val": "validation"}.get(summary["part"], summary["part"])
         if summary["figure_step"] != summary["trained_steps"]:
             after = f" after {_plural(summary['figure_step'], 'adaptation step')}"
     failed = f", {result['failed']} failed" if result["failed"] else ""
-    return f"{result['episodes']} {part} episodes{failed}{after}"
+    of = of_classes(result, "accuracy" if "accuracy" in result else "mse")
+    return f"{result['episodes']} {part} episodes{of}{failed}{after}"
+
+
+def _part(result: dict[str, Any]) -> str:
+    """Whose episodes they are."""
+    summaries = [*result.get("protocols", {}).values()]
+    return str(summaries[0]["part"]) if summaries else "test"
+
+
+def _new_classes(result: dict[str, Any]) -> list[str]:
+    """The figure's interval over new classes, and a warning where there are few."""
+    if "classes" not in result:
+        return []
+    from metadist.engine.classes import SAME_CLASSES, few_classes
+
+    half, told = result["ci95_classes"], SAME_CLASSES
+    if half is not None:
+        told = f"{_figure('accuracy', result['accuracy'], half)} (95 % over classes and episodes)"
+    warning = few_classes(result["classes"], result["ways"], _part(result))
+    return [f"for new classes: {told}", *([f"Warning: {warning}"] if warning else [])]
 
 
 def curve(summary: dict[str, Any]) -> list[str]:

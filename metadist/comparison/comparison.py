@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.comparison.choose import LeftOut, labels, named, of_experiment
+from metadist.comparison.classes import of_classes, paired_over_classes
 from metadist.comparison.differences import Value, differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
 from metadist.engine.paired import Paired, paired
@@ -26,10 +27,12 @@ class Difference:
     Attributes:
         paired: over the episodes that both have; None if they are not the same.
         not_paired: why not.
+        new_classes: the same with the interval over new classes; None where there is none.
     """
 
     paired: Paired | None
     not_paired: str = ""
+    new_classes: Paired | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,10 @@ def _enough(found: list[str], left_out: list[LeftOut], by_mlflow: bool) -> None:
 
 def _difference(entry: Entry, base: Entry) -> Difference:
     why = other_episodes(entry, base)
-    return Difference(None, why) if why else Difference(paired(entry.rows, base.rows))
+    if why:
+        return Difference(None, why)
+    apart = paired(entry.rows, base.rows)
+    return Difference(apart, new_classes=paired_over_classes(entry, base, apart))
 
 
 def _rank(entry: Entry) -> tuple[float, str]:
@@ -206,6 +212,7 @@ def _run(entry: Entry, difference: Difference | None) -> dict[str, Any]:
         "path": str(entry.run.path),
         entry.measure: _finite(figure.mean),
         "ci95": _finite(figure.ci95),
+        **of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
         "adaptation_steps": entry.protocol.figure_step,
@@ -234,7 +241,15 @@ def _told(entry: Entry, difference: Difference) -> dict[str, Any]:
         "episodes": found.n,
         "left_out": found.left_out,
         "verdict": found.word(entry.measure) or "too few episodes",
+        **_over_classes(entry, difference.new_classes),
     }
+
+
+def _over_classes(entry: Entry, found: Paired | None) -> dict[str, Any]:
+    if entry.measure == "mse":
+        return {}
+    half, verdict = (None, None) if found is None else (found.ci95, found.word(entry.measure))
+    return {"ci95_classes": half, "verdict_classes": verdict}
 
 
 def _finite(value: float) -> float | None:

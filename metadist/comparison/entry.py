@@ -157,7 +157,7 @@ def _protocol(run: RunDir, name: str) -> Protocol:
     """Results with their scores, which must be those that the figures were made of."""
     notes: list[str] = []
     protocol = read_protocol(run.evaluation / f"{name}.json", True, notes)
-    if protocol is None or protocol.scores is None:
+    if protocol is None or protocol.scores is None or notes:
         why = " ".join(notes)
         raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")
     scores = protocol.scores[:, protocol.figure_step]

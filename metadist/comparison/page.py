@@ -20,6 +20,10 @@ _COSTS = (
     "training alone, by the clock of the machine and under its load; worker-seconds are time "
     "times workers. Validation, checkpoints and evaluation are in neither."
 )
+_CLASSES = (
+    "With 95 % intervals over classes and episodes: what these figures say of classes that are not "
+    "among those of the episodes."
+)
 _PAIRED = (
     "Each run minus the baseline, on the same episodes; the line is the 95 % interval of the mean "
     "(Student's). It is over episodes: other seeds of training may differ by more."
@@ -37,6 +41,7 @@ def render(result: Mapping[str, Any]) -> str:
         *(note("Note.", text, warning="not paired" in text) for text in words.notes(result)),
         "<h2>Figures</h2>",
         _table(_figures(result)),
+        _new_classes(result),
         _differences_figure(result),
         "<h2>Learning curves</h2>",
         _curves(result),
@@ -46,7 +51,7 @@ def render(result: Mapping[str, Any]) -> str:
         _table(_costs(result)),
         f"<p>{escape(_COSTS)}</p>",
         "<footer>Written by metadist from the run directories alone. Intervals are 95 % "
-        "confidence intervals over episodes.</footer>",
+        "confidence intervals over episodes, but for those of new classes.</footer>",
     ]
     return document(f"{len(runs)} runs · metadist compare", "".join(sections))
 
@@ -85,6 +90,11 @@ def _figures(result: Mapping[str, Any]) -> Rows:
             for run in result["runs"]
         ),
     ]
+
+
+def _new_classes(result: Mapping[str, Any]) -> str:
+    rows = [tuple(row) for row in words.new_classes(result)]
+    return f"<p>{escape(_CLASSES)}</p>{_table(rows)}" if rows else ""
 
 
 def _costs(result: Mapping[str, Any]) -> Rows:

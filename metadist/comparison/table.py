@@ -53,7 +53,20 @@ def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
         "pairs": paired.get("episodes"),
         "left_out": paired.get("left_out"),
         "verdict": "baseline" if baseline else paired.get("verdict", "not paired"),
+        **_new_classes(run, paired),
         "not_paired": paired.get("not_paired"),
         **{name: run[name] for name in _OWN},
         **{name: values[run["run"]] for name, values in result["differences"].items()},
+    }
+
+
+def _new_classes(run: Mapping[str, Any], paired: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing of functions, which have no classes."""
+    if "classes" not in run:
+        return {}
+    return {
+        "classes": run["classes"],
+        "ci95_classes": run["ci95_classes"],
+        "difference_ci95_classes": paired.get("ci95_classes"),
+        "verdict_classes": paired.get("verdict_classes"),
     }

@@ -28,6 +28,7 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
         "",
         *_figures(result, numbers, base),
         "",
+        *_new_classes(result),
         *_costs(result, numbers),
         "",
         *_differences(result, numbers, width),
@@ -51,6 +52,12 @@ def _figures(result: Mapping[str, Any], numbers: Mapping[str, str], base: str) -
         for run, curve in zip(result["runs"], words.sparks(result, _CURVE), strict=True)
     ]
     return aligned(head, rows, right={0, 2, 3, 4})
+
+
+def _new_classes(result: Mapping[str, Any]) -> list[str]:
+    head, *rows = words.new_classes(result) or [[]]
+    rows = [[_name(row[0]), *row[1:]] for row in rows]
+    return [*aligned(head, rows, right={1, 2}), ""] if rows else []
 
 
 def _costs(result: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.progress import duration
 from metadist.report.words import number
@@ -37,6 +38,26 @@ def verdict(run: Mapping[str, Any]) -> str:
     if found is None:
         return "baseline"
     return "not paired" if "not_paired" in found else str(found["verdict"])
+
+
+def new_classes(result: Mapping[str, Any]) -> list[list[str]]:
+    """Figures with their intervals over new classes: a head and a row for each run, or nothing."""
+    runs = result["runs"]
+    if all(run.get("ci95_classes") is None for run in runs):
+        return []
+    head = ["for new classes", result["score"], "paired difference", "verdict"]
+    return [head, *([run["run"], *_for_new_classes(result, run)] for run in runs)]
+
+
+def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    half, found = run["ci95_classes"], run["difference"]
+    own = NOTHING if half is None else _interval(result["score"], run[result["score"]], half)
+    if found is None:
+        return [own, NOTHING, verdict(run)]
+    if found.get("ci95_classes") is None:
+        return [own, NOTHING, NOTHING]
+    told = {"difference": {**found, "ci95": found["ci95_classes"]}}
+    return [own, difference(result, told), str(found["verdict_classes"])]
 
 
 def _interval(score: str, mean: float | None, ci95: float | None) -> str:
@@ -98,7 +119,8 @@ def about(result: Mapping[str, Any]) -> str:
     part = "validation" if result["part"] == "val" else result["part"]
     episodes = {run["episodes"] for run in result["runs"]}
     many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
-    return f"{name} on {many} {part} episodes, {result['protocol']}"
+    of = classes.about(result["runs"])
+    return f"{name} on {many} {part} episodes{of}, {result['protocol']}"
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -136,6 +158,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     if result["part"] == "test" and len(runs) > 2:
         said.append("A run that is chosen by test episodes is no longer measured by them.")
+    said += classes.notes(result)
     said += [f"Left out: {out['run']}: {out['why']}." for out in result["left_out"]]
     return said
 

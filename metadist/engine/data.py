@@ -18,6 +18,7 @@ from data_pipeline.parts import part_hint
 from data_pipeline.remote_data import bring, publish
 from data_pipeline.shard_reader import open_shards
 from data_pipeline.sources import require_drawn
+from metadist.engine.classes import EpisodeClasses
 from metadist.errors import NumericsError, RecipeError
 from metadist.recipe import DataSection, Recipe
 from metadist.tasks import TaskShape
@@ -176,6 +177,20 @@ class EpisodeData:
         none = "; 0: no such protocol" if queries == "eval.extra_queries" else ""
         sizes = f"{shots} ({spec.shots}) or {queries} ({spec.queries}{none})"
         return f"lower {sizes}, or remove such classes"
+
+    def classes(self, part: Part, episodes: int, seed: int) -> EpisodeClasses | None:
+        """The classes of the first episodes of a part, with any shots and queries.
+
+        None for a family of functions, which has no classes.
+        """
+        if self.store is None:
+            return None
+        section = self.recipe.data
+        spec = EpisodeSpec(section.ways, 1, 1, section.rotations, section.labels)
+        ids = ImageEpisodes(self.store, part, spec, seed).class_ids(range(episodes))
+        count = len(self.store.parts[part].class_names)
+        turns = 4 if section.rotations == "as_classes" else 1
+        return EpisodeClasses(ids, count, turns * count)
 
     def training(self) -> EpisodeSource:
         """Training episodes, live or from shards as the recipe says; the same bytes either way.

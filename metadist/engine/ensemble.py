@@ -210,13 +210,14 @@ def evaluate_ensemble(
             for index, rows in zip(ids, _scores(ensemble, protocol, ids, kind, by), strict=True):
                 table[:, index] = torch.tensor(rows, dtype=torch.float64)
     trained = [member.trained.recipe.inner.steps for member in ensemble.members]
-    digest = _source(ensemble.members[0], protocol).identity.digest
-    own = [
-        Evaluation.of(part, protocol, kind, steps, digest)
-        for part, steps in zip(table[1:], trained, strict=True)
-    ]
+    first = ensemble.members[0]
+    digest = _source(first, protocol).identity.digest
     common = trained[0] if len(set(trained)) == 1 else None
-    return Together(Evaluation.of(table[0], protocol, kind, common, digest), tuple(own), by)
+    results = [
+        Evaluation.of(part, protocol, kind, steps, digest).with_classes(first.data)
+        for part, steps in zip(table, [common, *trained], strict=True)
+    ]
+    return Together(results[0], tuple(results[1:]), by)
 
 
 def _source(member: Member, protocol: EvalProtocol) -> EpisodeSource:
@@ -304,7 +305,12 @@ def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
     def figures(own: Evaluation) -> dict[str, Any]:
         figure = own.figure
         ci95 = finite(figure["ci95"])
-        return {name: finite(figure["mean"]), "ci95": ci95, "failed": own.failures}
+        return {
+            name: finite(figure["mean"]),
+            "ci95": ci95,
+            "failed": own.failures,
+            **own.of_classes,
+        }
 
     return {
         "ensemble": ensemble.name,

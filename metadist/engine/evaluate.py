@@ -13,23 +13,27 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from data_pipeline.episodes import EpisodeSource
+from data_pipeline.parquet import write_table
 from data_pipeline.storage import write_atomic
+from metadist.engine.classes import EpisodeClasses, classes_file, write_classes
 from metadist.engine.group import Group
 from metadist.engine.protocol import EvalProtocol
 from metadist.engine.trained import Trained
 from metadist.rules.losses import accuracy, task_loss
 from metadist.tasks import Task, TaskKind
+
+if TYPE_CHECKING:
+    from metadist.engine.data import EpisodeData
 
 #: Episodes drawn from the source at once.
 CHUNK = 8
@@ -47,6 +51,7 @@ class Evaluation:
         loss: float64 [E, K + 1], NaN where not finite.
         failed: bool [E, K + 1]: an output was not finite.
         episode_digest: what decides the bits of the episodes.
+        classes: that the episodes are of; None of functions, and where nobody asks.
     """
 
     protocol: EvalProtocol
@@ -56,6 +61,7 @@ class Evaluation:
     loss: NDArray[np.float64]
     failed: NDArray[np.bool_]
     episode_digest: str
+    classes: EpisodeClasses | None = None
 
     @classmethod
     def of(
@@ -78,6 +84,11 @@ class Evaluation:
             episode_digest=episode_digest,
         )
 
+    def with_classes(self, data: EpisodeData) -> Evaluation:
+        """The same, knowing which classes of ``data`` its episodes are of."""
+        how = self.protocol
+        return replace(self, classes=data.classes(how.part, how.episodes, how.seed))
+
     @property
     def score_name(self) -> Score:
         """What is measured."""
@@ -92,6 +103,21 @@ class Evaluation:
     def failures(self) -> int:
         """Episodes that have failed after the number of steps that the figure is about."""
         return int(self.failed[:, self.protocol.figure_step].sum())
+
+    @property
+    def ci95_classes(self) -> float:
+        """Half-width of the figure's interval over new classes; NaN where there is none."""
+        step = self.protocol.figure_step
+        if self.classes is None:
+            return math.nan
+        return float(self.classes.ci95(self.score[:, step : step + 1])[0])
+
+    @property
+    def of_classes(self) -> dict[str, Any]:
+        """What stands beside the figure of classes: how many, and the interval over new ones."""
+        if self.classes is None:
+            return {}
+        return {**self.classes.told(), "ci95_classes": finite(self.ci95_classes)}
 
     def at(self, step: int) -> dict[str, float]:
         """Mean, 95 % confidence half-width, median and worst decile after ``step`` steps.
@@ -166,13 +192,16 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 def figures_of(results: Sequence[Evaluation]) -> dict[str, Any]:
-    """The figures of a result: the first protocol's, and the means of the others."""
+    """The figures of a result: the first protocol's, and the means of the others.
+
+    All are of the same classes; the interval over new ones is that of the first.
+    """
     main = results[0]
     figures = {main.score_name: finite(main.figure["mean"]), "ci95": finite(main.figure["ci95"])}
     for extra in results[1:]:
         name = f"{extra.score_name}_{extra.protocol.queries}q"
         figures[name] = finite(extra.figure["mean"])
-    return {**figures, "episodes": len(main.score), "failed": main.failures}
+    return {**figures, "episodes": len(main.score), "failed": main.failures, **main.of_classes}
 
 
 def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
@@ -181,6 +210,10 @@ def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
     points = {f"test/{main.score_name}": main.figure["mean"]}
     if math.isfinite(main.figure["ci95"]):
         points[f"test/{main.score_name}_ci95"] = main.figure["ci95"]
+    if main.classes is not None:
+        points["test/classes"] = float(main.classes.count)
+        if math.isfinite(main.ci95_classes):
+            points[f"test/{main.score_name}_ci95_classes"] = main.ci95_classes
     points["test/failed"] = float(main.failures)
     for step in range(main.score.shape[1]):
         points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
@@ -275,6 +308,8 @@ def write_evaluation(
 ) -> None:
     """``<protocol>.json`` and ``.parquet``: figures, and a row per episode and step.
 
+    Where the episodes are of classes, ``<protocol>.classes.parquet`` says of which.
+
     Args:
         facts: what else the figures depend on.
         more: further columns of the table.
@@ -289,9 +324,9 @@ def write_evaluation(
             **(more or {}),
         }
     )
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    write_atomic(directory / f"{name}.parquet", buffer.getvalue().to_pybytes())
+    write_table(directory / f"{name}.parquet", table)
+    if result.classes is not None:
+        write_classes(classes_file(directory, name), result.classes)
     summary = json.dumps(result.summary(facts), sort_keys=True, indent=1, allow_nan=False)
     write_atomic(directory / f"{name}.json", summary.encode())
 

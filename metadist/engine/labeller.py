@@ -117,6 +117,8 @@ class Labeller:
             "checkpoint": dict(member.facts["checkpoint"]),
             "accuracy": result.get("accuracy"),
             "ci95": result.get("ci95"),
+            "classes": result.get("classes"),
+            "ci95_classes": result.get("ci95_classes"),
         }
         preparation = datasets.preparation(store.dataset, store.shape, store.options)
         return cls(member.trained, member.data.shape, preparation, facts)

@@ -418,7 +418,7 @@ class Run:
         Args:
             explained: with examples and diagnostics for the report; rank 0 alone has them.
         """
-        results = [self._evaluate(how, chosen) for how in protocols]
+        results = [self._evaluate(how, chosen).with_classes(self.data) for how in protocols]
         outcome = Outcome(self._facts(chosen), results)
         if explained:
             shown, found = self._show(chosen), self._explain(chosen)

@@ -94,7 +94,7 @@ def paired(a: Rows, b: Rows) -> Paired:
     return Paired(mean, t975(n - 1) * deviation / math.sqrt(n), n, common - n)
 
 
-def t975(freedom: int) -> float:
+def t975(freedom: float) -> float:
     """The 97.5 % quantile of Student's distribution with ``freedom`` degrees of freedom."""
     if freedom < 1:
         raise ValueError(f"at least 1 degree of freedom is needed, got {freedom}")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from metadist.engine.classes import of_classes
 from metadist.report.load import RunData
 from metadist.report.words import plural
 
@@ -121,7 +122,10 @@ def _data(data: RunData) -> Facts:
         )
         facts["seeds"] = seeds
     for protocol in data.protocols:
-        facts[protocol.name] = f"{plural(protocol.episodes, 'episode')}, {protocol.failed} failed"
+        of = of_classes(protocol.classes.told() if protocol.classes else {}, protocol.score)
+        facts[protocol.name] = (
+            f"{plural(protocol.episodes, 'episode')}{of}, {protocol.failed} failed"
+        )
     return facts
 
 

@@ -7,6 +7,7 @@ import math
 from html import escape
 from pathlib import Path
 
+from metadist.engine.classes import SAME_CLASSES
 from metadist.engine.rundir import RunDir
 from metadist.report.attempts import attempts_section
 from metadist.report.document import document, note, stat, write_page
@@ -67,7 +68,8 @@ def render(data: RunData) -> str:
         _episodes(data),
         facts_section(data),
         "<footer>Written by metadist from the run directory alone. "
-        "Intervals are 95 % confidence intervals of the mean over episodes.</footer>",
+        "Intervals are 95 % confidence intervals of the mean over episodes; those for new classes "
+        "count the classes of the episodes as drawn, too.</footer>",
     ]
     return document(f"{data.name} · metadist report", "".join(sections))
 
@@ -112,8 +114,8 @@ def _stats(data: RunData) -> list[str]:
             stat(
                 value,
                 unit,
-                f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}, "
-                f"{queries(protocol)}, {_after(protocol)}",
+                f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}"
+                f"{_beside(protocol)}, {queries(protocol)}, {_after(protocol)}",
                 first=not result,
             )
         )
@@ -132,6 +134,17 @@ def _stats(data: RunData) -> list[str]:
         )
     )
     return result
+
+
+def _beside(protocol: Protocol) -> str:
+    """How many classes those are, and the interval that counts them as drawn."""
+    if protocol.classes is None:
+        return ""
+    count, half = protocol.of_classes.removeprefix(" of "), protocol.figure.ci95_classes
+    if protocol.scores is None:  # damaged, which is told elsewhere
+        return f" ({count})"
+    told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
+    return f" ({count}; {told})"
 
 
 def _after(protocol: Protocol) -> str:
@@ -184,6 +197,9 @@ def _notes(data: RunData) -> str:
         notes.append(
             note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
         )
+    for warning in dict.fromkeys(p.few_classes for p in data.protocols if p.few_classes):
+        few = f"{warning}. The interval for new classes counts the classes as drawn, too."
+        notes.append(note("Few classes.", few, warning=True))
     main = data.protocols[0] if data.protocols else None
     others = [p for p in data.protocols if main and p.checkpoint_sha256 != main.checkpoint_sha256]
     if main and others:
@@ -271,10 +287,13 @@ def _table(protocol: Protocol, *, open: bool) -> str:
     for step in protocol.steps:
         value, unit = mean_and_interval(step, regression)
         worst = number(step.worst_decile) if regression else percent(step.worst_decile)
+        drawn = step.ci95_classes
+        half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
         middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(
             f"<tr{marked}><td>{step.step}</td><td>{escape(f'{value} {unit}')}</td>"
+            + (f"<td>{half}</td>" if protocol.classes else "")
             + (f"<td>{middle}</td>" if medians else "")
             + f"<td>{escape(worst)}</td><td>{number(step.loss)}</td>"
             + (f"<td>{diverged(step, protocol.episodes) or 'none'}</td>" if failures else "")
@@ -284,13 +303,14 @@ def _table(protocol: Protocol, *, open: bool) -> str:
     extra = "" if protocol.own else f" ({protocol.name})"
     part = "validation" if protocol.part == "val" else protocol.part
     about = label(protocol).removeprefix("validation, ")
-    name = f"{protocol.episodes:,} {part} episodes, {about}{extra}"
+    name = f"{protocol.episodes:,} {part} episodes{protocol.of_classes}, {about}{extra}"
+    drawn_too = "<th>95 % CI, new classes</th>" if protocol.classes else ""
     median = "<th>median</th>" if medians else ""
     failed = "<th>not finite</th>" if failures else ""
     return f"""<details class="card"{" open" if open else ""}>
 <summary>{escape(name)}</summary>
 <div class="scroll"><table>
-<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th>{median}
+<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th>{drawn_too}{median}
 <th>worst tenth of episodes</th><th>query loss</th>{failed}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></details>
 """

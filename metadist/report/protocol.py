@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 from data_pipeline.errors import DataError
 from data_pipeline.parquet import read_capped
 from data_pipeline.storage import read_json
+from metadist.engine.classes import (
+    EpisodeClasses,
+    classes_file,
+    few_classes,
+    of_classes,
+    read_classes,
+)
 
 _SCORES = {"classification": "accuracy", "regression": "mse"}
 #: Nobody counts further in a few-shot protocol.
@@ -29,6 +36,7 @@ class StepFigures:
 
     Attributes:
         failed: episodes with an output that is not finite.
+        ci95_classes: half-width of the interval over new classes.
     """
 
     step: int
@@ -38,6 +46,7 @@ class StepFigures:
     loss: float
     median: float = math.nan
     failed: int = 0
+    ci95_classes: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Protocol:
         own: whether it is one of the recipe's; others were asked for later.
         figure_step: the number of steps whose figure is the protocol's.
         scores: float64 [E, K + 1]: each episode's score after each step; None if not readable.
+        classes: of the episodes; None of functions, if not readable, and if not recorded.
     """
 
     name: str
@@ -67,11 +77,23 @@ class Protocol:
     checkpoint_sha256: str
     steps: tuple[StepFigures, ...]
     scores: NDArray[np.float64] | None
+    classes: EpisodeClasses | None = None
 
     @property
     def figure(self) -> StepFigures:
         """The protocol's figures."""
         return self.steps[self.figure_step]
+
+    @property
+    def of_classes(self) -> str:
+        """`` of 423 classes``; nothing where they are not known."""
+        return of_classes(self.classes.told(), self.score) if self.classes else ""
+
+    @property
+    def few_classes(self) -> str:
+        """A warning if the classes are few; empty if not, or if they are not known."""
+        known = self.classes
+        return few_classes(known.count, known.ways, self.part) if known else ""
 
 
 def read_protocol(path: Path, own: bool, notes: list[str]) -> Protocol | None:
@@ -81,7 +103,7 @@ def read_protocol(path: Path, own: bool, notes: list[str]) -> Protocol | None:
         own: whether the protocol is one of the recipe's.
     """
     try:
-        return _parsed(path, own, notes)
+        return _with_classes(_parsed(path, own, notes), path.parent, notes)
     except (DataError, OSError, KeyError, TypeError, ValueError) as error:
         notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
         return None
@@ -124,6 +146,23 @@ def _parsed(path: Path, own: bool, notes: list[str]) -> Protocol:
         steps=steps,
         scores=_scores(path.with_suffix(".parquet"), score, (episodes, len(steps)), notes),
     )
+
+
+def _with_classes(protocol: Protocol, directory: Path, notes: list[str]) -> Protocol:
+    """The same with the classes of its episodes and what follows from them."""
+    if protocol.kind == "regression":
+        return protocol
+    path = classes_file(directory, protocol.name)
+    try:
+        classes = read_classes(path, protocol.episodes)
+    except DataError as error:
+        notes.append(f"evaluation/{path.name} cannot be read: {error}.")
+        return protocol
+    if classes is None or protocol.scores is None or not np.isfinite(protocol.scores).all():
+        return replace(protocol, classes=classes)
+    steps = zip(protocol.steps, classes.ci95(protocol.scores), strict=True)
+    told = tuple(replace(step, ci95_classes=float(half)) for step, half in steps)
+    return replace(protocol, classes=classes, steps=told)
 
 
 def _step(position: int, row: Mapping[str, Any], failed: Any, episodes: int) -> StepFigures:

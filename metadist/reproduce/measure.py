@@ -17,6 +17,7 @@ from typing import Any
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json
+from metadist.engine.classes import classes_file, read_classes
 from metadist.engine.diagnose import FILE as DIAGNOSTICS
 from metadist.engine.paired import t975
 from metadist.engine.rundir import UNREADABLE
@@ -94,9 +95,14 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
         raise Missing(f"{planned.run.path}: its result cannot be read ({what})") from None
 
 
+def _protocol(row: Row, planned: Planned) -> str:
+    assert planned.recipe is not None
+    return row_protocol(row, planned.name, planned.recipe)[0]
+
+
 def _summary(row: Row, planned: Planned) -> dict[str, Any]:
     assert planned.recipe is not None
-    name, _ = row_protocol(row, planned.name, planned.recipe)
+    name = _protocol(row, planned)
     summary = read_summary(planned.run, planned.recipe, name)
     if summary["score"] != row.metric:
         raise RunError(f"{row.metric} was asked for, {name}.json holds {summary['score']}")
@@ -105,6 +111,8 @@ def _summary(row: Row, planned: Planned) -> dict[str, Any]:
 
 def _score(row: Row, planned: Planned) -> Ours:
     summary = _summary(row, planned)
+    path = classes_file(planned.run.evaluation, _protocol(row, planned))
+    known = read_classes(path, int(summary["episodes"]))
     step = int(summary["figure_step"]) if row.step is None else row.step
     figures = summary["by_step"][step]
     return Ours(
@@ -112,6 +120,7 @@ def _score(row: Row, planned: Planned) -> Ours:
         ci95=_number(figures["ci95"]),
         episodes=int(summary["episodes"]),
         failed=int(summary["failed_by_step"][step]),
+        classes=known.told() if known else {},
     )
 
 

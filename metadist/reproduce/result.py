@@ -11,7 +11,7 @@ from metadist.reproduce.jobs import Outcome
 from metadist.reproduce.measure import Measured, measure, trained_tasks
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
-from metadist.reproduce.verdict import Verdict, judge, notes
+from metadist.reproduce.verdict import Verdict, class_notes, judge, notes
 
 #: Of the JSON document.
 FORMAT = 1
@@ -134,6 +134,7 @@ def _judged(
     if row.versus is not None:
         said += table.runs[row.versus].differences
     said += notes(measured.ours, row.published, verdict)
+    said += class_notes(measured.ours, row.metric)
     said += [f"A seed is missing: {why}" for why in measured.lost if measured.ours is not None]
     return RowResult(
         row,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from metadist.engine.classes import few_classes, of_classes
 from metadist.reproduce.table import Better, Published
 
 Kind = Literal["within", "above", "below", "not comparable", "missing"]
@@ -23,6 +25,8 @@ class Ours:
         seeds: how many runs with different seeds it is a mean of.
         episodes: test tasks of each; 0 where there are none.
         failed: how many of them, over all seeds, had no finite result and are not in the mean.
+        classes: what stands beside a figure of classes: ``ways`` and ``classes`` of the test part;
+            empty where there are none, or they were not recorded.
     """
 
     value: float | None
@@ -30,6 +34,7 @@ class Ours:
     seeds: int = 1
     episodes: int = 0
     failed: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,15 @@ def notes(ours: Ours | None, published: Published | None, verdict: Verdict) -> l
     if ours.failed and verdict.kind != "within":
         said.append("Episodes without a finite result are left out of the mean.")
     return said
+
+
+def class_notes(ours: Ours | None, metric: str) -> list[str]:
+    """How many classes a figure is of, and a warning where they are few."""
+    if ours is None or metric != "accuracy":
+        return []
+    told = f"{ours.episodes:,} test episodes{of_classes(ours.classes, metric)}"
+    few = few_classes(ours.classes["classes"], ours.classes["ways"], "test") if ours.classes else ""
+    return [f"{told}. {few}." if few else f"{told}."]
 
 
 def low(share: float | None) -> bool:

@@ -218,6 +218,7 @@ def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
         "within_noise": chosen.within_noise,
         "metric": plan.space.metric,
         "tested": winners_tested(search),
+        "of_classes": _of_classes(search, winner.run, names["best"], how.episodes),
     }
     for setting, own in names.items():
         runs = result[setting] = [_run_figures(search, name, rows[name]) for name in own]
@@ -260,6 +261,17 @@ def difference(apart: Paired) -> dict[str, Any]:
         k: v if not isinstance(v, float) or math.isfinite(v) else None
         for k, v in asdict(apart).items()
     }
+
+
+def _of_classes(
+    search: SearchDir, winner: str, best: Sequence[str], episodes: int
+) -> dict[str, dict[str, int]]:
+    """How many classes fresh validation and test episodes are of, where that is known."""
+    run = search.run(winner)
+    found = {"val": _read(run, fresh_name(run.recipe(), episodes, CHOOSING))}
+    for name in best[:1]:
+        found["test"] = _read(search.run(name), own_protocols(run.recipe())[0].name)
+    return {part: own.classes.told() for part, own in found.items() if own.classes}
 
 
 def _mean(rows: Rows) -> tuple[float, float]:

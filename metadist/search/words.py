@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from metadist.engine.classes import few_classes, of_classes
 from metadist.search.display import values
 
 
@@ -17,15 +18,17 @@ def text(result: Mapping[str, Any]) -> list[str]:
         f"Best: trial {result['trial']} ({values(result['point'])})",
     ]
     accuracy = result["metric"] == "val/accuracy"
+    fresh, tested = (beside(result, part) for part in ("val", "test"))
+    tested = f" on episodes{tested}" if tested else ""
     for entry in result["top"]:
-        beside = ""
+        aside = ""
         if apart := entry.get("difference"):
-            beside = f", {shown(apart, accuracy, signed=True)} to the best"
+            aside = f", {shown(apart, accuracy, signed=True)} to the best"
         if failed := entry.get("failed"):
-            beside += f", {failed} episodes failed"
+            aside += f", {failed} episodes failed"
         lines.append(
             f"  trial {entry['trial']}: {shown(entry, accuracy)} on {result['episodes']} fresh "
-            f"validation episodes{beside}"
+            f"validation episodes{fresh}{aside}"
         )
     if result["within_noise"]:
         lines.append(
@@ -39,7 +42,7 @@ def text(result: Mapping[str, Any]) -> list[str]:
         seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
         lines.append(
             f"{what.capitalize()} setting, {seeds}: validation {shown(validation, accuracy)}, "
-            f"test {shown(test, accuracy)} (interval over {test['over']})"
+            f"test {shown(test, accuracy)}{tested} (interval over {test['over']})"
         )
     if apart := result.get("against_default"):
         lines.append(
@@ -51,13 +54,27 @@ def text(result: Mapping[str, Any]) -> list[str]:
         signs = {(seed["mean"] or 0.0) > 0 for seed in apart["by_seed"]}
         if len(signs) > 1:
             lines.append("  Its seeds disagree on which is better.")
-    if len(tested := result.get("tested", [])) > 1:
+    lines += [f"Warning: {warning}" for warning in warnings(result)]
+    if len(winners := result.get("tested", [])) > 1:
         lines.append(
-            f"Test classes have been looked at for {len(tested)} winners of this search: "
-            f"{', '.join(tested)}"
+            f"Test classes have been looked at for {len(winners)} winners of this search: "
+            f"{', '.join(winners)}"
         )
     lines.append(f"Train it: metadist train {result['best_recipe']}")
     return lines
+
+
+def beside(result: Mapping[str, Any], part: str) -> str:
+    """`` of 16 classes``: those of validation (``val``) or ``test`` episodes."""
+    told = result.get("of_classes", {}).get(part, {})
+    return of_classes(told, "accuracy" if result["metric"] == "val/accuracy" else "mse")
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """A line for each part that has few classes."""
+    known = result.get("of_classes", {}).items()
+    told = [few_classes(own["classes"], own["ways"], part) for part, own in known]
+    return [warning for warning in told if warning]
 
 
 def shown(figure: Mapping[str, Any], accuracy: bool, *, signed: bool = False) -> str:

@@ -212,6 +212,8 @@ def model_tags(labeller: Labeller) -> dict[str, str]:
         "params_sha256": facts["checkpoint"]["params_sha256"],
         "accuracy": facts["accuracy"],
         "ci95": facts["ci95"],
+        "classes": facts["classes"],
+        "ci95_classes": facts["ci95_classes"],
     }
     return {key: str(value) for key, value in given.items() if value is not None}
 

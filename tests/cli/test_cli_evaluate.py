@@ -41,15 +41,46 @@ def test_the_recipes_own_protocols():
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert re.fullmatch(
-        r"one: accuracy \d+\.\d\d % ± \d+\.\d\d % on 9 test episodes \(95 % confidence; checkpoint "
-        r"of step 2 of 2\)",
+        r"one: accuracy (\d+\.\d\d) % ± \d+\.\d\d % on 9 test episodes of 4 classes \(95 % "
+        r"confidence; checkpoint of step 2 of 2\)",
         lines[0],
     )
-    assert re.fullmatch(r"with 4 queries per class: \d+\.\d\d %", lines[1])
-    assert lines[2] == "test-2q, after each number of adaptation steps:"
-    assert re.fullmatch(r"  step 1: \d+\.\d\d % ± \d+\.\d\d % \(trained\)", lines[4])
-    assert lines[7] == "test-4q, after each number of adaptation steps:"
-    assert len(lines) == 12
+    assert re.fullmatch(
+        r"for new classes: \d+\.\d\d % ± \d+\.\d\d % \(95 % over classes and episodes\)", lines[1]
+    )
+    assert lines[2] == (
+        "Warning: 4 test classes are fewer than 5 x 3 ways: the interval over episodes says little "
+        "of other classes"
+    )
+    assert re.fullmatch(r"with 4 queries per class: \d+\.\d\d %", lines[3])
+    assert lines[4] == "test-2q, after each number of adaptation steps:"
+    assert re.fullmatch(r"  step 1: \d+\.\d\d % ± \d+\.\d\d % \(trained\)", lines[6])
+    assert lines[9] == "test-4q, after each number of adaptation steps:"
+    assert len(lines) == 14
+
+
+def test_episodes_that_are_all_of_the_same_classes():
+    """No interval can be told: the one over episodes would look as if it were."""
+    lines = evaluate("one", "--part", "val", "--episodes", "40").stdout.splitlines()
+    assert " on 40 validation episodes of 3 classes (95 %" in lines[0]
+    assert lines[1] == "for new classes: no interval, for all episodes are of the same classes"
+    assert lines[2].startswith("Warning: 3 validation classes are fewer than 5 x 3 ways")
+
+
+def test_a_result_from_before_classes_were_recorded_says_so():
+    result = {
+        "run": "a", "steps": 4, "accuracy": 0.5, "ci95": 0.1, "episodes": 3, "failed": 0,
+        "best_step": 2,
+    }  # fmt: skip
+    assert words(result) == [
+        "a: accuracy 50.00 % ± 10.00 % on 3 test episodes, number of classes not recorded (95 % "
+        "confidence; checkpoint of step 2 of 4)"
+    ]
+    turned = {"ways": 5, "classes": 423, "turned_classes": 1692, "ci95_classes": 0.2}
+    lines = words({**result, **turned})
+    assert " on 3 test episodes of 423 classes, 1,692 with turns (95 % " in lines[0]
+    assert lines[1] == "for new classes: 50.00 % ± 20.00 % (95 % over classes and episodes)"
+    assert len(lines) == 2
 
 
 def test_another_protocol_and_json():
@@ -92,8 +123,10 @@ def test_an_ensemble_of_classifiers():
     assert re.match(
         r"Ensemble of 2, mean of logits: accuracy \d+\.\d\d % ± .* on 9 test ", lines[0]
     )
-    assert lines[1].startswith("  one (maml, checkpoint of step 2): accuracy ")
-    assert lines[2].startswith("  two (maml, checkpoint of step 2): accuracy ")
+    assert lines[1].startswith("for new classes: ")
+    assert lines[2].startswith("Warning: 4 test classes are fewer than 5 x 3 ways: ")
+    assert lines[3].startswith("  one (maml, checkpoint of step 2): accuracy ")
+    assert lines[4].startswith("  two (maml, checkpoint of step 2): accuracy ")
     assert "test-2shot-2q-logits, after each number of adaptation steps:" in lines
     document = json.loads(result.stdout)
     assert lines[-1] == f"Files: {document['directory']}"
@@ -166,6 +199,6 @@ def test_a_learner_without_steps_has_one_figure(place: Path):
     nearest = ("algorithm.name=nearest_pixels", "eval.extra_queries=0")
     ended_run(place, "nearest", IMAGES, *nearest)
     lines = evaluate("nearest").stdout.splitlines()
-    assert len(lines) == 2, lines
+    assert len(lines) == 4, lines
     figure = r"\d+\.\d\d % ± \d+\.\d\d %"
-    assert re.fullmatch(rf"test-2q, the same after 0 to 3 adaptation steps: {figure}", lines[1])
+    assert re.fullmatch(rf"test-2q, the same after 0 to 3 adaptation steps: {figure}", lines[3])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from report_runs import FUNCTIONS, IMAGES, LEARNER
 
+from metadist.engine.classes import EpisodeClasses
 from metadist.engine.evaluate import Evaluation, write_evaluation
 from metadist.engine.protocol import EvalPart, EvalProtocol
 from metadist.engine.rundir import RunDir
@@ -27,6 +28,13 @@ def scores(mean: float, *, seed: int = 0, noise: float = 0.02) -> NDArray[np.flo
     return np.asarray(np.clip(mean + hard + own, 0.01, 1.0))
 
 
+def drawn_classes(episodes: int, count: int, ways: int = 5) -> EpisodeClasses:
+    """Episodes of classes that are drawn without replacement."""
+    rng = np.random.default_rng(count)
+    ids = 4 * np.stack([rng.permutation(count)[:ways] for _ in range(episodes)])
+    return EpisodeClasses(ids, count, count)
+
+
 def write_scores(
     run: RunDir,
     score: NDArray[np.float64],
@@ -35,8 +43,13 @@ def write_scores(
     digest: str = "e" * 64,
     regression: bool = False,
     checkpoint: int = 80,
+    classes: int = 0,
 ) -> None:
-    """Results of a protocol: ``score`` after one adaptation step, less before it."""
+    """Results of a protocol: ``score`` after one adaptation step, less before it.
+
+    Args:
+        classes: that the episodes are of, five each; 0: not recorded.
+    """
     bad = ~np.isfinite(score)
     part: EvalPart = "val" if name.startswith("val") else "test"
     queries = int(name.rpartition("-")[2].removesuffix("q"))
@@ -51,6 +64,7 @@ def write_scores(
         loss=np.where(failed, math.nan, 1.0),
         failed=failed,
         episode_digest=digest,
+        classes=drawn_classes(len(score), classes) if classes else None,
     )
     facts = {
         "recipe_hash": run.recipe().hash,
@@ -70,6 +84,7 @@ def compared_run(
     digest: str = "e" * 64,
     speed: float = 50.0,
     workers: int = 2,
+    classes: int = 0,
     **info: Any,
 ) -> RunDir:
     """A run under ``root`` with a log of 100 steps and results of its main protocol."""
@@ -97,6 +112,6 @@ def compared_run(
     writer.flush()
     given = scores(0.6) if score is None else score
     main = f"test-{recipe.eval.queries}q"
-    write_scores(run, given, name=main, digest=digest, regression=regression)
+    write_scores(run, given, name=main, digest=digest, regression=regression, classes=classes)
     run.update(status=status, result={"best_step": 80, "tasks_per_second": speed})
     return run

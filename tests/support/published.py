@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from metadist.engine.classes import EpisodeClasses
 from metadist.engine.evaluate import Evaluation, write_evaluation
 from metadist.engine.learner import resolve
 from metadist.engine.protocol import Asked, own_protocols, protocol
@@ -79,6 +81,7 @@ def finish(
     failed: int = 0,
     speed: float = 100.0,
     digest: str = "d",
+    classes: EpisodeClasses | None = None,
 ) -> None:
     """A finished run whose mean scores after 0, 1, ... steps are ``curve``."""
     assert planned.recipe is not None
@@ -106,7 +109,7 @@ def finish(
         "recipe_hash": recipe.hash,
         "checkpoint": {"step": 1, "params_sha256": "p"},
     }
-    write_evaluation(planned.run.evaluation, done, facts)
+    write_evaluation(planned.run.evaluation, replace(done, classes=classes), facts)
 
 
 def by_id(result: Result) -> dict[str, str]:

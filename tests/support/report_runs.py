@@ -10,6 +10,7 @@ import numpy as np
 from ended_runs import SINUSOIDS
 from safetensors.numpy import save_file
 
+from metadist.engine.classes import EpisodeClasses
 from metadist.engine.evaluate import Evaluation, write_evaluation
 from metadist.engine.protocol import EvalPart, EvalProtocol
 from metadist.engine.rundir import RunDir
@@ -91,6 +92,7 @@ def write_results(
     shots: int = 1,
     figure_step: int = 1,
     checkpoint: int = 250,
+    classes: EpisodeClasses | None = None,
 ) -> None:
     rng = np.random.default_rng(queries)
     episodes, steps = 60, 4
@@ -112,6 +114,7 @@ def write_results(
         loss=np.where(bad, math.nan, 1.0 - score / 2),
         failed=bad,
         episode_digest="e" * 64,
+        classes=classes,
     )
     recipe = run.recipe()
     facts = {

@@ -73,10 +73,16 @@ def test_an_ensemble_of_one_is_the_run_to_the_bit(place, run, name):
     alone = evaluate(place, run)
     together = evaluate(place, [run])
     score = "mse" if run == "f0" else "accuracy"
-    for key in (score, "ci95", "failed", "episodes"):
+    classes = ("classes", "ways", "ci95_classes") if run == "i0" else ()
+    for key in (score, "ci95", "failed", "episodes", *classes):
         assert together[key] == alone[key]
+        assert key == "episodes" or together["members"][0][key] == alone[key]
     own = table(place / "runs" / run / "evaluation", name)
     ensemble = table(Path(together["directory"]) / "evaluation", name)
+    record, where = f"evaluation/{name}.classes.parquet", Path(together["directory"])
+    assert (where / record).is_file() == (run == "i0")
+    if run == "i0":
+        assert (where / record).read_bytes() == (place / "runs" / run / record).read_bytes()
     for column in (score, "loss", "failed"):
         assert ensemble[column].tobytes() == own[column].tobytes()
         assert ensemble[f"{column}_1"].tobytes() == own[column].tobytes()

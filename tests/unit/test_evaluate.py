@@ -19,6 +19,7 @@ from data_pipeline.episodes import EpisodeSpec
 from data_pipeline.errors import DataError
 from data_pipeline.functions import FunctionEpisodes
 from metadist.engine import checkpoint
+from metadist.engine.classes import classes_file, read_classes
 from metadist.engine.data import open_data
 from metadist.engine.evaluate import Evaluation
 from metadist.engine.learner import build, context
@@ -225,6 +226,57 @@ def test_steps_are_refused_where_there_are_none(place):
         evaluate(place, "pixels", steps=3)
     result = evaluate(place, "pixels", shots=3)
     assert result["protocols"]["test-3shot-2q"]["by_step"][0]["mean"] == result["accuracy"]
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+
+def test_the_classes_of_the_episodes_stand_beside_the_figure(place):
+    run = RunDir(place / "runs" / "pictures")
+    result = evaluate(place, "pictures")
+    data = open_data(run.recipe(), place / "data")
+    assert data.store is not None
+    count = len(data.store.parts["test"].class_names)
+    assert (result["classes"], result["ways"]) == (count, 3)
+    for queries in (4, 2):
+        found = read_classes(classes_file(run.evaluation, f"test-{queries}q"), 9)
+        assert found is not None
+        drawn = data.live("test", queries, 0).episodes(range(9)).class_ids
+        assert np.array_equal(found.ids, drawn)  # type: ignore[arg-type]
+    table = pq.read_table(run.evaluation / "test-2q.parquet")
+    score = table["accuracy"].to_numpy().reshape(9, 4)
+    assert found is not None
+    assert result["ci95_classes"] == pytest.approx(float(found.ci95(score)[1]))
+    assert result["ci95_classes"] > result["ci95"]
+    points = {name: p[-1].value for name, p in series(run).items()}
+    assert points["test/classes"] == count
+    assert points["test/accuracy_ci95_classes"] == result["ci95_classes"]
+    assert run.info()["result"]["classes"] == count
+    # Validation episodes are of the validation classes.
+    other = evaluate(place, "pictures", part="val", episodes=5)
+    assert other["classes"] == len(data.store.parts["val"].class_names) != count
+    # What was there before says nothing else than it did.
+    summary = json.loads((run.evaluation / "test-2q.json").read_text())
+    assert not [name for name in summary if "class" in name]
+
+
+def test_functions_have_no_classes(place):
+    result = evaluate(place, "tame")
+    assert not [name for name in result if "class" in name or name == "ways"]
+    assert not list((place / "runs/tame/evaluation").glob("*classes*"))
+    assert "test/classes" not in series(RunDir(place / "runs" / "tame"))
+
+
+@pytest.mark.parametrize("labels", ["permuted", "fixed"])
+@pytest.mark.parametrize("rotations", ["none", "per_episode", "as_classes"])
+def test_classes_are_those_that_are_drawn(place, rotations, labels):
+    recipe = parse_recipe(IMAGES, "x", (f"data.rotations={rotations}", f"data.labels={labels}"))
+    data = open_data(recipe, place / "data")
+    found = data.classes("train", 50, 3)
+    assert found is not None
+    drawn = data.live("train", 2, 3, shots=4).episodes(range(50)).class_ids
+    assert np.array_equal(found.ids, drawn)  # type: ignore[arg-type]
+    assert found.turned == found.count * (4 if rotations == "as_classes" else 1)
 
 
 # --- divergence -----------------------------------------------------------------------------------

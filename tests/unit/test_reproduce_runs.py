@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from compared_runs import drawn_classes
+from damage import flip
 from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, row, table
 
 from metadist.engine.data import open_data
@@ -63,6 +65,29 @@ def test_verdicts_of_planted_accuracies(tmp_path):
     again = assemble(request, [subset, *list(planned.values())[1:]], outcomes, FACTS)
     assert by_id(again)["subset"] == "not comparable: 60 images per class (of 600)"
     assert by_id(again)["good"] == "within"
+
+
+def test_the_classes_of_a_figure_stand_in_its_notes(tmp_path):
+    keys = ("old", "few", "many", "damaged")
+    one = table(
+        "".join(f"[runs.{k}]\n" for k in keys) + "".join(row(k, k, "value = 90") for k in keys)
+    )
+    request = request_of(one, tmp_path)
+    planned = {key: planned_of(request, key) for key in one.runs}
+    for key, count in zip(keys, (0, 20, 423, 20), strict=True):
+        classes = drawn_classes(600, count) if count else None
+        finish(planned[key], [0.2, 0.7, 0.8, 0.9], classes=classes)
+    record = next(planned["damaged"].run.evaluation.glob("*.classes.parquet"))
+    flip(record, 60)
+    result = assemble(request, list(planned.values()), {}, FACTS)
+    said = {one.row.id: one.notes for one in result.rows}
+    assert "600 test episodes, number of classes not recorded." in said["old"]
+    assert "600 test episodes of 423 classes." in said["many"]
+    (few,) = (note for note in said["few"] if "classes" in note)
+    assert few.startswith("600 test episodes of 20 classes. 20 test classes are fewer than 5 x 5")
+    assert by_id(result)["damaged"].startswith("missing: ")
+    assert "test-1q.classes.parquet" in by_id(result)["damaged"]
+    assert result.document()["rows"][2]["ours"]["classes"] == {"ways": 5, "classes": 423}
 
 
 def test_verdicts_of_planted_errors(tmp_path):

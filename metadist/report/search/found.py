@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from metadist.engine.paired import Paired
@@ -59,6 +59,8 @@ class Found:
             over seeds, paired by episode.
         over: what its interval is over: seeds or episodes, whichever is wider.
         by_seed: the same for each seed.
+        of_classes: how many classes the episodes of ``val`` and ``test`` are of, beside ``ways``;
+            empty of functions, and where it was not recorded.
     """
 
     trial: int
@@ -71,6 +73,7 @@ class Found:
     against_default: Paired | None
     over: str
     by_seed: tuple[Paired, ...]
+    of_classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def read_found(raw: Any) -> Found:
@@ -92,6 +95,11 @@ def read_found(raw: Any) -> Found:
             against_default=None if apart is None else _apart(apart),
             over="episodes" if apart is None else str(apart.get("over", "episodes")),
             by_seed=() if apart is None else tuple(_apart(a) for a in _list(apart["by_seed"])),
+            of_classes={
+                str(part): {str(name): _count(count) for name, count in told.items()}
+                for part, told in raw.get("of_classes", {}).items()
+                if {"ways", "classes"} <= told.keys()
+            },
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None

@@ -8,6 +8,7 @@ from collections import Counter
 from html import escape
 from typing import Any
 
+from metadist.engine.classes import few_classes, of_classes
 from metadist.engine.paired import Paired
 from metadist.report.document import note, stat
 from metadist.report.search.data import SearchData, value_text
@@ -60,13 +61,15 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
             words = (
                 f"{data.score_name} of trial {found.trial} on {found.episodes:,} fresh validation"
             )
-            result.append(stat(*estimate(data, rival.fresh), f"{words} episodes", first=True))
+            of = _beside(data, found, "val")
+            result.append(stat(*estimate(data, rival.fresh), f"{words} episodes{of}", first=True))
     else:
         for setting, words in ((found.best, "the setting found"), (found.default, "the default")):
             if setting is None:
                 continue
             seeds = plural(len(setting.seeds), "seed")
-            test = f"{data.score_name} on test episodes, {words}, {seeds}, interval over "
+            of = _beside(data, found, "test")
+            test = f"{data.score_name} on test episodes{of}, {words}, {seeds}, interval over "
             result.append(
                 stat(*estimate(data, setting.test), f"{test}{setting.test.over}", first=not result)
             )
@@ -77,11 +80,16 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
         result.append(
             stat(
                 *difference(data, apart),
-                f"{word}: found minus default on the same {apart.n:,} fresh validation episodes, "
-                f"{of}, interval over {found.over}",
+                f"{word}: found minus default on the same {apart.n:,} fresh validation episodes"
+                f"{_beside(data, found, 'val')}, {of}, interval over {found.over}",
             )
         )
     return result
+
+
+def _beside(data: SearchData, found: Found, part: str) -> str:
+    """How many classes the episodes of a part are of."""
+    return of_classes(found.of_classes.get(part, {}), data.measure)
 
 
 def _searched(data: SearchData, trial: int) -> str:
@@ -151,6 +159,9 @@ def notes(data: SearchData, found: Found | None) -> str:
             )
         )
     if found is not None:
+        for part, own in found.of_classes.items():
+            if few := few_classes(own["classes"], own["ways"], part):
+                told.append(note("Few classes.", f"{few}.", warning=True))
         told += _seeds(data, found)
         told += _edges(data, found)
     failed = [t for t in data.trials if t.status == "failed"]
@@ -245,7 +256,8 @@ def _rivals(data: SearchData, found: Found) -> str:
     )
     about = (
         f"The score in the search chose these trials and flatters them; {found.episodes:,} fresh "
-        "validation episodes choose among them. Differences are paired by episode."
+        f"validation episodes{_beside(data, found, 'val')} choose among them. Differences are "
+        "paired by episode."
     )
     return f'{table(head, rows)}<p class="muted">{about}</p>'
 

@@ -137,7 +137,8 @@ def test_preview_draws_and_counts(store, figures):
         assert min(sheet.size) > 100
     assert figures(said)["classes"] == ["10", "2", "2"]
     assert figures(said)["images"] == ["60", "12", "12"]
-    assert "comparing raw pixels gets" in said
+    assert re.search(r"comparing raw pixels gets .* train episodes right, of 10 classes\n", said)
+    assert "Warning: 10 train classes are fewer than 5 x 5 ways" in said
 
 
 def test_preview_of_another_part_to_another_place(store):

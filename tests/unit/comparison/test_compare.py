@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from compared_runs import EPISODES, compared_run, scores, write_scores
+from compared_runs import EPISODES, compared_run, drawn_classes, scores, write_scores
 from damage import flip
 from scipy import stats
 
@@ -203,6 +203,52 @@ def test_many_runs_stand_in_the_order_of_their_figures(tmp_path):
     few = compare(tmp_path, *names[:12])
     assert not few["ranked"]
     assert [run["run"] for run in few["runs"]] == names[:12]
+
+
+# --- classes ----------------------------------------------------------------------------------
+
+
+def test_differences_for_new_classes(tmp_path):
+    """One class is easy for the one and hard for the other; episodes of it are many."""
+    known = drawn_classes(EPISODES, 8)
+    easy = (known.ids == 0).any(1)
+    compared_run(tmp_path, "a", score=scores(0.5), classes=8)
+    compared_run(tmp_path, "b", score=scores(0.5) + 0.1 * easy, classes=8)
+    compared_run(tmp_path, "c", score=scores(0.7), classes=8)
+    runs = by_name(compare(tmp_path, "a", "b", "c"))
+    column = pq.read_table(tmp_path / "a/evaluation/test-1q.parquet")["accuracy"].to_numpy()
+    assert runs["a"]["classes"] == 8
+    assert runs["a"]["ci95_classes"] == pytest.approx(float(known.ci95(column.reshape(-1, 2))[1]))
+    b, c = (runs[name]["difference"] for name in "bc")
+    assert (b["verdict"], b["verdict_classes"]) == ("better", "within noise")
+    assert b["ci95_classes"] == pytest.approx(float(known.ci95(0.1 * easy[:, None])[0]))
+    assert (c["verdict"], c["verdict_classes"]) == ("better", "better")
+
+
+def test_one_run_that_has_recorded_the_classes_tells_of_both(tmp_path):
+    score = scores(0.6, seed=5)
+    compared_run(tmp_path, "old")
+    compared_run(tmp_path, "new", score=score, classes=20)
+    compared_run(tmp_path, "few", score=score[:25], classes=20)
+    result = compare(tmp_path, "old", "new", "few")
+    runs = by_name(result)
+    assert [runs[n]["classes"] for n in ("old", "new", "few")] == [None, 20, 20]
+    assert runs["old"]["ci95_classes"] is None
+    known = drawn_classes(EPISODES, 20)
+    apart = (score - scores(0.6))[:, None]
+    for name, count in (("new", EPISODES), ("few", 25)):
+        found = runs[name]["difference"]["ci95_classes"]
+        assert found == pytest.approx(float(known.ci95(apart[:count])[0]))
+    same = by_name(compare(tmp_path, "old", "new", baseline="new"))["old"]["difference"]
+    assert same["ci95_classes"] == pytest.approx(runs["new"]["difference"]["ci95_classes"])
+
+
+def test_a_damaged_record_of_classes_is_refused(tmp_path):
+    compared_run(tmp_path, "a", classes=20)
+    compared_run(tmp_path, "b", classes=20)
+    flip(tmp_path / "b/evaluation/test-1q.classes.parquet", 60)
+    with pytest.raises(RunError, match=r"test-1q.classes.parquet cannot be read.*evaluate b"):
+        compare(tmp_path, "a", "b")
 
 
 # --- refusals ---------------------------------------------------------------------------------

@@ -135,6 +135,37 @@ def test_the_page_needs_nothing_else_and_says_everything(result):
     assert render(result) == html
 
 
+def test_figures_for_new_classes_stand_in_a_table_of_their_own(tmp_path):
+    compared_run(tmp_path, "a", classes=20)
+    compared_run(tmp_path, "b", score=scores(0.7, seed=1), classes=20)
+    compared_run(tmp_path, "old")
+    result = metadist.compare(["a", "b", "old"], runs_dir=tmp_path)
+    b = result["runs"][1]
+    apart = b["difference"]
+    lines = "\n".join(text(result, 300))
+    for page in (lines, seen(render(result))):
+        assert "accuracy on 40 test episodes of 20 classes, test-1q" in page
+        assert f"{100 * b['accuracy']:.2f} ± {100 * b['ci95_classes']:.2f} %" in page
+        assert f"+{100 * apart['mean']:.2f} ± {100 * apart['ci95_classes']:.2f} %" in page
+        assert "20 test classes are fewer than 5 x 5 ways" in page
+        assert "old: the classes of the episodes are not recorded" in page
+    assert re.search(
+        r"^for new classes +accuracy +paired difference +verdict$", lines, re.MULTILINE
+    )
+    assert re.search(r"^a +\d\d\.\d\d ± \d\.\d\d % +– +baseline$", lines, re.MULTILINE)
+    assert re.search(r"^old +– +\S+ ± \S+ % +\w", lines, re.MULTILINE)
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert [row["classes"] for row in rows] == ["20", "20", ""]
+    assert float(rows[1]["difference_ci95_classes"]) == apart["ci95_classes"]
+    assert rows[1]["verdict_classes"] == apart["verdict_classes"]
+    # Functions have none, and nothing is said of them.
+    for name in ("f", "g"):
+        compared_run(tmp_path, name, regression=True)
+    result = metadist.compare(["f", "g"], runs_dir=tmp_path)
+    head = to_csv(result).splitlines()[0]
+    assert "class" not in "\n".join([*text(result), head])
+
+
 def test_text_of_runs_is_escaped(tmp_path):
     compared_run(tmp_path, "a", "algorithm.name=<script>alert(1)</script>")
     compared_run(tmp_path, "b")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from compared_runs import drawn_classes
+from damage import flip
 from report_page import read
 from report_runs import finished_run, function_recipe, image_recipe, make_run, write_results
 from safetensors.numpy import save_file
@@ -47,6 +51,54 @@ def test_other_protocols_stand_beside_the_recipes_own(tmp_path):
     assert page.text.count("5 shots, 3 steps, 15 queries per class") == 2
     assert page.text.count("of unseen classes") == 2
     assert "Different checkpoints." not in page.text
+
+
+def test_classes_stand_beside_every_figure(tmp_path):
+    run = finished_run(tmp_path)
+    before = read(run).text
+    assert "60 episodes, number of classes not recorded, 0 failed" in before
+    assert "new classes;" not in before
+    write_results(run, 1, classes=drawn_classes(60, 20))
+    write_results(run, 15, classes=drawn_classes(60, 20))
+    write_results(run, 1, name="val-1q", classes=drawn_classes(60, 5))
+    page = read(run).text
+    assert re.search(
+        r"± \d\.\d % accuracy on 60 test episodes of unseen classes \(20 classes; ± \d+\.\d % for "
+        r"new classes\), 1 query per class",
+        page,
+    )
+    for words in (
+        "60 test episodes of 20 classes, 1 query per class",
+        "60 validation episodes of 5 classes, 1 query per class (val-1q)",
+        "60 episodes of 20 classes, 0 failed",
+        "20 test classes are fewer than 5 x 5 ways: the interval over episodes says little",
+        "5 validation classes are fewer than 5 x 5 ways",
+        "95 % CI, new classes",
+    ):
+        assert words in page, words
+    assert page.count("20 test classes are fewer") == 1  # one line, however many protocols
+    table = page[page.index("60 validation episodes of 5") :]
+    assert re.search(r"trained|1 \d\d\.\d ± \d\.\d % none ", table)
+    # Means are as before; a record that is damaged is told of, and nothing else is lost.
+    assert (
+        re.findall(r"\d\d\.\d ± \d\.\d %", before)[:2]
+        == (re.findall(r"\d\d\.\d ± \d\.\d %", page)[:2])
+    )
+    (run.evaluation / "test-15q.parquet").unlink()
+    assert "of unseen classes (20 classes), 15 queries per class" in read(run).text
+    flip(run.evaluation / "test-1q.classes.parquet", 60)
+    damaged = read(run).text
+    assert "evaluation/test-1q.classes.parquet cannot be read" in damaged
+    assert "60 test episodes, 1 query per class" in damaged
+
+
+def test_classes_that_are_enough_are_no_warning(tmp_path):
+    run = finished_run(tmp_path)
+    turned = replace(drawn_classes(60, 423), turned=1692)
+    write_results(run, 1, classes=turned)
+    page = read(run).text
+    assert "test episodes of 423 classes, 1,692 with turns, 1 query" in page
+    assert "Few classes." not in page
 
 
 def test_figures_of_another_checkpoint_are_told_of(tmp_path):

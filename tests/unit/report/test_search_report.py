@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -384,6 +385,34 @@ def test_the_result_here_is_as_the_search_writes_it():
     facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
     lines = text({**facts, **a_result(trial, [trial])})
     assert any("better" in line for line in lines)
+
+
+def test_classes_stand_beside_what_was_found(tmp_path):
+    from metadist.search.words import text
+
+    plan = rates_plan()
+    search = make_search(tmp_path, plan)
+    trials = [add_trial(plan, search, n) for n in range(1, plan.trials + 1)]
+    conclude(plan, search, trials)
+    assert "not recorded" not in said(search).text  # functions have no classes
+    result = {**search.info()["result"], "metric": "val/accuracy"}
+    facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
+    lines = "\n".join(text({**facts, **result}))
+    assert "fresh validation episodes, number of classes not recorded" in lines
+    told = {"val": {"ways": 5, "classes": 16}, "test": {"ways": 5, "classes": 30}}
+    lines = "\n".join(text({**facts, **result, "of_classes": told}))
+    assert " fresh validation episodes of 16 classes" in lines
+    assert re.search(r"^Best setting, .*, test .* of 30 classes \(interval", lines, re.MULTILINE)
+    assert "Warning: 16 validation classes are fewer than 5 x 5 ways" in lines
+    assert "30 test classes are fewer" not in lines
+    search.update(result={**search.info()["result"], "of_classes": told})
+    page = said(search).text
+    for words in (
+        "on test episodes of 30 classes, the setting found",
+        "50 fresh validation episodes of 16 classes, mean over seeds",
+        "16 validation classes are fewer than 5 x 5 ways",
+    ):
+        assert words in page, words
 
 
 def test_a_tie_of_records_is_no_problem(tmp_path):

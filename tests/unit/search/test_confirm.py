@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compared_runs import compared_run, scores, write_scores
 from small_spaces import SMALL_SPACE
 
+from metadist.engine.classes import classes_file
 from metadist.engine.paired import Paired, Rows, paired, t975
 from metadist.errors import SpaceError
 from metadist.recipe import load_recipe
@@ -97,6 +99,7 @@ def test_winner_and_default_are_trained_with_new_seeds_and_tested(
     result = confirm.outcome(plan, search, chosen, HOW)
     json.dumps(result, allow_nan=False)
     assert result["tested"] == [chosen.winner.run]
+    assert result["of_classes"] == {}  # functions have none
     # Other episodes than those that have chosen the winner.
     name = "val-5episodes-seed2-10q"
     mine, theirs = (
@@ -131,6 +134,18 @@ def test_what_was_found_is_tested_as_its_base_is(name: str, tmp_path: Path) -> N
     assert plan.tested(plan.recipe({"inner.steps": 20})).eval.steps == 0
     asked = make_plan(name, load_space(name), overrides=("eval.extra_queries=7",))
     assert asked.tested(asked.recipe({})).eval.extra_queries == 7
+
+
+def test_the_classes_of_validation_and_test_are_told(tmp_path: Path) -> None:
+    search = create_search(tmp_path, "s", {})
+    run = compared_run(search.runs, "trial-0001", classes=30)
+    write_scores(run, scores(0.5)[:5], name="val-5episodes-seed1-1q", classes=16)
+    val, test = {"ways": 5, "classes": 16}, {"ways": 5, "classes": 30}
+    told = confirm._of_classes(search, run.name, [run.name], 5)
+    assert told == {"val": val, "test": test}
+    assert confirm._of_classes(search, run.name, [], 5) == {"val": val}  # not trained anew
+    classes_file(run.evaluation, "test-1q").unlink()
+    assert confirm._of_classes(search, run.name, [run.name], 5) == {"val": val}
 
 
 def test_a_search_of_failures_says_why(searched: tuple[Plan, Place]) -> None:

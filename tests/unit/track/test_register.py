@@ -101,6 +101,7 @@ def test_the_registry_has_a_version_with_its_origin(place):
     assert version.tags["recipe_hash"] == info["recipe_hash"]
     assert version.tags["dataset_digest"] == info["dataset"]["digest"]
     assert float(version.tags["accuracy"]) == info["result"]["accuracy"]
+    assert int(version.tags["classes"]) == info["result"]["classes"]
     run = client.get_run(info["mlflow"]["run_id"])
     assert run.info.status == "RUNNING"  # as it was: registering neither opens nor ends it
     assert run.outputs is not None

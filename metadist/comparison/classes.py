@@ -1,0 +1,68 @@
+"""Of how many classes runs were evaluated, and what their episodes say of new ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from metadist.comparison.entry import Entry
+from metadist.engine.classes import few_classes
+from metadist.engine.classes import of_classes as beside
+from metadist.engine.paired import Paired
+
+
+def of_classes(entry: Entry) -> dict[str, Any]:
+    """How many classes a run's episodes are of, and the half-width over new ones.
+
+    None where they are not recorded; nothing of functions, which have none.
+    """
+    if entry.measure == "mse":
+        return {}
+    known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
+    return {
+        "ways": entry.recipe.data.ways,
+        "classes": None,
+        **(known.told() if known else {}),
+        "ci95_classes": half if math.isfinite(half) else None,
+    }
+
+
+def paired_over_classes(entry: Entry, base: Entry, apart: Paired) -> Paired | None:
+    """A paired difference with its interval over new classes and episodes; None if it has none.
+
+    Both runs have the same episodes, so one that has recorded their classes is enough.
+    """
+    known = entry.protocol.classes or base.protocol.classes
+    common = min(len(entry.rows.score), len(base.rows.score))
+    if known is None or apart.n < common:
+        return None
+    scores = entry.rows.score[:common] - base.rows.score[:common]
+    half = float(known.ci95(scores[:, None])[0])
+    return replace(apart, ci95=half) if math.isfinite(half) else None
+
+
+def about(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`` of 384 classes``; nothing where they are not known."""
+    known = {run["classes"]: run for run in runs if run.get("classes") is not None}
+    if len(known) > 1:
+        return f" of {min(known):,}–{max(known):,} classes"
+    return "".join(beside(run, "accuracy") for run in known.values())
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said of the classes, a sentence each."""
+    runs = [run for run in result["runs"] if "classes" in run]
+    warnings = dict.fromkeys(
+        few_classes(run["classes"], run["ways"], result["part"])
+        for run in runs
+        if run["classes"] is not None
+    )
+    said = [f"{warning}." for warning in warnings if warning]
+    if unknown := [run["run"] for run in runs if run["classes"] is None]:
+        said.append(
+            f"{', '.join(unknown)}: the classes of the episodes are not recorded; 'metadist "
+            "evaluate RUN' does so."
+        )
+    return said
