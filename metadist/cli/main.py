@@ -14,6 +14,7 @@ import click
 import metadist
 from metadist.cli.options import say
 from metadist.errors import MetadistError
+from metadist.home import settle
 from metadist.signals import HANGING, Asked
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
@@ -54,6 +55,7 @@ class _Group(click.Group):
         """Run the command."""
         try:
             with Asked(heeded=False):
+                settle()
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
             status = getattr(error, "exit_status", 130)

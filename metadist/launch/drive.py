@@ -24,6 +24,7 @@ from metadist.engine.rundir import Driver, RunDir
 from metadist.engine.runs import check_name
 from metadist.engine.watch import Watch
 from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
+from metadist.home import settle
 from metadist.launch import local
 from metadist.launch.following import following
 from metadist.launch.job import Announce, Device, Job
@@ -99,6 +100,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         Terminated: asked to end by a signal; the run can be continued.
         MetadistError, DataError: the message says how to mend it.
     """
+    settle()
     with Asked(heeded=False):
         return _drive(request, announce)
 
