@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _CORE = ("gcs_server", "raylet")
 #: Seconds for Ray to disconnect; where its processes have died, it waits for their answer.
 _DISCONNECT, _HOPELESS = 10.0, 2.0
+#: Seconds for workers to see that their Ray is gone.
+_GRACE = 5.0
 _TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -51,7 +54,7 @@ class _Process(services.ConsolePopen):
         self.kill()
 
     def kill(self) -> None:
-        """End it and its helpers; workers, in groups of their own, see that it is gone, and end."""
+        """End it and its helpers; workers have groups of their own."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -82,7 +85,29 @@ def shut_down() -> None:
     for one in _Process.alive:
         one.kill()
         one.wait()
+    _see_off({one.pid for one in _Process.alive})
     _Process.alive.clear()
+
+
+def _see_off(sessions: set[int]) -> None:
+    """Wait for the workers, and end those that have not seen that they should."""
+    deadline = time.monotonic() + _GRACE
+    while left := list(_processes(sessions)):
+        if time.monotonic() > deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def _processes(sessions: set[int]) -> Iterator[int]:
+    """Who is alive in these sessions."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(session) in sessions and state != "Z":
+                yield int(stat.parent.name)
 
 
 def _disconnect() -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,9 +104,10 @@ def _from_logs(place: Path) -> list[str]:
     found = []
     for name in _LOGS:
         for log in Path(ray_directory(place)).glob(f"session_2*/logs/{name}"):
-            lines = log.read_text(errors="replace").splitlines()
-            telling = [line for line in lines if any(word in line for word in _TELLING)]
-            found += [f"{name}: {_brief(line)}" for line in telling[-1:]]
+            with suppress(OSError):
+                lines = log.read_text(errors="replace").splitlines()
+                telling = [line for line in lines if any(word in line for word in _TELLING)]
+                found += [f"{name}: {_brief(line)}" for line in telling[-1:]]
     return found
 
 
