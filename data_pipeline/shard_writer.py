@@ -296,8 +296,9 @@ _child_source: EpisodeSource | None = None
 def _start_writer(recipe: SourceRecipe) -> None:
     """Prepare a writer process."""
     global _child_recipe
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of the writers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What asks the whole process group to end; the parent decides what becomes of the writers.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _child_recipe = recipe
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class MetadistError(Exception):
     """Base of every error this package raises on purpose."""
@@ -40,7 +42,16 @@ class GivenUp(RunError):
 
 
 class Terminated(KeyboardInterrupt):
-    """Asked to end by SIGTERM; as with Ctrl-C, but whoever asked is told so by the exit status."""
+    """Asked to end by a signal; as with Ctrl-C, and the exit status tells whoever asked by which.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        #: As a shell has it.
+        self.exit_status = 128 + number
 
 
 class SupersededError(RunError):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from metadist.cli import doctor_imports, doctor_packages, doctor_places, options
+from metadist.cli import doctor_imports, doctor_packages, doctor_places, doctor_user, options
 from metadist.cli.doctor_check import INSTALL, LITTLE, Check, brief, listed
 from metadist.cli.options import available_cores, human_bytes
 
@@ -61,6 +61,7 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         ("torch", _torch),
         ("numerics", _numerics),
         ("machine", _machine),
+        ("user", doctor_user.user),
         ("data", lambda: doctor_places.data(data_dir)),
         ("runs", lambda: doctor_places.runs(runs_dir)),
         ("tracking", lambda: doctor_places.tracking(tracking_uri, runs_dir)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -11,7 +13,10 @@ import click
 
 import metadist
 from metadist.cli.groups import Group
-from metadist.errors import MetadistError, Terminated
+from metadist.cli.options import say
+from metadist.errors import MetadistError
+from metadist.home import settle
+from metadist.signals import HANGING, Asked
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.
@@ -50,10 +55,16 @@ class _Group(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with Asked(heeded=False):
+                settle()
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            click.echo("Aborted!", err=True)
-            raise click.exceptions.Exit(143 if isinstance(error, Terminated) else 130) from None
+            status = getattr(error, "exit_status", 130)
+            say("Aborted!")
+            _let_go()
+            if HANGING.is_set():
+                os._exit(status)
+            raise click.exceptions.Exit(status) from None
         except Exception as error:
             if ctx.params.get("debug") or not _explains_itself(error):
                 raise
@@ -69,6 +80,17 @@ def _explains_itself(error: Exception) -> bool:
     from data_pipeline.errors import DataError
 
     return isinstance(error, DataError)
+
+
+def _let_go() -> None:
+    """Nothing is left to be written at the end: whoever reads may be gone, and the exit status
+    would tell of that and not of how the command has ended."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _one_line(error: Exception) -> str:

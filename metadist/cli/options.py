@@ -114,8 +114,12 @@ def plugins(command: Command) -> Command:
 
 
 def say(line: str) -> None:
-    """A line for people: standard error, so that standard output stays machine-readable."""
-    click.echo(line, err=True)
+    """A line for people: standard error, so that standard output stays machine-readable.
+
+    Where they have gone, with their terminal or the reader of a pipe, nothing else ends with them.
+    """
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 def human_bytes(count: float) -> str:

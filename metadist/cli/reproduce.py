@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -77,18 +75,13 @@ def reproduce(
         raise click.UsageError(f"TABLE is needed: one of {', '.join(tables.table_names())}")
     from metadist.reproduce.render import text
 
-    # Asked to end by somebody else, end as after Ctrl-C: what runs is stopped, not left behind.
-    before = signal.signal(signal.SIGTERM, _interrupted)
-    try:
-        result = tables.reproduce(
-            table,
-            jobs=jobs or max(1, options.available_cores() // max(1, arguments["workers"])),
-            rows=[row for row in rows.split(",") if row],
-            progress=sys.stderr,
-            **arguments,
-        )
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    result = tables.reproduce(
+        table,
+        jobs=jobs or max(1, options.available_cores() // max(1, arguments["workers"])),
+        rows=[row for row in rows.split(",") if row],
+        progress=sys.stderr,
+        **arguments,
+    )
     for line in text(result):
         click.echo(line, err=as_json)
     if as_json:
@@ -115,7 +108,3 @@ def _list() -> None:
             f"{name:18} {found.title}: {len(found.rows)} rows, {len(found.runs)} runs of "
             f"{found.tasks:,} tasks unless --tasks says otherwise"
         )
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)

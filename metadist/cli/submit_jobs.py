@@ -47,9 +47,9 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
 
     try:
         ended = Follower(cluster, found.id, write, options.say, patience()).follow()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         options.say(goes_on(found.id, cluster.address))
-        ctx.exit(LEFT)
+        ctx.exit(getattr(error, "exit_status", LEFT))
     options.say(words(ended, seen=True))
     ctx.exit(exit_status(ended))
 

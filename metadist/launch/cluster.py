@@ -6,13 +6,10 @@ import contextlib
 import logging
 import math
 import os
-import secrets
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 
 import ray
 import torch
@@ -20,7 +17,10 @@ import torch
 from metadist.errors import ResourceError, Terminated
 from metadist.launch.importing import Imports, importing_as_here
 from metadist.launch.job import Announce, Device, local_device
+from metadist.launch.private_ray import apart, own_token, shut_down
+from metadist.launch.ray_place import did_not_start, private_directory, ray_directory
 from metadist.launch.world import WorldSize
+from metadist.signals import kept
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
@@ -98,12 +98,13 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         _check_reachable(address)
         announce(f"Connecting to Ray at {address}")
         try:
-            ray.init(
-                address=address,
-                job_config=Imports([]),  # what is installed or submitted there
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with kept():
+                ray.init(
+                    address=address,
+                    job_config=Imports([]),  # what is installed or submitted there
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ResourceError(f"--address {address}: {error}") from None
     else:
@@ -111,27 +112,24 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
-        with _environment(PRIVATE, OF_RAY):
-            _make_token()
+        with private_directory(announce) as place, _environment(PRIVATE, OF_RAY), own_token(place):
             try:
-                with importing_as_here() as how:
-                    ray.init(
-                        address="local",
-                        num_cpus=max(cores, workers) + 1,
-                        include_dashboard=False,  # a GB of memory
-                        logging_level=logging.ERROR,
-                        log_to_driver=False,
-                        **how,
-                    )
-            except Exception as error:  # Ray raises bare ones where its processes do not come up
-                raise ResourceError(
-                    f"a private Ray does not start on this machine: {str(error).strip()}; it may "
-                    "be busy: try again, or use --workers 0"
-                ) from error
-            try:
+                try:
+                    with kept(), apart(), importing_as_here() as how:
+                        ray.init(
+                            address="local",
+                            num_cpus=max(cores, workers) + 1,
+                            include_dashboard=False,  # a GB of memory
+                            logging_level=logging.ERROR,
+                            log_to_driver=False,
+                            _temp_dir=ray_directory(place),
+                            **how,
+                        )
+                except Exception as error:  # Ray raises bare ones where a process does not come up
+                    raise ResourceError(did_not_start(place, error)) from error
                 yield
             finally:
-                ray.shutdown()
+                shut_down()
         return
     try:
         yield
@@ -153,24 +151,6 @@ def _environment(defaults: Mapping[str, str], restored: Collection[str]) -> Iter
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _make_token() -> None:
-    """Make the token of Ray where there is none: Ray would let all of this machine read it.
-
-    Ray's own place and form of it (``~/.ray/auth_token``, 64 hexadecimal digits).
-    """
-    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        return
-    with contextlib.suppress(OSError, RuntimeError):  # then Ray says what it lacks
-        path = Path.home() / ".ray" / "auth_token"
-        if path.exists():
-            return
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # of mode 0600
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.link(file.name, path)  # whole, and never in place of another's
 
 
 def group_for(

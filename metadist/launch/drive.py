@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from metadist.engine.rundir import Driver, RunDir
 from metadist.engine.runs import check_name
 from metadist.engine.watch import Watch
 from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
+from metadist.home import settle
 from metadist.launch import local
 from metadist.launch.following import following
 from metadist.launch.job import Announce, Device, Job
@@ -33,6 +35,7 @@ from metadist.plugins import Plugin
 from metadist.progress import AboveProgress, Progress, ProgressFollower
 from metadist.recipe import Recipe
 from metadist.report import write_report
+from metadist.signals import Asked
 from metadist.track import (
     Synchroniser,
     default_tracking_uri,
@@ -50,6 +53,8 @@ from metadist.track import (
 log = logging.getLogger(__name__)
 #: How a run ends that has a result: at its last step, or before because a search said so.
 COMPLETE = ("finished", "stopped")
+#: Seconds for MLflow to be told of the end, where somebody wants this process to be gone.
+_HURRY = 20.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,15 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     """Train as requested and return the run's result.
 
     Raises:
+        Terminated: asked to end by a signal; the run can be continued.
         MetadistError, DataError: the message says how to mend it.
     """
+    settle()
+    with Asked(heeded=False):
+        return _drive(request, announce)
+
+
+def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
     if request.name is not None:
         check_name(request.name)
     wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
@@ -104,6 +116,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
         ensure_experiment(uri, request.experiment)
+    # From its directory on, a run must be told how it ends.
+    starting = Asked().start()
     started = find_run(
         request.runs_dir,
         request.recipe,
@@ -126,6 +140,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     driver = run.drive(status="running", made_by=_makers(run, announce))
     status = "failed"
     try:
+        starting.stop()
+        starting.check()
         with _progress(request, run, announce) as above, following(run, request.workers.high):
             result = _fit(request, run, above)
         if request.workers.high:
@@ -221,12 +237,27 @@ def _close(
     *,
     reported: bool = True,
 ) -> None:
-    """Report, then everything that MLflow has not got yet."""
-    run = driver.run
+    """Report, then everything that MLflow has not got yet; a signal does not cut it short."""
     if status == "superseded":
         if synchroniser is not None:
             synchroniser.stop()
         return
+    hurry = None if synchroniser is None else partial(synchroniser.hurry, _HURRY)
+    with Asked(tell=hurry) as asked:
+        _tell(synchroniser, driver, status, wait, announce, reported=reported)
+    asked.check()
+
+
+def _tell(
+    synchroniser: Synchroniser | None,
+    driver: Driver,
+    status: str,
+    wait: float,
+    announce: Announce,
+    *,
+    reported: bool,
+) -> None:
+    run = driver.run
     if reported:
         _report(run, status, synchroniser is not None, announce)
     # Offline nobody tells an MLflow run that was begun before of its end.
@@ -236,7 +267,7 @@ def _close(
         with _despite_the_store(status), suppress(DamagedCheckpoint):
             newest = [checkpoint.bring(run, step) for step in checkpoint.steps(run)[-1:]]
         arrived = synchroniser.finish(
-            status, wait if status in COMPLETE else min(wait, 20.0), checkpoints=newest
+            status, wait if status in COMPLETE else min(wait, _HURRY), checkpoints=newest
         )
     # Whoever has taken over while points were sent closes the run at its own end.
     with suppress(SupersededError), _despite_the_store(status):

@@ -7,6 +7,7 @@ checkpoint until three in a row have made no progress.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -14,6 +15,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -33,16 +35,16 @@ from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
 from metadist.engine.rundir import RunDir
-from metadist.errors import GivenUp, MetadistError, RunError, Terminated
+from metadist.errors import GivenUp, MetadistError, RunError
 from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for, room
 from metadist.launch.importing import same_code
-from metadist.launch.interrupt import own_interrupt
 from metadist.launch.job import Announce, Job
+from metadist.launch.leaving import Leaving
 from metadist.launch.messages import ShowMessages, write_messages
 from metadist.launch.note import Note
 from metadist.launch.oversee import Oversee
-from metadist.launch.sigterm import Sigterm
+from metadist.launch.private_ray import died
 from metadist.launch.standing import here, stand_at
 from metadist.launch.world import WorldSize
 from metadist.sources import COMPUTING
@@ -119,7 +121,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     Raises:
         ResourceError: the cluster cannot be reached or lacks what the workers need.
         RunError: three attempts in a row ended without progress.
-        Terminated: asked to end by SIGTERM; a checkpoint of the last step is kept.
+        Terminated: asked to end; a checkpoint of the last step is kept.
         MetadistError: what the workers raised, if trying again would not help.
     """
     # The controller's poll paces start and end of a run; its default is two seconds.
@@ -138,8 +140,12 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
         note = Note(run.path / ".leave") if bell is None and job.watch is None else None
         idle, queued = 0, False
         heeded = bell is not None or note is not None
-        with Sigterm(heeded=heeded, tell=note.write if note else None) as term:
-            workers, resources = group_for(size, job.device, announce, asked=term.asked)
+        tell = note.write if note else None
+        with (
+            Leaving(run.path, tell=tell, heeded=heeded, lost=died) as term,
+            _of_the_end(term),
+        ):
+            workers, resources = group_for(size, job.device, announce, asked=term.event)
             while True:
                 before = _progress(run)
                 try:
@@ -152,10 +158,9 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                         if not queued:
                             announce(f"Waiting: others use what {_count(workers)} would need")
                         queued = True
-                        if term.asked.is_set():
-                            raise Terminated from None
+                        term.check()
                         # Others may be nodes that are gone: then another size fits, or none.
-                        workers, resources = group_for(size, job.device, announce, wait, term.asked)
+                        workers, resources = group_for(size, job.device, announce, wait, term.event)
                         continue
                     machine = _among_causes(error, OSError) is not None
                     idle = 0 if _progress(run) > before else idle + 1
@@ -170,12 +175,23 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                     if "left" not in outcome:
                         return outcome
                     why = f"Workers have left ({outcome['left']})"
-                if term.asked.is_set():
-                    raise Terminated
+                term.check()
                 queued = False
-                workers, resources = group_for(size, job.device, announce, wait, term.asked)
+                workers, resources = group_for(size, job.device, announce, wait, term.event)
                 at = max(_progress(run), 0)
                 announce(f"{why}; starting again from step {at} with {_count(workers)}")
+
+
+@contextlib.contextmanager
+def _of_the_end(term: Leaving) -> Iterator[None]:
+    """Once the run was asked to end, what Ray raises on the way there is of no interest."""
+    try:
+        yield
+    except (MetadistError, DataError):
+        raise
+    except (Exception, KeyboardInterrupt):  # Ray has one of its own
+        term.check()
+        raise
 
 
 def _count(workers: int) -> str:
@@ -189,7 +205,7 @@ def _group(
     resources: dict[str, float],
     bell: Bell | None,
     note: Note | None,
-    term: Sigterm,
+    term: Leaving,
     announce: Announce,
 ) -> dict[str, Any]:
     """One group of workers; ``left`` says why, if it has left before the end."""
@@ -197,18 +213,26 @@ def _group(
         if note is None:
             return _attempt(job, workers, resources)
         note.clear()
-        if term.asked.is_set():
+        if term.event.is_set():
             note.write()
         try:
             return _attempt(replace(job, orders=note), workers, resources)
         finally:
             note.clear()
     bell.clear()
-    with Oversee(bell, size, workers, resources, term.asked, announce) as overseen:
+    with Oversee(bell, size, workers, resources, term.event, announce) as overseen:
         outcome = _attempt(replace(job, orders=bell.orders), workers, resources)
     if "left" in outcome:
         outcome["left"] = overseen.reason or "asked to end"
     return outcome
+
+
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to us: Ray Train would end the group before it has written a checkpoint, and
+    then the process, with the exit status of success."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
 
 
 def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
@@ -226,7 +250,7 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
     }
     work = same_code(functools.partial(_work, config), *COMPUTING)
     try:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             lambda: work(),  # Ray counts its arguments
             scaling_config=ScalingConfig(
                 num_workers=workers,
@@ -242,8 +266,7 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
-        with own_interrupt():
-            outcome = cast(Result, trainer.fit()).return_value
+        outcome = cast(Result, trainer.fit()).return_value
         if not isinstance(outcome, dict):
             raise RunError(f"{job.run}: the workers ended without a result")
         return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -118,7 +119,8 @@ class Display:
     def _draw(self, *, force: bool = False) -> None:
         if not self._table or (not force and time.monotonic() - self._at < _EVERY):
             return
-        with self._lock:
+        # A terminal that is gone is no reason to end a search.
+        with self._lock, contextlib.suppress(OSError, ValueError):
             self._at = time.monotonic()
             lines = table(self._rows(), self.plan)
             up = f"\x1b[{self._drawn}A" if self._drawn else ""

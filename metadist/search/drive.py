@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from metadist import api
 from metadist import plugins as outside
 from metadist.engine.data import open_data
 from metadist.engine.data import prepare as prepare_data
 from metadist.engine.evaluate import score_name
-from metadist.errors import ResourceError, SpaceError, Terminated
+from metadist.errors import ResourceError, SpaceError
 from metadist.launch.cluster import connected
 from metadist.launch.job import Announce
 from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
@@ -44,6 +41,7 @@ from metadist.search.request import (
 )
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
+from metadist.signals import Asked
 from metadist.space import Population
 
 
@@ -66,7 +64,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         _check_task(plan, data_dir, announce)
         parent = Parent.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
-        with connected(address, max(request.workers, 1), announce), _ended_by_sigterm():
+        with connected(address, max(request.workers, 1), announce), _asked_to_end():
             resources = _resources(request, address)
             # Nothing was written so far; from here on the search exists.
             facts = {"plan": plan.document(), "lasting": lasting}
@@ -81,28 +79,14 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Asked to end by somebody else, end as after Ctrl-C. Ray has a handler of its own, which ends
-    the process at once."""
-    asked = False
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        nonlocal asked
-        asked = True
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if asked:  # Tune passes on that it was interrupted, not by what
-            raise Terminated from None
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _asked_to_end() -> Iterator[None]:
+    """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
+    with Asked(heeded=False) as asked:
+        try:
+            yield
+        except KeyboardInterrupt:
+            asked.check()  # Tune passes on that it was interrupted, not by what
+            raise
 
 
 def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shlex
 import threading
 import time
@@ -64,6 +65,7 @@ class Synchroniser:
         self._gone = ""
         self._refused = 0
         self._complete = True
+        self._deadline = math.inf
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._done = threading.Event()
@@ -96,10 +98,10 @@ class Synchroniser:
         if status not in STATUS:
             raise ValueError(f"status: one of {', '.join(STATUS)} is needed, got {status!r}")
         self._ending = (status, tuple(checkpoints))
-        deadline = time.monotonic() + wait_seconds
-        while self._thread.is_alive() and time.monotonic() < deadline and not self._gone:
+        self.hurry(wait_seconds)
+        while self._thread.is_alive() and time.monotonic() < self._deadline and not self._gone:
             self._wake.set()
-            self._done.wait(min(1.0, max(deadline - time.monotonic(), 0.0)))
+            self._done.wait(min(1.0, max(self._deadline - time.monotonic(), 0.0)))
         self.stop(wait_seconds=1.0)
         arrived = self._done.is_set() and self._complete
         if not arrived:
@@ -111,6 +113,10 @@ class Synchroniser:
                 shlex.quote(str(self._run.path)),  # runs of a search are found by no name
             )
         return arrived
+
+    def hurry(self, seconds: float) -> None:
+        """Let :meth:`finish` wait no longer than so many seconds from now."""
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def stop(self, wait_seconds: float = 20.0) -> None:
         """Send no more. What was not sent can be sent later; the MLflow run is left as it is."""

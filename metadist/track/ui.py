@@ -13,6 +13,7 @@ from types import FrameType
 
 from metadist.errors import TrackingError
 from metadist.imports import environment
+from metadist.signals import ASKING
 from metadist.track.client import is_server, public_uri, sqlite_path
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def ui_environment() -> dict[str, str]:
 
 
 def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
-    """Serve MLflow's pages until interrupted; SIGINT or SIGTERM ends all of the server.
+    """Serve MLflow's pages until interrupted; SIGINT, SIGTERM or SIGHUP ends all of it.
 
     Call it from the main thread, which receives signals.
 
@@ -83,7 +84,8 @@ def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
         interrupted.set()
         process.terminate()
 
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [n for n in ASKING if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {n: signal.signal(n, end) for n in numbers}
     try:
         while True:
             try:

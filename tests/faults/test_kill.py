@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import signal
@@ -9,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from killing import STEPS, Command, evaluation_files, kill_tree, ray_workers
 
@@ -24,6 +27,11 @@ def _same(command: Command, result: dict[str, Any], undisturbed: Undisturbed) ->
     assert command.losses() == losses
     assert [step for step, _ in losses] == list(range(1, STEPS + 1))
     assert evaluation_files(command.run) == files
+
+
+def _mlflow(command: Command, query: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(command.directory / "mlflow.db")) as database:
+        return database.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("step", [1, pytest.param(13, marks=pytest.mark.long), 41])
@@ -47,23 +55,51 @@ def test_worker_killed(command: Command, undisturbed: Undisturbed) -> None:
     _same(command, result, undisturbed)
 
 
-def test_driver_told_to_end(command: Command, undisturbed: Undisturbed) -> None:
-    """A scheduler's SIGTERM costs no step, whoever computes."""
-    first = command.start("--offline", "--workers", "2")
+def _group(process: Any, number: int) -> None:
+    """As ``timeout`` and a terminal do."""
+    os.killpg(process.pid, number)
+
+
+def _everybody(process: Any, number: int) -> None:
+    """As ``scancel`` and systemd do."""
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.send_signal(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "signalled"),
+    [
+        (signal.SIGTERM, _everybody),
+        (signal.SIGINT, _group),
+        pytest.param(signal.SIGHUP, _group, marks=pytest.mark.long),
+    ],
+)
+def test_driver_told_to_end(
+    command: Command, undisturbed: Undisturbed, number: int, signalled: Callable[[Any, int], None]
+) -> None:
+    """It costs no step, whoever computes and whoever else is told; nobody stays."""
+    first = command.start("--workers", "2")
     command.wait_for_step(13)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(60) == 143
+    below = psutil.Process(first.pid).children(recursive=True)
+    signalled(first, number)
+    assert first.wait(60) == 128 + number
+    assert command.run.info()["status"] == "killed"
+    assert _mlflow(command, "select status from runs") == [("KILLED",)]
     assert not (command.run.path / ".leave").exists()
-    result = command.result(command.start("--offline", "--workers", "2", "--resume", "auto"))
+    assert not psutil.wait_procs(below, timeout=20)[1]
+    result = command.result(command.start("--workers", "2", "--resume", "auto"))
     _same(command, result, undisturbed)
     assert [span.redone for span in history(command.run)] == [0, 0]
 
 
-def test_ctrl_c_on_ray(command: Command, undisturbed: Undisturbed) -> None:
+def test_driver_told_to_end_whose_ray_is_dead(command: Command, undisturbed: Undisturbed) -> None:
     first = command.start("--offline", "--workers", "2")
     command.wait_for_step(13)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    for one in psutil.Process(first.pid).children(recursive=True):
+        if one.name() in ("gcs_server", "raylet"):
+            one.kill()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(45) == 143
     assert command.run.info()["status"] == "killed"
     _same(command, command.result(command.start("--offline", "--resume", "auto")), undisturbed)
 
@@ -112,14 +148,8 @@ def test_driver_killed_on_ray_with_mlflow(command: Command, undisturbed: Undistu
     kill_tree(first)
     result = command.result(command.start("--workers", "2", "--resume", "auto"))
     _same(command, result, undisturbed)
-    database = sqlite3.connect(command.directory / "mlflow.db")
-    runs = database.execute("select run_uuid, status from runs").fetchall()
-    assert len(runs) == 1
-    assert runs[0][1] == "FINISHED"
-    steps = database.execute(
-        "select step from metrics where key = 'train/loss' order by step"
-    ).fetchall()
-    database.close()
+    assert _mlflow(command, "select status from runs") == [("FINISHED",)]
+    steps = _mlflow(command, "select step from metrics where key = 'train/loss' order by step")
     assert [step for (step,) in steps] == list(range(1, STEPS + 1))
 
 

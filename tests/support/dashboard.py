@@ -32,10 +32,15 @@ class Dashboard:
     uploaded: list[bytes] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    token: str = ""
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Status and document."""
         words = {401: "Unauthorized: Missing authentication token", 403: "Forbidden: Invalid"}
+        if self.token and "authorization" not in self.headers:
+            return 401, words[401]
+        if self.token and self.headers["authorization"] != f"Bearer {self.token}":
+            return 403, words[403]
         if self.status != 200:
             return self.status, words.get(self.status, "trouble")
         if path == "/api/version":

@@ -62,6 +62,7 @@ class Command:
                 stdout=out,
                 stderr=err,
                 env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"},
+                start_new_session=True,  # a group that can be signalled as a whole
             )
         self.started.append(process)
         return process

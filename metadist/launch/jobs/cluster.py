@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from metadist.errors import JobError, JobUnknown, UnreachableError
 from metadist.launch.jobs.secrets import redacted
 from metadist.launch.jobs.start import series
+from metadist.launch.jobs.token import local_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -137,7 +138,7 @@ class Cluster:
     def __init__(self, address: str) -> None:
         self.address = address
         with self._explained():
-            self._client = _client(address)
+            self._client = _admitted(address)
 
     @property
     def ray_version(self) -> str:
@@ -328,7 +329,20 @@ def _job(details: JobDetails) -> Job:
     )
 
 
-def _client(address: str) -> JobSubmissionClient:
+def _admitted(address: str) -> JobSubmissionClient:
+    """Ray's client, with the token that lies here where a head on this machine asks for one."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        return _client(address)
+    except AuthenticationError as error:
+        headers = local_token(address, os.environ)
+        if headers is None or "Authentication required" not in str(error):
+            raise
+        return _client(address, headers)
+
+
+def _client(address: str, headers: dict[str, str] | None = None) -> JobSubmissionClient:
     """Ray's client, which waits for no answer for ever and for no address but this one."""
     from ray.job_submission import JobSubmissionClient
 
@@ -342,7 +356,7 @@ def _client(address: str) -> JobSubmissionClient:
     # Both ways to the head, requests and websockets, shall trust the same.
     trusted = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     with _without(*ADDRESSES):
-        return Client(address, verify=trusted or True)
+        return Client(address, headers=headers, verify=trusted or True)
 
 
 @contextlib.contextmanager

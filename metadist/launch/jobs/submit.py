@@ -130,10 +130,10 @@ def submit(
                 _follow(request, sender, cluster, write, announce)
             else:
                 outcome.job = cluster.job(outcome.jobs[-1])
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if not outcome.jobs:
                 raise
-            outcome.exit_status = LEFT
+            outcome.exit_status = getattr(error, "exit_status", LEFT)
             if outcome.lost is None:
                 announce(goes_on(outcome.jobs[-1], address))
             else:

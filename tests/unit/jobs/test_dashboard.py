@@ -24,6 +24,7 @@ from metadist.launch.jobs import follow
 from metadist.launch.jobs import submit as submitting
 from metadist.launch.jobs.cluster import Cluster, _token_trouble, dashboard
 from metadist.launch.jobs.submit import LEFT, Outcome, Submission, submit
+from metadist.launch.jobs.token import local_token
 
 LINE = "train sinusoid-5shot-maml --workers 2 --name n --runs-dir /all/runs"
 DONE = {"status": "SUCCEEDED", "start_time": 1000, "end_time": 3000, "driver_exit_code": 0}
@@ -115,6 +116,26 @@ def test_answers_that_end_it(
     with pytest.raises(JobError, match=words):
         submitted(there)
     assert there.submitted == []
+
+
+def test_a_head_on_this_machine_is_shown_the_token_that_lies_here(
+    there: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray switches tokens on by itself where its user has one; elsewhere it is shown to nobody."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there.token, there.after = "0" * 64, [DONE]
+    with pytest.raises(JobError, match="wants a token"):
+        submitted(there)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("1" * 64 + "\n")
+    with pytest.raises(JobError, match=r"refuses the token of ~/\.ray"):
+        submitted(there)
+    (tmp_path / ".ray" / "auth_token").write_text(there.token + "\n")
+    assert submitted(there).exit_status == 0
+    assert local_token("http://head:8265", os.environ) is None
+    assert local_token(there.url, {"RAY_AUTH_MODE": "disabled"}) is None
 
 
 def test_another_version_is_taken_if_asked_for(there: Dashboard) -> None:

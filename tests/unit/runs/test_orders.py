@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +15,6 @@ from metadist.engine.history import history
 from metadist.engine.loop import Run
 from metadist.engine.orders import Heed, Order
 from metadist.engine.runlog import series
-from metadist.engine.trainer import Trainer
 
 
 @dataclass
@@ -152,30 +148,3 @@ def test_steps_done_twice_and_seconds_lost_are_counted(
     assert spans[1].redone == spans[0].last - 5
     assert spans[0].lost is None
     assert spans[1].lost is not None
-
-
-def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
-    original = Trainer.step
-
-    def stepping(self: Trainer, *arguments: Any) -> Any:
-        if self.step_done == step:
-            do()
-        return original(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "step", stepping)
-
-
-@pytest.mark.usefixtures("every_step")
-def test_sigterm_leaves_a_checkpoint_of_the_last_step(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = place.train(name="whole")
-    before = signal.getsignal(signal.SIGTERM)
-    with monkeypatch.context() as patch:
-        _at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(KeyboardInterrupt):
-            place.train(name="a")
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert place.run("a").info()["status"] == "killed"
-    assert checkpoint.steps(place.run("a"))[-1] == 7
-    assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
