@@ -63,6 +63,10 @@ class TrackingError(MetadistError):
     """The tracking server cannot be reached or refuses what it is sent."""
 
 
+class SchemaError(TrackingError):
+    """The tables of a tracking store are those of another MLflow."""
+
+
 class JobError(MetadistError):
     """A job cannot be submitted, found or followed, or its command line cannot run on a cluster."""
 

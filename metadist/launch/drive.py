@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,13 @@ from metadist.engine import checkpoint
 from metadist.engine.rundir import Driver, RunDir
 from metadist.engine.runs import check_name
 from metadist.engine.watch import Watch
-from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
+from metadist.errors import (
+    DamagedCheckpoint,
+    NonFiniteError,
+    SchemaError,
+    SupersededError,
+    TrackingError,
+)
 from metadist.launch import local
 from metadist.launch.following import following
 from metadist.launch.job import Announce, Device, Job
@@ -37,12 +45,11 @@ from metadist.track import (
     Synchroniser,
     default_tracking_uri,
     ensure_experiment,
+    own_run,
     public_uri,
     reopen_run,
-    run_key,
     run_params,
     run_tags,
-    start_run,
     store_of,
 )
 
@@ -100,7 +107,8 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
-        ensure_experiment(uri, request.experiment)
+        with suppress(SchemaError):  # the run can be sent later
+            ensure_experiment(uri, request.experiment)
     started = find_run(
         request.runs_dir,
         request.recipe,
@@ -115,12 +123,16 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         info = run.info()
         if not info.get("closed") or not (request.offline or info.get("mlflow")):
             # Its driver was killed between the result and the last point sent, or was offline.
-            mlflow = None if request.offline else _open_tracking(request, run, uri)
+            mlflow = _open_tracking(request, run, uri, announce)
             _close(mlflow, Driver(run, info.get("driver")), "finished", wait, announce)
         return started.result
-    synchroniser = None if request.offline else _open_tracking(request, run, uri)
-    _announce_start(request, run, started.resumed, announce)
-    driver = run.drive(status="running", made_by=_makers(run, announce))
+    synchroniser = _open_tracking(request, run, uri, announce)
+    with ExitStack() as undo:
+        if synchroniser is not None:
+            undo.callback(synchroniser.stop)
+        _announce_start(request, run, started.resumed, announce)
+        driver = run.drive(status="running", made_by=_makers(run, announce))
+        undo.pop_all()
     status = "failed"
     try:
         with _progress(request, run, announce) as above, following(run, request.workers.high):
@@ -179,34 +191,38 @@ def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
     return there if me in there else [*there, me]
 
 
-def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
-    """The MLflow run of a run directory, new or as it was, fed in the background."""
-    with run.locked("tracking"):  # two drivers of one run must not make two
+def _open_tracking(
+    request: Drive, run: RunDir, uri: str, announce: Announce
+) -> Synchroniser | None:
+    """The MLflow run of a run directory, new or as it was, fed in the background; None: offline."""
+    if request.offline:
+        return None
+    try:
         return _synchroniser(request, run, uri)
+    except SchemaError as error:
+        log.warning(
+            "%s. Training goes on without it; then: metadist sync %s --tracking-uri %s",
+            *(error, shlex.quote(str(run.path)), public_uri(uri)),
+        )
+        return None
+    except BaseException:
+        announce(f"{run.name} has not begun; go on with --resume {run.name}")
+        raise
 
 
 def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
-    params = run_params(request.recipe)
     tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
-    mlflow, asked = info.get("mlflow"), request.tracking_uri
-    if mlflow and asked is not None and public_uri(asked) != mlflow["tracking_uri"]:
-        mlflow = None  # that store shall have the run too, with every point
-    if mlflow is None:
-        # The key finds the run that a driver made just before it died.
-        key = run_key(info)
-        run_id = start_run(uri, request.experiment, info["name"], params, tags, key=key)
-        # A password in the URI must not be written down; it is asked for again on resume.
-        shown = public_uri(uri)
-        run.update(
-            mlflow={"tracking_uri": shown, "experiment": request.experiment, "run_id": run_id}
-        )
-    else:
-        run_id = mlflow["run_id"]
-        uri = store_of(mlflow["tracking_uri"], asked, request.runs_dir.parent, run.path)
-        reopen_run(uri, run_id, params, tags)
-    return Synchroniser(run, uri, run_id).start()
+    known, asked = info.get("mlflow") or {}, request.tracking_uri
+    if known and asked is not None and public_uri(asked) != known["tracking_uri"]:
+        known = {}  # that store shall have the run too, with every point
+    if known:
+        uri = store_of(known["tracking_uri"], asked, request.runs_dir.parent, run.path)
+    own = partial(own_run, run, uri, tags, experiment=known.get("experiment", request.experiment))
+    run_id = own(run_id=known.get("run_id"), starts=True)
+    reopen_run(uri, run_id, run_params(request.recipe), tags)
+    return Synchroniser(run, uri, run_id, again=lambda lost: own(run_id=lost)).start()
 
 
 def _close(
