@@ -241,7 +241,7 @@ def _close(
             synchroniser.stop()
         return
     if reported:
-        _report(run, status, synchroniser is not None, announce)
+        _report(run, status, synchroniser, announce)
     # Offline nobody tells an MLflow run that was begun before of its end.
     arrived = synchroniser is not None or not run.info().get("mlflow")
     if synchroniser is not None:
@@ -256,13 +256,15 @@ def _close(
         driver.update(closed=arrived and status in COMPLETE)
 
 
-def _report(run: RunDir, status: str, tracked: bool, announce: Announce) -> None:
+def _report(
+    run: RunDir, status: str, synchroniser: Synchroniser | None, announce: Announce
+) -> None:
     try:
         announce(f"Report: {write_report(run)}")
         with _despite_the_store(status):
             run.put_document("report")
-        if tracked:
-            announce("Compare runs in MLflow: metadist ui")
+        if synchroniser is not None:
+            announce(f"Compare runs in MLflow: {synchroniser.where_to_look()}")
     except Exception:
         # A report can be made again at any time; the run's result must not depend on it.
         log.exception(

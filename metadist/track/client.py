@@ -44,6 +44,14 @@ _ENVIRONMENT = {
 _TALKATIVE = ("alembic.runtime.migration", "alembic.runtime.plugins", "mlflow.store.db.utils")
 #: States of a run that takes no more points.
 GONE = ("deleted", "missing")
+#: What to do about what SQLite says.
+_CURES = {
+    "database is locked": "Another process holds it: wait for it, or end it",
+    "readonly database": "Let this user write to it and to its folder",
+    "database or disk is full": "Make room",
+    "unable to open database file": "Put its folder back, or let this user write to it",
+    "no such table": "Put the file back: this one is empty or none of MLflow's",
+}
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 
@@ -183,10 +191,11 @@ def explain(uri: str, error: BaseException) -> TrackingError:
         return error
     if "out-of-date database schema" in str(error):
         return schema.schema_error(public_uri(uri), "out-of-date schema", older=True)
+    cures = (cure for said, cure in _CURES.items() if said in str(error))
+    cure = next(cures, "Start it or mend its address (--tracking-uri or MLFLOW_TRACKING_URI)")
     return TrackingError(
-        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. Start it or mend "
-        "its address (--tracking-uri or MLFLOW_TRACKING_URI), or go on without it (--offline); "
-        "what was not sent can be sent later with `metadist sync RUN`"
+        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. {cure}, or go on "
+        "without it (--offline); what was not sent can be sent later with `metadist sync RUN`"
     )
 
 

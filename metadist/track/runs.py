@@ -23,6 +23,7 @@ from metadist.track.client import (
     run_state,
 )
 from metadist.track.rivals import with_rivals
+from metadist.track.view import offer_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -144,6 +145,7 @@ def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
             f"{public_uri(uri)}: experiment {name!r} was deleted; choose another with "
             f"--experiment, or restore it (mlflow experiments restore -x {found.experiment_id})"
         )
+    offer_view(client, found)
     return str(found.experiment_id)
 
 

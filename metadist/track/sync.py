@@ -23,6 +23,7 @@ from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
 from metadist.track.client import GONE, brief, connect, gone_error, public_uri, run_state, settings
 from metadist.track.owner import holds
+from metadist.track.pages import where_to_look
 from metadist.track.send import BATCH, STATUS, Action, closing, send_points
 
 if TYPE_CHECKING:
@@ -129,6 +130,10 @@ class Synchroniser:
                 shlex.quote(str(self._run.path)),  # runs of a search are found by no name
             )
         return arrived
+
+    def where_to_look(self) -> str:
+        """How to see the run; see :func:`metadist.track.pages.where_to_look`."""
+        return where_to_look(self._uri, self._run_id)
 
     def stop(self, wait_seconds: float = 20.0) -> None:
         """Send no more. What was not sent can be sent later; the MLflow run is left as it is."""
