@@ -64,7 +64,19 @@ class TrackingError(MetadistError):
 
 
 class SchemaError(TrackingError):
-    """The tables of a tracking store are those of another MLflow."""
+    """The tables of a tracking store are those of another MLflow.
+
+    Args:
+        found: what is there and what is needed.
+        cure: how to mend it.
+    """
+
+    def __init__(self, found: str, cure: str) -> None:
+        super().__init__(found, cure)
+        self.found, self.cure = found, cure
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.cure}"
 
 
 class JobError(MetadistError):

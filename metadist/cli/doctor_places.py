@@ -106,7 +106,7 @@ def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
 
 
 def _sqlite(shown: str, path: Path) -> Check:
-    from metadist.errors import TrackingError
+    from metadist.errors import SchemaError
     from metadist.track.schema import check_schema
 
     mend = "mend it, or name another store with --tracking-uri"
@@ -118,8 +118,8 @@ def _sqlite(shown: str, path: Path) -> Check:
             return Check("tracking", "FAIL", f"{shown}: cannot be opened ({error})", mend)
         try:
             check_schema(path, shown)
-        except TrackingError as error:
-            return Check("tracking", "FAIL", str(error))
+        except SchemaError as error:
+            return Check("tracking", "FAIL", error.found, error.cure)
         if not os.access(path, os.W_OK):
             return Check("tracking", "FAIL", f"{shown}: cannot be written to", mend)
     # SQLite writes its journal beside the file, so the folder must take files in any case.

@@ -52,6 +52,7 @@ _CURES = {
     "unable to open database file": "Put its folder back, or let this user write to it",
     "no such table": "Put the file back: this one is empty or none of MLflow's",
 }
+_AUTOFLUSH = re.compile(r"\(raised as a result of Query-invoked autoflush")
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 
@@ -203,7 +204,8 @@ def brief(error: BaseException) -> str:
     """The first line of an error, shortened; without passwords."""
     reason = re.search(r"\(Caused by \w+\([\"'](.*)[\"']\)\)", str(error))
     text = reason[1] if reason else str(error)
-    lines = _public(text).strip().splitlines() or [type(error).__name__]
+    lines = [line for line in _public(text).strip().splitlines() if not _AUTOFLUSH.match(line)]
+    lines = lines or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
 
 

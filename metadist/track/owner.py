@@ -72,15 +72,19 @@ def own_run(
                 run_id = find_run(client, place, run_key(run.info()))
             if run_id is not None:
                 why = foreign(client, run, run_id)
+            if why:
+                _set_apart(run, run_id)
             if run_id is None or why:
-                run_id = _new(run, uri, tags, experiment, why)
+                run_id = _new(run, uri, tags, experiment)
             elif starts:
                 set_tags(client, run_id, _claim(run))
+        except (MetadistError, DataError):
+            raise
         except Exception as error:
             raise explain(uri, error) from error
-    known = {"tracking_uri": public_uri(uri), "experiment": experiment, "run_id": run_id}
-    if (run.info().get("mlflow") or {}).get("run_id") != run_id:
-        run.update(mlflow=known)
+        if (run.info().get("mlflow") or {}).get("run_id") != run_id:
+            shown = public_uri(uri)  # a password must not be written down
+            run.update(mlflow={"tracking_uri": shown, "experiment": experiment, "run_id": run_id})
     if why:
         log.warning("%s: %s; it gets one of its own, %s, with every step", run.path, why, run_id)
     return run_id
@@ -154,20 +158,24 @@ def _ahead(there: Run, run: RunDir) -> bool:
     return not latest <= {(clean_name(p.metric), p.step, p.time) for p in LogReader(run).poll()}
 
 
-def _new(run: RunDir, uri: str, tags: Mapping[str, str], experiment: str, why: str) -> str:
+def _set_apart(run: RunDir, lost: str | None) -> None:
+    """Give a copy a name and a key of its own; once, if it is begun again."""
     info = run.info()
-    if why:
+    if (info.get("copy") or {}).get("mlflow_run") != lost:
         name = f"{run.name}-copy" if run.name == info["name"] else run.name
-        known = (info.get("mlflow") or {}).get("run_id")
-        apart = {"id": uuid.uuid4().hex[:12], "mlflow_run": known}
-        info = run.update(name=name, copy=apart, mlflow=None)
+        apart = {"id": uuid.uuid4().hex[:12], "mlflow_run": lost}
+        run.update(name=name, copy=apart, mlflow=None)
+
+
+def _new(run: RunDir, uri: str, tags: Mapping[str, str], experiment: str) -> str:
+    tags, info = {**tags, **_claim(run)}, run.info()
     created = datetime.fromisoformat(info["created"]).timestamp()
     return start_run(
         uri,
         experiment,
         info["name"],
         run_params(run.recipe()),
-        {**tags, **_claim(run)},
+        tags,
         key=run_key(info),
         start_time=round(created * 1000),
     )

@@ -46,14 +46,12 @@ def check_schema(path: Path, uri: str) -> None:
 
 def schema_error(uri: str, reason: str, *, older: bool) -> SchemaError:
     """The error for a store whose tables are of an ``older`` MLflow, else of one unknown here."""
-    used = f"MLflow {version('mlflow')}"
-    if older:
-        cure = f"it is left as it is; make a copy of it, then run: mlflow db upgrade {uri}"
-    else:
-        cure = "a newer MLflow has made it; install that one"
+    upgrade = f"make a copy of it, then run: mlflow db upgrade {uri}"
+    cure = upgrade if older else "a newer MLflow has made it: install that one"
     return SchemaError(
-        f"the tracking store {uri} cannot be used by {used} ({reason}): {cure} (or name another "
-        "store with --tracking-uri)"
+        f"the tracking store {uri} cannot be used by MLflow {version('mlflow')} ({reason}) and is "
+        "left as it is",
+        f"{cure} (or name another store with --tracking-uri)",
     )
 
 

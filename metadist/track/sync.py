@@ -167,7 +167,8 @@ class Synchroniser:
         ending = self._ending  # before the poll: what is written before finish() is then seen
         if not self._pending:
             self._poll()
-        self._check_owner()
+        if self._pending or ending is not None:
+            self._check_owner()
         if self._pending:
             batch = self._pending[:BATCH]
             send_points(self._client, self._run_id, batch)
