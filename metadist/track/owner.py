@@ -86,7 +86,8 @@ def own_run(
             shown = public_uri(uri)  # a password must not be written down
             run.update(mlflow={"tracking_uri": shown, "experiment": experiment, "run_id": run_id})
     if why:
-        log.warning("%s: %s; it gets one of its own, %s, with every step", run.path, why, run_id)
+        here = address_of(run.path)
+        log.warning("%s: %s; it gets one of its own, %s, with every step", here, why, run_id)
     return run_id
 
 

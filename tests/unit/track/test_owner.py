@@ -13,9 +13,11 @@ import pytest
 from run_place import Boom, Place, die_before
 from tracked import add_steps, history, written
 
+from data_pipeline.object_uri import local_path
 from metadist import track
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogWriter
+from metadist.engine.runs import create_run
 from metadist.errors import TrackingError
 from metadist.track import owner, register
 from metadist.track import sync as sync_module
@@ -33,8 +35,10 @@ def start(run: RunDir, uri: str) -> str:
 
 def train(run: RunDir, uri: str, first: int, last: int) -> str:
     """Steps of a driver, from the first to the last; its MLflow run."""
-    run_id = start(run, uri)
-    add_steps(LogWriter(run.claim({})), first, last)
+    run_id, attempt = start(run, uri), run.claim({})
+    add_steps(LogWriter(attempt), first, last)
+    with attempt.commit():  # to an object store
+        pass
     assert track.Synchroniser(run, uri, run_id, interval=0.01).start().finish("finished", 20)
     run.update(status="finished")
     return run_id
@@ -208,6 +212,29 @@ def test_a_run_of_before_there_were_claims_is_known_by_its_directory(run, uri):
     other = copy(run, "runs/other")
     assert train(other, uri, 6, 8) != run_id
     assert train(run, uri, 6, 8) == run_id
+
+
+def test_in_an_object_store_another_node_goes_on_and_a_copy_has_its_own(
+    run, uri, object_store, shelf, tmp_path, monkeypatch
+):
+    def on_node(node: str, name: str) -> RunDir:
+        monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / node))
+        there = RunDir(local_path(f"{shelf}/runs/{name}"))
+        assert there.bring()
+        return there
+
+    there = create_run(local_path(f"{shelf}/runs"), "demo", run.recipe(), run.info())
+    run_id = train(there, uri, 1, 5)
+    there = on_node("second", "demo")
+    assert train(there, uri, 6, 8) == run_id
+    for key in object_store.keys(f"{tmp_path.name}/runs/demo/"):
+        object_store.write(key.replace("/runs/demo/", "/runs/other/"), object_store.read(key))
+    other = on_node("third", "other")
+    own = train(other, uri, 9, 12)
+    there = on_node("third", "demo")
+    assert train(there, uri, 9, 10) == run_id != own
+    assert history(uri, run_id) == written(there)
+    assert history(uri, own) == written(other)
 
 
 def test_a_run_and_its_copy_are_both_trained_to_the_end(
