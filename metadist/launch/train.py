@@ -37,6 +37,7 @@ from metadist.environment import variables
 from metadist.errors import GivenUp, MetadistError, RunError, Terminated
 from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for, room
+from metadist.launch.guest import guest
 from metadist.launch.interrupt import own_interrupt
 from metadist.launch.job import Announce, Job
 from metadist.launch.messages import ShowMessages, write_messages
@@ -133,7 +134,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     run = RunDir(job.run)
     if not address and not ray.is_initialized():
         size = size.on(os.cpu_count() or 1)
-    with connected(address, size.high, announce), ShowMessages(job.run, announce):
+    with guest(), connected(address, size.high, announce), ShowMessages(job.run, announce):
         bell = Bell() if address or size.elastic else None
         # A trial's search decides when it ends.
         note = Note(run.path / ".leave") if bell is None and job.watch is None else None

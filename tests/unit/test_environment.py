@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import pytest
 
 from metadist.environment import variables
+from metadist.launch.guest import guest
 
 A, B = "METADIST_TEST_A", "METADIST_TEST_B"
 
@@ -56,3 +58,14 @@ def test_blocks_of_several_threads_may_overlap(first_ends_first):
     ends[order[1]].set()
     threads[order[1]].join()
     assert A not in os.environ
+
+
+def test_what_ray_changes_is_put_back(monkeypatch):
+    monkeypatch.setenv("PYTHONBREAKPOINT", "")
+    monkeypatch.delenv("PYTHONBREAKPOINT")
+    before = signal.getsignal(signal.SIGTERM)
+    with guest():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        os.environ["PYTHONBREAKPOINT"] = "ray.util.rpdb._driver_set_trace"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "PYTHONBREAKPOINT" not in os.environ
