@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 #: What ``ray.init`` sets and ``ray.shutdown`` leaves.
-_VARIABLES = ("RAY_CLIENT_MODE", "RAY_USAGE_STATS_ENABLED", "PYTHONBREAKPOINT")
+_VARIABLES = ("RAY_USAGE_STATS_ENABLED", "PYTHONBREAKPOINT")
 
 
 @contextlib.contextmanager
