@@ -74,6 +74,22 @@ class TrackingError(MetadistError):
     """The tracking server cannot be reached or refuses what it is sent."""
 
 
+class SchemaError(TrackingError):
+    """The tables of a tracking store are those of another MLflow.
+
+    Args:
+        found: what is there and what is needed.
+        cure: how to mend it.
+    """
+
+    def __init__(self, found: str, cure: str) -> None:
+        super().__init__(found, cure)
+        self.found, self.cure = found, cure
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.cure}"
+
+
 class JobError(MetadistError):
     """A job cannot be submitted, found or followed, or its command line cannot run on a cluster."""
 

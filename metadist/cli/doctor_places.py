@@ -106,6 +106,9 @@ def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
 
 
 def _sqlite(shown: str, path: Path) -> Check:
+    from metadist.errors import SchemaError
+    from metadist.track.schema import check_schema
+
     mend = "mend it, or name another store with --tracking-uri"
     if path.exists():
         try:
@@ -113,6 +116,10 @@ def _sqlite(shown: str, path: Path) -> Check:
                 held.execute("select count(*) from sqlite_master").fetchone()
         except sqlite3.Error as error:
             return Check("tracking", "FAIL", f"{shown}: cannot be opened ({error})", mend)
+        try:
+            check_schema(path, shown)
+        except SchemaError as error:
+            return Check("tracking", "FAIL", error.found, error.cure)
         if not os.access(path, os.W_OK):
             return Check("tracking", "FAIL", f"{shown}: cannot be written to", mend)
     # SQLite writes its journal beside the file, so the folder must take files in any case.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import webbrowser
+
 import click
 
 from metadist.api import runs_directory
@@ -16,28 +20,60 @@ from metadist.cli import options
     show_default=True,
     help="Port of the pages on this machine.",
 )
+@click.option(
+    "--open/--no-open",
+    "browse",
+    default=None,
+    help="Open a browser. Default: where there is a screen, and standard output is a terminal.",
+)
 @options.tracking_uri
 @options.runs_dir
-def ui(port: int, tracking_uri: str | None, runs_dir: str) -> None:
+def ui(port: int, browse: bool | None, tracking_uri: str | None, runs_dir: str) -> None:
     """Open MLflow's pages on the store of these runs, until interrupted.
 
-    The pages can be reached from this machine alone.
+    Prints the address of the runs table of each experiment that has runs of metadist, the one of
+    the newest run first. The pages can be reached from this machine alone.
     """
     from metadist.track import default_tracking_uri, public_uri, run_ui
     from metadist.track.client import is_server
     from metadist.track.ui import HOST, ui_command
 
     uri = tracking_uri or default_tracking_uri(runs_directory(runs_dir).parent)
+    look = _has_screen() and sys.stdout.isatty() if browse is None else browse
     if is_server(uri):
         options.say("This store is a server already; open it in a browser:")
-        click.echo(public_uri(uri))
+        address = _print_pages(uri, uri)
+        if look:
+            webbrowser.open(address)
         return
     ui_command(uri, port=port)  # refuses what cannot be served, before anything is announced
     options.say(f"Serving {public_uri(uri)} in a few seconds; Ctrl-C ends it")
-    click.echo(f"http://{HOST}:{port}")
-    status = run_ui(uri, port=port)
+    address = _print_pages(uri, f"http://{HOST}:{port}")
+    status = run_ui(uri, port=port, ready=(lambda: webbrowser.open(address)) if look else None)
     if status:
         raise click.ClickException(f"MLflow's server ended with status {status}; see above")
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window: one in the terminal would be in the way."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _print_pages(uri: str, server: str) -> str:
+    """Print where to look, the names on standard error; the first address."""
+    from metadist.errors import TrackingError
+    from metadist.track.pages import experiments_page, pages
+
+    try:
+        found = pages(uri, server)
+    except TrackingError as error:  # a browser may reach what this machine does not
+        options.say(f"Its experiments are not known here: {error}")
+        found = [("", experiments_page(server))]
+    for name, address in found:
+        if len(found) > 1:
+            options.say(f"{name}:")
+        click.echo(address)
+    return found[0][1]
 
 
 @click.command()
@@ -62,13 +98,13 @@ def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> 
     """
     from metadist.engine import checkpoint
     from metadist.engine.runs import open_run
-    from metadist.track import public_uri, sync_run
+    from metadist.track import public_uri, sync_run, where_to_look
 
     directory = open_run(runs_directory(runs_dir), run)
     finished = directory.info().get("status") == "finished"
     newest = checkpoint.newest(directory, directory.recipe().lineage) if finished else None
     final = [checkpoint.directory(directory, newest[0].step)] if newest else []
     run_id = sync_run(directory, uri=tracking_uri, experiment=experiment, checkpoints=final)
-    store = public_uri(tracking_uri or directory.info()["mlflow"]["tracking_uri"])
-    options.say(f"{directory.name} is in {store}")
+    uri = tracking_uri or directory.info()["mlflow"]["tracking_uri"]
+    options.say(f"{directory.name} is in {public_uri(uri)}: {where_to_look(uri, run_id)}")
     click.echo(run_id)

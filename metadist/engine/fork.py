@@ -82,7 +82,18 @@ def segments(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 #: Of run.json: what is a run's own.
-_OWN = ("format", "name", "created", "status", "recipe_hash", "made_by", "forked_from", "segments")
+_OWN = (
+    "format",
+    "name",
+    "created",
+    "status",
+    "recipe_hash",
+    "made_by",
+    "forked_from",
+    "segments",
+    "claims",
+    "copy",
+)
 
 
 def _copy_log(run: RunDir, step: int, path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from data_pipeline.storage import canonical_json, sha256_bytes
 from metadist.engine.group import Group
+from metadist.environment import variables
 from metadist.errors import NumericsError
 
 #: Instruction sets that math libraries dispatch on.
@@ -72,9 +73,6 @@ def reproducible(device: torch.device) -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32)
-    if device.type == "cuda":
-        # cuBLAS reads this when its handle is made; without it deterministic mode raises.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     # A net for reading what was never written, which nothing here does; it costs about 4 %.
@@ -82,8 +80,11 @@ def reproducible(device: torch.device) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+    # cuBLAS reads this when its handle is made; without it deterministic mode raises.
+    cublas = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if device.type == "cuda" else {}
     try:
-        yield
+        with variables(cublas):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

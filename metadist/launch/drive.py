@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,13 @@ from metadist.engine import checkpoint
 from metadist.engine.rundir import Driver, RunDir
 from metadist.engine.runs import check_name
 from metadist.engine.watch import Watch
-from metadist.errors import DamagedCheckpoint, NonFiniteError, SupersededError, TrackingError
+from metadist.errors import (
+    DamagedCheckpoint,
+    NonFiniteError,
+    SchemaError,
+    SupersededError,
+    TrackingError,
+)
 from metadist.home import settle
 from metadist.launch import local
 from metadist.launch.following import following
@@ -40,12 +47,11 @@ from metadist.track import (
     Synchroniser,
     default_tracking_uri,
     ensure_experiment,
+    own_run,
     public_uri,
     reopen_run,
-    run_key,
     run_params,
     run_tags,
-    start_run,
     store_of,
     whole_uri,
 )
@@ -115,7 +121,8 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
     uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
     if not request.offline and request.resume is None:
         # Before anything exists that would have to be cleaned up.
-        ensure_experiment(uri, request.experiment)
+        with suppress(SchemaError):  # the run can be sent later
+            ensure_experiment(uri, request.experiment)
     # From its directory on, a run must be told how it ends.
     starting = Asked().start()
     started = find_run(
@@ -132,12 +139,16 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
         info = run.info()
         if not info.get("closed") or not (request.offline or info.get("mlflow")):
             # Its driver was killed between the result and the last point sent, or was offline.
-            mlflow = None if request.offline else _open_tracking(request, run, uri)
+            mlflow = _open_tracking(request, run, uri, announce)
             _close(mlflow, Driver(run, info.get("driver")), "finished", wait, announce)
         return started.result
-    synchroniser = None if request.offline else _open_tracking(request, run, uri)
-    _announce_start(request, run, started.resumed, announce)
-    driver = run.drive(status="running", made_by=_makers(run, announce))
+    synchroniser = _open_tracking(request, run, uri, announce)
+    with ExitStack() as undo:
+        if synchroniser is not None:
+            undo.callback(synchroniser.stop)
+        _announce_start(request, run, started.resumed, announce)
+        driver = run.drive(status="running", made_by=_makers(run, announce))
+        undo.pop_all()
     status = "failed"
     try:
         starting.stop()
@@ -198,34 +209,38 @@ def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
     return there if me in there else [*there, me]
 
 
-def _open_tracking(request: Drive, run: RunDir, uri: str) -> Synchroniser:
-    """The MLflow run of a run directory, new or as it was, fed in the background."""
-    with run.locked("tracking"):  # two drivers of one run must not make two
+def _open_tracking(
+    request: Drive, run: RunDir, uri: str, announce: Announce
+) -> Synchroniser | None:
+    """The MLflow run of a run directory, new or as it was, fed in the background; None: offline."""
+    if request.offline:
+        return None
+    try:
         return _synchroniser(request, run, uri)
+    except SchemaError as error:
+        log.warning(
+            "%s. Training goes on without it; then: metadist sync %s --tracking-uri %s",
+            *(error, shlex.quote(str(run.path)), public_uri(uri)),
+        )
+        return None
+    except BaseException:
+        announce(f"{run.name} has not begun; go on with --resume {run.name}")
+        raise
 
 
 def _synchroniser(request: Drive, run: RunDir, uri: str) -> Synchroniser:
     info = run.info()
-    params = run_params(request.recipe)
     tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
     tags |= request.trial.tags if request.trial else {}
-    mlflow, asked = info.get("mlflow"), request.tracking_uri
-    if mlflow and asked is not None and public_uri(asked) != whole_uri(mlflow["tracking_uri"]):
-        mlflow = None  # that store shall have the run too, with every point
-    if mlflow is None:
-        # The key finds the run that a driver made just before it died.
-        key = run_key(info)
-        run_id = start_run(uri, request.experiment, info["name"], params, tags, key=key)
-        # A password in the URI must not be written down; it is asked for again on resume.
-        shown = public_uri(uri)
-        run.update(
-            mlflow={"tracking_uri": shown, "experiment": request.experiment, "run_id": run_id}
-        )
-    else:
-        run_id = mlflow["run_id"]
-        uri = store_of(mlflow["tracking_uri"], asked, request.runs_dir.parent, run.path)
-        reopen_run(uri, run_id, params, tags)
-    return Synchroniser(run, uri, run_id).start()
+    known, asked = info.get("mlflow") or {}, request.tracking_uri
+    if known and asked is not None and public_uri(asked) != whole_uri(known["tracking_uri"]):
+        known = {}  # that store shall have the run too, with every point
+    if known:
+        uri = store_of(known["tracking_uri"], asked, request.runs_dir.parent, run.path)
+    own = partial(own_run, run, uri, tags, experiment=known.get("experiment", request.experiment))
+    run_id = own(run_id=known.get("run_id"), starts=True)
+    reopen_run(uri, run_id, run_params(request.recipe), tags)
+    return Synchroniser(run, uri, run_id, again=lambda lost: own(run_id=lost)).start()
 
 
 def _close(
@@ -259,7 +274,7 @@ def _tell(
 ) -> None:
     run = driver.run
     if reported:
-        _report(run, status, synchroniser is not None, announce)
+        _report(run, status, synchroniser, announce)
     # Offline nobody tells an MLflow run that was begun before of its end.
     arrived = synchroniser is not None or not run.info().get("mlflow")
     if synchroniser is not None:
@@ -274,13 +289,15 @@ def _tell(
         driver.update(closed=arrived and status in COMPLETE)
 
 
-def _report(run: RunDir, status: str, tracked: bool, announce: Announce) -> None:
+def _report(
+    run: RunDir, status: str, synchroniser: Synchroniser | None, announce: Announce
+) -> None:
     try:
         announce(f"Report: {write_report(run)}")
         with _despite_the_store(status):
             run.put_document("report")
-        if tracked:
-            announce("Compare runs in MLflow: metadist ui")
+        if synchroniser is not None:
+            announce(f"Compare runs in MLflow: {synchroniser.where_to_look()}")
     except Exception:
         # A report can be made again at any time; the run's result must not depend on it.
         log.exception(

@@ -35,9 +35,11 @@ from metadist.engine import checkpoint
 from metadist.engine.allocator import keep_freed_memory
 from metadist.engine.group import Workers
 from metadist.engine.rundir import RunDir
+from metadist.environment import variables
 from metadist.errors import GivenUp, MetadistError, RunError
 from metadist.launch.bell import Bell, RayOrders
 from metadist.launch.cluster import connected, group_for, room
+from metadist.launch.guest import guest
 from metadist.launch.importing import same_code
 from metadist.launch.job import Announce, Job
 from metadist.launch.leaving import Leaving
@@ -50,6 +52,15 @@ from metadist.launch.world import WorldSize
 from metadist.sources import COMPUTING
 
 log = logging.getLogger(__name__)
+#: What Ray Train reads from the environment, unless the user has said otherwise.
+_ENVIRONMENT = {
+    # The controller's poll paces start and end of a run; its default is two seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A group that cannot be placed is given up after this time and asked for anew.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # The driver looks for nodes that will go itself.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 #: Attempts in a row without a newer checkpoint after which a run is given up.
 PATIENCE = 3
 
@@ -115,6 +126,7 @@ def _progress(run: RunDir) -> int:
     return max(checkpoint.steps(run), default=-1)
 
 
+@variables(_ENVIRONMENT)
 def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> dict[str, Any]:
     """Train on Ray workers and return the run's result.
 
@@ -124,17 +136,11 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
         Terminated: asked to end; a checkpoint of the last step is kept.
         MetadistError: what the workers raised, if trying again would not help.
     """
-    # The controller's poll paces start and end of a run; its default is two seconds.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    # A group that cannot be placed is given up after this time and asked for anew.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
-    # The driver looks for nodes that will go itself.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     wait = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError)
     run = RunDir(job.run)
     if not address and not ray.is_initialized():
         size = size.on(os.cpu_count() or 1)
-    with connected(address, size.high, announce), ShowMessages(job.run, announce):
+    with guest(), connected(address, size.high, announce), ShowMessages(job.run, announce):
         bell = Bell() if address or size.elastic else None
         # A trial's search decides when it ends.
         note = Note(run.path / ".leave") if bell is None and job.watch is None else None

@@ -18,6 +18,7 @@ from metadist.engine.data import prepare as prepare_data
 from metadist.engine.evaluate import score_name
 from metadist.errors import ResourceError, SpaceError
 from metadist.launch.cluster import connected
+from metadist.launch.guest import guest
 from metadist.launch.job import Announce
 from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
 from metadist.launch.start import AUTO
@@ -64,7 +65,11 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         _check_task(plan, data_dir, announce)
         parent = Parent.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
-        with connected(address, max(request.workers, 1), announce), _asked_to_end():
+        with (
+            guest(),
+            connected(address, max(request.workers, 1), announce),
+            _asked_to_end(),
+        ):
             resources = _resources(request, address)
             # Nothing was written so far; from here on the search exists.
             facts = {"plan": plan.document(), "lasting": lasting}

@@ -4,6 +4,8 @@ Nothing here imports mlflow before it is used.
 """
 
 from metadist.track.client import HIDDEN, default_tracking_uri, public_uri, whole_uri
+from metadist.track.owner import own_run
+from metadist.track.pages import where_to_look
 from metadist.track.recorded import store_of
 from metadist.track.runs import (
     ensure_experiment,
@@ -25,6 +27,7 @@ __all__ = [
     "Synchroniser",
     "default_tracking_uri",
     "ensure_experiment",
+    "own_run",
     "public_uri",
     "record_summary",
     "reopen_run",
@@ -38,5 +41,6 @@ __all__ = [
     "sync_run",
     "ui_command",
     "ui_environment",
+    "where_to_look",
     "whole_uri",
 ]

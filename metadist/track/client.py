@@ -18,7 +18,9 @@ from data_pipeline.object_uri import cache_directory
 from data_pipeline.redaction import HIDDEN as HIDDEN
 from data_pipeline.redaction import without_users
 from data_pipeline.typed_paths import typed_path
+from metadist.environment import variables
 from metadist.errors import TrackingError
+from metadist.track import schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,8 +40,20 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # a model's folder must not take up files of the directory
 }
+#: They report each migration of a fresh database, and each failed request with a traceback; what
+#: an error says is told by whoever has asked.
+_TALKATIVE = ("alembic.runtime.migration", "alembic.runtime.plugins", "mlflow.store.db.utils")
 #: States of a run that takes no more points.
 GONE = ("deleted", "missing")
+#: What to do about what SQLite says.
+_CURES = {
+    "database is locked": "Another process holds it: wait for it, or end it",
+    "readonly database": "Let this user write to it and to its folder",
+    "database or disk is full": "Make room",
+    "unable to open database file": "Put its folder back, or let this user write to it",
+    "no such table": "Put the file back: this one is empty or none of MLflow's",
+}
+_AUTOFLUSH = re.compile(r"\(raised as a result of Query-invoked autoflush")
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
 #: A folder: MLflow has stores that are called by a word too.
@@ -110,47 +124,58 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 
 
 @contextlib.contextmanager
-def impatient() -> Iterator[None]:
-    """Wait only seconds for an answer, unless the user has set how long.
+def settings(**more: str) -> Iterator[None]:
+    """Make requests inside this block: mlflow waits and is as quiet as whoever asks needs it.
 
-    It changes the environment, so it is for a start, when nobody else sends requests.
+    Args:
+        more: variables of the environment for this block alone.
     """
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    before = os.environ.get(name)
-    if before not in (None, _ENVIRONMENT[name]):
-        yield
-        return
-    os.environ[name] = str(FIRST_ANSWER_SECONDS)
+
+    def silence(_record: logging.LogRecord) -> bool:  # of this block: others have their own
+        return False
+
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(silence)
     try:
-        yield
+        with variables({**_ENVIRONMENT, **more}):
+            yield
     finally:
-        os.environ[name] = before or _ENVIRONMENT[name]
+        for name in _TALKATIVE:
+            logging.getLogger(name).removeFilter(silence)
+
+
+def impatient() -> contextlib.AbstractContextManager[None]:
+    """:func:`settings` that wait only seconds for an answer, unless the user has set how long.
+
+    It is for a start, when nobody else of this process sends requests.
+    """
+    return settings(MLFLOW_HTTP_REQUEST_TIMEOUT=str(FIRST_ANSWER_SECONDS))
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store at ``uri``; a SQLite store is made if there is none.
+    """A client of the store at ``uri``, to be used inside :func:`settings`; a SQLite store is made
+    if there is none.
 
     Raises:
         TrackingError: the store cannot be opened.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    # Each migration of a fresh database is reported at INFO; a stranger cannot use that.
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     uri = whole_uri(uri)
     path = sqlite_path(uri)
     try:
-        if path is None:
-            return MlflowClient(tracking_uri=uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):  # two processes that make the tables at once fail each other
-            if not path.exists():
-                log.info("making the tracking store %s (a few seconds)", path)
+        with contextlib.ExitStack() as first:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if schema.revision(path) is None:
+                    first.enter_context(_alone(path))  # it takes seconds: one is enough
+                if not path.exists():
+                    log.info("making the tracking store %s (a few seconds)", path)
+                    schema.make_store(path)
+                schema.check_schema(path, uri)
             client = MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+            if path is not None:
+                client.search_experiments(max_results=1)
             return client
     except Exception as error:
         raise explain(uri, error) from error
@@ -170,10 +195,13 @@ def explain(uri: str, error: BaseException) -> TrackingError:
     """What a failed request means to the user."""
     if isinstance(error, TrackingError):
         return error
+    if "out-of-date database schema" in str(error):
+        return schema.schema_error(public_uri(uri), "out-of-date schema", older=True)
+    cures = (cure for said, cure in _CURES.items() if said in str(error))
+    cure = next(cures, "Start it or mend its address (--tracking-uri or MLFLOW_TRACKING_URI)")
     return TrackingError(
-        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. Start it or mend "
-        "its address (--tracking-uri or MLFLOW_TRACKING_URI), or go on without it (--offline); "
-        "what was not sent can be sent later with `metadist sync RUN`"
+        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. {cure}, or go on "
+        "without it (--offline); what was not sent can be sent later with `metadist sync RUN`"
     )
 
 
@@ -181,7 +209,8 @@ def brief(error: BaseException) -> str:
     """The first line of an error, shortened; without passwords."""
     reason = re.search(r"\(Caused by \w+\([\"'](.*)[\"']\)\)", str(error))
     text = reason[1] if reason else str(error)
-    lines = _public(text).strip().splitlines() or [type(error).__name__]
+    lines = [line for line in _public(text).strip().splitlines() if not _AUTOFLUSH.match(line)]
+    lines = lines or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
 
 

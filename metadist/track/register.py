@@ -26,16 +26,16 @@ from metadist.engine.rundir import RunDir
 from metadist.errors import RunError, TrackingError
 from metadist.recipe import Recipe
 from metadist.track.client import (
-    GONE,
     connect,
     explain,
-    gone_error,
     impatient,
     is_server,
     public_uri,
-    run_state,
+    settings,
 )
+from metadist.track.owner import foreign
 from metadist.track.recorded import store_of
+from metadist.track.send import sync_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,7 @@ _PACKAGES = ("metadist", "mlflow", "numpy", "pandas", "pillow", "safetensors", "
 _NAME = re.compile(r"[^\s/:][^/:]{0,249}")
 
 
+@settings()
 def register_run(
     run: RunDir,
     open_labeller: Callable[[], Labeller],
@@ -85,8 +86,9 @@ def register_run(
     run_id = str(known["run_id"])
     with impatient():
         client = connect(address)
-        if (state := run_state(client, run_id)) in GONE:
-            raise gone_error(address, run_id, state)
+        copied = foreign(client, run, run_id)
+    if copied:
+        run_id = sync_run(run, uri=address)
     labeller = open_labeller()
     with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
         number = _register(client, address, run_id, Path(folder), labeller, chosen, requirements)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import re
@@ -23,6 +22,8 @@ from metadist.track.client import (
     public_uri,
     run_state,
 )
+from metadist.track.rivals import with_rivals
+from metadist.track.view import offer_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +63,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def run_key(info: Mapping[str, Any]) -> str:
     """The identity of a run directory, from its run.json: see :func:`start_run`."""
-    return f"{info.get('name', '')} {info.get('created', '')}"
+    apart = (info.get("copy") or {}).get("id", "")
+    return f"{info.get('name', '')} {info.get('created', '')} {apart}".rstrip()
 
 
 def run_params(recipe: Recipe) -> dict[str, str]:
@@ -119,18 +121,21 @@ def ensure_experiment(uri: str, experiment: str) -> str:
         TrackingError: the store does not answer, or the experiment was deleted.
     """
     with impatient():
-        return _experiment(connect(uri), uri, experiment)
+        return experiment_of(connect(uri), uri, experiment)
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
+def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
+    """:func:`ensure_experiment` with a client that is there already."""
 
-    try:
+    def found_or_made() -> Any:
         found = client.get_experiment_by_name(name)
         if found is None:
-            with contextlib.suppress(MlflowException):  # another driver may be faster
-                client.create_experiment(name, artifact_location=artifact_location(uri, name))
+            client.create_experiment(name, artifact_location=artifact_location(uri, name))
             found = client.get_experiment_by_name(name)
+        return found
+
+    try:
+        found = with_rivals(found_or_made)
     except Exception as error:
         raise explain(uri, error) from error
     if found is None:
@@ -140,6 +145,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
             f"{public_uri(uri)}: experiment {name!r} was deleted; choose another with "
             f"--experiment, or restore it (mlflow experiments restore -x {found.experiment_id})"
         )
+    offer_view(client, found)
     return str(found.experiment_id)
 
 
@@ -167,28 +173,40 @@ def start_run(
     """
     with impatient():
         client = connect(uri)
-        experiment_id = _experiment(client, uri, experiment)
-        try:
-            if key:
-                quoted = key.replace("'", "_")
-                found = client.search_runs(
-                    [experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1
+        experiment_id = experiment_of(client, uri, experiment)
+        named = {KEY_TAG: key.replace("'", "_")} if key else {}
+
+        def found_or_made() -> str:
+            run_id = find_run(client, experiment_id, key)
+            if run_id is None:
+                origin = {"mlflow.source.name": "metadist", "mlflow.user": _user()}
+                run = client.create_run(
+                    experiment_id,
+                    start_time=start_time,
+                    tags={**origin, **tags, **named},
+                    run_name=run_name,
                 )
-                if found:
-                    run_id = str(found[0].info.run_id)
-                    _describe(client, run_id, params, tags)
-                    client.update_run(run_id, status="RUNNING")
-                    return run_id
-                tags = {**tags, KEY_TAG: quoted}
-            origin = {"mlflow.source.name": "metadist", "mlflow.user": _user()}
-            run = client.create_run(
-                experiment_id, start_time=start_time, tags=origin | dict(tags), run_name=run_name
-            )
-            _describe(client, run.info.run_id, params, {})
-            _name_dataset(client, run.info.run_id, tags)
+                run_id = str(run.info.run_id)
+            else:
+                client.update_run(run_id, status="RUNNING")
+            return run_id
+
+        try:
+            run_id = with_rivals(found_or_made)
+            with_rivals(lambda: _describe(client, run_id, params, {**tags, **named}))
+            with_rivals(lambda: _name_dataset(client, run_id, tags))
         except Exception as error:
             raise explain(uri, error) from error
-        return str(run.info.run_id)
+        return run_id
+
+
+def find_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
+    """The id of the run of a key; None if there is none, or the key is empty."""
+    if not key:
+        return None
+    quoted = key.replace("'", "_")
+    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -206,7 +224,7 @@ def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[s
             if (state := run_state(client, run_id)) in GONE:
                 raise gone_error(uri, run_id, state)
             client.update_run(run_id, status="RUNNING")
-            _describe(client, run_id, params, tags)
+            with_rivals(lambda: _describe(client, run_id, params, tags))
         except Exception as error:
             raise explain(uri, error) from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,13 @@ from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
 from metadist.errors import TrackingError
 from metadist.track.client import (
-    GONE,
     connect,
     explain,
-    gone_error,
-    impatient,
-    public_uri,
-    run_state,
+    settings,
 )
+from metadist.track.owner import own_run
 from metadist.track.recorded import store_of
-from metadist.track.runs import clean_name, run_key, run_params, run_tags, set_tags, start_run
+from metadist.track.runs import clean_name, run_tags, set_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,6 +133,7 @@ def latest_tags(run: RunDir) -> dict[str, str]:
     )
 
 
+@settings()
 def sync_run(
     run: RunDir,
     *,
@@ -169,25 +166,14 @@ def sync_run(
             "--tracking-uri"
         )
     address = store_of(str(known.get("tracking_uri")), uri, run.path.parent.parent, run.path)
-    if known:
-        run_id = str(known["run_id"])
-    else:
-        created = datetime.fromisoformat(info["created"]).timestamp()
-        run_id = start_run(
-            address,
-            experiment,
-            run.name,
-            run_params(run.recipe()),
-            latest_tags(run) | dict(tags or {}),
-            key=run_key(info),
-            start_time=round(created * 1000),
-        )
-        public = {"tracking_uri": public_uri(address), "experiment": experiment, "run_id": run_id}
-        run.update(mlflow=public)
-    with impatient():
-        client = connect(address)
-        if (state := run_state(client, run_id)) in GONE:
-            raise gone_error(address, run_id, state)
+    run_id = own_run(
+        run,
+        address,
+        latest_tags(run) | dict(tags or {}),
+        experiment=str(known.get("experiment", experiment)),
+        run_id=known.get("run_id"),
+    )
+    client = connect(address)
     try:
         points = LogReader(run).poll()
         for start in range(0, len(points), BATCH):

@@ -6,13 +6,14 @@ repeated, with the same points, until it succeeds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage import read_json, write_atomic
 from metadist.engine.rundir import RunDir
 from metadist.engine.runlog import LogReader, Point
-from metadist.track.client import GONE, brief, connect, gone_error, public_uri, run_state
+from metadist.track.client import GONE, brief, connect, gone_error, public_uri, run_state, settings
+from metadist.track.owner import holds
+from metadist.track.pages import where_to_look
 from metadist.track.send import BATCH, STATUS, Action, closing, send_points
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 BACKOFF = (0.5, 10.0)
 #: Seconds between notes of how far the log was sent.
 _NOTE_SECONDS = 5.0
+#: Seconds between looks at whose the MLflow run is.
+_OWNER_SECONDS = 1.0
 #: Uploads that may fail, one after the other, at a store that otherwise answers.
 _UPLOAD_FAILURES = 3
 
@@ -47,13 +52,24 @@ class Synchroniser:
         uri: the tracking store.
         run_id: the MLflow run.
         interval: seconds between looks at the log.
+        again: makes an MLflow run if a copy of the directory has taken this one; returns its id.
     """
 
-    def __init__(self, run: RunDir, uri: str, run_id: str, *, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        uri: str,
+        run_id: str,
+        *,
+        interval: float = 1.0,
+        again: Callable[[str], str] | None = None,
+    ) -> None:
         self._run = run
         self._uri = uri
         self._run_id = run_id
         self._interval = interval
+        self._again = again
+        self._asked = -math.inf
         self._client: MlflowClient | None = None
         self._reader = LogReader(run)
         self._pending: list[Point] = []
@@ -69,10 +85,12 @@ class Synchroniser:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._done = threading.Event()
+        self._settings = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._work, name="mlflow-sync", daemon=True)
 
     def start(self) -> Synchroniser:
         """Begin to send; returns itself."""
+        self._settings.enter_context(settings())
         self._thread.start()
         return self
 
@@ -118,12 +136,17 @@ class Synchroniser:
         """Let :meth:`finish` wait no longer than so many seconds from now."""
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
+    def where_to_look(self) -> str:
+        """How to see the run; see :func:`metadist.track.pages.where_to_look`."""
+        return where_to_look(self._uri, self._run_id)
+
     def stop(self, wait_seconds: float = 20.0) -> None:
         """Send no more. What was not sent can be sent later; the MLflow run is left as it is."""
         self._stopped.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(wait_seconds)
+        self._settings.close()
 
     def _work(self) -> None:
         while not self._stopped.is_set():
@@ -149,6 +172,8 @@ class Synchroniser:
         ending = self._ending  # before the poll: what is written before finish() is then seen
         if not self._pending:
             self._poll()
+        if self._pending or ending is not None:
+            self._check_owner()
         if self._pending:
             batch = self._pending[:BATCH]
             send_points(self._client, self._run_id, batch)
@@ -165,6 +190,20 @@ class Synchroniser:
             return True
         self._done.set()
         return False
+
+    def _check_owner(self) -> None:
+        """Two copies of a directory may have been started at once, even where neither sees it."""
+        if self._client is None or self._again is None:
+            return
+        if time.monotonic() - self._asked < _OWNER_SECONDS:
+            return
+        if not holds(self._client, self._run, self._run_id):
+            self._run_id, self._closing = self._again(self._run_id), None
+            self._cursor = _Cursor(self._run, self._run_id)
+            self._reader, self._skip = LogReader(self._run), 0
+            self._pending.clear()
+            self._poll()
+        self._asked = time.monotonic()
 
     def _poll(self) -> None:
         try:

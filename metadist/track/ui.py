@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from metadist.errors import TrackingError
 from metadist.imports import environment
 from metadist.signals import ASKING
 from metadist.track.client import is_server, public_uri, sqlite_path
+from metadist.track.schema import check_schema
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,8 @@ PORT = 5000
 STORE = "MLFLOW_BACKEND_STORE_URI"
 #: Seconds in which the server may end by itself before it is killed.
 _GRACE_SECONDS = 10.0
+#: Seconds between looks whether the server answers.
+_LOOK_SECONDS = 0.5
 
 
 def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
@@ -33,7 +38,7 @@ def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
     commands: the caller sets :data:`STORE` to it in the command's environment.
 
     Raises:
-        TrackingError: it is a server already, or there is no such store.
+        TrackingError: it is a server already, there is no such store, or another MLflow made it.
     """
     if is_server(uri):
         raise TrackingError(f"{public_uri(uri)} is an MLflow server already: open it in a browser")
@@ -45,6 +50,7 @@ def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
                 f"there is no tracking store {path}: train a run first, go to the directory where "
                 "you did, or name the store with --tracking-uri"
             )
+        check_schema(path, uri)  # the server would upgrade it
         command += ["--backend-store-uri", uri]  # a file's name is no secret
         # For experiments made in the browser; those of runs say where their artifacts lie.
         command += ["--artifacts-destination", (path.parent / "mlruns").as_uri()]
@@ -62,10 +68,15 @@ def ui_environment() -> dict[str, str]:
     }
 
 
-def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
+def run_ui(
+    uri: str, *, host: str = HOST, port: int = PORT, ready: Callable[[], object] | None = None
+) -> int:
     """Serve MLflow's pages until interrupted; SIGINT, SIGTERM or SIGHUP ends all of it.
 
     Call it from the main thread, which receives signals.
+
+    Args:
+        ready: called once, when the server answers.
 
     Returns:
         The server's exit status; 0 after an interrupt.
@@ -87,6 +98,10 @@ def run_ui(uri: str, *, host: str = HOST, port: int = PORT) -> int:
     numbers = [n for n in ASKING if signal.getsignal(n) is not signal.SIG_IGN]
     before = {n: signal.signal(n, end) for n in numbers}
     try:
+        while ready is not None and process.poll() is None and not interrupted.wait(_LOOK_SECONDS):
+            if _answers(host, port):
+                ready()
+                ready = None
         while True:
             try:
                 status = process.wait(_GRACE_SECONDS)
@@ -109,6 +124,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     except (ProcessLookupError, PermissionError):
         log.debug("the server's process group has ended")
     process.wait()
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
 
 
 def _check_free(host: str, port: int) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -301,6 +302,23 @@ def test_a_store_in_a_file_is_only_looked_at():
     assert checks()["tracking"]["status"] == "OK"
     assert [path.name for path in Path.cwd().iterdir()] == ["mlflow.db"]
     assert Path("mlflow.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("revision", "cure"),
+    [("451aebb31d03", "make a copy of it, then run: mlflow db upgrade sqlite:"), ("x", "newer")],
+)
+def test_a_store_of_another_mlflow_fails_and_is_only_looked_at(revision, cure):
+    with sqlite3.connect("mlflow.db") as database:
+        database.execute("create table alembic_version (version_num text)")
+        database.execute("insert into alembic_version values (?)", (revision,))
+    database.close()
+    before = Path("mlflow.db").read_bytes()
+    found = checks()["tracking"]
+    assert found["status"] == "FAIL"
+    assert revision in found["found"]
+    assert cure in found["mend"]
+    assert Path("mlflow.db").read_bytes() == before
 
 
 @pytest.mark.parametrize(

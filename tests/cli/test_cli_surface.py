@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -270,16 +271,25 @@ def test_ui_serves_the_store_of_the_runs(monkeypatch):
 
     served = []
 
-    def run_ui(uri: str, *, port: int) -> int:
+    def run_ui(uri: str, *, port: int, ready: Callable[[], object] | None) -> int:
         served.append((uri, port))
+        if ready is not None:
+            ready()
         return 3
 
     monkeypatch.setattr(metadist.track, "run_ui", run_ui)
     Path("mlflow.db").touch()
     result = run("ui", "--port", "5055")
     assert served == [(f"sqlite:///{Path.cwd()}/mlflow.db", 5055)]
-    assert result.stdout.strip() == "http://127.0.0.1:5055"
+    page = "http://127.0.0.1:5055/#/experiments?workflowType=machine_learning"
+    assert result.stdout.strip() == page  # no run yet
     refused(result, "status 3")
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    for option in ((), ("--no-open",), ("--open",)):  # standard output is no terminal here
+        run("ui", "--port", "5055", *option)
+    assert opened == [page]
 
 
 def test_sync_tells_the_store_and_the_run(monkeypatch):

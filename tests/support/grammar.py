@@ -158,7 +158,7 @@ GRAMMAR = {
     },
     "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
     "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
-    "metadist ui": {"--help", "--port", "--runs-dir", "--tracking-uri"},
+    "metadist ui": {"--help", "--open", "--port", "--runs-dir", "--tracking-uri"},
     "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }

@@ -15,6 +15,7 @@ from run_place import SETTINGS
 import metadist
 from metadist.engine.rundir import RunDir
 from metadist.track.client import connect
+from metadist.track.pages import pages
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,6 +93,17 @@ def test_a_metric_of_the_compare_page_opens_its_curves(browser, compare_page):
         f"{lines}.filter(line => line.getTotalLength() > 20).map(line => line.getAttribute('d'))"
     )
     browser.wait(f"new Set({drawn}).size >= 2")
+
+
+def test_the_address_of_the_ui_opens_the_runs_with_our_columns(browser, server, place):
+    (_, address), *others = pages(f"sqlite:///{place}/mlflow.db", server.url)
+    assert not others
+    browser.open(address)
+    browser.wait_for_text(*RATES, "Dataset", "sinusoid", "test/mse", "test/mse_ci95", "maml")
+    page = browser.text
+    assert "algorithm.name" in page
+    assert "test/accuracy" not in page  # a column that no run has
+    assert "Error loading" not in page
 
 
 def test_the_charts_are_bars_of_figures_and_begin_with_what_is_looked_for(

@@ -180,7 +180,7 @@ def test_a_server_that_does_not_answer_is_said_within_seconds(monkeypatch):
         with pytest.raises(TrackingError, match="--offline"):
             track.ensure_experiment(f"http://127.0.0.1:{silent.getsockname()[1]}", "metadist")
         assert time.monotonic() - began < 8
-    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "15"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
 
 def test_a_user_decides_how_long_to_wait(monkeypatch):
@@ -188,21 +188,3 @@ def test_a_user_decides_how_long_to_wait(monkeypatch):
     with client_module.impatient():
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-
-
-@pytest.mark.slow
-def test_two_drivers_may_make_the_store_at_once(tmp_path):
-    code = (
-        "import sys, logging; logging.basicConfig(level=logging.INFO);"
-        "from metadist import track; track.ensure_experiment(sys.argv[1], 'metadist')"
-    )
-    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/new/mlflow.db"]
-    drivers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    for driver in drivers:
-        output, _ = driver.communicate(timeout=120)
-        assert driver.returncode == 0, output
-        assert "alembic" not in output
-        assert "mlflow.store" not in output
