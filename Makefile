@@ -24,8 +24,10 @@ ARGS ?=
 # What is run against an installed wheel: packaging shows in commands and the parts that they find.
 WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/test_recipe_sources.py unit/test_plugins.py
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
-# What is run with the lowest versions: what each of them is there for.
-LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py
+# What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
+LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
+	data/test_images.py unit/track/test_points.py unit/track/test_register.py unit/report/test_page.py \
+	unit/search/test_schedulers.py 'distributed/test_world_size.py::test_workers_do_not_matter[2]'
 # The run of `make demo`; fresh each time, because a name in use is refused.
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 

@@ -60,8 +60,12 @@ def test_lines_say_everything_and_stand_in_columns(result):
 
 def test_what_differs_is_shown_and_numbers_are_rounded(tmp_path):
     rate, long = 0.048372938472393847, "maml_on_a_folder_of_images_of_birds_of_the_{}_of_the_island"
-    facts = {"made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8481C at 2 GHz"}]}
-    other = {"made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8488C at 2 GHz"}]}
+    facts: Any = {
+        "made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8481C at 2 GHz"}]
+    }
+    other: Any = {
+        "made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8488C at 2 GHz"}]
+    }
     compared_run(tmp_path, long.format("north"), f"inner.lr={rate}", "outer.lr=0.25", **facts)
     compared_run(tmp_path, long.format("south"), f"inner.lr={2 * rate}", "outer.lr=0.25000001",
                  digest="f" * 64, **other)  # fmt: skip
