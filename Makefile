@@ -3,6 +3,9 @@
 VENV  := .venv
 BIN   := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+# A second one, with the lowest versions that pyproject.toml allows.
+LOWEST := .venv-lowest
+LOWEST_PIP := "$(CURDIR)/$(LOWEST)/bin/python" -m pip --disable-pip-version-check -q
 
 # The first interpreter that is new enough; 3.11 is preferred because constraints.txt was resolved and tested on it.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
@@ -11,18 +14,25 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; 
 # How pip is called, and from where torch comes (empty: wherever pip looks anyway).
 PIP             ?= $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH_INDEX_URL ?=
-TORCH           := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
+# The torch that a file pins.
+torch_of         = torch==$(shell sed -n 's/^torch==//p' $(1))
+TORCH           := $(call torch_of,constraints.txt)
+TORCH_FROM      := $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)")
 
 # Arguments added to pytest, e.g. make test ARGS="-x -k maml"
 ARGS ?=
 # What is run against an installed wheel: packaging shows in commands and the parts that they find.
 WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/test_recipe_sources.py unit/test_plugins.py
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
+# What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
+LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
+	data/test_images.py unit/track/test_points.py unit/track/test_register.py unit/report/test_page.py \
+	unit/search/test_schedulers.py 'distributed/test_world_size.py::test_workers_do_not_matter[2]'
 # The run of `make demo`; fresh each time, because a name in use is refused.
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-wheel lint format lock clean
+.PHONY: help setup demo test test-slow test-wheel test-lowest lint format lock lock-lowest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -44,7 +54,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 		echo "$(VENV) holds a Python older than 3.11; remove it and run make setup again." >&2; exit 1; }
 	@# torch first and alone: an index that is given need not hold anything else, and what is installed is not replaced.
 	@echo "[1/2] $(TORCH)"
-	@$(PIP) install --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$(TORCH)"
+	@$(PIP) install --no-deps $(TORCH_FROM) "$(TORCH)"
 	@echo "[2/2] metadist[tune,dev] and what it needs"
 	@$(PIP) install -c constraints.txt -e '.[tune,dev]'
 	@touch $@
@@ -69,6 +79,21 @@ test-wheel: setup ## build the wheel and run the quick tests against it, from an
 		-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" -p no:cacheprovider -m "$(WHEEL_TESTS)" $(ARGS) \
 		$(addprefix "$(CURDIR)"/tests/,$(WHEEL_TESTS_IN))
 
+test-lowest: $(LOWEST)/.ready ## run a few tests with the lowest versions that pyproject.toml allows
+	@# The source of this moment, built with the lowest hatchling.
+	@$(LOWEST_PIP) install --no-deps --no-build-isolation --force-reinstall .
+	@# What is new warns of what is old; those who wrote either know.
+	@PYTHONSAFEPATH=1 METADIST_EXPECT_INSTALLED="$(CURDIR)/$(LOWEST)" "$(LOWEST)/bin/pytest" -p no:cacheprovider \
+		-W ignore -m "not slow" $(ARGS) $(addprefix tests/,$(LOWEST_TESTS_IN))
+
+$(LOWEST)/.ready: tests/constraints-lowest.txt
+	@echo "Setting up $(LOWEST) with the lowest versions (once; about as large as $(VENV))"
+	@"$(PYTHON)" -m venv --clear $(LOWEST)
+	@$(LOWEST_PIP) install --no-deps $(TORCH_FROM) "$(call torch_of,$<)"
+	@$(LOWEST_PIP) install -c $< '.[tune,dev,mlflow-server]'
+	@$(LOWEST_PIP) check
+	@touch $@
+
 lint: setup ## ruff, mypy and the import contracts
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
@@ -79,16 +104,22 @@ format: setup ## mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .
 	@"$(BIN)/ruff" format .
 
+lock: FLOOR := true
+lock: PINS := constraints.txt
 lock: ## resolve the newest set that fits pyproject.toml and write it to constraints.txt
-	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; \
+lock-lowest: FLOOR := "$(PYTHON)" tests/support/lowest.py
+lock-lowest: PINS := tests/constraints-lowest.txt
+lock-lowest: ## the same with the lowest versions, for tests/constraints-lowest.txt
+lock lock-lowest:
+	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; $(FLOOR) >"$$tmp/floor"; \
 	"$(PYTHON)" -m venv "$$tmp/venv"; pip="$$tmp/venv/bin/python -m pip --disable-pip-version-check"; \
 	echo "Resolving in a fresh environment; this takes a few minutes."; \
-	$$pip install -q --no-deps $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") "$(TORCH)"; \
-	$$pip install -q "$(TORCH)" '.[tune,dev,mlflow-server]'; $$pip check; \
-	{ sed -n '/^#/p' constraints.txt; $$pip freeze --exclude metadist \
+	$$pip install -q --no-deps $(TORCH_FROM) "$(call torch_of,$(PINS))"; \
+	$$pip install -q -c "$$tmp/floor" "$(call torch_of,$(PINS))" '.[tune,dev,mlflow-server]'; $$pip check; \
+	{ sed -n '/^#/p' $(PINS); $$pip freeze --exclude metadist \
 		| grep -v -i -E '^(nvidia|cuda|triton)' | sed 's/^\(torch==[^+]*\)+.*/\1/'; } >"$$tmp/new"; \
-	cp "$$tmp/new" constraints.txt; echo "Wrote constraints.txt; now: make setup test"
+	cp "$$tmp/new" $(PINS); echo "Wrote $(PINS); now: make setup test test-lowest"
 
 clean: ## remove caches and build products; keeps .venv, runs and data
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find . -name .venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find . -name '.venv*' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

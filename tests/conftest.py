@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -134,7 +135,8 @@ def shelf(object_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("METADIST_STORE_WAIT_S", "20")
-    return f"s3://{BUCKET}/{tmp_path.name}"
+    # The folder of a test that has passed is removed, and its name is given again.
+    return f"s3://{BUCKET}/{tmp_path.name}-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 
 from metadist.comparison.entry import Entry
 from metadist.recipe import varying
+from metadist.report.short import short
 
 Value = bool | int | float | str | None
 #: What run.json says of a run that must not differ silently, by the name it has in a comparison.
@@ -74,7 +75,7 @@ def other_episodes(a: Entry, b: Entry) -> str:
         return ""
     mine, theirs = _episodes(a), _episodes(b)
     different = [
-        f"{name} {_short(mine[name])} against {_short(theirs[name])}"
+        f"{name} {' against '.join(short([str(mine[name]), str(theirs[name])], 16))}"
         for name in mine
         if mine[name] != theirs[name]
     ]
@@ -95,8 +96,3 @@ def _episodes(entry: Entry) -> dict[str, Value]:
         "data.labels": data.labels,
         "eval.seed": entry.recipe.eval.seed,
     }
-
-
-def _short(value: Value) -> str:
-    text = str(value)
-    return text if len(text) <= 16 else f"{text[:12]}…"

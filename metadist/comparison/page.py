@@ -13,7 +13,7 @@ from metadist.report.document import document, note
 
 #: Runs that are drawn; all are in the tables.
 MOST_DRAWN = 12
-#: Characters of a value; the CSV has all of them.
+#: Characters of a value, more where they tell two apart; the CSV has all of them.
 _VALUE = 40
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
@@ -126,8 +126,7 @@ def _varying(result: Mapping[str, Any]) -> str:
     names = [run["run"] for run in result["runs"]]
     rows: Rows = [("", *names)]
     rows += [
-        (key, *(words.value(values[name], _VALUE) for name in names))
-        for key, values in found.items()
+        (key, *words.values([of[name] for name in names], _VALUE)) for key, of in found.items()
     ]
     if result["ranked"]:
         rows = list(zip(*rows, strict=True))

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metadist.comparison import words
+from metadist.report.short import short
 
-#: Characters of a run's name, of a value, and of a curve.
-_NAME, _VALUE, _CURVE = 40, 22, 16
-_GAP = "  "
+#: Characters of a run's name, at most and at least, of a value, and of a curve.
+_NAME, _FEW, _VALUE, _CURVE = 40, 12, 22, 16
+_GAP, _LAST = "  ", "validation"
 
 
 def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
@@ -23,13 +24,14 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
     numbers = {run["run"]: str(place) for place, run in enumerate(runs, 1)}
     base = numbers[result["baseline"]]
     order = ", the best first" if result["ranked"] else ""
+    title = f"{len(runs)} runs{order}: {words.about(result)}; ± is the 95 % interval over episodes"
     lines = [
-        f"{len(runs)} runs{order}: {words.about(result)}; ± is the 95 % interval over episodes",
+        *textwrap.wrap(title, max(width, 40)),
         "",
-        *_figures(result, numbers, base),
+        *_figures(result, numbers, base, width),
         "",
-        *_new_classes(result),
-        *_costs(result, numbers),
+        *_new_classes(result, width),
+        *_costs(result, numbers, width),
         "",
         *_differences(result, numbers, width),
     ]
@@ -37,35 +39,46 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
     return [*lines, *(["", *notes] if notes else [])]
 
 
-def _figures(result: Mapping[str, Any], numbers: Mapping[str, str], base: str) -> list[str]:
-    head = ["", "run", result["score"], "failed", f"to {base}, paired", "verdict", "validation"]
+def _figures(
+    result: Mapping[str, Any], numbers: Mapping[str, str], base: str, width: int
+) -> list[str]:
+    head = ["", "run", result["score"], "failed", f"to {base}, paired", "verdict"]
     rows = [
         [
             numbers[run["run"]],
-            _name(run["run"]),
+            run["run"],
             words.figure(result, run),
             words.count(run["failed"]),
             words.difference(result, run),
             words.verdict(run),
-            curve,
         ]
-        for run, curve in zip(result["runs"], words.sparks(result, _CURVE), strict=True)
+        for run in result["runs"]
     ]
+    # A curve is a hint: it gets what names and figures leave, or nothing.
+    rows = _named(head, rows, width - len(_GAP) - len(_LAST))
+    room = width - len(_GAP) - max(map(len, aligned(head, rows, set())))
+    if room >= len(_LAST):
+        head.append(_LAST)
+        curves = words.sparks(result, min(room, _CURVE))
+        rows = [[*row, curve] for row, curve in zip(rows, curves, strict=True)]
     return aligned(head, rows, right={0, 2, 3, 4})
 
 
-def _new_classes(result: Mapping[str, Any]) -> list[str]:
+def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
     head, *rows = words.new_classes(result) or [[]]
-    rows = [[_name(row[0]), *row[1:]] for row in rows]
-    return [*aligned(head, rows, right={1, 2}), ""] if rows else []
+    if not rows:
+        return []
+    # Names come first here, and there are no numbers.
+    rows = [row[1:] for row in _named(["", *head], [["", *row] for row in rows], width)]
+    return [*aligned(head, rows, right={1, 2}), ""]
 
 
-def _costs(result: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:
+def _costs(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) -> list[str]:
     head = ["", "run", "order", "parameters", "best step", "steps", "tasks", "time", "worker-s"]
     rows = [
         [
             numbers[run["run"]],
-            _name(run["run"]),
+            run["run"],
             words.order(run),
             words.count(run["parameters"]),
             words.count(run["best_step"]),
@@ -76,7 +89,15 @@ def _costs(result: Mapping[str, Any], numbers: Mapping[str, str]) -> list[str]:
         ]
         for run in result["runs"]
     ]
-    return aligned(head, rows, right={0, 3, 4, 5, 6, 7, 8})
+    return aligned(head, _named(head, rows, width), right={0, 3, 4, 5, 6, 7, 8})
+
+
+def _named(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """The rows with their names, the second column, in what the others leave of the width."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    others = sum(widths) - widths[1] + len(_GAP) * (len(head) - 1)
+    names = short([row[1] for row in rows], min(max(width - others, _FEW), _NAME))
+    return [[row[0], name, *row[2:]] for row, name in zip(rows, names, strict=True)]
 
 
 def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) -> list[str]:
@@ -84,7 +105,7 @@ def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: i
     if not found:
         return ["Nothing differs between these runs."]
     names, keys = list(numbers), list(found)
-    cells = {key: [words.value(found[key][name], _VALUE) for name in names] for key in keys}
+    cells = {key: words.values([found[key][name] for name in names], _VALUE) for key in keys}
     if result["ranked"]:
         # As many rows as runs: nobody reads a table of dozens of columns.
         first, columns = list(numbers.values()), {key: cells[key] for key in keys}
@@ -130,7 +151,3 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int])
         ).rstrip()
         for row in table
     ]
-
-
-def _name(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[:19]}…{name[-20:]}"

@@ -9,6 +9,7 @@ from typing import Any
 from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.progress import duration
+from metadist.report.short import short
 from metadist.report.words import number
 
 #: What stands where there is nothing.
@@ -93,24 +94,32 @@ def rounded(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
 
-def value(given: Value, room: int | None = None) -> str:
-    """A value of a recipe or of what a run was computed with.
+def values(given: Sequence[Value], room: int) -> list[str]:
+    """What each run has of something, of a recipe or of what it was computed with.
 
-    Args:
-        room: characters; longer texts are cut.
+    Numbers have four digits, or as many as tell them apart; texts are cut to ``room`` characters,
+    or to as many. A CSV and JSON have all of them.
     """
+    floats = {repr(v): v for v in given if isinstance(v, float)}
+    for digits in range(4, 18):
+        told = {exact: _float(v, digits) for exact, v in floats.items()}
+        if len(set(told.values())) == len(floats):
+            break
+    return short([told[repr(v)] if isinstance(v, float) else _plain(v) for v in given], room)
+
+
+def _float(given: float, digits: int) -> str:
+    """As it was written if that is short, else rounded."""
+    text = f"{given:g}"
+    return text if float(text) == given else f"{given:.{digits}g}"
+
+
+def _plain(given: Value) -> str:
     if given is None:
         return NOTHING
     if isinstance(given, bool):
         return "true" if given else "false"
-    text = f"{given:g}" if isinstance(given, float) else str(given)
-    if isinstance(given, float) and float(text) != given:
-        text = repr(given)
-    text = " ".join(text.split()) or '""'
-    if room is None or len(text) <= room:
-        return text
-    # Both ends: a commit may end in "+changes", and digests are told apart by either.
-    return f"{text[: room // 2 - 1]}…{text[room // 2 - room :]}"
+    return " ".join(str(given).split()) or '""'
 
 
 def about(result: Mapping[str, Any]) -> str:

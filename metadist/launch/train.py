@@ -17,16 +17,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import ray
 import ray.train
 import torch
-from ray.train import ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.train.v2.api.config import FailureConfig, RunConfig
-from ray.train.v2.api.result import Result
 
 from data_pipeline.errors import DataError
 from data_pipeline.object_uri import address_of, local_path
@@ -63,6 +60,8 @@ _ENVIRONMENT = {
 }
 #: Attempts in a row without a newer checkpoint after which a run is given up.
 PATIENCE = 3
+#: What Ray's trainer calls a group that has found no place in time; it does not export the class.
+NO_PLACE = "WorkerGroupStartupTimeoutError"
 
 
 def group_timeout() -> int:
@@ -92,12 +91,11 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
 
 def _users_error(error: BaseException) -> MetadistError | DataError | None:
     """The error that a retry would meet again, if that is what ended the workers."""
-    found: MetadistError | DataError | None = _among_causes(error, MetadistError | DataError)
-    return found
+    return next((e for e in _causes(error) if isinstance(e, MetadistError | DataError)), None)
 
 
-def _among_causes(error: BaseException, kinds: Any) -> Any:
-    """The first error of these kinds among what has ended the workers."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What has ended the workers: the error itself, and all that it says it came from."""
     seen: set[int] = set()
     todo: list[Any] = [error]
     while todo:
@@ -105,20 +103,18 @@ def _among_causes(error: BaseException, kinds: Any) -> Any:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, kinds):
-            return current
+        yield current
         failures = getattr(current, "worker_failures", None)
         if isinstance(failures, dict):
             todo.extend(failures.values())
         todo += [getattr(current, name, None) for name in ("cause", "controller_failure")]
         todo += [current.__cause__, current.__context__]
-    return None
 
 
 def _others_have(error: BaseException, workers: int, resources: dict[str, float]) -> bool:
     """Whether a group has found no place because others are there."""
     # The workers of a group that has not come to be cannot have said what the matter is.
-    queued = _among_causes(error, WorkerGroupStartupTimeoutError) is not None
+    queued = any(type(cause).__name__ == NO_PLACE for cause in _causes(error))
     return queued and room(resources) < workers
 
 
@@ -168,7 +164,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                         # Others may be nodes that are gone: then another size fits, or none.
                         workers, resources = group_for(size, job.device, announce, wait, term.event)
                         continue
-                    machine = _among_causes(error, OSError) is not None
+                    machine = any(isinstance(cause, OSError) for cause in _causes(error))
                     idle = 0 if _progress(run) > before else idle + 1
                     reason = str(error).strip().splitlines()[-1][:300]
                     if idle >= PATIENCE:
@@ -266,13 +262,16 @@ def _attempt(job: Job, workers: int, resources: dict[str, float]) -> dict[str, A
             torch_config=TorchConfig(
                 backend="nccl" if "GPU" in resources else "gloo", timeout_s=group_timeout()
             ),
-            run_config=RunConfig(  # type: ignore[arg-type]
+            run_config=RunConfig(
                 name=f"{job.run.name}-{uuid.uuid4().hex[:8]}",
                 storage_path=scratch,
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as of older trainers
+                    max_failures=0, controller_failure_limit=0
+                ),
             ),
         )
-        outcome = cast(Result, trainer.fit()).return_value
+        fitted: Any = trainer.fit()
+        outcome = fitted.return_value
         if not isinstance(outcome, dict):
             raise RunError(f"{job.run}: the workers ended without a result")
         return outcome

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from metadist.report.figures import log_scale
+from metadist.report.short import short
 from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
 from metadist.report.words import number
 
@@ -41,15 +42,11 @@ def _written(value: float, form: str) -> str:
 
 def _rows_axis(axes: Axes, names: Sequence[str]) -> None:
     """A row for each name, the first on top."""
-    axes.set_yticks(range(len(names)), [_short(n) for n in names])
+    axes.set_yticks(range(len(names)), short(names, 32))
     axes.tick_params(axis="y", labelcolor=FG, labelsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}"
 
 
 def _mark(axes: Axes, at: float, text: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from metadist.report.search.data import SearchData, TrialData
 from metadist.report.search.marks import LABELS, LINES, STATUSES, WINNER
 from metadist.report.search.scales import KeyAxis, key_axes, score_scale
+from metadist.report.short import short
 from metadist.report.svg import BAD, CARD, FG, GOOD, MAIN, MUTED, drawing
 
 #: Trials that stand out.
@@ -98,10 +99,12 @@ def _column(
         name, (place, 1.0), xytext=(0, 12), textcoords="offset points",
         ha="center", va="bottom", color=FG, fontsize=9.5, fontweight="bold",
     )  # fmt: skip
-    for y, text in [*ticks, *([(_ABSENT, "not set")] if absent else [])]:
+    told = short([text for _, text in ticks], 18)
+    shown = [(y, text) for (y, _), text in zip(ticks, told, strict=True)]
+    for y, text in [*shown, *([(_ABSENT, "not set")] if absent else [])]:
         axes.plot([place - 0.012, place + 0.012], [y, y], color=MUTED, linewidth=1.0, zorder=3)
         axes.annotate(
-            text if len(text) <= 18 else f"{text[:16]}…", (place, y),
+            text, (place, y),
             xytext=(-5, 0), textcoords="offset points",
             ha="right", va="center", color=MUTED, fontsize=8.5, zorder=4,
             # Lines of trials end behind the texts.

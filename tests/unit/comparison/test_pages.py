@@ -19,6 +19,7 @@ import metadist
 from metadist.cli.main import main
 from metadist.comparison import render, text, to_csv
 from metadist.errors import RunError
+from metadist.report.short import short
 
 NAMES = ("base", "good", "same")
 
@@ -55,6 +56,53 @@ def test_lines_say_everything_and_stand_in_columns(result):
         gaps = [m.start() for m in re.finditer("  -", head)]
         for line in block[: block.index("") if "" in block else None]:
             assert all(line[at : at + 2].strip() == "" for at in gaps), line
+
+
+def test_what_differs_is_shown_and_numbers_are_rounded(tmp_path):
+    rate, long = 0.048372938472393847, "maml_on_a_folder_of_images_of_birds_of_the_{}_of_the_island"
+    facts: Any = {
+        "made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8481C at 2 GHz"}]
+    }
+    other: Any = {
+        "made_by": [{"commit": "c", "machine": "Intel(R) Xeon(R) Platinum 8488C at 2 GHz"}]
+    }
+    compared_run(tmp_path, long.format("north"), f"inner.lr={rate}", "outer.lr=0.25", **facts)
+    compared_run(tmp_path, long.format("south"), f"inner.lr={2 * rate}", "outer.lr=0.25000001",
+                 digest="f" * 64, **other)  # fmt: skip
+    for name, place in (("x", "north"), ("y", "south")):
+        dataset = f"data.dataset=image_folder-birds-of-the-{place}"
+        compared_run(tmp_path, name, dataset, digest=name * 64)
+    result = metadist.compare([long.format("north"), long.format("south")], runs_dir=tmp_path)
+    for width in (80, 100):
+        lines = text(result, width)
+        assert max(map(len, lines)) <= width, "\n".join(lines)
+        page = "\n".join(lines)
+        for word in ("north", "south", "8481C", "8488C", "▁▃"):
+            assert word in page
+        assert re.search(r"^inner\.lr +0\.04837 +0\.09675$", page, re.MULTILINE)
+        assert re.search(r"^outer\.lr +0\.25 +0\.25000001$", page, re.MULTILINE)
+    html = seen(render(result))
+    assert str(rate) not in html
+    assert "0.04837" in html
+    (row, _) = csv.DictReader(io.StringIO(to_csv(result)))
+    assert float(row["inner.lr"]) == rate
+    assert row["machine"].endswith("8481C at 2 GHz")
+    assert result["differences"]["inner.lr"][long.format("north")] == rate
+    # Why runs are not paired is told in the words that differ, too.
+    page = "\n".join(text(metadist.compare(["x", "y"], runs_dir=tmp_path)))
+    assert "(data.dataset …south against …north)" in " ".join(page.split())
+
+
+@pytest.mark.parametrize("room", [12, 22, 40])
+def test_texts_that_differ_still_do_when_they_are_cut(room):
+    digest = "0123456789abcdef" * 4
+    texts = [f"{digest[:at]}{mark}{digest[at:]}" for at in (0, 20, 33, 64) for mark in "xy"]
+    for group in (texts, texts[2:4], [f"a {t}" for t in texts[4:6]], [*texts[:2], "short", "–"]):
+        cuts = short(group, room)
+        assert len(set(cuts)) == len(group)
+        assert all(t == cut or "…" in cut for t, cut in zip(group, cuts, strict=True))
+    assert short([digest], room) == short([digest] * 2, room)[:1]
+    assert max(map(len, short(texts[4:6], room))) <= room
 
 
 def test_lines_of_twelve_runs_fit_the_terminal(tmp_path):
