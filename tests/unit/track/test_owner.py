@@ -227,7 +227,7 @@ def test_in_an_object_store_another_node_goes_on_and_a_copy_has_its_own(
     run_id = train(there, uri, 1, 5)
     there = on_node("second", "demo")
     assert train(there, uri, 6, 8) == run_id
-    for key in object_store.keys(f"{tmp_path.name}/runs/demo/"):
+    for key in object_store.keys(f"{shelf.removeprefix('s3://shelf/')}/runs/demo/"):
         object_store.write(key.replace("/runs/demo/", "/runs/other/"), object_store.read(key))
     other = on_node("third", "other")
     own = train(other, uri, 9, 12)
