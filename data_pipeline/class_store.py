@@ -367,18 +367,28 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
     """
     module = datasets.load(dataset)
     held = storage.read_sealed_json(root / STORE_FILE)
-    source = "" if module.SPEC.embedded else " --source PATH"
-    mend = f"`metadist data prepare {dataset}{source} --name {root.parent.name} --replace`"
+    mend = _anew(module.SPEC, split, root)
     try:
         of_store = held["split"] if held["dataset"] == dataset else ""
         request = _request(module, split or of_store, {}, None)
         mismatch = request.mismatch({**held, "options": request.options})
+        other = (held["dataset"], held["split"]) != (dataset, request.split)
         said = dict(held["description"])
     except (LookupError, TypeError, ValueError) as error:
         raise DamagedData(
             f"{root / STORE_FILE}: not that of a store ({error!r}): {mend}"
         ) from error
-    _origin.check_same(root, mismatch, said, _origin.code(module), f"make it anew with {mend}")
+    # Somebody may still want a store of other data: making it anew is not the first advice.
+    how = "name the right one with data.store, or replace this one" if other else "make it anew"
+    _origin.check_same(root, mismatch, said, _origin.code(module), f"{how} with {mend}")
+
+
+def _anew(spec: DatasetSpec, split: str, root: Path) -> str:
+    """The command that makes a store in place of the one at ``root``."""
+    source = "" if spec.embedded else " --source PATH"
+    chosen = f" --split {split}" if split else ""
+    name = f"{source}{chosen} --name {root.parent.name}"
+    return f"`metadist data prepare {spec.name}{name} --replace`"
 
 
 def _reuse(
@@ -392,8 +402,8 @@ def _reuse(
     try:
         store = _open(root, verify=True)
     except DamagedData as error:
-        again = f"make it anew with `metadist data prepare {request.spec.name} --replace`"
-        raise DamagedData(f"{error}; {again}") from error
+        again = _anew(request.spec, request.split, root)
+        raise DamagedData(f"{error}; make it anew with {again}") from error
     mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
     mismatch, whole = request.mismatch(vars(store)), described is not None
     if whole:

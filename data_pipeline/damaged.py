@@ -59,7 +59,8 @@ class Damaged:
         try:
             return reading(*args, **options)
         except (DamagedData, UnsafeData) as error:
-            self._errors[name] = error
+            # A caught error holds its frames, and with them the bytes of the image.
+            self._errors[name] = type(error)(*error.args)
             return None
 
     @property

@@ -36,8 +36,6 @@ _LITTER = frozenset(
         "#recycle",
         "#snapshot",
         "$recycle.bin",
-        "recycler",
-        "recycled",
         "system volume information",
         "lost+found",
         "found.000",

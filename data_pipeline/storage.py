@@ -28,8 +28,8 @@ _TEMPORARY_PREFIX = ".partial-"
 _RENAME_EXCHANGE = 2
 #: How a link that is not followed is mended.
 FOLLOW_LINKS = (
-    "if links are to be followed, as in data sets of Hugging Face or DVC, add --follow-links to "
-    "`metadist data prepare`; else put what it leads to there itself"
+    "if links are to be followed, as in data sets of Hugging Face or DVC, add --follow-links; else "
+    "put what it leads to there itself"
 )
 _follows_links: ContextVar[bool] = ContextVar("follows_links", default=False)
 

@@ -21,7 +21,7 @@ LAYOUT = "FOLDER/<class>/<image>, or FOLDER/{train,val,test}/<class>/<image>"
 _WORDS: dict[Part, str] = {
     "train": "train|training|trn|tr",
     "val": "val|valid|validation|validate|validating|dev|devel|development|eval|evaluation",
-    "test": "test|testing|tests|tst|te",
+    "test": "test|testing|tests|tst|ts|te",
 }
 #: A word that names a part, alone or run together: ``trainset``, ``metatest``, ``val2017``.
 _NAMED = {
@@ -95,6 +95,11 @@ def _depth_of_parts(folders: Collection[tuple[str, ...]]) -> int | None:
         deep = all(len(names) > depth for names in folders)
         named = deep and {"train", "test"} <= set(map(part_named, level)) <= {*PARTS}
         if named or any(map(_name_parts, beside.values())) or (not depth and level & {*PARTS}):
+            return depth
+        # Training/ beside Holdout/: whoever says what to train on says what not to train on.
+        holding = {names[depth] for names in folders if len(names) > depth + 1}
+        half = {part_named(name) for name in holding if _says_nothing_else(name)}
+        if len(beside) == 1 < len(level) and half & {"train", "test"}:
             return depth
     return None
 

@@ -19,6 +19,7 @@ def adapt(
     out: str | Path | None = None,
     steps: int | None = None,
     invert: bool = False,
+    follow_links: bool = False,
     skip_damaged: bool = False,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
@@ -36,6 +37,7 @@ def adapt(
             directory, or the first of ``<run>-adapted-2`` … that is free, if not given.
         steps: adaptation steps; as trained if not given.
         invert: exchange light and dark, for images whose ink is the other way round.
+        follow_links: let links lead out of ``support`` and ``query``.
         skip_damaged: go on without images that cannot be decoded.
         plugins: those that the run was made with; see :func:`train`.
 
@@ -49,6 +51,7 @@ def adapt(
         RunError: no such run, it is not finished, or it classifies no images.
         DataError: a folder or an image is missing, damaged or unsafe.
     """
+    from data_pipeline.storage import links_followed
     from data_pipeline.typed_paths import typed_path
     from metadist import plugins as outside
     from metadist.launch.adapt import adapt_run, open_labeller
@@ -56,9 +59,10 @@ def adapt(
     with outside.use(plugins):
         labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
         folders = typed_path(support), typed_path(query)
-        return adapt_run(
-            labeller, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
-        )
+        with links_followed(follow_links):
+            return adapt_run(
+                labeller, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
+            )
 
 
 def register(

@@ -34,6 +34,7 @@ from metadist.cli import options
     "--steps", type=click.IntRange(min=0), help="Adaptation steps. Default: as in training."
 )
 @click.option("--invert", is_flag=True, help="Exchange light and dark in all images.")
+@click.option("--follow-links", is_flag=True, help="Let links lead out of the folders of images.")
 @click.option("--skip-damaged", is_flag=True, help="Go on without images that cannot be decoded.")
 @options.plugins
 @options.data_dir

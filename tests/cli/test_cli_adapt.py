@@ -69,6 +69,22 @@ def test_damaged_images_are_skipped_on_request(place, tmp_path):
     assert document["queries"] == 3
 
 
+def test_links_are_followed_on_request(place, tmp_path):
+    for kind in ("ant", "bee", "cat"):
+        (tmp_path / "linked" / kind).mkdir(parents=True)
+        (tmp_path / "linked" / kind / "1.png").symlink_to(place / "query" / kind / "1.png")
+    asked = ("--query", str(tmp_path / "linked"), "--out", str(tmp_path / "out"), "--json")
+    refused = adapt(*asked)
+    assert refused.exit_code == 1
+    # The command that refuses them takes the option that it names.
+    assert "leads out" in refused.stderr
+    assert "add --follow-links; else" in refused.stderr
+    followed = json.loads(adapt(*asked, "--follow-links").stdout)
+    plain = json.loads(adapt("--query", "query", "--out", str(tmp_path / "plain"), "--json").stdout)
+    assert followed["queries"] == 3
+    assert followed["right"] == plain["right"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

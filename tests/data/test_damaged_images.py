@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from data_pipeline._store_files import StoreWriter
 from data_pipeline.class_store import build_store
-from data_pipeline.damaged import SKIPPED
+from data_pipeline.damaged import SKIPPED, Damaged
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.images import Preparation
 from data_pipeline.labelled_images import read_queries, read_support
@@ -155,3 +157,21 @@ def test_two_that_skip_at_once_make_one_store(folder, monkeypatch):
 
     monkeypatch.setattr(StoreWriter, "write", late)
     assert SKIPPED in build(folder, skip_damaged=True).description
+
+
+def test_damaged_images_are_not_kept_in_memory():
+    kept = []
+
+    def read():
+        data = np.zeros(8)  # as the bytes of a file: what an error's traceback holds on to
+        kept.append(weakref.ref(data))
+        try:
+            raise OSError("cut off")
+        except OSError as error:
+            raise DamagedData("cut off") from error
+
+    damaged = Damaged(skip=True)
+    assert damaged.read("one", read) is None
+    gc.collect()
+    assert [data() for data in kept] == [None]
+    assert "one" in damaged.described()[SKIPPED]

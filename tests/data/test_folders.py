@@ -66,3 +66,12 @@ def test_litter_in_a_store_is_no_damage(toy_store, tmp_path):
     assert verify_store(root) == []
     (root / "stranger.txt").write_bytes(b"no litter")
     assert len(verify_store(root)) == 1
+
+
+def test_what_may_be_a_class_is_no_litter(tmp_path):
+    kinds = ["Recycled", "recycler", "temporary", "icon", "snapshot", "thumb"]
+    for c, kind in enumerate(kinds):
+        (tmp_path / kind).mkdir()
+        for i in range(2):
+            Image.new("L", (9, 9), 20 * c + i).save(tmp_path / kind / f"{i}.png")
+    assert {image.class_name for image in image_folder.iter_images(tmp_path)} == {*kinds}

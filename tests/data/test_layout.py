@@ -27,7 +27,7 @@ SPELLINGS = {
     "train": "train TRAIN Training training_set train-images Train.Images trainset tr trn "
     "TrainData metatrain meta-train train2017 x_train asl_alphabet_train 1_train training.v2",
     "val": "val Valid VALIDATION validation_data dev DevSet eval evaluation val-images meta_val",
-    "test": "test Testing tst te TEST_SET testset test-data TestImages x_test seg_test Tests",
+    "test": "test Tests Testing tst te imagesTs TEST_SET testset TestImages x_test seg_test",
 }
 
 
@@ -81,6 +81,8 @@ def test_parts_may_be_named_in_any_spelling_and_at_any_depth(train, val, test):
         ["tr", "te", "de", "fr"],
         ["dev", "ops", "eval"],
         ["Training/a", "Training/b", "Training/c"],
+        ["Training", "Running", "Swimming"],
+        ["bullet train/a", "bullet train/b", "steam train/a1", "bus/c"],
     ],
 )
 def test_classes_that_are_called_like_parts_are_classes(folders):
@@ -97,6 +99,8 @@ def test_classes_that_are_called_like_parts_are_classes(folders):
         (["Training/a", "Testing/b", "other/c"], "Either name all parts"),
         (["data/train/a", "data/test/b", "c"], "Either name all parts"),
         (["Train/a", "Validation/b"], "Either name all parts"),
+        (["Training/a", "Training/b", "Holdout/c"], "holds Holdout, Training. Either name all"),
+        (["data/learn/a", "data/Test Images/b"], "holds Test Images, learn. Either name all"),
         (["train/a", "Training/b", "test/c"], "'Training' and 'train' all speak of 'train'"),
         (["data/train", "data/train/a", "data/test/b"], r"data/train/0.png: lies in no class"),
         (["Training", "Training/a", "Testing/b"], r"Training/0.png: lies in no class"),

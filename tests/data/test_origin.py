@@ -16,7 +16,7 @@ from data_pipeline import storage
 from data_pipeline.class_store import build_store
 from data_pipeline.datasets import PARTS, mini_imagenet
 from data_pipeline.datasets._mini_imagenet_classes import CLASSES
-from data_pipeline.errors import DataError, MissingData
+from data_pipeline.errors import DamagedData, DataError, MissingData
 from metadist.engine.data import open_data, prepare
 from metadist.plugins import use
 from metadist.recipe import load_recipe
@@ -200,13 +200,22 @@ def test_a_recipe_is_not_served_by_a_store_of_another_dataset_split_or_version(t
 
     root = build_store("toy", tmp_path, options={"shade": 9}).root
     check_current(root, "toy", "one")  # made with options, and asked for by name
-    for split, version, said in (("two", 1, "split 'one', not 'two'"), ("one", 2, "version 1")):
+    said_of_split = r"split 'one', not 'two'.*data\.store.* --split two --name toy-one --replace"
+    for split, version, said in (("two", 1, said_of_split), ("one", 2, "version 1.*make it anew")):
         toy.SPEC = type(toy.SPEC)(**{**vars(toy.SPEC), "version": version})
         with pytest.raises(DataError, match=said):
             check_current(root, "toy", split)
     toy.SPEC = type(toy.SPEC)(**{**vars(toy.SPEC), "name": "other"})
-    with pytest.raises(DataError, match=r"dataset 'toy', not 'other'.*--name toy-one"):
+    with pytest.raises(DataError, match=r"dataset 'toy', not 'other'.*data\.store.*--name toy-one"):
         check_current(root, "other", "")
+
+
+def test_a_damaged_store_is_made_anew_by_the_command_that_is_named(photos, tmp_path):
+    root = build_store("image_folder", tmp_path, source=photos, name="mine").root
+    (root / "images-train.u8").write_bytes(b"")
+    command = "image_folder --source PATH --split by_class --name mine --replace"
+    with pytest.raises(DamagedData, match=command):
+        build_store("image_folder", tmp_path, source=photos, name="mine")
 
 
 def test_data_that_make_themselves_take_no_source_even_if_they_are_there(toy, tmp_path):

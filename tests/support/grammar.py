@@ -26,6 +26,7 @@ GRAMMAR = {
         "RUN",
         "--data-dir",
         "--device",
+        "--follow-links",
         "--help",
         "--invert",
         "--json",
