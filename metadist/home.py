@@ -50,6 +50,8 @@ def _home() -> tuple[str, ...]:
     there = os.path.isabs(home) and os.path.isdir(home)
     if there and os.access(home, os.W_OK | os.X_OK):
         return ()
+    if there and all(os.environ.get(variable) for variable in CACHES):
+        return ()  # by the user, or by the process that has started this one and cleans up
     try:
         place = Path(tempfile.mkdtemp(prefix="metadist-home-"))
     except OSError:

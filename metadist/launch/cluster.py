@@ -20,7 +20,7 @@ from metadist.launch.job import Announce, Device, local_device
 from metadist.launch.private_ray import apart, own_token, shut_down
 from metadist.launch.ray_place import did_not_start, private_directory, ray_directory
 from metadist.launch.world import WorldSize
-from metadist.signals import kept
+from metadist.signals import HANGING, Asked, kept
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
@@ -98,7 +98,7 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         _check_reachable(address)
         announce(f"Connecting to Ray at {address}")
         try:
-            with kept():
+            with _undisturbed():
                 ray.init(
                     address=address,
                     job_config=Imports([]),  # what is installed or submitted there
@@ -115,7 +115,7 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         with private_directory(announce) as place, _environment(PRIVATE, OF_RAY), own_token(place):
             try:
                 try:
-                    with kept(), apart(), importing_as_here() as how:
+                    with _undisturbed(), apart(), importing_as_here() as how:
                         ray.init(
                             address="local",
                             num_cpus=max(cores, workers) + 1,
@@ -135,6 +135,24 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A first signal waits until Ray has connected: half a connection ends the process with a
+    crash, whatever exit status it would have had. A second one does not wait.
+
+    Raises:
+        Terminated: a signal has come.
+    """
+    with Asked() as asked:
+        try:
+            with kept():
+                yield
+        except KeyboardInterrupt:
+            HANGING.set()
+            raise
+    asked.check()
 
 
 @contextlib.contextmanager

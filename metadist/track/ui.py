@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from metadist.errors import TrackingError
-from metadist.imports import environment
+from metadist.imports import environment, standard_library
 from metadist.signals import ASKING
 from metadist.track.client import is_server, public_uri, sqlite_path
 from metadist.track.schema import check_schema
@@ -61,7 +61,9 @@ def ui_environment() -> dict[str, str]:
     """The environment for :func:`ui_command`: no job runner (1.5 GB of memory), no telemetry."""
     return {
         **os.environ,
-        **environment(),  # the folder it is started in may hold files called like modules
+        # The folder it is started in may hold files called like modules. Uvicorn puts it first.
+        **environment(),
+        "UVICORN_APP_DIR": standard_library()[0],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_DISABLE_AGENT_HINT": "true",

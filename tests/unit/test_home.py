@@ -60,6 +60,11 @@ def test_a_home_that_can_only_be_read_is_still_read(
     assert "cannot be written to" in line
     assert Path.home() == tmp_path
     assert Path(os.environ["MPLCONFIGDIR"]).parent.is_dir()
+    # A process that this one starts, as for a trial, is killed and would leave its own behind.
+    made = os.environ["MPLCONFIGDIR"]
+    home.settle.cache_clear()
+    assert home.settle() == ()
+    assert os.environ["MPLCONFIGDIR"] == made
 
 
 def test_ray_gets_a_short_directory_that_is_the_users_alone(

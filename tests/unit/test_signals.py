@@ -78,6 +78,35 @@ def test_handlers_of_others_do_not_stay() -> None:
         theirs()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_signal_waits_until_ray_has_connected(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metadist.launch import cluster
+
+    connected: list[bool] = []
+
+    def connect(**_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        if again:
+            monkeypatch.setattr(Asked, "_taken", time.monotonic() - SAME_SECONDS)
+            os.kill(os.getpid(), signal.SIGINT)
+        connected.append(True)
+
+    hanging = threading.Event()
+    monkeypatch.setattr(cluster, "HANGING", hanging)
+    monkeypatch.setattr("ray.init", connect)
+    with (
+        Asked(heeded=False),
+        pytest.raises(Terminated) as ended,
+        cluster.connected(None, 1, lambda _: None),
+    ):
+        pytest.fail("nobody wants Ray any more")
+    assert ended.value.exit_status == 130
+    # What was interrupted amid its connection would crash at the end of the process.
+    assert (connected, hanging.is_set()) == (([], True) if again else ([True], False))
+
+
 @pytest.mark.parametrize("lost", ["stderr", "stdout"])
 def test_a_reader_who_is_gone_does_not_hide_how_a_command_has_ended(lost: str) -> None:
     code = (

@@ -55,6 +55,19 @@ def test_passwords_are_not_told():
     assert "pw" not in str(error)
 
 
+def test_the_server_imports_nothing_from_where_it_is_started(tmp_path):
+    (tmp_path / "shadow.py").write_text("raise SystemExit(7)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "shadow:app"],
+        cwd=tmp_path,
+        env=track.ui_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert 'Could not import module "shadow"' in done.stderr
+
+
 def test_the_command_for_the_pages(uri, tmp_path):
     command = track.ui_command(uri, port=5555)
     assert command[0] == sys.executable
