@@ -20,6 +20,8 @@ _COLUMNS = (
     "attributes.`Dataset`",
     "metrics.`test/accuracy`",
     "metrics.`test/accuracy_ci95`",
+    "metrics.`test/classes`",
+    "metrics.`test/accuracy_ci95_classes`",
     "metrics.`test/mse`",
     "metrics.`test/mse_ci95`",
     "params.`algorithm.name`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 
@@ -64,8 +65,11 @@ def test_what_ray_changes_is_put_back(monkeypatch):
     monkeypatch.setenv("PYTHONBREAKPOINT", "")
     monkeypatch.delenv("PYTHONBREAKPOINT")
     before = signal.getsignal(signal.SIGTERM)
+    drawn = random.getstate()
     with guest():
+        random.random()
         signal.signal(signal.SIGTERM, lambda *_: None)
         os.environ["PYTHONBREAKPOINT"] = "ray.util.rpdb._driver_set_trace"
     assert signal.getsignal(signal.SIGTERM) is before
     assert "PYTHONBREAKPOINT" not in os.environ
+    assert random.getstate() == drawn

@@ -51,7 +51,8 @@ def test_every_experiment_with_runs_of_ours_is_named_the_newest_first(run, uri):
         assert found is not None
         assert address == pages.runs_page(server, found.experiment_id)
         columns = json.loads(found.tags["mlflow.sharedViewState.metadist"])["selectedColumns"]
-        assert {"metrics.`test/accuracy`", "metrics.`test/accuracy_ci95`"} < set(columns)
+        figures = ("accuracy", "accuracy_ci95", "classes", "accuracy_ci95_classes")
+        assert {f"metrics.`test/{figure}`" for figure in figures} < set(columns)
     assert mlflow.get_run(first).info.experiment_id == older
 
 
