@@ -14,6 +14,7 @@ from data_pipeline.errors import DataError
 from metadist.engine import checkpoint
 from metadist.engine.orders import Order
 from metadist.engine.rundir import RunDir
+from metadist.errors import MetadistError
 from metadist.signals import Asked
 
 
@@ -36,12 +37,11 @@ class Leaving(Asked):
     ) -> None:
         super().__init__(heeded=heeded, tell=tell, pointless=lambda: lost() or self._trained())
         self._run = RunDir(run)
-        self._steps = self._run.recipe().outer.steps
 
     def _trained(self) -> bool:
         """Whether the last step is in a checkpoint."""
-        with contextlib.suppress(OSError, DataError):
-            return self._steps in checkpoint.steps(self._run)
+        with contextlib.suppress(OSError, DataError, MetadistError):
+            return self._run.recipe().outer.steps in checkpoint.steps(self._run)
         return False
 
     def order(self) -> Order:

@@ -32,6 +32,8 @@ _DISCONNECT, _HOPELESS = 10.0, 2.0
 #: Seconds for workers to see that their Ray is gone.
 _GRACE = 5.0
 _TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+#: What asks for the port that a head here needs to run jobs, and what asks for any.
+_PORT_OF_JOBS, _ANY_PORT = "--listen-port=52365", "--listen-port=0"
 
 
 class _Process(services.ConsolePopen):
@@ -45,6 +47,7 @@ class _Process(services.ConsolePopen):
             preexec_fn()  # Ray's own: block SIGINT, and end with the process that has started it
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
 
+        command = [part.replace(_PORT_OF_JOBS, _ANY_PORT) for part in command]
         super().__init__(command, preexec_fn=apart, start_new_session=True, **more)
         self.name = Path(command[0]).name
         self.alive.append(self)

@@ -16,6 +16,7 @@ CODE = """
 import os, subprocess, sys
 import ray
 from metadist.launch.cluster import connected
+from metadist.launch.private_ray import _Process
 
 def environ():
     return {k: v for k, v in os.environ.items() if k.startswith("RAY")}
@@ -23,6 +24,9 @@ def environ():
 before = environ()
 with connected(None, 1, print):
     assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42
+    commands = [open(f"/proc/{one.pid}/cmdline").read() for one in _Process.alive]
+    # A head that is started here for jobs needs the other port, and tries no second one.
+    assert any("--listen-port=0" in command for command in commands)
 assert environ() == before
 with connected(None, 1, print):
     assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42

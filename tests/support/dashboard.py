@@ -18,6 +18,7 @@ class Dashboard:
     Attributes:
         version: of Ray; None answers with a page that is no dashboard's.
         status: of every answer.
+        agent: whether there is one to start jobs.
         jobs: by submission id, as the dashboard describes them; a list is consumed answer by
             answer, and its last entry stays.
         submitted: bodies of submissions.
@@ -26,6 +27,7 @@ class Dashboard:
 
     version: str | None = None
     status: int = 200
+    agent: bool = True
     jobs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     after: list[dict[str, Any]] = field(default_factory=list)
     submitted: list[dict[str, Any]] = field(default_factory=list)
@@ -50,6 +52,8 @@ class Dashboard:
         if path.startswith("/api/packages/"):
             self.uploaded += [body] if method == "PUT" else []
             return (200, {}) if method == "PUT" else (404, "does not exist")
+        if path == "/api/jobs/" and method == "POST" and not self.agent:
+            return 500, "No available agent to submit job, please try again later."
         if path == "/api/jobs/" and method == "POST":
             asked = json.loads(body)
             self.submitted.append(asked)

@@ -33,6 +33,10 @@ _CONNECT, _ANSWER, _SEND = 5.0, 60.0, 300.0
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 #: The head is starting or ending, or a proxy does not reach it.
 _SERVER_ERROR = re.compile(r"status code 5\d\d|\b5\d\d Server Error")
+_NO_AGENT = (
+    "; the head is starting, or another Ray on its machine has the port of its agent (52365): "
+    "start one of them with --dashboard-agent-listen-port PORT"
+)
 #: The request is wrong, and will be next time. (404 may come from a proxy that has lost the head.)
 _REFUSED = re.compile(r"status code 4(00|01|03)")
 #: Loggers of Ray that tell of each step.
@@ -258,7 +262,9 @@ class Cluster:
             return UnreachableError(trouble)
         text = redacted(f"{error} {error.__context__ or ''}")
         if _SERVER_ERROR.search(text):
-            return UnreachableError(f"{self.address}: it answers with an error: {_last_line(text)}")
+            mend = _NO_AGENT if "No available agent" in text else ""
+            said = f"it answers with an error: {_last_line(text)}"
+            return UnreachableError(f"{self.address}: {said}{mend}")
         if "timed out" in text.lower():
             return UnreachableError(f"{self.address}: no answer in time ({_last_line(text)})")
         if "CERTIFICATE" in text.upper() and "SSL" in text.upper():

@@ -102,6 +102,7 @@ def test_what_is_no_dashboard(given: str | None, environ: dict[str, str], words:
         ({"status": 401}, "wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"),
         ({"status": 403}, "refuses the token"),
         ({"status": 503}, "it answers with an error: 503"),
+        ({"agent": False}, "another Ray .*--dashboard-agent-listen-port"),
         ({"status": 404}, "not Ray's dashboard"),
         ({"version": None}, "not Ray's dashboard"),
         ({"version": "2.41.0"}, "runs Ray 2.41.0, this is Ray .*--any-version"),
