@@ -73,6 +73,8 @@ class _Group(Group):
 
 def _explains_itself(error: Exception) -> bool:
     """Whether the message of an error is all that its reader needs."""
+    if isinstance(error, BrokenPipeError):
+        return False  # nobody reads any more: click ends without a word
     if isinstance(error, MetadistError | OSError):
         return True
     if isinstance(error, ImportError):

@@ -324,3 +324,12 @@ def test_json_is_asked_for_by_name():
     result = run("doctor", "--json")
     assert json.loads(result.stdout)["checks"]
     assert os.linesep in result.stderr
+
+
+def test_nobody_who_reads_is_no_error() -> None:
+    command = [sys.executable, "-m", "metadist", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None
+        assert done.stderr is not None
+        done.stdout.close()
+        assert done.stderr.read() == b""
