@@ -222,6 +222,27 @@ def test_tokens(submit: Submit) -> None:
     assert not submit.run("never").path.exists()
 
 
+def test_the_line_of_the_page_finds_the_token_that_lies_here(head: Head, tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/submitting.md"
+    line = re.search(r"^ +(metadist submit --address \S+) (-- train .*)$", page.read_text(), re.M)
+    assert line is not None
+    command = line[1].replace("http://127.0.0.1:8265", head.url)
+    small = " ".join(f"--set {o}" for o in (*TINY[1:], "outer.steps=2", "eval.every=2"))
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text(head.token)
+    environ = {k: v for k, v in head.environment.items() if not k.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {line[2]} {small}"],
+        cwd=tmp_path,
+        env={**environ, "HOME": str(tmp_path / "home"), "METADIST_CACHE_DIR": str(tmp_path / "c")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1
+
+
 def test_crashes(submit: Submit) -> None:
     """A mistake that the cluster finds, and an interpreter that is none of ours."""
     where = ["--runs-dir", str(submit.runs), "--offline"]
