@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from importlib import import_module
@@ -45,6 +46,14 @@ for _name in (
     "METADIST_DATA_DIR",
 ):
     os.environ.pop(_name, None)
+
+# A script starts what runs beside it with Ctrl-C ignored, nohup with SIGHUP. Whoever ignores a
+# signal means it, and what tests start would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
