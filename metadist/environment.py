@@ -30,6 +30,20 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
             _apply(asked)
 
 
+@contextlib.contextmanager
+def restored(*names: str) -> Iterator[None]:
+    """At the end of the block these variables are what they were before, whoever has set them."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def _apply(names: Mapping[str, str]) -> None:
     for name in names:
         if os.environ.get(name) not in (None, _ours.get(name)):

@@ -9,11 +9,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 
 import ray
 import torch
 
+from metadist.environment import restored, variables
 from metadist.errors import ResourceError, Terminated
 from metadist.launch.importing import Imports, importing_as_here
 from metadist.launch.job import Announce, Device, local_device
@@ -112,7 +113,12 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
         if workers > cores:
             announce(f"{workers} workers on {cores} cores: they share cores and take turns")
         announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
-        with private_directory(announce) as place, _environment(PRIVATE, OF_RAY), own_token(place):
+        with (
+            private_directory(announce) as place,
+            restored(*OF_RAY),
+            variables(PRIVATE),
+            own_token(place),
+        ):
             try:
                 try:
                     with _undisturbed(), apart(), importing_as_here() as how:
@@ -153,22 +159,6 @@ def _undisturbed() -> Iterator[None]:
             HANGING.set()
             raise
     asked.check()
-
-
-@contextlib.contextmanager
-def _environment(defaults: Mapping[str, str], restored: Collection[str]) -> Iterator[None]:
-    """Environment variables for the block: ``defaults`` where they have no value, and at its end
-    these and the ``restored`` ones as they were before."""
-    before = {name: os.environ.get(name) for name in (*defaults, *restored)}
-    os.environ.update({n: value for n, value in defaults.items() if before[n] is None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def group_for(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import threading
 from collections.abc import Iterator
+
+from metadist.environment import restored
 
 #: What ``ray.init`` sets and ``ray.shutdown`` leaves.
 _VARIABLES = ("RAY_USAGE_STATS_ENABLED", "PYTHONBREAKPOINT")
@@ -20,17 +21,12 @@ def guest() -> Iterator[None]:
     So is the state of ``random``: Ray draws its ports from it, and whoever has seeded it goes on as
     with training in this process.
     """
-    before = {name: os.environ.get(name) for name in _VARIABLES}
     handler = signal.getsignal(signal.SIGTERM)
     drawn = random.getstate()
     try:
-        yield
+        with restored(*_VARIABLES):
+            yield
     finally:
         random.setstate(drawn)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGTERM, handler)

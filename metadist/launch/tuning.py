@@ -28,6 +28,7 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
+from metadist.environment import restored
 from metadist.errors import MetadistError, SpaceError
 from metadist.imports import PACKAGES
 from metadist.launch.asking import Report
@@ -141,22 +142,17 @@ def _quiet() -> Iterator[None]:
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_MAX_PENDING_TRIALS_PG": "auto",
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "optuna")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with restored(*wanted):
+            os.environ.update(wanted)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _name(offset: int) -> Callable[[Trial], str]:
