@@ -46,9 +46,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def module_names(package: ModuleType) -> list[str]:
     """Names of all parts of a package's kind, sorted: its modules, and those from outside."""
     # Here, so that `metadist doctor` starts where another `data_pipeline` is imported.
-    from data_pipeline import parts
+    from data_pipeline import registry
 
-    return parts.names(package)
+    return registry.names(package)
 
 
 def find(package: ModuleType, name: str, what: str) -> ModuleType:
@@ -58,11 +58,11 @@ def find(package: ModuleType, name: str, what: str) -> ModuleType:
         RecipeError: there is none (the message names the nearest), its name is not unique, or the
             module of a distribution cannot be used.
     """
-    from data_pipeline import parts
+    from data_pipeline import registry
 
     try:
-        return parts.load(package, name, what)
-    except parts.PartError as error:
+        return registry.load(package, name, what)
+    except registry.PartError as error:
         raise RecipeError(str(error)) from error
 
 

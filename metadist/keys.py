@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from data_pipeline.streams import fold
+from data_pipeline.rng import fold
 
 Made = TypeVar("Made")
 

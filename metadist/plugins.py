@@ -1,8 +1,8 @@
 """Parts from outside this package: which there are, and from which source a run was made.
 
 A plugin is a module that the user names, ``--plugin my_package.toy`` or ``--plugin ./toy.py``; it
-says in ``PART`` which kind of part it is (see ``data_pipeline.parts``) and a recipe then knows it
-by its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
+says in ``PART`` which kind of part it is (``data_pipeline.registry``) and a recipe then knows it by
+its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
 and using them must not run code that their reader has not asked for. A run records the digest of
 each source, and goes on with that source only.
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data_pipeline import parts
-from data_pipeline.storage import sha256_bytes
-from data_pipeline.typed_paths import typed_path
+from data_pipeline import registry
+from data_pipeline.storage.local import sha256_bytes
+from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
-from metadist.recipe import Recipe
+from metadist.recipe.schema import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +165,10 @@ def _known(kind: str, name: str) -> Plugin | None:
     if (kind, name) in _active:
         return _active[kind, name]
     with _told():
-        point = parts.entry_point(kind, name)
+        point = registry.entry_point(kind, name)
         if point is None:
             return None
-        module = parts.load(_package(kind), name, kind)
+        module = registry.load(_package(kind), name, kind)
     distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
     return Plugin(kind, name, point.value, _digest_of(module), distribution=distribution)
 
@@ -195,7 +195,7 @@ def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
         return
     with _told():
         _check_free(plugin)
-    with parts.registered(plugin.kind, plugin.name, module):
+    with registry.registered(plugin.kind, plugin.name, module):
         _active[plugin.kind, plugin.name] = plugin
         try:
             yield plugin
@@ -208,7 +208,7 @@ def _told(more: str = "") -> Iterator[None]:
     """An error of the data pipeline's as one of this package's."""
     try:
         yield
-    except parts.PartError as error:
+    except registry.PartError as error:
         raise PluginError(f"{error}{more}") from error
 
 
@@ -229,7 +229,7 @@ def _from_file(path: Path) -> tuple[Plugin, ModuleType]:
     module = sys.modules.get(name)
     if module is None:
         module = _run_source(name, path, source, where)
-    kind = parts.check(module, path.stem, where)
+    kind = registry.check(module, path.stem, where)
     return Plugin(kind, path.stem, str(path), digest), module
 
 
@@ -240,7 +240,7 @@ def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        with parts.explained(where):
+        with registry.explained(where):
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except BaseException:
         del sys.modules[name]
@@ -257,14 +257,14 @@ def _from_module(source: str, root: str) -> tuple[Plugin, ModuleType]:
         )
     importlib.invalidate_caches()
     top = source.partition(".")[0]
-    with parts.explained(where):
+    with registry.explained(where):
         if root and root not in sys.path and importlib.util.find_spec(top) is None:
             sys.path.append(root)  # to stay: the module may import from there later
         module = importlib.import_module(source)
     if hasattr(module, "__path__"):
         raise PluginError(f"{where}: this is a package; name the module in it that is the part")
     name = source.rpartition(".")[2]
-    kind = parts.check(module, name, where)
+    kind = registry.check(module, name, where)
     folder = Path(module.__file__ or "").resolve().parents[source.count(".")]
     return Plugin(kind, name, source, _digest_of(module), root=str(folder)), module
 
@@ -297,15 +297,15 @@ def _check_free(plugin: Plugin) -> None:
 
 def _owner(package: ModuleType, plugin: Plugin) -> str:
     """Whose a plugin's name is in a package; nobody's if the plugin is that entry point itself."""
-    kind = parts.kind_of(package)
-    if plugin.name in parts.builtin_names(package):
+    kind = registry.kind_of(package)
+    if plugin.name in registry.builtin_names(package):
         return f"the built-in {kind} {plugin.name!r}"
     if (kind, plugin.name) in _active:
         return f"--plugin {_active[kind, plugin.name].source}"
-    point = parts.entry_point(kind, plugin.name)
+    point = registry.entry_point(kind, plugin.name)
     if point is None or (kind, point.value) == (plugin.kind, plugin.source):
         return ""
-    return parts.origin(point)
+    return registry.origin(point)
 
 
 def _package(kind: str) -> ModuleType:

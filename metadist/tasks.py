@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_pipeline.episodes import EpisodeBatch
+from data_pipeline.episodes.types import EpisodeBatch
 
 #: Named tensors: all meta-parameters, or those that are adapted, or their gradients.
 Params = dict[str, Tensor]

@@ -15,9 +15,9 @@ from typing import Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline import parts
+from data_pipeline import registry
 from data_pipeline.errors import DataError
-from data_pipeline.images import Preparation
+from data_pipeline.formats.images import Preparation
 
 Part = Literal["train", "val", "test"]
 Option = bool | int | str
@@ -41,7 +41,7 @@ class DatasetSpec:
         source_options: further ones that say how the source is read. They are no part of the
             digest, which knows classes and pixels; one that is not the default is described.
         may_skip: whether ``iter_images`` takes ``damaged``, which notes images that cannot be
-            decoded (:class:`data_pipeline.damaged.Damaged`), and can go on without them.
+            decoded (:class:`data_pipeline.store.damaged.Damaged`), and can go on without them.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Dataset(Protocol):
 
 def names() -> list[str]:
     """Names of all datasets, sorted: those of this package, and those from outside."""
-    return parts.names(sys.modules[__name__])
+    return registry.names(sys.modules[__name__])
 
 
 def load(name: str) -> Dataset:
@@ -95,7 +95,7 @@ def load(name: str) -> Dataset:
         DataError: no such dataset (the message names the nearest), or one from outside that
             cannot be used.
     """
-    return cast(Dataset, parts.load(sys.modules[__name__], name, "dataset"))
+    return cast(Dataset, registry.load(sys.modules[__name__], name, "dataset"))
 
 
 def preparation(

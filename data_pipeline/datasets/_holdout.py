@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from data_pipeline.errors import DataError
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
 
 
 def hold_out_tenth(class_names: Iterable[str], key: str) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from data_pipeline.datasets import Part
 from data_pipeline.datasets._holdout import hold_out_tenth
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
 
 #: People who drew every character once.
 DRAWERS = 20

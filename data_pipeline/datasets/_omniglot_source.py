@@ -20,12 +20,12 @@ from importlib import resources
 from itertools import islice
 from pathlib import Path
 
-from data_pipeline import storage
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, Alphabet
 from data_pipeline.datasets._tables import only_parquet, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.folders import files_below, in_litter
-from data_pipeline.images import read_bytes
+from data_pipeline.formats.images import read_bytes
+from data_pipeline.storage import local
+from data_pipeline.storage.folders import files_below, in_litter
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def download(target: Path, home: str = HOME) -> Path:
     if target.exists():
         read_drawings(target)
         return target
-    with storage.new_directory(target) as folder:
+    with local.new_directory(target) as folder:
         for name in (f"images_{published}.zip" for published in SETS):
             _fetch(f"{home}/{name}", folder / name)
         read_drawings(folder)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_pipeline.errors import DamagedData, DataError, UnsafeData
-from data_pipeline.folders import is_litter
-from data_pipeline.parquet import read_capped
+from data_pipeline.formats.parquet import read_capped
+from data_pipeline.storage.folders import is_litter
 
 #: Far more images than any of these data sets has.
 _MAX_ROWS = 1 << 20

@@ -20,8 +20,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipeline import storage
-from data_pipeline.damaged import Damaged
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part, RawImage, check_split
 from data_pipeline.datasets._mini_imagenet_classes import (
     CLASSES,
@@ -31,7 +29,9 @@ from data_pipeline.datasets._mini_imagenet_classes import (
 )
 from data_pipeline.datasets._tables import only_parquet, read_list, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData
-from data_pipeline.images import Preparation, read_bytes
+from data_pipeline.formats.images import Preparation, read_bytes
+from data_pipeline.storage import local
+from data_pipeline.store.damaged import Damaged
 
 SPEC = DatasetSpec(
     name="mini_imagenet",
@@ -171,7 +171,7 @@ def _find_image(source: Path, entry: _Entry, where: str) -> Path:
     part, wnid, filename = entry
     places = ("images", f"images/{wnid}", wnid, f"{part}/{wnid}", "")
     for place in places:
-        path = storage.inside(source, f"{place}/{filename}" if place else filename)
+        path = local.inside(source, f"{place}/{filename}" if place else filename)
         if path.is_file():
             return path
     raise MissingData(

@@ -16,8 +16,8 @@ from data_pipeline.datasets import PARTS, DatasetSpec, Option, RawImage, check_s
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, split_classes
 from data_pipeline.datasets._omniglot_source import CONTENT_SHA256, download, read_drawings
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.folders import tell_litter
-from data_pipeline.images import Preparation
+from data_pipeline.formats.images import Preparation
+from data_pipeline.storage.folders import tell_litter
 
 __all__ = ["SPEC", "describe", "download", "iter_images", "preparation"]
 

@@ -15,9 +15,9 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline import parts
+from data_pipeline import registry
 from data_pipeline.datasets import Part
-from data_pipeline.episodes import (
+from data_pipeline.episodes.types import (
     GENERATOR_VERSION,
     EpisodeBatch,
     EpisodeSpec,
@@ -25,8 +25,8 @@ from data_pipeline.episodes import (
     stack,
 )
 from data_pipeline.errors import DataError
-from data_pipeline.storage import canonical_json, sha256_bytes
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
+from data_pipeline.storage.local import canonical_json, sha256_bytes
 
 #: x [points, inputs], y [points, outputs] and the true parameters [L] of one function.
 Drawn = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -70,7 +70,7 @@ class FunctionFamily(Protocol):
 
 def names() -> list[str]:
     """Names of all families, sorted: those of this package, and those from outside."""
-    return parts.names(sys.modules[__name__])
+    return registry.names(sys.modules[__name__])
 
 
 def load(name: str) -> FunctionFamily:
@@ -80,7 +80,7 @@ def load(name: str) -> FunctionFamily:
         DataError: no such family (the message names the nearest), or one from outside that
             cannot be used.
     """
-    return cast(FunctionFamily, parts.load(sys.modules[__name__], name, "function family"))
+    return cast(FunctionFamily, registry.load(sys.modules[__name__], name, "function family"))
 
 
 def family_digest(spec: FunctionSpec) -> str:

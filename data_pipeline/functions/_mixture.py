@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.functions import Drawn
 from data_pipeline.functions._portable import PI, normals, sine
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 Floats = NDArray[np.float64]
 

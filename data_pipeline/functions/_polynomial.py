@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_pipeline.functions import Drawn, FunctionSpec
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 
 def specification(order: int) -> FunctionSpec:

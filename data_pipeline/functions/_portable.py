@@ -138,7 +138,7 @@ def _ratio(x: Floats, coefficients: tuple[tuple[float, ...], tuple[float, ...]])
 
 
 def normals(uniforms: Floats) -> Floats:
-    """Standard normal numbers from uniforms of :meth:`data_pipeline.streams.Stream.uniforms`.
+    """Standard normal numbers from uniforms of :meth:`data_pipeline.rng.Stream.uniforms`.
 
     The quantile function, by Wichura, "Algorithm AS 241: The Percentage Points of the Normal
     Distribution", Applied Statistics 37 (1988), routine PPND16: relative error about 1e-16. Each

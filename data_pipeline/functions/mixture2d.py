@@ -11,7 +11,7 @@ from __future__ import annotations
 from data_pipeline.datasets import Part
 from data_pipeline.functions import Drawn, FunctionSpec
 from data_pipeline.functions._mixture import FAMILIES, LATENT, draw_mixture
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 SPEC = FunctionSpec(
     name="mixture2d",

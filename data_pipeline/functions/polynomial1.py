@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_pipeline.datasets import Part
 from data_pipeline.functions import Drawn
 from data_pipeline.functions._polynomial import draw_polynomial, specification
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 SPEC = specification(1)
 

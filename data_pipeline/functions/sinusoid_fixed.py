@@ -18,7 +18,7 @@ import numpy as np
 from data_pipeline.datasets import Part
 from data_pipeline.functions import Drawn, FunctionSpec
 from data_pipeline.functions._portable import normals, sine
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 #: How many amplitudes there are in training.
 AMPLITUDES = 20

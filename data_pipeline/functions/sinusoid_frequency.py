@@ -13,7 +13,7 @@ import numpy as np
 from data_pipeline.datasets import Part
 from data_pipeline.functions import Drawn, FunctionSpec
 from data_pipeline.functions._portable import PI, sine
-from data_pipeline.streams import Stream
+from data_pipeline.rng import Stream
 
 SPEC = FunctionSpec(
     name="sinusoid_frequency",

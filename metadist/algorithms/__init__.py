@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
-from metadist.rules.learner import Estimator, Findings, Learner, Loss
+from metadist.learner import Estimator, Findings, Learner, Loss
 from metadist.tasks import TaskKind, TaskShape
 
 __all__ = [

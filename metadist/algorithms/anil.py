@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.sgd import SGD
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
 
 
 class Options(OptionsBase):

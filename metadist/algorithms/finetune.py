@@ -19,9 +19,9 @@ from pydantic import Field
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
-from metadist.rules.decayed import DecayedSGD
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.pretraining import FineTuning, joint_shape
+from metadist.inner.decayed import DecayedSGD
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.pretraining import FineTuning, joint_shape
 
 
 class Options(OptionsBase):

@@ -8,7 +8,7 @@ parameters.
 from __future__ import annotations
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.inner_loop import InnerLoop
+from metadist.inner.inner_loop import InnerLoop
 
 Options = maml.Options
 

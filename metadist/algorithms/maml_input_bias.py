@@ -15,8 +15,8 @@ from typing import Annotated
 from pydantic import Field
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.input_bias import InputBias
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.input_bias import InputBias
 
 
 class Options(maml.Options):

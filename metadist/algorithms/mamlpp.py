@@ -17,11 +17,11 @@ from pydantic import Field, model_validator
 from metadist.algorithms import Parts
 from metadist.backbones import Norm
 from metadist.discovery import Options as OptionsBase
-from metadist.rules.inner_loop import Fitted, InnerLoop
-from metadist.rules.learner import Estimator
-from metadist.rules.per_step import PerStep
-from metadist.rules.per_step_norm import PerStepNorm
-from metadist.rules.sgd import SGD
+from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.per_step import PerStep
+from metadist.inner.per_step_norm import PerStepNorm
+from metadist.inner.sgd import SGD
+from metadist.learner import Estimator
 from metadist.tasks import Context
 
 #: Share of an even weight that the loss after an early step keeps at least.

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Literal
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.curvature import Curvature
-from metadist.rules.inner_loop import InnerLoop
+from metadist.inner.curvature import Curvature
+from metadist.inner.inner_loop import InnerLoop
 
 
 class Options(maml.Options):

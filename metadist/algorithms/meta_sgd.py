@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.per_parameter import PerParameter
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.per_parameter import PerParameter
 
 
 class Options(maml.Options):

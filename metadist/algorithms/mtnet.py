@@ -14,10 +14,10 @@ from pydantic import Field
 
 from metadist.algorithms import Parts, maml
 from metadist.algorithms.tnet import TNet
+from metadist.inner.mask import Mask
+from metadist.inner.transform import Transformed
 from metadist.keys import Key
-from metadist.rules.learner import Estimator
-from metadist.rules.mask import Mask
-from metadist.rules.transform import Transformed
+from metadist.learner import Estimator
 
 
 class Options(maml.Options):

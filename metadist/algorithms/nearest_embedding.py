@@ -17,8 +17,8 @@ from torch import Tensor
 
 from metadist.algorithms import Parts
 from metadist.backbones import Norm, Trace
-from metadist.rules.nearest import NearestOptions, Neighbours
-from metadist.rules.pretraining import Pretraining, joint_shape, without_steps
+from metadist.inner.nearest import NearestOptions, Neighbours
+from metadist.inner.pretraining import Pretraining, joint_shape, without_steps
 from metadist.tasks import Context, Params
 
 KINDS = ("classification",)

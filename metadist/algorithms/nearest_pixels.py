@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.inner.losses import accuracy, task_loss
+from metadist.inner.nearest import NearestOptions, Neighbours
 from metadist.keys import Key
-from metadist.rules.learner import Estimator, Learner, Loss
-from metadist.rules.losses import accuracy, task_loss
-from metadist.rules.nearest import NearestOptions, Neighbours
+from metadist.learner import Estimator, Learner, Loss
 from metadist.tasks import Context, Params, Task
 
 KINDS = ("classification",)

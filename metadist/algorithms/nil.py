@@ -15,10 +15,10 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, anil
 from metadist.backbones import Norm, Trace
-from metadist.rules.inner_loop import Fitted, InnerLoop
-from metadist.rules.learner import Loss
-from metadist.rules.losses import accuracy, task_loss
-from metadist.rules.similarity import class_means, cosine, cosine_logits
+from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.losses import accuracy, task_loss
+from metadist.inner.similarity import class_means, cosine, cosine_logits
+from metadist.learner import Loss
 from metadist.tasks import Context, Params, Task
 
 KINDS = ("classification",)

@@ -19,9 +19,9 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.pretraining import FineTuning
-from metadist.rules.sgd import SGD
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.pretraining import FineTuning
+from metadist.inner.sgd import SGD
 from metadist.tasks import Context
 
 KINDS = ("regression",)

@@ -26,13 +26,13 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.backbones import Statistics
 from metadist.discovery import Options as OptionsBase
+from metadist.inner.adam import Adam
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.losses import accuracy, task_loss
+from metadist.inner.mini_batches import shuffled
+from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.rules.adam import Adam
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.learner import Estimator, Loss
-from metadist.rules.losses import accuracy, task_loss
-from metadist.rules.mini_batches import shuffled
-from metadist.rules.sgd import SGD
+from metadist.learner import Estimator, Loss
 from metadist.tasks import Context, Params, Task
 
 

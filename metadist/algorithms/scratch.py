@@ -17,11 +17,11 @@ from torch import Tensor
 
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
+from metadist.inner.adam import Adam
+from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.rules.adam import Adam
-from metadist.rules.inner_loop import Fitted, InnerLoop
-from metadist.rules.learner import Estimator, Learner, Loss
-from metadist.rules.sgd import SGD
+from metadist.learner import Estimator, Learner, Loss
 from metadist.tasks import Context, Params, Task
 
 

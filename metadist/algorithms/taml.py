@@ -27,10 +27,10 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
-from metadist.rules.inequality import Inequality, Measure
-from metadist.rules.inner_loop import Fitted, InnerLoop
-from metadist.rules.losses import task_loss
-from metadist.rules.sgd import SGD
+from metadist.inner.inequality import Inequality, Measure
+from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.losses import task_loss
+from metadist.inner.sgd import SGD
 from metadist.tasks import Context, Params, Task
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.learner import Findings
-from metadist.rules.sgd import SGD
-from metadist.rules.transform import Transformed, transform_findings
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
+from metadist.inner.transform import Transformed, transform_findings
+from metadist.learner import Findings
 from metadist.tasks import Params
 
 Options = maml.Options

@@ -31,7 +31,7 @@ def runs_directory(given: str | Path, *, local_for: str = "") -> Path:
         StoreError: a URI that names no such place.
         RunError: a URI where a path is needed.
     """
-    from data_pipeline.object_uri import is_uri, local_path, redacted
+    from data_pipeline.storage.object_uri import is_uri, local_path, redacted
     from metadist.errors import RunError
 
     if local_for and is_uri(str(given)):
@@ -50,6 +50,6 @@ def data_directory(given: str | Path | None = None) -> Path:
     Raises:
         StoreError: a URI that names no such place.
     """
-    from data_pipeline.object_uri import local_path
+    from data_pipeline.storage.object_uri import local_path
 
     return local_path(given or os.environ.get("METADIST_DATA_DIR") or "data")

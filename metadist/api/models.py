@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
-    from metadist.launch.job import Device
+    from metadist.executors.worker import Device
 
 
 def adapt(
@@ -51,10 +51,10 @@ def adapt(
         RunError: no such run, it is not finished, or it classifies no images.
         DataError: a folder or an image is missing, damaged or unsafe.
     """
-    from data_pipeline.storage import links_followed
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.local import links_followed
+    from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
-    from metadist.launch.adapt import adapt_run, open_labeller
+    from metadist.api.adapting import adapt_run, open_labeller
 
     with outside.use(plugins):
         labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
@@ -94,8 +94,8 @@ def register(
         TrackingError: the run is not in MLflow, or the store refuses.
     """
     from metadist import plugins as outside
-    from metadist.engine.runs import open_run
-    from metadist.launch.adapt import open_labeller
+    from metadist.api.adapting import open_labeller
+    from metadist.runs.listing import open_run
     from metadist.track.register import register_run
 
     root = runs_directory(runs_dir)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from metadist.api.common import Plugins, data_directory
 
 if TYPE_CHECKING:
-    from data_pipeline.class_store import ClassStore
     from data_pipeline.datasets import Option
+    from data_pipeline.store.class_store import ClassStore
 
 
 def prepare(
@@ -45,8 +45,8 @@ def prepare(
             made from other images or otherwise is there.
         PluginError: a plugin cannot be used.
     """
-    from data_pipeline.class_store import build_store
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.typed_paths import typed_path
+    from data_pipeline.store.class_store import build_store
     from metadist.plugins import use
 
     with use(plugins):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
-    from metadist.engine.protocol import EvalPart
-    from metadist.launch.job import Device
+    from metadist.evaluation.protocols import EvalPart
+    from metadist.executors.worker import Device
 
 
 def evaluate(
@@ -61,15 +61,15 @@ def evaluate(
             not go together, or a protocol that is none.
         DataError: the data are missing, damaged or others than the run's.
     """
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
-    from metadist.engine import ensemble as ensembles
-    from metadist.engine.group import Solo
-    from metadist.engine.loop import Run
-    from metadist.engine.protocol import Asked
-    from metadist.engine.runs import open_run
+    from metadist.compute.collectives import Solo
     from metadist.errors import RunError
-    from metadist.launch.job import local_device
+    from metadist.evaluation import ensembles as ensembles
+    from metadist.evaluation.protocols import Asked
+    from metadist.executors.worker import local_device
+    from metadist.runs.listing import open_run
+    from metadist.training.loop import Run
 
     asked = Asked(part, shots, queries, steps, episodes, seed)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
@@ -97,8 +97,8 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
     Raises:
         RunError: no such run.
     """
-    from metadist.engine.runs import open_run
     from metadist.report import write_report
+    from metadist.runs.listing import open_run
 
     directory = open_run(runs_directory(runs_dir), run)
     page = write_report(directory)

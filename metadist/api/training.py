@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from metadist.api.common import Plugins, Result, data_directory, quiet, runs_directory
 
 if TYPE_CHECKING:
-    from metadist.engine.rundir import RunDir
-    from metadist.launch.drive import Trial
-    from metadist.launch.job import Announce, Device
-    from metadist.recipe import Recipe
+    from metadist.driver.drive import Trial
+    from metadist.executors.worker import Announce, Device
+    from metadist.recipe.schema import Recipe
+    from metadist.runs.run_dir import RunDir
 
 
 def train(
@@ -73,15 +73,15 @@ def train(
             meet again; the message says how to mend it.
     """
     from metadist import plugins as outside
-    from metadist.engine.agreement import check_repeated, named
-    from metadist.engine.data import open_data
-    from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import Learners, dropped_lines, initial_params, resolve
-    from metadist.launch.drive import Drive, drive
-    from metadist.launch.job import check_place
-    from metadist.launch.start import meant_run
-    from metadist.launch.world import WorldSize
-    from metadist.recipe import Recipe, load_recipe
+    from metadist.compute.learners import Learners, dropped_lines, initial_params, resolve
+    from metadist.driver.drive import Drive, drive
+    from metadist.driver.resolve_run import meant_run
+    from metadist.episode_data import open_data
+    from metadist.episode_data import prepare as prepare_data
+    from metadist.executors.worker import check_place
+    from metadist.executors.world_size import WorldSize
+    from metadist.recipe.schema import Recipe, load_recipe
+    from metadist.training.agreement import check_repeated, named
 
     size = WorldSize.of(workers)
     address = address or (os.environ.get("RAY_ADDRESS") if size.high else None) or None

@@ -23,10 +23,10 @@ from metadist.cli.groups import Group
 from metadist.cli.options import available_cores, human_bytes
 
 if TYPE_CHECKING:
-    from data_pipeline.class_store import ClassStore
     from data_pipeline.datasets import Dataset, Option
-    from data_pipeline.episodes import EpisodeSource
-    from data_pipeline.shards import Payload
+    from data_pipeline.episodes.types import EpisodeSource
+    from data_pipeline.shards.layout import Payload
+    from data_pipeline.store.class_store import ClassStore
 
 Found = TypeVar("Found")
 #: Images up to this side are small enough to lie in every episode that uses them.
@@ -43,8 +43,8 @@ def data() -> None:
 def list_data(data_dir: str | None) -> None:
     """List datasets, function families and what is prepared."""
     from data_pipeline import datasets, functions
-    from data_pipeline.object_uri import address_of
-    from data_pipeline.remote_data import descriptions
+    from data_pipeline.storage.object_uri import address_of
+    from data_pipeline.storage.working_copies import descriptions
     from metadist.api import data_directory
 
     click.echo("Image datasets")
@@ -88,7 +88,7 @@ def list_data(data_dir: str | None) -> None:
 
 def _listed(load: Callable[[str], Found], name: str) -> Found | None:
     """A part; None, said in its line, if the distribution it comes from is broken."""
-    from data_pipeline.parts import PartError
+    from data_pipeline.registry import PartError
 
     try:
         return load(name)
@@ -144,9 +144,9 @@ def prepare(
     the source with what the store was made from: images that have changed are never passed over.
     """
     from data_pipeline import datasets, functions
-    from data_pipeline._store_files import STORE_FILE
-    from data_pipeline.class_store import build_store, store_root
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.typed_paths import typed_path
+    from data_pipeline.store.class_store import build_store, store_root
+    from data_pipeline.store.files import STORE_FILE
     from metadist.api import data_directory
     from metadist.plugins import use
 
@@ -225,7 +225,7 @@ def _options(module: Dataset, given: tuple[str, ...]) -> dict[str, Option]:
 
 def _announce(store: ClassStore, what: str) -> None:
     from data_pipeline import datasets
-    from data_pipeline.object_uri import address_of
+    from data_pipeline.storage.object_uri import address_of
 
     images = sum(len(part.images) for part in store.parts.values())
     split = f", split {store.split}" if store.split else ""
@@ -295,15 +295,15 @@ def shard(
     RECIPE is the name of a built-in recipe or a TOML file. A run with data.storage = "shards"
     then reads them; it learns from the same episodes as without, bit for bit.
     """
-    from data_pipeline.object_uri import address_of
-    from data_pipeline.remote_data import bring, publish
-    from data_pipeline.shard_writer import estimate, write_shards
+    from data_pipeline.shards.writer import estimate, write_shards
+    from data_pipeline.storage.object_uri import address_of
+    from data_pipeline.storage.working_copies import bring, publish
     from metadist.api import data_directory
-    from metadist.engine.data import open_data, shards_root
-    from metadist.engine.data import prepare as prepare_data
-    from metadist.engine.learner import of_its_dataset
+    from metadist.compute.learners import of_its_dataset
+    from metadist.episode_data import open_data, shards_root
+    from metadist.episode_data import prepare as prepare_data
     from metadist.plugins import use
-    from metadist.recipe import load_recipe
+    from metadist.recipe.schema import load_recipe
 
     click.get_current_context().with_resource(use(plugins))
     parsed = of_its_dataset(load_recipe(recipe, overrides))
@@ -366,10 +366,10 @@ def _check_there(
     Raises:
         DataError: they are not.
     """
-    from data_pipeline.object_uri import address_of
-    from data_pipeline.shard_index import read_description
-    from data_pipeline.shard_reader import open_shards
-    from data_pipeline.sources import require_drawn
+    from data_pipeline.episodes.sources import require_drawn
+    from data_pipeline.shards.index import read_description
+    from data_pipeline.shards.reader import open_shards
+    from data_pipeline.storage.object_uri import address_of
 
     try:
         held = open_shards(root, source.identity, count, store)

@@ -16,7 +16,7 @@ from metadist.cli.options import human_bytes
 
 if TYPE_CHECKING:
     from data_pipeline.datasets import Part
-    from data_pipeline.verify import Finding
+    from data_pipeline.shards.verify import Finding
 
 #: Characters of a digest that are shown where it only has to be recognised.
 DIGEST_SHOWN = 12
@@ -34,7 +34,7 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
     NAME is that of a store under the data directory or of a dataset; without it, everything
     there is checked. Every finding is listed; the exit code is 1 if there is one.
     """
-    from data_pipeline.objects import object_place
+    from data_pipeline.storage.objects import object_place
     from metadist.api import data_directory
 
     root = data_directory(data_dir)
@@ -70,8 +70,8 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
 
 def _verify_objects(what: str | None, root: Path) -> list[str]:
     """Read what an object store holds; where all is well, bring the working copy up to date."""
-    from data_pipeline.object_uri import address_of
-    from data_pipeline.remote_data import bring, damaged_objects, published
+    from data_pipeline.storage.object_uri import address_of
+    from data_pipeline.storage.working_copies import bring, damaged_objects, published
 
     bad = []
     for path in published(root):
@@ -104,11 +104,11 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
 
     NAME is that of a store under the data directory or of a dataset.
     """
-    from data_pipeline.class_store import open_store
-    from data_pipeline.preview import contact_sheet, nearest_neighbour_accuracy, statistics
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.typed_paths import typed_path
+    from data_pipeline.store.class_store import open_store
+    from data_pipeline.store.preview import contact_sheet, nearest_neighbour_accuracy, statistics
     from metadist.api import data_directory
-    from metadist.engine.classes import few_classes
+    from metadist.statistics.classes import few_classes
 
     store = open_store(_one_store(what, data_directory(data_dir)))
     path = typed_path(out or f"{store.root.parent.name}-{part}.png").absolute()
@@ -141,7 +141,7 @@ def _one_store(what: str, root: Path) -> Path:
         DataError: none, or several.
     """
     from data_pipeline import datasets, functions
-    from data_pipeline.class_store import build_store
+    from data_pipeline.store.class_store import build_store
 
     if what in functions.names():
         raise DataError(f"{what} is a family of functions: a preview needs images")
@@ -180,8 +180,8 @@ class Item:
 
 def prepared_items(folder: Path) -> Iterator[Item]:
     """Class stores and shard sets at or below a folder, also those that lack their description."""
-    from data_pipeline._store_files import STORE_FILE
-    from data_pipeline.shards import DATASET_FILE
+    from data_pipeline.shards.layout import DATASET_FILE
+    from data_pipeline.store.files import STORE_FILE
 
     if (folder / STORE_FILE).is_file():
         yield Item("store", folder)
@@ -212,7 +212,7 @@ def _folders(what: str | None, root: Path) -> list[Path]:
         MissingData: nothing of that name is there.
     """
     from data_pipeline import datasets
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.typed_paths import typed_path
     from metadist.discovery import nearest
 
     if what is None:
@@ -239,9 +239,9 @@ def _folders(what: str | None, root: Path) -> list[Path]:
 
 
 def _findings(item: Item, deep: bool) -> list[Finding]:
-    from data_pipeline.class_store import open_store
-    from data_pipeline.shard_index import read_description
-    from data_pipeline.verify import Finding, verify_shards, verify_store
+    from data_pipeline.shards.index import read_description
+    from data_pipeline.shards.verify import Finding, verify_shards, verify_store
+    from data_pipeline.store.class_store import open_store
 
     findings: list[Finding] = []
     try:
@@ -268,9 +268,9 @@ def _findings(item: Item, deep: bool) -> list[Finding]:
 
 def described(item: Item, root: Path) -> str:
     """A class store or shard set in one line, from its description alone."""
-    from data_pipeline._store_files import STORE_FILE
-    from data_pipeline.shard_index import read_description
-    from data_pipeline.storage import read_sealed_json
+    from data_pipeline.shards.index import read_description
+    from data_pipeline.storage.local import read_sealed_json
+    from data_pipeline.store.files import STORE_FILE
 
     place = str(item.path.relative_to(root) if item.path.is_relative_to(root) else item.path)
     try:

@@ -125,7 +125,7 @@ def _numerics() -> Iterator[Check]:
         import torch
     except Exception:
         return  # told above
-    from metadist.engine.numerics import numerics, numerics_digest
+    from metadist.compute.determinism import numerics, numerics_digest
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

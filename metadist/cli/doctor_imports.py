@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metadist.cli.doctor_check import Check, listed
-from metadist.imports import copies, home, import_path, shadowed, standard_library
+from metadist.process.imports import copies, home, import_path, shadowed, standard_library
 
 #: Whom a folder concerns that is not on the path of this process.
 _THERE = "python -m, notebooks and scripts that are started there"

@@ -48,9 +48,9 @@ def runs(given: str) -> Iterator[Check]:
 def remote(name: str, uri: str) -> Iterator[Check]:
     """Whether a place in an object store can be reached, and where its working copy lies."""
     from data_pipeline.errors import DataError
-    from data_pipeline.object_requests import impatient
-    from data_pipeline.object_uri import cache_directory, endpoint, local_path
-    from data_pipeline.objects import object_place
+    from data_pipeline.storage.object_requests import impatient
+    from data_pipeline.storage.object_uri import cache_directory, endpoint, local_path
+    from data_pipeline.storage.objects import object_place
 
     try:
         place = object_place(local_path(uri))

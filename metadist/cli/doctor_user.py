@@ -11,7 +11,7 @@ from pathlib import Path
 from metadist.cli.doctor_check import Check, brief
 from metadist.cli.doctor_places import folder
 from metadist.cli.options import human_bytes
-from metadist.home import settle
+from metadist.process.home import settle
 
 _SHM = "/dev/shm"
 #: Bytes of shared memory below which Ray keeps its objects elsewhere.
@@ -40,7 +40,7 @@ def user() -> Iterator[Check]:
 
 def _sockets() -> Iterator[Check]:
     from metadist.errors import ResourceError
-    from metadist.launch.ray_place import private_directory
+    from metadist.executors.cluster.ray_files import private_directory
 
     said: list[str] = []
     try:

@@ -15,8 +15,8 @@ import metadist
 from metadist.cli.groups import Group
 from metadist.cli.options import say
 from metadist.errors import MetadistError
-from metadist.home import settle
-from metadist.signals import HANGING, Asked
+from metadist.process.home import settle
+from metadist.process.signals import HANGING, Asked
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.

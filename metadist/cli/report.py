@@ -14,7 +14,7 @@ from metadist.errors import RunError
 @options.runs_dir
 def report(run: str, runs_dir: str) -> None:
     """Write the HTML report of RUN, a run or a search, and print its path."""
-    from data_pipeline.object_uri import is_uri, local_path
+    from data_pipeline.storage.object_uri import is_uri, local_path
 
     try:
         path = api.report(run, runs_dir=runs_dir)

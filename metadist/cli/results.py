@@ -71,7 +71,7 @@ def _ensemble(result: dict[str, Any], score: str) -> list[str]:
 
 def _episodes(result: dict[str, Any]) -> str:
     """How many tasks of which part, and how many have failed after how many steps."""
-    from metadist.engine.classes import of_classes
+    from metadist.statistics.classes import of_classes
 
     part, after = {"val": "validation"}.get(_part(result), _part(result)), ""
     for summary in [*result.get("protocols", {}).values()][:1]:
@@ -92,7 +92,7 @@ def _new_classes(result: dict[str, Any]) -> list[str]:
     """The figure's interval over new classes, and a warning where there are few."""
     if "classes" not in result:
         return []
-    from metadist.engine.classes import SAME_CLASSES, few_classes
+    from metadist.statistics.classes import SAME_CLASSES, few_classes
 
     half, told = result["ci95_classes"], SAME_CLASSES
     if half is not None:

@@ -13,11 +13,11 @@ import click
 
 from metadist.cli import options
 from metadist.cli.groups import Group
-from metadist.imports import environment
+from metadist.process.imports import environment
 
 if TYPE_CHECKING:
-    from metadist.launch.jobs.command import Command
-    from metadist.launch.jobs.submit import Outcome, Submission
+    from metadist.jobs.command import Command
+    from metadist.jobs.submit import Outcome, Submission
 
 #: Commands that can be submitted, and those about jobs; each with the module it is in.
 _SUBMITTED = {name: f"metadist.cli.{name}" for name in ("evaluate", "train", "tune")}
@@ -67,7 +67,7 @@ class _Submitted(click.Command):
 
 def _as_written(command: click.Command, ctx: click.Context, args: list[str]) -> Command:
     """A command line, without the defaults of what it does not say."""
-    from metadist.launch.jobs.command import Command
+    from metadist.jobs.command import Command
 
     values, _, order = command.make_parser(ctx).parse_args(args)
     arguments: list[str] = []
@@ -144,7 +144,7 @@ def submit(**arguments: Any) -> None:
 
 def _submit(**_: Any) -> None:
     """Submit the command whose options these are."""
-    from metadist.launch.jobs import submit as jobs
+    from metadist.jobs import submit as jobs
 
     ctx = click.get_current_context()
     assert ctx.parent is not None
@@ -168,7 +168,7 @@ def _submit(**_: Any) -> None:
 
 def _run_in_place(request: Submission) -> None:
     """Become the command: a job that submitted itself again would wait for itself."""
-    from metadist.launch.jobs.submit import in_place
+    from metadist.jobs.submit import in_place
 
     words, variables = in_place(request)
     options.say("This is a job already: running metadist " + " ".join(words))
@@ -192,7 +192,7 @@ class _Log:
 
 def _end(outcome: Outcome, log: _Log, as_json: bool) -> None:
     from metadist.cli.submit_jobs import facts, words
-    from metadist.launch.jobs.submit import last_json
+    from metadist.jobs.submit import last_json
 
     if outcome.job is not None:
         options.say(words(outcome.job, seen=True))

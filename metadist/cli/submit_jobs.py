@@ -13,7 +13,7 @@ import click
 from metadist.cli import options
 
 if TYPE_CHECKING:
-    from metadist.launch.jobs.cluster import Cluster, Job
+    from metadist.jobs.cluster import Cluster, Job
 
 
 @click.command("status")
@@ -33,8 +33,8 @@ def status_(ctx: click.Context, job: str, address: str | None, as_json: bool) ->
 @click.pass_context
 def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> None:
     """Show what JOB has said."""
-    from metadist.launch.jobs.follow import Follower, exit_status, patience
-    from metadist.launch.jobs.submit import LEFT, goes_on
+    from metadist.jobs.follow import Follower, exit_status, patience
+    from metadist.jobs.submit import LEFT, goes_on
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)
@@ -61,8 +61,8 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
 @click.pass_context
 def stop_(ctx: click.Context, job: str, address: str | None, as_json: bool) -> None:
     """End JOB: it is asked to, and killed if it does not; its run can be continued."""
-    from metadist.launch.jobs.follow import stop
-    from metadist.launch.jobs.submit import STOP_SECONDS
+    from metadist.jobs.follow import stop
+    from metadist.jobs.submit import STOP_SECONDS
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)
@@ -89,7 +89,7 @@ def list_(ctx: click.Context, address: str | None, as_json: bool) -> None:
 
 
 def _cluster(ctx: click.Context, address: str | None) -> Cluster:
-    from metadist.launch.jobs.cluster import Cluster, dashboard
+    from metadist.jobs.cluster import Cluster, dashboard
 
     assert ctx.parent is not None
     return Cluster(dashboard(address or ctx.parent.params["address"], os.environ))

@@ -21,7 +21,7 @@ class WorkersType(click.ParamType[int | str]):
         self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         """As it was given, if it is one of these."""
-        from metadist.launch.world import WorldSize
+        from metadist.executors.world_size import WorldSize
 
         try:
             size = WorldSize.of(value)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.storage import write_atomic
-from data_pipeline.typed_paths import typed_path
+from data_pipeline.storage.local import write_atomic
+from data_pipeline.storage.typed_paths import typed_path
 from metadist.comparison.comparison import Comparison, compare_runs
 from metadist.comparison.page import render
 from metadist.comparison.table import to_csv

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
-from data_pipeline.object_uri import local_path
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import list_runs, open_run
+from data_pipeline.storage.object_uri import local_path
 from metadist.errors import RunError
+from metadist.runs.listing import list_runs, open_run
+from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri, run_key, search_runs
 
 

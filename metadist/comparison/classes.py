@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from metadist.comparison.entry import Entry
-from metadist.engine.classes import few_classes
-from metadist.engine.classes import of_classes as beside
-from metadist.engine.paired import Paired
+from metadist.statistics.classes import few_classes
+from metadist.statistics.classes import of_classes as beside
+from metadist.statistics.paired import Paired
 
 
 def of_classes(entry: Entry) -> dict[str, Any]:

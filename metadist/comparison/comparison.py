@@ -12,9 +12,9 @@ from metadist.comparison.choose import LeftOut, labels, named, of_experiment
 from metadist.comparison.classes import of_classes, paired_over_classes
 from metadist.comparison.differences import Value, differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
-from metadist.engine.paired import Paired, paired
-from metadist.engine.rundir import RunDir
 from metadist.errors import MetadistError, RunError
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.paired import Paired, paired
 
 #: More runs than these are shown in the order of their figures, the best first.
 MOST_UNRANKED = 12

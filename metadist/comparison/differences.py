@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metadist.comparison.entry import Entry
-from metadist.recipe import varying
+from metadist.recipe.schema import varying
 from metadist.report.short import short
 
 Value = bool | int | float | str | None

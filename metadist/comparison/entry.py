@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metadist.engine.cost import Cost, training_cost
-from metadist.engine.paired import Rows
-from metadist.engine.protocol import own_protocols
-from metadist.engine.rundir import UNREADABLE, RunDir
-from metadist.engine.runlog import series
 from metadist.errors import RunError
-from metadist.recipe import Recipe
+from metadist.evaluation.protocols import own_protocols
+from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
+from metadist.runs.compute_cost import Cost, training_cost
+from metadist.runs.log import series
+from metadist.runs.run_dir import UNREADABLE, RunDir
+from metadist.statistics.paired import Rows
 
 
 @dataclass(frozen=True)

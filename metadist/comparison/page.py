@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from metadist.comparison import words
+from metadist.comparison import phrases
 from metadist.report.charts import ranges
 from metadist.report.curves import Line, curves
 from metadist.report.document import document, note
@@ -35,10 +35,10 @@ def render(result: Mapping[str, Any]) -> str:
     runs = result["runs"]
     sections = [
         f'<header><p class="eyebrow">Comparison</p><h1>{len(runs)} runs</h1>'
-        f'<p class="lead">{escape(words.about(result))}, against '
+        f'<p class="lead">{escape(phrases.about(result))}, against '
         f"{escape(result['baseline'])}{', the best first' if result['ranked'] else ''}</p>"
         "</header>\n",
-        *(note("Note.", text, warning="not paired" in text) for text in words.notes(result)),
+        *(note("Note.", text, warning="not paired" in text) for text in phrases.notes(result)),
         "<h2>Figures</h2>",
         _table(_figures(result)),
         _new_classes(result),
@@ -80,12 +80,12 @@ def _figures(result: Mapping[str, Any]) -> Rows:
         *(
             (
                 run["run"],
-                words.figure(result, run),
-                words.count(run["episodes"]),
-                words.count(run["failed"]),
-                words.difference(result, run),
-                words.verdict(run),
-                words.count(run["best_step"]),
+                phrases.figure(result, run),
+                phrases.count(run["episodes"]),
+                phrases.count(run["failed"]),
+                phrases.difference(result, run),
+                phrases.verdict(run),
+                phrases.count(run["best_step"]),
             )
             for run in result["runs"]
         ),
@@ -93,7 +93,7 @@ def _figures(result: Mapping[str, Any]) -> Rows:
 
 
 def _new_classes(result: Mapping[str, Any]) -> str:
-    rows = [tuple(row) for row in words.new_classes(result)]
+    rows = [tuple(row) for row in phrases.new_classes(result)]
     return f"<p>{escape(_CLASSES)}</p>{_table(rows)}" if rows else ""
 
 
@@ -105,13 +105,13 @@ def _costs(result: Mapping[str, Any]) -> Rows:
         *(
             (
                 run["run"],
-                words.order(run),
-                words.count(run["parameters"]),
-                words.count(run["steps"]),
-                words.count(run["tasks_per_step"]),
-                words.count(run["tasks"]),
-                words.seconds(run["seconds"]),
-                words.rounded(run["worker_seconds"]),
+                phrases.order(run),
+                phrases.count(run["parameters"]),
+                phrases.count(run["steps"]),
+                phrases.count(run["tasks_per_step"]),
+                phrases.count(run["tasks"]),
+                phrases.seconds(run["seconds"]),
+                phrases.rounded(run["worker_seconds"]),
             )
             for run in result["runs"]
         ),
@@ -126,7 +126,7 @@ def _varying(result: Mapping[str, Any]) -> str:
     names = [run["run"] for run in result["runs"]]
     rows: Rows = [("", *names)]
     rows += [
-        (key, *words.values([of[name] for name in names], _VALUE)) for key, of in found.items()
+        (key, *phrases.values([of[name] for name in names], _VALUE)) for key, of in found.items()
     ]
     if result["ranked"]:
         rows = list(zip(*rows, strict=True))

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metadist.comparison import words
+from metadist.comparison import phrases
 from metadist.report.short import short
 
 #: Characters of a run's name, at most and at least, of a value, and of a curve.
@@ -24,7 +24,9 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
     numbers = {run["run"]: str(place) for place, run in enumerate(runs, 1)}
     base = numbers[result["baseline"]]
     order = ", the best first" if result["ranked"] else ""
-    title = f"{len(runs)} runs{order}: {words.about(result)}; ± is the 95 % interval over episodes"
+    title = (
+        f"{len(runs)} runs{order}: {phrases.about(result)}; ± is the 95 % interval over episodes"
+    )
     lines = [
         *textwrap.wrap(title, max(width, 40)),
         "",
@@ -35,7 +37,7 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
         "",
         *_differences(result, numbers, width),
     ]
-    notes = [line for note in words.notes(result) for line in textwrap.wrap(note, max(width, 40))]
+    notes = [line for note in phrases.notes(result) for line in textwrap.wrap(note, max(width, 40))]
     return [*lines, *(["", *notes] if notes else [])]
 
 
@@ -47,10 +49,10 @@ def _figures(
         [
             numbers[run["run"]],
             run["run"],
-            words.figure(result, run),
-            words.count(run["failed"]),
-            words.difference(result, run),
-            words.verdict(run),
+            phrases.figure(result, run),
+            phrases.count(run["failed"]),
+            phrases.difference(result, run),
+            phrases.verdict(run),
         ]
         for run in result["runs"]
     ]
@@ -59,13 +61,13 @@ def _figures(
     room = width - len(_GAP) - max(map(len, aligned(head, rows, set())))
     if room >= len(_LAST):
         head.append(_LAST)
-        curves = words.sparks(result, min(room, _CURVE))
+        curves = phrases.sparks(result, min(room, _CURVE))
         rows = [[*row, curve] for row, curve in zip(rows, curves, strict=True)]
     return aligned(head, rows, right={0, 2, 3, 4})
 
 
 def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
-    head, *rows = words.new_classes(result) or [[]]
+    head, *rows = phrases.new_classes(result) or [[]]
     if not rows:
         return []
     # Names come first here, and there are no numbers.
@@ -79,13 +81,13 @@ def _costs(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) ->
         [
             numbers[run["run"]],
             run["run"],
-            words.order(run),
-            words.count(run["parameters"]),
-            words.count(run["best_step"]),
-            words.count(run["steps"]),
-            words.count(run["tasks"]),
-            words.seconds(run["seconds"]),
-            words.rounded(run["worker_seconds"]),
+            phrases.order(run),
+            phrases.count(run["parameters"]),
+            phrases.count(run["best_step"]),
+            phrases.count(run["steps"]),
+            phrases.count(run["tasks"]),
+            phrases.seconds(run["seconds"]),
+            phrases.rounded(run["worker_seconds"]),
         ]
         for run in result["runs"]
     ]
@@ -105,7 +107,7 @@ def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: i
     if not found:
         return ["Nothing differs between these runs."]
     names, keys = list(numbers), list(found)
-    cells = {key: words.values([found[key][name] for name in names], _VALUE) for key in keys}
+    cells = {key: phrases.values([found[key][name] for name in names], _VALUE) for key in keys}
     if result["ranked"]:
         # As many rows as runs: nobody reads a table of dozens of columns.
         first, columns = list(numbers.values()), {key: cells[key] for key in keys}

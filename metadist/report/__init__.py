@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from metadist.engine.rundir import RunDir
+    from metadist.runs.run_dir import RunDir
 
 __all__ = ["write_report"]
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.labelled_images import LabelledImages
-from data_pipeline.storage import new_directory
-from metadist.engine.labeller import Labeller, Labels
+from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
+from metadist.evaluation.image_classifier import Labeller, Labels
 from metadist.report.episodes import png
+from metadist.report.phrases import percent, plural
 from metadist.report.svg import standalone
-from metadist.report.words import percent, plural
 
 #: Most that is drawn: classes, support images of each, queries.
 CLASSES, SHOTS, QUERIES = 20, 8, 40

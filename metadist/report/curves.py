@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import series
 from metadist.report.figures import log_scale
 from metadist.report.svg import MUTED, drawing
+from metadist.runs.log import series
+from metadist.runs.run_dir import RunDir
 
 #: Colours of lines, readable on white and on black.
 COLORS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json
+from data_pipeline.storage.local import read_json
 
 #: Numbers of one name that are taken from the file.
 _MOST_NUMBERS = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from data_pipeline.storage import write_atomic
+from data_pipeline.storage.local import write_atomic
 from metadist.report.style import CSS
 from metadist.report.svg import pictures
 

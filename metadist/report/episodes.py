@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metadist.report.fits import fits, reading_aid
 from metadist.report.load import Arrays
-from metadist.report.words import percent, plural
+from metadist.report.phrases import percent, plural
+from metadist.report.regression_plots import fits, reading_aid
 
 #: Episodes drawn, and tiles of queries per episode.
 EPISODES = 4

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from metadist.engine.classes import of_classes
 from metadist.report.load import RunData
-from metadist.report.words import plural
+from metadist.report.phrases import plural
+from metadist.statistics.classes import of_classes
 
 Facts = Mapping[str, Any]
 _SHARE = "{:.1f} % of the time"

@@ -17,11 +17,11 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from metadist.engine.runlog import Point
 from metadist.report.load import RunData
+from metadist.report.phrases import label, plural
 from metadist.report.protocol import Protocol
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
-from metadist.report.words import label, plural
+from metadist.runs.log import Point
 
 Floats = NDArray[np.float64]
 

@@ -7,17 +7,14 @@ import math
 from html import escape
 from pathlib import Path
 
-from metadist.engine.classes import SAME_CLASSES
-from metadist.engine.rundir import RunDir
 from metadist.report.attempts import attempts_section
+from metadist.report.diagnostics_section import learned_section
 from metadist.report.document import document, note, stat, write_page
 from metadist.report.episodes import EPISODES, draw_episodes
 from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.learned import learned_section
 from metadist.report.load import RunData, load_run
-from metadist.report.protocol import Protocol
-from metadist.report.words import (
+from metadist.report.phrases import (
     diverged,
     label,
     mean_and_interval,
@@ -26,6 +23,9 @@ from metadist.report.words import (
     plural,
     queries,
 )
+from metadist.report.protocol import Protocol
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import SAME_CLASSES
 
 _STATUS = {
     "created": "This run has not begun.",

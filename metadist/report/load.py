@@ -14,15 +14,15 @@ from safetensors.numpy import load_file
 
 from data_pipeline import functions
 from data_pipeline.errors import DataError
-from metadist.engine.history import Span, history
-from metadist.engine.protocol import own_protocols
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import Point, series
 from metadist.errors import MetadistError
-from metadist.recipe import Recipe
+from metadist.evaluation.protocols import own_protocols
+from metadist.recipe.schema import Recipe
 from metadist.report.diagnostics import Diagnostics, read_diagnostics
 from metadist.report.protocol import Protocol as Protocol
 from metadist.report.protocol import read_protocol
+from metadist.runs.attempts import Span, history
+from metadist.runs.log import Point, series
+from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 

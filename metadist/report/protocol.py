@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError
-from data_pipeline.parquet import read_capped
-from data_pipeline.storage import read_json
-from metadist.engine.classes import (
+from data_pipeline.formats.parquet import read_capped
+from data_pipeline.storage.local import read_json
+from metadist.statistics.classes import (
     EpisodeClasses,
     classes_file,
     few_classes,

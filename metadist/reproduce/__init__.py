@@ -71,10 +71,10 @@ def reproduce(
             no error: its rows say so.
     """
     from metadist.api import data_directory, runs_directory
-    from metadist.launch.job import check_place
-    from metadist.launch.source import provenance
-    from metadist.launch.world import WorldSize
+    from metadist.executors.worker import check_place
+    from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
+    from metadist.process.provenance import provenance
     from metadist.reproduce.display import Display
     from metadist.reproduce.jobs import Jobs, Outcome
     from metadist.reproduce.plan import Request, plan
@@ -168,8 +168,8 @@ def write(result: Result, out: str | Path) -> list[Path]:
     Raises:
         MetadistError: they cannot be written.
     """
-    from data_pipeline.storage import write_atomic
-    from data_pipeline.typed_paths import typed_path
+    from data_pipeline.storage.local import write_atomic
+    from data_pipeline.storage.typed_paths import typed_path
     from metadist.reproduce.pictures import pictures
     from metadist.reproduce.render import markdown
 

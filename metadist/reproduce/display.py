@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from data_pipeline.errors import DataError
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
-from metadist.progress import Progress, duration, shorten
 from metadist.reproduce.jobs import Active, Job, Outcome
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 #: Seconds between two looks of a terminal, and between two plain lines of a run elsewhere.
 LIVE_SECONDS = 0.5

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json
-from metadist.engine.protocol import own_protocols
-from metadist.engine.rundir import RunDir
+from data_pipeline.storage.local import read_json
 from metadist.errors import RunError
-from metadist.recipe import Recipe
+from metadist.evaluation.protocols import own_protocols
+from metadist.recipe.schema import Recipe
+from metadist.runs.run_dir import RunDir
 
 
 def read_summary(run: RunDir, recipe: Recipe, name: str) -> dict[str, Any]:

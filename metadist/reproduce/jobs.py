@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from metadist.imports import environment
+from metadist.process.imports import environment
 
 #: Seconds between looks at the processes.
 POLL_SECONDS = 0.2

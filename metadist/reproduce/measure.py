@@ -16,16 +16,16 @@ from statistics import fmean, stdev
 from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json
-from metadist.engine.classes import classes_file, read_classes
-from metadist.engine.diagnose import FILE as DIAGNOSTICS
-from metadist.engine.paired import t975
-from metadist.engine.rundir import UNREADABLE
+from data_pipeline.storage.local import read_json
 from metadist.errors import MetadistError, RunError
+from metadist.evaluation.diagnostics import FILE as DIAGNOSTICS
 from metadist.reproduce.evaluations import read_summary
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
+from metadist.runs.run_dir import UNREADABLE
+from metadist.statistics.classes import classes_file, read_classes
+from metadist.statistics.paired import t975
 
 
 class Missing(Exception):

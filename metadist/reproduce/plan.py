@@ -12,17 +12,17 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.engine.data import open_data
-from metadist.engine.data import prepare as prepare_data
-from metadist.engine.learner import Learners, dropped, dropped_lines, resolve
-from metadist.engine.protocol import Asked, own_protocols, protocol
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import check_name
+from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
+from metadist.episode_data import open_data
+from metadist.episode_data import prepare as prepare_data
 from metadist.errors import MetadistError, RunError
-from metadist.recipe import Recipe, differences, load_recipe, parse_override
+from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.recipe.schema import Recipe, differences, load_recipe, parse_override
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
+from metadist.runs.listing import check_name
+from metadist.runs.run_dir import RunDir
 
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.
 CHECKPOINTS = 10
@@ -114,7 +114,7 @@ def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, Asked | None
         None for one that the recipe itself is evaluated by.
 
     Raises:
-        RunError: see :class:`metadist.engine.protocol.Asked`.
+        RunError: see :class:`metadist.evaluation.protocols.Asked`.
     """
     for own in own_protocols(recipe):
         same = (row.shots in (None, own.shots), row.episodes in (None, own.episodes))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from metadist.launch.source import KEYS
+from metadist.process.provenance import KEYS
 from metadist.reproduce.jobs import Outcome
 from metadist.reproduce.measure import Measured, measure, trained_tasks
 from metadist.reproduce.plan import Planned, Request
@@ -49,8 +49,8 @@ class Result:
 
     Attributes:
         outcomes: of the commands that were run, by run name.
-        facts: see :func:`metadist.launch.source.provenance`; what made the runs, or what runs now
-            if there are none.
+        facts: see :func:`metadist.process.provenance.provenance`; what made the runs, or what
+            runs now if there are none.
     """
 
     request: Request

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from data_pipeline.typed_paths import typed_path
+from data_pipeline.storage.typed_paths import typed_path
 from metadist.discovery import nearest
 from metadist.errors import TableError
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from metadist.engine.classes import few_classes, of_classes
 from metadist.reproduce.table import Better, Published
+from metadist.statistics.classes import few_classes, of_classes
 
 Kind = Literal["within", "above", "below", "not comparable", "missing"]
 #: Below this share of the published budget a verdict says at which share it was reached.

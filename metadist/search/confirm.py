@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from metadist.api import evaluate, train
-from metadist.engine.paired import Paired, Rows, paired, t975
-from metadist.engine.protocol import Asked, own_protocols, protocol
-from metadist.engine.rundir import RunDir
+from metadist.driver.drive import Trial
 from metadist.errors import SpaceError
-from metadist.launch.drive import Trial
-from metadist.recipe import Recipe
+from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
-from metadist.search.place import SearchDir, TrialRecord, ranked, run_tags
+from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
+from metadist.search.search_dir import SearchDir, TrialRecord, ranked, run_tags
 from metadist.search.trial import Place, is_of, without_server
+from metadist.statistics.paired import Paired, Rows, paired, t975
 
 #: Trials that are compared on fresh episodes.
 TOP = 3

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
-from metadist.launch.job import Announce
-from metadist.search.place import SearchDir, TrialRecord, ranked
+from metadist.executors.worker import Announce
 from metadist.search.plan import Plan
+from metadist.search.search_dir import SearchDir, TrialRecord, ranked
 from metadist.space import Point
 
 #: Seconds between two drawings.

@@ -13,24 +13,24 @@ from typing import Any
 
 from metadist import api
 from metadist import plugins as outside
-from metadist.engine.data import open_data
-from metadist.engine.data import prepare as prepare_data
-from metadist.engine.evaluate import score_name
+from metadist.driver.resolve_run import AUTO
+from metadist.episode_data import open_data
+from metadist.episode_data import prepare as prepare_data
 from metadist.errors import ResourceError, SpaceError
-from metadist.launch.cluster import connected
-from metadist.launch.guest import guest
-from metadist.launch.job import Announce
-from metadist.launch.placing import Resources, capacity, gpus_there, run_jobs
-from metadist.launch.start import AUTO
-from metadist.launch.tuning import Work, need_searcher, run_trials
-from metadist.recipe import Recipe
+from metadist.evaluation.evaluator import score_name
+from metadist.executors.cluster.connection import connected
+from metadist.executors.cluster.host_process import guest
+from metadist.executors.cluster.resources import Resources, capacity, gpus_there, run_jobs
+from metadist.executors.ray_tune import Work, need_searcher, run_trials
+from metadist.executors.worker import Announce
+from metadist.process.signals import Asked
+from metadist.recipe.schema import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
 from metadist.search.display import Display
-from metadist.search.mending import mend
-from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
+from metadist.search.repair import mend
 from metadist.search.reporting import write_search_report
 from metadist.search.request import (
     Request,
@@ -40,9 +40,9 @@ from metadist.search.request import (
     plan_for,
     store_for,
 )
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
-from metadist.signals import Asked
 from metadist.space import Population
 
 

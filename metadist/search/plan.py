@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import parts
+from data_pipeline import registry
 from metadist import space as spaces
-from metadist.engine.learner import Learners, build, dropped_lines, resolve
+from metadist.compute.learners import Learners, build, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe import (
+from metadist.recipe.schema import (
     EvalSection,
     Recipe,
     builtin_names,
@@ -28,7 +28,7 @@ from metadist.recipe import (
     parse_recipe,
     recipe_text,
 )
-from metadist.search.declared import check_types
+from metadist.search.space_schema import check_types
 from metadist.space import (
     Choice,
     Domain,
@@ -196,7 +196,7 @@ def space_name(name: str) -> str:
 
 def space_names() -> list[str]:
     """Names of all spaces."""
-    return [space_name(name) for name in parts.names(_package())]
+    return [space_name(name) for name in registry.names(_package())]
 
 
 def _package() -> Any:
@@ -215,12 +215,12 @@ def load_space(name: str) -> Space:
     known = space_names()
     if space_name(name) not in known:
         raise SpaceError(
-            f"unknown search space {name!r}.{parts.part_hint(space_name(name), known)} There are "
-            f"{', '.join(known)}"
+            f"unknown search space {name!r}.{registry.part_hint(space_name(name), known)} "
+            f"There are {', '.join(known)}"
         )
     try:
-        module = parts.load(_package(), module_name(name), "search space")
-    except parts.PartError as error:
+        module = registry.load(_package(), module_name(name), "search space")
+    except registry.PartError as error:
         raise SpaceError(str(error)) from error
     space = getattr(module, "SPACE", None)
     if not isinstance(space, Space):

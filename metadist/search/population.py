@@ -18,18 +18,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json, write_atomic
-from metadist.engine import checkpoint
-from metadist.engine.fork import fork
+from data_pipeline.storage.local import read_json, write_atomic
 from metadist.errors import DamagedCheckpoint, SpaceError
-from metadist.launch.asking import Report
-from metadist.launch.job import Announce
-from metadist.launch.tuning import Work
-from metadist.rates import parse_changes, write_changes
+from metadist.executors.control.trial_mailbox import Report
+from metadist.executors.ray_tune import Work
+from metadist.executors.worker import Announce
+from metadist.recipe.rate_changes import parse_changes, write_changes
+from metadist.runs import checkpoints
+from metadist.runs.branch import fork
 from metadist.search.display import figure, values
-from metadist.search.place import SearchDir, Status, TrialRecord
 from metadist.search.plan import Plan, at, uniform
 from metadist.search.scores import validations
+from metadist.search.search_dir import SearchDir, Status, TrialRecord
 from metadist.search.trial import Place, attempt, repeat, train_trial
 from metadist.space import Integers, LogUniform, Point, Population, Uniform
 
@@ -217,7 +217,7 @@ def run_member(
         last = until == plan.space.steps
         if run.path.exists():
             repeat(plan, run, report)
-        done = run.path.exists() and max(checkpoint.steps(run), default=0) >= until
+        done = run.path.exists() and max(checkpoints.steps(run), default=0) >= until
         # At the last step a run has more to do than to train: its result, its end in MLflow.
         if not done or (last and run.info()["status"] != "finished"):
             train_trial(plan, place, record.run, plan.recipe(record.point), limited, number)

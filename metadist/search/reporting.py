@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.errors import DataError
-from metadist.engine.runlog import series
 from metadist.errors import MetadistError, SpaceError
-from metadist.launch.job import Announce
+from metadist.executors.worker import Announce
 from metadist.report.search import write_search_report as write
 from metadist.report.search.data import Anew, SearchData, TrialData, Validation
-from metadist.search.place import SearchDir, TrialRecord, open_search
+from metadist.runs.log import series
 from metadist.search.plan import Plan, plan_of
 from metadist.search.scores import validations
+from metadist.search.search_dir import SearchDir, TrialRecord, open_search
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metadist.engine.runs import check_name
+from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
-from metadist.launch.job import Device, check_device
-from metadist.launch.start import AUTO
+from metadist.executors.worker import Device, check_device
 from metadist.plugins import Plugin
-from metadist.search.place import FOLDER, SearchDir, open_search
+from metadist.runs.listing import check_name
 from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
+from metadist.search.search_dir import FOLDER, SearchDir, open_search
 from metadist.space import Population
 from metadist.track import default_tracking_uri, public_uri, store_of, whole_uri
 

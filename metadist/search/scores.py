@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import Point, series
+from metadist.runs.log import Point, series
+from metadist.runs.run_dir import RunDir
 from metadist.space import Space
 
 

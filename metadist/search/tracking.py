@@ -6,11 +6,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from metadist.engine.runs import list_runs
 from metadist.errors import TrackingError
-from metadist.launch.job import Announce
-from metadist.search.place import SearchDir, run_tags
+from metadist.executors.worker import Announce
+from metadist.runs.listing import list_runs
 from metadist.search.plan import Plan
+from metadist.search.search_dir import SearchDir, run_tags
 from metadist.track import (
     ensure_experiment,
     public_uri,

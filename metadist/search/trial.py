@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
 from metadist.api import train
-from metadist.engine.rundir import RunDir
+from metadist.driver.drive import Trial
 from metadist.errors import (
     GivenUp,
     MetadistError,
@@ -24,14 +24,14 @@ from metadist.errors import (
     SupersededError,
     TrackingError,
 )
-from metadist.launch.asking import Asking, Report, answer
-from metadist.launch.drive import Trial
-from metadist.launch.job import Device
+from metadist.executors.control.trial_mailbox import Asking, Report, answer
+from metadist.executors.worker import Device
 from metadist.plugins import Plugin, use
-from metadist.recipe import Recipe
-from metadist.search.place import SearchDir, Status, TrialRecord, run_tags
+from metadist.recipe.schema import Recipe
+from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
 from metadist.search.scores import best_so_far, steps_done
+from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
 from metadist.space import Point
 from metadist.track import sync_run
 

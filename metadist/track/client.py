@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from data_pipeline.object_uri import cache_directory
-from data_pipeline.redaction import HIDDEN as HIDDEN
-from data_pipeline.redaction import without_users
-from data_pipeline.typed_paths import typed_path
-from metadist.environment import variables
+from data_pipeline.storage.object_uri import cache_directory
+from data_pipeline.storage.redaction import HIDDEN as HIDDEN
+from data_pipeline.storage.redaction import without_users
+from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import TrackingError
+from metadist.process.environment import variables
 from metadist.track import schema
 
 if TYPE_CHECKING:

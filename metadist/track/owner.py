@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from data_pipeline.errors import DataError
-from data_pipeline.object_uri import address_of, local_path
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from data_pipeline.storage.object_uri import address_of, local_path
 from metadist.errors import MetadistError
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import GONE, connect, explain, gone_error, impatient, public_uri
 from metadist.track.client import run_state as state_of
 from metadist.track.runs import (

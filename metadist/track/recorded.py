@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_pipeline.redaction import HIDDEN
+from data_pipeline.storage.redaction import HIDDEN
 from metadist.errors import TrackingError
 from metadist.track.client import default_tracking_uri, is_server, public_uri, sqlite_path
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from metadist.engine.labeller import Labeller
-from metadist.engine.rundir import RunDir
 from metadist.errors import RunError, TrackingError
-from metadist.recipe import Recipe
+from metadist.evaluation.image_classifier import Labeller
+from metadist.recipe.schema import Recipe
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import (
     connect,
     explain,

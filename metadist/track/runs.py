@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_pipeline.object_uri import address_of
+from data_pipeline.storage.object_uri import address_of
 from metadist.errors import TrackingError
-from metadist.recipe import Recipe
+from metadist.recipe.schema import Recipe
 from metadist.track.client import (
     GONE,
     artifact_location,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, Point
 from metadist.errors import TrackingError
+from metadist.runs.log import LogReader, Point
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import (
     connect,
     explain,

@@ -23,10 +23,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import Preparation
+from data_pipeline.formats.images import Preparation
 from data_pipeline.labelled_images import label_text
-from metadist.engine.labeller import Labeller
 from metadist.errors import AdaptError
+from metadist.evaluation.image_classifier import Labeller
 
 ROLES = ("support", "query")
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage import read_json, write_atomic
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, Point
+from data_pipeline.storage.local import read_json, write_atomic
+from metadist.runs.log import LogReader, Point
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import GONE, brief, connect, gone_error, public_uri, run_state, settings
 from metadist.track.owner import holds
 from metadist.track.pages import where_to_look

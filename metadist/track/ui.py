@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from metadist.errors import TrackingError
-from metadist.imports import environment, standard_library
-from metadist.signals import ASKING
+from metadist.process.imports import environment, standard_library
+from metadist.process.signals import ASKING
 from metadist.track.client import is_server, public_uri, sqlite_path
 from metadist.track.schema import check_schema
 

@@ -8,9 +8,9 @@ import psutil
 import pytest
 
 import metadist
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import series
-from metadist.engine.trainer import Trainer
+from metadist.runs.log import series
+from metadist.runs.run_dir import RunDir
+from metadist.training.trainer import Trainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.benchmark]
 

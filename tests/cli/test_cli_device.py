@@ -12,8 +12,8 @@ from click.testing import CliRunner
 import metadist
 from metadist.cli.main import main
 from metadist.errors import ResourceError
-from metadist.launch import cluster
-from metadist.launch.world import WorldSize
+from metadist.executors.cluster import connection
+from metadist.executors.world_size import WorldSize
 from metadist.reproduce import reproduce
 
 SINES = "sinusoid-10shot-maml"
@@ -74,6 +74,6 @@ def test_a_finished_run_needs_no_device() -> None:
 def test_fewer_gpus_than_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    cluster.check_workers(WorldSize(2, 2), "cuda", None, print)
+    connection.check_workers(WorldSize(2, 2), "cuda", None, print)
     with pytest.raises(ResourceError, match="3 needs 3 GPUs, the cluster has 2"):
-        cluster.check_workers(WorldSize(3, 3), "cuda", None, print)
+        connection.check_workers(WorldSize(3, 3), "cuda", None, print)

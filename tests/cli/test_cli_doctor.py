@@ -227,7 +227,7 @@ def test_others_that_claim_the_name_are_listed(monkeypatch):
 
 
 def test_overwritten_files_are_noticed(monkeypatch, tmp_path):
-    name = "data_pipeline/episodes.py"
+    name = "data_pipeline/errors.py"
     (tmp_path / "data_pipeline").mkdir()
     (tmp_path / name).write_text("ours\n")
     digest = base64.urlsafe_b64encode(hashlib.sha256(b"ours\n").digest()).rstrip(b"=").decode()

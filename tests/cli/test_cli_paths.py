@@ -17,12 +17,12 @@ from submitted import as_written
 
 import metadist
 from data_pipeline.errors import DataError
-from data_pipeline.object_uri import cache_directory
-from data_pipeline.typed_paths import typed_path
+from data_pipeline.storage.object_uri import cache_directory
+from data_pipeline.storage.typed_paths import typed_path
 from metadist.api import data_directory, runs_directory
 from metadist.cli.main import main
-from metadist.launch.jobs.command import plan
-from metadist.recipe import recipe_text
+from metadist.jobs.command import plan
+from metadist.recipe.schema import recipe_text
 from metadist.track import default_tracking_uri, whole_uri
 
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]
@@ -90,11 +90,11 @@ def test_places_of_data_may_begin_with_a_tilde(home: Path, monkeypatch: pytest.M
 
 
 def test_images_to_label_may_lie_at_home(home: Path, monkeypatch: pytest.MonkeyPatch):
-    from metadist.launch import adapt
+    from metadist.api import adapting
 
     asked: list[Any] = []
-    monkeypatch.setattr(adapt, "open_labeller", lambda *given: given)
-    monkeypatch.setattr(adapt, "adapt_run", lambda *given, **more: asked.extend(given))
+    monkeypatch.setattr(adapting, "open_labeller", lambda *given: given)
+    monkeypatch.setattr(adapting, "adapt_run", lambda *given, **more: asked.extend(given))
     metadist.adapt("run", support="~/s", query=Path("~/q"), runs_dir="~/runs")
     assert asked[1:3] == [home / "s", home / "q"]
     assert asked[0][0] == home / "runs"

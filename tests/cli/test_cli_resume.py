@@ -20,8 +20,8 @@ from submitted import as_written
 import metadist
 from metadist.cli.main import main
 from metadist.errors import JobError, RecipeError
-from metadist.launch.jobs.command import plan
-from metadist.launch.jobs.pack import pack
+from metadist.jobs.command import plan
+from metadist.jobs.pack import pack
 
 SETTINGS = [f"--set={setting}" for setting in SMALL]
 NEW = ["train", "sinusoid-10shot-maml", "--offline", *SETTINGS]

@@ -228,8 +228,8 @@ def test_run_name_in_use_is_refused():
 
 
 def test_unknown_run_says_what_there_is():
-    from metadist.engine.runs import create_run
-    from metadist.recipe import load_recipe
+    from metadist.recipe.schema import load_recipe
+    from metadist.runs.listing import create_run
 
     create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {})
     refused(run("report", "second"), "there are: first")
@@ -294,8 +294,8 @@ def test_ui_serves_the_store_of_the_runs(monkeypatch):
 
 def test_sync_tells_the_store_and_the_run(monkeypatch):
     import metadist.track
-    from metadist.engine.runs import create_run
-    from metadist.recipe import load_recipe
+    from metadist.recipe.schema import load_recipe
+    from metadist.runs.listing import create_run
 
     sent = []
 
@@ -312,8 +312,8 @@ def test_sync_tells_the_store_and_the_run(monkeypatch):
 
 
 def test_sync_of_an_offline_run_asks_for_a_store():
-    from metadist.engine.runs import create_run
-    from metadist.recipe import load_recipe
+    from metadist.recipe.schema import load_recipe
+    from metadist.runs.listing import create_run
 
     create_run(Path("runs"), "first", load_recipe("sinusoid-5shot-maml"), {"mlflow": None})
     refused(run("sync", "first"), "--tracking-uri")

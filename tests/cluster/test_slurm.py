@@ -14,8 +14,8 @@ from machines import Machines, machines_or_skip, wait
 from slurm import Slurm, raylet_of_somebody_else, slurm_or_skip
 
 import metadist
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,9 +18,9 @@ import pytest
 from machines import Machines, machines_or_skip, wait
 
 import metadist
-from metadist.engine.history import Span, history
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, series
+from metadist.runs.attempts import Span, history
+from metadist.runs.log import LogReader, series
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [
     pytest.mark.slow,

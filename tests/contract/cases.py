@@ -19,9 +19,9 @@ import pytest
 
 from metadist import algorithms
 from metadist.algorithms import Algorithm
-from metadist.engine.learner import build
+from metadist.compute.learners import build
 from metadist.errors import RecipeError
-from metadist.recipe import Recipe
+from metadist.recipe.schema import Recipe
 from metadist.tasks import NormMode, TaskKind, TaskShape
 from tests.numerics.reference import Learner, Net, cross_entropy, squared_error
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metadist.engine.gradients import ChunkResult
+from metadist.compute.gradients import ChunkResult
 from metadist.keys import Key
 from metadist.tasks import Params
 from tests.contract.setting import Setting

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_pipeline.episodes import EpisodeBatch
+from data_pipeline.episodes.types import EpisodeBatch
 from metadist.algorithms import Algorithm
-from metadist.engine.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
-from metadist.engine.learner import build, context
+from metadist.compute.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
+from metadist.compute.learners import build, context
 from metadist.keys import Key
 from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
 from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case

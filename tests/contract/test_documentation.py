@@ -12,7 +12,7 @@ import pytest
 import metadist
 from metadist import algorithms, plugins
 from metadist.errors import NumericsError, RecipeError
-from metadist.rules.inner_loop import InnerLoop
+from metadist.inner.inner_loop import InnerLoop
 from tests.contract.cases import ALGORITHMS, Case, default_cases
 from tests.contract.checks import check_differences, check_everything, check_same
 from tests.contract.setting import make

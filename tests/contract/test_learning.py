@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.engine.learner import context
-from metadist.engine.trainer import Trainer
+from metadist.compute.learners import context
+from metadist.inner.losses import accuracy
 from metadist.keys import Key
-from metadist.rules.losses import accuracy
 from metadist.tasks import Context, Phase
+from metadist.training.trainer import Trainer
 from tests.contract.cases import LEARNING, Case, works_on
 from tests.contract.setting import Setting, of_tasks, synthetic_episodes, tasks_of
 from tests.contract.training import train, trainer

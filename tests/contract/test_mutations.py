@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metadist import algorithms
-from metadist.engine.gradients import vmap_chunk
-from metadist.rules import inner_loop
-from metadist.rules.gradient import gradient
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.learner import Estimator
-from metadist.rules.sgd import SGD
+from metadist.compute.gradients import vmap_chunk
+from metadist.inner import inner_loop
+from metadist.inner.gradient import gradient
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
+from metadist.learner import Estimator
 from metadist.tasks import Context, Params, TaskBatch
 from tests.contract.cases import Case
 from tests.contract.checks import Kinks, check_definition, check_differences, check_not_exact

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Estimator
+from metadist.compute.learners import resolve
 from metadist.discovery import find
-from metadist.engine.learner import resolve
 from metadist.keys import Key
-from metadist.recipe import parse_recipe
+from metadist.recipe.schema import parse_recipe
 from metadist.tasks import NormMode, TaskBatch, TaskKind
 from tests.contract.cases import (
     ALGORITHMS,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.engine.group import Group
-from metadist.engine.trainer import Trainer
-from metadist.rules.sgd import SGD
+from metadist.compute.collectives import Group
+from metadist.inner.sgd import SGD
+from metadist.training.trainer import Trainer
 from tests.contract.cases import LEARNING, Case, models_of, switched, works_on
 from tests.contract.training import bits, same_bits, train, trainer
 from tests.numerics.conftest import RunGroup

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from data_pipeline.episodes import stack
-from metadist.engine.checkpoint import TrainState
-from metadist.engine.group import Group, Solo
-from metadist.engine.trainer import Trainer
+from data_pipeline.episodes.types import stack
+from metadist.compute.collectives import Group, Solo
 from metadist.keys import Key
+from metadist.runs.checkpoints import TrainState
+from metadist.training.trainer import Trainer
 from tests.contract.cases import Case, built
 from tests.contract.setting import CPU, synthetic_episodes
 

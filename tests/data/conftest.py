@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from toy_dataset import Toy
 
-from data_pipeline import class_store, datasets
-from data_pipeline.class_store import ClassStore
+from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
-from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_writer import write_shards
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.store import class_store
+from data_pipeline.store.class_store import ClassStore
 
 CLASSES = {"train": 8, "val": 4, "test": 4}
 IMAGES = 12

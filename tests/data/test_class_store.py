@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from toy_dataset import FILES, Toy, snapshot
 
-from data_pipeline import datasets, storage
-from data_pipeline.class_store import build_store, read_manifest, store_root
+from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
 from data_pipeline.errors import DataError, MissingData
+from data_pipeline.storage import local
+from data_pipeline.store.class_store import build_store, read_manifest, store_root
 
 
 def test_store_holds_what_the_dataset_gave(toy, tmp_path):
@@ -47,7 +48,7 @@ def test_manifest_has_a_row_per_image(toy, tmp_path):
         held = store.parts[row["part"]]
         assert held.class_names[row["class_index"]] == row["class_name"]
         pixels = held.images[row["row"]].tobytes()
-        assert storage.sha256_bytes(pixels) == row["sha256"].hex()
+        assert local.sha256_bytes(pixels) == row["sha256"].hex()
     assert rows[4]["image"] == "1.png"
 
 

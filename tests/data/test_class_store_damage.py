@@ -12,10 +12,10 @@ import pytest
 from damage import flip
 from toy_dataset import FILES, snapshot
 
-from data_pipeline import storage
-from data_pipeline.class_store import build_store, open_store
 from data_pipeline.errors import DamagedData, DataError, MissingData
-from data_pipeline.verify import verify_store
+from data_pipeline.shards.verify import verify_store
+from data_pipeline.storage import local
+from data_pipeline.store.class_store import build_store, open_store
 
 
 @pytest.mark.faults
@@ -86,11 +86,11 @@ def test_files_of_another_store_do_not_pass(toy, tmp_path):
 )
 def test_a_description_that_does_not_fit_the_files_is_refused(toy, tmp_path, key, value):
     path = build_store("toy", tmp_path).root / "store.json"
-    body = storage.read_sealed_json(path)
-    storage.write_sealed_json(path, {**body, key: value})  # sealed anew: its own digest is right
+    body = local.read_sealed_json(path)
+    local.write_sealed_json(path, {**body, key: value})  # sealed anew: its own digest is right
     with pytest.raises(DamagedData, match=r"store\.json"):
         open_store(path.parent)
-    storage.write_sealed_json(path, {k: v for k, v in body.items() if k != key})
+    local.write_sealed_json(path, {k: v for k, v in body.items() if k != key})
     with pytest.raises(DamagedData, match=r"store\.json"):
         open_store(path.parent)
 
@@ -133,16 +133,16 @@ def test_other_columns_are_refused_before_they_are_read(toy, tmp_path):
 
 def reseal(root):
     """Make ``store.json`` fit the manifest, as somebody who means harm would."""
-    body = storage.read_sealed_json(root / "store.json")
-    body["manifest"] = storage.sha256_file(root / "manifest.parquet")
-    storage.write_sealed_json(root / "store.json", body)
+    body = local.read_sealed_json(root / "store.json")
+    body["manifest"] = local.sha256_file(root / "manifest.parquet")
+    local.write_sealed_json(root / "store.json", body)
 
 
 def test_another_format_version_asks_to_prepare_again(toy, tmp_path):
     path = build_store("toy", tmp_path).root / "store.json"
-    body = storage.read_sealed_json(path)
+    body = local.read_sealed_json(path)
     for other in ({"format_version": 2}, {"format": "something else"}):
-        storage.write_sealed_json(path, {**body, **other})
+        local.write_sealed_json(path, {**body, **other})
         with pytest.raises(DataError, match=r"[Pp]repare it again.*--replace"):
             open_store(path.parent)
 
@@ -184,7 +184,7 @@ def test_no_room_for_the_commit_marker(toy, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_sealed_json", full)
+        patch.setattr(local, "write_sealed_json", full)
         with pytest.raises(DataError, match=r"after 36 images.*No space left"):
             build_store("toy", tmp_path)
     assert list((tmp_path / "toy-one").iterdir()) == []

@@ -12,12 +12,12 @@ import pytest
 from image_bytes import chunk, png
 from PIL import Image
 
-from data_pipeline._store_files import StoreWriter
-from data_pipeline.class_store import build_store
-from data_pipeline.damaged import SKIPPED, Damaged
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.images import Preparation
+from data_pipeline.formats.images import Preparation
 from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.store.class_store import build_store
+from data_pipeline.store.damaged import SKIPPED, Damaged
+from data_pipeline.store.files import StoreWriter
 
 CLASSES, IMAGES = 8, 4
 HUGE = png(np.zeros((1, 1, 1)), 8, 0).replace(bytes(3) + b"\1", b"\0\0\xea\x60", 2)

@@ -11,22 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.class_store import ClassStore, StorePart
-from data_pipeline.episodes import (
+from data_pipeline.episodes.images import ImageEpisodes, fetch
+from data_pipeline.episodes.sequence import EpisodeSequence
+from data_pipeline.episodes.types import (
     BLOCK,
     EpisodeBatch,
-    EpisodeSequence,
     EpisodeSource,
     EpisodeSpec,
     Identity,
-    ImageEpisodes,
     Rotations,
-    fetch,
     stack,
 )
 from data_pipeline.errors import DataError
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
+from data_pipeline.store.class_store import ClassStore, StorePart
 
 
 def memory_store(

@@ -8,24 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import PARTS, Part
-from data_pipeline.episodes import (
-    EpisodeBatch,
-    EpisodeSpec,
-    Identity,
-    ImageEpisodes,
-    Labels,
-    Rotations,
-)
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.sources import live_source
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity, Labels, Rotations
 from data_pipeline.errors import DataError
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_reader import ShardSource, open_shards
-from data_pipeline.shard_writer import write_shards
-from data_pipeline.shards import read_layout
-from data_pipeline.sources import live_source
-from data_pipeline.storage import sha256_bytes
-from data_pipeline.verify import verify_shards
+from data_pipeline.shards.layout import read_layout
+from data_pipeline.shards.reader import ShardSource, open_shards
+from data_pipeline.shards.verify import verify_shards
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.storage.local import sha256_bytes
+from data_pipeline.store.class_store import ClassStore
 
 WAYS = 3
 ROTATIONS: list[Rotations] = ["none", "per_episode", "as_classes"]

@@ -11,11 +11,11 @@ import pytest
 
 from data_pipeline import functions
 from data_pipeline.datasets import PARTS, Part
-from data_pipeline.episodes import EpisodeBatch, EpisodeSpec
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
 from data_pipeline.errors import DataError
 from data_pipeline.functions import Drawn, FunctionEpisodes
-from data_pipeline.storage import sha256_bytes
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
+from data_pipeline.storage.local import sha256_bytes
 
 NAMES = functions.names()
 MIXTURES = {"mixture1d": 4, "mixture2d": 6}

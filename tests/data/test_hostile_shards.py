@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same, reseal
 
-from data_pipeline import storage
 from data_pipeline.errors import DamagedData, UnsafeData
-from data_pipeline.shard_index import read_description
-from data_pipeline.shard_members import layout_of
-from data_pipeline.shard_reader import ShardSource
-from data_pipeline.shard_stream import stream
-from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE, Layout
-from data_pipeline.verify import verify_shards
+from data_pipeline.shards.index import read_description
+from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE, Layout
+from data_pipeline.shards.members import layout_of
+from data_pipeline.shards.reader import ShardSource
+from data_pipeline.shards.stream import stream
+from data_pipeline.shards.verify import verify_shards
+from data_pipeline.storage import local
 
 
 def test_a_manifest_of_long_texts_is_refused_before_it_is_unpacked(shards: Path) -> None:
@@ -52,10 +52,10 @@ def test_a_manifest_of_more_rows_than_members_is_refused(shards: Path) -> None:
 
 def test_more_episodes_than_the_shards_can_hold_are_refused(shards: Path) -> None:
     """The manifest's limits follow from how many there are."""
-    body = storage.read_sealed_json(shards / DATASET_FILE)
+    body = local.read_sealed_json(shards / DATASET_FILE)
     body["shards"][-1]["count"] += 1 << 28
     body["episodes"] += 1 << 28
-    storage.write_sealed_json(shards / DATASET_FILE, body)
+    local.write_sealed_json(shards / DATASET_FILE, body)
     with pytest.raises(DamagedData, match=r"bytes of episodes-train-000002\.tar cannot hold"):
         read_description(shards)
 
@@ -113,9 +113,9 @@ def test_nothing_unpacks_a_tar(shards: Path, monkeypatch: pytest.MonkeyPatch) ->
     "shape", [[10, 1 << 31, 1 << 31, 4], [10, 1 << 32, 1 << 32], [10, 10**30], [10] + [1] * 40]
 )
 def test_sizes_beyond_64_bits_do_not_wrap(shape: list[int], shards: Path) -> None:
-    body = storage.read_sealed_json(shards / DATASET_FILE)
+    body = local.read_sealed_json(shards / DATASET_FILE)
     body["columns"]["support_x"]["shape"] = shape
-    storage.write_sealed_json(shards / DATASET_FILE, body)
+    local.write_sealed_json(shards / DATASET_FILE, body)
     with pytest.raises(DamagedData, match=DATASET_FILE):
         read_description(shards)
 
@@ -147,9 +147,9 @@ def test_the_size_of_an_episode_is_exact() -> None:
 def test_a_description_of_other_kinds_of_values_is_refused(
     change: Callable[[dict], None], shards: Path
 ) -> None:
-    body = storage.read_sealed_json(shards / DATASET_FILE)
+    body = local.read_sealed_json(shards / DATASET_FILE)
     change(body)
-    storage.write_sealed_json(shards / DATASET_FILE, body)
+    local.write_sealed_json(shards / DATASET_FILE, body)
     with pytest.raises(DamagedData, match=DATASET_FILE):
         read_description(shards)
     assert verify_shards(shards)

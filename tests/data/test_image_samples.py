@@ -10,7 +10,7 @@ from image_bytes import CHANNELS, chunk, encoded, png
 from PIL import Image
 
 from data_pipeline.errors import DamagedData
-from data_pipeline.images import Preparation, decode, to_pixels
+from data_pipeline.formats.images import Preparation, decode, to_pixels
 
 NOISE = np.random.Generator(np.random.Philox(5))
 

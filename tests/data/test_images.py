@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.images import FORMATS, MAX_PIXELS, decode, read_bytes, to_pixels
+from data_pipeline.formats.images import FORMATS, MAX_PIXELS, decode, read_bytes, to_pixels
 
 COLOURS = np.random.Generator(np.random.Philox(1)).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 

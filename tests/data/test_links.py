@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from small_images import fill
 
-from data_pipeline import storage
-from data_pipeline.class_store import build_store
 from data_pipeline.datasets import mini_imagenet
 from data_pipeline.errors import DataError, MissingData, UnsafeData
+from data_pipeline.storage import local
+from data_pipeline.store.class_store import build_store
 
 NAMES = ["train/a", "train/b", "val/c", "val/d", "test/e", "test/f"]
 
@@ -29,7 +29,7 @@ def snapshot(real: Path, tmp_path: Path) -> Path:
     (cache / "blobs").mkdir(parents=True)
     root = cache / "snapshots/0123"
     for path in sorted(real.rglob("*.png")):
-        blob = cache / "blobs" / storage.sha256_file(path)
+        blob = cache / "blobs" / local.sha256_file(path)
         shutil.copy(path, blob)
         link = root / path.relative_to(real)
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def test_a_list_of_links_is_followed_too(tmp_path):
     entry = mini_imagenet._Entry("train", "n01", "n01.jpg")
     with pytest.raises(UnsafeData, match="--follow-links"):
         mini_imagenet._find_image(tmp_path / "in", entry, "line 1")
-    with storage.links_followed():
+    with local.links_followed():
         assert mini_imagenet._find_image(tmp_path / "in", entry, "line 1").read_bytes() == b"image"
         with pytest.raises(UnsafeData, match="a path inside"):
             mini_imagenet._find_image(tmp_path / "in", entry._replace(filename="../out.jpg"), "1")

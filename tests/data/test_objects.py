@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from object_store import Gate, Store
 
-from data_pipeline import object_requests
 from data_pipeline.errors import DamagedData, MissingData, StoreAway, StoreError
-from data_pipeline.object_uri import address_of, endpoint, local_path, parse_uri, redacted
-from data_pipeline.objects import ObjectPlace, object_place
-from data_pipeline.storage import sha256_bytes
+from data_pipeline.storage import object_requests
+from data_pipeline.storage.local import sha256_bytes
+from data_pipeline.storage.object_uri import address_of, endpoint, local_path, parse_uri, redacted
+from data_pipeline.storage.objects import ObjectPlace, object_place
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from small_images import fill
 
-from data_pipeline import storage
-from data_pipeline.class_store import build_store
 from data_pipeline.datasets import PARTS, mini_imagenet
 from data_pipeline.datasets._mini_imagenet_classes import CLASSES
 from data_pipeline.errors import DamagedData, DataError, MissingData
-from metadist.engine.data import open_data, prepare
+from data_pipeline.storage import local
+from data_pipeline.store.class_store import build_store
+from metadist.episode_data import open_data, prepare
 from metadist.plugins import use
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 
 
 def swap_unseen(one: Path, other: Path) -> None:
@@ -45,8 +45,8 @@ def photos(tmp_path: Path) -> Path:
 
 def edit(store: Path, description: dict[str, str]) -> None:
     """Give a store another description."""
-    body = storage.read_sealed_json(store / "store.json")
-    storage.write_sealed_json(store / "store.json", {**body, "description": description})
+    body = local.read_sealed_json(store / "store.json")
+    local.write_sealed_json(store / "store.json", {**body, "description": description})
 
 
 # --- images -----------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_the_images_of_a_list_are_known_by_content(tmp_path):
         lines = ["filename,label"]
         for wnid in CLASSES[part]:
             (tmp_path / "mini/images").mkdir(parents=True, exist_ok=True)
-            shade = tuple(storage.sha256_bytes(wnid.encode()).encode()[:3])
+            shade = tuple(local.sha256_bytes(wnid.encode()).encode()[:3])
             Image.new("RGB", (9, 9), shade).save(tmp_path / f"mini/images/{wnid}.bmp")
             lines.append(f"{wnid}.bmp,{wnid}")
         (tmp_path / f"mini/{part}.csv").write_text("\n".join(lines))
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read_is_named(photos, tmp_path, monkeypatch):
     def denied(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(storage, "sha256_file", denied)
+    monkeypatch.setattr(files, "sha256_file", denied)
     with pytest.raises(DataError, match=r"a/0\.bmp: cannot be read .Permission denied"):
         build_store("image_folder", tmp_path, source=photos)
 
@@ -196,7 +196,7 @@ def test_a_plugin_that_was_edited_is_not_served_by_the_store_of_the_old_one(tmp_
 
 
 def test_a_recipe_is_not_served_by_a_store_of_another_dataset_split_or_version(toy, tmp_path):
-    from data_pipeline.class_store import check_current
+    from data_pipeline.store.class_store import check_current
 
     root = build_store("toy", tmp_path, options={"shade": 9}).root
     check_current(root, "toy", "one")  # made with options, and asked for by name
@@ -240,8 +240,8 @@ name = "maml"
 
 
 def test_shards_of_a_function_that_was_edited_are_refused(tmp_path):
-    from data_pipeline.shard_writer import write_shards
-    from metadist.engine.data import shards_root
+    from data_pipeline.shards.writer import write_shards
+    from metadist.episode_data import shards_root
 
     (tmp_path / "slope.toml").write_text(LINES)
     recipe = load_recipe(str(tmp_path / "slope.toml"), ())

@@ -14,7 +14,7 @@ import pytest
 
 from data_pipeline.datasets._tables import read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.parquet import read_capped
+from data_pipeline.formats.parquet import read_capped
 
 MIB = 1 << 20
 CAP = 1_000_000

@@ -11,8 +11,8 @@ import pytest
 
 from data_pipeline import functions
 from data_pipeline.functions._portable import logarithm, normals, sine
-from data_pipeline.storage import sha256_bytes
-from data_pipeline.streams import Stream, fold
+from data_pipeline.rng import Stream, fold
+from data_pipeline.storage.local import sha256_bytes
 
 UNIFORMS = Stream(fold("portable"), 0).uniforms(20_000)
 #: Ends and middle of the grid, and both sides of every change of approximation.

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from data_pipeline import functions
-from data_pipeline.class_store import ClassStore
 from data_pipeline.datasets import PARTS, Part
 from data_pipeline.errors import DataError
-from data_pipeline.shard_reader import ShardSource
-from data_pipeline.shard_writer import write_shards
-from metadist.engine.data import EpisodeData, open_data, shards_root
+from data_pipeline.shards.reader import ShardSource
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.store.class_store import ClassStore
+from metadist.episode_data import EpisodeData, open_data, shards_root
 from metadist.errors import RecipeError
-from metadist.recipe import Recipe, load_recipe
+from metadist.recipe.schema import Recipe, load_recipe
 
 
 def images(*overrides: str) -> Recipe:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.errors import StoreError
-from data_pipeline.object_uri import parse_uri, redacted
-from data_pipeline.redaction import without_users
+from data_pipeline.storage.object_uri import parse_uri, redacted
+from data_pipeline.storage.redaction import without_users
 from metadist.errors import JobError
-from metadist.launch.jobs import secrets
+from metadist.jobs import secrets
 from metadist.track import public_uri
 from metadist.track.client import brief
 

@@ -12,14 +12,14 @@ from object_store import Store
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 from toy_dataset import FILES, Toy, snapshot
 
-from data_pipeline import remote_data
-from data_pipeline.class_store import build_store, open_store
 from data_pipeline.errors import DamagedData, DataError, MissingData, StoreError
-from data_pipeline.object_uri import local_path
-from data_pipeline.objects import ObjectPlace, object_place
-from data_pipeline.remote_data import bring, damaged_objects, publish
-from data_pipeline.shard_reader import open_shards
-from data_pipeline.shard_writer import write_shards
+from data_pipeline.shards.reader import open_shards
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.storage import working_copies
+from data_pipeline.storage.object_uri import local_path
+from data_pipeline.storage.objects import ObjectPlace, object_place
+from data_pipeline.storage.working_copies import bring, damaged_objects, publish
+from data_pipeline.store.class_store import build_store, open_store
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_an_interrupted_publication_goes_on(
         done.append(path.name)
         return put(place, path)
 
-    monkeypatch.setattr(remote_data, "in_parallel", lambda calls: [call() for call in calls])
+    monkeypatch.setattr(working_copies, "in_parallel", lambda calls: [call() for call in calls])
     monkeypatch.setattr(ObjectPlace, "put_file", failing)
     with pytest.raises(StoreError, match="cut off"):
         publish(root)
@@ -168,7 +168,7 @@ class _Noting:
 def test_a_foreign_file_name_does_not_leave_the_copy(
     data: str, another_node: Callable[[], None], object_store: Store
 ) -> None:
-    from data_pipeline.storage import sealed_json, unseal_json
+    from data_pipeline.storage.local import sealed_json, unseal_json
 
     root = local_path(data) / "sinusoid" / "shards" / "10s10q-seed0"
     write_shards(SINUSOID, 64, root)

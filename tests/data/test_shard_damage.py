@@ -17,16 +17,17 @@ import pytest
 from damage import flip
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same, reseal
 
-from data_pipeline import storage
-from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_index import read_shard_set
-from data_pipeline.shard_members import decode, draw, encode, layout_of
-from data_pipeline.shard_reader import ShardSource
-from data_pipeline.shard_stream import stream
-from data_pipeline.shard_writer import write_shards
-from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
+from data_pipeline.shards.index import read_shard_set
+from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
+from data_pipeline.shards.members import decode, draw, encode, layout_of
+from data_pipeline.shards.reader import ShardSource
+from data_pipeline.shards.stream import stream
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.storage import local
 
 # --- damage -------------------------------------------------------------------------------------
 
@@ -99,16 +100,16 @@ def test_a_shard_that_goes_while_it_is_read_is_named(shards: Path) -> None:
     ],
 )
 def test_a_description_that_lies_is_refused(change: Callable[[dict], None], shards: Path) -> None:
-    body = storage.read_sealed_json(shards / DATASET_FILE)
+    body = local.read_sealed_json(shards / DATASET_FILE)
     change(body)
-    storage.write_sealed_json(shards / DATASET_FILE, body)
+    local.write_sealed_json(shards / DATASET_FILE, body)
     with pytest.raises(DamagedData):
         ShardSource(shards).episodes([0])
 
 
 def test_another_format_version_is_refused(shards: Path) -> None:
-    body = storage.read_sealed_json(shards / DATASET_FILE)
-    storage.write_sealed_json(shards / DATASET_FILE, {**body, "format_version": 2})
+    body = local.read_sealed_json(shards / DATASET_FILE)
+    local.write_sealed_json(shards / DATASET_FILE, {**body, "format_version": 2})
     with pytest.raises(DataError, match="version 2"):
         ShardSource(shards)
 

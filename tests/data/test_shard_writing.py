@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 
-from data_pipeline import storage
-from data_pipeline.class_store import ClassStore
-from data_pipeline.episodes import EpisodeSpec, ImageEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DataError
-from data_pipeline.shard_reader import ShardSource
-from data_pipeline.shard_writer import estimate, write_shards
-from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE, largest_group
+from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE, largest_group
+from data_pipeline.shards.reader import ShardSource
+from data_pipeline.shards.writer import estimate, write_shards
+from data_pipeline.storage import local
+from data_pipeline.store.class_store import ClassStore
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -72,7 +73,7 @@ def test_shards_say_nothing_of_time_and_place(written: Path) -> None:
                 assert (entry.uname, entry.gname, entry.mode) == ("", "", 0o444)
     text = (written / DATASET_FILE).read_text()
     assert str(written.parent) not in text
-    body = storage.read_sealed_json(written / DATASET_FILE)
+    body = local.read_sealed_json(written / DATASET_FILE)
     assert set(body) == {
         *("format", "format_version", "identity", "payload", "columns", "episodes_per_member"),
         *("episodes", "shards", "manifest"),
@@ -89,7 +90,7 @@ def test_manifest_says_where_each_member_lies(written: Path) -> None:
             assert (entry.offset_data, entry.size) == (row["offset"], row["length"])
         data = (written / row["shard"]).read_bytes()
         member = data[row["offset"] : row["offset"] + row["length"]]
-        assert storage.sha256_bytes(member) == row["sha256"].hex()
+        assert local.sha256_bytes(member) == row["sha256"].hex()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_pipeline.class_store import ClassStore
-from data_pipeline.episodes import EpisodeBatch, EpisodeSource, EpisodeSpec, ImageEpisodes, stack
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource, EpisodeSpec, stack
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_reader import ShardSource, open_shards
-from data_pipeline.shard_stream import stream
-from data_pipeline.shard_writer import write_shards
+from data_pipeline.shards.reader import ShardSource, open_shards
+from data_pipeline.shards.stream import stream
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.store.class_store import ClassStore
 
 SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline import class_store, storage
-from data_pipeline.class_store import ClassStore
-from data_pipeline.episodes import EpisodeBatch, EpisodeSpec, Identity, ImageEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_index import read_shard_set
-from data_pipeline.shard_writer import write_shards
-from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
-from data_pipeline.verify import Finding, verify_shards, verify_store
+from data_pipeline.shards.index import read_shard_set
+from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
+from data_pipeline.shards.verify import Finding, verify_shards, verify_store
+from data_pipeline.shards.writer import write_shards
+from data_pipeline.storage import local
+from data_pipeline.store import class_store
+from data_pipeline.store.class_store import ClassStore
 
 SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
 SHARDS = [f"episodes-train-00000{n}.tar" for n in range(3)]
@@ -42,11 +44,11 @@ def named(findings: list[Finding]) -> list[str]:
 
 
 def reseal(root: Path) -> None:
-    body = storage.read_sealed_json(root / DATASET_FILE)
+    body = local.read_sealed_json(root / DATASET_FILE)
     for shard in body["shards"]:
-        shard["sha256"] = storage.sha256_file(root / shard["name"])
+        shard["sha256"] = local.sha256_file(root / shard["name"])
         shard["size"] = (root / shard["name"]).stat().st_size
-    storage.write_sealed_json(root / DATASET_FILE, body)
+    local.write_sealed_json(root / DATASET_FILE, body)
 
 
 # --- shards -------------------------------------------------------------------------------------
@@ -160,9 +162,9 @@ def test_episodes_that_are_not_what_their_identity_says_are_found(tmp_path: Path
 
 
 def test_episodes_of_another_generator_are_not_taken_for_sound(shards: Path) -> None:
-    body = storage.read_sealed_json(shards / DATASET_FILE)
+    body = local.read_sealed_json(shards / DATASET_FILE)
     body["identity"]["generator"] = 99
-    storage.write_sealed_json(shards / DATASET_FILE, body)
+    local.write_sealed_json(shards / DATASET_FILE, body)
     problems = [finding.problem for finding in verify_shards(shards, deep=True)]
     assert any("generator: demanded 99, got 1" in problem for problem in problems)
 
@@ -219,11 +221,11 @@ def test_deep_names_the_damaged_images(store: Path) -> None:
 
 def test_a_store_that_contradicts_itself_is_found(store: Path) -> None:
     path = store / "store.json"
-    body = storage.read_sealed_json(path)
-    storage.write_sealed_json(path, {**body, "digest": "0" * 64})
+    body = local.read_sealed_json(path)
+    local.write_sealed_json(path, {**body, "digest": "0" * 64})
     assert len(verify_store(store)) == 1
     del body["pixels"]
-    storage.write_sealed_json(path, body)
+    local.write_sealed_json(path, body)
     assert named(verify_store(store)) == ["store.json"]
     path.unlink()
     with pytest.raises(MissingData, match="no class store"):
@@ -231,8 +233,8 @@ def test_a_store_that_contradicts_itself_is_found(store: Path) -> None:
 
 
 def test_a_store_of_another_version_is_refused(store: Path) -> None:
-    body = storage.read_sealed_json(store / "store.json")
+    body = local.read_sealed_json(store / "store.json")
     body["format_version"] = class_store.FORMAT_VERSION + 1
-    storage.write_sealed_json(store / "store.json", body)
+    local.write_sealed_json(store / "store.json", body)
     with pytest.raises(DataError, match="version"):
         verify_store(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_pipeline.waits import seconds_of
+from data_pipeline.timeouts import seconds_of
 
 
 @pytest.mark.parametrize(("given", "seconds"), [("", 7.0), ("0", 0.0), ("2.5", 2.5), ("1e3", 1000)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.storage import write_atomic
+from data_pipeline.storage.local import write_atomic
 
 
 @contextlib.contextmanager

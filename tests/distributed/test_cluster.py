@@ -19,9 +19,10 @@ from metadist.errors import (
     RunError,
     Terminated,
 )
-from metadist.launch import cluster, train
-from metadist.launch.job import Job
-from metadist.launch.world import WorldSize
+from metadist.executors import ray_train
+from metadist.executors.cluster import connection
+from metadist.executors.worker import Job
+from metadist.executors.world_size import WorldSize
 
 pytestmark = pytest.mark.distributed
 
@@ -37,7 +38,7 @@ def test_nobody_at_the_address_is_said_at_once() -> None:
     began = time.monotonic()
     with (
         pytest.raises(ResourceError, match="no Ray head answers"),
-        cluster.connected(f"127.0.0.1:{port}", 2, _quiet),
+        connection.connected(f"127.0.0.1:{port}", 2, _quiet),
     ):
         pass
     assert time.monotonic() - began < 30
@@ -47,7 +48,7 @@ def test_nobody_at_the_address_is_said_at_once() -> None:
 def test_addresses_that_cannot_work(address: str) -> None:
     with (
         pytest.raises(ResourceError, match="host:port"),
-        cluster.connected(address, 2, _quiet),
+        connection.connected(address, 2, _quiet),
     ):
         pass
 
@@ -55,16 +56,18 @@ def test_addresses_that_cannot_work(address: str) -> None:
 def test_too_few_cpus_are_said_after_waiting_for_nodes(private_ray: None) -> None:
     said: list[str] = []
     with pytest.raises(ResourceError, match=r"--workers 50 needs 50 CPUs, the cluster has 4"):
-        cluster.group_for(WorldSize(50, 50), "cpu", said.append, patience=cluster.SAID_AFTER + 1)
+        connection.group_for(
+            WorldSize(50, 50), "cpu", said.append, patience=connection.SAID_AFTER + 1
+        )
     assert said == ["Waiting for nodes: 4 of 50 workers have a place"]
-    assert cluster.PATIENCE <= 20
+    assert connection.PATIENCE <= 20
 
 
 def test_gpus_asked_for_where_there_are_none(
     private_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ResourceError, match=r"1 GPUs, the cluster has 0.*--device cpu"):
-        cluster.group_for(WorldSize(1, 1), "cuda", _quiet, patience=0.0)
+        connection.group_for(WorldSize(1, 1), "cuda", _quiet, patience=0.0)
 
 
 def test_three_failures_without_progress_end_a_run(
@@ -77,9 +80,9 @@ def test_three_failures_without_progress_end_a_run(
         calls.append(1)
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})
 
-    monkeypatch.setattr(train, "_attempt", failing)
+    monkeypatch.setattr(ray_train, "_attempt", failing)
     with pytest.raises(RunError, match="given up after 3 attempts without a new checkpoint"):
-        train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet)
+        ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet)
     assert len(calls) == 3
 
 
@@ -96,15 +99,15 @@ def test_failures_with_progress_go_on(
             return {"steps": 7}
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})
 
-    monkeypatch.setattr(train, "_attempt", failing)
-    assert train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet) == {"steps": 7}
+    monkeypatch.setattr(ray_train, "_attempt", failing)
+    assert ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet) == {"steps": 7}
 
 
 def test_mistakes_of_the_user_are_not_tried_again(private_ray: None, tmp_path: Path) -> None:
     run, data = small_run(tmp_path, "inner.lr=1e30", "inner.steps=2")
     said: list[str] = []
     with pytest.raises(NonFiniteError, match=r"episodes \["):
-        train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
+        ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
     assert not any("starting again" in line for line in said)
     assert run.latest_attempt() == 1
 
@@ -113,8 +116,8 @@ def test_other_numerics_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A group whose workers disagree on their numerics does not form."""
     import torch
 
-    from metadist.engine.group import Solo
-    from metadist.engine.loop import Run
+    from metadist.compute.collectives import Solo
+    from metadist.training.loop import Run
 
     class Strange(Solo):
         def broadcast(self, value: Any) -> Any:
@@ -132,7 +135,7 @@ def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:
     threading.Timer(1.0, asked.set).start()
     began = time.monotonic()
     with pytest.raises(Terminated):
-        cluster.group_for(WorldSize(50, 50), "cpu", _quiet, patience=60, asked=asked)
+        connection.group_for(WorldSize(50, 50), "cpu", _quiet, patience=60, asked=asked)
     assert time.monotonic() - began < 10
 
 
@@ -148,7 +151,7 @@ def test_a_group_waits_for_those_who_are_there(
     ray.get(others.ready())
     said: list[str] = []
     rounds = []
-    attempt = train._attempt
+    attempt = ray_train._attempt
 
     def counting(*arguments: Any) -> dict[str, Any]:
         rounds.append(1)
@@ -157,9 +160,9 @@ def test_a_group_waits_for_those_who_are_there(
             remove_placement_group(others)
         return attempt(*arguments)
 
-    monkeypatch.setattr(train, "_attempt", counting)
+    monkeypatch.setattr(ray_train, "_attempt", counting)
     run, data = small_run(tmp_path)
-    result = train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
+    result = ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
     assert result["steps"] == 6
     assert len(rounds) == 5
     assert said.count("Waiting: others use what 2 workers would need") == 1
@@ -177,7 +180,7 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
 
     others: list[Any] = []
     sizes: list[int] = []
-    attempt = train._attempt
+    attempt = ray_train._attempt
 
     def overtaken(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
         sizes.append(workers)
@@ -187,10 +190,10 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
             raise ControllerError(WorkerGroupStartupTimeoutError(workers))
         return attempt(job, workers, resources)
 
-    monkeypatch.setattr(train, "_attempt", overtaken)
+    monkeypatch.setattr(ray_train, "_attempt", overtaken)
     run, data = small_run(tmp_path)
     try:
-        result = train.fit(Job(run.path, data), WorldSize(1, 4), None, _quiet)
+        result = ray_train.fit(Job(run.path, data), WorldSize(1, 4), None, _quiet)
     finally:
         remove_placement_group(others[0])
     assert result["steps"] == 6

@@ -15,7 +15,7 @@ from small_runs import SMALL
 
 import metadist
 from metadist.errors import NumericsError
-from metadist.sources import code_digest
+from metadist.process.code import code_digest
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 RECIPE = "sinusoid-10shot-maml"
@@ -35,7 +35,7 @@ def copy(tmp_path: Path) -> Path:
     for package in ("metadist", "data_pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(home / package, folder / package, ignore=ignored)
-    loss = folder / "metadist/rules/losses.py"
+    loss = folder / "metadist/inner/losses.py"
     loss.write_text(loss.read_text().replace("mse_loss(outputs", "mse_loss(1.5 * outputs"))
     return folder
 
@@ -67,7 +67,7 @@ def test_workers_with_another_copy_are_refused_by_name(copy: Path) -> None:
     done = python(copy, "-c", ON_ANOTHER_RAY, *SMALL)
     error = done.stderr.splitlines()[-1]
     assert "RunError: a worker on" in error, done.stderr[-3000:]
-    assert f"metadist/rules/losses.py (imported from {copy / 'metadist'}" in error
+    assert f"metadist/inner/losses.py (imported from {copy / 'metadist'}" in error
     assert not list(copy.glob("runs/other/attempts/*.json"))
 
 

@@ -14,11 +14,11 @@ from small_runs import SMALL
 import metadist
 from metadist.cli.main import main
 from metadist.errors import PluginError
-from metadist.launch import train
-from metadist.launch.job import Job
-from metadist.launch.world import WorldSize
+from metadist.executors import ray_train
+from metadist.executors.worker import Job
+from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
-from metadist.recipe import recipe_text
+from metadist.recipe.schema import recipe_text
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -103,7 +103,7 @@ def test_a_worker_with_another_source_ends_the_run(private_ray: None, tmp_path: 
     plugin = Plugin("algorithm", "ray_other", str(path), "0" * 64)
     (tmp_path / "run").mkdir()
     with pytest.raises(PluginError, match="every worker must see the same file"):
-        train.fit(
+        ray_train.fit(
             Job(tmp_path / "run", tmp_path, plugins=(plugin,)),
             WorldSize(2, 2),
             None,

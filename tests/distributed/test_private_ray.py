@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 CODE = """
 import os, subprocess, sys
 import ray
-from metadist.launch.cluster import connected
-from metadist.launch.private_ray import _Process
+from metadist.executors.cluster.connection import connected
+from metadist.executors.cluster.private_ray import _Process
 
 def environ():
     return {k: v for k, v in os.environ.items() if k.startswith("RAY")}

@@ -20,12 +20,12 @@ from ray_head import Head
 from searching import SMALL, over
 
 import metadist
-from metadist.engine import checkpoint
-from metadist.engine.history import history
-from metadist.engine.rundir import RunDir
-from metadist.launch.source import commit
-from metadist.recipe import load_recipe
-from metadist.search.place import SearchDir
+from metadist.process.provenance import commit
+from metadist.recipe.schema import load_recipe
+from metadist.runs import checkpoints
+from metadist.runs.attempts import history
+from metadist.runs.run_dir import RunDir
+from metadist.search.search_dir import SearchDir
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,7 +123,7 @@ class Submit:
     def wait_for_checkpoint(self, name: str, process: subprocess.Popen[str] | None = None) -> None:
         """Until a run has one."""
         deadline = time.monotonic() + 200
-        while not (self.run(name).path.is_dir() and checkpoint.steps(self.run(name))):
+        while not (self.run(name).path.is_dir() and checkpoints.steps(self.run(name))):
             assert time.monotonic() < deadline, f"no checkpoint of {name}"
             assert process is None or process.poll() is None, process.communicate()
             time.sleep(0.05)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import metadist
-from metadist.engine.runlog import LogReader, series
 from metadist.errors import ResourceError, SpaceError, TrackingError
-from metadist.launch.asking import Report
-from metadist.recipe import load_recipe
-from metadist.search.place import SearchDir
+from metadist.executors.control.trial_mailbox import Report
+from metadist.recipe.schema import load_recipe
+from metadist.runs.log import LogReader, series
 from metadist.search.plan import load_space
+from metadist.search.search_dir import SearchDir
 from metadist.space import Point
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -138,8 +138,8 @@ def test_another_search_is_not_gone_on_with(private_ray: None, here: Path) -> No
 
 
 def test_a_fault_of_the_machine_ends_the_search(private_ray: None, here: Path) -> None:
-    from metadist.launch.placing import Resources
-    from metadist.launch.tuning import run_trials
+    from metadist.executors.cluster.resources import Resources
+    from metadist.executors.ray_tune import run_trials
 
     class Silent:
         def began(self, number: int, point: Point) -> None: ...

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import metadist
-from metadist.engine.data import open_data, shards_root
-from metadist.engine.learner import resolve
+from metadist.compute.learners import resolve
+from metadist.episode_data import open_data, shards_root
 
 pytestmark = pytest.mark.distributed
 
@@ -86,7 +86,7 @@ def test_shards_do_not_matter(
 ) -> None:
     if workers:
         request.getfixturevalue("private_ray")
-    from data_pipeline.shard_writer import write_shards
+    from data_pipeline.shards.writer import write_shards
 
     runs, solo = reference
     recipe = resolve(metadist.load_recipe("strokes-5w1s-maml", SETTINGS))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from killing import STEPS, Command, evaluation_files, kill_tree, ray_workers
 
-from metadist.engine.history import history
+from metadist.runs.attempts import history
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
 Undisturbed = Callable[[], tuple[dict[str, Any], list[tuple[int, float]], dict[str, bytes]]]

@@ -18,9 +18,9 @@ import pytest
 from killing import SETTINGS, evaluation_files, kill_tree
 from object_store import BUCKET, Gate, Store, serve
 
-from data_pipeline.object_uri import local_path
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from data_pipeline.storage.object_uri import local_path
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
 Undisturbed = Callable[[], tuple[dict[str, Any], list[tuple[int, float]], dict[str, bytes]]]

@@ -16,10 +16,10 @@ import pytest
 from mlflow_server import PATIENCE, Server, answers, free_port, members, wait_for
 
 from metadist import track
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, LogWriter
-from metadist.engine.runs import create_run
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogReader, LogWriter
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(600)]
@@ -130,8 +130,8 @@ _DRIVER = """
 import sys, time
 from pathlib import Path
 from metadist import track
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter
+from metadist.runs.run_dir import RunDir
+from metadist.runs.log import LogWriter
 run = RunDir(Path(sys.argv[1]))
 uri, first = sys.argv[2], int(sys.argv[3])
 info = run.info()

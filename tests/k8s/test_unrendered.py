@@ -14,7 +14,7 @@ from manifests.rendering import kubectl, kustomizations
 from manifests.validation import object_problems, schema_errors
 from manifests.whole import secrets_told, secrets_used
 
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 from tests.k8s.places import K8S, OVERLAYS, ROOT
 
 _ALL = [*kustomizations(K8S), *kustomizations(K8S, "Component")]

@@ -11,8 +11,8 @@ from statistics import fmean
 import pytest
 
 import metadist
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.learning, pytest.mark.timeout(600)]
 

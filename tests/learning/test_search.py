@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import metadist
-from metadist.engine.runlog import series
-from metadist.report.search.cells import cell_map
-from metadist.search.place import SearchDir
+from metadist.report.search.heatmap_cells import cell_map
+from metadist.runs.log import series
 from metadist.search.reporting import search_data
+from metadist.search.search_dir import SearchDir
 
 pytestmark = [pytest.mark.learning, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metadist.engine.gradients import ChunkResult
-from metadist.engine.group import Solo
-from metadist.engine.reduce import Layout, StepSum, reduce_step
+from metadist.compute.collectives import Solo
+from metadist.compute.gradients import ChunkResult
+from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 from metadist.keys import Key
 from tests.numerics.gloo_worker import outcome
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.engine.group import Group
+from metadist.compute.collectives import Group
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from metadist.engine.gradients import ChunkResult
-from metadist.engine.group import Group, Workers
-from metadist.engine.reduce import Layout, StepSum, reduce_step
+from metadist.compute.collectives import Group, Workers
+from metadist.compute.gradients import ChunkResult
+from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 
 CPU = torch.device("cpu")
 

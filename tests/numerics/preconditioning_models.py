@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from metadist.engine.learner import build, context
+from metadist.compute.learners import build, context
+from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
-from metadist.recipe import Recipe
-from metadist.rules.inner_loop import InnerLoop
+from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, Params, TaskBatch, TaskShape
 from tests.numerics.reference import Episode, Learner, Net, cross_entropy, squared_error
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
-from metadist.engine.learner import build, context
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.compute.learners import build, context
 from metadist.keys import Key
-from metadist.recipe import Recipe
+from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskBatch, TaskShape
 from tests.numerics.reference import EXACT, OTHER, distance, total, whole_distance
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from metadist.algorithms import Algorithm, Loss
-from metadist.engine import gradients
-from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.compute import gradients
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.tasks import Context, Params, Task, TaskBatch
 from tests.contract.cases import Case
 from tests.contract.setting import Setting, make

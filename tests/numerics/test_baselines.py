@@ -16,22 +16,16 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms import Algorithm
-from metadist.engine.gradients import loop_chunk
-from metadist.engine.learner import build, context
+from metadist.compute.gradients import loop_chunk
+from metadist.compute.learners import build, context
 from metadist.errors import RecipeError
+from metadist.inner.adam import Adam
+from metadist.inner.decayed import DecayedSGD
+from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.sgd import SGD
+from metadist.inner.similarity import class_means, cosine, cosine_logits, nearest_logits, similarity
 from metadist.keys import Key
-from metadist.recipe import Recipe
-from metadist.rules.adam import Adam
-from metadist.rules.decayed import DecayedSGD
-from metadist.rules.rule import Rule, Step
-from metadist.rules.sgd import SGD
-from metadist.rules.similarity import (
-    class_means,
-    cosine,
-    cosine_logits,
-    nearest_logits,
-    similarity,
-)
+from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, NormMode, Params, Phase, Task, TaskBatch, TaskShape
 from tests.numerics.baselines_reference import nearest
 from tests.numerics.reference import CLOSED_FORM, EXACT, Net, leaves

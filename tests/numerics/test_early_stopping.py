@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.rules.sgd import SGD
 from tests.numerics.reference import CLOSED_FORM, OTHER, distance
 from tests.numerics.test_linear_regression import DIMENSIONS, context, learner
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from metadist import algorithms, backbones
 from metadist.algorithms import Algorithm, Parts
 from metadist.backbones import Layer, Norm, Statistics, Trace
-from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.inner import inner_loop
+from metadist.inner.gradient import gradient
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.rules import inner_loop
-from metadist.rules.gradient import gradient
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.sgd import SGD
 from metadist.tasks import Context, Params, TaskBatch, TaskShape
 from tests.numerics.reference import (
     CLEARLY_OTHER,

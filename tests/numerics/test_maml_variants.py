@@ -16,11 +16,11 @@ from torch import Tensor
 from metadist import algorithms
 from metadist.algorithms import Algorithm
 from metadist.algorithms.mamlpp import MAMLPlusPlus, multi_step_weights
-from metadist.engine.gradients import ChunkResult
+from metadist.compute.gradients import ChunkResult
 from metadist.errors import RecipeError
+from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.per_step import PerStep
 from metadist.keys import Key
-from metadist.rules.inner_loop import Fitted, InnerLoop
-from metadist.rules.per_step import PerStep
 from metadist.tasks import NormMode
 from tests.contract.cases import Case, Options, built
 from tests.contract.checks import check_definition

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from metadist.inner import mask
+from metadist.inner.inner_loop import Fitted
+from metadist.inner.inner_optimizer import Step
+from metadist.inner.mask import Mask, gumbel, sampled_mask
 from metadist.keys import Key
-from metadist.rules import mask
-from metadist.rules.inner_loop import Fitted
-from metadist.rules.mask import Mask, gumbel, sampled_mask
-from metadist.rules.rule import Step
 from tests.numerics.preconditioning_models import CONV, KEY, Model, mlp, noticed, shaken
 from tests.numerics.preconditioning_reference import relaxation
 from tests.numerics.reference import CLOSED_FORM, EXACT

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metadist.backbones.mlp import MLP
-from metadist.engine.gradients import ChunkResult, loop_chunk, vmap_chunk
-from metadist.rules import curvature, inner_loop
-from metadist.rules.curvature import mode_products
-from metadist.rules.gradient import gradient
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.mask import Mask
-from metadist.rules.transform import Transformed
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.inner import curvature, inner_loop
+from metadist.inner.curvature import mode_products
+from metadist.inner.gradient import gradient
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.mask import Mask
+from metadist.inner.transform import Transformed
 from metadist.tasks import Context, Params
 from tests.numerics.preconditioning_models import CONV, KEY, LR, TASKS, Model, mlp, noticed, shaken
 from tests.numerics.preconditioning_reference import (

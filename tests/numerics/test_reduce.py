@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metadist.engine import reduce
-from metadist.engine.gradients import ChunkResult
-from metadist.engine.reduce import Layout
+from metadist.compute import order_free_sum
+from metadist.compute.gradients import ChunkResult
+from metadist.compute.order_free_sum import Layout
 from tests.numerics import gloo_worker
 from tests.numerics.chunks import (
     alone,
@@ -112,7 +112,7 @@ def test_a_float_sum_would_be_noticed(run_group: RunGroup, monkeypatch: pytest.M
     """The plain reduction is not order-free: the checks above are able to fail."""
     layout = make_layout(tasks=7)
     results = random_chunks(layout)
-    monkeypatch.setattr(reduce, "_exact", reduce._fast)
+    monkeypatch.setattr(order_free_sum, "_exact", order_free_sum._fast)
     wanted = alone(layout, results)
     differing = [
         size

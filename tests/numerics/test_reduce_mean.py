@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.engine import reduce
-from metadist.engine.gradients import ChunkResult
-from metadist.engine.group import Group, Solo
-from metadist.engine.reduce import Layout, StepSum, reduce_step
+from metadist.compute import order_free_sum
+from metadist.compute.collectives import Group, Solo
+from metadist.compute.gradients import ChunkResult
+from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 from tests.numerics.chunks import (
     CPU,
     SHAPES,
@@ -164,8 +164,8 @@ def test_full_scale_over_workers(run_group: RunGroup, dtype: torch.dtype, size: 
 
 
 def test_full_scale_would_overflow_without_room_for_the_sum(monkeypatch: pytest.MonkeyPatch):
-    original = reduce._exponents
-    monkeypatch.setattr(reduce, "_exponents", lambda peaks, chunks: original(peaks, 1))
+    original = order_free_sum._exponents
+    monkeypatch.setattr(order_free_sum, "_exponents", lambda peaks, chunks: original(peaks, 1))
     layout = make_layout(tasks=8)
     step = alone(layout, constant_chunks(layout, [LARGEST[torch.float32]] * 8, torch.float32))
     assert not all(bool((g > 0).all()) for g in step.gradients.values())

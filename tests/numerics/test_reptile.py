@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from metadist.inner.mini_batches import shuffled
 from metadist.keys import Key
-from metadist.rules.mini_batches import shuffled
 from metadist.tasks import Params
 from tests.contract.cases import Case
 from tests.contract.setting import Setting, make

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms.taml import TAML
-from metadist.engine.group import Group, Solo
-from metadist.engine.reduce import Layout, reduce_step
+from metadist.compute.collectives import Group, Solo
+from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.errors import RecipeError
+from metadist.inner.inequality import Inequality, Measure
 from metadist.keys import Key
-from metadist.rules.inequality import Inequality, Measure
 from tests.contract.cases import Case, built
 from tests.contract.setting import CPU, Setting, of_tasks
 from tests.contract.training import same_bits, train, trainer

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from report_runs import FUNCTIONS, IMAGES, LEARNER
 
-from metadist.engine.classes import EpisodeClasses
-from metadist.engine.evaluate import Evaluation, write_evaluation
-from metadist.engine.protocol import EvalPart, EvalProtocol
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter
-from metadist.engine.runs import create_run
-from metadist.recipe import parse_recipe
+from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.protocols import EvalPart, EvalProtocol
+from metadist.recipe.schema import parse_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogWriter
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import EpisodeClasses
 
 EPISODES = 40
 

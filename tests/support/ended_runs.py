@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_pipeline.class_store import build_store
-from metadist.engine.data import open_data
-from metadist.engine.group import Solo
-from metadist.engine.learner import resolve
-from metadist.engine.loop import Run
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import create_run
-from metadist.recipe import Recipe, parse_recipe
+from data_pipeline.store.class_store import build_store
+from metadist.compute.collectives import Solo
+from metadist.compute.learners import resolve
+from metadist.episode_data import open_data
+from metadist.recipe.schema import Recipe, parse_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.run_dir import RunDir
+from metadist.training.loop import Run
 
 #: Data and network of recipes on functions; lines about the network may follow.
 SINUSOIDS = """

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from ended_runs import FUNCTIONS
 
-from metadist.engine.data import open_data
-from metadist.engine.learner import build, context, initial_params, resolve
-from metadist.engine.trained import Trained
-from metadist.recipe import parse_recipe
+from metadist.compute.learners import build, context, initial_params, resolve
+from metadist.episode_data import open_data
+from metadist.evaluation.trained_learner import Trained
+from metadist.recipe.schema import parse_recipe
 
 CPU = torch.device("cpu")
 

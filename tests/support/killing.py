@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 
 STEPS = 60
 SETTINGS = (

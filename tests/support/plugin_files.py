@@ -10,9 +10,9 @@ SIGN_MAML = '''"""MAML whose inner steps follow the sign of the gradient."""
 from dataclasses import dataclass, replace
 
 from metadist.algorithms import Parts, maml
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.rule import Step
-from metadist.rules.sgd import SGD
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.inner_optimizer import Step
+from metadist.inner.sgd import SGD
 from metadist.tasks import Params
 
 PART = "algorithm"
@@ -176,7 +176,7 @@ def noisy(method: str, body: str) -> str:
 import torch
 
 from metadist.algorithms import maml
-from metadist.rules.inner_loop import InnerLoop
+from metadist.inner.inner_loop import InnerLoop
 
 PART = "algorithm"
 Options = maml.Options

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from metadist.engine.classes import EpisodeClasses
-from metadist.engine.evaluate import Evaluation, write_evaluation
-from metadist.engine.learner import resolve
-from metadist.engine.protocol import Asked, own_protocols, protocol
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import create_run
-from metadist.recipe import load_recipe
+from metadist.compute.learners import resolve
+from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result
 from metadist.reproduce.table import Table, parse_table
+from metadist.runs.listing import create_run
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import TaskKind
 
 FACTS = {

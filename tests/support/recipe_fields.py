@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from metadist import algorithms, backbones
-from metadist.engine.learner import resolve
-from metadist.recipe import Recipe, parse_recipe
+from metadist.compute.learners import resolve
+from metadist.recipe.schema import Recipe, parse_recipe
 
 MINIMAL = """
 [data]

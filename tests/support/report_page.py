@@ -6,8 +6,8 @@ import html
 import re
 from html.parser import HTMLParser
 
-from metadist.engine.rundir import RunDir
 from metadist.report import write_report
+from metadist.runs.run_dir import RunDir
 
 
 class Page(HTMLParser):

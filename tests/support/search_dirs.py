@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from metadist.engine.runlog import LogWriter
-from metadist.engine.runs import create_run
-from metadist.search.place import SearchDir, TrialRecord, create_search
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogWriter
 from metadist.search.plan import Plan, make_plan
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 from metadist.space import Asha, Choice, Integers, LogUniform, Space, Uniform, When
 
 BATCH = 25

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from metadist.search.place import SearchDir
+from metadist.search.search_dir import SearchDir
 
 #: Trials of a second or two on sinusoids, and as little as possible to confirm the winner.
 SMALL = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_pipeline import storage
-from data_pipeline.episodes import EpisodeBatch, EpisodeSpec
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shards import DATASET_FILE, MANIFEST_FILE
+from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
+from data_pipeline.storage import local
 
 SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
 FIRST_SHARD = "episodes-train-000000.tar"
@@ -24,12 +24,12 @@ def assert_same(got: EpisodeBatch, expected: EpisodeBatch) -> None:
 
 def reseal(root: Path) -> None:
     """Make ``dataset.json`` fit the shards, as somebody who means harm would."""
-    body = storage.read_sealed_json(root / DATASET_FILE)
+    body = local.read_sealed_json(root / DATASET_FILE)
     for shard in body["shards"]:
-        shard["sha256"] = storage.sha256_file(root / shard["name"])
+        shard["sha256"] = local.sha256_file(root / shard["name"])
         shard["size"] = (root / shard["name"]).stat().st_size
     body["manifest"] = {
-        "sha256": storage.sha256_file(root / MANIFEST_FILE),
+        "sha256": local.sha256_file(root / MANIFEST_FILE),
         "size": (root / MANIFEST_FILE).stat().st_size,
     }
-    storage.write_sealed_json(root / DATASET_FILE, body)
+    local.write_sealed_json(root / DATASET_FILE, body)

@@ -20,6 +20,6 @@ def fill(root: Path, class_names: Iterable[str], images: int = 2) -> Path:
 
 def hash_of(text: str) -> bytes:
     """Three bytes that depend on a text."""
-    from data_pipeline.storage import sha256_bytes
+    from data_pipeline.storage.local import sha256_bytes
 
     return bytes.fromhex(sha256_bytes(text.encode())[:6])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metadist.engine.data import open_data
-from metadist.engine.learner import resolve
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import create_run
-from metadist.recipe import Recipe, load_recipe
+from metadist.compute.learners import resolve
+from metadist.episode_data import open_data
+from metadist.recipe.schema import Recipe, load_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.run_dir import RunDir
 
 SMALL = (
     "outer.steps=6",

@@ -7,7 +7,7 @@ import shlex
 import click
 
 from metadist.cli import submit
-from metadist.launch.jobs.command import Command
+from metadist.jobs.command import Command
 
 
 def as_written(line: str) -> Command:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from metadist import track
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, LogWriter
+from metadist.runs.log import LogReader, LogWriter
+from metadist.runs.run_dir import RunDir
 from metadist.track import client as client_module
 from metadist.track import send, sync
 

@@ -19,12 +19,12 @@ from plugin_files import SIGN_MAML
 import metadist
 from data_pipeline.datasets import preparation
 from data_pipeline.labelled_images import read_queries, read_support
-from data_pipeline.storage import read_sealed_json, sha256_bytes, write_sealed_json
-from metadist.engine.labeller import Labeller, Labels
-from metadist.engine.numerics import reproducible
-from metadist.engine.runs import create_run
+from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
+from metadist.compute.determinism import reproducible
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
-from metadist.recipe import parse_recipe
+from metadist.evaluation.image_classifier import Labeller, Labels
+from metadist.recipe.schema import parse_recipe
+from metadist.runs.listing import create_run
 
 #: Learners whose answer depends on random numbers, on normalisation in each mode, and on neither.
 LEARNERS = {
@@ -224,7 +224,7 @@ def test_transductive_predictions_depend_on_other_queries_and_say_so(place):
 def test_many_queries_in_several_passes(place, monkeypatch):
     labeller, support, labels, queries = drawn(place, 3, name="running")
     whole = labeller.label(support, labels, queries)
-    monkeypatch.setattr("metadist.engine.labeller._PASS", 2)
+    monkeypatch.setattr("metadist.evaluation.image_classifier._PASS", 2)
     parts = labeller.label(support, labels, queries)
     np.testing.assert_allclose(whole.logits, parts.logits, atol=1e-5)
 

@@ -12,11 +12,11 @@ from small_runs import SMALL
 from torch import nn
 
 import metadist
-from metadist.engine import agreement
-from metadist.engine.agreement import check_workers
-from metadist.engine.group import Solo
+from metadist.compute.collectives import Solo
 from metadist.errors import NumericsError
 from metadist.keys import Key
+from metadist.training import agreement
+from metadist.training.agreement import check_workers
 
 
 def train(folder: Path, source: str, *more: str, **asked: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_a_run_goes_on_only_if_its_parts_are_what_they_were(tmp_path, monkeypatc
     monkeypatch.setenv("ODD", "1.0")
     train(tmp_path, source, "outer.steps=3", name="run")
     source = source.replace('float(os.environ["ODD"])', "torch.rand(1)")
-    monkeypatch.setattr("metadist.launch.start.changes", lambda *_: [])
+    monkeypatch.setattr("metadist.driver.resolve_run.changes", lambda *_: [])
     with pytest.raises(NumericsError, match="predictions after step 0"):
         train(tmp_path, source, resume="run")
 

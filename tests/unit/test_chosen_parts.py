@@ -10,9 +10,9 @@ import pytest
 from published import request_of
 
 from metadist import algorithms, backbones
-from metadist.engine.learner import Learners, dropped, dropped_lines, resolve
+from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
-from metadist.recipe import Recipe, builtin_names, load_recipe, parse_recipe
+from metadist.recipe.schema import Recipe, builtin_names, load_recipe, parse_recipe
 from metadist.reproduce.plan import plan
 from metadist.reproduce.table import load_table
 from metadist.search.plan import make_plan

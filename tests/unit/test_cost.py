@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from report_runs import image_recipe, make_run
 
-from metadist.engine.cost import Cost, training_cost
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter
+from metadist.runs.compute_cost import Cost, training_cost
+from metadist.runs.log import LogWriter
+from metadist.runs.run_dir import RunDir
 
 #: Of the recipe: 300 steps of 32 tasks.
 TASKS = 300 * 32

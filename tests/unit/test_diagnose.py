@@ -13,7 +13,8 @@ from ended_runs import FUNCTIONS
 from fresh_learners import learner, sources
 from torch import Tensor
 
-from metadist.engine.diagnose import (
+from metadist.compute.learners import context, episode_key
+from metadist.evaluation.diagnostics import (
     GRADIENT_TASKS,
     diagnose,
     gradient_alignment,
@@ -22,10 +23,9 @@ from metadist.engine.diagnose import (
     mean_cosine,
     pooled_cka,
 )
-from metadist.engine.learner import context, episode_key
-from metadist.engine.trained import Trained
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.learner import Loss
+from metadist.evaluation.trained_learner import Trained
+from metadist.inner.inner_loop import InnerLoop
+from metadist.learner import Loss
 from metadist.tasks import Context, Params, Task
 
 

@@ -13,19 +13,19 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 from fresh_learners import CPU, learner, sources
 
 import metadist
-from metadist.engine.diagnose import (
+from metadist.compute.collectives import Solo
+from metadist.evaluation.diagnostics import (
     diagnose,
     diagnostic_points,
     feature_similarity,
     write_diagnostics,
 )
-from metadist.engine.group import Solo
-from metadist.engine.loop import Run
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader
-from metadist.rules.inner_loop import InnerLoop
-from metadist.rules.learner import Findings
+from metadist.inner.inner_loop import InnerLoop
+from metadist.learner import Findings
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
+from metadist.training.loop import Run
 
 # --- what adaptation changes ----------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 from numpy.typing import NDArray
 
 import metadist
-from metadist.engine.ensemble import Ensemble, Member, averaged
-from metadist.engine.evaluate import predictions
-from metadist.engine.group import Solo
-from metadist.engine.loop import Run
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import list_runs
+from metadist.compute.collectives import Solo
 from metadist.errors import RunError
+from metadist.evaluation.ensembles import Ensemble, Member, averaged
+from metadist.evaluation.evaluator import predictions
+from metadist.runs.listing import list_runs
+from metadist.runs.run_dir import RunDir
+from metadist.training.loop import Run
 
 Floats = NDArray[np.float64]
 

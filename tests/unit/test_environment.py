@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from metadist.environment import variables
-from metadist.launch.guest import guest
+from metadist.executors.cluster.host_process import guest
+from metadist.process.environment import variables
 
 A, B = "METADIST_TEST_A", "METADIST_TEST_B"
 

@@ -15,20 +15,20 @@ import torch
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
-from data_pipeline.episodes import EpisodeSpec
+from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DataError
 from data_pipeline.functions import FunctionEpisodes
-from metadist.engine import checkpoint
-from metadist.engine.classes import classes_file, read_classes
-from metadist.engine.data import open_data
-from metadist.engine.evaluate import Evaluation
-from metadist.engine.learner import build, context
-from metadist.engine.protocol import Asked, EvalProtocol, own_protocols, protocol
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import series
+from metadist.compute.learners import build, context
+from metadist.episode_data import open_data
 from metadist.errors import RunError
-from metadist.recipe import load_recipe, parse_recipe
-from metadist.rules.losses import task_loss
+from metadist.evaluation.evaluator import Evaluation
+from metadist.evaluation.protocols import Asked, EvalProtocol, own_protocols, protocol
+from metadist.inner.losses import task_loss
+from metadist.recipe.schema import load_recipe, parse_recipe
+from metadist.runs import checkpoints
+from metadist.runs.log import series
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import classes_file, read_classes
 from metadist.tasks import to_tasks
 
 #: Large steps that the network survives once, and not ten times.
@@ -155,7 +155,7 @@ def test_another_protocol_is_computed_as_it_says(place):
 
     recipe = run.recipe()
     learner = build(recipe, open_data(recipe, place / "data").shape)
-    found = checkpoint.newest(run, recipe.lineage)
+    found = checkpoints.newest(run, recipe.lineage)
     assert found is not None
     best = found[0].best
     assert best is not None

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from metadist import home
 from metadist.errors import ResourceError
-from metadist.launch import ray_place
-from metadist.launch.ray_place import did_not_start, private_directory, ray_directory
+from metadist.executors.cluster import ray_files
+from metadist.executors.cluster.ray_files import did_not_start, private_directory, ray_directory
+from metadist.process import home
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_ray_gets_a_short_directory_that_is_the_users_alone(
 def test_a_machine_without_a_place_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_place, "_PLACES", ("/proc",))
+    monkeypatch.setattr(ray_files, "_PLACES", ("/proc",))
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     monkeypatch.setenv("RAY_TMPDIR", "")
     (tmp_path / ("d" * 90)).mkdir()

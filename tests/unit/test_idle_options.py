@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from metadist.algorithms import options
-from metadist.engine.learner import build
+from metadist.compute.learners import build
 from metadist.errors import RecipeError
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 from metadist.tasks import TaskShape
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import metadist
-from data_pipeline.episodes import EpisodeSpec
+from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.functions import FunctionEpisodes
-from data_pipeline.shard_writer import write_shards
-from metadist import sources
-from metadist.imports import PACKAGES, copies, environment, import_path, shadowed
+from data_pipeline.shards.writer import write_shards
+from metadist.process import code
+from metadist.process.imports import PACKAGES, copies, environment, import_path, shadowed
 
 HOME = str(Path(metadist.__file__).resolve().parent.parent)
 #: Names that whatever is started imports.
@@ -92,18 +92,18 @@ def test_digests_name_every_file_that_differs(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "lab_of_one/__init__.py"
     file.write_text("A = 1\n")
-    before = sources.digests(["lab_of_one"])
+    before = code.digests(["lab_of_one"])
     assert set(before) == {"lab_of_one/__init__.py"}
-    assert sources.differences(before, ["lab_of_one"]) == ""
+    assert code.differences(before, ["lab_of_one"]) == ""
     file.write_text("A = 2\n")
     (tmp_path / "lab_of_one/more").mkdir()
     (tmp_path / "lab_of_one/more/new.py").write_text("")
-    told = sources.differences(before, ["lab_of_one"])
+    told = code.differences(before, ["lab_of_one"])
     assert told == f"lab_of_one/__init__.py, lab_of_one/more/new.py (imported from {file.parent})"
-    assert "nowhere" in sources.differences(before, ["lab_of_nobody"])
+    assert "nowhere" in code.differences(before, ["lab_of_nobody"])
 
 
 def test_the_code_of_this_process_is_what_it_was_when_it_began():
-    assert sources.own(PACKAGES) == sources.digests(PACKAGES)
-    assert "metadist/backbones/_norm.py" in sources.own()
-    assert not any(name.startswith("tune_spaces/") for name in sources.own())
+    assert code.own(PACKAGES) == code.digests(PACKAGES)
+    assert "metadist/backbones/_norm.py" in code.own()
+    assert not any(name.startswith("tune_spaces/") for name in code.own())

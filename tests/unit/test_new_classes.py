@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from data_pipeline.errors import DataError
-from data_pipeline.parquet import write_table
-from metadist.engine.classes import (
+from data_pipeline.formats.parquet import write_table
+from metadist.statistics.classes import (
     EpisodeClasses,
     classes_file,
     few_classes,
@@ -24,7 +24,7 @@ from metadist.engine.classes import (
     read_classes,
     write_classes,
 )
-from metadist.engine.new_classes import ci95_new_classes
+from metadist.statistics.new_classes import ci95_new_classes
 
 Floats = NDArray[np.float64]
 Classes = NDArray[np.int64]

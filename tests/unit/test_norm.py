@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from metadist.backbones._norm import Norm, Statistics, moments, normalise
-from metadist.engine.gradients import loop_chunk
-from metadist.engine.group import Solo
-from metadist.engine.learner import build, context
-from metadist.engine.reduce import Layout, reduce_step
+from metadist.compute.collectives import Solo
+from metadist.compute.gradients import loop_chunk
+from metadist.compute.learners import build, context
+from metadist.compute.order_free_sum import Layout, reduce_step
+from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
-from metadist.recipe import Recipe
-from metadist.rules.inner_loop import InnerLoop
+from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, NormMode, Params, Phase, TaskBatch, TaskShape
 from tests.numerics.reference import EXACT, Episode, Learner, Moments, Net, cross_entropy, leaves
 

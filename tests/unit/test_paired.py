@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metadist.engine.paired import Rows, paired, t975
 from metadist.errors import RunError
+from metadist.statistics.paired import Rows, paired, t975
 
 
 def rows(*values: float, measure: str = "accuracy", digest: str = "e") -> Rows:

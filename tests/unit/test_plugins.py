@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from plugin_files import BACKBONE, DATASET, FUNCTION, SIGN_MAML, install, write
 
-from data_pipeline import datasets, functions, parts
+from data_pipeline import datasets, functions, registry
 from data_pipeline.errors import DataError
 from metadist import algorithms, backbones, plugins
-from metadist.engine.data import is_function
-from metadist.engine.learner import resolve
+from metadist.compute.learners import resolve
+from metadist.episode_data import is_function
 from metadist.errors import PluginError, RecipeError
 from metadist.plugins import Plugin, use
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 from metadist.track import run_tags
 
 
@@ -54,7 +54,7 @@ def test_each_kind_of_part_is_nameable_inside_the_block(text, kind, package):
         assert (plugin.kind, plugin.name) == (kind, "toy")
         assert plugin.source == str(path.resolve())
         assert "toy" in package.names()
-        part = parts.load(package, "toy", kind)
+        part = registry.load(package, "toy", kind)
         assert vars(part)["PART"] == kind
     assert "toy" not in package.names()
 
@@ -80,12 +80,12 @@ def test_one_may_be_given_alone_twice_or_inside_another_block():
 def test_a_file_that_has_changed_is_read_anew_whatever_its_time():
     path = write(Path("toy.py"), BACKBONE + "VALUE = 1\n")
     with use(path) as (before,):
-        assert parts.load(backbones, "toy", "backbone").VALUE == 1
+        assert registry.load(backbones, "toy", "backbone").VALUE == 1
     times = (path.stat().st_atime, path.stat().st_mtime)
     write(path, BACKBONE + "VALUE = 2\n")
     os.utime(path, times)
     with use(path) as (after,):
-        assert parts.load(backbones, "toy", "backbone").VALUE == 2
+        assert registry.load(backbones, "toy", "backbone").VALUE == 2
     assert before.sha256 != after.sha256
     assert not Path("__pycache__").exists()
 

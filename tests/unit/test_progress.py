@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from metadist.engine.runlog import LogWriter, Point
-from metadist.engine.runs import create_run
-from metadist.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
-from metadist.recipe import load_recipe
+from metadist.driver.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
+from metadist.recipe.schema import load_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogWriter, Point
 
 
 class Terminal(io.StringIO):

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from small_runs import small_run
 
-from metadist.engine.learner import Learners, resolve
-from metadist.engine.outer import learning_rate
+from metadist.compute.learners import Learners, resolve
+from metadist.compute.outer_optimizer import learning_rate
 from metadist.errors import RecipeError
-from metadist.launch import local
-from metadist.launch.job import Job
-from metadist.rates import parse_changes, rate_after, write_changes
-from metadist.recipe import load_recipe
+from metadist.executors import in_process
+from metadist.executors.worker import Job
+from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
+from metadist.recipe.schema import load_recipe
 from metadist.tasks import TaskShape
 
 SHAPE = TaskShape("regression", (1,), 1)
@@ -85,7 +85,7 @@ def test_learners_of_step_sizes_refuse_it(algorithm: str) -> None:
 
 def _digest(directory: Path, *settings: str) -> str:
     run, data = small_run(directory, *settings)
-    return str(local.fit(Job(run.path, data))["params_sha256"])
+    return str(in_process.fit(Job(run.path, data))["params_sha256"])
 
 
 def test_a_change_changes_what_comes_after_it(tmp_path: Path) -> None:

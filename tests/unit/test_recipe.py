@@ -11,9 +11,9 @@ from recipe_fields import MINIMAL, each_field, each_option, is_open, minimal
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Parts
-from metadist.engine.learner import build, resolve
+from metadist.compute.learners import build, resolve
 from metadist.errors import RecipeError
-from metadist.recipe import Recipe, parse_recipe
+from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.tasks import TaskShape
 
 

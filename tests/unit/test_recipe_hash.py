@@ -16,8 +16,8 @@ from recipe_fields import (
     section_model,
 )
 
-from metadist.engine.learner import resolve
-from metadist.recipe import differences, load_recipe, parse_recipe, varying
+from metadist.compute.learners import resolve
+from metadist.recipe.schema import differences, load_recipe, parse_recipe, varying
 
 #: What must stay out of the hash: storage, and the cadence of checkpoints.
 UNHASHED = {"run.checkpoint_every", "run.keep", "data.storage", "data.store"}

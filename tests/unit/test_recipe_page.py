@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metadist.recipe import Recipe
+from metadist.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

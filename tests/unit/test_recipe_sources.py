@@ -9,9 +9,15 @@ import pytest
 from recipe_fields import MINIMAL, minimal
 
 from metadist.algorithms import Estimator
-from metadist.engine.learner import build, resolve
+from metadist.compute.learners import build, resolve
 from metadist.errors import RecipeError
-from metadist.recipe import builtin_names, load_recipe, parse_override, parse_recipe, recipe_text
+from metadist.recipe.schema import (
+    builtin_names,
+    load_recipe,
+    parse_override,
+    parse_recipe,
+    recipe_text,
+)
 from metadist.tasks import TaskShape
 
 # --- files ----------------------------------------------------------------------------------------

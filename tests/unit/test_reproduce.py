@@ -7,9 +7,9 @@ import math
 import pytest
 from published import HEAD, row
 
-from metadist.engine.learner import resolve
+from metadist.compute.learners import resolve
 from metadist.errors import TableError
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 from metadist.reproduce import load_table, table_names
 from metadist.reproduce.measure import combine, over_seeds
 from metadist.reproduce.plan import row_protocol

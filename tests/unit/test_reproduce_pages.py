@@ -16,14 +16,14 @@ from click.testing import CliRunner
 from published import FACTS, REGRESSION, finish, planned_of, request_of, row, table
 
 from metadist.cli.main import main
-from metadist.engine.runlog import LogWriter
 from metadist.errors import MetadistError
-from metadist.launch.source import commit, machine
+from metadist.process.provenance import commit, machine
 from metadist.reproduce import table_names, write
 from metadist.reproduce.display import Display
 from metadist.reproduce.jobs import Active, Command, Job, Outcome
 from metadist.reproduce.render import cells, markdown, text
 from metadist.reproduce.result import Result, assemble
+from metadist.runs.log import LogWriter
 
 
 @pytest.fixture

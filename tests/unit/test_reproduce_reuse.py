@@ -13,8 +13,8 @@ from plugin_files import SIGN_MAML, write
 from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, row, table
 
 from metadist import plugins
-from metadist.engine.data import open_data
-from metadist.engine.protocol import Asked
+from metadist.episode_data import open_data
+from metadist.evaluation.protocols import Asked
 from metadist.reproduce import load_table
 from metadist.reproduce.jobs import Command, Job, Jobs
 from metadist.reproduce.plan import Planned, Request, jobs, plan

@@ -11,10 +11,10 @@ from compared_runs import drawn_classes
 from damage import flip
 from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, row, table
 
-from metadist.engine.data import open_data
-from metadist.engine.diagnose import write_diagnostics
-from metadist.engine.protocol import Asked
+from metadist.episode_data import open_data
 from metadist.errors import TableError
+from metadist.evaluation.diagnostics import write_diagnostics
+from metadist.evaluation.protocols import Asked
 from metadist.reproduce import reproduce
 from metadist.reproduce.jobs import Outcome
 from metadist.reproduce.plan import Planned, Request, jobs, plan

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from metadist.errors import Terminated
-from metadist.signals import ASKING, SAME_SECONDS, Asked, kept
+from metadist.process.signals import ASKING, SAME_SECONDS, Asked, kept
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_handlers_of_others_do_not_stay() -> None:
 def test_a_signal_waits_until_ray_has_connected(
     again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from metadist.launch import cluster
+    from metadist.executors.cluster import connection
 
     connected: list[bool] = []
 
@@ -94,12 +94,12 @@ def test_a_signal_waits_until_ray_has_connected(
         connected.append(True)
 
     hanging = threading.Event()
-    monkeypatch.setattr(cluster, "HANGING", hanging)
+    monkeypatch.setattr(connection, "HANGING", hanging)
     monkeypatch.setattr("ray.init", connect)
     with (
         Asked(heeded=False),
         pytest.raises(Terminated) as ended,
-        cluster.connected(None, 1, lambda _: None),
+        connection.connected(None, 1, lambda _: None),
     ):
         pytest.fail("nobody wants Ray any more")
     assert ended.value.exit_status == 130

@@ -8,9 +8,9 @@ from recipe_fields import minimal
 
 import metadist
 from metadist.cli.main import main
-from metadist.engine.protocol import Asked, protocol
 from metadist.errors import RecipeError, RunError
-from metadist.recipe import Recipe
+from metadist.evaluation.protocols import Asked, protocol
+from metadist.recipe.schema import Recipe
 
 LARGEST = {
     "data.ways": 10**5,

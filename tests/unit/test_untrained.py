@@ -18,12 +18,12 @@ from ended_runs import image_data
 import metadist
 from metadist import track
 from metadist.cli.results import words
-from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import series
-from metadist.engine.trainer import Trainer
 from metadist.errors import MetadistError
+from metadist.runs import checkpoints
+from metadist.runs.log import series
+from metadist.runs.run_dir import RunDir
 from metadist.track import client
+from metadist.training.trainer import Trainer
 
 SMALL = (
     "outer.steps=10",
@@ -105,8 +105,8 @@ def test_from_the_recipe_to_the_report(
     assert not [name for name in points if name.startswith("train/")]
     assert [p.step for p in points["val/mse" if recipe is CURVES else "val/accuracy"]] == [10]
     # An empty checkpoint is as good as any.
-    assert checkpoint.steps(place.run) == [10]
-    state, _ = checkpoint.load(checkpoint.directory(place.run, 10))
+    assert checkpoints.steps(place.run) == [10]
+    state, _ = checkpoints.load(checkpoints.directory(place.run, 10))
     assert (state.params, state.optimizer, state.learner) == ({}, {}, {})
     report = re.sub("<[^>]+>", " ", place.run.report.read_text())
     assert "no outer steps" in report
@@ -169,10 +169,10 @@ def test_it_is_resumed(
         raise MetadistError("died")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"metadist.engine.loop.{'evaluate' if saved else 'checkpoint.save'}", die)
+        patch.setattr(f"metadist.training.loop.{'evaluate' if saved else 'checkpoint.save'}", die)
         with pytest.raises(MetadistError, match="died"):
             place.train(recipe)
-    assert checkpoint.steps(place.run) == ([10] if saved else [])
+    assert checkpoints.steps(place.run) == ([10] if saved else [])
     result = place.train(recipe, resume="auto")
     assert {**result, "restarts": 0, "run": "whole"} == expected
     for path in whole.evaluation.iterdir():
@@ -183,7 +183,7 @@ def test_more_outer_steps_add_nothing(place: Place) -> None:
     first = place.train(CURVES)
     more = place.train(CURVES, "outer.steps=20", resume="a")
     assert more["mse"] == first["mse"]
-    assert checkpoint.steps(place.run) == [10, 20]
+    assert checkpoints.steps(place.run) == [10, 20]
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_mlflow_gets_what_there_is(place: Place) -> None:
 
 
 def test_its_state_survives_the_disk() -> None:
-    state = checkpoint.TrainState(3, {}, {}, {}, checkpoint.Best(3, 0.5, {}, {}))
-    again = checkpoint.TrainState.of(state.scalars(), {})
+    state = checkpoints.TrainState(3, {}, {}, {}, checkpoints.Best(3, 0.5, {}, {}))
+    again = checkpoints.TrainState.of(state.scalars(), {})
     assert again == state
     assert state.tensors() == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metadist.errors import ResourceError
-from metadist.launch.world import WorldSize
+from metadist.executors.world_size import WorldSize
 
 
 @pytest.mark.parametrize(

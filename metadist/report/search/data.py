@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from metadist.report.words import number
+from metadist.report.phrases import number
 from metadist.space import Space
 
 Status = Literal["running", "finished", "stopped", "failed"]

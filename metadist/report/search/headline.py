@@ -8,13 +8,13 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from metadist.engine.classes import few_classes, of_classes
-from metadist.engine.paired import Paired
 from metadist.report.document import note, stat
+from metadist.report.phrases import number, plural
 from metadist.report.search.data import SearchData, value_text
-from metadist.report.search.found import Estimate, Found, Rival
+from metadist.report.search.result_schema import Estimate, Found, Rival
 from metadist.report.search.scales import key_axes
-from metadist.report.words import number, plural
+from metadist.statistics.classes import few_classes, of_classes
+from metadist.statistics.paired import Paired
 
 _STATUS = {
     "running": "This search is not finished.",

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from metadist.report.document import document, stat, write_page
-from metadist.report.search.cells import cell_map
+from metadist.report.phrases import plural
 from metadist.report.search.data import SearchData, TrialData, value_text
-from metadist.report.search.found import Found, read_found
 from metadist.report.search.headline import found_section, header, notes, table
+from metadist.report.search.heatmap import default_is_outside, plane
+from metadist.report.search.heatmap_cells import cell_map
 from metadist.report.search.importance import (
     best_trials,
     importance_figure,
     importances,
 )
-from metadist.report.search.marks import LABELS, STATUSES
 from metadist.report.search.parallel import parallel
-from metadist.report.search.plane import default_is_outside, plane
 from metadist.report.search.progress import anew_curves, budget, history, trial_curves
 from metadist.report.search.rates import schedules
-from metadist.report.words import plural
+from metadist.report.search.result_schema import Found, read_found
+from metadist.report.search.trial_markers import LABELS, STATUSES
 from metadist.space import Domain, Population, When
 
 #: Rows of the table that are shown without being asked for.

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from metadist.report.search.data import SearchData, TrialData
-from metadist.report.search.marks import LABELS, LINES, STATUSES, WINNER
 from metadist.report.search.scales import KeyAxis, key_axes, score_scale
+from metadist.report.search.trial_markers import LABELS, LINES, STATUSES, WINNER
 from metadist.report.short import short
 from metadist.report.svg import BAD, CARD, FG, GOOD, MAIN, MUTED, drawing
 

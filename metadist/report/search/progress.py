@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from metadist.report.curves import look
 from metadist.report.figures import below, log_scale
 from metadist.report.search.data import SearchData, TrialData, Validation
-from metadist.report.search.marks import MARKS, STATUSES, scatter
+from metadist.report.search.trial_markers import MARKS, STATUSES, scatter
 from metadist.report.svg import FG, GOOD, MUTED, drawing
 
 #: Trials whose curves stand out.

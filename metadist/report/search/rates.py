@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from metadist.rates import parse_changes, rate_after
+from metadist.recipe.rate_changes import parse_changes, rate_after
 from metadist.report.figures import below, log_scale
 from metadist.report.search.data import SearchData, TrialData
 from metadist.report.svg import GOOD, MAIN, MUTED, drawing

@@ -13,8 +13,8 @@ from data_command import done, refused, run
 
 
 def test_shards_are_those_that_a_run_reads(sharded, recipe):
-    from metadist.engine.data import open_data
-    from metadist.recipe import load_recipe
+    from metadist.episode_data import open_data
+    from metadist.recipe.schema import load_recipe
 
     root = Path("data").resolve()
     sources = [

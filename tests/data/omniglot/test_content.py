@@ -10,11 +10,11 @@ import pytest
 from omniglot_files import ONE
 from PIL import Image
 
-from data_pipeline.class_store import build_store, read_manifest
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, split_classes
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.preview import nearest_neighbour_accuracy, statistics
+from data_pipeline.store.class_store import build_store, read_manifest
+from data_pipeline.store.preview import nearest_neighbour_accuracy, statistics
 
 # Other pixels are another dataset: when these change, SPEC.version has to change too.
 DIGESTS = {

@@ -16,8 +16,8 @@ from damage import flip
 from scipy import stats
 
 import metadist
-from metadist.engine.rundir import RunDir
 from metadist.errors import RunError
+from metadist.runs.run_dir import RunDir
 
 NAMES = ["base", "good", "same"]
 

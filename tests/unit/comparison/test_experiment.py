@@ -11,8 +11,8 @@ from compared_runs import compared_run
 
 import metadist
 from metadist import track
-from metadist.engine.rundir import RunDir
 from metadist.errors import RunError, TrackingError
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 from metadist.track.send import latest_tags
 

@@ -10,8 +10,8 @@ from submitted import as_written
 
 from metadist.cli.main import main
 from metadist.errors import JobError
-from metadist.launch.jobs.command import Command, plan
-from metadist.launch.jobs.submit import Submission, data_beside, in_place
+from metadist.jobs.command import Command, plan
+from metadist.jobs.submit import Submission, data_beside, in_place
 
 STAMP = "20260304-050607"
 

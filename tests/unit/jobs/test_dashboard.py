@@ -22,11 +22,11 @@ from submitted import as_written
 
 from metadist.cli.main import main
 from metadist.errors import JobError, JobUnknown, UnreachableError
-from metadist.launch.jobs import follow
-from metadist.launch.jobs import submit as submitting
-from metadist.launch.jobs.cluster import Cluster, _token_trouble, dashboard
-from metadist.launch.jobs.submit import LEFT, Outcome, Submission, submit
-from metadist.launch.jobs.token import local_token
+from metadist.jobs import follow
+from metadist.jobs import submit as submitting
+from metadist.jobs.cluster import Cluster, _token_trouble, dashboard
+from metadist.jobs.submit import LEFT, Outcome, Submission, submit
+from metadist.jobs.token import local_token
 
 LINE = "train sinusoid-5shot-maml --workers 2 --name n --runs-dir /all/runs"
 DONE = {"status": "SUCCEEDED", "start_time": 1000, "end_time": 3000, "driver_exit_code": 0}
@@ -321,7 +321,7 @@ def test_an_interrupt_between_two_tells_that_nothing_goes_on(
 
     said: list[str] = []
     there.after = [failed(driver_exit_code=-9), DONE]
-    monkeypatch.setattr("metadist.launch.jobs.submit.time.sleep", interrupted)
+    monkeypatch.setattr("metadist.jobs.submit.time.sleep", interrupted)
     outcome = submitted(there, said, retries=2)
     assert outcome.exit_status == 130
     assert "it was not submitted again" in said[-1]

@@ -11,9 +11,9 @@ import pytest
 from submitted import as_written
 
 from metadist.errors import JobError
-from metadist.launch.jobs import pack as packing
-from metadist.launch.jobs.pack import PACKAGES, Parcel, pack
-from metadist.launch.jobs.submit import runtime_env
+from metadist.jobs import pack as packing
+from metadist.jobs.pack import PACKAGES, Parcel, pack
+from metadist.jobs.submit import runtime_env
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metadist.errors import JobError
-from metadist.launch.jobs.secrets import check_text, check_words, known_secrets, redacted
+from metadist.jobs.secrets import check_text, check_words, known_secrets, redacted
 
 
 @pytest.mark.parametrize(

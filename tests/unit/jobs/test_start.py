@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metadist.launch.jobs import start
+from metadist.jobs import start
 
 THERE = {"python": "3.11", "ray": "2.60.0", "metadist": "0.1.0"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ended_runs import FUNCTIONS, ended_run
 
-from metadist.engine.rundir import RunDir
+from metadist.runs.run_dir import RunDir
 
 
 @pytest.fixture(scope="session")

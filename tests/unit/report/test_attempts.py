@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from run_place import Place, died
 
-from metadist.engine.history import history
 from metadist.report import write_report
+from metadist.runs.attempts import history
 
 
 def test_attempts_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

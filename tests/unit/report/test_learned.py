@@ -9,12 +9,12 @@ import pytest
 from damage import Change, alter_json
 from report_page import seen
 
-from metadist.engine.rundir import RunDir
 from metadist.report import write_report
 from metadist.report.charts import MOST_ROWS
-from metadist.report.learned import learned_section
+from metadist.report.diagnostics_section import learned_section
 from metadist.report.load import load_run
 from metadist.report.svg import pictures
+from metadist.runs.run_dir import RunDir
 
 
 def learned(run: RunDir) -> str:

@@ -18,13 +18,13 @@ from report_runs import (
     write_results,
 )
 
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter
 from metadist.errors import RunError
 from metadist.report import write_report
 from metadist.report.episodes import label
 from metadist.report.figures import smooth
-from metadist.report.words import number, plural
+from metadist.report.phrases import number, plural
+from metadist.runs.log import LogWriter
+from metadist.runs.run_dir import RunDir
 
 
 def test_a_finished_run_is_told_whole(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from search_dirs import MANY, error_of, points_of, rates_plan
 
-from metadist.report.search.cells import cell_map
 from metadist.report.search.data import SearchData, TrialData
-from metadist.report.search.plane import default_is_outside
+from metadist.report.search.heatmap import default_is_outside
+from metadist.report.search.heatmap_cells import cell_map
 from metadist.report.search.scales import Scale, key_axis
 from metadist.space import Choice, Integers, LogUniform, Space, Uniform, When
 

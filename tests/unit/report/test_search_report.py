@@ -28,12 +28,12 @@ from search_dirs import (
 from metadist.cli.main import main
 from metadist.errors import SpaceError
 from metadist.report.search.data import SearchData, TrialData, Validation
-from metadist.report.search.found import read_found
 from metadist.report.search.importance import Importance, importances
 from metadist.report.search.progress import spent
-from metadist.search.place import SearchDir, TrialRecord
+from metadist.report.search.result_schema import read_found
 from metadist.search.plan import make_plan
 from metadist.search.reporting import search_data, write_search_report
+from metadist.search.search_dir import SearchDir, TrialRecord
 from metadist.space import Population
 
 
@@ -378,7 +378,7 @@ def test_importance_of_few_trials_or_without_optuna(monkeypatch):
 
 def test_the_result_here_is_as_the_search_writes_it():
     """The search's own words for people read the same result."""
-    from metadist.search.words import text
+    from metadist.search.summary import text
 
     plan = rates_plan()
     trial = TrialRecord(1, points_of(plan)[0], "trial-0001", "finished", 0.7)
@@ -388,7 +388,7 @@ def test_the_result_here_is_as_the_search_writes_it():
 
 
 def test_classes_stand_beside_what_was_found(tmp_path):
-    from metadist.search.words import text
+    from metadist.search.summary import text
 
     plan = rates_plan()
     search = make_search(tmp_path, plan)

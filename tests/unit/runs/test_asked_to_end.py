@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 from run_place import Place, files
 
-from metadist.engine import checkpoint, orders
-from metadist.engine.loop import Run
-from metadist.engine.trainer import Trainer
+from metadist.driver import drive
 from metadist.errors import Terminated
-from metadist.launch import drive
-from metadist.signals import Asked
+from metadist.process.signals import Asked
+from metadist.runs import checkpoints
+from metadist.training import run_control
+from metadist.training.loop import Run
+from metadist.training.trainer import Trainer
 
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked after each step whether to leave."""
-    monkeypatch.setattr(orders, "PACE", 0.0)
+    monkeypatch.setattr(run_control, "PACE", 0.0)
 
 
 def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
@@ -51,7 +52,7 @@ def test_who_asks_to_end_finds_a_checkpoint_of_the_last_step(
     assert ended.value.exit_status == 128 + number
     assert signal.getsignal(number) is before
     assert place.run("a").info()["status"] == "killed"
-    assert checkpoint.steps(place.run("a"))[-1] == 7
+    assert checkpoints.steps(place.run("a"))[-1] == 7
     assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
 
 

@@ -10,10 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from data_pipeline.storage import read_sealed_json, sha256_bytes, write_sealed_json
-from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir
+from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.errors import DamagedCheckpoint
+from metadist.runs import checkpoints
+from metadist.runs.run_dir import RunDir
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> RunDir:
     run = RunDir(tmp_path)
     data = safetensors.torch.save({"params/w": torch.ones(3)})
     for step in (1, 2):
-        path = checkpoint.directory(run, step)
+        path = checkpoints.directory(run, step)
         path.mkdir(parents=True)
         (path / "state.safetensors").write_bytes(data)
         body = {
@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_the_newest_is_found(run: RunDir) -> None:
-    found = checkpoint.newest(run, "mine")
+    found = checkpoints.newest(run, "mine")
     assert found is not None
     assert found[0].step == 2
 
@@ -63,13 +63,13 @@ def test_the_newest_is_found(run: RunDir) -> None:
 def test_an_altered_record_is_named_and_passed_over(
     change: Callable[[dict[str, Any]], object], run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = checkpoint.directory(run, 2)
+    path = checkpoints.directory(run, 2)
     body = read_sealed_json(path / "checkpoint.json")
     change(body)
     write_sealed_json(path / "checkpoint.json", body)
     with pytest.raises(DamagedCheckpoint, match="step-00000002"):
-        checkpoint.load(path)
-    found = checkpoint.newest(run, "mine")
+        checkpoints.load(path)
+    found = checkpoints.newest(run, "mine")
     assert found is not None
     assert found[0].step == 1
     assert "damaged checkpoint passed over" in caplog.text

@@ -9,12 +9,13 @@ import pytest
 from run_place import Boom, Place, files
 
 import metadist
-from metadist.engine import loop, outcome
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter, series
+from metadist.driver import drive, resolve_run
 from metadist.errors import RunError, SupersededError
-from metadist.launch import drive, start
-from metadist.recipe import Recipe
+from metadist.evaluation import results
+from metadist.recipe.schema import Recipe
+from metadist.runs.log import LogWriter, series
+from metadist.runs.run_dir import RunDir
+from metadist.training import loop
 
 FACTS = {"numerics": {}, "world_size": 1, "from_step": 0, "bits": ""}
 
@@ -84,10 +85,10 @@ def test_a_run_continued_while_its_state_is_loaded_is_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else an ensemble would have this recipe's hash beside another one's checkpoint."""
-    from metadist.engine import checkpoint
+    from metadist.runs import checkpoints
 
     place.train(name="a")
-    first(monkeypatch, checkpoint, "newest", lambda: place.run("a").claim(FACTS), after=False)
+    first(monkeypatch, checkpoints, "newest", lambda: place.run("a").claim(FACTS), after=False)
     with pytest.raises(RunError, match="continued while it was evaluated"):
         metadist.evaluate(["a"], runs_dir=place.runs, data_dir=place.runs.parent / "data")
 
@@ -99,7 +100,7 @@ def test_a_superseded_attempt_leaves_nothing_of_its_outcome(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = place.run("a")
-    first(monkeypatch, outcome, "diagnose", lambda: run.claim(FACTS), after=False)
+    first(monkeypatch, results, "diagnose", lambda: run.claim(FACTS), after=False)
     with pytest.raises(SupersededError, match="attempt 2 has taken over"):
         place.train(name="a")
     assert not run.evaluation.exists()
@@ -189,7 +190,7 @@ def test_a_run_given_more_steps_is_not_finished_by_the_driver_of_fewer(
         fields = run.recipe().model_dump()
         fields["outer"]["steps"] = 20
         longer = Recipe.model_validate(fields)
-        start.find_run(place.runs, longer, None, "a", "a", run.info())
+        resolve_run.find_run(place.runs, longer, None, "a", "a", run.info())
 
     first(monkeypatch, drive, "_fit", extend, after=True)
     with pytest.raises(SupersededError):

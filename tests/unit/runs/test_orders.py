@@ -9,12 +9,13 @@ import pytest
 import torch
 from run_place import Place, files, losses
 
-from metadist.engine import checkpoint, orders
-from metadist.engine.group import Solo
-from metadist.engine.history import history
-from metadist.engine.loop import Run
-from metadist.engine.orders import Heed, Order
-from metadist.engine.runlog import series
+from metadist.compute.collectives import Solo
+from metadist.runs import checkpoints
+from metadist.runs.attempts import history
+from metadist.runs.log import series
+from metadist.training import run_control
+from metadist.training.loop import Run
+from metadist.training.run_control import Heed, Order
 
 
 @dataclass
@@ -49,7 +50,7 @@ def test_nobody_to_ask_costs_nothing() -> None:
 
 def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("metadist.engine.orders.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("metadist.training.run_control.time.monotonic", lambda: now[0])
     script, group = Script([]), Listening()
     heed = Heed(script, group)
     for step in range(1, 1001):
@@ -84,7 +85,7 @@ def _part(place: Place, name: str, script: Script) -> dict[str, Any]:
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders are asked for after each step."""
-    monkeypatch.setattr(orders, "PACE", 0.0)
+    monkeypatch.setattr(run_control, "PACE", 0.0)
 
 
 @pytest.mark.usefixtures("every_step")
@@ -92,14 +93,14 @@ def test_leaving_and_going_on_is_never_having_left(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = place.train(name="whole")
-    from metadist.launch import local
+    from metadist.executors import in_process
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "fit", lambda job: pytest.fail("not yet"))
+        patch.setattr(in_process, "fit", lambda job: pytest.fail("not yet"))
         with pytest.raises(BaseException, match="not yet"):
             place.train(name="a")
     assert _part(place, "a", Script(["go on", "go on", "leave"])) == {"left": 3}
-    assert checkpoint.steps(place.run("a")) == [3]
+    assert checkpoints.steps(place.run("a")) == [3]
     assert _part(place, "a", Script(["leave"])) == {"left": 4}
     result = place.train(name="a", resume="auto")
     assert result["params_sha256"] == expected["params_sha256"]
@@ -128,7 +129,7 @@ def test_a_checkpoint_that_is_wanted_is_written_between_two_steps(place: Place) 
 
     class Watching(Script):
         def order(self) -> Order:
-            seen.append(checkpoint.steps(run))
+            seen.append(checkpoints.steps(run))
             return super().order()
 
     _part(place, "a", Watching(["go on", "save", "go on"]))

@@ -9,11 +9,11 @@ import pytest
 from run_place import Place, files, losses
 
 import metadist
-from metadist.engine import checkpoint
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogReader, LogWriter, Point, series
-from metadist.engine.trainer import Trainer
 from metadist.errors import NonFiniteError, RunError, SupersededError
+from metadist.runs import checkpoints
+from metadist.runs.log import LogReader, LogWriter, Point, series
+from metadist.runs.run_dir import RunDir
+from metadist.training.trainer import Trainer
 
 
 def test_result_and_directory(place: Place) -> None:
@@ -45,7 +45,7 @@ def test_evaluate_refuses_what_the_record_does_not_say(
     options: dict[str, Any] = {"runs_dir": place.runs, "data_dir": place.runs.parent / "data"}
     place.train(name="a")
     before = files(place.run("a"))
-    (checkpoint.directory(place.run("a"), 12) / "state.safetensors").write_bytes(b"")
+    (checkpoints.directory(place.run("a"), 12) / "state.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match="last checkpoint is damaged"):
         metadist.evaluate("a", **options)
     place.run("a").update(status="running")
@@ -61,7 +61,7 @@ def test_evaluate_refuses_what_the_record_does_not_say(
 def test_kernel_settings_are_numerics(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from metadist.engine.numerics import numerics, numerics_digest
+    from metadist.compute.determinism import numerics, numerics_digest
 
     plain = numerics_digest(numerics(torch.device("cpu")))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
@@ -85,7 +85,7 @@ def test_later_attempt_takes_over(place: Place, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(SupersededError, match="attempt 2 has taken over"):
             place.train(name="a")
     run = RunDir(run_path)
-    assert checkpoint.steps(run)[-1] <= 5
+    assert checkpoints.steps(run)[-1] <= 5
     # What the first attempt had logged before counts, what it writes later does not.
     sealed = run.attempt_facts(2)["sealed"]["0001.jsonl"]
     with (run.log / "0001.jsonl").open("a") as handle:
@@ -119,7 +119,7 @@ def test_nonfinite_stops_and_names_the_episodes(place: Place) -> None:
         place.train("inner.lr=1e30", "inner.steps=2", name="a")
     run = place.run("a")
     # The state before the bad step is kept.
-    assert checkpoint.steps(run) == [0]
+    assert checkpoints.steps(run) == [0]
     assert run.info()["status"] == "failed"
 
 

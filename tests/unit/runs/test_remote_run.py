@@ -14,18 +14,18 @@ from small_runs import SMALL
 
 import metadist
 from data_pipeline.errors import DamagedData, MissingData, StoreError, UnsafeData
-from data_pipeline.object_uri import address_of, local_path
-from data_pipeline.objects import ObjectPlace, object_place
-from data_pipeline.storage import sealed_json
-from metadist.engine import checkpoint, remote
-from metadist.engine.checkpoint import TrainState
-from metadist.engine.learner import resolve
-from metadist.engine.remote import Bundles, Claim, Claims, GrowingFile
-from metadist.engine.rundir import Attempt, RunDir
-from metadist.engine.runlog import LogWriter, series
-from metadist.engine.runs import create_run, list_runs, open_run
+from data_pipeline.storage.local import sealed_json
+from data_pipeline.storage.object_uri import address_of, local_path
+from data_pipeline.storage.objects import ObjectPlace, object_place
+from metadist.compute.learners import resolve
 from metadist.errors import RunError, SupersededError
-from metadist.recipe import Recipe, load_recipe
+from metadist.recipe.schema import Recipe, load_recipe
+from metadist.runs import checkpoints, object_claims
+from metadist.runs.checkpoints import TrainState
+from metadist.runs.listing import create_run, list_runs, open_run
+from metadist.runs.log import LogWriter, series
+from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile
+from metadist.runs.run_dir import Attempt, RunDir
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def place(shelf: str) -> ObjectPlace:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Claimants do not wait for others: in the test there are none at the same moment."""
-    monkeypatch.setattr(remote, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(object_claims, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_last_words_of_the_driver_before_end_no_successor(
     shelf: str, recipe: Recipe, node: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It claims the record while the new driver waits to see whether anybody else does."""
-    monkeypatch.setattr(remote, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(object_claims, "SETTLE_SECONDS", 0.0)
     node("a")
     run = _create(shelf, recipe)
     first = run.drive(status="running")
@@ -198,7 +198,7 @@ def test_a_run_is_the_same_on_every_node(
     writer = LogWriter(attempt)
     writer.add(1, {"train/loss": 0.5})
     writer.flush()
-    checkpoint.save(attempt, _state(1), {"lineage": recipe.lineage})
+    checkpoints.save(attempt, _state(1), {"lineage": recipe.lineage})
     run.evaluation.mkdir()
     with attempt.commit("evaluation"):
         (run.evaluation / "test.json").write_bytes(b"{}")
@@ -213,7 +213,7 @@ def test_a_run_is_the_same_on_every_node(
     assert other.recipe() == recipe
     assert series(other)["train/loss"][0].value == 0.5
     assert (other.evaluation / "test.json").read_bytes() == b"{}"
-    found = checkpoint.newest(other, recipe.lineage)
+    found = checkpoints.newest(other, recipe.lineage)
     assert found is not None
     assert torch.equal(found[0].params["w"], torch.ones(3))
     assert [r.name for r in list_runs(local_path(f"{shelf}/runs"))] == ["x"]
@@ -231,7 +231,7 @@ def test_another_node_takes_over(
     writer = LogWriter(attempt)
     writer.add(1, {"train/loss": 1.0})
     writer.flush()
-    checkpoint.save(attempt, _state(1), {"lineage": recipe.lineage})
+    checkpoints.save(attempt, _state(1), {"lineage": recipe.lineage})
     writer.add(2, {"train/loss": 2.0})
     writer.flush()  # on disk of this node alone
 
@@ -242,11 +242,11 @@ def test_another_node_takes_over(
     writer_b = LogWriter(second)
     writer_b.add(2, {"train/loss": 2.5})
     writer_b.flush()
-    checkpoint.save(second, _state(2), {"lineage": recipe.lineage})
+    checkpoints.save(second, _state(2), {"lineage": recipe.lineage})
 
     node("a")
     for late in (
-        lambda: checkpoint.save(attempt, _state(2), {"lineage": recipe.lineage}),
+        lambda: checkpoints.save(attempt, _state(2), {"lineage": recipe.lineage}),
         lambda: driver.update(status="finished"),
         lambda: attempt.commit("evaluation").__enter__(),
     ):
@@ -303,24 +303,24 @@ def test_damaged_checkpoints_are_named_and_passed_over(
     run = _create(shelf, recipe)
     attempt = _claim(run)
     for step in (1, 2, 3):
-        checkpoint.save(attempt, _state(step), {"lineage": recipe.lineage})
-    checkpoint.prune(attempt, 2, None)
+        checkpoints.save(attempt, _state(step), {"lineage": recipe.lineage})
+    checkpoints.prune(attempt, 2, None)
     node("b")
     other = _open(shelf)
-    assert checkpoint.steps(other) == [2, 3]
+    assert checkpoints.steps(other) == [2, 3]
     folder = f"{_key(other)}/checkpoints/step-00000003/"
     [key] = [k for k in object_store.keys(folder) if k.endswith(".safetensors")]
     object_store.flip(key)
-    found = checkpoint.newest(other, recipe.lineage)
+    found = checkpoints.newest(other, recipe.lineage)
     assert found is not None
     assert found[0].step == 2
     assert key in caplog.text
-    checkpoint.set_aside(_claim(other), 2)
-    assert checkpoint.steps(other) == [2]
+    checkpoints.set_aside(_claim(other), 2)
+    assert checkpoints.steps(other) == [2]
     # A damaged copy is fetched again.
-    target = checkpoint.directory(other, 2) / "state.safetensors"
+    target = checkpoints.directory(other, 2) / "state.safetensors"
     target.write_bytes(target.read_bytes()[:-1] + b"?")
-    again = checkpoint.newest(other, recipe.lineage)
+    again = checkpoints.newest(other, recipe.lineage)
     assert again is not None
     assert again[0].step == 2
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from run_place import Boom, Place, die_before, died, files, losses
 
-from metadist.engine import checkpoint
 from metadist.errors import RecipeError
-from metadist.sources import code_digest
+from metadist.process.code import code_digest
+from metadist.runs import checkpoints
 
 
 @pytest.mark.parametrize("norm_and_more", [(), ("engine.mode=vmap", "engine.chunk=3")])
@@ -51,8 +51,8 @@ def test_other_code_goes_on_and_it_is_said(
     expected = place.train(name="whole")
     died(place, monkeypatch, 6, name="a")
     assert not caplog.records
-    for module in ("loop", "history"):
-        monkeypatch.setattr(f"metadist.engine.{module}.code_digest", lambda: "0" * 64)
+    for module in ("training.loop", "runs.attempts"):
+        monkeypatch.setattr(f"metadist.{module}.code_digest", lambda: "0" * 64)
     assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
     (record,) = caplog.records
     assert "computed by other code (attempt 1:" in record.getMessage()
@@ -97,7 +97,7 @@ def test_killed_while_adding_steps(place: Place) -> None:
 
 def test_kept_checkpoints(place: Place) -> None:
     result = place.train(name="a")
-    steps = checkpoint.steps(place.run("a"))
+    steps = checkpoints.steps(place.run("a"))
     assert steps[-2:] == [10, 12]
     assert len(steps) <= 3
     assert result["best_step"] in {*steps, 12}
@@ -117,8 +117,8 @@ def test_checkpoint_of_another_run_is_passed_over(
     expected = place.train(name="whole")
     died(place, monkeypatch, 6, "run.seed=1", name="other")
     died(place, monkeypatch, 6, name="a")
-    other = checkpoint.directory(place.run("other"), 5)
-    target = checkpoint.directory(place.run("a"), 5)
+    other = checkpoints.directory(place.run("other"), 5)
+    target = checkpoints.directory(place.run("a"), 5)
     for file in other.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
     assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
@@ -136,8 +136,8 @@ def test_damaged_checkpoint_is_named_and_passed_over(
     expected = place.train(name="whole")
     died(place, monkeypatch, 10, name="a")
     run = place.run("a")
-    assert checkpoint.steps(run)[-1] == 10
-    path = checkpoint.directory(run, 10) / file
+    assert checkpoints.steps(run)[-1] == 10
+    path = checkpoints.directory(run, 10) / file
     data = bytearray(path.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 1
@@ -158,8 +158,8 @@ def test_every_checkpoint_damaged_starts_from_nothing(
 ) -> None:
     expected = place.train(name="whole")
     died(place, monkeypatch, 10, name="a")
-    for step in checkpoint.steps(place.run("a")):
-        (checkpoint.directory(place.run("a"), step) / "checkpoint.json").write_text("{}")
+    for step in checkpoints.steps(place.run("a")):
+        (checkpoints.directory(place.run("a"), step) / "checkpoint.json").write_text("{}")
     result = place.train(name="a", resume="auto")
     assert result["params_sha256"] == expected["params_sha256"]
 
@@ -170,15 +170,15 @@ def test_good_checkpoints_survive_behind_a_damaged_one(
     every = "run.checkpoint_every=1"
     died(place, monkeypatch, 11, "run.keep=4", every, name="a")
     run = place.run("a")
-    assert {8, 9, 10, 11} <= set(checkpoint.steps(run))
+    assert {8, 9, 10, 11} <= set(checkpoints.steps(run))
     for step in (10, 11):
-        (checkpoint.directory(run, step) / "state.safetensors").write_bytes(b"")
+        (checkpoints.directory(run, step) / "state.safetensors").write_bytes(b"")
     with monkeypatch.context() as patch:
         die_before(patch, 10)
         with pytest.raises(Boom):
             place.train("run.keep=2", every, name="a", resume="auto")
     # The damaged one of step 11 must not take the place of a good one.
-    assert checkpoint.steps(run)[-2:] == [9, 10]
+    assert checkpoints.steps(run)[-2:] == [9, 10]
     assert (run.checkpoints / "damaged-step-00000011-0002").is_dir()
 
 
@@ -199,7 +199,7 @@ def test_full_disk_leaves_the_last_checkpoint(
         with pytest.raises(OSError, match="No space left"):
             place.train(name="a")
     run = place.run("a")
-    assert checkpoint.steps(run) == [4, 5]
+    assert checkpoints.steps(run) == [4, 5]
     assert [p.name for p in run.checkpoints.iterdir() if p.name.startswith(".")] == []
     result = place.train(name="a", resume="auto")
     assert run.attempt_facts(2)["from_step"] == 5

@@ -12,20 +12,20 @@ import pytest
 from compared_runs import compared_run, scores, write_scores
 from small_spaces import SMALL_SPACE
 
-from metadist.engine.classes import classes_file
-from metadist.engine.paired import Paired, Rows, paired, t975
 from metadist.errors import SpaceError
-from metadist.recipe import load_recipe
+from metadist.recipe.schema import load_recipe
 from metadist.report.protocol import read_protocol
-from metadist.report.search.found import read_found
+from metadist.report.search.result_schema import read_found
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
 from metadist.search.drive import _best, summary
-from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import Plan, load_space, make_plan
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
+from metadist.search.summary import text
 from metadist.search.trial import Place, run_trial
-from metadist.search.words import text
 from metadist.space import LogUniform, Point
+from metadist.statistics.classes import classes_file
+from metadist.statistics.paired import Paired, Rows, paired, t975
 
 HOW = Confirmation(episodes=5, seeds=2)
 

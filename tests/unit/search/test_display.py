@@ -10,8 +10,8 @@ import pytest
 from small_spaces import SMALL_SPACE
 
 from metadist.search.display import Display, figure
-from metadist.search.place import SearchDir, TrialRecord, create_search
 from metadist.search.plan import make_plan
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 
 
 class Terminal(io.StringIO):

@@ -10,9 +10,9 @@ import pytest
 from search_dirs import add_trial, make_search, rates_plan
 from small_spaces import SMALL_SPACE
 
-from metadist.search.mending import mend
-from metadist.search.place import SearchDir, TrialRecord
 from metadist.search.plan import Plan, make_plan
+from metadist.search.repair import mend
+from metadist.search.search_dir import SearchDir, TrialRecord
 from metadist.search.trial import Place, run_trial
 from metadist.space import Choice, Domain, When
 

@@ -9,17 +9,17 @@ import pytest
 from small_runs import fresh_run
 from small_spaces import SMALL_SPACE
 
-from metadist.engine.fork import fork
-from metadist.engine.runlog import series
-from metadist.engine.runs import list_runs
 from metadist.errors import RunError, SpaceError
-from metadist.launch import local
-from metadist.launch.job import Job
-from metadist.rates import parse_changes
-from metadist.search.mending import mend
-from metadist.search.place import create_search
+from metadist.executors import in_process
+from metadist.executors.worker import Job
+from metadist.recipe.rate_changes import parse_changes
+from metadist.runs.branch import fork
+from metadist.runs.listing import list_runs
+from metadist.runs.log import series
 from metadist.search.plan import Plan, make_plan
 from metadist.search.population import boundaries, evolve, run_population
+from metadist.search.repair import mend
+from metadist.search.search_dir import create_search
 from metadist.search.trial import Place
 from metadist.space import Asha, Choice, LogUniform, Point, Population, Space
 
@@ -119,7 +119,7 @@ def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> 
         run = place.search.run(member.run)
         assert run.info()["forked_from"]["run"].startswith("trial-")
         again = fresh_run(tmp_path / member.run, plan.recipe(member.point), place.data_dir)
-        result = local.fit(Job(again.path, place.data_dir, tested=False))
+        result = in_process.fit(Job(again.path, place.data_dir, tested=False))
         assert result["params_sha256"] == run.info()["result"]["params_sha256"]
         for metric in ("train/loss", plan.space.metric):
             mine, theirs = series(again)[metric], series(run)[metric]

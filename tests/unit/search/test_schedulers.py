@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from metadist.launch.schedulers import cooperative
-from metadist.launch.tuning import SCORE
+from metadist.executors.ray_tune import SCORE
+from metadist.executors.trial_schedulers import cooperative
 from metadist.space import Asha, LogUniform, MedianStopping, Scheduler, Space
 
 SPACE = Space(

@@ -12,9 +12,9 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import SpaceError, TrackingError
 from metadist.search import confirm
-from metadist.search.place import create_search, open_search
 from metadist.search.plan import Plan, make_plan
 from metadist.search.request import store_for
+from metadist.search.search_dir import create_search, open_search
 from metadist.search.tracking import Parent
 from metadist.search.trial import Place, run_trial
 from metadist.space import Point
@@ -64,7 +64,7 @@ def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
     run = place.search.run("trial-0001")
     run_id = run.info()["mlflow"]["run_id"]
     with monkeypatch.context() as patch:
-        patch.setattr("metadist.launch.drive.reopen_run", away)
+        patch.setattr("metadist.driver.drive.reopen_run", away)
         run_trial(plan, place, 1, POINT, lambda step, score: True)
     assert run.info()["status"] == "finished"
     assert not run.info()["closed"]

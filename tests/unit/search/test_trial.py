@@ -14,7 +14,6 @@ from plugin_files import SIGN_MAML, write
 from small_spaces import SMALL_SPACE
 
 from data_pipeline.errors import DamagedData
-from metadist.engine.runlog import series
 from metadist.errors import (
     GivenUp,
     PluginError,
@@ -24,9 +23,10 @@ from metadist.errors import (
     SupersededError,
 )
 from metadist.plugins import use
-from metadist.search.place import SearchDir, create_search
+from metadist.runs.log import series
 from metadist.search.plan import Plan, make_plan
 from metadist.search.scores import best_so_far, validations
+from metadist.search.search_dir import SearchDir, create_search
 from metadist.search.trial import Place, run_trial
 from metadist.space import Point
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metadist import algorithms
-from metadist.engine.learner import build
+from metadist.compute.learners import build
 from metadist.errors import SpaceError
 from metadist.plugins import use
 from metadist.search.plan import Plan, check_learners, load_space, make_plan, space_names

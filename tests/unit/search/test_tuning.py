@@ -12,9 +12,8 @@ from search_requests import request
 from small_spaces import SMALL_SPACE
 
 from metadist.errors import ResourceError, SpaceError
-from metadist.launch import tuning
+from metadist.executors import ray_tune
 from metadist.search.drive import drive
-from metadist.search.place import create_search
 from metadist.search.plan import make_plan
 from metadist.search.request import (
     LASTING,
@@ -24,17 +23,18 @@ from metadist.search.request import (
     meant_search,
     plan_for,
 )
+from metadist.search.search_dir import create_search
 from metadist.space import Asha, Choice, Domain, LogUniform, Point, Population, When
 
 
 def _points(known: list[Point], count: int) -> list[Point]:
-    searcher = tuning._searcher(SMALL_SPACE, 0, known)
+    searcher = ray_tune._searcher(SMALL_SPACE, 0, known)
     found = []
     for number in range(count):
         point = searcher.suggest(str(number))
         assert isinstance(point, dict)
         found.append(dict(point))
-        searcher.on_trial_complete(str(number), {tuning.SCORE: float(number)})
+        searcher.on_trial_complete(str(number), {ray_tune.SCORE: float(number)})
     return found
 
 
@@ -51,7 +51,7 @@ def test_conditions_hold_in_what_is_proposed() -> None:
         "algorithm.name": Choice("maml", "meta_curvature"),
         "algorithm.variant": When("algorithm.name", ("meta_curvature",), Choice("mc1", "mc2")),
     }
-    searcher = tuning._searcher(replace(SMALL_SPACE, search=search), 0, [])
+    searcher = ray_tune._searcher(replace(SMALL_SPACE, search=search), 0, [])
     points = [searcher.suggest(str(i)) for i in range(12)]
     assert {len(point or {}) for point in points} == {1, 2}
     for point in points:
@@ -154,8 +154,8 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_pat
             return str(path)
 
     listener = Listening()
-    news = tuning._News(listener, 0)
-    ending = tuning._Ending(news)
+    news = ray_tune._News(listener, 0)
+    ending = ray_tune._Ending(news)
     fault = ResourceError("trial-0002: no space left on device")
     for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
         assert not ending.stop_all()

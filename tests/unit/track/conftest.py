@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from metadist import track
-from metadist.engine.rundir import RunDir
-from metadist.engine.runs import create_run
-from metadist.recipe import Recipe, load_recipe
+from metadist.recipe.schema import Recipe, load_recipe
+from metadist.runs.listing import create_run
+from metadist.runs.run_dir import RunDir
 
 
 @pytest.fixture

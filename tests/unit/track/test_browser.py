@@ -13,7 +13,7 @@ from mlflow_server import Server
 from run_place import SETTINGS
 
 import metadist
-from metadist.engine.rundir import RunDir
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 from metadist.track.pages import pages
 

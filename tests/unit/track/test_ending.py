@@ -9,8 +9,8 @@ import pytest
 from tracked import add_steps, begin, failing, history, written
 
 from metadist import track
-from metadist.engine.runlog import LogWriter, write_parquet
 from metadist.errors import TrackingError
+from metadist.runs.log import LogWriter, write_parquet
 from metadist.track import client as client_module
 from metadist.track import sync
 

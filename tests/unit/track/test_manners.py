@@ -19,10 +19,10 @@ from run_place import Place
 from tracked import history, written
 
 import metadist
-from metadist.engine.trainer import Trainer
 from metadist.errors import TrackingError
 from metadist.track.client import connect, sqlite_path
 from metadist.track.send import sync_run
+from metadist.training.trainer import Trainer
 
 
 def settings() -> dict[str, Any]:

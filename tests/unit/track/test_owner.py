@@ -13,12 +13,12 @@ import pytest
 from run_place import Boom, Place, die_before
 from tracked import add_steps, history, written
 
-from data_pipeline.object_uri import local_path
+from data_pipeline.storage.object_uri import local_path
 from metadist import track
-from metadist.engine.rundir import RunDir
-from metadist.engine.runlog import LogWriter
-from metadist.engine.runs import create_run
 from metadist.errors import TrackingError
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogWriter
+from metadist.runs.run_dir import RunDir
 from metadist.track import owner, register
 from metadist.track import sync as sync_module
 from metadist.track.client import connect

@@ -14,7 +14,7 @@ import pytest
 from tracked import add_steps, begin, count, failing, history, written
 
 from metadist import track
-from metadist.engine.runlog import LogReader, LogWriter
+from metadist.runs.log import LogReader, LogWriter
 from metadist.track import client as client_module
 from metadist.track import send, sync
 

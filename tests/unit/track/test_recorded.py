@@ -13,8 +13,8 @@ from run_place import Boom, Place, die_before
 from tracked import count
 
 from metadist import track
-from metadist.engine.rundir import RunDir
 from metadist.errors import TrackingError
+from metadist.runs.run_dir import RunDir
 from metadist.track.recorded import store_of
 
 NAMED = "name it with --tracking-uri"

@@ -24,10 +24,10 @@ from PIL import Image
 from tracked import begin
 
 import metadist
+from metadist.api.adapting import open_labeller
 from metadist.cli.main import main
-from metadist.engine.rundir import RunDir
 from metadist.errors import RunError, TrackingError
-from metadist.launch.adapt import open_labeller
+from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 from metadist.track.register import check_name, register_run
 
@@ -79,7 +79,7 @@ def model(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def folders(place: Path, tmp_path: Path) -> tuple[Path, Path]:
-    from metadist.engine.data import open_data
+    from metadist.episode_data import open_data
 
     recipe = RunDir(place / "runs" / "maml").recipe()
     source = open_data(recipe, place / "data").live("test", 2, 0, 2)
@@ -294,7 +294,7 @@ def test_a_full_disk_is_not_the_tracking_servers_fault(place, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metadist.engine.labeller.Labeller.save", full)
+        patch.setattr("metadist.evaluation.image_classifier.Labeller.save", full)
         with pytest.raises(OSError, match="No space left on device"):
             register(place, name="full")
     assert not connect(store(place)).search_model_versions("name = 'full'")

@@ -15,8 +15,8 @@ from run_place import Place
 from tracked import begin, count
 
 from metadist import track
-from metadist.engine.runs import create_run
 from metadist.errors import TrackingError
+from metadist.runs.listing import create_run
 from metadist.track import owner, rivals, schema
 from metadist.track.client import connect
 

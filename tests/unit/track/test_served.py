@@ -21,8 +21,8 @@ import pytest
 from own_images import export, request
 
 import metadist
-from metadist.engine.data import open_data
-from metadist.engine.rundir import RunDir
+from metadist.episode_data import open_data
+from metadist.runs.run_dir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SETTINGS = (

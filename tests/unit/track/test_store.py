@@ -14,15 +14,15 @@ import pytest
 from tracked import add_steps, begin, history
 
 from metadist import track
-from metadist.engine.runlog import LogWriter
-from metadist.engine.runs import create_run
 from metadist.errors import TrackingError
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogWriter
 from metadist.track import client as client_module
 
 
 def test_mlflow_is_not_imported_before_it_is_used():
     code = (
-        "import sys, metadist.track, metadist.report, metadist.progress;"
+        "import sys, metadist.track, metadist.report, metadist.driver.progress;"
         "metadist.track.default_tracking_uri(__import__('pathlib').Path('.'));"
         "sys.exit('mlflow' in sys.modules or 'ray' in sys.modules)"
     )

@@ -1,0 +1,304 @@
+"""Image bytes that come from anywhere, to uint8 pixels, without trusting them.
+
+The size is read from the header by code of our own before anything is decoded, so an image that
+claims to be huge is refused before memory is taken for it. Only formats in :data:`FORMATS` are
+handed to Pillow, and of a file only what makes pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFile
+
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.formats.bare_images import bare
+from data_pipeline.formats.orientation import orientation
+from data_pipeline.formats.samples import MOST, Samples, read_samples, stored
+
+#: Formats that are decoded; everything else is refused.
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+#: Largest encoded image, bytes.
+MAX_BYTES = 64 * 1024 * 1024
+#: Largest decoded image, pixels: a square of 8,192.
+MAX_PIXELS = 1 << 26
+
+Fit = Literal["crop", "stretch"]
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a dataset makes pixels of encoded images: equal images, equal pixels.
+
+    Attributes:
+        shape: (height, width, channels).
+        fit, resampling, invert: see :func:`to_pixels`.
+        upright: see :func:`decode_samples`.
+        low, high: what becomes black and what white, among samples of 16 bits; those of 8 bits
+            count 257-fold.
+    """
+
+    shape: tuple[int, int, int]
+    fit: Fit = "crop"
+    resampling: str = "lanczos"
+    invert: bool = False
+    upright: bool = False
+    low: int = 0
+    high: int = MOST
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= MOST:
+            raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
+
+    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Pixels uint8 [H, W, C] of an encoded image.
+
+        Raises:
+            DamagedData, UnsafeData: see :func:`decode_samples`.
+        """
+        return self.finish(self.samples(data, name, max_pixels=max_pixels))
+
+    def file(
+        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
+    ) -> NDArray[np.uint8]:
+        """:meth:`pixels` of a file.
+
+        Args:
+            seen: called with what was decoded.
+
+        Raises:
+            MissingData: no such file.
+            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+        """
+        samples = self.samples(read_bytes(path), str(path))
+        seen(samples)
+        return self.finish(samples)
+
+    def samples(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
+        """The first half of :meth:`pixels`: what is decoded."""
+        return decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
+
+    def finish(self, samples: Samples) -> NDArray[np.uint8]:
+        """The second half of :meth:`pixels`: uint8 [H, W, C]."""
+        return to_pixels(
+            samples.image((self.low, self.high)),
+            self.shape,
+            fit=self.fit,
+            resampling=self.resampling,
+            invert=self.invert,
+        )
+
+
+# Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a file that should be an image.
+
+    Raises:
+        MissingData: no such file.
+        UnsafeData: it is larger than ``max_bytes``.
+    """
+    try:
+        with path.open("rb") as handle:
+            data = handle.read(max_bytes + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingData(f"{path}: no such file") from None
+    if len(data) > max_bytes:
+        raise UnsafeData(f"{path}: more than {max_bytes} bytes, too large for an image")
+    return data
+
+
+def decode(
+    data: bytes,
+    name: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = False,
+) -> Image.Image:
+    """Decode one image to eight bits, transparency laid on white; samples of 16 bits keep the
+    high byte. Arguments and errors are those of :func:`decode_samples`.
+    """
+    samples = decode_samples(
+        data, name, max_bytes=max_bytes, max_pixels=max_pixels, upright=upright
+    )
+    return samples.image()
+
+
+def decode_samples(
+    data: bytes,
+    name: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    upright: bool = False,
+) -> Samples:
+    """Decode one image. Its metadata have no say in whether it can be.
+
+    Args:
+        data: the encoded image.
+        name: what to call it in an error: its path, or its place in an archive.
+        max_bytes: largest encoded size.
+        max_pixels: largest decoded size.
+        upright: turn it as its EXIF orientation says (photographs of users).
+
+    Raises:
+        DamagedData: not an image of an accepted format, or cut off.
+        UnsafeData: too many bytes or pixels.
+    """
+    if len(data) > max_bytes:
+        raise UnsafeData(f"{name}: {len(data)} bytes, at most {max_bytes} are accepted")
+    kind, width, height = _declared(data)
+    if not kind:
+        known = ", ".join(FORMATS)
+        raise DamagedData(f"{name}: not an image ({known} are read), it begins {data[:8]!r}")
+    _check_size(name, width, height, max_pixels)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decoded(kind, data, name, max_pixels, upright)
+    except (DataError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnsafeData(f"{name}: {error}") from None
+    except Exception as error:
+        # Pillow's parsers raise many kinds of exception on hostile or damaged input.
+        raise DamagedData(f"{name}: damaged {kind} image ({error})") from None
+
+
+def _decoded(kind: str, data: bytes, name: str, max_pixels: int, turn: bool) -> Samples:
+    kept = bare(kind, data)
+
+    def opened() -> ImageFile.ImageFile:
+        image = Image.open(io.BytesIO(kept.data), formats=[kind])
+        _check_size(name, *image.size, max_pixels)
+        return image
+
+    return read_samples(opened, kept.key, orientation(kept.exif, kept.xmp) if turn else 1)
+
+
+def to_pixels(
+    image: Image.Image,
+    shape: tuple[int, int, int],
+    *,
+    fit: Fit = "crop",
+    resampling: str = "lanczos",
+    invert: bool = False,
+) -> NDArray[np.uint8]:
+    """Pixels of an image in a given shape: uint8 [H, W, C], C being 1 (gray) or 3 (RGB).
+
+    Transparent pixels are laid on white, 16-bit gray keeps its high byte. An image that has the
+    height and width already is not resampled.
+
+    Args:
+        image: from :func:`decode`, or any other.
+        shape: (height, width, channels).
+        fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
+            the whole image whatever its proportions.
+        resampling: a key of :data:`RESAMPLING`; all but ``nearest`` are anti-aliased.
+        invert: exchange light and dark.
+    """
+    height, width, channels = shape
+    image = Samples(stored(image)).image().convert("L" if channels == 1 else "RGB")
+    if invert:
+        image = ImageChops.invert(image)
+    if image.size != (width, height):
+        box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
+        image = image.resize((width, height), RESAMPLING[resampling], box=box)
+    return np.asarray(image, dtype=np.uint8).reshape(shape)
+
+
+def _centre(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest centred box of ``width : height`` in an image of ``size``, in whole pixels."""
+    wide = max(1, min(size[0], size[1] * width // height))
+    high = max(1, min(size[1], size[0] * height // width))
+    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise DamagedData(f"{name}: an image of {width} x {height} pixels")
+    if width * height > max_pixels:
+        raise UnsafeData(
+            f"{name}: {width} x {height} pixels, at most {max_pixels} are accepted "
+            "(a small file that unpacks to a huge image?)"
+        )
+
+
+def is_image(data: bytes) -> bool:
+    """Whether bytes begin as an image of an accepted format does; the rest may be damaged.
+
+    A JPEG may tell its size behind any amount of metadata.
+    """
+    return data.startswith(b"\xff\xd8\xff") or bool(_declared(data)[0])
+
+
+def _declared(data: bytes) -> tuple[str, int, int]:
+    try:
+        return _header(data)
+    except (struct.error, IndexError):
+        return "", 0, 0
+
+
+def _header(data: bytes) -> tuple[str, int, int]:
+    """Format, width and height that the first bytes declare; an empty format if unknown."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+        return ("PNG", *struct.unpack_from(">II", data, 16))
+    if data[:2] == b"BM":
+        if struct.unpack_from("<I", data, 14)[0] == 12:  # the header of OS/2
+            return ("BMP", *struct.unpack_from("<HH", data, 18))
+        width, height = struct.unpack_from("<ii", data, 18)
+        return "BMP", width, abs(height)  # negative: rows from top to bottom
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ("WEBP", *_webp_size(data))
+    if data[:2] == b"\xff\xd8":
+        return ("JPEG", *_jpeg_size(data))
+    return "", 0, 0
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    if data[12:16] == b"VP8X":
+        return (
+            int.from_bytes(data[24:27], "little") + 1,
+            int.from_bytes(data[27:30], "little") + 1,
+        )
+    if data[12:16] == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            at += 1  # stray bytes between segments
+        elif marker == 0xFF or marker in _JPEG_BARE:
+            at += 1 if marker == 0xFF else 2
+        elif marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        elif marker in (0xD9, 0xDA):
+            return 0, 0  # image data without a frame before it
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]

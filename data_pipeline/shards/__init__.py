@@ -1,0 +1,1 @@
+"""Episodes in webdataset tars: written, indexed, read, verified."""

@@ -1,0 +1,162 @@
+"""One member of a shard: an Arrow IPC stream with one record batch of consecutive episodes.
+
+Reading trusts nothing: schema and sizes are compared with what the shard set's description
+promises before Arrow allocates or decompresses anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_pipeline.episodes.images import ImageEpisodes
+from data_pipeline.episodes.types import EpisodeSource
+from data_pipeline.errors import DamagedData, DataError
+from data_pipeline.formats.arrow_sizes import buffer_sizes
+from data_pipeline.shards.layout import MEMBER_CAP, Layout, Payload, columns_of, largest_group
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def draw(source: EpisodeSource, payload: Payload, ids: Sequence[int]) -> Arrays:
+    """The columns of these episodes by name: ``ids`` [T] and the columns of the payload [T, ...].
+
+    Raises:
+        DataError: payload ``index`` of a source that is not over a class store.
+    """
+    names = [name for name, _ in columns_of(source.identity.kind, payload)]
+    if payload == "inline":
+        arrays = source.episodes(ids).arrays()
+        return {name: arrays[name] for name in ("ids", *names)}
+    if not isinstance(source, ImageEpisodes):
+        raise DataError(
+            f"payload 'index' needs episodes over a class store, got a {type(source).__name__}; "
+            "use 'inline'"
+        )
+    rows = source.rows(ids)
+    return {name: getattr(rows, name) for name in ("ids", *names)}
+
+
+def layout_of(source: EpisodeSource, payload: Payload) -> Layout:
+    """How episodes of a source are laid out.
+
+    Raises:
+        DataError: the payload does not fit the source, or one episode is too large for a member.
+    """
+    shapes = {name: array.shape[1:] for name, array in draw(source, payload, [0]).items()}
+    del shapes["ids"]
+    episode = Layout(source.identity, payload, shapes, 1).episode_bytes
+    if episode > MEMBER_CAP:
+        raise DataError(
+            f"one episode is {episode} bytes, a member holds at most {MEMBER_CAP}; "
+            "use payload 'index', fewer queries or smaller images"
+        )
+    return Layout(source.identity, payload, shapes, largest_group(episode))
+
+
+def encode(layout: Layout, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The bytes of a member. The same arrays give the same bytes."""
+    columns = [pa.array(arrays["ids"])]
+    for name, dtype in layout.dtypes.items():
+        array = np.ascontiguousarray(arrays[name], dtype=dtype)
+        columns.append(pa.FixedShapeTensorArray.from_numpy_ndarray(array))
+    batch = pa.RecordBatch.from_arrays(columns, schema=layout.schema)
+    sink = pa.BufferOutputStream()
+    # One thread: several would compress the same, but writers run side by side already.
+    options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+    with pa.ipc.new_stream(sink, layout.schema, options=options) as writer:
+        writer.write_batch(batch)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(layout: Layout, data: bytes, first: int, count: int) -> Arrays:
+    """The columns of a member, as read-only views of the decompressed buffers.
+
+    Args:
+        layout: what the member must look like.
+        data: its bytes.
+        first, count: the episodes it must hold.
+
+    Raises:
+        DamagedData: it is anything else; the caller adds which member it was.
+    """
+    try:
+        batch = _read_batch(layout, data, count)
+        arrays: Arrays = {"ids": batch.column(0).to_numpy(zero_copy_only=True)}
+        for place, name in enumerate(layout.dtypes, start=1):
+            column = batch.column(place)
+            if column.null_count or column.storage.flatten().null_count:
+                raise DamagedData(f"column {name!r} has gaps")
+            arrays[name] = column.to_numpy_ndarray()
+    except (pa.ArrowException, OSError, ValueError, StopIteration) as error:
+        # OSError: what Arrow calls a stream that is none; nothing here touches a file.
+        raise DamagedData(f"not an Arrow stream of episodes ({error})") from None
+    for name, dtype in layout.dtypes.items():
+        expected = (count, *layout.shapes[name])
+        if (arrays[name].shape, arrays[name].dtype) != (expected, dtype):
+            raise DamagedData(f"column {name!r} has shape {arrays[name].shape}, not {expected}")
+    if not np.array_equal(arrays["ids"], np.arange(first, first + count)):
+        raise DamagedData(f"its episodes are not {first} to {first + count - 1}")
+    _check_labels(layout, arrays)
+    return arrays
+
+
+def _read_batch(layout: Layout, data: bytes, count: int) -> Any:
+    """The record batch of a member.
+
+    Raises:
+        DamagedData, OSError, ValueError, StopIteration, pyarrow.ArrowException: it is not what it
+            must be.
+    """
+    if len(data) > MEMBER_CAP:
+        raise DamagedData(f"{len(data)} bytes, at most {MEMBER_CAP} expected")
+    stream = pa.BufferReader(data)
+    messages = pa.ipc.MessageReader.open_stream(stream)
+    head = messages.read_next_message()
+    if head.type != "schema":
+        raise DamagedData(f"it begins with a {head.type}, not with a schema")
+    schema = pa.ipc.read_schema(head)
+    if not schema.equals(layout.schema, check_metadata=True):
+        raise DamagedData(f"its schema ({schema.names}) or identity is not that of the shard set")
+    message = messages.read_next_message()
+    if message.type != "record batch":
+        raise DamagedData(f"it holds a {message.type}, not a record batch")
+    sizes = buffer_sizes(message.metadata.to_pybytes(), memoryview(message.body))
+    expected = _expected_sizes(layout, count)
+    if sizes != expected:
+        raise DamagedData(f"its buffers unpack to {sizes} bytes, expected {expected}")
+    batch = pa.ipc.read_record_batch(message, schema)
+    batch.validate(full=True)
+    if batch.num_rows != count or batch.column(0).null_count:
+        raise DamagedData(f"it holds {batch.num_rows} episodes, {count} expected")
+    try:
+        messages.read_next_message()
+    except StopIteration:
+        if stream.tell() == len(data):
+            return batch
+    raise DamagedData("something follows its record batch")
+
+
+def _expected_sizes(layout: Layout, count: int) -> list[int]:
+    """Sizes of the buffers of a batch without gaps: no validity bits, one buffer per column."""
+    sizes = [0, 8 * count]
+    for name, dtype in layout.dtypes.items():
+        values = math.prod(layout.shapes[name])
+        sizes += [0, 0, dtype.itemsize * values * count]
+    return sizes
+
+
+def _check_labels(layout: Layout, arrays: Arrays) -> None:
+    if layout.identity.kind != "images":
+        return
+    ways = layout.identity.spec.ways
+    for name in ("support_y", "query_y"):
+        low, high = int(arrays[name].min()), int(arrays[name].max())
+        if low < 0 or high >= ways:
+            raise DamagedData(f"labels of {name!r} lie in [{low}, {high}], not in [0, {ways - 1}]")

@@ -1,0 +1,223 @@
+"""Episodes from shards, by id: the same bytes as drawing them live."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_pipeline.episodes.images import EpisodeRows, fetch
+from data_pipeline.episodes.sources import require_identity
+from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity
+from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.shards.index import ShardSet, read_shard_set
+from data_pipeline.shards.layout import member_name
+from data_pipeline.shards.members import Arrays, decode
+from data_pipeline.storage import local
+from data_pipeline.storage.working_copies import bring
+from data_pipeline.store.class_store import ClassStore
+
+
+def open_shards(
+    root: Path, expected: Identity, needed: int | None, store: ClassStore | None = None
+) -> ShardSource:
+    """Open a shard set for a run, or refuse it before the run's first step.
+
+    Args:
+        root: directory of the shard set.
+        expected: the episodes the run needs.
+        needed: how many of them, from id 0; None if the run takes what there is.
+        store: the class store; only for payload ``index``.
+
+    Raises:
+        DataError: the shards hold other episodes; each field that differs is named.
+        MissingData: no shard set there, or it holds fewer than ``needed`` episodes.
+        DamagedData: the set is damaged.
+    """
+    source = ShardSource(root, store=store)
+    require_identity(source.identity, expected, f"the shards in {root}")
+    if needed is not None and needed > source.length:
+        raise MissingData(
+            f"{root}: episodes 0 to {needed - 1} are needed, it holds 0 to {source.length - 1}; "
+            "write more shards, or use fewer episodes (data.episodes, outer.steps x outer.batch)"
+        )
+    return source
+
+
+class ShardSource:
+    """Random access to the episodes of a shard set; may be shared between threads.
+
+    A member is read with one seek, its digest is checked each time, and decoded members are
+    kept: a run that walks blocks of 64 episodes decodes each member once.
+
+    Args:
+        root: directory of the shard set.
+        store: the class store the shards point into; only for payload ``index``.
+        cache_members: how many decoded members to keep (about 1 MiB each); None for two blocks.
+
+    Raises:
+        MissingData: no shard set there, or a file of it is gone.
+        DamagedData: its description, its manifest or the size of a shard is not what was written.
+        DataError: payload ``index`` without its class store, or with another one.
+    """
+
+    def __init__(
+        self, root: Path, *, store: ClassStore | None = None, cache_members: int | None = None
+    ) -> None:
+        bring(Path(root))
+        shard_set = read_shard_set(Path(root))
+        self._set = shard_set
+        self._reader = MemberReader(shard_set, images_of(shard_set, store))
+        if cache_members is None:
+            # A member with a single episode is not read twice within an epoch.
+            group = shard_set.layout.group
+            cache_members = 2 * BLOCK // group if group > 1 else 1
+        self._keep = cache_members
+        self._cache: OrderedDict[int, Arrays] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def identity(self) -> Identity:
+        """Which episodes these are."""
+        return self._set.layout.identity
+
+    @property
+    def length(self) -> int:
+        """How many episodes the set holds: ids 0 to ``length - 1``."""
+        return self._set.length
+
+    def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
+        """The episodes with these ids, in this order, in arrays of their own.
+
+        Raises:
+            MissingData: the set does not hold one of them, or a shard is gone.
+            DamagedData: a member is not what was written; shard and member are named.
+        """
+        wanted = np.array([int(i) for i in ids], dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= self.length)]
+        if len(outside):
+            raise MissingData(
+                f"{self._set.root}: episode {outside[0]} is not here, it holds 0 to "
+                f"{self.length - 1}; write more shards, or use fewer episodes"
+            )
+        layout = self._set.layout
+        arrays: Arrays = {
+            name: np.empty((len(wanted), *layout.shapes[name]), dtype=dtype)
+            for name, dtype in layout.dtypes.items()
+        }
+        starts = self._set.members.first
+        members = np.searchsorted(starts, wanted, side="right") - 1
+        for member in np.unique(members).tolist():
+            places = np.flatnonzero(members == member)
+            held = self._member(member)
+            for name, array in arrays.items():
+                array[places] = held[name][wanted[places] - starts[member]]
+        return self._reader.batch({"ids": wanted, **arrays})
+
+    def _member(self, member: int) -> Arrays:
+        with self._lock:
+            if member in self._cache:
+                self._cache.move_to_end(member)
+                return self._cache[member]
+        arrays = self._reader.read(member)
+        with self._lock:
+            self._cache[member] = arrays
+            while len(self._cache) > self._keep:
+                self._cache.popitem(last=False)
+        return arrays
+
+
+def images_of(shard_set: ShardSet, store: ClassStore | None) -> NDArray[np.uint8] | None:
+    """The images that payload ``index`` points into; None for ``inline``.
+
+    Raises:
+        DataError: they are needed and ``store`` is None or another store.
+    """
+    layout = shard_set.layout
+    if layout.payload == "inline":
+        return None
+    identity = layout.identity
+    if store is None or store.digest != identity.dataset_digest:
+        got = "none" if store is None else f"one with digest {store.digest} ({store.root})"
+        raise DataError(
+            f"{shard_set.root}: these shards hold no pixels; the class store of "
+            f"{identity.dataset!r} with digest {identity.dataset_digest} is needed, got {got}"
+        )
+    return store.parts[identity.part].images
+
+
+class MemberReader:
+    """Reads, checks and decodes the members of a shard set.
+
+    Args:
+        shard_set: the set.
+        images: from :func:`images_of`.
+    """
+
+    def __init__(self, shard_set: ShardSet, images: NDArray[np.uint8] | None) -> None:
+        self._set = shard_set
+        self._images = images
+
+    def place(self, member: int) -> str:
+        """Shard and member in words."""
+        members = self._set.members
+        return f"{self._path(member)}, member {member_name(int(members.first[member]))}"
+
+    def read(self, member: int) -> Arrays:
+        """A member's columns from disk.
+
+        Raises:
+            MissingData: its shard is gone.
+            DamagedData: it is not what was written; shard and member are named.
+        """
+        try:
+            with self._path(member).open("rb") as handle:
+                handle.seek(int(self._set.members.offset[member]))
+                data = handle.read(int(self._set.members.length[member]))
+        except FileNotFoundError:
+            raise MissingData(
+                f"{self._path(member)}: this shard is gone; write the shards again"
+            ) from None
+        return self.open(member, data)
+
+    def open(self, member: int, data: bytes) -> Arrays:
+        """A member's columns from its bytes.
+
+        Raises:
+            DamagedData: they are not what was written; shard and member are named.
+        """
+        members = self._set.members
+        got, expected = local.sha256_bytes(data), members.sha256[member].hex()
+        if got != expected:
+            raise DamagedData(
+                f"{self.place(member)}: the digest of its {len(data)} bytes is {got}, the manifest "
+                f"says {expected} for {members.length[member]} bytes; write the shards again"
+            )
+        try:
+            count = int(members.count[member])
+            arrays = decode(self._set.layout, data, int(members.first[member]), count)
+            if self._images is not None:
+                _check_rows(arrays, len(self._images))
+        except DamagedData as error:
+            raise DamagedData(f"{self.place(member)}: {error}") from None
+        return arrays
+
+    def batch(self, arrays: Arrays) -> EpisodeBatch:
+        """Episodes from their columns, which become part of it."""
+        if self._images is None:
+            return EpisodeBatch(**arrays)
+        return fetch(self._images, EpisodeRows(**arrays))
+
+    def _path(self, member: int) -> Path:
+        return self._set.root / self._set.shards[int(self._set.members.shard[member])].name
+
+
+def _check_rows(arrays: Arrays, images: int) -> None:
+    for name in ("support_rows", "query_rows"):
+        low, high = int(arrays[name].min()), int(arrays[name].max())
+        if low < 0 or high >= images:
+            raise DamagedData(f"{name!r} point at images {low} to {high}, there are {images}")

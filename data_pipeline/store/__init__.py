@@ -1,0 +1,1 @@
+"""The class store: the images of a dataset by class, prepared once."""

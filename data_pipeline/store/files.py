@@ -1,0 +1,287 @@
+"""The files of a class store: how they are named, written and read."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data_pipeline.datasets import PARTS, Part, RawImage
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.formats.parquet import read_capped
+from data_pipeline.storage import local
+
+logger = logging.getLogger(__name__)
+STORE_FILE = "store.json"
+MANIFEST_FILE = "manifest.parquet"
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("part", pa.dictionary(pa.int32(), pa.string())),
+        ("class_index", pa.int32()),
+        ("class_name", pa.dictionary(pa.int32(), pa.string())),
+        ("image", pa.string()),
+        ("row", pa.int64()),
+        ("sha256", pa.binary(32)),
+    ]
+)
+
+#: What a manifest takes in memory at most: names of images are paths in the folder of a class.
+_ROW_BYTES, _TABLE_BYTES = 1024, 1 << 20
+
+
+def pixel_file(part: Part) -> str:
+    """Name of the file that holds the pixels of a part."""
+    return f"images-{part}.u8"
+
+
+def pixel_size(root: Path, part: Part) -> int:
+    """Bytes of the file that holds the pixels of a part.
+
+    Raises:
+        MissingData: no such file.
+    """
+    path = root / pixel_file(part)
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file; prepare the store again")
+    return path.stat().st_size
+
+
+def read_rows(root: Path, shape: tuple[int, int, int], sha256: str) -> pa.Table:
+    """The manifest of a store of images of this shape.
+
+    Raises:
+        MissingData: a file is not there.
+        DamagedData: it is not what was written, or has more rows than there are images.
+    """
+    path = root / MANIFEST_FILE
+    got = local.sha256_file(path)
+    if got != sha256:
+        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
+    sizes = {pixel_file(part): pixel_size(root, part) for part in PARTS}
+    images = sum(sizes.values()) // math.prod(shape)
+    try:
+        return read_capped(
+            path,
+            schema=MANIFEST_SCHEMA,
+            max_rows=images,
+            max_bytes=_TABLE_BYTES + _ROW_BYTES * images,
+        )
+    except UnsafeData as error:
+        # Its digest is right: it may as well be the pixels that are damaged.
+        held = ", ".join(f"{name} is {size} bytes" for name, size in sizes.items())
+        raise DamagedData(f"{error} ({images} images of {shape}: {held})") from None
+
+
+def classes_of(
+    manifest: pa.Table, part: Part, path: Path
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Class names of a part and the offsets of their images.
+
+    Raises:
+        DamagedData: the manifest is not that of classes of images.
+    """
+    rows = manifest.filter(pc.equal(manifest["part"].cast("string"), part)).combine_chunks()
+    index = rows["class_index"].to_numpy()
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    names = tuple(rows["class_name"].take(pa.array(starts)).to_pylist())
+    if (
+        not names
+        or list(names) != sorted(set(names))
+        or not np.array_equal(index[starts], np.arange(len(starts)))
+        or not np.array_equal(rows["row"].to_numpy(), np.arange(len(rows)))
+    ):
+        raise DamagedData(f"{path}: its {part!r} rows are not sorted classes of images")
+    offsets = np.append(starts, len(rows)).astype(np.int64)
+    offsets.setflags(write=False)
+    return names, offsets
+
+
+def map_pixels(
+    root: Path, part: Part, shape: tuple[int, int, int, int], sha256: str, verify: bool
+) -> NDArray[np.uint8]:
+    """The images of a part, mapped read-only.
+
+    Raises:
+        MissingData: no such file.
+        DamagedData: it is not what was written; its contents are only read to ``verify`` them.
+    """
+    path = root / pixel_file(part)
+    size, expected = pixel_size(root, part), math.prod(shape)
+    if size != expected:
+        raise DamagedData(f"{path}: {size} bytes, {expected} expected for {shape[0]} images")
+    if verify and (got := local.sha256_file(path)) != sha256:
+        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+
+
+@dataclass
+class WrittenPart:
+    """What was written of one part: enough for its digest."""
+
+    class_names: list[str] = field(default_factory=list)
+    images_per_class: list[int] = field(default_factory=list)
+    sha256: str = ""
+
+
+class StoreWriter:
+    """Writes pixel files and manifest from images that arrive one at a time.
+
+    Args:
+        dataset: name of the dataset, for error messages.
+        shape: (height, width, channels) that every image must have.
+        progress: called with (images written, class name) at the start of each class.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        shape: tuple[int, int, int],
+        progress: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self.count = 0
+        self._dataset = dataset
+        self._shape = shape
+        self._progress = progress
+
+    def write(self, directory: Path, images: Iterable[RawImage]) -> dict[Part, WrittenPart]:
+        """Write all parts and the manifest.
+
+        Raises:
+            DataError: the images break the contract of a dataset: parts out of order or missing,
+                classes unsorted or scattered, image names repeated, wrong shape or dtype.
+        """
+        written: dict[Part, WrittenPart] = {}
+        tables: dict[Part, pa.Table] = {}
+        with pq.ParquetWriter(
+            directory / MANIFEST_FILE,
+            MANIFEST_SCHEMA,
+            compression="zstd",
+            write_page_checksum=True,
+            store_schema=True,
+        ) as manifest:
+            for part, members in groupby(images, key=attrgetter("part")):
+                if part not in PARTS or list(written) != list(PARTS[: PARTS.index(part)]):
+                    raise self._broken(f"part {part!r} comes after {list(written)}")
+                written[part], rows = self._write_part(directory, part, members)
+                manifest.write_table(rows)
+                tables[part] = rows
+        if list(written) != list(PARTS):
+            missing = ", ".join(p for p in PARTS if p not in written)
+            raise self._broken(f"it has no images for {missing}")
+        self._tell_shared_classes(written)
+        self._tell_shared_images(tables)
+        return written
+
+    def _tell_shared_classes(self, written: dict[Part, WrittenPart]) -> None:
+        """Say which parts have names of classes in common."""
+        for (one, held), (other, also) in combinations(written.items(), 2):
+            if shared := sorted({*held.class_names} & {*also.class_names}):
+                logger.warning(
+                    "%s: %d classes of %s are in %s too by name, such as %r; if they are the same, "
+                    "what was trained on is tested on",
+                    *(self._dataset, len(shared), one, other, shared[0]),
+                )
+
+    def _tell_shared_images(self, tables: dict[Part, pa.Table]) -> None:
+        """Say which parts have images in common."""
+        for (one, held), (other, also) in combinations(tables.items(), 2):
+            places = pc.index_in(also["sha256"], value_set=held["sha256"].combine_chunks())
+            shared = np.flatnonzero(places.is_valid().to_numpy())
+            if len(shared):
+                first = _name(held, places[int(shared[0])].as_py()), _name(also, int(shared[0]))
+                logger.warning(
+                    "%s: %d images of %s are in %s too, pixel for pixel, such as %s and %s: what "
+                    "was trained on is tested on",
+                    *(self._dataset, len(shared), one, other, *first),
+                )
+
+    def _write_part(
+        self, directory: Path, part: Part, images: Iterator[RawImage]
+    ) -> tuple[WrittenPart, pa.Table]:
+        result = WrittenPart()
+        class_index: list[int] = []
+        image_names: list[str] = []
+        digests: list[bytes] = []
+        whole = hashlib.sha256()
+        with (directory / pixel_file(part)).open("wb") as handle:
+            for class_name, members in groupby(images, key=attrgetter("class_name")):
+                self._check_class(part, class_name, result.class_names)
+                if self._progress is not None:
+                    self._progress(self.count, class_name)
+                seen: set[str] = set()
+                for image in members:
+                    data = self._pixels(image)
+                    if image.name in seen:
+                        raise self._broken(f"class {class_name!r} has {image.name!r} twice")
+                    seen.add(image.name)
+                    handle.write(data)
+                    whole.update(data)
+                    digests.append(hashlib.sha256(data).digest())
+                    image_names.append(image.name)
+                    self.count += 1
+                class_index.extend([len(result.class_names)] * len(seen))
+                result.class_names.append(class_name)
+                result.images_per_class.append(len(seen))
+        result.sha256 = whole.hexdigest()
+        rows = len(class_index)
+        indices = pa.array(class_index, pa.int32())
+        table = pa.table(
+            [
+                pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [part]),
+                indices,
+                pa.DictionaryArray.from_arrays(indices, pa.array(result.class_names)),
+                pa.array(image_names, pa.string()),
+                pa.array(np.arange(rows)),
+                pa.array(digests, pa.binary(32)),
+            ],
+            schema=MANIFEST_SCHEMA,
+        )
+        return result, table
+
+    def _check_class(self, part: Part, name: str, before: list[str]) -> None:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise self._broken(f"class name {name!r} is not valid Unicode") from None
+        if not name or (before and name <= before[-1]):
+            after = f" comes after {before[-1]!r}" if before else " has no name"
+            raise self._broken(
+                f"class {name!r} of {part!r}{after}; classes must be sorted, each in one piece"
+            )
+
+    def _pixels(self, image: RawImage) -> bytes:
+        pixels: object = image.pixels
+        if (
+            not isinstance(pixels, np.ndarray)
+            or pixels.dtype != np.uint8
+            or pixels.shape != self._shape
+        ):
+            got = (
+                f"{pixels.dtype} {list(pixels.shape)}"
+                if isinstance(pixels, np.ndarray)
+                else type(pixels).__name__
+            )
+            raise self._broken(
+                f"image {image.name!r} of class {image.class_name!r} is {got}, "
+                f"uint8 {list(self._shape)} was declared"
+            )
+        return pixels.tobytes()
+
+    def _broken(self, what: str) -> DataError:
+        return DataError(f"dataset {self._dataset!r} breaks its contract: {what}")
+
+
+def _name(rows: pa.Table, row: int) -> str:
+    """Class and name of an image in the manifest."""
+    return f"{rows['class_name'][row].as_py()}/{rows['image'][row].as_py()}"

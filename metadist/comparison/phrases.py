@@ -1,0 +1,203 @@
+"""Figures and values of a comparison in words, for its terminal and its page alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from metadist.comparison import classes
+from metadist.comparison.differences import Value
+from metadist.driver.progress import duration
+from metadist.report.phrases import number
+from metadist.report.short import short
+
+#: What stands where there is nothing.
+NOTHING = "–"
+#: From so many comparisons on, chance is spoken of.
+MANY = 5
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """``63.70 ± 2.87 %`` or ``0.534 ± 0.041``."""
+    return _interval(result["score"], run[result["score"]], run["ci95"])
+
+
+def difference(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """``−8.40 ± 2.61 %``, nothing of the baseline and of a run that is not paired."""
+    found = run["difference"]
+    if found is None or "not_paired" in found or found["mean"] is None:
+        return NOTHING
+    text = _interval(result["score"], found["mean"], found["ci95"])
+    return f"+{text}" if found["mean"] > 0 else text.replace("-", "−", 1)
+
+
+def verdict(run: Mapping[str, Any]) -> str:
+    """``better``, ``worse``, ``within noise``, ``baseline`` or ``not paired``."""
+    found = run["difference"]
+    if found is None:
+        return "baseline"
+    return "not paired" if "not_paired" in found else str(found["verdict"])
+
+
+def new_classes(result: Mapping[str, Any]) -> list[list[str]]:
+    """Figures with their intervals over new classes: a head and a row for each run, or nothing."""
+    runs = result["runs"]
+    if all(run.get("ci95_classes") is None for run in runs):
+        return []
+    head = ["for new classes", result["score"], "paired difference", "verdict"]
+    return [head, *([run["run"], *_for_new_classes(result, run)] for run in runs)]
+
+
+def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    half, found = run["ci95_classes"], run["difference"]
+    own = NOTHING if half is None else _interval(result["score"], run[result["score"]], half)
+    if found is None:
+        return [own, NOTHING, verdict(run)]
+    if found.get("ci95_classes") is None:
+        return [own, NOTHING, NOTHING]
+    told = {"difference": {**found, "ci95": found["ci95_classes"]}}
+    return [own, difference(result, told), str(found["verdict_classes"])]
+
+
+def _interval(score: str, mean: float | None, ci95: float | None) -> str:
+    if mean is None:
+        return "none finite"
+    if score == "accuracy":
+        half = "" if ci95 is None else f" ± {100 * ci95:.2f}"
+        return f"{100 * mean:.2f}{half} %"
+    like = max(abs(mean), ci95 or 0.0)
+    return number(mean, like) + ("" if ci95 is None else f" ± {number(ci95, like)}")
+
+
+def order(run: Mapping[str, Any]) -> str:
+    """``2 (exact)``: the derivative order of the meta-gradient, and what it claims to be."""
+    told, estimator = run["derivative_order"], run["estimator"]
+    if told is None:
+        return NOTHING
+    return f"{told} ({estimator})" if estimator else str(told)
+
+
+def count(value: Any) -> str:
+    """A whole number with commas."""
+    return f"{value:,}" if isinstance(value, int) else NOTHING
+
+
+def seconds(value: float | None) -> str:
+    """A time by the clock."""
+    return NOTHING if value is None else duration(value)
+
+
+def rounded(value: float | None) -> str:
+    """A number without decimals, with commas."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def values(given: Sequence[Value], room: int) -> list[str]:
+    """What each run has of something, of a recipe or of what it was computed with.
+
+    Numbers have four digits, or as many as tell them apart; texts are cut to ``room`` characters,
+    or to as many. A CSV and JSON have all of them.
+    """
+    floats = {repr(v): v for v in given if isinstance(v, float)}
+    for digits in range(4, 18):
+        told = {exact: _float(v, digits) for exact, v in floats.items()}
+        if len(set(told.values())) == len(floats):
+            break
+    return short([told[repr(v)] if isinstance(v, float) else _plain(v) for v in given], room)
+
+
+def _float(given: float, digits: int) -> str:
+    """As it was written if that is short, else rounded."""
+    text = f"{given:g}"
+    return text if float(text) == given else f"{given:.{digits}g}"
+
+
+def _plain(given: Value) -> str:
+    if given is None:
+        return NOTHING
+    if isinstance(given, bool):
+        return "true" if given else "false"
+    return " ".join(str(given).split()) or '""'
+
+
+def about(result: Mapping[str, Any]) -> str:
+    """What the figures are of."""
+    name = "mean squared error" if result["score"] == "mse" else "accuracy"
+    part = "validation" if result["part"] == "val" else result["part"]
+    episodes = {run["episodes"] for run in result["runs"]}
+    many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
+    of = classes.about(result["runs"])
+    return f"{name} on {many} {part} episodes{of}, {result['protocol']}"
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said with the table, a sentence each."""
+    runs, said = result["runs"], []
+    base = next(run for run in runs if run["difference"] is None)
+    reasons: dict[str, list[str]] = {}
+    compared = 0
+    for run in runs:
+        found = run["difference"]
+        if found is None:
+            continue
+        if "not_paired" in found:
+            reasons.setdefault(found["not_paired"], []).append(run["run"])
+            continue
+        compared += 1
+        common = found["episodes"] + found["left_out"]
+        if common < max(run["episodes"], base["episodes"]):
+            said.append(
+                f"{run['run']}: the difference is over the first {common:,} episodes, which "
+                "are those that it and the baseline have in common."
+            )
+        if found["left_out"]:
+            said.append(
+                f"{run['run']}: {found['left_out']:,} of {common:,} episodes are left out of the "
+                "difference, on which it or the baseline has no finite result."
+            )
+    said += [
+        f"{', '.join(who)}: not paired with the baseline: {why}." for why, who in reasons.items()
+    ]
+    if compared >= MANY:
+        said.append(
+            f"Of {compared} runs as good as the baseline {0.05 * compared:.1g} would be called "
+            "better or worse by chance, on average."
+        )
+    if result["part"] == "test" and len(runs) > 2:
+        said.append("A run that is chosen by test episodes is no longer measured by them.")
+    said += classes.notes(result)
+    said += [f"Left out: {out['run']}: {out['why']}." for out in result["left_out"]]
+    return said
+
+
+def sparks(result: Mapping[str, Any], columns: int) -> list[str]:
+    """Each run's validation score over outer steps in characters, all on the same scales."""
+    log = result["score"] == "mse"
+    curves: list[list[tuple[int, float]]] = []
+    for run in result["runs"]:
+        points = [(s, v) for s, v in run["validation"] if v is not None and (v > 0 or not log)]
+        curves.append([(step, math.log(v) if log else v) for step, v in points])
+    flat = [point for curve in curves for point in curve]
+    if not flat:
+        return [""] * len(curves)
+    last = max(step for step, _ in flat)
+    low, high = min(v for _, v in flat), max(v for _, v in flat)
+    return [_spark(curve, last, low, high, columns) for curve in curves]
+
+
+def _spark(
+    curve: Sequence[tuple[int, float]], last: int, low: float, high: float, columns: int
+) -> str:
+    cells = [" "] * columns
+    level: dict[int, float] = {}
+    for step, score in curve:
+        level[max(0, math.ceil(step / last * columns) - 1)] = score
+    for column, score in level.items():
+        share = (score - low) / (high - low) if high > low else 0.5
+        cells[column] = _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
+    for column in range(1, max(level, default=0)):  # between two validations the earlier one holds
+        if cells[column] == " ":
+            cells[column] = cells[column - 1]
+    return "".join(cells).rstrip()

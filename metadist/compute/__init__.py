@@ -1,0 +1,1 @@
+"""Gradients of chunks of tasks, the order-free sum over workers, the outer optimizer."""

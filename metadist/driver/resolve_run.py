@@ -1,0 +1,167 @@
+"""Which run directory a request means: a new one, or one to continue."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metadist.compute.outer_optimizer import schedule_depends_on_total
+from metadist.errors import RecipeError, RunError
+from metadist.plugins import changes
+from metadist.recipe.schema import Recipe, differences
+from metadist.runs.listing import check_name, create_run, list_runs, open_run
+from metadist.runs.run_dir import RunDir
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run directory to work in.
+
+    Attributes:
+        result: the run's result if it is finished already.
+    """
+
+    run: RunDir
+    resumed: bool
+    result: dict[str, Any] | None
+
+
+def find_run(
+    root: Path,
+    recipe: Recipe,
+    name: str | None,
+    resume: str | None,
+    default_name: str,
+    facts: dict[str, Any],
+) -> Started:
+    """The run that a request means.
+
+    Args:
+        root: directory of all runs.
+        recipe: resolved.
+        name: ``--name``.
+        resume: None for a new run, ``auto``, or the name or path of a run.
+        default_name: name of a new run if none is given.
+        facts: of a new run's run.json.
+
+    Raises:
+        RunError: a name in use without resume, no such run, or a recipe or plugin that differs.
+    """
+    if resume is None:
+        return _new(root, recipe, name, default_name, facts)
+    if resume == AUTO:
+        run = _named(root, name) if name is not None else _newest(root, recipe, facts)
+        if run is None:
+            return _new(root, recipe, name, default_name, facts)
+        return _continue(run, recipe, facts, may_extend=False)
+    if name is not None and name != Path(resume).name:
+        raise RunError(
+            f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
+        )
+    return _continue(open_run(root, resume), recipe, facts, may_extend=True)
+
+
+def meant_run(root: Path, name: str | None, resume: str | None) -> RunDir | None:
+    """The run that a request to continue names, before anything is known of its recipe.
+
+    Raises:
+        RunError: there is none of the name that ``resume`` gives.
+    """
+    if resume is None:
+        return None
+    if resume != AUTO:
+        return open_run(root, resume)
+    return None if name is None else _named(root, name)
+
+
+def _new(
+    root: Path, recipe: Recipe, name: str | None, default_name: str, facts: dict[str, Any]
+) -> Started:
+    if name is not None:
+        return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+    # Runs that start in the same second would have the same name.
+    for number in itertools.count(1):
+        chosen = default_name if number == 1 else f"{default_name}-{number}"
+        if not (root / chosen).exists():
+            with contextlib.suppress(RunError):
+                return Started(create_run(root, chosen, recipe, facts), resumed=False, result=None)
+    raise AssertionError("unreachable")
+
+
+def _named(root: Path, name: str) -> RunDir | None:
+    run = RunDir(root / check_name(name))
+    return RunDir(run.path.resolve()) if run.bring() else None
+
+
+def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
+    """The newest run of this recipe, data and plugins, unfinished ones first."""
+    same = [
+        run
+        for run in list_runs(root)
+        if run.info().get("recipe_hash") == recipe.hash
+        and run.info()["dataset"]["digest"] == facts["dataset"]["digest"]
+        and not changes(run.info().get("plugins", {}), facts.get("plugins", {}))
+    ]
+    unfinished = [run for run in same if run.info().get("status") != "finished"]
+    return next(iter(unfinished or same), None)
+
+
+def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
+    """Check that continuing is continuing the same thing."""
+    run.bring()
+    info = run.info()
+    digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
+    if made_with != digest:
+        raise RunError(
+            f"{run.path}: made with dataset digest {made_with}, the data here has {digest}; name "
+            "the right data with --data-dir or data.store, or start a run of another name"
+        )
+    there = run.recipe()
+    if recipe.hash == info["recipe_hash"] != there.hash and recipe.lineage == there.lineage:
+        # A driver that was to add steps died between writing one and the other.
+        run.set_recipe(recipe)
+        there = recipe
+    if there.hash != info["recipe_hash"]:
+        raise RunError(
+            f"{run.path}: recipe.toml has hash {there.hash}, run.json says "
+            f"{info['recipe_hash']}; one of them was altered, put it back"
+        )
+    changed = changes(info.get("plugins", {}), facts.get("plugins", {}))
+    if changed and recipe.lineage == there.lineage:
+        raise RunError(
+            f"{run.path}: {'; '.join(changed)}; the same bits need the same source: put it back, "
+            "or start a run of another name"
+        )
+    if recipe.hash != there.hash:
+        only_steps = recipe.lineage == there.lineage
+        if not (may_extend and only_steps):
+            hint = "; only outer.steps may grow, by an explicit --resume RUN" if only_steps else ""
+            raise RunError(
+                f"{run.path} was made by another recipe ({', '.join(differences(there, recipe))})"
+                f"{hint}; use {run.path / 'recipe.toml'}, or start a run of another name"
+            )
+        if recipe.outer.steps < there.outer.steps:
+            raise RecipeError(
+                f"outer.steps: the run has {there.outer.steps}, at least that many are needed to "
+                f"continue it, got {recipe.outer.steps}"
+            )
+        if schedule_depends_on_total(recipe.outer):
+            raise RecipeError(
+                f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
+                f"{there.outer.steps} steps; more would change the steps already taken"
+            )
+        # A driver that is still ending the shorter run must not call the longer one finished.
+        run.update(
+            recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
+        )
+        run.set_recipe(recipe)
+        return Started(run, resumed=True, result=None)
+    if recipe != there:
+        run.set_recipe(recipe)
+    result = info.get("result") if info.get("status") == "finished" else None
+    return Started(run, resumed=True, result=result)

@@ -1,0 +1,1 @@
+"""A trained learner on unseen tasks: protocols, figures, ensembles, diagnostics."""

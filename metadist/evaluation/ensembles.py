@@ -1,0 +1,330 @@
+"""Several learners as one: each adapts to the same task, and their predictions are averaged.
+
+Published figures that carry a dagger are often such: Meta-Curvature's MC2† averages three models
+that were trained independently (Park & Oliva, 2019), MAML++ five checkpoints of a run (Antoniou et
+al., 2019). They are not to be compared with a single model's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from data_pipeline.episodes.types import EpisodeSource
+from data_pipeline.errors import DataError
+from data_pipeline.storage.local import canonical_json, read_json, sha256_bytes, write_atomic
+from metadist.compute.determinism import reproducible
+from metadist.episode_data import EpisodeData
+from metadist.errors import RunError
+from metadist.evaluation.evaluator import (
+    CHUNK,
+    Evaluation,
+    columns,
+    failed_score,
+    finite,
+    predictions,
+    score,
+    write_evaluation,
+)
+from metadist.evaluation.protocols import Asked, EvalProtocol, protocol
+from metadist.evaluation.trained_learner import Trained
+from metadist.tasks import TaskKind
+
+log = logging.getLogger(__name__)
+Average = Literal["probabilities", "logits", "values"]
+#: Directory of all ensembles, beside the runs; it has no run.json and is no run.
+FOLDER = "ensembles"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run's best checkpoint.
+
+    Attributes:
+        name: of the run.
+        facts: what its figures depend on: ``recipe_hash``, ``norm``, ``checkpoint``.
+    """
+
+    name: str
+    trained: Trained
+    data: EpisodeData
+    facts: Mapping[str, Any]
+
+    @property
+    def best_step(self) -> int:
+        """Outer steps of training before the checkpoint; 0 where nothing is meta-learned."""
+        learns = self.trained.algorithm.estimator != "none"
+        return int(self.facts["checkpoint"]["step"]) if learns else 0
+
+    def episodes(self) -> dict[str, Any]:
+        """What decides its episodes, but for shots and queries, by the names people know."""
+        section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
+        identity = self.data.live("test", 1, seed, 1).identity.as_dict()
+        spec = {f"data.{name}": value for name, value in identity.pop("spec").items()}
+        return {
+            "kind": self.data.shape.kind,
+            "data.dataset": section.dataset,
+            "split": self.data.store.split if self.data.store else "",
+            "dataset digest": identity.pop("dataset_digest"),
+            "eval.seed": identity.pop("seed"),
+            **spec,
+            **{name: value for name, value in identity.items() if name not in ("kind", "dataset")},
+        }
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Learners that predict together.
+
+    Raises:
+        RunError: there are none, or they do not predict for the same episodes.
+    """
+
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise RunError("an ensemble needs at least one run")
+        first, *others = self.members
+        mine = first.episodes()
+        for other in others:
+            theirs = other.episodes()
+            different = [
+                f"{name} ({first.name}: {mine[name]}, {other.name}: {theirs[name]})"
+                for name in mine
+                if mine[name] != theirs[name]
+            ]
+            if different:
+                raise RunError(
+                    f"the members of an ensemble predict for the same episodes; {first.name} and "
+                    f"{other.name} differ in {', '.join(different)}"
+                )
+        # Learners without parameters share the digest of nothing.
+        learned = [member for member in self.members if member.trained.params]
+        digests = [member.facts["checkpoint"]["params_sha256"] for member in learned]
+        if len(set(digests)) < len(digests):
+            log.warning("the same parameters are in this ensemble more than once")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the members are, in their order."""
+        return sha256_bytes(canonical_json([dict(member.facts) for member in self.members]))
+
+    @property
+    def name(self) -> str:
+        """The members' names, and the beginning of the digest."""
+        return f"{'+'.join(m.name for m in self.members)[:100]}-{self.digest[:12]}"
+
+    @property
+    def kind(self) -> TaskKind:
+        """Of the tasks."""
+        return self.members[0].data.shape.kind
+
+    def how(self, average: Literal["probabilities", "logits"] | None) -> Average:
+        """What is averaged.
+
+        Raises:
+            RunError: a way to average classes was asked for in regression.
+        """
+        if self.kind == "classification":
+            return average or "probabilities"
+        if average is not None:
+            raise RunError(
+                f"average: in regression values are averaged, {average!r} were asked for; leave it "
+                "out"
+            )
+        return "values"
+
+    def protocol(self, asked: Asked, average: Average) -> EvalProtocol:
+        """What was asked, the rest as the members' recipes say.
+
+        Raises:
+            RunError: the members do not agree on something that was not asked for.
+        """
+        result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
+        return replace(result, name=f"{result.name}-logits") if average == "logits" else result
+
+
+@dataclass(frozen=True)
+class Together:
+    """An ensemble's results, and those of each member on the same episodes."""
+
+    ensemble: Evaluation
+    members: tuple[Evaluation, ...]
+    average: Average
+
+
+def averaged(outputs: Sequence[Tensor], average: Average) -> Tensor:
+    """The members' predictions as one.
+
+    Args:
+        outputs: of each member, logits [Q, N] or values [Q, E].
+
+    Returns:
+        Values, or logits whose softmax is the average prediction; float64, or what a single
+        member predicts as it is. For probabilities these are the logarithms of their means, so
+        that cross-entropy is the negative log-likelihood of the mean probability.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    stacked = torch.stack([o.double() for o in outputs])
+    if average == "probabilities":
+        return stacked.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
+    return stacked.mean(0)
+
+
+def evaluate_ensemble(
+    ensemble: Ensemble,
+    asked: Asked,
+    average: Literal["probabilities", "logits"] | None = None,
+) -> Together:
+    """Let every member adapt to the same episodes, and average what they predict.
+
+    An episode on which one member fails (an output is not finite) is failed for the ensemble:
+    the mean over the others would be that of another, smaller ensemble, chosen by its result.
+
+    Args:
+        asked: what to do otherwise than the members' recipes say.
+        average: in classification, what is averaged: probabilities (if None) or logits.
+
+    Raises:
+        RunError: the members do not agree on something that was not asked for.
+    """
+    kind, by = ensemble.kind, ensemble.how(average)
+    protocol = ensemble.protocol(asked, by)
+    # One column of the table for the ensemble, then one for each member.
+    size = 1 + len(ensemble.members)
+    table = torch.zeros(size, protocol.episodes, protocol.steps + 1, 3, dtype=torch.float64)
+    with reproducible(ensemble.members[0].trained.device):
+        for start in range(0, protocol.episodes, CHUNK):
+            ids = range(start, min(start + CHUNK, protocol.episodes))
+            for index, rows in zip(ids, _scores(ensemble, protocol, ids, kind, by), strict=True):
+                table[:, index] = torch.tensor(rows, dtype=torch.float64)
+    trained = [member.trained.recipe.inner.steps for member in ensemble.members]
+    first = ensemble.members[0]
+    digest = _source(first, protocol).identity.digest
+    common = trained[0] if len(set(trained)) == 1 else None
+    results = [
+        Evaluation.of(part, protocol, kind, steps, digest).with_classes(first.data)
+        for part, steps in zip(table, [common, *trained], strict=True)
+    ]
+    return Together(results[0], tuple(results[1:]), by)
+
+
+def _source(member: Member, protocol: EvalProtocol) -> EpisodeSource:
+    return member.data.live(protocol.part, protocol.queries, protocol.seed, protocol.shots)
+
+
+Row = list[tuple[float, float, bool]]
+
+
+def _scores(
+    ensemble: Ensemble, protocol: EvalProtocol, ids: range, kind: TaskKind, average: Average
+) -> Iterator[list[Row]]:
+    """Of each episode: a row for the ensemble, then one for each member, over the steps."""
+    streams = [
+        predictions(m.trained, _source(m, protocol), ids, protocol.steps) for m in ensemble.members
+    ]
+    for episode in zip(*streams, strict=True):
+        own = [[score(kind, o, task.query_y) for o in outputs] for task, outputs in episode]
+        together: Row = []
+        for step in range(protocol.steps + 1):
+            if any(row[step][2] for row in own):
+                together.append(failed_score(kind))
+                continue
+            mean = averaged([outputs[step] for _, outputs in episode], average)
+            together.append(score(kind, mean, episode[0][0].query_y))
+        yield [together, *own]
+
+
+def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> None:
+    """``ensemble.json``, who the members are, and ``evaluation/<protocol>.json, .parquet``.
+
+    The table has the columns of a run's, and ``_1``, ``_2``, … of each member.
+
+    Raises:
+        RunError: the directory is a run's or another ensemble's.
+    """
+    check_directory(directory, ensemble)
+    members = [
+        {"run": m.name, "algorithm": m.trained.recipe.algorithm.name, **m.facts}
+        for m in ensemble.members
+    ]
+    document = {"digest": ensemble.digest, "members": members}
+    text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
+    write_atomic(directory / "ensemble.json", text.encode())
+    more: dict[str, pa.Array] = {}
+    for number, own in enumerate(result.members, 1):
+        more |= columns(own, f"_{number}")
+    facts = {
+        "average": result.average,
+        "members": [
+            own.summary(member.facts)
+            for own, member in zip(result.members, ensemble.members, strict=True)
+        ],
+    }
+    write_evaluation(directory / "evaluation", result.ensemble, facts, more)
+
+
+def check_directory(directory: Path, ensemble: Ensemble) -> None:
+    """See that results of this ensemble may be written there.
+
+    Raises:
+        RunError: the directory is a run's or another ensemble's.
+    """
+    for path in (directory, *directory.parents[:2]):
+        if (path / "run.json").is_file():
+            raise RunError(f"{path} is a run, an ensemble's results go elsewhere; name it by --out")
+    record = directory / "ensemble.json"
+    if not record.exists():
+        return
+    try:
+        there = read_json(record)["digest"]
+    except (DataError, KeyError, TypeError) as error:
+        raise RunError(f"{record}: damaged ({error}); remove it or name another --out") from None
+    if there != ensemble.digest:
+        raise RunError(
+            f"{directory}: holds results of an ensemble of other members or checkpoints (digest "
+            f"{there}, this one has {ensemble.digest}); name another --out"
+        )
+
+
+def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
+    """The figures of an ensemble and its members, JSON-able."""
+    name, together = result.ensemble.score_name, result.ensemble
+
+    def figures(own: Evaluation) -> dict[str, Any]:
+        figure = own.figure
+        ci95 = finite(figure["ci95"])
+        return {
+            name: finite(figure["mean"]),
+            "ci95": ci95,
+            "failed": own.failures,
+            **own.of_classes,
+        }
+
+    return {
+        "ensemble": ensemble.name,
+        "average": result.average,
+        **figures(together),
+        "episodes": len(together.score),
+        "members": [
+            {
+                "run": member.name,
+                "algorithm": member.trained.recipe.algorithm.name,
+                "best_step": member.best_step,
+                **figures(own),
+            }
+            for member, own in zip(ensemble.members, result.members, strict=True)
+        ],
+        "protocols": {together.protocol.name: together.summary({"average": result.average})},
+    }

@@ -1,0 +1,143 @@
+"""Under which protocol a learner is evaluated, and what the protocol is called.
+
+The recipe has protocols of its own: as many shots as in training, ``eval.queries`` and perhaps
+``eval.extra_queries`` queries. Published tables often evaluate the same learner with other shots,
+queries or adaptation steps (Lee & Choi, 2018: sinusoids trained with 10 shots, tested with 5, 10
+and 20). A name says the part, what differs from the recipe, and the queries, so equal names of one
+run are equal protocols: ``test-15q``, ``test-5shot-10step-10q``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from metadist.errors import RunError
+from metadist.recipe.schema import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, Recipe, too_many_rows
+
+EvalPart = Literal["val", "test"]
+#: The least and the most that may be asked for, as in a recipe.
+_BOUNDS = {
+    "shots": (1, MOST_EXAMPLES),
+    "queries": (1, MOST_EXAMPLES),
+    "steps": (0, MOST_STEPS),
+    "episodes": (1, MOST_TASKS),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is to do otherwise than the recipe says; None: as it says.
+
+    Attributes:
+        part: whose classes or functions.
+        shots: support examples per class, or support points.
+        queries: query examples per class, or query points.
+        steps: adaptation steps; the figure is the one after so many.
+        episodes: tasks.
+        seed: which tasks: another ``eval.seed`` draws others.
+    """
+
+    part: EvalPart = "test"
+    shots: int | None = None
+    queries: int | None = None
+    steps: int | None = None
+    episodes: int | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.part not in ("val", "test"):
+            raise RunError(f"part: 'test' or 'val' is needed, got {self.part!r}")
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RunError(f"{name}: at least {least} is needed, got {value}")
+            if value is not None and value > most:
+                raise RunError(f"{name}: at most {most} are possible, got {value}")
+
+
+_IN_WORDS = {"seed": "eval.seed"}
+#: As the recipe says.
+OWN = Asked()
+
+
+@dataclass(frozen=True)
+class EvalProtocol:
+    """A protocol, complete.
+
+    Attributes:
+        name: of its files under ``evaluation/``.
+        part, shots, queries, episodes, seed: as in :class:`Asked`.
+        steps: learners are evaluated after 0 to so many adaptation steps.
+        figure_step: the number of steps whose figure is the protocol's: that of training, unless
+            another was asked for.
+    """
+
+    name: str
+    part: EvalPart
+    shots: int
+    queries: int
+    episodes: int
+    seed: int
+    steps: int
+    figure_step: int
+
+
+def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
+    """The protocols of a recipe on test episodes, its main one first."""
+    return tuple(protocol([("", recipe)], Asked(queries=queries)) for queries in recipe.protocols)
+
+
+def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
+    """What was asked, the rest as the recipes say.
+
+    Args:
+        runs: name and recipe of each run that is evaluated, one or several together.
+
+    Raises:
+        RunError: they do not agree on something that was not asked for, or it is too much.
+    """
+    recipes = [recipe for _, recipe in runs]
+    names = [name for name, _ in runs]
+    shots = [r.data.shots for r in recipes]
+    queries = [r.eval.queries for r in recipes]
+    test = asked.part == "test"
+    episodes = [r.eval.episodes if test else r.eval.val_episodes for r in recipes]
+    trained = [r.inner.steps for r in recipes]
+    seeds = [r.eval.seed for r in recipes]
+    curves = [r.eval_steps for r in recipes]
+    result = EvalProtocol(
+        name="",
+        part=asked.part,
+        shots=asked.shots or _agreed("shots", names, shots),
+        queries=asked.queries or _agreed("queries", names, queries),
+        episodes=asked.episodes or _agreed("episodes", names, episodes),
+        seed=_agreed("seed", names, seeds) if asked.seed is None else asked.seed,
+        steps=max(curves) if asked.steps is None else asked.steps,
+        figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
+    )
+    if too_long := too_many_rows(result.episodes, result.steps):
+        raise RunError(f"episodes: {too_long}")
+    parts: list[str] = [asked.part]
+    if set(shots) != {result.shots}:
+        parts.append(f"{result.shots}shot")
+    if asked.steps is not None and {*trained, *curves} != {asked.steps}:
+        parts.append(f"{asked.steps}step")
+    if set(episodes) != {result.episodes}:
+        parts.append(f"{result.episodes}episodes")
+    if set(seeds) != {result.seed}:
+        parts.append(f"seed{result.seed}")
+    return replace(result, name="-".join([*parts, f"{result.queries}q"]))
+
+
+def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:
+    """The value that all runs have."""
+    if len(set(values)) > 1:
+        listed = ", ".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
+        raise RunError(
+            f"the runs do not agree on {_IN_WORDS.get(what, f'the number of {what}')} ({listed}); "
+            f"say which with --{what}"
+        )
+    return values[0]

@@ -1,0 +1,32 @@
+"""Ray in a process that is somebody else's: what it changes there, put back."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+from collections.abc import Iterator
+
+from metadist.process.environment import restored
+
+#: What ``ray.init`` sets and ``ray.shutdown`` leaves.
+_VARIABLES = ("RAY_USAGE_STATS_ENABLED", "PYTHONBREAKPOINT")
+
+
+@contextlib.contextmanager
+def guest() -> Iterator[None]:
+    """Put back the handler of SIGTERM and the variables that Ray changes, at the block's end.
+
+    So is the state of ``random``: Ray draws its ports from it, and whoever has seeded it goes on as
+    with training in this process.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    drawn = random.getstate()
+    try:
+        with restored(*_VARIABLES):
+            yield
+    finally:
+        random.setstate(drawn)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)

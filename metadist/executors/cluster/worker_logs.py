@@ -1,0 +1,60 @@
+"""What the workers have to say, brought to the operator's terminal.
+
+Ray's own forwarding mixes it with news of Ray. Rank 0 appends our warnings to
+``log/messages.txt`` of the run; the driver shows what is new there. Where the run is in an object
+store each process has a file of its own, for it may be on another node than the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+
+from metadist.executors.polling import Polling
+from metadist.executors.worker import Announce
+from metadist.runs.run_dir import RunDir
+
+_LOGGERS = ("metadist", "data_pipeline")
+_POLL_SECONDS = 0.5
+
+
+def messages_path(run: Path) -> Path:
+    """Where this process's messages go."""
+    own = f"-{uuid.uuid4().hex}" if RunDir(run).remote else ""
+    return run / "log" / f"messages{own}.txt"
+
+
+def write_messages(run: Path) -> None:
+    """Let this process append its warnings to the run's messages."""
+    path = messages_path(run)
+    path.parent.mkdir(exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+
+
+class ShowMessages(Polling):
+    """Announces messages that appear while the block runs."""
+
+    def __init__(self, run: Path, announce: Announce) -> None:
+        super().__init__(_POLL_SECONDS)
+        self._log = run / "log"
+        self._announce = announce
+        self._offsets = {path: path.stat().st_size for path in self._files()}
+
+    def _files(self) -> list[Path]:
+        return sorted(self._log.glob("messages*.txt"))
+
+    def look(self) -> None:
+        """Announce the complete lines that are new."""
+        for path in self._files():
+            with path.open("rb") as handle:
+                handle.seek(self._offsets.get(path, 0))
+                data = handle.read()
+            complete = data[: data.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(complete)
+            for line in complete.decode(errors="replace").splitlines():
+                self._announce(line)

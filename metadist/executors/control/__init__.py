@@ -1,0 +1,1 @@
+"""How those who compute are told to save, to yield or to stop."""

@@ -1,0 +1,333 @@
+"""Trials of a search on a Ray cluster: Ray Tune proposes, places, compares and stops them.
+
+What a trial does is handed in and must be repeatable: given the same number and point again it
+goes on where it was, and says again what it has said before. Nothing of Tune's own state is then
+needed to continue a search. Its trials are proposed again in the same order; those that are
+finished answer at once from what is written down.
+
+A trial is never killed in order to stop it. A scheduler that wants it stopped leaves an order, the
+trial reads it when its report has been taken, and ends itself, with whatever it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from ray import cloudpickle, tune
+from ray.exceptions import RayTaskError
+from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator, Searcher
+
+from metadist.errors import MetadistError, SpaceError
+from metadist.executors.cluster.code_path import same_code
+from metadist.executors.cluster.resources import DEATHS, Resources, cause_of
+from metadist.executors.cluster.working_directory import here, stand_at
+from metadist.executors.control.trial_mailbox import Report
+from metadist.executors.trial_schedulers import WORST, cooperative
+from metadist.process.environment import restored
+from metadist.process.imports import PACKAGES
+from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
+
+log = logging.getLogger(__name__)
+#: What trials report, whatever a space calls its metric: their best validation score so far.
+SCORE = "score"
+#: Under which a trial's point stands where all of them are known from the start.
+POINT = "point"
+
+
+#: A trial: its number (from 1), its point, and whom it reports to. If it raises a MetadistError it
+#: is tried again, and if it keeps raising it the search ends.
+Work = Callable[[int, Point, Report], None]
+
+
+class Listener(Protocol):
+    """Who wants to know what happens."""
+
+    def began(self, number: int, point: Point) -> None:
+        """A trial has begun, or begins again after its process died."""
+
+    def scored(self, number: int, step: int, score: float) -> None:
+        """A trial was validated: its best score so far."""
+
+    def ended(self, number: int) -> None:
+        """A trial has ended by itself."""
+
+    def died(self, number: int) -> None:
+        """A trial's process has died too often."""
+
+
+def run_trials(
+    space: Space,
+    work: Work,
+    *,
+    seed: int,
+    resources: Resources,
+    known: Sequence[Point],
+    points: Sequence[Point] | None,
+    orders: Path,
+    listener: Listener,
+) -> bool:
+    """Run a space's trials on the Ray that this process is connected to.
+
+    Args:
+        work: the trial; sent to other processes.
+        known: points of the trials that were begun before, in their order: they come first.
+        points: all points, where they do not depend on results; else Optuna proposes them.
+        orders: directory in which trials find that they are to stop.
+
+    Returns:
+        Whether all trials have ended; False after an interrupt.
+
+    Raises:
+        SpaceError: Optuna is asked for and not installed.
+        MetadistError: what a trial has raised; the others were ended.
+    """
+    orders.mkdir(parents=True, exist_ok=True)
+    for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
+    searcher = _searcher(space, seed, known) if points is None else _fixed(resources)
+    offset = 0 if points is None else 1
+    news = _News(listener, offset)
+    trainable = tune.with_resources(_trainable(work, space, orders), resources.bundle)
+    with _quiet():
+        try:
+            tuner = tune.Tuner(
+                trainable,
+                param_space=None if points is None else {POINT: tune.grid_search([*points])},
+                tune_config=tune.TuneConfig(
+                    metric=SCORE,
+                    mode=space.mode,
+                    num_samples=space.trials if points is None else 1,
+                    max_concurrent_trials=resources.concurrent if points is None else None,
+                    search_alg=searcher,
+                    scheduler=cooperative(space, orders),
+                    trial_name_creator=_name(offset),
+                    trial_dirname_creator=_name(offset),
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="search",
+                    storage_path=str(scratch),
+                    failure_config=tune.FailureConfig(max_failures=DEATHS),
+                    callbacks=[news],
+                    stop=_Ending(news),
+                    verbose=0,
+                ),
+            )
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if news.raised is not None:
+        raise news.raised
+    return news.all_ended(space.trials if points is None else len(points))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No files and lines of Tune's own: the search keeps its own record."""
+    wanted = {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+    }
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "optuna")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with restored(*wanted):
+            os.environ.update(wanted)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _name(offset: int) -> Callable[[Trial], str]:
+    """Names a trial by its number."""
+
+    def name(trial: Trial) -> str:
+        return f"trial-{_number(trial, offset):04d}"
+
+    return name
+
+
+def _number(trial: Trial, offset: int) -> int:
+    """From 1. Tune counts them at the head of their tag, one generator from 0, the other from 1."""
+    return int(str(trial.experiment_tag).partition("_")[0]) + offset
+
+
+def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
+    standing = here()
+
+    def trial(config: dict[str, Any]) -> None:
+        stand_at(standing)
+        number = int(tune.get_context().get_trial_name().rpartition("-")[2])
+
+        def report(step: int, score: float) -> bool:
+            finite = score if score == score else WORST[space.mode]
+            tune.report({SCORE: finite, "step": step})
+            return not (orders / f"{number:04d}").exists()
+
+        work(number, config.get(POINT, config), report)
+
+    return same_code(trial, *PACKAGES)
+
+
+class _News(tune.Callback):
+    """Passes on what Tune tells of its trials."""
+
+    def __init__(self, listener: Listener, offset: int) -> None:
+        self._listener = listener
+        self._offset = offset
+        self._over: set[int] = set()
+        #: What a trial has raised, again and again.
+        self.raised: MetadistError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes down its callbacks; they are never read back, and listeners hold streams.
+        return {}
+
+    def all_ended(self, trials: int) -> bool:
+        """Whether so many trials are over."""
+        return len(self._over) >= trials
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial has begun."""
+        config = trial.config
+        self._listener.began(_number(trial, self._offset), dict(config.get(POINT, config)))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial has reported."""
+        if SCORE in result and "step" in result:
+            self._listener.scored(_number(trial, self._offset), result["step"], result[SCORE])
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial has ended."""
+        self._over.add(_number(trial, self._offset))
+        self._listener.ended(_number(trial, self._offset))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial's process has died, or the trial has raised something; not for the first time."""
+        if (raised := _raised(trial)) is not None:
+            self.raised = self.raised or raised
+            return
+        self._over.add(_number(trial, self._offset))
+        self._listener.died(_number(trial, self._offset))
+
+
+class _Ending(tune.Stopper):
+    """Ends all trials when one has raised something."""
+
+    def __init__(self, news: _News) -> None:
+        self._news = news
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as of _News
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is ended for its own sake."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to end all trials."""
+        return self._news.raised is not None
+
+
+def _raised(trial: Trial) -> MetadistError | None:
+    """What a trial has raised; None if its process has died."""
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    # This process has written it a moment ago, in a folder that is its own alone. What Ray offers
+    # to read it looks in the storage, where it arrives later.
+    error = cloudpickle.loads(Path(path).read_bytes())
+    cause = cause_of(error) if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, MetadistError) else None
+
+
+def _fixed(resources: Resources) -> Searcher:
+    """Takes the points as they stand; it limits how many run at once itself."""
+    generator: Any = BasicVariantGenerator(max_concurrent=resources.concurrent)
+    return cast(Searcher, generator)
+
+
+def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:
+    """Optuna's tree-structured Parzen estimator; conditions are part of the space."""
+    need_searcher()
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    searcher: Any = OptunaSearch(
+        space=functools.partial(_propose, space),
+        metric=SCORE,
+        mode=space.mode,
+        points_to_evaluate=[dict(p) for p in known] or None,
+        # Known points draw no random numbers: with the same ones again they would be repeated.
+        sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(known)), multivariate=False),
+    )
+    return cast(Searcher, searcher)
+
+
+def need_searcher() -> None:
+    """See that points can be proposed.
+
+    Raises:
+        SpaceError: Optuna is not installed.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise SpaceError(
+            "searcher 'tpe' needs Optuna, which is not installed: pip install 'metadist[tune]', or "
+            "--searcher random"
+        )
+
+
+def _seed(seed: int, known: int) -> int:
+    if not known:
+        return seed % 2**32
+    return int.from_bytes(hashlib.sha256(f"{seed} {known}".encode()).digest()[:4], "big")
+
+
+def _propose(space: Space, trial: Any) -> None:
+    """Have a trial of Optuna's draw each value that counts; Optuna remembers them."""
+    chosen: dict[str, Any] = {}
+    for key, domain in space.search.items():
+        if isinstance(domain, When):
+            if chosen.get(domain.key) not in domain.values:
+                continue
+            domain = domain.then
+        chosen[key] = _suggest(trial, key, domain)
+
+
+def _suggest(trial: Any, key: str, domain: Any) -> Any:
+    match domain:
+        case LogUniform(low, high):
+            return trial.suggest_float(key, low, high, log=True)
+        case Uniform(low, high):
+            return trial.suggest_float(key, low, high)
+        case Integers(low, high, log_scale):
+            return trial.suggest_int(key, low, high, log=log_scale)
+        case Choice(values):
+            return trial.suggest_categorical(key, list(values))
+    raise AssertionError(domain)

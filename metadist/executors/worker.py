@@ -1,0 +1,111 @@
+"""What a worker needs to take part in a run, and what an operator is told about it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from metadist.compute.collectives import Group
+from metadist.errors import ResourceError
+from metadist.executors.world_size import WorldSize
+from metadist.plugins import Plugin, use
+from metadist.runs.run_dir import RunDir
+from metadist.training.loop import Run
+from metadist.training.run_control import Orders
+from metadist.training.watch import Watch
+
+log = logging.getLogger(__name__)
+Device = Literal["auto", "cpu", "cuda"]
+#: Tells the operator something in one line.
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained.
+
+    Attributes:
+        run: the run directory; all workers must see it at this path.
+        data_dir: where prepared data lie, likewise.
+        device: ``auto`` takes GPUs where there are any.
+        plugins: the recipe's parts from outside; each worker imports them itself.
+        watch, orders, tested: see :class:`metadist.training.loop.Run`.
+    """
+
+    run: Path
+    data_dir: Path
+    device: Device = "auto"
+    plugins: tuple[Plugin, ...] = ()
+    watch: Watch | None = None
+    orders: Orders | None = None
+    tested: bool = True
+
+    def train(self, group: Group, device: torch.device) -> dict[str, Any]:
+        """Take part in the run as one worker of ``group``; the run's result.
+
+        Raises:
+            PluginError: this worker cannot import a plugin, or has another source of it.
+        """
+        with use(self.plugins):
+            run = Run(
+                RunDir(self.run),
+                self.data_dir,
+                group,
+                device,
+                watch=self.watch,
+                orders=self.orders,
+                tested=self.tested,
+            )
+            return run.train()
+
+
+def check_device(device: str) -> None:
+    """See that a device is one of :data:`Device`.
+
+    Raises:
+        ResourceError: it is not.
+    """
+    if device not in get_args(Device):
+        raise ResourceError(
+            f"--device {device}: {', '.join(get_args(Device))} are possible; which of several GPUs "
+            "is taken says CUDA_VISIBLE_DEVICES, as in CUDA_VISIBLE_DEVICES=1"
+        )
+
+
+def check_place(size: WorldSize, device: Device, address: str | None, announce: Announce) -> None:
+    """See that there is a place to compute, before anything is begun that would be computed there.
+
+    Args:
+        address: of the Ray cluster of workers.
+
+    Raises:
+        ResourceError: there is none; see also :func:`check_device`.
+    """
+    check_device(device)
+    if size.high:
+        from metadist.executors.cluster.connection import check_workers
+
+        check_workers(size, device, address, announce)
+    else:
+        local_device(device)
+
+
+def local_device(device: Device) -> torch.device:
+    """The device of a single process.
+
+    Raises:
+        ResourceError: ``cuda`` was asked for and there is none; see also :func:`check_device`.
+    """
+    check_device(device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            "--device cuda: this machine has no GPU that torch can use; use --device cpu"
+        )
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", 0)

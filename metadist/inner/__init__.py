@@ -1,0 +1,1 @@
+"""The inner loop and inner optimizers."""

@@ -1,0 +1,49 @@
+"""Adam as an inner update: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+
+Algorithm 1 with bias correction. Its square root has no derivative where a gradient has always been
+zero, so a meta-gradient must not go through its steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from metadist.inner.inner_optimizer import Rule, Step
+from metadist.tasks import Params
+
+
+@dataclass(frozen=True)
+class Adam(Rule):
+    """The moments start at zero for every task.
+
+    Attributes:
+        beta1, beta2: decay of the moments' moving averages.
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def start(self, adapted: Params) -> Params:
+        """First and second moment of each parameter's gradient."""
+        return {
+            f"{moment}/{name}": torch.zeros_like(p)
+            for moment in ("first", "second")
+            for name, p in adapted.items()
+        }
+
+    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+        """Parameters and moments after one step."""
+        first, second = (1.0 - beta ** (step.index + 1) for beta in (self.beta1, self.beta2))
+        new: Params = {}
+        state: Params = {}
+        for name, p in adapted.items():
+            g = gradients[name]
+            m = self.beta1 * step.state[f"first/{name}"] + (1.0 - self.beta1) * g
+            v = self.beta2 * step.state[f"second/{name}"] + (1.0 - self.beta2) * g * g
+            new[name] = p - self.lr / first * m / ((v / second).sqrt() + self.epsilon)
+            state[f"first/{name}"], state[f"second/{name}"] = m, v
+        return new, state

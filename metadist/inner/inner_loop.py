@@ -1,0 +1,220 @@
+"""Adaptation by gradient steps on the support set, shared by all gradient-based learners.
+
+    phi_0 = theta;  phi_t = rule(phi_{t-1}, d L(phi_{t-1}; support))
+    meta-loss of a task = L(phi_T; query)
+
+Learners differ in which parameters are adapted (``only``), in the rule, in whether the
+meta-gradient goes through the inner gradients, and in which steps' query losses count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metadist.backbones import Backbone, Norm, Statistics, Trace
+from metadist.inner.gradient import gradient
+from metadist.inner.inner_optimizer import PREFIX, Rule, Step, meta_parameters
+from metadist.inner.losses import accuracy, task_loss
+from metadist.inner.normalisation import Normalisation
+from metadist.keys import Key
+from metadist.learner import Estimator, Findings, Learner, Loss
+from metadist.tasks import Context, Params, Task, TaskKind
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What predicts after ``step`` adaptation steps.
+
+    The support images are kept because ``support`` normalisation takes its statistics from them.
+    """
+
+    params: Params
+    step: int
+    support_x: Tensor
+
+
+@dataclass(frozen=True)
+class InnerLoop(Learner):
+    """A gradient-based learner.
+
+    Attributes:
+        only: names of the parameters that may be adapted; None: all of the network's.
+        support_reduction: ``mean``, or ``sum_over_ways``: N times the mean cross-entropy, which
+            is what MAML's released code descends on.
+        adapt_norm: adapt scale and shift of normalisation layers too (MAML's code does not).
+    """
+
+    backbone: Backbone
+    kind: TaskKind
+    ways: int
+    rule: Rule
+    second_order: bool = True
+    only: frozenset[str] | None = None
+    support_reduction: Literal["mean", "sum_over_ways"] = "mean"
+    adapt_norm: bool = False
+
+    @property
+    def estimator(self) -> Estimator:
+        """Which gradient ``loss`` has: that of the whole adaptation, or a declared part of it."""
+        return "exact" if self.second_order else "first-order"
+
+    @property
+    def derivative_order(self) -> int:
+        """2 if the meta-gradient goes through the inner gradients, else 1."""
+        return 2 if self.second_order else 1
+
+    def init(self, key: Key) -> Params:
+        """All meta-parameters: the network's, then the rule's."""
+        params = self.backbone.init(key)
+        meta = self.rule.init(self.adapted(params), key.fold("rule"))
+        return {**params, **{f"{PREFIX}{name}": p for name, p in meta.items()}}
+
+    def adapts(self, name: str) -> bool:
+        """Whether the inner loop changes a parameter."""
+        if name.startswith(PREFIX) or name.endswith(".transform"):
+            return False
+        if name in self.backbone.norm_parameters and not self.adapt_norm:
+            return False
+        return self.only is None or name in self.only
+
+    def adapted(self, params: Params) -> Params:
+        """The parameters that the inner loop changes."""
+        return {name: p for name, p in params.items() if self.adapts(name)}
+
+    def second_order_at(self, ctx: Context) -> bool:
+        """Whether the meta-gradient goes through the inner gradients at this outer step."""
+        return self.second_order
+
+    def step_weights(self, ctx: Context) -> dict[int, float]:
+        """Which adaptation steps' query losses make up the task's loss, with their weights."""
+        return {ctx.inner_steps: 1.0}
+
+    def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
+        """What each step learns from, of the support set x, y."""
+        return [(x, y)] * ctx.inner_steps
+
+    def regulariser(
+        self, params: Params, task: Task, fitted: Fitted, outputs: Tensor, ctx: Context
+    ) -> Tensor | None:
+        """A term to add to the task's loss; None: nothing.
+
+        Args:
+            fitted, outputs: after the last step, and what it predicts for the queries.
+        """
+        return None
+
+    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """The rule's random numbers."""
+        return self.rule.draws(key, ctx)
+
+    def findings(self, params: Params) -> Findings:
+        """What the rule has learned."""
+        return self.rule.findings(meta_parameters(params))
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the network's passes are normalised."""
+        return Normalisation(self.backbone)
+
+    def _steps(
+        self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
+    ) -> Iterator[Params]:
+        """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
+        current = self.adapted(params)
+        frozen = {name: p for name, p in params.items() if name not in current}
+        meta, state = meta_parameters(params), self.rule.start(current)
+        second_order = self.second_order_at(ctx)
+        scale = self.ways if self.support_reduction == "sum_over_ways" else 1
+        yield {**frozen, **current}
+        for step, (x_step, y_step) in enumerate(self.examples(x, y, ctx)):
+            norm = self.normalisation.support(ctx, step)
+
+            def support_loss(
+                p: Params, x: Tensor = x_step, y: Tensor = y_step, norm: Norm = norm
+            ) -> tuple[Tensor, Statistics]:
+                outputs, statistics = self.backbone.forward({**frozen, **p}, x, norm)
+                detached = {k: (m.detach(), v.detach()) for k, (m, v) in statistics.items()}
+                return scale * task_loss(self.kind, outputs, y), detached
+
+            gradients, statistics = gradient(
+                support_loss, current, second_order=second_order, functional=ctx.functional
+            )
+            recorded.append(statistics)
+            current, state = self.rule.update(current, gradients, Step(step, meta, state, ctx))
+            yield {**frozen, **current}
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[Fitted]:
+        """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
+        return [
+            Fitted(p, step, support_x)
+            for step, p in enumerate(self._steps(params, support_x, support_y, ctx, []))
+        ]
+
+    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+        """Logits [n, N] or values [n, E] for queries x [n, ...].
+
+        With ``transductive`` normalisation the rows depend on each other.
+        """
+        return self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx))[0]
+
+    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for queries x; without the copy before the head."""
+        trace: Trace = {}
+        self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx), trace)
+        trace.pop("features", None)
+        return trace
+
+    def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
+        """Normalisation of a pass over query examples."""
+        return self.normalisation.query(fitted.params, fitted.support_x, ctx, fitted.step)
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """Query loss after adaptation: mean over the query set.
+
+        Metrics are those after the last step, whichever steps count.
+        """
+        recorded: list[Statistics] = []
+        weights = self.step_weights(ctx)
+        parts: list[Tensor] = []
+        final = params
+        steps = self._steps(params, task.support_x, task.support_y, ctx, recorded)
+        for step, final in enumerate(steps):
+            if step in weights or step == ctx.inner_steps:
+                outputs = self.predict(Fitted(final, step, task.support_x), task.query_x, ctx)
+                last = task_loss(self.kind, outputs, task.query_y)
+                if step in weights:
+                    parts.append(last if weights[step] == 1.0 else weights[step] * last)
+        metrics = {"loss": last.detach()}
+        if self.kind == "classification":
+            metrics["accuracy"] = accuracy(outputs.detach(), task.query_y)
+        if ctx.norm == "running" and ctx.phase == "train":
+            norm = Norm("batch", record=True, step=ctx.inner_steps)
+            with torch.no_grad():
+                recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
+        value = sum(parts[1:], start=parts[0])
+        fitted = Fitted(final, ctx.inner_steps, task.support_x)
+        extra = self.regulariser(params, task, fitted, outputs, ctx)
+        if extra is not None:
+            value = value + extra
+        return Loss(value, metrics, self.normalisation.sums(recorded))
+
+    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
+        return self.normalisation.statistics(ctx)
+
+    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
+        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
+        return self.normalisation.initial_state(ctx)
+
+    def update_state(
+        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
+    ) -> dict[str, Tensor]:
+        """Running statistics after an outer step whose statistics averaged to ``means``."""
+        return self.normalisation.update_state(state, means)

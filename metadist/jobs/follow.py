@@ -1,0 +1,215 @@
+"""Following a job to its end, over dropped connections and the restart of a head."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING
+
+from data_pipeline.timeouts import seconds_of
+from metadist.errors import JobError, UnreachableError
+from metadist.jobs.cluster import Cluster, Job
+
+if TYPE_CHECKING:
+    from metadist.executors.worker import Announce  # which imports torch
+
+#: Takes what a job says, as it comes.
+Write = Callable[[str], None]
+#: Exit status where a job was stopped: that of a process ended by SIGTERM.
+STOPPED = 143
+#: Why a job failed that would fail again, in Ray's words. Whatever else Ray names is the death of a
+#: process or node.
+_LASTING = {
+    "RUNTIME_ENV_SETUP_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE",
+    "JOB_ENTRYPOINT_COMMAND_START_ERROR",
+    "JOB_ENTRYPOINT_COMMAND_ERROR",
+}
+#: Seconds of silence after which the head is asked how the job is.
+_SILENCE = 5.0
+#: Seconds between attempts to reach a head: the first, doubled up to the last.
+_FIRST, _LONGEST = 1.0, 30.0
+
+
+def patience() -> float:
+    """Seconds to wait for a head that does not answer.
+
+    Raises:
+        JobError: METADIST_HEAD_WAIT_S is no number.
+    """
+    return seconds_of("METADIST_HEAD_WAIT_S", 600.0, JobError)
+
+
+def exit_status(job: Job) -> int:
+    """The exit status of a command that has followed a job to its end."""
+    if job.status == "SUCCEEDED":
+        return 0
+    if job.status == "STOPPED":
+        return STOPPED
+    code = job.exit_code
+    if not code:
+        return 1
+    return code if code > 0 else 128 - code  # a shell's way to name a signal
+
+
+def died(job: Job) -> bool:
+    """Whether a job failed because something ended its driver, rather than by itself."""
+    if job.status != "FAILED":
+        return False
+    if job.exit_code is not None:
+        return job.exit_code < 0 or job.exit_code > 128
+    return job.reason not in _LASTING
+
+
+def waits(seconds: float) -> Iterator[float]:
+    """How long to sleep before each of the next attempts; they end after so many seconds."""
+    deadline = time.monotonic() + seconds
+    for number in itertools.count():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        yield min(_FIRST * 2 ** min(number, 10), _LONGEST, left)
+
+
+def reach(address: str, announce: Announce, seconds: float) -> Cluster:
+    """A cluster that may be away for a while.
+
+    Raises:
+        UnreachableError: it was away for longer than ``seconds``.
+        JobError: it will not have us.
+    """
+    pauses = waits(seconds)
+    told = False
+    while True:
+        try:
+            return Cluster(address)
+        except UnreachableError as error:
+            pause = next(pauses, None)
+            if pause is None:
+                raise
+            if not told:
+                announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
+                told = True
+            time.sleep(pause)
+
+
+class Follower:
+    """Shows what a job says until it is over.
+
+    Args:
+        write: takes its log, each character once, however often the connection is lost.
+        seconds: to wait for a head that does not answer.
+    """
+
+    def __init__(
+        self, cluster: Cluster, job_id: str, write: Write, announce: Announce, seconds: float
+    ) -> None:
+        self._cluster = cluster
+        self._id = job_id
+        self._write = write
+        self._announce = announce
+        self._seconds = seconds
+        self._shown = 0
+        self._waits = False
+
+    def follow(self) -> Job:
+        """The job when it is over.
+
+        Raises:
+            UnreachableError: the head was away for too long; the job may go on.
+            JobUnknown: the head is another one, which does not know the job.
+            JobError: the head will not have us any more.
+        """
+        pauses: Iterator[float] | None = None
+        while True:
+            try:
+                asyncio.run(self._show())
+                job = self._cluster.job(self._id)
+                if job.over:
+                    self._show_rest()
+                    return job
+                pauses = None
+            except UnreachableError as error:
+                if pauses is None:
+                    self._announce(
+                        f"Lost sight of {self._id} ({error}). Looking for it for at most "
+                        f"{self._seconds:.0f} s"
+                    )
+                    pauses = waits(self._seconds)
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+                time.sleep(pause)
+            else:
+                time.sleep(_FIRST)
+
+    async def _show(self) -> None:
+        """Show the log until it ends, the connection does, or the job is over."""
+        seen = 0
+        lines = self._cluster.tail(self._id)
+        coming = asyncio.ensure_future(_next(lines))
+        try:
+            while True:
+                done, _ = await asyncio.wait({coming}, timeout=_SILENCE)
+                if not done:
+                    # A connection that was cut silently would be waited for without end.
+                    job = await asyncio.to_thread(self._cluster.job, self._id)
+                    if job.over:
+                        return
+                    if job.status == "PENDING" and not self._waits:
+                        self._waits = True
+                        self._announce(f"{self._id} is pending: {job.message}")
+                    continue
+                try:
+                    text = coming.result()
+                except Exception:
+                    return  # whoever asks how the job is finds out why
+                if text is None:
+                    return
+                if seen + len(text) > self._shown:
+                    self._write(text[max(self._shown - seen, 0) :])
+                seen += len(text)
+                self._shown = max(self._shown, seen)
+                coming = asyncio.ensure_future(_next(lines))
+        finally:
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await coming
+            with contextlib.suppress(Exception):
+                await lines.aclose()  # type: ignore[attr-defined]
+
+    def _show_rest(self) -> None:
+        """What the connection has not brought."""
+        with contextlib.suppress(JobError):
+            rest = self._cluster.logs(self._id)[self._shown :]
+            if rest:
+                self._write(rest)
+                self._shown += len(rest)
+
+
+async def _next(lines: AsyncIterator[str]) -> str | None:
+    return await anext(lines, None)
+
+
+def stop(cluster: Cluster, job: Job, seconds: float) -> Job:
+    """Ask a job to end and wait until it has.
+
+    Args:
+        seconds: to wait.
+
+    Raises:
+        JobError: it has not ended in time.
+    """
+    cluster.stop(job.id)
+    deadline = time.monotonic() + seconds
+    while not (now := cluster.job(job.id)).over:
+        if time.monotonic() > deadline:
+            raise JobError(
+                f"{job.id} was asked to end and is still {now.status} after {seconds:.0f} s; look "
+                f"again with: metadist submit status {job.id}"
+            )
+        time.sleep(0.5)
+    return now

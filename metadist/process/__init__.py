@@ -1,0 +1,1 @@
+"""What a process stands on: environment, import path, signals, the code it runs."""

@@ -1,0 +1,1 @@
+"""Recipes: their schema, their files, overrides on the command line."""

@@ -1,1 +1,0 @@
-"""Pieces that gradient-based learners share: update rules and the inner loop."""

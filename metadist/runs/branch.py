@@ -1,0 +1,108 @@
+"""A run that begins where another one stands, with other learning rates from there on.
+
+The recipes of both agree on every outer step that is done, so the new run is the one that its
+recipe would have come to by itself: the same parameters, log and best checkpoint, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from metadist.errors import RunError
+from metadist.recipe.rate_changes import Changes, rate_after, write_changes
+from metadist.recipe.schema import Recipe
+from metadist.runs import checkpoints
+from metadist.runs.listing import create_run
+from metadist.runs.log import LogReader
+from metadist.runs.run_dir import RunDir
+
+#: What run.json says of a run that is none of its beginning.
+_FRESH = {"mlflow": None, "restarts": 0, "result": None, "driver": None, "closed": False}
+
+
+def past(recipe: Recipe, done: int) -> Recipe:
+    """What a recipe says of the first ``done`` outer steps: later changes of rates left out."""
+    inner = recipe.inner.model_copy(update={"lr_changes": _before(recipe.inner.changes, done)})
+    outer = recipe.outer.model_copy(update={"lr_changes": _before(recipe.outer.changes, done)})
+    return recipe.model_copy(update={"inner": inner, "outer": outer})
+
+
+def _before(changes: Changes, done: int) -> str:
+    return write_changes(tuple(change for change in changes if change[0] < done))
+
+
+def fork(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
+    """Make a run that stands where another one stood after ``step`` outer steps.
+
+    Args:
+        recipe: of the new run; resolved.
+        name: of the new run, beside the other one.
+
+    Raises:
+        RunError: the recipes differ in what is done, or there is no good checkpoint of that step.
+    """
+    there, info = run.recipe(), run.info()
+    if past(there, step).hashed() != past(recipe, step).hashed():
+        raise RunError(
+            f"{run.path}: a run that begins at its step {step} needs a recipe that agrees with its "
+            "own up to there"
+        )
+    state, body = checkpoints.load(checkpoints.directory(run, step))
+    if body["lineage"] != there.lineage or state.step != step:
+        raise RunError(f"{run.path}: its checkpoint of step {step} is of another recipe or step")
+    facts = {key: value for key, value in info.items() if key not in _OWN}
+    new = create_run(run.path.parent, name, recipe, {**facts, **_FRESH})
+    began: dict[str, Any] = {"run": run.name, "step": step}
+    new.update(forked_from=began, segments=segments(recipe))
+    first = run.attempt_facts(run.latest_attempt())
+    facts = {k: v for k, v in first.items() if k not in ("attempt", "sealed")}
+    attempt = new.claim({**facts, "from_step": 0})
+    _copy_log(run, step, new.log / f"{attempt.number:04d}.jsonl")
+    facts = {k: body[k] for k in ("numerics",) if k in body}
+    checkpoints.save(
+        attempt, state, {**facts, "recipe_hash": recipe.hash, "lineage": recipe.lineage}
+    )
+    return new
+
+
+def segments(recipe: Recipe) -> list[dict[str, Any]]:
+    """The learning rates of a recipe from each step on at which one of them changes."""
+    inner, outer = recipe.inner, recipe.outer
+    steps = sorted({0, *(s for s, _ in inner.changes), *(s for s, _ in outer.changes)})
+    return [
+        {
+            "from_step": step,
+            "inner.lr": rate_after(inner.lr, inner.changes, step),
+            "outer.lr": rate_after(outer.lr, outer.changes, step),
+        }
+        for step in steps
+    ]
+
+
+#: Of run.json: what is a run's own.
+_OWN = (
+    "format",
+    "name",
+    "created",
+    "status",
+    "recipe_hash",
+    "made_by",
+    "forked_from",
+    "segments",
+    "claims",
+    "copy",
+)
+
+
+def _copy_log(run: RunDir, step: int, path: Path) -> None:
+    """Every point up to a step, each with its own time."""
+    path.parent.mkdir(exist_ok=True)
+    lines = []
+    for point in LogReader(run).poll():
+        if point.step <= step:
+            value = point.value if abs(point.value) < float("inf") else str(point.value)
+            line = {"step": point.step, "time": point.time, "metrics": {point.metric: value}}
+            lines.append(json.dumps(line) + "\n")
+    path.write_text("".join(lines))

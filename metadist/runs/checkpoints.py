@@ -1,0 +1,271 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+    checkpoints/step-%08d/{state.safetensors, checkpoint.json}
+
+A directory under that name is complete. ``checkpoint.json`` is sealed by its own digest and holds
+that of the tensors; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from data_pipeline.storage.local import (
+    new_directory,
+    read_sealed_json,
+    sha256_bytes,
+    write_sealed_json,
+)
+from metadist.compute.digest import params_sha256
+from metadist.errors import DamagedCheckpoint
+from metadist.runs.run_dir import UNREADABLE, Attempt, RunDir, in_words
+from metadist.tasks import Params
+
+log = logging.getLogger(__name__)
+_DIRECTORY = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best validation score so far and the parameters and learner state that had it."""
+
+    step: int
+    score: float
+    params: Params
+    learner: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """A run between two outer steps. All tensors are on the CPU.
+
+    Attributes:
+        step: outer steps done.
+        params: meta-parameters.
+        optimizer: the outer optimiser's state.
+        learner: outer state that is not trained by gradient (running statistics).
+        best: None before the first validation.
+    """
+
+    step: int
+    params: Params
+    optimizer: dict[str, Tensor]
+    learner: dict[str, Tensor]
+    best: Best | None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under ``group/name``."""
+        groups = {"params": self.params, "optimizer": self.optimizer, "learner": self.learner}
+        if self.best is not None:
+            groups["best-params"] = self.best.params
+            groups["best-learner"] = self.best.learner
+        return {
+            f"{group}/{name}": tensor.detach().cpu().contiguous()
+            for group, tensors in groups.items()
+            for name, tensor in tensors.items()
+        }
+
+    def scalars(self) -> dict[str, Any]:
+        """What is not a tensor."""
+        best = None if self.best is None else {"step": self.best.step, "score": self.best.score}
+        return {"step": self.step, "best": best}
+
+    @classmethod
+    def of(cls, scalars: dict[str, Any], tensors: dict[str, Tensor]) -> TrainState:
+        """The inverse of :meth:`scalars` and :meth:`tensors`."""
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor
+        best = scalars["best"]
+        return cls(
+            step=scalars["step"],
+            params=groups.get("params", {}),
+            optimizer=groups.get("optimizer", {}),
+            learner=groups.get("learner", {}),
+            best=None
+            if best is None
+            else Best(
+                best["step"],
+                best["score"],
+                groups.get("best-params", {}),
+                groups.get("best-learner", {}),
+            ),
+        )
+
+
+def directory(run: RunDir, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run.checkpoints / f"step-{step:08d}"
+
+
+def steps(run: RunDir) -> list[int]:
+    """Steps that have a checkpoint, ascending; whether they are good is not looked at.
+
+    Of a run in an object store also those that have not been fetched.
+    """
+    elsewhere = set() if run.remote is None else set(run.remote.checkpoints())
+    return sorted(elsewhere | set(_here(run)))
+
+
+def bring(run: RunDir, step: int) -> Path:
+    """The directory of a checkpoint, fetched from an object store if it is not here.
+
+    Raises:
+        DamagedCheckpoint: it is not what was put there; the object is named.
+    """
+    path = directory(run, step)
+    if run.remote is not None and not (path / "checkpoint.json").is_file():
+        run.remote.bring_checkpoint(step, path)
+    return path
+
+
+def _here(run: RunDir) -> list[int]:
+    """Steps that have a checkpoint on disk, ascending."""
+    if not run.checkpoints.is_dir():
+        return []
+    found = (_DIRECTORY.fullmatch(path.name) for path in run.checkpoints.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
+    """Commit a checkpoint.
+
+    Args:
+        facts: what else to record (recipe hash, numerics, MLflow run).
+
+    Raises:
+        SupersededError: a later attempt has taken over; nothing is written.
+        OSError: it could not be written (a full disk); earlier checkpoints are as they were.
+    """
+    data = safetensors.torch.save(state.tensors())
+    body = {
+        **facts,
+        **state.scalars(),
+        "attempt": attempt.number,
+        "params_sha256": params_sha256(state.params),
+        "files": {"state.safetensors": {"sha256": sha256_bytes(data), "bytes": len(data)}},
+    }
+    path = directory(attempt.run, state.step)
+    with attempt.held(), new_directory(path, replace=True) as temporary:
+        (temporary / "state.safetensors").write_bytes(data)
+        write_sealed_json(temporary / "checkpoint.json", body)
+    remote = attempt.run.remote
+    if remote is not None:
+        # It is on disk: should the store stay away, this node goes on from here.
+        with attempt.commit():
+            remote.push_log(attempt.number)
+            remote.push_checkpoint(attempt.number, state.step, path)
+    return path
+
+
+def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
+    """A checkpoint and its record.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, cut short or altered; it is named.
+    """
+    try:
+        body = read_sealed_json(path / "checkpoint.json")
+        expected = body["files"]["state.safetensors"]
+        size, recorded = expected["bytes"], expected["sha256"]
+        data = (path / "state.safetensors").read_bytes()
+    except UNREADABLE as error:
+        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
+    name = path / "state.safetensors"
+    if len(data) != size:
+        raise DamagedCheckpoint(f"{name}: {size} bytes expected, got {len(data)}")
+    digest = sha256_bytes(data)
+    if digest != recorded:
+        raise DamagedCheckpoint(f"{name}: digest {recorded} expected, got {digest}")
+    try:
+        state = TrainState.of(body, safetensors.torch.load(data))
+        _check_scalars(state)
+    except (SafetensorError, *UNREADABLE) as error:
+        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
+    return state, body
+
+
+def _check_scalars(state: TrainState) -> None:
+    best = state.best
+    steps = [state.step] if best is None else [state.step, best.step]
+    if not all(type(step) is int and step >= 0 for step in steps):
+        raise ValueError(f"steps of 0 or more expected, got {steps}")
+    if best is not None and type(best.score) not in (int, float):
+        raise ValueError(f"a number expected as the best score, got {best.score!r}")
+
+
+def _load_or_fetch(run: RunDir, step: int) -> tuple[TrainState, dict[str, Any]]:
+    """Load a checkpoint; where the working copy's is damaged, the object store's may be good."""
+    path = directory(run, step)
+    try:
+        return load(path)
+    except DamagedCheckpoint:
+        if run.remote is None or step not in run.remote.checkpoints():
+            raise
+        run.remote.bring_checkpoint(step, path)
+        return load(path)
+
+
+def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest good checkpoint; others are named in a warning and passed over.
+
+    Args:
+        lineage: of the run's recipe; a checkpoint of another recipe is not this run's.
+    """
+    for step in reversed(steps(run)):
+        try:
+            path = bring(run, step)
+            state, body = _load_or_fetch(run, step)
+        except DamagedCheckpoint as error:
+            log.warning("damaged checkpoint passed over: %s", error)
+            continue
+        if body["step"] != step or body.get("lineage") != lineage:
+            log.warning("%s: of another step or recipe, passed over", path)
+            continue
+        return state, body
+    return None
+
+
+def set_aside(attempt: Attempt, good: int) -> None:
+    """Rename checkpoints after step ``good``, which were found damaged, so that none counts."""
+    with attempt.commit() as remote:
+        if remote is not None:
+            remote.set_aside(good)
+        for step in _here(attempt.run):
+            if step > good:
+                path = directory(attempt.run, step)
+                path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
+
+
+def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
+    """Remove all but the ``keep`` newest checkpoints and the best one."""
+    with attempt.commit() as remote:
+        if remote is not None:
+            remote.prune(attempt.number, keep, best_step)
+        for step in _here(attempt.run)[:-keep]:
+            if step != best_step:
+                shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
+        # Leftovers of writers that were killed before their rename.
+        for partial in attempt.run.checkpoints.glob(".partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU that later steps do not change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def move(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The tensors on a device."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

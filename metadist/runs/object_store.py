@@ -1,0 +1,345 @@
+"""The half of a run that lies in an object store, beside its working copy on this node.
+
+The working copy is an ordinary run directory. What other nodes have written is brought into it
+(``bring``); what was written here is put into the store after it is on disk (``push_*``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.storage.local import new_directory, read_json, unseal_json, write_atomic
+from data_pipeline.storage.objects import ObjectPlace, object_place
+from metadist.errors import DamagedCheckpoint, RunError, SupersededError
+from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile, parse_claim
+
+#: Documents of a run, by bundle: patterns below its directory.
+DOCUMENTS = {
+    "evaluation": ("evaluation/*",),
+    "summary": ("log/metrics.parquet",),
+    "report": ("report.html", "figures/*"),
+}
+#: Notes of a working copy: which claim or bundle it holds.
+_NOTES = ".copied"
+_STEP = re.compile(r"step-(\d{8,})")
+_MESSAGES = re.compile(r"messages-[0-9a-f]{32}\.txt")
+
+
+@functools.lru_cache(maxsize=64)
+def _remote(place: ObjectPlace, path: Path) -> RemoteRun:
+    return RemoteRun(place, path)
+
+
+def remote_run(path: Path) -> RemoteRun | None:
+    """The object store's half of a run; None where the directory is no working copy."""
+    place = object_place(path)
+    return None if place is None else _remote(place, path)
+
+
+class RemoteRun:
+    """A run in an object store.
+
+    Who calls holds the lock of the working copy that is named: ``info`` or ``attempt``.
+    """
+
+    def __init__(self, place: ObjectPlace, path: Path) -> None:
+        self.place = place
+        self.path = path
+        self._info = Claims(place / "info")
+        self._attempts = Claims(place / "attempts")
+        self._logs: dict[str, GrowingFile] = {}
+
+    def _note(self, what: str) -> dict[str, Any]:
+        try:
+            note = read_json(self.path / _NOTES / f"{what}.json")
+            return note if isinstance(note, dict) else {}
+        except DataError:
+            return {}
+
+    def _set_note(self, what: str, note: dict[str, Any]) -> None:
+        write_atomic(self.path / _NOTES / f"{what}.json", json.dumps(note).encode())
+
+    # --- run.json and recipe.toml (lock: info)
+
+    def exists(self) -> bool:
+        """Whether the store has this run."""
+        return self._newest_info() is not None
+
+    def _newest_info(self) -> dict[str, Any] | None:
+        """What the latest writer has recorded; one that has only claimed has not."""
+        for claim in reversed(self._info.winners()):
+            body = self._info.record_of(claim)
+            if body is not None:
+                return body
+        return None
+
+    def bring_info(self) -> bool:
+        """Bring run.json and recipe.toml up to date; False if the store has no such run.
+
+        Raises:
+            DamagedData: the record is not what was written; the object is named.
+        """
+        body = self._newest_info()
+        if body is None:
+            return False
+        try:
+            texts = {"recipe.toml": str(body["recipe"]), "run.json": _info_text(body["info"])}
+        except KeyError as error:
+            raise DamagedData(f"{self.place}/info: a record has no {error}") from None
+        for name, text in texts.items():
+            path = self.path / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                write_atomic(path, text.encode())
+        return True
+
+    def own_info(self, *, anew: bool = False) -> bool:
+        """Become the writer of run.json and recipe.toml; False if this node is already.
+
+        Args:
+            anew: become it again even then, so that nobody else of this node is.
+
+        Raises:
+            SupersededError: another process has become the writer at the same moment.
+        """
+        mine = self._own_claim()
+        if mine is not None and not anew and self._info.winners()[-1:] == [mine]:
+            return False
+        # Whoever went before may write its last words just now; so far nobody else has begun.
+        mine = next(filter(None, (self._info.claim({}) for _ in range(3 if anew else 1))), None)
+        if mine is None:
+            raise SupersededError(
+                f"{self.place}: another process has taken over the run; this one stops without "
+                "writing to it"
+            )
+        self._set_note("info", {"claim": mine.name})
+        return True
+
+    def push_info(self) -> None:
+        """Put run.json and recipe.toml, of which this node is the writer."""
+        mine = self._own_claim()
+        if mine is None:
+            raise RunError(f"{self.path}: this node is not the writer of run.json")
+        body = {
+            "info": read_json(self.path / "run.json"),
+            "recipe": (self.path / "recipe.toml").read_text(encoding="utf-8"),
+        }
+        self._info.record(mine, body)
+
+    def _own_claim(self) -> Claim | None:
+        return parse_claim(str(self._note("info").get("claim", "")))
+
+    # --- attempts and logs (lock: attempt)
+
+    def bring_attempts(self) -> None:
+        """Bring what attempts have recorded, and their logs, up to date."""
+        winners = self._attempts.winners()
+        for claim in winners:
+            path = self.path / "attempts" / f"{claim.number:04d}.json"
+            there = _json(path)
+            if there.get("key") != claim.key:
+                # A claim that another has beaten is none, and its log does not count.
+                (self.path / "log" / f"{claim.number:04d}.jsonl").unlink(missing_ok=True)
+                self._logs.pop(claim.name, None)
+            if there.get("key") != claim.key or claim == winners[-1]:
+                facts = {**self._attempts.read(claim), "key": claim.key}
+                if facts != there:
+                    write_atomic(path, json.dumps(facts, sort_keys=True, indent=1).encode())
+            if claim in winners[-2:] or claim.name not in self._logs:
+                self._log(claim).pull()  # others do not grow any more
+
+    def claim_attempt(self, facts: dict[str, Any]) -> Claim:
+        """Claim the next attempt; what this node has written and not put yet is put first.
+
+        Raises:
+            SupersededError: another process has claimed it at the same moment.
+        """
+        for claim in self._attempts.winners():
+            if _json(self.path / "attempts" / f"{claim.number:04d}.json").get("key") == claim.key:
+                self._log(claim).push()
+        mine = self._attempts.claim({**facts, "sealed": {}})
+        if mine is None:
+            raise SupersededError(
+                f"{self.place}: another process claimed an attempt at the same moment; this one "
+                "stops without writing"
+            )
+        # What an earlier attempt put until it could see the claim still counts.
+        self.bring_attempts()
+        return mine
+
+    def record_attempt(self, number: int, facts: dict[str, Any]) -> None:
+        """Put what an attempt of this node has recorded of itself."""
+        self._attempts.record(Claim(number, facts["key"]), facts)
+
+    def check_attempt(self, number: int) -> None:
+        """Raise unless this node's attempt is still the latest.
+
+        Raises:
+            SupersededError: it is not.
+        """
+        key = _json(self.path / "attempts" / f"{number:04d}.json").get("key")
+        latest = self._attempts.winners()[-1:]
+        if not latest or latest[0] != Claim(number, str(key)):
+            raise SupersededError(
+                f"{self.place}: attempt {latest[0].number if latest else 0} has taken over from "
+                f"attempt {number}; this process stops without writing"
+            )
+
+    def push_log(self, number: int) -> None:
+        """Put what an attempt of this node has logged."""
+        key = _json(self.path / "attempts" / f"{number:04d}.json").get("key")
+        self._log(Claim(number, str(key))).push()
+        for path in sorted((self.path / "log").glob("messages-*.txt")):
+            self._messages(path.name).push()
+
+    def bring_messages(self) -> None:
+        """Bring what workers on other nodes have to say."""
+        for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
+            self._messages(name).pull()
+
+    def _messages(self, name: str) -> GrowingFile:
+        file = GrowingFile(self.place / "messages" / name, self.path / "log" / name)
+        return self._logs.setdefault(name, file)
+
+    def _log(self, claim: Claim) -> GrowingFile:
+        path = self.path / "log" / f"{claim.number:04d}.jsonl"
+        place = self.place / "log" / claim.name
+        return self._logs.setdefault(claim.name, GrowingFile(place, path))
+
+    # --- checkpoints (lock: attempt, for those that write)
+
+    def checkpoints(self) -> dict[int, list[Claim]]:
+        """Steps with complete checkpoints, and the attempts they are of, the latest first."""
+        found: dict[int, list[Claim]] = {}
+        for step, claim, complete in self._prefixes():
+            if complete:
+                found.setdefault(step, []).append(claim)
+        return {step: sorted(claims, reverse=True) for step, claims in found.items()}
+
+    def _prefixes(self) -> Iterator[tuple[int, Claim, bool]]:
+        names: dict[tuple[str, str], set[str]] = {}
+        for found in (self.place / "checkpoints").objects():
+            step, _, rest = found.name.partition("/")
+            writer, _, file = rest.partition("/")
+            names.setdefault((step, writer), set()).add(file)
+        for (folder, writer), files in names.items():
+            match, claim = _STEP.fullmatch(folder), parse_claim(writer)
+            if match and claim:
+                yield int(match[1]), claim, "checkpoint.json" in files
+
+    def _prefix(self, step: int, claim: Claim) -> ObjectPlace:
+        return self.place / "checkpoints" / f"step-{step:08d}" / claim.name
+
+    def push_checkpoint(self, number: int, step: int, directory: Path) -> None:
+        """Put a checkpoint of this node's attempt, its record last."""
+        key = _json(self.path / "attempts" / f"{number:04d}.json")["key"]
+        place = self._prefix(step, Claim(number, key))
+        (place / "state.safetensors").put_file(directory / "state.safetensors")
+        (place / "checkpoint.json").put((directory / "checkpoint.json").read_bytes())
+
+    def bring_checkpoint(self, step: int, directory: Path) -> None:
+        """Fetch the checkpoint of a step.
+
+        Raises:
+            DamagedCheckpoint: none of those in the store is what was written; one is named.
+        """
+        problem: DataError | KeyError | TypeError = MissingData(f"{self.place}: no step {step}")
+        for claim in self.checkpoints().get(step, []):
+            place = self._prefix(step, claim)
+            try:
+                record = (place / "checkpoint.json").get()
+                body = unseal_json(record, place / "checkpoint.json")
+                state = body["files"]["state.safetensors"]
+                sha256, size = str(state["sha256"]), int(state["bytes"])
+                with new_directory(directory, replace=True) as temporary:
+                    target = temporary / "state.safetensors"
+                    (place / "state.safetensors").get_file(target, sha256, size)
+                    (temporary / "checkpoint.json").write_bytes(record)
+                return
+            except (DamagedData, MissingData, KeyError, TypeError, ValueError) as error:
+                problem = (
+                    error if isinstance(error, DataError) else DamagedData(f"{place}: {error!r}")
+                )
+        raise DamagedCheckpoint(str(problem))
+
+    def set_aside(self, good: int) -> None:
+        """Let no checkpoint after step ``good`` count."""
+        for step, claims in self.checkpoints().items():
+            if step > good:
+                for claim in claims:
+                    (self._prefix(step, claim) / "checkpoint.json").delete()
+
+    def prune(self, number: int, keep: int, best_step: int | None) -> None:
+        """Remove all but the ``keep`` newest checkpoints and the best, and what was cut off."""
+        prefixes = list(self._prefixes())
+        kept = set(sorted({step for step, _, complete in prefixes if complete})[-keep:])
+        for step, claim, complete in prefixes:
+            cut_off = not complete and claim.number < number
+            if cut_off or (step not in kept and step != best_step):
+                (self._prefix(step, claim) / "checkpoint.json").delete()
+                self._prefix(step, claim).delete_below()
+        for step in {step for step, _, _ in prefixes} - kept - {best_step}:
+            (self.place / "checkpoints" / f"step-{step:08d}").delete_below()
+
+    # --- documents (lock: attempt)
+
+    def push_document(self, what: str) -> None:
+        """Put the files of one of :data:`DOCUMENTS` as they are on disk."""
+        files = self._files(what)
+        if files:
+            bundle = Bundles(self.place / what).put(self.path, files)
+            self._set_note(what, {"bundle": bundle.name, "files": files})
+
+    def bring_documents(self) -> None:
+        """Bring all documents up to date."""
+        for what in DOCUMENTS:
+            bundles = Bundles(self.place / what)
+            newest, note = bundles.newest(), self._note(what)
+            if newest is None or newest.name == note.get("bundle"):
+                continue
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.path) as scratch:
+                files = bundles.get(newest, Path(scratch))
+                foreign = [name for name in files if not _belongs(what, name)]
+                if foreign:
+                    raise UnsafeData(f"{self.place}/{what}/{newest.name}: no place for {foreign}")
+                for name in files:
+                    (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    (Path(scratch) / name).replace(self.path / name)
+            for name in set(self._files(what)) - set(files):
+                (self.path / name).unlink(missing_ok=True)
+            self._set_note(what, {"bundle": newest.name, "files": files})
+
+    def _files(self, what: str) -> list[str]:
+        found = (path for pattern in DOCUMENTS[what] for path in self.path.glob(pattern))
+        names = (str(p.relative_to(self.path)) for p in found if p.is_file())
+        return sorted(name for name in names if not Path(name).name.startswith("."))
+
+
+def _belongs(what: str, name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in DOCUMENTS[what])
+
+
+def remote_names(root: Path) -> list[str]:
+    """Names of what an object store has below a working copy's directory; any names."""
+    place = object_place(root)
+    return [] if place is None else place.folders()
+
+
+def _info_text(info: dict[str, Any]) -> str:
+    return json.dumps(info, sort_keys=True, indent=1, allow_nan=False)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(DataError):
+        value = read_json(path)
+        if isinstance(value, dict):
+            return value
+    return {}

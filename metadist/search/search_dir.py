@@ -1,0 +1,298 @@
+"""Where a search lives, and what is written down of it.
+
+    searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml,
+                   report.html, figures/}
+
+Trials are runs like any other. Nothing here is a pickle, so a search may be continued from a
+directory that somebody else can write to: it is data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from data_pipeline.errors import DataError
+from data_pipeline.storage.local import new_directory, read_json, write_atomic
+from data_pipeline.storage.typed_paths import typed_path
+from metadist.errors import SpaceError
+from metadist.runs.listing import check_name
+from metadist.runs.run_dir import RunDir
+from metadist.space import Mode, Point
+
+FORMAT = 1
+#: Under the runs directory.
+FOLDER = "searches"
+Status = Literal["running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial.
+
+    Attributes:
+        number: from 1.
+        point: its values by ``section.key``.
+        run: name of its run, under ``runs/``.
+        status: ``stopped``: early, by the scheduler; ``failed``: it has no score.
+        score: best on validation episodes; None if there is none.
+        best_step: outer steps before the checkpoint that has it.
+        steps, tasks: outer steps and tasks that it was trained for.
+        error: why it failed.
+    """
+
+    number: int
+    point: Point
+    run: str
+    status: Status
+    score: float | None = None
+    best_step: int = 0
+    steps: int = 0
+    tasks: int = 0
+    error: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.status != "running"
+
+
+@dataclass(frozen=True)
+class SearchDir:
+    """A search's directory."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The search's name."""
+        return self.path.name
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs of its trials lie."""
+        return self.path / "runs"
+
+    @property
+    def orders(self) -> Path:
+        """Where a trial finds that it is to stop."""
+        return self.path / "orders"
+
+    @property
+    def best(self) -> Path:
+        """The recipe that was found."""
+        return self.path / "best.toml"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the report, each as a file."""
+        return self.path / "figures"
+
+    def run(self, name: str) -> RunDir:
+        """One of its runs."""
+        return RunDir(self.runs / name)
+
+    def info(self) -> dict[str, Any]:
+        """The contents of search.json.
+
+        Raises:
+            SpaceError: missing, damaged or of another format.
+        """
+        path = self.path / "search.json"
+        try:
+            info = read_json(path)
+        except DataError as error:
+            raise SpaceError(f"{error}; not the directory of a search, or damaged") from None
+        if not isinstance(info, dict) or info.get("format") != FORMAT:
+            raise SpaceError(f"{path}: format {FORMAT} expected")
+        if not isinstance(info.get("created"), str):
+            raise SpaceError(f"{path}: damaged: created: {info.get('created')!r}")
+        return info
+
+    def update(self, **fields: Any) -> dict[str, Any]:
+        """Replace fields of search.json atomically."""
+        info = {**self.info(), **fields}
+        write_atomic(self.path / "search.json", _json(info))
+        return info
+
+    def record_path(self, number: int) -> Path:
+        """Where the record of a trial lies."""
+        return self.path / "trials" / f"{number:04d}.json"
+
+    def record(self, trial: TrialRecord) -> None:
+        """Write down what is known of a trial."""
+        path = self.record_path(trial.number)
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, _json(asdict(trial)))
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials that were begun, by number.
+
+        Raises:
+            SpaceError: a record is damaged.
+        """
+        sound, damaged = self.records()
+        for path, why in damaged:
+            raise SpaceError(
+                f"{path}: damaged ({why}); it is made again from the trial's run when the search "
+                f"goes on: metadist tune --resume {self.name}"
+            )
+        return sound
+
+    def records(self) -> tuple[list[TrialRecord], list[tuple[Path, str]]]:
+        """All trials that were begun, by number; and the records that are damaged, with why."""
+        sound, damaged = [], []
+        for path in (self.path / "trials").glob("[0-9]*.json"):
+            try:
+                sound.append(_checked(TrialRecord(**read_json(path)), path))
+            except (DataError, OSError, TypeError, ValueError) as error:
+                damaged.append((path, str(error)))
+        return sorted(sound, key=lambda t: t.number), sorted(damaged)
+
+    def trial_runs(self) -> list[tuple[int, str]]:
+        """Number and name of the runs that trials begin with."""
+        names = (_FIRST.fullmatch(path.name) for path in self.runs.glob("trial-*"))
+        return sorted((int(name[1]), name[0]) for name in names if name)
+
+    def set_aside(self, path: Path) -> None:
+        """Move a file or folder of this search to where nothing reads it; it is not deleted."""
+        folder = self.path / "aside"
+        folder.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            target = folder / f"{number}-{path.name}"
+            if not target.exists():
+                path.rename(target)
+                return
+
+    def set_run_aside(self, number: int, run: str) -> None:
+        """Move a trial's run out of the way, and take back the order that it had."""
+        self.set_aside(self.run(run).path)
+        (self.orders / f"{number:04d}").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one that drives this search.
+
+        Raises:
+            SpaceError: somebody else does.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SpaceError(f"{self.path}: another process is searching there") from None
+            yield
+
+
+#: A trial's run; what is not so called is not touched, whatever a record says.
+_RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
+_FIRST = re.compile(r"trial-(\d{4,})")
+_STATUS = ("running", "finished", "stopped", "failed")
+
+
+def _checked(trial: TrialRecord, path: Path) -> TrialRecord:
+    """Raises ValueError or TypeError for a record that somebody has altered."""
+    counts = (trial.number, trial.best_step, trial.steps, trial.tasks)
+    if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
+        raise ValueError(f"whole numbers are needed, got {counts}")
+    if path.name != f"{trial.number:04d}.json" or not _RUN.fullmatch(trial.run):
+        raise ValueError(f"number {trial.number!r}, run {str(trial.run)[:80]!r}")
+    if trial.status not in _STATUS:
+        raise ValueError(f"no status: {str(trial.status)[:40]!r}")
+    score, point, error = _any(trial.score), _any(trial.point), _any(trial.error)
+    if score is not None and not (
+        type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
+    ):
+        raise ValueError(f"no score: {str(score)[:40]!r}")
+    if not isinstance(error, str):
+        raise ValueError(f"no reason: {str(error)[:40]!r}")
+    values = point.values() if isinstance(point, dict) else [None]
+    if not all(type(v) in (bool, int, float, str) for v in values):
+        raise ValueError(f"no point: {str(point)[:80]!r}")
+    return trial
+
+
+def _any(value: Any) -> Any:
+    """What a file says is of any type, whatever the dataclass promises."""
+    return value
+
+
+def run_tags(name: str) -> dict[str, str]:
+    """What a run of a search is, as tags for MLflow, from its name."""
+    if _RUN.fullmatch(name):
+        return {"trial": str(int(name.split("-")[1]))}
+    return {"confirmation": name}
+
+
+def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:
+    """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
+    sign = -1.0 if mode == "max" else 1.0
+    scored = [t for t in trials if t.score is not None]
+    return sorted(scored, key=lambda t: (sign * (t.score or 0.0), t.tasks, t.number))
+
+
+def create_search(root: Path, name: str, facts: dict[str, Any]) -> SearchDir:
+    """Make the directory of a new search.
+
+    Args:
+        root: the runs directory.
+
+    Raises:
+        SpaceError: the name is taken. RunError: it cannot be a directory's.
+    """
+    path = root / FOLDER / check_name(name)
+    info = {
+        "format": FORMAT,
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "status": "running",
+        "result": None,
+        **facts,
+    }
+    try:
+        with new_directory(path) as temporary:
+            (temporary / "trials").mkdir()
+            (temporary / "runs").mkdir()
+            write_atomic(temporary / "search.json", _json(info))
+    except OSError as error:
+        if not path.exists():
+            raise
+        raise SpaceError(
+            f"{path} exists already: choose another --name, or continue it with --resume {name}"
+        ) from error
+    return SearchDir(path)
+
+
+def open_search(root: Path, name: str) -> SearchDir:
+    """A search by its name under the runs directory, or by its path.
+
+    Raises:
+        SpaceError: there is none; the message lists what there is.
+    """
+    for path in (root / FOLDER / name, typed_path(name)):
+        if (path / "search.json").is_file():
+            return SearchDir(path.resolve())
+    there = sorted(p.parent.name for p in (root / FOLDER).glob("[!.]*/search.json"))
+    raise SpaceError(
+        f"no search {name!r} under {root / FOLDER} or at that path; there are: "
+        f"{', '.join(there[:10]) or 'none'}"
+    )
+
+
+def _json(document: Any) -> bytes:
+    # In its own order: that of a space's keys decides the numbers of a grid, and conditions.
+    return json.dumps(document, indent=1, allow_nan=False).encode()

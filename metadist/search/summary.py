@@ -1,0 +1,90 @@
+"""What a search has come to, in lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from metadist.search.display import values
+from metadist.statistics.classes import few_classes, of_classes
+
+
+def text(result: Mapping[str, Any]) -> list[str]:
+    """Lines about the result of :func:`metadist.tune`."""
+    by_status = ", ".join(f"{count} {status}" for status, count in sorted(result["trials"].items()))
+    lines = [
+        f"{result['search']}: {sum(result['trials'].values())} trials ({by_status}), "
+        f"{result['tasks']:,} tasks",
+        f"Best: trial {result['trial']} ({values(result['point'])})",
+    ]
+    accuracy = result["metric"] == "val/accuracy"
+    fresh, tested = (beside(result, part) for part in ("val", "test"))
+    tested = f" on episodes{tested}" if tested else ""
+    for entry in result["top"]:
+        aside = ""
+        if apart := entry.get("difference"):
+            aside = f", {shown(apart, accuracy, signed=True)} to the best"
+        if failed := entry.get("failed"):
+            aside += f", {failed} episodes failed"
+        lines.append(
+            f"  trial {entry['trial']}: {shown(entry, accuracy)} on {result['episodes']} fresh "
+            f"validation episodes{fresh}{aside}"
+        )
+    if result["within_noise"]:
+        lines.append(
+            "  The best is within noise of another: these episodes cannot tell them apart."
+        )
+    for what in ("best", "default"):
+        runs = result[what]
+        if not runs:
+            continue
+        validation, test = result[f"{what}_validation"], result[f"{what}_test"]
+        seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+        lines.append(
+            f"{what.capitalize()} setting, {seeds}: validation {shown(validation, accuracy)}, "
+            f"test {shown(test, accuracy)}{tested} (interval over {test['over']})"
+        )
+    if apart := result.get("against_default"):
+        lines.append(
+            f"Best against default, paired on {apart['n']} validation episodes: "
+            f"{shown(apart, accuracy, signed=True)} "
+            f"(interval over {apart.get('over', 'episodes')}): "
+            f"{apart['word'] or 'too few to tell'}"
+        )
+        signs = {(seed["mean"] or 0.0) > 0 for seed in apart["by_seed"]}
+        if len(signs) > 1:
+            lines.append("  Its seeds disagree on which is better.")
+    lines += [f"Warning: {warning}" for warning in warnings(result)]
+    if len(winners := result.get("tested", [])) > 1:
+        lines.append(
+            f"Test classes have been looked at for {len(winners)} winners of this search: "
+            f"{', '.join(winners)}"
+        )
+    lines.append(f"Train it: metadist train {result['best_recipe']}")
+    return lines
+
+
+def beside(result: Mapping[str, Any], part: str) -> str:
+    """`` of 16 classes``: those of validation (``val``) or ``test`` episodes."""
+    told = result.get("of_classes", {}).get(part, {})
+    return of_classes(told, "accuracy" if result["metric"] == "val/accuracy" else "mse")
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """A line for each part that has few classes."""
+    known = result.get("of_classes", {}).items()
+    told = [few_classes(own["classes"], own["ways"], part) for part, own in known]
+    return [warning for warning in told if warning]
+
+
+def shown(figure: Mapping[str, Any], accuracy: bool, *, signed: bool = False) -> str:
+    """Mean and interval."""
+    mean, ci95 = figure["mean"], figure["ci95"]
+    if mean is None:
+        return "no figure"
+    sign = "+" if signed else ""
+    if accuracy:
+        half = "" if ci95 is None else f" ± {100 * ci95:.1f}"
+        return f"{100 * mean:{sign}.1f}{half} %"
+    half = "" if ci95 is None else f" ± {ci95:.3f}"
+    return f"{mean:{sign}.3f}{half}"

@@ -1,0 +1,1 @@
+"""Figures with their uncertainty: intervals over episodes, over new classes, of differences."""

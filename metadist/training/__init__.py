@@ -1,0 +1,1 @@
+"""The training loop: outer steps, validation, checkpoints, run control."""

@@ -1,0 +1,193 @@
+"""One outer step: this worker's chunks, the exact sum, the outer update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from data_pipeline.episodes.types import EpisodeBatch
+from metadist.algorithms import Algorithm
+from metadist.compute.collectives import Group
+from metadist.compute.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
+from metadist.compute.learners import context, episode_key, initial_params
+from metadist.compute.order_free_sum import Layout, reduce_step
+from metadist.compute.outer_optimizer import Outer
+from metadist.errors import NonFiniteError
+from metadist.recipe.schema import Recipe
+from metadist.runs.checkpoints import Best, TrainState, clone, move
+from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Averages over the tasks of one step, and the episodes whose numbers were not finite."""
+
+    metrics: dict[str, float]
+    bad_episodes: list[int]
+
+
+class Trainer:
+    """The state of meta-training on one worker; equal on all workers between steps."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        algorithm: Algorithm,
+        kind: TaskKind,
+        group: Group,
+        device: torch.device,
+    ) -> None:
+        self.recipe = recipe
+        self.algorithm = algorithm
+        self.device = device
+        self.step_done = 0
+        self.best: Best | None = None
+        self._group = group
+        self._dtype = getattr(torch, recipe.engine.dtype)
+        params = move(initial_params(recipe, algorithm), device)
+        self._outer = Outer(params, recipe.outer)
+        self.learner = move(algorithm.initial_state(context(recipe, "train", 0)), device)
+        self._layout = Layout(
+            gradients={name: tuple(p.shape) for name, p in params.items()},
+            statistics=algorithm.statistics(context(recipe, "train", 0)),
+            metrics=("loss", "accuracy") if kind == "classification" else ("loss",),
+            tasks=recipe.outer.batch,
+            chunk=recipe.engine.chunk,
+            dtype=self._dtype,
+        )
+        self._chunks = self._layout.share(group.rank, group.size)
+
+    @property
+    def params(self) -> Params:
+        """The current meta-parameters."""
+        return self._outer.params
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The tasks [first, last) of each step that this worker adapts."""
+        first, last = self._chunks
+        if first == last:
+            return (0, 0)
+        return self._layout.bounds(first)[0], self._layout.bounds(last - 1)[1]
+
+    def _compute(self, episodes: EpisodeBatch | None) -> list[ChunkResult]:
+        """This worker's chunks, in index order."""
+        if episodes is None or not len(episodes):
+            if self.algorithm.signal_names:
+                # The others wait for every worker's share of the sum.
+                self._signals([], context(self.recipe, "train", self.step_done))
+            return []
+        turned = self.recipe.data.rotations != "none"
+        tasks = to_tasks(episodes, self._dtype, self.device, self.algorithm.needs, turned)
+        step = self.step_done
+        ctx = replace(context(self.recipe, "train", step), state=self.learner)
+        draws = [
+            self.algorithm.draws(episode_key(self.recipe, "train", step, i), ctx) for i in tasks.ids
+        ]
+        draws = [move(d, self.device) for d in draws]
+        offset = self.share[0]
+        bounds = [[b - offset for b in self._layout.bounds(c)] for c in range(*self._chunks)]
+        chunks = [(tasks.slice(start, stop), draws[start:stop]) for start, stop in bounds]
+        if self.algorithm.signal_names:
+            ctx = replace(ctx, signals=self._signals(chunks, ctx))
+        return [self._chunk(some, their_draws, ctx) for some, their_draws in chunks]
+
+    def _signals(
+        self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
+    ) -> dict[str, Tensor]:
+        """The signals of all tasks of the step, each [B], with the same bits on all workers."""
+        names, size = self.algorithm.signal_names, self.recipe.engine.chunk
+        table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
+        at = self.share[0]
+        for tasks, draws in chunks:
+            table[:, at : at + len(tasks)] = chunk_signals(
+                self.algorithm,
+                self.params,
+                tasks,
+                draws,
+                ctx,
+                size if self.recipe.engine.mode == "vmap" else None,
+            )
+            at += len(tasks)
+        # One worker wrote each column, the others hold zeros: the sum of bit patterns is exact.
+        self._group.sum_(table.view(torch.int64))
+        return {name: row.to(self._dtype) for name, row in zip(names, table, strict=True)}
+
+    def _chunk(
+        self, tasks: TaskBatch, draws: Sequence[dict[str, Tensor]], ctx: Context
+    ) -> ChunkResult:
+        if self.recipe.engine.mode == "vmap":
+            return vmap_chunk(
+                self.algorithm, self.params, tasks, draws, ctx, self.recipe.engine.chunk
+            )
+        return loop_chunk(self.algorithm, self.params, tasks, draws, ctx)
+
+    def step(self, episodes: EpisodeBatch | None, ids: Sequence[int]) -> StepReport:
+        """Adapt this worker's tasks, average over all workers and take one outer step.
+
+        Args:
+            episodes: this worker's share of the step.
+            ids: episode ids of the whole step, to name bad ones.
+
+        Raises:
+            NonFiniteError: a loss or gradient was not finite and the recipe says ``stop``;
+                nothing has changed.
+        """
+        total = reduce_step(
+            self._compute(episodes),
+            self._chunks[0],
+            self._layout,
+            self._group,
+            self.device,
+            self.recipe.engine.reduction,
+        )
+        bad = [ids[task] for task, good in enumerate(total.good.tolist()) if not good]
+        if bad and self.recipe.engine.on_nonfinite == "stop":
+            raise NonFiniteError(
+                f"step {self.step_done + 1}: loss or gradient not finite in episodes {bad}; start "
+                "a run of another name with a lower inner.lr or outer.lr, or with "
+                "engine.on_nonfinite = 'skip', which leaves such tasks out"
+            )
+        if total.good_tasks:
+            self._outer.step(total.gradients, self.step_done)
+            ctx = context(self.recipe, "train", self.step_done)
+            self.learner = self.algorithm.update_state(self.learner, total.statistics, ctx)
+        self.step_done += 1
+        metrics = {
+            name: float(values[total.good].mean()) if total.good_tasks else float("nan")
+            for name, values in total.metrics.items()
+        }
+        return StepReport(metrics, bad)
+
+    def consider_best(self, score: float, higher_is_better: bool) -> bool:
+        """Keep the current parameters as the best if their validation score is strictly better."""
+        better = self.best is None or (
+            score > self.best.score if higher_is_better else score < self.best.score
+        )
+        if better and score == score:
+            self.best = Best(self.step_done, score, clone(self.params), clone(self.learner))
+            return True
+        return False
+
+    def state(self) -> TrainState:
+        """Everything needed to go on, on the CPU."""
+        return TrainState(
+            step=self.step_done,
+            params=clone(self.params),
+            optimizer=self._outer.state(),
+            learner=clone(self.learner),
+            best=self.best,
+        )
+
+    def restore(self, state: TrainState) -> None:
+        """Go on from a state."""
+        self.step_done = state.step
+        self._outer.load(move(state.params, self.device), state.optimizer)
+        self.learner = move(state.learner, self.device)
+        best = state.best
+        if best is not None:
+            best = Best(best.step, best.score, clone(best.params), clone(best.learner))
+        self.best = best
