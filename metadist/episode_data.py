@@ -18,7 +18,7 @@ from data_pipeline.functions import FunctionEpisodes, family_digest
 from data_pipeline.registry import part_hint
 from data_pipeline.shards.reader import open_shards
 from data_pipeline.storage.object_uri import address_of
-from data_pipeline.storage.working_copies import bring, publish
+from data_pipeline.storage.working_copies import pull, push
 from data_pipeline.store.class_store import (
     ClassStore,
     build_store,
@@ -83,10 +83,10 @@ def prepare(
     if is_function(section.dataset):
         return
     root = _store_root(data_dir, section)
-    bring(root)
+    pull(root)
     if (root / "store.json").is_file():
         check_current(root, section.dataset, section.split)
-        publish(root)  # an object store that an interrupted preparation has not filled yet
+        push(root)  # an object store that an interrupted preparation has not filled yet
         return
     spec = datasets.load(section.dataset).SPEC
     if spec.embedded:
@@ -213,7 +213,7 @@ class EpisodeData:
         per_run = self.recipe.outer.steps * self.recipe.outer.batch
         needed = per_run if section.episodes == "unlimited" else int(section.episodes)
         root = shards_root(self.data_dir, self.recipe)
-        bring(root)
+        pull(root)
         if not root.is_dir():
             raise RecipeError(
                 f"{address_of(root)}: data.storage = 'shards', but none are there; make them with "

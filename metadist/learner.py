@@ -19,7 +19,7 @@ from metadist.tasks import Context, Params, Task
 Estimator = Literal["exact", "first-order", "annealed", "straight-through", "pseudo", "none"]
 
 #: What a learner has learned, for people: quantity -> name -> numbers.
-Findings = dict[str, dict[str, list[float]]]
+LearnedQuantities = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Learner(ABC):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it must know of a task beside the examples; see ``Context.side``."""
+        """What it must know of a task beside the examples; see ``Context.info``."""
         return frozenset()
 
     @property
-    def signal_names(self) -> tuple[str, ...]:
-        """Names of the scalars that ``signals`` returns."""
+    def step_scalar_names(self) -> tuple[str, ...]:
+        """Names of the scalars that ``step_scalars`` returns."""
         return ()
 
     @abstractmethod
@@ -93,11 +93,11 @@ class Learner(ABC):
             "needs a pseudo_gradient of its own"
         )
 
-    def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
+    def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         """Scalars of a task that the losses of all tasks of the step may depend on."""
         return {}
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The random numbers of one task; no other randomness is allowed."""
         return {}
 
@@ -119,6 +119,6 @@ class Learner(ABC):
         """Activations [n, ...] of each layer for queries x, by layer name, where there are any."""
         return {}
 
-    def findings(self, params: Params) -> Findings:
+    def learned_quantities(self, params: Params) -> LearnedQuantities:
         """What has been learned beside the network, in numbers people look at."""
         return {}

@@ -61,8 +61,8 @@ class TaskBatch:
     """T tasks of equal shape, stacked along a leading axis, with their episode ids [T].
 
     Attributes:
-        side: what the learner declares that it needs to know beside the examples, see
-            ``Context.side``; each [T, ...].
+        info: what the learner declares that it needs to know beside the examples, see
+            ``Context.info``; each [T, ...].
     """
 
     ids: tuple[int, ...]
@@ -70,7 +70,7 @@ class TaskBatch:
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
-    side: dict[str, Tensor] = field(default_factory=dict)
+    info: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,12 +89,12 @@ class TaskBatch:
             self.support_y[start:stop],
             self.query_x[start:stop],
             self.query_y[start:stop],
-            {name: values[start:stop] for name, values in self.side.items()},
+            {name: values[start:stop] for name, values in self.info.items()},
         )
 
-    def side_of(self, index: int) -> dict[str, Tensor]:
+    def info_of(self, index: int) -> dict[str, Tensor]:
         """What the learner may know of the task at a position."""
-        return {name: values[index] for name, values in self.side.items()}
+        return {name: values[index] for name, values in self.info.items()}
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class Context:
         functional: take gradients through ``torch.func`` (needed under ``vmap``) instead of the
             tape, which is faster for one task at a time.
         state: outer state of the learner that is not trained by gradient (running statistics).
-        draws: this task's random numbers.
-        side: what the learner declares that it ``needs`` to know of this task: ``class_ids``
+        noise: this task's random numbers.
+        info: what the learner declares that it ``needs`` to know of this task: ``class_ids``
             int64 [N], the training class of each way, in [0, ``TaskShape.classes``); ``latent``
             [L], the true parameters of its function.
-        signals: the learner's signals of all tasks of this step, each [B]; constants.
+        step_scalars: the learner's scalars of all tasks of this step, each [B]; constants.
     """
 
     phase: Phase
@@ -125,13 +125,13 @@ class Context:
     norm: NormMode
     functional: bool = False
     state: Mapping[str, Tensor] = field(default_factory=dict)
-    draws: Mapping[str, Tensor] = field(default_factory=dict)
-    side: Mapping[str, Tensor] = field(default_factory=dict)
-    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
+    info: Mapping[str, Tensor] = field(default_factory=dict)
+    step_scalars: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def for_task(self, draws: Mapping[str, Tensor], side: Mapping[str, Tensor]) -> Context:
-        """This context for a task with these random numbers and this side information."""
-        return replace(self, draws=draws, side=side)
+    def for_task(self, noise: Mapping[str, Tensor], info: Mapping[str, Tensor]) -> Context:
+        """This context for a task with these random numbers and this information."""
+        return replace(self, noise=noise, info=info)
 
 
 def to_inputs(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -151,21 +151,21 @@ def _targets(y: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
     return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
 
 
-def _side(
+def _info(
     episodes: EpisodeBatch,
     dtype: torch.dtype,
     device: torch.device,
     needs: frozenset[str],
     turned: bool,
 ) -> dict[str, Tensor]:
-    side = {}
+    info = {}
     if "class_ids" in needs and episodes.class_ids is not None:
         # Episodes count four turns of a class whether they are used or not.
         ids = torch.from_numpy(np.ascontiguousarray(episodes.class_ids))
-        side["class_ids"] = (ids if turned else ids // 4).to(device)
+        info["class_ids"] = (ids if turned else ids // 4).to(device)
     if "latent" in needs and episodes.latent is not None:
-        side["latent"] = torch.from_numpy(np.ascontiguousarray(episodes.latent)).to(device, dtype)
-    return side
+        info["latent"] = torch.from_numpy(np.ascontiguousarray(episodes.latent)).to(device, dtype)
+    return info
 
 
 def to_tasks(
@@ -178,7 +178,7 @@ def to_tasks(
     """Tensors of a batch of episodes: images scaled to [0, 1] in [C, H, W] order.
 
     Args:
-        needs: which side information to hand on.
+        needs: what else of a task to hand on.
         turned: whether turned images are classes of their own.
     """
     return TaskBatch(
@@ -187,5 +187,5 @@ def to_tasks(
         support_y=_targets(episodes.support_y, dtype, device),
         query_x=to_inputs(episodes.query_x, dtype, device),
         query_y=_targets(episodes.query_y, dtype, device),
-        side=_side(episodes, dtype, device, needs, turned),
+        info=_info(episodes, dtype, device, needs, turned),
     )

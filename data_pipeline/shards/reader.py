@@ -18,7 +18,7 @@ from data_pipeline.shards.index import ShardSet, read_shard_set
 from data_pipeline.shards.layout import member_name
 from data_pipeline.shards.members import Arrays, decode
 from data_pipeline.storage import local
-from data_pipeline.storage.working_copies import bring
+from data_pipeline.storage.working_copies import pull
 from data_pipeline.store.class_store import ClassStore
 
 
@@ -68,7 +68,7 @@ class ShardSource:
     def __init__(
         self, root: Path, *, store: ClassStore | None = None, cache_members: int | None = None
     ) -> None:
-        bring(Path(root))
+        pull(Path(root))
         shard_set = read_shard_set(Path(root))
         self._set = shard_set
         self._reader = MemberReader(shard_set, images_of(shard_set, store))

@@ -31,7 +31,7 @@ from data_pipeline.shards.index import Members, ShardFile, write_description
 from data_pipeline.shards.layout import Layout, Payload, import_webdataset, member_name, shard_name
 from data_pipeline.shards.members import draw, encode, layout_of
 from data_pipeline.storage import local
-from data_pipeline.storage.working_copies import publish
+from data_pipeline.storage.working_copies import push
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def write_shards(
         DataError: a request that cannot be met: ``root`` exists, the disk is too small or became
             full, or the source does not fit. What was at ``root`` before is untouched.
         StoreError: ``root`` stands for a place in an object store, which refuses or is away; the
-            shards are complete on disk, and :func:`data_pipeline.storage.working_copies.publish`
+            shards are complete on disk, and :func:`data_pipeline.storage.working_copies.push`
             goes on.
     """
     root = Path(root)
@@ -156,7 +156,7 @@ def write_shards(
             "are needed. Make room and write again; what was there before is untouched"
         ) from error
     logger.info("%s: %d episodes in %d shards", root, count, len(jobs))
-    publish(root, replace=replace)
+    push(root, replace=replace)
     return predicted
 
 

@@ -34,7 +34,7 @@ DATASET_FILE, SHARD_MANIFEST = "dataset.json", "manifest.parquet"
 DESCRIPTIONS = (STORE_FILE, DATASET_FILE)
 
 
-def bring(root: Path) -> None:
+def pull(root: Path) -> None:
     """Bring a working copy up to date with the object store.
 
     Processes of this node wait for each other: each file is fetched once. A set that is being
@@ -70,7 +70,7 @@ def bring(root: Path) -> None:
             )
 
 
-def publish(root: Path, *, replace: bool = False) -> None:
+def push(root: Path, *, replace: bool = False) -> None:
     """Put a complete store or shard set into the object store, its description last.
 
     An interrupted publication is continued: objects that are there, as this node put them, are

@@ -23,7 +23,7 @@ from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, Option, Part
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.storage import local
-from data_pipeline.storage.working_copies import bring, publish
+from data_pipeline.storage.working_copies import pull, push
 from data_pipeline.store import origin
 from data_pipeline.store.damaged import SKIPPED, Damaged
 from data_pipeline.store.files import (
@@ -197,9 +197,9 @@ def build_store(
         request = _request(module, split, options or {}, source)
         root = store_root(data_dir, dataset, request.split, name)
         if not replace:
-            bring(root)
+            pull(root)
         store = _make_or_reuse(root, module, request, source, progress, replace, damaged)
-    publish(root, replace=replace)
+    push(root, replace=replace)
     return store
 
 
@@ -267,7 +267,7 @@ def open_store(root: Path, *, verify: bool = True) -> ClassStore:
         StoreError: ``root`` stands for a place in an object store, which refuses or is away.
     """
     if verify:
-        bring(Path(root))
+        pull(Path(root))
     return _open(Path(root), verify)
 
 

@@ -14,13 +14,13 @@ from typing import Any, Literal, get_args
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
-from metadist.learner import Estimator, Findings, Learner, Loss
+from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
 from metadist.tasks import TaskKind, TaskShape
 
 __all__ = [
     "Algorithm",
     "Estimator",
-    "Findings",
+    "LearnedQuantities",
     "Loss",
     "Parts",
     "build",

@@ -27,7 +27,7 @@ def build(parts: Parts) -> InnerLoop:
         backbone=network,
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=SGD(parts.inner_lr),
+        optimizer=SGD(parts.inner_lr),
         second_order=not parts.options.first_order,
         only=frozenset(network.layers[-1].parameters),
         support_reduction=parts.inner_loss,

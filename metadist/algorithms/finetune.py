@@ -59,7 +59,9 @@ def build(parts: Parts) -> FineTuning:
             backbone=network,
             kind=parts.shape.kind,
             ways=parts.shape.outputs,
-            rule=DecayedSGD(parts.inner_lr, options.decay, dict.fromkeys(head, options.head_lr)),
+            optimizer=DecayedSGD(
+                parts.inner_lr, options.decay, dict.fromkeys(head, options.head_lr)
+            ),
             second_order=False,
             support_reduction=parts.inner_loss,
             adapt_norm=options.adapt_norm,

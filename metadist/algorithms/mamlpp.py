@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from metadist.algorithms import Parts
 from metadist.backbones import Norm
 from metadist.discovery import Options as OptionsBase
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.per_step import PerStep
 from metadist.inner.per_step_norm import PerStepNorm
 from metadist.inner.sgd import SGD
@@ -102,7 +102,7 @@ class MAMLPlusPlus(InnerLoop):
             return super().step_weights(ctx)
         return multi_step_weights(ctx.inner_steps, epoch, options.multi_step_epochs)
 
-    def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
+    def query_norm(self, fitted: AdaptedModel, ctx: Context) -> Norm:
         """Normalisation of a pass over query examples.
 
         As in the released code it has scales and shifts of the support pass before the last step.
@@ -125,7 +125,9 @@ def build(parts: Parts) -> MAMLPlusPlus:
         backbone=PerStepNorm(network, steps) if options.per_step_norm else network,
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=PerStep(parts.inner_lr, steps) if options.learned_step_sizes else SGD(parts.inner_lr),
+        optimizer=PerStep(parts.inner_lr, steps)
+        if options.learned_step_sizes
+        else SGD(parts.inner_lr),
         second_order=not options.first_order,
         support_reduction=parts.inner_loss,
         options=options,

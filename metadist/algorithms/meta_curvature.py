@@ -28,5 +28,5 @@ def build(parts: Parts) -> InnerLoop:
     """The learner."""
     options = parts.options
     assert isinstance(options, Options)
-    rule = Curvature(parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias)
-    return replace(maml.build(parts), rule=rule)
+    optimizer = Curvature(parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias)
+    return replace(maml.build(parts), optimizer=optimizer)

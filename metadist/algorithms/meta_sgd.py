@@ -41,4 +41,4 @@ def build(parts: Parts) -> InnerLoop:
     assert isinstance(options, Options)
     uniform = options.init == "uniform"
     low, high = (options.low, options.high) if uniform else (parts.inner_lr, parts.inner_lr)
-    return replace(maml.build(parts), rule=PerParameter(low, high))
+    return replace(maml.build(parts), optimizer=PerParameter(low, high))

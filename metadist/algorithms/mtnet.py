@@ -43,7 +43,7 @@ class MTNet(TNet):
     @property
     def estimator(self) -> Estimator:
         """Hard masks are differentiated as their relaxation."""
-        hard = isinstance(self.rule, Mask) and self.rule.hard
+        hard = isinstance(self.optimizer, Mask) and self.optimizer.hard
         return "straight-through" if hard else super().estimator
 
 
@@ -58,7 +58,7 @@ def build(parts: Parts) -> MTNet:
         backbone=Transformed(plain.backbone) if options.transform else plain.backbone,
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=Mask(
+        optimizer=Mask(
             parts.inner_lr,
             {name: tuple(p.shape) for name, p in adapted.items()},
             per=options.mask_per,

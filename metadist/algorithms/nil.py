@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, anil
 from metadist.backbones import Norm, Trace
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.similarity import class_means, cosine, cosine_logits
 from metadist.learner import Loss
@@ -34,7 +34,7 @@ class Options(anil.Options):
 
 
 @dataclass(frozen=True)
-class Embedded(Fitted):
+class Embedded(AdaptedModel):
     """The network before any step, and the support set's features [S, D] and labels int64 [S]."""
 
     features: Tensor
@@ -54,14 +54,14 @@ class NIL(InnerLoop):
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Fitted]:
+    ) -> list[AdaptedModel]:
         """Training: after 0, 1, ... steps. Else one element: the support set's features."""
         if ctx.phase == "train":
             return super().adapt(params, support_x, support_y, ctx)
         features = self._features(params, support_x, self.normalisation.support(ctx))
         return [Embedded(params, 0, support_x, features, support_y)]
 
-    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] for queries x [n, ...]."""
         if not isinstance(fitted, Embedded):
             return super().predict(fitted, x, ctx)

@@ -42,7 +42,7 @@ class Oracle(FineTuning):
 
     def inputs(self, x: Tensor, ctx: Context) -> Tensor:
         """Inputs [n, D + L] of points x [n, D]."""
-        latent = ctx.side["latent"].to(x.dtype)
+        latent = ctx.info["latent"].to(x.dtype)
         return torch.cat([x, latent.expand(len(x), len(latent))], 1)
 
 
@@ -66,7 +66,7 @@ def build(parts: Parts) -> Oracle:
             backbone=network,
             kind=shape.kind,
             ways=shape.outputs,
-            rule=SGD(parts.inner_lr),
+            optimizer=SGD(parts.inner_lr),
             second_order=False,
         ),
     )

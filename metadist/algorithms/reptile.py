@@ -69,17 +69,17 @@ class Reptile(InnerLoop):
     def _batch(self, ctx: Context) -> int:
         return self.inner_batch if ctx.phase == "train" else self.eval_batch
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """Numbers [steps x batch] that put the examples in order."""
         wanted = ctx.inner_steps * self._batch(ctx)
         order = key.fold("order").uniform((wanted,), torch.float64)
-        return {**super().draws(key, ctx), **({"order": order} if wanted else {})}
+        return {**super().noise(key, ctx), **({"order": order} if wanted else {})}
 
     def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
         """A mini-batch for each step."""
-        if "order" not in ctx.draws:
+        if "order" not in ctx.noise:
             return super().examples(x, y, ctx)
-        rows = shuffled(ctx.draws["order"], len(x)).reshape(ctx.inner_steps, -1)
+        rows = shuffled(ctx.noise["order"], len(x)).reshape(ctx.inner_steps, -1)
         return [(x[row], y[row]) for row in rows]
 
     def pseudo_gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
@@ -108,7 +108,7 @@ def build(parts: Parts) -> Reptile:
         backbone=parts.backbone,
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
+        optimizer=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
         second_order=False,
         support_reduction=parts.inner_loss,
         adapt_norm=True,

@@ -18,7 +18,7 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Learner, Loss
@@ -53,27 +53,27 @@ class Scratch(Learner):
         """No meta-parameters."""
         return {}
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The task's network."""
         return self.loop.backbone.init(key)
 
     def _fresh(self, like: Tensor, ctx: Context) -> Params:
-        return {name: p.to(like.dtype) for name, p in ctx.draws.items()}
+        return {name: p.to(like.dtype) for name, p in ctx.noise.items()}
 
     def _ctx(self, ctx: Context) -> Context:
         return replace(ctx, norm="support") if ctx.norm == "running" else ctx
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Fitted]:
+    ) -> list[AdaptedModel]:
         """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
         return self.loop.adapt(self._fresh(support_x, ctx), support_x, support_y, self._ctx(ctx))
 
-    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] or values [n, E] for queries x [n, ...]."""
         return self.loop.predict(fitted, x, self._ctx(ctx))
 
-    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
         """Activations [n, ...] of each layer for queries x."""
         return self.loop.activations(fitted, x, self._ctx(ctx))
 
@@ -86,13 +86,13 @@ def build(parts: Parts) -> Scratch:
     """The learner."""
     options = parts.options
     assert isinstance(options, Options)
-    rule = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
+    optimizer = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
     return Scratch(
         InnerLoop(
             backbone=parts.backbone,
             kind=parts.shape.kind,
             ways=parts.shape.outputs,
-            rule=rule,
+            optimizer=optimizer,
             second_order=False,
             support_reduction=parts.inner_loss,
             adapt_norm=options.adapt_norm,

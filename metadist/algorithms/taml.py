@@ -28,7 +28,7 @@ from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inequality import Inequality, Measure
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.losses import task_loss
 from metadist.inner.sgd import SGD
 from metadist.tasks import Context, Params, Task
@@ -79,32 +79,34 @@ class TAML(InnerLoop):
     losses: Literal["query", "support"] = "query"
 
     @property
-    def signal_names(self) -> tuple[str, ...]:
+    def step_scalar_names(self) -> tuple[str, ...]:
         """The loss before adaptation."""
         return ("before",) if self.weight and self.inequality else ()
 
-    def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
+    def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         """The loss before adaptation."""
         return {"before": self._before(params, task, ctx)}
 
     def _before(self, params: Params, task: Task, ctx: Context) -> Tensor:
         if self.losses == "query":
-            outputs = self.predict(Fitted(params, 0, task.support_x), task.query_x, ctx)
+            outputs = self.predict(AdaptedModel(params, 0, task.support_x), task.query_x, ctx)
             return task_loss(self.kind, outputs, task.query_y)
         norm = self.normalisation.support(ctx)
         outputs, _ = self.backbone.forward(params, task.support_x, norm)
         return task_loss(self.kind, outputs, task.support_y)
 
     def regulariser(
-        self, params: Params, task: Task, fitted: Fitted, outputs: Tensor, ctx: Context
+        self, params: Params, task: Task, fitted: AdaptedModel, outputs: Tensor, ctx: Context
     ) -> Tensor | None:
         """The term: its mean over the tasks of a step has the gradient that it should have."""
         if not self.weight or ctx.phase != "train":
             return None
         if self.inequality is None:
-            before = self.predict(Fitted(params, 0, task.support_x), task.query_x, ctx)
+            before = self.predict(AdaptedModel(params, 0, task.support_x), task.query_x, ctx)
             return self.weight * (entropy(outputs) - entropy(before))
-        return self.weight * self._share(self._before(params, task, ctx), ctx.signals["before"])
+        return self.weight * self._share(
+            self._before(params, task, ctx), ctx.step_scalars["before"]
+        )
 
     def _share(self, own: Tensor, everyones: Tensor) -> Tensor:
         """This task's share of the inequality I of all B losses, the others being constants.
@@ -138,7 +140,7 @@ def build(parts: Parts) -> TAML:
         backbone=parts.backbone,
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=SGD(parts.inner_lr),
+        optimizer=SGD(parts.inner_lr),
         second_order=not options.first_order,
         support_reduction=parts.inner_loss,
         weight=options.weight,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from metadist.algorithms import Parts, maml
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
-from metadist.inner.transform import Transformed, transform_findings
-from metadist.learner import Findings
+from metadist.inner.transform import Transformed, transform_quantities
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
 
 Options = maml.Options
@@ -23,9 +23,9 @@ Options = maml.Options
 class TNet(InnerLoop):
     """An inner loop that tells how far the transforms have gone from the identity."""
 
-    def findings(self, params: Params) -> Findings:
-        """What rule and transforms have learned."""
-        return {**super().findings(params), **transform_findings(params)}
+    def learned_quantities(self, params: Params) -> LearnedQuantities:
+        """What inner optimizer and transforms have learned."""
+        return {**super().learned_quantities(params), **transform_quantities(params)}
 
 
 def build(parts: Parts) -> TNet:
@@ -35,7 +35,7 @@ def build(parts: Parts) -> TNet:
         backbone=Transformed(parts.backbone),
         kind=parts.shape.kind,
         ways=parts.shape.outputs,
-        rule=SGD(parts.inner_lr),
+        optimizer=SGD(parts.inner_lr),
         support_reduction=parts.inner_loss,
         adapt_norm=parts.options.adapt_norm,
     )

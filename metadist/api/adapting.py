@@ -10,14 +10,14 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
 from metadist.compute.collectives import Solo
 from metadist.errors import AdaptError, RunError
-from metadist.evaluation.image_classifier import Labeller
+from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.executors.worker import Device, local_device
 from metadist.report.adapted import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
 from metadist.training.loop import Run
 
 
-def open_labeller(root: Path, run: str, data_dir: Path, device: Device) -> Labeller:
+def open_classifier(root: Path, run: str, data_dir: Path, device: Device) -> ImageClassifier:
     """The best checkpoint of a finished run. Its plugins must be in use.
 
     Args:
@@ -43,11 +43,11 @@ def open_labeller(root: Path, run: str, data_dir: Path, device: Device) -> Label
         )
     plugins.require(directory.path, info, warn=True)
     loaded = Run(directory, data_dir, Solo(), local_device(device))
-    return Labeller.of(loaded.member(), info)
+    return ImageClassifier.of(loaded.member(), info)
 
 
 def adapt_run(
-    labeller: Labeller,
+    classifier: ImageClassifier,
     support: Path,
     query: Path,
     out: str | Path | None,
@@ -62,10 +62,10 @@ def adapt_run(
         AdaptError: classes, steps or directory that do not fit.
         DataError: a folder or an image is missing, damaged or unsafe.
     """
-    name = f"{labeller.facts['run']}-adapted"
+    name = f"{classifier.facts['run']}-adapted"
     where = free_directory(Path.cwd(), name) if out is None else typed_path(out).resolve()
     check_directory(where)
-    prepare = labeller.reading(invert)
+    prepare = classifier.reading(invert)
     given = read_support(support, prepare, skip_damaged)
     asked = read_queries(query, prepare, skip_damaged)
     there = given.labels or ()
@@ -76,6 +76,6 @@ def adapt_run(
             f"{support} ({', '.join(sorted(set(there))[:10])}); name it as one of them, or put all "
             "queries side by side"
         )
-    labels = labeller.label(given.pixels, there, asked.pixels, steps)
-    record = write_adaptation(where, labeller, given, asked, labels)
+    labels = classifier.label(given.pixels, there, asked.pixels, steps)
+    record = write_adaptation(where, classifier, given, asked, labels)
     return {**record, "directory": str(where)}

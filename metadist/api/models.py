@@ -54,14 +54,16 @@ def adapt(
     from data_pipeline.storage.local import links_followed
     from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
-    from metadist.api.adapting import adapt_run, open_labeller
+    from metadist.api.adapting import adapt_run, open_classifier
 
     with outside.use(plugins):
-        labeller = open_labeller(runs_directory(runs_dir), run, data_directory(data_dir), device)
+        classifier = open_classifier(
+            runs_directory(runs_dir), run, data_directory(data_dir), device
+        )
         folders = typed_path(support), typed_path(query)
         with links_followed(follow_links):
             return adapt_run(
-                labeller, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
+                classifier, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
             )
 
 
@@ -94,7 +96,7 @@ def register(
         TrackingError: the run is not in MLflow, or the store refuses.
     """
     from metadist import plugins as outside
-    from metadist.api.adapting import open_labeller
+    from metadist.api.adapting import open_classifier
     from metadist.runs.listing import open_run
     from metadist.track.register import register_run
 
@@ -102,7 +104,7 @@ def register(
     with outside.use(plugins):
         return register_run(
             open_run(root, run),
-            lambda: open_labeller(root, run, data_directory(data_dir), "cpu"),
+            lambda: open_classifier(root, run, data_directory(data_dir), "cpu"),
             name=name,
             uri=tracking_uri,
         )

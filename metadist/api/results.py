@@ -66,12 +66,12 @@ def evaluate(
     from metadist.compute.collectives import Solo
     from metadist.errors import RunError
     from metadist.evaluation import ensembles as ensembles
-    from metadist.evaluation.protocols import Asked
+    from metadist.evaluation.protocols import EvalRequest
     from metadist.executors.worker import local_device
     from metadist.runs.listing import open_run
     from metadist.training.loop import Run
 
-    asked = Asked(part, shots, queries, steps, episodes, seed)
+    asked = EvalRequest(part, shots, queries, steps, episodes, seed)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
     if alone and (average is not None or out is not None):
         raise RunError("average and out are about ensembles: name several runs, or leave them out")

@@ -297,7 +297,7 @@ def shard(
     """
     from data_pipeline.shards.writer import estimate, write_shards
     from data_pipeline.storage.object_uri import address_of
-    from data_pipeline.storage.working_copies import bring, publish
+    from data_pipeline.storage.working_copies import pull, push
     from metadist.api import data_directory
     from metadist.compute.learners import of_its_dataset
     from metadist.episode_data import open_data, shards_root
@@ -319,10 +319,10 @@ def shard(
     root = shards_root(directory, parsed)
     shown = address_of(root)
     if not replace:
-        bring(root)
+        pull(root)
     if root.exists() and not replace:
         _check_there(root, source, count, chosen if payload != "auto" else None, opened.store)
-        publish(root)  # goes on with what an interrupt may have left undone
+        push(root)  # goes on with what an interrupt may have left undone
     else:
         predicted = estimate(source, count, payload=chosen)
         options.say(

@@ -71,7 +71,7 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
 def _verify_objects(what: str | None, root: Path) -> list[str]:
     """Read what an object store holds; where all is well, bring the working copy up to date."""
     from data_pipeline.storage.object_uri import address_of
-    from data_pipeline.storage.working_copies import bring, damaged_objects, published
+    from data_pipeline.storage.working_copies import damaged_objects, published, pull
 
     bad = []
     for path in published(root):
@@ -82,7 +82,7 @@ def _verify_objects(what: str | None, root: Path) -> list[str]:
             bad += problems
             continue
         click.echo(f"OK   {address_of(path)}")
-        bring(path)
+        pull(path)
     for problem in bad:
         click.echo(f"BAD  {problem}")
     return bad

@@ -16,7 +16,7 @@ from metadist.cli.groups import Group
 from metadist.cli.options import say
 from metadist.errors import MetadistError
 from metadist.process.home import settle
-from metadist.process.signals import HANGING, Asked
+from metadist.process.signals import HANGING, StopRequest
 
 #: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
 #: say what is wrong where another command's imports fail.
@@ -55,7 +55,7 @@ class _Group(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with Asked(heeded=False):
+            with StopRequest(heeded=False):
                 settle()
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:

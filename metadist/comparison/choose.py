@@ -85,7 +85,7 @@ def _at(directory: str, key: str) -> RunDir | None:
         return None
     try:
         run = RunDir(local_path(directory))
-        return run if run.bring() and run_key(run.info()) == key else None
+        return run if run.pull() and run_key(run.info()) == key else None
     except (RunError, DataError):
         return None
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from metadist.algorithms import Algorithm, Loss
 from metadist.tasks import Context, Params, Task, TaskBatch
 
-Draws = dict[str, Tensor]
+Noise = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _task_gradient(
 
 
 def loop_chunk(
-    algorithm: Algorithm, params: Params, tasks: TaskBatch, draws: Sequence[Draws], ctx: Context
+    algorithm: Algorithm, params: Params, tasks: TaskBatch, noise: Sequence[Noise], ctx: Context
 ) -> ChunkResult:
     """One task after the other on the tape; memory holds one task's graph."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
@@ -77,7 +77,7 @@ def loop_chunk(
     metrics: dict[str, list[Tensor]] = {}
     finite = torch.zeros(len(tasks), dtype=torch.bool)
     for index in range(len(tasks)):
-        now = ctx.for_task(draws[index], tasks.side_of(index))
+        now = ctx.for_task(noise[index], tasks.info_of(index))
         parts, loss = _task_gradient(algorithm, leaves, tasks.task(index), now)
         parts = {name: parts[name].detach() for name in leaves}
         sums = dict(loss.statistics)
@@ -101,17 +101,17 @@ def loop_chunk(
 def _together(
     one: Callable[[Task, Context], Any],
     tasks: TaskBatch,
-    draws: Sequence[Draws],
+    noise: Sequence[Noise],
     ctx: Context,
     size: int,
 ) -> Any:
     """``one`` of each task under vmap; a short chunk is padded to ``size`` with its last task."""
     rows = torch.arange(size).clamp_max(len(tasks) - 1)
     functional = replace(ctx, functional=True)
-    stacked = {name: torch.stack([draws[int(row)][name] for row in rows]) for name in draws[0]}
+    stacked = {name: torch.stack([noise[int(row)][name] for row in rows]) for name in noise[0]}
 
     def call(
-        support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, d: Draws, s: Draws
+        support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor, d: Noise, s: Noise
     ) -> Any:
         return one(Task(support_x, support_y, query_x, query_y), functional.for_task(d, s))
 
@@ -121,15 +121,15 @@ def _together(
         tasks.query_x[rows],
         tasks.query_y[rows],
         stacked,
-        {name: values[rows] for name, values in tasks.side.items()},
+        {name: values[rows] for name, values in tasks.info.items()},
     )
 
 
-def chunk_signals(
+def chunk_step_scalars(
     algorithm: Algorithm,
     params: Params,
     tasks: TaskBatch,
-    draws: Sequence[Draws],
+    noise: Sequence[Noise],
     ctx: Context,
     size: int | None,
 ) -> Tensor:
@@ -141,22 +141,24 @@ def chunk_signals(
     with torch.no_grad():
         if size is not None:
             values = _together(
-                lambda task, now: algorithm.signals(params, task, now), tasks, draws, ctx, size
+                lambda task, now: algorithm.step_scalars(params, task, now), tasks, noise, ctx, size
             )
         else:
             each = [
-                algorithm.signals(params, tasks.task(i), ctx.for_task(draws[i], tasks.side_of(i)))
+                algorithm.step_scalars(
+                    params, tasks.task(i), ctx.for_task(noise[i], tasks.info_of(i))
+                )
                 for i in range(len(tasks))
             ]
-            values = {n: torch.stack([e[n] for e in each]) for n in algorithm.signal_names}
-    return torch.stack([values[n][: len(tasks)].double() for n in algorithm.signal_names])
+            values = {n: torch.stack([e[n] for e in each]) for n in algorithm.step_scalar_names}
+    return torch.stack([values[n][: len(tasks)].double() for n in algorithm.step_scalar_names])
 
 
 def vmap_chunk(
     algorithm: Algorithm,
     params: Params,
     tasks: TaskBatch,
-    draws: Sequence[Draws],
+    noise: Sequence[Noise],
     ctx: Context,
     size: int,
 ) -> ChunkResult:
@@ -176,7 +178,7 @@ def vmap_chunk(
         result = torch.func.grad(value, has_aux=True)(params)
         return result
 
-    gradients, (metrics, statistics) = _together(one, tasks, draws, ctx, size)
+    gradients, (metrics, statistics) = _together(one, tasks, noise, ctx, size)
     per_task = {name: m[:count].detach().double() for name, m in metrics.items()}
     gradients = {name: g[:count] for name, g in gradients.items()}
     statistics = {name: s[:count].double() for name, s in statistics.items()}

@@ -36,7 +36,7 @@ from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
-from metadist.process.signals import Asked
+from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.report import write_report
 from metadist.runs import checkpoints
@@ -108,7 +108,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         MetadistError, DataError: the message says how to mend it.
     """
     settle()
-    with Asked(heeded=False):
+    with StopRequest(heeded=False):
         return _drive(request, announce)
 
 
@@ -124,7 +124,7 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
         with suppress(SchemaError):  # the run can be sent later
             ensure_experiment(uri, request.experiment)
     # From its directory on, a run must be told how it ends.
-    starting = Asked().start()
+    starting = StopRequest().start()
     started = find_run(
         request.runs_dir,
         request.recipe,
@@ -156,7 +156,7 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
         with _progress(request, run, announce) as above, following(run, request.workers.high):
             result = _fit(request, run, above)
         if request.workers.high:
-            run.bring()  # they may have been on other nodes
+            run.pull()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
         driver.update(status=ended, result=result, restarts=result["restarts"])
@@ -258,7 +258,7 @@ def _close(
             synchroniser.stop()
         return
     hurry = None if synchroniser is None else partial(synchroniser.hurry, _HURRY)
-    with Asked(tell=hurry) as asked:
+    with StopRequest(tell=hurry) as asked:
         _tell(synchroniser, driver, status, wait, announce, reported=reported)
     asked.check()
 
@@ -280,7 +280,7 @@ def _tell(
     if synchroniser is not None:
         newest: list[Path] = []
         with _despite_the_store(status), suppress(DamagedCheckpoint):
-            newest = [checkpoints.bring(run, step) for step in checkpoints.steps(run)[-1:]]
+            newest = [checkpoints.pull(run, step) for step in checkpoints.steps(run)[-1:]]
         arrived = synchroniser.finish(
             status, wait if status in COMPLETE else min(wait, _HURRY), checkpoints=newest
         )

@@ -95,7 +95,7 @@ def _new(
 
 def _named(root: Path, name: str) -> RunDir | None:
     run = RunDir(root / check_name(name))
-    return RunDir(run.path.resolve()) if run.bring() else None
+    return RunDir(run.path.resolve()) if run.pull() else None
 
 
 def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
@@ -113,7 +113,7 @@ def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
 
 def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
     """Check that continuing is continuing the same thing."""
-    run.bring()
+    run.pull()
     info = run.info()
     digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
     if made_with != digest:

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.storage.local import write_atomic
-from metadist.compute.gradients import chunk_signals, loop_chunk
+from metadist.compute.gradients import chunk_step_scalars, loop_chunk
 from metadist.compute.learners import context, episode_key
 from metadist.evaluation.evaluator import finite
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
 from metadist.tasks import Params
@@ -96,7 +96,9 @@ def mean_cosine(products: Tensor) -> float:
     return _mean([float(products[a, b] / (lengths[a] * lengths[b])) for a, b in pairs])
 
 
-def feature_similarity(trained: Trained, source: EpisodeSource, steps: int) -> tuple[Numbers, int]:
+def feature_similarity(
+    trained: TrainedLearner, source: EpisodeSource, steps: int
+) -> tuple[Numbers, int]:
     """CKA of each layer's query activations before and after adaptation, in network order.
 
     1 means that adaptation leaves the layer's representation as it was: Raghu, Raghu, Bengio &
@@ -117,8 +119,8 @@ def feature_similarity(trained: Trained, source: EpisodeSource, steps: int) -> t
     with torch.no_grad():
         for row, index in enumerate(tasks.ids):
             task = tasks.task(row)
-            draws = move(algorithm.draws(episode_key(recipe, part, 0, index), ctx), trained.device)
-            now = ctx.for_task(draws, tasks.side_of(row))
+            noise = move(algorithm.noise(episode_key(recipe, part, 0, index), ctx), trained.device)
+            now = ctx.for_task(noise, tasks.info_of(row))
             fitted = algorithm.adapt(trained.params, task.support_x, task.support_y, now)
             ends = (fitted[0], fitted[-1])
             before, after = (algorithm.activations(f, task.query_x, now) for f in ends)
@@ -132,7 +134,7 @@ def feature_similarity(trained: Trained, source: EpisodeSource, steps: int) -> t
     return {layer: pooled_cka(pairs) for layer, pairs in grams.items()}, failed
 
 
-def gradient_alignment(trained: Trained, source: EpisodeSource) -> tuple[Numbers, int]:
+def gradient_alignment(trained: TrainedLearner, source: EpisodeSource) -> tuple[Numbers, int]:
     """Mean cosine between the meta-gradients of different training tasks, by parameter.
 
     After the coherence of Guiroy, Verma & Pal, "Towards Understanding Generalization in
@@ -148,17 +150,17 @@ def gradient_alignment(trained: Trained, source: EpisodeSource) -> tuple[Numbers
         return {}, 0
     ctx = replace(context(recipe, "train", recipe.outer.steps - 1), state=trained.state)
     tasks = trained.tasks(source, range(_gradient_tasks(recipe)))
-    draws = [
-        move(algorithm.draws(episode_key(recipe, "train", 0, i), ctx), trained.device)
+    noise = [
+        move(algorithm.noise(episode_key(recipe, "train", 0, i), ctx), trained.device)
         for i in tasks.ids
     ]
-    if algorithm.signal_names:
-        table = chunk_signals(algorithm, params, tasks, draws, ctx, None)
+    if algorithm.step_scalar_names:
+        table = chunk_step_scalars(algorithm, params, tasks, noise, ctx, None)
         table = table.to(getattr(torch, recipe.engine.dtype))
-        ctx = replace(ctx, signals=dict(zip(algorithm.signal_names, table, strict=True)))
+        ctx = replace(ctx, step_scalars=dict(zip(algorithm.step_scalar_names, table, strict=True)))
     each: list[Params] = []
     for row in range(len(tasks)):
-        one = loop_chunk(algorithm, params, tasks.slice(row, row + 1), draws[row : row + 1], ctx)
+        one = loop_chunk(algorithm, params, tasks.slice(row, row + 1), noise[row : row + 1], ctx)
         if bool(one.finite.all()):
             each.append({name: g.cpu().flatten() for name, g in one.gradients.items()})
     products = {name: _products([g[name] for g in each]) for name in params}
@@ -182,7 +184,7 @@ def _products(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def diagnose(
-    trained: Trained, training: EpisodeSource, test: EpisodeSource, facts: Mapping[str, Any]
+    trained: TrainedLearner, training: EpisodeSource, test: EpisodeSource, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Findings of a learner, similarity of features and alignment of gradients.
 
@@ -195,7 +197,9 @@ def diagnose(
     steps = trained.recipe.inner.steps
     similarity, failed_episodes = feature_similarity(trained, test, steps)
     alignment, failed_tasks = gradient_alignment(trained, training)
-    found = trained.algorithm.findings({n: p.detach().cpu() for n, p in trained.params.items()})
+    found = trained.algorithm.learned_quantities(
+        {n: p.detach().cpu() for n, p in trained.params.items()}
+    )
     return {
         "findings": {
             quantity: {name: [finite(v) for v in values] for name, values in by_name.items()}

@@ -35,8 +35,8 @@ from metadist.evaluation.evaluator import (
     score,
     write_evaluation,
 )
-from metadist.evaluation.protocols import Asked, EvalProtocol, protocol
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.protocols import EvalProtocol, EvalRequest, protocol
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.tasks import TaskKind
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Member:
     """
 
     name: str
-    trained: Trained
+    trained: TrainedLearner
     data: EpisodeData
     facts: Mapping[str, Any]
 
@@ -144,7 +144,7 @@ class Ensemble:
             )
         return "values"
 
-    def protocol(self, asked: Asked, average: Average) -> EvalProtocol:
+    def protocol(self, asked: EvalRequest, average: Average) -> EvalProtocol:
         """What was asked, the rest as the members' recipes say.
 
         Raises:
@@ -184,7 +184,7 @@ def averaged(outputs: Sequence[Tensor], average: Average) -> Tensor:
 
 def evaluate_ensemble(
     ensemble: Ensemble,
-    asked: Asked,
+    asked: EvalRequest,
     average: Literal["probabilities", "logits"] | None = None,
 ) -> Together:
     """Let every member adapt to the same episodes, and average what they predict.

@@ -18,7 +18,7 @@ from metadist.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class Ended:
+class EvaluationLock:
     """A run as it stood before its state was loaded.
 
     Attributes:
@@ -31,7 +31,7 @@ class Ended:
     attempt: int
 
     @classmethod
-    def of(cls, run: RunDir, recipe: Recipe) -> Ended:
+    def of(cls, run: RunDir, recipe: Recipe) -> EvaluationLock:
         """The run as it stands now."""
         return cls(run, recipe, run.latest_attempt())
 
@@ -73,7 +73,7 @@ class Ended:
         Raises:
             RunError: the run has been continued; nothing may be written.
         """
-        self.run.bring()
+        self.run.pull()
         with self.run.locked("attempt"):
             self.check()
             yield

@@ -27,7 +27,7 @@ from data_pipeline.formats.parquet import write_table
 from data_pipeline.storage.local import write_atomic
 from metadist.compute.collectives import Group
 from metadist.evaluation.protocols import EvalProtocol
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.inner.losses import accuracy, task_loss
 from metadist.statistics.classes import EpisodeClasses, classes_file, write_classes
 from metadist.tasks import Task, TaskKind
@@ -248,7 +248,7 @@ def failed_score(kind: TaskKind) -> tuple[float, float, bool]:
 
 
 def predictions(
-    trained: Trained, source: EpisodeSource, ids: Sequence[int], steps: int
+    trained: TrainedLearner, source: EpisodeSource, ids: Sequence[int], steps: int
 ) -> Iterator[tuple[Task, list[Tensor]]]:
     """Each episode's task, and the outputs for its queries after 0, 1, … ``steps`` steps.
 
@@ -257,19 +257,19 @@ def predictions(
     tasks = trained.tasks(source, ids)
     for row, index in enumerate(ids):
         task = tasks.task(row)
-        outputs = trained.outputs(task, tasks.side_of(row), source.identity.part, index, steps)
+        outputs = trained.outputs(task, tasks.info_of(row), source.identity.part, index, steps)
         yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
 
 
-def adapts_by_steps(trained: Trained, source: EpisodeSource) -> bool:
+def adapts_by_steps(trained: TrainedLearner, source: EpisodeSource) -> bool:
     """Whether the learner takes adaptation steps; found out on the first episode."""
     tasks = trained.tasks(source, [0])
-    outputs = trained.outputs(tasks.task(0), tasks.side_of(0), source.identity.part, 0, 1)
+    outputs = trained.outputs(tasks.task(0), tasks.info_of(0), source.identity.part, 0, 1)
     return len(outputs) > 1
 
 
 def evaluate(
-    trained: Trained,
+    trained: TrainedLearner,
     source: EpisodeSource,
     protocol: EvalProtocol,
     kind: TaskKind,
@@ -331,7 +331,9 @@ def write_evaluation(
     write_atomic(directory / f"{name}.json", summary.encode())
 
 
-def examples(trained: Trained, source: EpisodeSource, count: int, steps: int) -> dict[str, Tensor]:
+def examples(
+    trained: TrainedLearner, source: EpisodeSource, count: int, steps: int
+) -> dict[str, Tensor]:
     """The first ``count`` episodes with the outputs after every adaptation step.
 
     Queries of functions are sorted by their first input so that they draw as lines.
@@ -347,7 +349,7 @@ def examples(trained: Trained, source: EpisodeSource, count: int, steps: int) ->
         if task.query_x.dim() == 2:
             order = task.query_x[:, 0].argsort(stable=True)
             task = replace(task, query_x=task.query_x[order], query_y=task.query_y[order])
-        outputs = trained.outputs(task, tasks.side_of(index), source.identity.part, index, steps)
+        outputs = trained.outputs(task, tasks.info_of(index), source.identity.part, index, steps)
         for name in ("support_x", "support_y", "query_x", "query_y"):
             tensors.setdefault(name, []).append(getattr(task, name))
         tensors.setdefault("outputs", []).append(torch.stack(outputs))

@@ -30,7 +30,7 @@ from metadist.compute.determinism import reproducible
 from metadist.compute.learners import build, initial_params
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.evaluation.ensembles import Member
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import MOST_STEPS, parse_recipe
 from metadist.runs.checkpoints import move
 from metadist.runs.run_dir import UNREADABLE, in_words
@@ -77,7 +77,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Labeller:
+class ImageClassifier:
     """A trained learner, and how images are read for it.
 
     Attributes:
@@ -85,13 +85,13 @@ class Labeller:
         facts: where it comes from: run, recipe hash, dataset and its digest, checkpoint, result.
     """
 
-    trained: Trained
+    trained: TrainedLearner
     shape: TaskShape
     preparation: Preparation
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, member: Member, info: Mapping[str, Any]) -> Labeller:
+    def of(cls, member: Member, info: Mapping[str, Any]) -> ImageClassifier:
         """The best checkpoint of a finished run.
 
         Args:
@@ -236,7 +236,7 @@ class Labeller:
                 f"data.ways = {len(names)}"
             )
 
-    def _for(self, ways: int) -> Trained:
+    def _for(self, ways: int) -> TrainedLearner:
         if ways == self.ways:
             return self.trained
         algorithm = build(self.trained.recipe, replace(self.shape, outputs=ways))
@@ -281,7 +281,7 @@ class Labeller:
         write_sealed_json(folder / "config.json", body)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> Labeller:
+    def load(cls, folder: Path, device: torch.device) -> ImageClassifier:
         """What :meth:`save` has written. Nothing is unpickled.
 
         Raises:
@@ -324,11 +324,13 @@ class Labeller:
                 groups[group][name] = tensor
         except (SafetensorError, KeyError) as error:
             raise DamagedCheckpoint(f"{folder / _WEIGHTS}: {error}") from None
-        trained = Trained(build(recipe, shape), groups["params"], groups["state"], recipe, device)
+        trained = TrainedLearner(
+            build(recipe, shape), groups["params"], groups["state"], recipe, device
+        )
         return cls(trained, shape, preparation, facts)
 
 
-def _tensors(trained: Trained) -> dict[str, Tensor]:
+def _tensors(trained: TrainedLearner) -> dict[str, Tensor]:
     groups: dict[str, Mapping[str, Tensor]] = {"params": trained.params, "state": trained.state}
     return {
         f"{group}/{name}": tensor.detach().cpu().contiguous()

@@ -28,7 +28,7 @@ _BOUNDS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalRequest:
     """What an evaluation is to do otherwise than the recipe says; None: as it says.
 
     Attributes:
@@ -60,7 +60,7 @@ class Asked:
 
 _IN_WORDS = {"seed": "eval.seed"}
 #: As the recipe says.
-OWN = Asked()
+OWN = EvalRequest()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class EvalProtocol:
 
     Attributes:
         name: of its files under ``evaluation/``.
-        part, shots, queries, episodes, seed: as in :class:`Asked`.
+        part, shots, queries, episodes, seed: as in :class:`EvalRequest`.
         steps: learners are evaluated after 0 to so many adaptation steps.
         figure_step: the number of steps whose figure is the protocol's: that of training, unless
             another was asked for.
@@ -87,10 +87,12 @@ class EvalProtocol:
 
 def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
     """The protocols of a recipe on test episodes, its main one first."""
-    return tuple(protocol([("", recipe)], Asked(queries=queries)) for queries in recipe.protocols)
+    return tuple(
+        protocol([("", recipe)], EvalRequest(queries=queries)) for queries in recipe.protocols
+    )
 
 
-def protocol(runs: Sequence[tuple[str, Recipe]], asked: Asked) -> EvalProtocol:
+def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProtocol:
     """What was asked, the rest as the recipes say.
 
     Args:

@@ -19,7 +19,7 @@ from metadist.episode_data import EpisodeData
 from metadist.evaluation.diagnostics import diagnose, write_diagnostics
 from metadist.evaluation.evaluator import Evaluation, examples, write_evaluation, write_examples
 from metadist.evaluation.protocols import EvalProtocol, own_protocols
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 
 #: Test episodes whose predictions are kept for the report.
 EXAMPLES = 6
@@ -34,19 +34,19 @@ class Writer(Protocol):
         """Write ``documents`` inside this block; raises RunError if another has the right now."""
 
 
-def source(learner: Trained, data: EpisodeData, how: EvalProtocol) -> EpisodeSource:
+def source(learner: TrainedLearner, data: EpisodeData, how: EvalProtocol) -> EpisodeSource:
     """The episodes of a protocol."""
     return data.live(how.part, how.queries, how.seed, how.shots)
 
 
-def show(learner: Trained, data: EpisodeData) -> dict[str, Tensor]:
+def show(learner: TrainedLearner, data: EpisodeData) -> dict[str, Tensor]:
     """A few test episodes with predictions, by the last of the recipe's protocols."""
     how = own_protocols(learner.recipe)[-1]
     count = min(EXAMPLES, how.episodes)
     return examples(learner, source(learner, data, how), count, how.steps)
 
 
-def explain(learner: Trained, data: EpisodeData, facts: Mapping[str, Any]) -> dict[str, Any]:
+def explain(learner: TrainedLearner, data: EpisodeData, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Diagnostics, on training episodes and those of the last of the recipe's protocols.
 
     Args:

@@ -18,7 +18,7 @@ from metadist.tasks import Context, Params, Phase, Task, TaskBatch, to_tasks
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedLearner:
     """A learner with its meta-parameters and state.
 
     Attributes:
@@ -34,9 +34,11 @@ class Trained:
     device: torch.device
 
     @classmethod
-    def of(cls, algorithm: Algorithm, best: Best, recipe: Recipe, device: torch.device) -> Trained:
+    def of(
+        cls, algorithm: Algorithm, best: Best, recipe: Recipe, device: torch.device
+    ) -> TrainedLearner:
         """The learner at a checkpoint."""
-        params, state = move(best.params, device), move(best.learner, device)
+        params, state = move(best.params, device), move(best.learner_state, device)
         return cls(algorithm, params, state, recipe, device)
 
     def tasks(self, source: EpisodeSource, ids: Sequence[int]) -> TaskBatch:
@@ -46,7 +48,7 @@ class Trained:
         return to_tasks(source.episodes(ids), dtype, self.device, self.algorithm.needs, turned)
 
     def outputs(
-        self, task: Task, side: Mapping[str, Tensor], phase: Phase, episode: int, steps: int
+        self, task: Task, info: Mapping[str, Tensor], phase: Phase, episode: int, steps: int
     ) -> list[Tensor]:
         """Logits [Q, N] or values [Q, E] for a task's queries, without gradient.
 
@@ -59,14 +61,14 @@ class Trained:
             After 0, 1, … ``steps`` steps; one element if the learner does not adapt by steps.
         """
         with torch.no_grad():
-            fitted, now = self.fit(task.support_x, task.support_y, side, phase, episode, steps)
+            fitted, now = self.fit(task.support_x, task.support_y, info, phase, episode, steps)
             return [self.algorithm.predict(f, task.query_x, now) for f in fitted]
 
     def fit(
         self,
         support_x: Tensor,
         support_y: Tensor,
-        side: Mapping[str, Tensor],
+        info: Mapping[str, Tensor],
         phase: Phase,
         episode: int,
         steps: int,
@@ -79,6 +81,6 @@ class Trained:
         ctx = context(self.recipe, phase, self.recipe.outer.steps)
         ctx = replace(ctx, state=self.state, inner_steps=steps)
         key = episode_key(self.recipe, phase, 0, episode)
-        now = ctx.for_task(move(self.algorithm.draws(key, ctx), self.device), side)
+        now = ctx.for_task(move(self.algorithm.noise(key, ctx), self.device), info)
         with torch.no_grad():
             return self.algorithm.adapt(self.params, support_x, support_y, now), now

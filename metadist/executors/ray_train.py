@@ -79,7 +79,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     # Each node has its own path to what lies in an object store.
     paths = {name: local_path(config[name]) for name in ("run", "data_dir")}
     job: Job = replace(config["job"], **paths)
-    RunDir(job.run).bring()
+    RunDir(job.run).pull()
     keep_freed_memory()
     if isinstance(job.orders, RayOrders):
         job.orders.join()

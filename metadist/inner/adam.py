@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
-class Adam(Rule):
+class Adam(InnerOptimizer):
     """The moments start at zero for every task.
 
     Attributes:
@@ -35,7 +35,7 @@ class Adam(Rule):
             for name, p in adapted.items()
         }
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters and moments after one step."""
         first, second = (1.0 - beta ** (step.index + 1) for beta in (self.beta1, self.beta2))
         new: Params = {}

@@ -19,10 +19,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.spectra import spectra
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
 
 
@@ -46,7 +46,7 @@ def mode_products(
 
 
 @dataclass(frozen=True)
-class Curvature(Rule):
+class Curvature(InnerOptimizer):
     """``<parameter>.out``, ``.in``, ``.kernel`` of weights; ``.vector`` or ``.matrix`` of vectors.
 
     Attributes:
@@ -83,13 +83,13 @@ class Curvature(Rule):
             return meta[f"{name}.vector"] * gradient
         return meta[f"{name}.matrix"] @ gradient
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step; the same matrices at every step."""
         return {
             name: p - self.lr * self._transformed(name, gradients[name], step.meta)
             for name, p in adapted.items()
         }, {}
 
-    def findings(self, meta: Params) -> Findings:
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Smallest and largest singular value of each matrix."""
         return spectra("curvature", meta)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
-class DecayedSGD(Rule):
+class DecayedSGD(InnerOptimizer):
     """Without decay and other step sizes, plain gradient descent.
 
     Attributes:
@@ -27,7 +27,7 @@ class DecayedSGD(Rule):
     decay: float = 0.0
     others: Mapping[str, float] = field(default_factory=dict)
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         slower = 1.0 + self.decay * step.index
         return {

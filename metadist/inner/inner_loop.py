@@ -1,9 +1,9 @@
 """Adaptation by gradient steps on the support set, shared by all gradient-based learners.
 
-    phi_0 = theta;  phi_t = rule(phi_{t-1}, d L(phi_{t-1}; support))
+    phi_0 = theta;  phi_t = update(phi_{t-1}, d L(phi_{t-1}; support))
     meta-loss of a task = L(phi_T; query)
 
-Learners differ in which parameters are adapted (``only``), in the rule, in whether the
+Learners differ in what is adapted (``only``), in the inner optimizer, in whether the
 meta-gradient goes through the inner gradients, and in which steps' query losses count.
 """
 
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from metadist.backbones import Backbone, Norm, Statistics, Trace
 from metadist.inner.gradient import gradient
-from metadist.inner.inner_optimizer import PREFIX, Rule, Step, meta_parameters
+from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
 from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.normalisation import Normalisation
 from metadist.keys import Key
-from metadist.learner import Estimator, Findings, Learner, Loss
+from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
 from metadist.tasks import Context, Params, Task, TaskKind
 
 
 @dataclass(frozen=True)
-class Fitted:
+class AdaptedModel:
     """What predicts after ``step`` adaptation steps.
 
     The support images are kept because ``support`` normalisation takes its statistics from them.
@@ -52,7 +52,7 @@ class InnerLoop(Learner):
     backbone: Backbone
     kind: TaskKind
     ways: int
-    rule: Rule
+    optimizer: InnerOptimizer
     second_order: bool = True
     only: frozenset[str] | None = None
     support_reduction: Literal["mean", "sum_over_ways"] = "mean"
@@ -69,9 +69,9 @@ class InnerLoop(Learner):
         return 2 if self.second_order else 1
 
     def init(self, key: Key) -> Params:
-        """All meta-parameters: the network's, then the rule's."""
+        """All meta-parameters: the network's, then the optimizer's."""
         params = self.backbone.init(key)
-        meta = self.rule.init(self.adapted(params), key.fold("rule"))
+        meta = self.optimizer.init(self.adapted(params), key.fold("rule"))
         return {**params, **{f"{PREFIX}{name}": p for name, p in meta.items()}}
 
     def adapts(self, name: str) -> bool:
@@ -99,7 +99,7 @@ class InnerLoop(Learner):
         return [(x, y)] * ctx.inner_steps
 
     def regulariser(
-        self, params: Params, task: Task, fitted: Fitted, outputs: Tensor, ctx: Context
+        self, params: Params, task: Task, fitted: AdaptedModel, outputs: Tensor, ctx: Context
     ) -> Tensor | None:
         """A term to add to the task's loss; None: nothing.
 
@@ -108,13 +108,13 @@ class InnerLoop(Learner):
         """
         return None
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The rule's random numbers."""
-        return self.rule.draws(key, ctx)
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """The optimizer's random numbers."""
+        return self.optimizer.noise(key, ctx)
 
-    def findings(self, params: Params) -> Findings:
-        """What the rule has learned."""
-        return self.rule.findings(meta_parameters(params))
+    def learned_quantities(self, params: Params) -> LearnedQuantities:
+        """What the optimizer has learned."""
+        return self.optimizer.learned_quantities(meta_parameters(params))
 
     @property
     def normalisation(self) -> Normalisation:
@@ -127,7 +127,7 @@ class InnerLoop(Learner):
         """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
         current = self.adapted(params)
         frozen = {name: p for name, p in params.items() if name not in current}
-        meta, state = meta_parameters(params), self.rule.start(current)
+        meta, state = meta_parameters(params), self.optimizer.start(current)
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
         yield {**frozen, **current}
@@ -145,33 +145,35 @@ class InnerLoop(Learner):
                 support_loss, current, second_order=second_order, functional=ctx.functional
             )
             recorded.append(statistics)
-            current, state = self.rule.update(current, gradients, Step(step, meta, state, ctx))
+            current, state = self.optimizer.update(
+                current, gradients, InnerStep(step, meta, state, ctx)
+            )
             yield {**frozen, **current}
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Fitted]:
+    ) -> list[AdaptedModel]:
         """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
         return [
-            Fitted(p, step, support_x)
+            AdaptedModel(p, step, support_x)
             for step, p in enumerate(self._steps(params, support_x, support_y, ctx, []))
         ]
 
-    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] or values [n, E] for queries x [n, ...].
 
         With ``transductive`` normalisation the rows depend on each other.
         """
         return self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx))[0]
 
-    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
         """Activations [n, ...] of each layer for queries x; without the copy before the head."""
         trace: Trace = {}
         self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx), trace)
         trace.pop("features", None)
         return trace
 
-    def query_norm(self, fitted: Fitted, ctx: Context) -> Norm:
+    def query_norm(self, fitted: AdaptedModel, ctx: Context) -> Norm:
         """Normalisation of a pass over query examples."""
         return self.normalisation.query(fitted.params, fitted.support_x, ctx, fitted.step)
 
@@ -187,7 +189,7 @@ class InnerLoop(Learner):
         steps = self._steps(params, task.support_x, task.support_y, ctx, recorded)
         for step, final in enumerate(steps):
             if step in weights or step == ctx.inner_steps:
-                outputs = self.predict(Fitted(final, step, task.support_x), task.query_x, ctx)
+                outputs = self.predict(AdaptedModel(final, step, task.support_x), task.query_x, ctx)
                 last = task_loss(self.kind, outputs, task.query_y)
                 if step in weights:
                     parts.append(last if weights[step] == 1.0 else weights[step] * last)
@@ -199,7 +201,7 @@ class InnerLoop(Learner):
             with torch.no_grad():
                 recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
         value = sum(parts[1:], start=parts[0])
-        fitted = Fitted(final, ctx.inner_steps, task.support_x)
+        fitted = AdaptedModel(final, ctx.inner_steps, task.support_x)
         extra = self.regulariser(params, task, fitted, outputs, ctx)
         if extra is not None:
             value = value + extra

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Context, Params
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a rule may know of the step it is asked for.
+class InnerStep:
+    """What an inner optimizer may know of the step it is asked for.
 
     Attributes:
         index: steps taken before this one.
-        meta: the rule's own meta-parameters, by the names ``init`` gave them.
+        meta: the optimizer's own meta-parameters, by the names ``init`` gave them.
         state: what the last step returned, or ``start``.
         ctx: the task's context, with its random numbers.
     """
@@ -29,34 +29,34 @@ class Step:
     ctx: Context
 
 
-class Rule(ABC):
+class InnerOptimizer(ABC):
     """An inner update. Rules without parameters, state or random numbers write ``update`` only."""
 
     def init(self, adapted: Params, key: Key) -> Params:
-        """Fresh meta-parameters of the rule, for parameters like these to adapt."""
+        """Fresh meta-parameters of the optimizer, for parameters like these to adapt."""
         return {}
 
     def start(self, adapted: Params) -> Params:
         """State before the first step of a task."""
         return {}
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The random numbers of one task."""
         return {}
 
     @abstractmethod
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters and state after one step."""
 
-    def findings(self, meta: Params) -> Findings:
-        """What the rule has learned, in numbers people look at."""
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        """What the optimizer has learned, in numbers people look at."""
         return {}
 
 
-#: Meta-parameters of a rule stand among a learner's under this prefix.
+#: Meta-parameters of an inner optimizer stand among a learner's under this prefix.
 PREFIX = "rule."
 
 
 def meta_parameters(params: Params) -> Params:
-    """The rule's own among a learner's meta-parameters."""
+    """The optimizer's own among a learner's meta-parameters."""
     return {n.removeprefix(PREFIX): p for n, p in params.items() if n.startswith(PREFIX)}

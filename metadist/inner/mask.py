@@ -20,9 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Context, Params
 
 SUFFIX = ".logits"
@@ -43,7 +43,7 @@ def sampled_mask(logits: Tensor, noise: Tensor, temperature: float, hard: bool) 
 
 
 @dataclass(frozen=True)
-class Mask(Rule):
+class Mask(InnerOptimizer):
     """Gradient descent on some of the parameters, which ones is drawn for each task.
 
     A mask entry belongs to one output unit: a row of the layer's weights and its bias share it, as
@@ -80,7 +80,7 @@ class Mask(Rule):
         shapes = {self._group(name): self._shape(tuple(p.shape)) for name, p in adapted.items()}
         return {f"{group}{SUFFIX}": torch.zeros(shape) for group, shape in shapes.items()}
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """Two Gumbel numbers [2, ...] for each mask entry."""
         if self.expected and ctx.phase != "train":
             return {}
@@ -91,14 +91,14 @@ class Mask(Rule):
         }
         return {name: gumbel(key.fold("mask", name), (2, *shape)) for name, shape in names.items()}
 
-    def _mask(self, group: str, step: Step) -> Tensor:
+    def _mask(self, group: str, step: InnerStep) -> Tensor:
         logits = step.meta[f"{group}{SUFFIX}"]
         if self.expected and step.ctx.phase != "train":
             return torch.sigmoid(logits)
-        noise = step.ctx.draws[self._draw(group, step.index)].to(logits.dtype)
+        noise = step.ctx.noise[self._draw(group, step.index)].to(logits.dtype)
         return sampled_mask(logits, noise, self.temperature, self.hard)
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         masks = {group: self._mask(group, step) for group in {self._group(n): 0 for n in adapted}}
         new = {}
@@ -108,7 +108,7 @@ class Mask(Rule):
             new[name] = p - self.lr * (mask * gradients[name])
         return new, {}
 
-    def findings(self, meta: Params) -> Findings:
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Mean probability sigmoid(zeta) of being updated, by layer (by parameter per weight).
 
         The paper's released code prints the complement under this description.

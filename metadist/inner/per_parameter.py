@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import torch
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".step_size"
 
 
 @dataclass(frozen=True)
-class PerParameter(Rule):
+class PerParameter(InnerOptimizer):
     """``<parameter>.step_size`` has the parameter's shape; it is free, negative numbers included.
 
     Attributes:
@@ -37,12 +37,12 @@ class PerParameter(Rule):
             return torch.full(p.shape, self.low)
         return self.low + (self.high - self.low) * key.uniform(p.shape)
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         sizes = step.meta
         return {n: p - sizes[f"{n}{SUFFIX}"] * gradients[n] for n, p in adapted.items()}, {}
 
-    def findings(self, meta: Params) -> Findings:
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Mean, smallest and largest step size of each parameter."""
         sizes = {name.removesuffix(SUFFIX): a for name, a in meta.items()}
         return {

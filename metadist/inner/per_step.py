@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".step_sizes"
 
 
 @dataclass(frozen=True)
-class PerStep(Rule):
+class PerStep(InnerOptimizer):
     """``<parameter>.step_sizes`` [T]; steps beyond T take the last one.
 
     The released code has one more, which no step ever uses.
@@ -37,12 +37,12 @@ class PerStep(Rule):
         """Fresh step sizes, all the same."""
         return {f"{name}{SUFFIX}": torch.full((max(self.steps, 1),), self.lr) for name in adapted}
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         row = min(step.index, max(self.steps, 1) - 1)
         sizes = {name: step.meta[f"{name}{SUFFIX}"][row] for name in adapted}
         return {name: p - sizes[name] * gradients[name] for name, p in adapted.items()}, {}
 
-    def findings(self, meta: Params) -> Findings:
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """The step sizes of each parameter, step by step."""
         return {"step_size": {n.removesuffix(SUFFIX): a.double().tolist() for n, a in meta.items()}}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.normalisation import Normalisation
 from metadist.keys import Key
@@ -75,7 +75,7 @@ class Pretraining(Learner):
         x = self.inputs(torch.cat([task.support_x, task.query_x]), ctx)
         y = torch.cat([task.support_y, task.query_y])
         if self.kind == "classification":
-            y = ctx.side["class_ids"][y]
+            y = ctx.info["class_ids"][y]
         outputs, statistics = self.network.forward(params, x, self.normalisation.support(ctx))
         return self._scored(outputs, y, self.normalisation.sums([statistics]))
 
@@ -118,7 +118,7 @@ class FineTuning(Pretraining):
     def _head(self) -> tuple[str, ...]:
         return self.loop.backbone.layers[-1].parameters
 
-    def draws(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The new head, where it is drawn; training needs none."""
         if self.kind == "regression" or self.head == "zeros" or ctx.phase == "train":
             return {}
@@ -133,20 +133,20 @@ class FineTuning(Pretraining):
             ways = self.loop.ways
             new = {n: params[n].new_zeros((ways, *params[n].shape[1:])) for n in self._head}
         else:
-            new = {n: ctx.draws[n].to(params[n].dtype) for n in self._head}
+            new = {n: ctx.noise[n].to(params[n].dtype) for n in self._head}
         return {**params, **new}
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Fitted]:
+    ) -> list[AdaptedModel]:
         """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
         x, start = self.inputs(support_x, ctx), self.start(params, ctx)
         return self.loop.adapt(start, x, support_y, without_steps(ctx))
 
-    def predict(self, fitted: Fitted, x: Tensor, ctx: Context) -> Tensor:
+    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] or values [n, E] for queries x [n, ...]."""
         return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
 
-    def activations(self, fitted: Fitted, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
         """Activations [n, ...] of each layer for queries x."""
         return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
-class SGD(Rule):
+class SGD(InnerOptimizer):
     """The inner update of MAML (Finn et al., 2017, algorithm 1, line 6)."""
 
     lr: float
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         return {name: p - self.lr * gradients[name] for name, p in adapted.items()}, {}

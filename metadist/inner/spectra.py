@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def _singular_values(matrix: Tensor) -> Tensor:
     return matrix.abs() if matrix.dim() == 1 else torch.linalg.svdvals(matrix)
 
 
-def spectra(what: str, matrices: Mapping[str, Tensor]) -> Findings:
+def spectra(what: str, matrices: Mapping[str, Tensor]) -> LearnedQuantities:
     """Smallest and largest singular value of each matrix; a vector [n] stands for its diagonal."""
     values = {name: _singular_values(m.double()) for name, m in matrices.items()}
     return {

@@ -14,7 +14,7 @@ import torch
 from metadist.inner.spectra import spectra
 from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".transform"
@@ -34,7 +34,7 @@ class Transformed(Wrapped):
         return {**self.network.init(key), **transforms}
 
 
-def transform_findings(params: Params) -> Findings:
+def transform_quantities(params: Params) -> LearnedQuantities:
     """Smallest and largest singular value of each layer's T, where there are any."""
     found = {n.removesuffix(SUFFIX): p for n, p in params.items() if n.endswith(SUFFIX)}
     return spectra("transform", found) if found else {}

@@ -41,7 +41,7 @@ def kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-class Asked:
+class StopRequest:
     """While the block runs, a signal of :data:`ASKING` is a request to end.
 
     In another thread than the main one nothing is noted.
@@ -86,9 +86,9 @@ class Asked:
     def _end(self, number: int, frame: FrameType | None) -> None:
         # Nothing of Ray is called here: the main thread may be inside it.
         now = time.monotonic()
-        if now - Asked._taken < SAME_SECONDS:
+        if now - StopRequest._taken < SAME_SECONDS:
             return
-        Asked._taken = now
+        StopRequest._taken = now
         first = not self.event.is_set()
         if first:
             self._number = number
@@ -106,7 +106,7 @@ class Asked:
         assert self._pointless is not None
         while not self._over.wait(_LOOK_SECONDS):
             if self._pointless():
-                Asked._taken = -SAME_SECONDS
+                StopRequest._taken = -SAME_SECONDS
                 signal.pthread_kill(threading.main_thread().ident or 0, self._number)
                 return
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from data_pipeline.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
-from metadist.evaluation.image_classifier import Labeller, Labels
+from metadist.evaluation.image_classifier import ImageClassifier, Labels
 from metadist.report.episodes import png
 from metadist.report.phrases import percent, plural
 from metadist.report.svg import standalone
@@ -60,7 +60,7 @@ def check_directory(path: Path) -> None:
 
 def write_adaptation(
     path: Path,
-    labeller: Labeller,
+    classifier: ImageClassifier,
     support: LabelledImages,
     queries: LabelledImages,
     labels: Labels,
@@ -71,7 +71,7 @@ def write_adaptation(
         AdaptError: see :func:`check_directory`.
     """
     check_directory(path)
-    record = _record(labeller, support, queries, labels)
+    record = _record(classifier, support, queries, labels)
     with new_directory(path, replace=path.exists()) as temporary:
         (temporary / "predictions.csv").write_text(_table(queries, labels), encoding="utf-8")
         (temporary / "predictions.svg").write_text(
@@ -83,16 +83,16 @@ def write_adaptation(
 
 
 def _record(
-    labeller: Labeller, support: LabelledImages, queries: LabelledImages, labels: Labels
+    classifier: ImageClassifier, support: LabelledImages, queries: LabelledImages, labels: Labels
 ) -> dict[str, Any]:
-    facts = labeller.facts
+    facts = classifier.facts
     record: dict[str, Any] = {
         "run": facts["run"],
         "checkpoint": facts["checkpoint"],
         "recipe_hash": facts["recipe_hash"],
         "dataset": {k: facts[k] for k in ("dataset", "split", "dataset_digest")},
-        "algorithm": labeller.trained.recipe.algorithm.name,
-        "norm": labeller.trained.recipe.model.norm,
+        "algorithm": classifier.trained.recipe.algorithm.name,
+        "norm": classifier.trained.recipe.model.norm,
         "steps": labels.steps,
         "labels": dict(zip(labels.names, labels.shots, strict=True)),
         "queries": len(queries),

@@ -27,7 +27,7 @@ class Diagnostics:
         tasks, failed_tasks: of the alignment.
     """
 
-    findings: dict[str, dict[str, tuple[float, ...]]]
+    learned_quantities: dict[str, dict[str, tuple[float, ...]]]
     similarity: dict[str, float]
     alignment: dict[str, float]
     adaptation_steps: int
@@ -50,11 +50,11 @@ def read_diagnostics(path: Path, notes: list[str]) -> Diagnostics | None:
 
 
 def _parsed(raw: Mapping[str, Any]) -> Diagnostics:
-    findings: dict[str, dict[str, tuple[float, ...]]] = {}
+    learned_quantities: dict[str, dict[str, tuple[float, ...]]] = {}
     for quantity, by_name in _mapping(raw, "findings").items():
         found = {name: _list(by_name, name) for name in _mapping(raw["findings"], quantity)}
         if found:
-            findings[quantity] = found
+            learned_quantities[quantity] = found
     counts = {
         name: _count(raw, name)
         for name in (
@@ -62,7 +62,7 @@ def _parsed(raw: Mapping[str, Any]) -> Diagnostics:
         )
     }  # fmt: skip
     return Diagnostics(
-        findings=findings,
+        learned_quantities=learned_quantities,
         similarity=_numbers(raw, "feature_similarity"),
         alignment=_numbers(raw, "gradient_alignment"),
         **counts,

@@ -50,8 +50,8 @@ def learned_section(data: RunData) -> str:
 
 
 def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
-    left = dict(found.findings)
-    for quantity in list(found.findings):
+    left = dict(found.learned_quantities)
+    for quantity in list(found.learned_quantities):
         stem = quantity.rpartition("_")[0]
         both = (f"{stem}_smallest", f"{stem}_largest")
         three = (f"{stem}_min", f"{stem}_mean", f"{stem}_max")

@@ -16,7 +16,7 @@ from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
 from metadist.episode_data import open_data
 from metadist.episode_data import prepare as prepare_data
 from metadist.errors import MetadistError, RunError
-from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe, differences, load_recipe, parse_override
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
@@ -96,7 +96,7 @@ class Planned:
     problem: str = ""
     incomplete: str = ""
     #: Protocols that the rows ask for beside the recipe's own, by name.
-    asked: dict[str, Asked] = field(default_factory=dict)
+    asked: dict[str, EvalRequest] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -107,20 +107,20 @@ class Planned:
             return False
 
 
-def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, Asked | None]:
+def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, EvalRequest | None]:
     """The name of the protocol that a row's figure is of, and how to ask for it.
 
     Returns:
         None for one that the recipe itself is evaluated by.
 
     Raises:
-        RunError: see :class:`metadist.evaluation.protocols.Asked`.
+        RunError: see :class:`metadist.evaluation.protocols.EvalRequest`.
     """
     for own in own_protocols(recipe):
         same = (row.shots in (None, own.shots), row.episodes in (None, own.episodes))
         if all(same) and row.queries in (None, own.queries) and (row.step or 0) <= own.steps:
             return own.name, None
-    asked = Asked("test", row.shots, row.queries, row.step, row.episodes)
+    asked = EvalRequest("test", row.shots, row.queries, row.step, row.episodes)
     return protocol([(name, recipe)], asked).name, asked
 
 

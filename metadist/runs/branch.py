@@ -33,7 +33,7 @@ def _before(changes: Changes, done: int) -> str:
     return write_changes(tuple(change for change in changes if change[0] < done))
 
 
-def fork(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
+def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
     """Make a run that stands where another one stood after ``step`` outer steps.
 
     Args:

@@ -42,7 +42,7 @@ class Best:
     step: int
     score: float
     params: Params
-    learner: dict[str, Tensor]
+    learner_state: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,22 @@ class TrainState:
         step: outer steps done.
         params: meta-parameters.
         optimizer: the outer optimiser's state.
-        learner: outer state that is not trained by gradient (running statistics).
+        learner_state: outer state that is not trained by gradient (running statistics).
         best: None before the first validation.
     """
 
     step: int
     params: Params
     optimizer: dict[str, Tensor]
-    learner: dict[str, Tensor]
+    learner_state: dict[str, Tensor]
     best: Best | None
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under ``group/name``."""
-        groups = {"params": self.params, "optimizer": self.optimizer, "learner": self.learner}
+        groups = {"params": self.params, "optimizer": self.optimizer, "learner": self.learner_state}
         if self.best is not None:
             groups["best-params"] = self.best.params
-            groups["best-learner"] = self.best.learner
+            groups["best-learner"] = self.best.learner_state
         return {
             f"{group}/{name}": tensor.detach().cpu().contiguous()
             for group, tensors in groups.items()
@@ -92,7 +92,7 @@ class TrainState:
             step=scalars["step"],
             params=groups.get("params", {}),
             optimizer=groups.get("optimizer", {}),
-            learner=groups.get("learner", {}),
+            learner_state=groups.get("learner", {}),
             best=None
             if best is None
             else Best(
@@ -118,7 +118,7 @@ def steps(run: RunDir) -> list[int]:
     return sorted(elsewhere | set(_here(run)))
 
 
-def bring(run: RunDir, step: int) -> Path:
+def pull(run: RunDir, step: int) -> Path:
     """The directory of a checkpoint, fetched from an object store if it is not here.
 
     Raises:
@@ -225,7 +225,7 @@ def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | Non
     """
     for step in reversed(steps(run)):
         try:
-            path = bring(run, step)
+            path = pull(run, step)
             state, body = _load_or_fetch(run, step)
         except DamagedCheckpoint as error:
             log.warning("damaged checkpoint passed over: %s", error)

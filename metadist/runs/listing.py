@@ -87,7 +87,7 @@ def open_run(root: Path, name_or_path: str) -> RunDir:
     else:
         paths = [root / name_or_path, typed_path(name_or_path)]
     for path in paths:
-        if not path.name.startswith(".") and RunDir(path).bring():
+        if not path.name.startswith(".") and RunDir(path).pull():
             return RunDir(path.resolve())
     there = ", ".join(r.name for r in list_runs(root)[:10]) or "none"
     raise RunError(

@@ -1,7 +1,7 @@
 """The half of a run that lies in an object store, beside its working copy on this node.
 
 The working copy is an ordinary run directory. What other nodes have written is brought into it
-(``bring``); what was written here is put into the store after it is on disk (``push_*``).
+(``pull``); what was written here is put into the store after it is on disk (``push_*``).
 """
 
 from __future__ import annotations

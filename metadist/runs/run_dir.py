@@ -98,7 +98,7 @@ class RunDir:
         """The run in an object store that this directory is a working copy of, if it is one."""
         return remote_run(self.path)
 
-    def bring(self) -> bool:
+    def pull(self) -> bool:
         """Bring a working copy up to date, but for checkpoints; False if there is no such run.
 
         Raises:

@@ -18,7 +18,7 @@ import numpy as np
 from metadist.api import evaluate, train
 from metadist.driver.drive import Trial
 from metadist.errors import SpaceError
-from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.runs.run_dir import RunDir
@@ -110,7 +110,7 @@ def _train(place: Place, name: str, recipe: Recipe, offline: bool) -> None:
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
     """The name of the results on fresh validation episodes."""
-    asked = Asked(part="val", episodes=episodes, seed=recipe.eval.seed + fresh)
+    asked = EvalRequest(part="val", episodes=episodes, seed=recipe.eval.seed + fresh)
     return protocol([("", recipe)], asked).name
 
 

@@ -23,7 +23,7 @@ from metadist.executors.cluster.host_process import guest
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there, run_jobs
 from metadist.executors.ray_tune import Work, need_searcher, run_trials
 from metadist.executors.worker import Announce
-from metadist.process.signals import Asked
+from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, Job
@@ -86,7 +86,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
 @contextlib.contextmanager
 def _asked_to_end() -> Iterator[None]:
     """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
-    with Asked(heeded=False) as asked:
+    with StopRequest(heeded=False) as asked:
         try:
             yield
         except KeyboardInterrupt:

@@ -25,7 +25,7 @@ from metadist.executors.ray_tune import Work
 from metadist.executors.worker import Announce
 from metadist.recipe.rate_changes import parse_changes, write_changes
 from metadist.runs import checkpoints
-from metadist.runs.branch import fork
+from metadist.runs.branch import branch
 from metadist.search.display import figure, values
 from metadist.search.plan import Plan, at, uniform
 from metadist.search.scores import validations
@@ -174,7 +174,7 @@ def _apply(plan: Plan, search: SearchDir, step: int, move: Move, announce: Annou
         return
     if not search.run(move.run).path.exists():
         try:
-            fork(search.run(donor.run), step, plan.recipe(move.point), move.run)
+            branch(search.run(donor.run), step, plan.recipe(move.point), move.run)
         except DamagedCheckpoint as error:
             # Its recipe says everything: trained from the start it comes to the same.
             announce(f"  trial {move.member} starts afresh: {error}")

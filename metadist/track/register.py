@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from metadist.errors import RunError, TrackingError
-from metadist.evaluation.image_classifier import Labeller
+from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import (
@@ -52,7 +52,7 @@ _NAME = re.compile(r"[^\s/:][^/:]{0,249}")
 @settings()
 def register_run(
     run: RunDir,
-    open_labeller: Callable[[], Labeller],
+    open_classifier: Callable[[], ImageClassifier],
     *,
     name: str | None = None,
     uri: str | None = None,
@@ -89,9 +89,9 @@ def register_run(
         copied = foreign(client, run, run_id)
     if copied:
         run_id = sync_run(run, uri=address)
-    labeller = open_labeller()
+    classifier = open_classifier()
     with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
-        number = _register(client, address, run_id, Path(folder), labeller, chosen, requirements)
+        number = _register(client, address, run_id, Path(folder), classifier, chosen, requirements)
     return {
         "model": chosen,
         "version": number,
@@ -147,7 +147,7 @@ def _register(
     address: str,
     run_id: str,
     folder: Path,
-    labeller: Labeller,
+    classifier: ImageClassifier,
     name: str,
     requirements: list[str],
 ) -> int:
@@ -155,7 +155,7 @@ def _register(
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    tags = model_tags(labeller)
+    tags = model_tags(classifier)
     with _asking(address):
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name, run_id, tags)
@@ -166,7 +166,7 @@ def _register(
             run_id=run_id,
             model_id=logged.model_id,
         )
-        save_model(folder / "model", labeller, requirements, about)
+        save_model(folder / "model", classifier, requirements, about)
         with _asking(address):
             client.log_model_artifacts(logged.model_id, str(folder / "model"))
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -200,17 +200,17 @@ def _asking(address: str) -> Iterator[None]:
         raise explain(address, error) from error
 
 
-def model_tags(labeller: Labeller) -> dict[str, str]:
+def model_tags(classifier: ImageClassifier) -> dict[str, str]:
     """Where a model comes from and how good it was on test episodes."""
-    facts = labeller.facts
+    facts = classifier.facts
     given = {
         "run": facts["run"],
         "recipe_hash": facts["recipe_hash"],
         "dataset": facts["dataset"],
         "dataset_digest": facts["dataset_digest"],
         "licence": facts["licence"],
-        "algorithm": labeller.trained.recipe.algorithm.name,
-        "norm": labeller.trained.recipe.model.norm,
+        "algorithm": classifier.trained.recipe.algorithm.name,
+        "norm": classifier.trained.recipe.model.norm,
         "params_sha256": facts["checkpoint"]["params_sha256"],
         "accuracy": facts["accuracy"],
         "ci95": facts["ci95"],
@@ -220,7 +220,9 @@ def model_tags(labeller: Labeller) -> dict[str, str]:
     return {key: str(value) for key, value in given.items() if value is not None}
 
 
-def save_model(path: Path, labeller: Labeller, requirements: list[str], about: Any = None) -> None:
+def save_model(
+    path: Path, classifier: ImageClassifier, requirements: list[str], about: Any = None
+) -> None:
     """Write a learner as a folder that ``mlflow.pyfunc.load_model`` loads, and try it.
 
     Args:
@@ -236,21 +238,21 @@ def save_model(path: Path, labeller: Labeller, requirements: list[str], about: A
     with tempfile.TemporaryDirectory(prefix="metadist-learner-") as parts, _quiet():
         learner = Path(parts) / "learner"
         learner.mkdir()
-        labeller.save(learner)
+        classifier.save(learner)
         mlflow.pyfunc.save_model(
             path=str(path),
             mlflow_model=about,
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"learner": str(learner)},
             signature=signature(),
-            input_example=example(labeller),
+            input_example=example(classifier),
             pip_requirements=requirements,
         )
     try:
-        mlflow.pyfunc.load_model(str(path)).predict(example(labeller))
+        mlflow.pyfunc.load_model(str(path)).predict(example(classifier))
     except mlflow.MlflowException as error:
         raise RunError(
-            f"{labeller.facts['run']}: the model made of it does not answer its own example, and "
+            f"{classifier.facts['run']}: the model made of it does not answer its own example, and "
             f"is not registered: {error.message}"
         ) from None
 
@@ -281,20 +283,20 @@ def signature() -> ModelSignature:
     )
 
 
-def example(labeller: Labeller) -> pd.DataFrame:
+def example(classifier: ImageClassifier) -> pd.DataFrame:
     """A small request of drawn bars: a support image of each class, and a query of each.
 
     Drawn, for images of the dataset may be nobody's to pass on.
     """
     import pandas as pd
 
-    height, width, channels = labeller.preparation.shape
+    height, width, channels = classifier.preparation.shape
     rows = []
     for role in ("support", "query"):
-        for way in range(labeller.ways):
+        for way in range(classifier.ways):
             pixels = np.zeros((height, width, channels), dtype=np.uint8)
-            first = way * height // labeller.ways
-            pixels[first : first + max(1, height // labeller.ways)] = 255
+            first = way * height // classifier.ways
+            pixels[first : first + max(1, height // classifier.ways)] = 255
             shift = 0 if role == "support" else width // 4
             pixels[:, :shift] = 0
             label = f"class {way + 1:02d}" if role == "support" else ""

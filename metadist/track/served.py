@@ -26,7 +26,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.formats.images import Preparation
 from data_pipeline.labelled_images import label_text
 from metadist.errors import AdaptError
-from metadist.evaluation.image_classifier import Labeller
+from metadist.evaluation.image_classifier import ImageClassifier
 
 ROLES = ("support", "query")
 
@@ -35,14 +35,14 @@ class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
     """A trained learner that adapts anew at each request."""
 
     def __init__(self) -> None:
-        self._labeller: Labeller | None = None
+        self._labeller: ImageClassifier | None = None
         # Settings of arithmetic belong to the whole process: one request after another.
         self._alone = threading.Lock()
 
     def load_context(self, context: Any) -> None:
         """Read recipe, weights and configuration from the model's folder."""
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        self._labeller = Labeller.load(Path(context.artifacts["learner"]), device)
+        self._labeller = ImageClassifier.load(Path(context.artifacts["learner"]), device)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -17,7 +17,7 @@ from metadist.compute.digest import params_sha256
 from metadist.compute.learners import Learners
 from metadist.errors import NumericsError
 from metadist.evaluation.evaluator import predictions
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskShape
 from metadist.training.trainer import Trainer
@@ -65,7 +65,7 @@ def check_repeated(one: Params, other: Params, what: str) -> None:
         )
 
 
-def first_predictions(trained: Trained, source: EpisodeSource, steps: int) -> Params:
+def first_predictions(trained: TrainedLearner, source: EpisodeSource, steps: int) -> Params:
     """Outputs for the first episode after each number of steps, by a name for messages."""
     ((_, outputs),) = predictions(trained, source, [0], steps)
     return {f"predictions after step {number}": output for number, output in enumerate(outputs)}

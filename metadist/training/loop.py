@@ -22,7 +22,7 @@ from metadist.episode_data import EpisodeData, open_data
 from metadist.errors import NonFiniteError, RunError
 from metadist.evaluation.diagnostics import diagnostic_points
 from metadist.evaluation.ensembles import Member
-from metadist.evaluation.evaluation_lock import Ended
+from metadist.evaluation.evaluation_lock import EvaluationLock
 from metadist.evaluation.evaluator import (
     Evaluation,
     adapts_by_steps,
@@ -32,9 +32,9 @@ from metadist.evaluation.evaluator import (
     points_of,
     score_name,
 )
-from metadist.evaluation.protocols import OWN, Asked, EvalProtocol, own_protocols, protocol
+from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, own_protocols, protocol
 from metadist.evaluation.results import Outcome, Writer, explain, show, source
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.process.code import code_digest
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
@@ -100,7 +100,7 @@ class Run:
         self.data.check(run.path, run.info()["dataset"]["digest"])
         self.trainer = Trainer(self.recipe, self.algorithm, self.kind, group, device)
         self._attempt: Attempt | None = None
-        self._ended: Ended | None = None
+        self._ended: EvaluationLock | None = None
         self._sink: Sink = NullSink()
         self._saved = -1
         self._clock = Clock()
@@ -190,9 +190,9 @@ class Run:
         best = trainer.best.step if trainer.best else None
         checkpoints.prune(self._attempt, self.recipe.run.keep, best)
 
-    def _trained(self, best: Best, learners: Learners | None = None) -> Trained:
+    def _trained(self, best: Best, learners: Learners | None = None) -> TrainedLearner:
         algorithm, recipe = (learners or self._learners).at(best.step)
-        return Trained.of(algorithm, best, recipe, self._device)
+        return TrainedLearner.of(algorithm, best, recipe, self._device)
 
     def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
         learner = self._trained(best)
@@ -202,12 +202,12 @@ class Run:
     def _current(self, score: float) -> Best:
         """The parameters of this moment."""
         state = self.trainer.state()
-        return Best(state.step, score, state.params, state.learner)
+        return Best(state.step, score, state.params, state.learner_state)
 
     @property
     def _validation(self) -> EvalProtocol:
         # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
-        asked = Asked(part="val", steps=self.recipe.inner.steps)
+        asked = EvalRequest(part="val", steps=self.recipe.inner.steps)
         return protocol([(self._run.name, self.recipe)], asked)
 
     def _validate(self) -> float:
@@ -252,7 +252,7 @@ class Run:
             "data_wait": self._last_speed["perf/data_wait"],
         }
 
-    def evaluate(self, asked: Asked = OWN) -> dict[str, Any]:
+    def evaluate(self, asked: EvalRequest = OWN) -> dict[str, Any]:
         """Evaluate the best checkpoint anew, by the recipe's protocols or by another one.
 
         Args:
@@ -262,8 +262,8 @@ class Run:
             The run's figures, and what is in ``evaluation/<name>.json`` under ``protocols``.
 
         Raises:
-            RunError: see :meth:`Ended.state`; the run was continued meanwhile; or steps were asked
-                of a learner without.
+            RunError: see :meth:`EvaluationLock.state`; the run was continued meanwhile; or steps
+                were asked of a learner without.
         """
         with reproducible(self._device):
             chosen = self.best()
@@ -277,7 +277,7 @@ class Run:
         summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
         return self._result(chosen, figures_of(outcome.results)) | {"protocols": summaries}
 
-    def _check_steps(self, asked: Asked, how: EvalProtocol, chosen: Best) -> None:
+    def _check_steps(self, asked: EvalRequest, how: EvalProtocol, chosen: Best) -> None:
         learner = self._trained(chosen)
         if asked.steps and not adapts_by_steps(learner, source(learner, self.data, how)):
             raise RunError(
@@ -286,14 +286,14 @@ class Run:
             )
 
     def member(self) -> Member:
-        """This run's best checkpoint for an ensemble; raises as :meth:`Ended.state` does."""
+        """This run's best checkpoint, for an ensemble; see :meth:`EvaluationLock.state`."""
         with reproducible(self._device):
             chosen = self.best()
         return Member(self._run.name, self._trained(chosen), self.data, self._facts(chosen))
 
     def best(self) -> Best:
-        """The best checkpoint of a run that has ended; raises as :meth:`Ended.state` does."""
-        self._ended = Ended.of(self._run, self.recipe)
+        """The best checkpoint of a run that has ended; see :meth:`EvaluationLock.state`."""
+        self._ended = EvaluationLock.of(self._run, self.recipe)
         state = self._ended.state()
         bits_of(self._run, self._numerics)
         self.trainer.restore(state)
@@ -438,7 +438,7 @@ class Run:
             return {}
         return explain(self._in_order(chosen), self.data, self._facts(chosen))
 
-    def _in_order(self, chosen: Best) -> Trained:
+    def _in_order(self, chosen: Best) -> TrainedLearner:
         # After a restart parameters stand in another order; what is written must not.
         params = {name: chosen.params[name] for name in self.trainer.params}
         return self._trained(replace(chosen, params=params))

@@ -11,7 +11,7 @@ from torch import Tensor
 from data_pipeline.episodes.types import EpisodeBatch
 from metadist.algorithms import Algorithm
 from metadist.compute.collectives import Group
-from metadist.compute.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
+from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import context, episode_key, initial_params
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.compute.outer_optimizer import Outer
@@ -49,7 +49,7 @@ class Trainer:
         self._dtype = getattr(torch, recipe.engine.dtype)
         params = move(initial_params(recipe, algorithm), device)
         self._outer = Outer(params, recipe.outer)
-        self.learner = move(algorithm.initial_state(context(recipe, "train", 0)), device)
+        self.learner_state = move(algorithm.initial_state(context(recipe, "train", 0)), device)
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
             statistics=algorithm.statistics(context(recipe, "train", 0)),
@@ -76,38 +76,38 @@ class Trainer:
     def _compute(self, episodes: EpisodeBatch | None) -> list[ChunkResult]:
         """This worker's chunks, in index order."""
         if episodes is None or not len(episodes):
-            if self.algorithm.signal_names:
+            if self.algorithm.step_scalar_names:
                 # The others wait for every worker's share of the sum.
-                self._signals([], context(self.recipe, "train", self.step_done))
+                self._step_scalars([], context(self.recipe, "train", self.step_done))
             return []
         turned = self.recipe.data.rotations != "none"
         tasks = to_tasks(episodes, self._dtype, self.device, self.algorithm.needs, turned)
         step = self.step_done
-        ctx = replace(context(self.recipe, "train", step), state=self.learner)
-        draws = [
-            self.algorithm.draws(episode_key(self.recipe, "train", step, i), ctx) for i in tasks.ids
+        ctx = replace(context(self.recipe, "train", step), state=self.learner_state)
+        noise = [
+            self.algorithm.noise(episode_key(self.recipe, "train", step, i), ctx) for i in tasks.ids
         ]
-        draws = [move(d, self.device) for d in draws]
+        noise = [move(d, self.device) for d in noise]
         offset = self.share[0]
         bounds = [[b - offset for b in self._layout.bounds(c)] for c in range(*self._chunks)]
-        chunks = [(tasks.slice(start, stop), draws[start:stop]) for start, stop in bounds]
-        if self.algorithm.signal_names:
-            ctx = replace(ctx, signals=self._signals(chunks, ctx))
+        chunks = [(tasks.slice(start, stop), noise[start:stop]) for start, stop in bounds]
+        if self.algorithm.step_scalar_names:
+            ctx = replace(ctx, step_scalars=self._step_scalars(chunks, ctx))
         return [self._chunk(some, their_draws, ctx) for some, their_draws in chunks]
 
-    def _signals(
+    def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
     ) -> dict[str, Tensor]:
         """The signals of all tasks of the step, each [B], with the same bits on all workers."""
-        names, size = self.algorithm.signal_names, self.recipe.engine.chunk
+        names, size = self.algorithm.step_scalar_names, self.recipe.engine.chunk
         table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
         at = self.share[0]
-        for tasks, draws in chunks:
-            table[:, at : at + len(tasks)] = chunk_signals(
+        for tasks, noise in chunks:
+            table[:, at : at + len(tasks)] = chunk_step_scalars(
                 self.algorithm,
                 self.params,
                 tasks,
-                draws,
+                noise,
                 ctx,
                 size if self.recipe.engine.mode == "vmap" else None,
             )
@@ -117,13 +117,13 @@ class Trainer:
         return {name: row.to(self._dtype) for name, row in zip(names, table, strict=True)}
 
     def _chunk(
-        self, tasks: TaskBatch, draws: Sequence[dict[str, Tensor]], ctx: Context
+        self, tasks: TaskBatch, noise: Sequence[dict[str, Tensor]], ctx: Context
     ) -> ChunkResult:
         if self.recipe.engine.mode == "vmap":
             return vmap_chunk(
-                self.algorithm, self.params, tasks, draws, ctx, self.recipe.engine.chunk
+                self.algorithm, self.params, tasks, noise, ctx, self.recipe.engine.chunk
             )
-        return loop_chunk(self.algorithm, self.params, tasks, draws, ctx)
+        return loop_chunk(self.algorithm, self.params, tasks, noise, ctx)
 
     def step(self, episodes: EpisodeBatch | None, ids: Sequence[int]) -> StepReport:
         """Adapt this worker's tasks, average over all workers and take one outer step.
@@ -154,7 +154,9 @@ class Trainer:
         if total.good_tasks:
             self._outer.step(total.gradients, self.step_done)
             ctx = context(self.recipe, "train", self.step_done)
-            self.learner = self.algorithm.update_state(self.learner, total.statistics, ctx)
+            self.learner_state = self.algorithm.update_state(
+                self.learner_state, total.statistics, ctx
+            )
         self.step_done += 1
         metrics = {
             name: float(values[total.good].mean()) if total.good_tasks else float("nan")
@@ -168,7 +170,7 @@ class Trainer:
             score > self.best.score if higher_is_better else score < self.best.score
         )
         if better and score == score:
-            self.best = Best(self.step_done, score, clone(self.params), clone(self.learner))
+            self.best = Best(self.step_done, score, clone(self.params), clone(self.learner_state))
             return True
         return False
 
@@ -178,7 +180,7 @@ class Trainer:
             step=self.step_done,
             params=clone(self.params),
             optimizer=self._outer.state(),
-            learner=clone(self.learner),
+            learner_state=clone(self.learner_state),
             best=self.best,
         )
 
@@ -186,8 +188,8 @@ class Trainer:
         """Go on from a state."""
         self.step_done = state.step
         self._outer.load(move(state.params, self.device), state.optimizer)
-        self.learner = move(state.learner, self.device)
+        self.learner_state = move(state.learner_state, self.device)
         best = state.best
         if best is not None:
-            best = Best(best.step, best.score, clone(best.params), clone(best.learner))
+            best = Best(best.step, best.score, clone(best.params), clone(best.learner_state))
         self.best = best

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
 from metadist.algorithms import Algorithm
-from metadist.compute.gradients import ChunkResult, chunk_signals, loop_chunk, vmap_chunk
+from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import build, context
 from metadist.keys import Key
 from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
@@ -68,7 +68,7 @@ class Setting:
     params: Params
     tasks: TaskBatch
     ctx: Context
-    draws: list[dict[str, Tensor]]
+    noise: list[dict[str, Tensor]]
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -78,13 +78,13 @@ class Setting:
         """The tasks, for definitions."""
         t = self.tasks
         return [
-            Episode(t.support_x[i], t.support_y[i], t.query_x[i], t.query_y[i], side=t.side_of(i))
+            Episode(t.support_x[i], t.support_y[i], t.query_x[i], t.query_y[i], info=t.info_of(i))
             for i in range(len(t))
         ]
 
     def task_ctx(self, index: int) -> Context:
         """What the learner may know of a task."""
-        return self.ctx.for_task(self.draws[index], self.tasks.side_of(index))
+        return self.ctx.for_task(self.noise[index], self.tasks.info_of(index))
 
     def loss(self, params: Params, index: int = 0) -> Tensor:
         """The loss of one task."""
@@ -110,22 +110,22 @@ class Setting:
 
     def part(self, start: int, stop: int) -> Setting:
         """Some of the tasks; signals stay those of all."""
-        return replace(self, tasks=self.tasks.slice(start, stop), draws=self.draws[start:stop])
+        return replace(self, tasks=self.tasks.slice(start, stop), noise=self.noise[start:stop])
 
     def at(self, **changes: Any) -> Setting:
         """The same at another phase, outer step or number of inner steps, with draws for it."""
         ctx = replace(self.ctx, **changes)
-        return replace(self, ctx=ctx, draws=draws_of(self.case, self.algorithm, ctx, len(self)))
+        return replace(self, ctx=ctx, noise=draws_of(self.case, self.algorithm, ctx, len(self)))
 
     def loop(self) -> ChunkResult:
         """The engine's gradient, task by task."""
-        return loop_chunk(self.algorithm, self.params, self.tasks, self.draws, self.ctx)
+        return loop_chunk(self.algorithm, self.params, self.tasks, self.noise, self.ctx)
 
     def vmap(self, size: int) -> list[ChunkResult]:
         """The engine's gradient, ``size`` tasks at once."""
         parts = [self.part(start, start + size) for start in range(0, len(self), size)]
         return [
-            vmap_chunk(self.algorithm, self.params, p.tasks, p.draws, self.ctx, size) for p in parts
+            vmap_chunk(self.algorithm, self.params, p.tasks, p.noise, self.ctx, size) for p in parts
         ]
 
     @functools.cached_property
@@ -146,10 +146,10 @@ class Setting:
     def defined(self) -> tuple[Tensor, Tensors]:
         """Losses [T] and summed gradient by the algorithm's definition."""
         definition = DEFINITIONS[self.case.algorithm]
-        learner = replace(self.case.reference, signals=self.ctx.signals)
+        learner = replace(self.case.reference, step_scalars=self.ctx.step_scalars)
         pairs = [
-            definition(learner, self.params, episode, draws)
-            for episode, draws in zip(self.episodes, self.draws, strict=True)
+            definition(learner, self.params, episode, noise)
+            for episode, noise in zip(self.episodes, self.noise, strict=True)
         ]
         return torch.stack([value for value, _ in pairs]), total(g for _, g in pairs)
 
@@ -157,17 +157,17 @@ class Setting:
 def draws_of(case: Case, algorithm: Algorithm, ctx: Context, count: int) -> list[dict[str, Tensor]]:
     """Random numbers of each task."""
     key = Key.of("contract", case.model)
-    return [algorithm.draws(key.fold("draws", i), ctx) for i in range(count)]
+    return [algorithm.noise(key.fold("draws", i), ctx) for i in range(count)]
 
 
-def signals_of(setting: Setting, size: int | None = None) -> dict[str, Tensor]:
+def step_scalars_of(setting: Setting, size: int | None = None) -> dict[str, Tensor]:
     """The signals of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
-    names = setting.algorithm.signal_names
+    names = setting.algorithm.step_scalar_names
     if not names:
         return {}
     parts = [setting.part(i, i + (size or 1)) for i in range(0, len(setting), size or 1)]
     tables = [
-        chunk_signals(setting.algorithm, setting.params, p.tasks, p.draws, setting.ctx, size)
+        chunk_step_scalars(setting.algorithm, setting.params, p.tasks, p.noise, setting.ctx, size)
         for p in parts
     ]
     dtype = getattr(torch, setting.case.dtype)
@@ -194,6 +194,6 @@ def of_tasks(
     case: Case, algorithm: Algorithm, params: Params, tasks: TaskBatch, ctx: Context
 ) -> Setting:
     """These parameters on these tasks, with random numbers and signals."""
-    draws = draws_of(case, algorithm, ctx, len(tasks))
-    setting = Setting(case, algorithm, params, tasks, ctx, draws)
-    return replace(setting, ctx=replace(ctx, signals=signals_of(setting)))
+    noise = draws_of(case, algorithm, ctx, len(tasks))
+    setting = Setting(case, algorithm, params, tasks, ctx, noise)
+    return replace(setting, ctx=replace(ctx, step_scalars=step_scalars_of(setting)))

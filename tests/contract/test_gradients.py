@@ -39,7 +39,7 @@ from tests.contract.checks import (
     check_not_exact,
     check_same,
 )
-from tests.contract.setting import Setting, make, signals_of
+from tests.contract.setting import Setting, make, step_scalars_of
 from tests.numerics.definitions import DEFINITIONS, PREDICTIONS
 from tests.numerics.reference import EXACT, distance
 
@@ -107,12 +107,12 @@ def test_annealed_is_first_order_then_exact(case: Case):
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-@pytest.mark.parametrize("algorithm", [a for a in LEARNING if anywhere(a).signal_names])
+@pytest.mark.parametrize("algorithm", [a for a in LEARNING if anywhere(a).step_scalar_names])
 def test_signals_are_the_same_however_they_are_computed(algorithm: str, size: int):
     for model in models_of(algorithm):
         setting = make(Case(algorithm, model, MODELS[model].norms[0], 2))
-        looped, together = signals_of(setting), signals_of(setting, size)
-        assert set(looped) == set(together) == set(setting.algorithm.signal_names)
+        looped, together = step_scalars_of(setting), step_scalars_of(setting, size)
+        assert set(looped) == set(together) == set(setting.algorithm.step_scalar_names)
         for name, values in looped.items():
             assert values.shape == (TASKS,)
             assert len(set(values.tolist())) == TASKS

@@ -24,7 +24,7 @@ def held_out(worker: Trainer, case: Case, phase: Phase) -> Setting:
     """What the worker has learned so far, on tasks that it is not trained on."""
     episodes = synthetic_episodes(case.network.shape, Key.of("held out"), HELD_OUT)
     tasks = tasks_of(worker.algorithm, episodes, torch.float64)
-    ctx: Context = replace(context(case.recipe, phase, 0), state=worker.learner)
+    ctx: Context = replace(context(case.recipe, phase, 0), state=worker.learner_state)
     return of_tasks(case, worker.algorithm, worker.params, tasks, ctx)
 
 

@@ -59,12 +59,12 @@ def update_by(
 
 
 def ascend(patch: pytest.MonkeyPatch) -> None:
-    update_by(patch, lambda rule, name, p, g: p + rule.lr * g)
+    update_by(patch, lambda optimizer, name, p, g: p + optimizer.lr * g)
 
 
 def detach_one_tensor(patch: pytest.MonkeyPatch) -> None:
-    def step_of(rule: SGD, name: str, p: Tensor, g: Tensor) -> Tensor:
-        return p - rule.lr * (g.detach() if name == "norm2.scale" else g)
+    def step_of(optimizer: SGD, name: str, p: Tensor, g: Tensor) -> Tensor:
+        return p - optimizer.lr * (g.detach() if name == "norm2.scale" else g)
 
     update_by(patch, step_of)
 
@@ -167,7 +167,7 @@ def test_a_padding_task_that_counts_is_noticed():
         setting.algorithm,
         setting.params,
         TaskBatch(tuple(rows), *(getattr(setting.tasks, name)[rows] for name in names)),
-        [setting.draws[row] for row in rows],
+        [setting.noise[row] for row in rows],
         setting.ctx,
         5,
     )

@@ -58,8 +58,8 @@ def test_predictions_are_those_of_a_second_program(
             learner = replace(case.reference, steps=steps)
             for index, episode in enumerate(setting.episodes):
                 got = setting.predictions(index)[-1]
-                draws = setting.draws[index]
-                wanted = PREDICTIONS[algorithm](learner, setting.params, episode, draws)
+                noise = setting.noise[index]
+                wanted = PREDICTIONS[algorithm](learner, setting.params, episode, noise)
                 torch.testing.assert_close(got, wanted, rtol=EXACT, atol=EXACT)
 
 

@@ -45,7 +45,7 @@ ORDERS: dict[Estimator, set[int]] = {
     "none": {0, 1},
 }
 #: What can be known of a task beside its examples.
-SIDE = {"class_ids", "latent"}
+INFO = {"class_ids", "latent"}
 
 
 def option_sets(algorithm: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
@@ -92,8 +92,8 @@ def test_what_it_declares_is_possible(algorithm: str):
     for model, options in option_sets(algorithm):
         learner = built(Case(algorithm, model, "none", options=options))
         assert learner.derivative_order in ORDERS[learner.estimator]
-        assert learner.needs <= SIDE
-        assert len(set(learner.signal_names)) == len(learner.signal_names)
+        assert learner.needs <= INFO
+        assert len(set(learner.step_scalar_names)) == len(learner.step_scalar_names)
 
 
 def order_taken(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -200,11 +200,11 @@ def test_findings_are_finite_and_named(algorithm: str):
             setting = make(Case(algorithm, model, "none", options=options, dtype=dtype))
             fresh = setting.algorithm.init(Key.of("a"))
             for params in (fresh, setting.params):
-                check_findings(setting.algorithm.findings(params))
+                check_quantities(setting.algorithm.learned_quantities(params))
 
 
-def check_findings(findings: dict[str, dict[str, list[float]]]) -> None:
-    for quantity, of in findings.items():
+def check_quantities(learned_quantities: dict[str, dict[str, list[float]]]) -> None:
+    for quantity, of in learned_quantities.items():
         assert quantity
         assert of
         for name, numbers in of.items():
@@ -218,7 +218,7 @@ def test_draws_follow_the_key(algorithm: str):
     for model, options in option_sets(algorithm):
         setting = make(Case(algorithm, model, "none", 2, options))
         first, again, other = (
-            setting.algorithm.draws(Key.of(name), setting.ctx) for name in ("a", "a", "b")
+            setting.algorithm.noise(Key.of(name), setting.ctx) for name in ("a", "a", "b")
         )
         assert set(first) == set(other)
         assert all(torch.equal(d, again[n]) for n, d in first.items())
@@ -228,9 +228,12 @@ def test_draws_follow_the_key(algorithm: str):
 def contents(setting: Setting) -> list[Tensor]:
     """All tensors that a learner is given."""
     batch = setting.tasks
-    parts = [getattr(batch, f.name) for f in fields(TaskBatch) if f.name not in ("ids", "side")]
-    parts += [*batch.side.values(), *setting.params.values(), *setting.ctx.state.values()]
-    parts += [*setting.ctx.signals.values(), *(d for some in setting.draws for d in some.values())]
+    parts = [getattr(batch, f.name) for f in fields(TaskBatch) if f.name not in ("ids", "info")]
+    parts += [*batch.info.values(), *setting.params.values(), *setting.ctx.state.values()]
+    parts += [
+        *setting.ctx.step_scalars.values(),
+        *(d for some in setting.noise for d in some.values()),
+    ]
     return parts
 
 

@@ -35,7 +35,7 @@ def train(worker: Trainer, case: Case, steps: int) -> Trainer:
 
 def bits(state: TrainState) -> dict[str, Tensor]:
     """All tensors of a state."""
-    parts = {"params": state.params, "optimizer": state.optimizer, "learner": state.learner}
+    parts = {"params": state.params, "optimizer": state.optimizer, "learner": state.learner_state}
     every = {f"{part}/{n}": t for part, tensors in parts.items() for n, t in tensors.items()}
     return {**every, "step": torch.tensor(state.step)}
 

@@ -18,7 +18,7 @@ from data_pipeline.shards.writer import write_shards
 from data_pipeline.storage import working_copies
 from data_pipeline.storage.object_uri import local_path
 from data_pipeline.storage.objects import ObjectPlace, object_place
-from data_pipeline.storage.working_copies import bring, damaged_objects, publish
+from data_pipeline.storage.working_copies import damaged_objects, pull, push
 from data_pipeline.store.class_store import build_store, open_store
 
 
@@ -76,7 +76,7 @@ def test_a_replaced_store_is_fetched_anew(
     assert second.digest != first.digest
     monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"holds another store\.json"):
-        publish(first.root)
+        push(first.root)
     assert open_store(local_path(data) / "toy-one" / "store").digest == second.digest
 
 
@@ -137,14 +137,14 @@ def test_an_interrupted_publication_goes_on(
     monkeypatch.setattr(working_copies, "in_parallel", lambda calls: [call() for call in calls])
     monkeypatch.setattr(ObjectPlace, "put_file", failing)
     with pytest.raises(StoreError, match="cut off"):
-        publish(root)
+        push(root)
     place = object_place(root)
     assert not any(key.endswith("dataset.json") for key in object_store.keys(_key(place, "")))
-    bring(root)  # nothing complete is there, so what is here stays
+    pull(root)  # nothing complete is there, so what is here stays
     # Somebody else's object of the same name and size is not taken for ours.
     object_store.flip(_key(place, done[1]))
     monkeypatch.setattr(ObjectPlace, "put_file", put_noting := _Noting(put))
-    publish(root)
+    push(root)
     assert done[0] not in put_noting.names
     assert done[1] in put_noting.names
     assert list(damaged_objects(root)) == []

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.numerics.reference import (
     Definition,
-    Draws,
     Episode,
     Learner,
+    Noise,
     Prediction,
     Tensors,
     derivative,
@@ -51,7 +51,7 @@ def nearest(
 
 
 def nearest_pixels(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """On the pixels themselves."""
     pixels = [x.reshape(len(x), -1).numpy() for x in (task.query_x, task.support_x)]
@@ -94,14 +94,14 @@ def tuned(
     return learner.query_outputs(phi, task).detach()
 
 
-def scratch(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Tensor:
+def scratch(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """From the network that the task has drawn."""
     assert not theta
-    fresh = {n: p.to(task.query_x.dtype) for n, p in draws.items()}
+    fresh = {n: p.to(task.query_x.dtype) for n, p in noise.items()}
     return tuned(learner, fresh, task, learner.options["optimizer"])
 
 
-def finetune(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Tensor:
+def finetune(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """From the trained network; in classification with a new head."""
     start, last, options = dict(theta), head(theta), learner.options
     parts = [f"{last}.weight", f"{last}.bias"]
@@ -109,14 +109,14 @@ def finetune(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws
         for name in parts:
             ways = int(task.support_y.max()) + 1
             zeros = torch.zeros(ways, *theta[name].shape[1:], dtype=theta[name].dtype)
-            start[name] = zeros if options["head_init"] == "zeros" else draws[name].to(zeros.dtype)
+            start[name] = zeros if options["head_init"] == "zeros" else noise[name].to(zeros.dtype)
     rates = dict.fromkeys(parts, options["head_lr"]) if options["head_lr"] else {}
     return tuned(learner, start, task, rates=rates, decay=options["decay"])
 
 
 def _told(task: Episode) -> Episode:
     """The episode with the true parameters behind each input."""
-    latent = task.side["latent"]
+    latent = task.info["latent"]
 
     def beside(x: Tensor) -> Tensor:
         return torch.stack([torch.cat([point, latent]) for point in x])
@@ -124,13 +124,13 @@ def _told(task: Episode) -> Episode:
     return task._replace(support_x=beside(task.support_x), query_x=beside(task.query_x))
 
 
-def oracle(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Tensor:
+def oracle(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """Descent of a network that is told the true parameters."""
     return tuned(learner, theta, _told(task))
 
 
 def nearest_embedding(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """On what enters the head: the outputs of a network whose head is the identity."""
     last = head(theta)
@@ -149,24 +149,24 @@ def nearest_embedding(
 
 
 def joint(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The mean loss of all examples, each of its class among all training classes."""
     start = leaves(theta)
     x = torch.cat([task.support_x, task.query_x])
     y = torch.cat([task.support_y, task.query_y])
     if not y.is_floating_point():
-        y = torch.tensor([int(task.side["class_ids"][way]) for way in y.tolist()])
+        y = torch.tensor([int(task.info["class_ids"][way]) for way in y.tolist()])
     outputs, _ = learner.net(start, x, "off" if learner.norm == "none" else "batch", 0)
     value = learner.loss(outputs, y)
     return value.detach(), derivative(value, start)
 
 
 def joint_told(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The same with the true parameters behind each input."""
-    return joint(learner, theta, _told(task), draws)
+    return joint(learner, theta, _told(task), noise)
 
 
 DEFINITIONS: dict[str, Definition] = {

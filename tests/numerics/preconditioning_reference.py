@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.numerics.reference import (
     Definition,
-    Draws,
     Episode,
     Learner,
+    Noise,
     Tensors,
     Update,
     derivative,
@@ -27,7 +27,7 @@ from tests.numerics.reference import (
 
 
 def meta_sgd(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - a o g."""
     start = leaves(theta)
@@ -58,7 +58,7 @@ def curved(gradient: Tensor, out: Tensor, inward: Tensor, kernel: Tensor) -> Ten
 
 
 def meta_curvature(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - alpha MC(g); a matrix that there is not is the identity."""
     start = leaves(theta)
@@ -105,7 +105,7 @@ def numpy_curved(
 
 
 def tnet(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """MAML in a network y = T(Wx + b) whose T the inner loop leaves alone."""
     start = leaves(theta)
@@ -119,7 +119,7 @@ def relaxation(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
 
 
 def mtnet(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - alpha m o g.
 
@@ -131,10 +131,10 @@ def mtnet(
     hard = learner.options["mask"] == "hard"
     soft: Tensors = {}
     masks: Tensors = {}
-    for name, noise in draws.items():
+    for name, drawn in noise.items():
         zeta = start[f"rule.{name.rpartition('.')[0]}.logits"]
-        soft[name] = relaxation(zeta, noise.to(zeta.dtype), learner.options["temperature"])
-        chosen = zeta + noise[0] > noise[1]
+        soft[name] = relaxation(zeta, drawn.to(zeta.dtype), learner.options["temperature"])
+        chosen = zeta + drawn[0] > drawn[1]
         masks[name] = chosen.to(zeta.dtype).requires_grad_() if hard else soft[name]
 
     def update(step: int, adapted: Tensors, gradients: Tensors) -> Tensors:

@@ -58,13 +58,13 @@ def whole_distance(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> f
 
 
 class Episode(NamedTuple):
-    """One task, and in ``side`` what the algorithm needs to know beside the examples."""
+    """One task, and in ``info`` what the algorithm needs to know beside the examples."""
 
     support_x: Tensor
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
-    side: Mapping[str, Tensor] = MappingProxyType({})
+    info: Mapping[str, Tensor] = MappingProxyType({})
 
 
 #: (mean, biased variance) by layer.
@@ -189,7 +189,7 @@ class Learner:
     options: Mapping[str, Any] = field(default_factory=dict)
     step: int = 0
     total_steps: int = 1
-    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    step_scalars: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def _norm(self) -> Normalisation:
@@ -250,15 +250,15 @@ def derivative(value: Tensor, at: Tensors) -> Tensors:
     return dict(zip(at, parts, strict=True))
 
 
-Draws = Mapping[str, Tensor]
+Noise = Mapping[str, Tensor]
 #: ``definition(learner, theta, task, draws)``: loss and meta-gradient of one task.
-Definition = Callable[[Learner, Mapping[str, Tensor], Episode, Draws], tuple[Tensor, Tensors]]
+Definition = Callable[[Learner, Mapping[str, Tensor], Episode, Noise], tuple[Tensor, Tensors]]
 #: ``prediction(learner, theta, task, draws)``: outputs [Q, E] for the queries after all steps.
-Prediction = Callable[[Learner, Mapping[str, Tensor], Episode, Draws], Tensor]
+Prediction = Callable[[Learner, Mapping[str, Tensor], Episode, Noise], Tensor]
 
 
 def maml(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """Query loss after adaptation and its derivative through every inner gradient."""
     start = leaves(theta)
@@ -268,7 +268,7 @@ def maml(
 
 
 def fomaml(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The same loss; the gradient of the query loss at the adapted parameters, made leaves."""
     *_, final = learner.path(leaves(theta), task, graph=False)

@@ -108,10 +108,10 @@ def problem(model: str, steps: int, adapt_norm: bool, algorithm: str = "maml") -
 def ours(p: Problem, mode: str) -> ChunkResult:
     shape = TaskShape("classification", INPUTS[p.recipe.model.name], WAYS)
     algorithm, ctx = build(p.recipe, shape), context(p.recipe, "train", 0)
-    draws: list[dict[str, Tensor]] = [{}] * TASKS
+    noise: list[dict[str, Tensor]] = [{}] * TASKS
     if mode == "vmap":
-        return vmap_chunk(algorithm, p.params, p.tasks, draws, ctx, TASKS)
-    return loop_chunk(algorithm, p.params, p.tasks, draws, ctx)
+        return vmap_chunk(algorithm, p.params, p.tasks, noise, ctx, TASKS)
+    return loop_chunk(algorithm, p.params, p.tasks, noise, ctx)
 
 
 def theirs(p: Problem) -> tuple[Tensor, Params]:

@@ -23,8 +23,8 @@ ids = "{}".format
 
 
 def chunk(setting: Setting, mode: str, tasks: TaskBatch, rows: Sequence[int]) -> ChunkResult:
-    draws = [setting.draws[row] for row in rows]
-    given = (setting.algorithm, setting.params, tasks, draws, setting.ctx)
+    noise = [setting.noise[row] for row in rows]
+    given = (setting.algorithm, setting.params, tasks, noise, setting.ctx)
     return loop_chunk(*given) if mode == "loop" else vmap_chunk(*given, TASKS)
 
 
@@ -36,7 +36,7 @@ def chosen(tasks: TaskBatch, rows: list[int]) -> TaskBatch:
         support_y=tasks.support_y[rows],
         query_x=tasks.query_x[rows],
         query_y=tasks.query_y[rows],
-        side={name: values[rows] for name, values in tasks.side.items()},
+        info={name: values[rows] for name, values in tasks.info.items()},
     )
 
 

@@ -21,7 +21,7 @@ from metadist.compute.learners import build, context
 from metadist.errors import RecipeError
 from metadist.inner.adam import Adam
 from metadist.inner.decayed import DecayedSGD
-from metadist.inner.inner_optimizer import Rule, Step
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.inner.similarity import class_means, cosine, cosine_logits, nearest_logits, similarity
 from metadist.keys import Key
@@ -83,13 +83,13 @@ def curve_task() -> Task:
 def at(
     recipe: Recipe,
     phase: Phase,
-    side: Mapping[str, Tensor] | None = None,
+    info: Mapping[str, Tensor] | None = None,
     state: Mapping[str, Tensor] | None = None,
-    draws: Mapping[str, Tensor] | None = None,
+    noise: Mapping[str, Tensor] | None = None,
     steps: int = STEPS,
 ) -> Context:
     ctx = replace(context(recipe, phase, 0), state=state or {}, inner_steps=steps)
-    return ctx.for_task(draws or {}, side or {})
+    return ctx.for_task(noise or {}, info or {})
 
 
 def outputs(learner: Algorithm, params: Params, task: Task, ctx: Context) -> list[Tensor]:
@@ -101,23 +101,23 @@ def near(a: Tensor, b: Tensor, rtol: float = EXACT) -> None:
     torch.testing.assert_close(a, b, rtol=rtol, atol=rtol)
 
 
-SIDE = {"class_ids": torch.tensor([5, 0, 3])}
+INFO = {"class_ids": torch.tensor([5, 0, 3])}
 
 # --- similarity -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("rule", ["nearest", "mean"])
-def test_what_is_near(metric: Any, rule: str):
+def test_what_is_near(metric: Any, optimizer: str):
     key = Key.of("near")
     query, support = (key.fold(n).normal((6, 5), torch.float64) for n in "qs")
     labels = torch.tensor([2, 0, 1, 1, 2, 2])
     support[3] = 0.0  # a dead embedding is near to nothing by cosine
-    if rule == "mean":
+    if optimizer == "mean":
         got = similarity(metric, query, class_means(support, labels, WAYS))
     else:
         got = nearest_logits(similarity(metric, query, support), labels, WAYS)
-    options = {"metric": metric, "rule": rule}
+    options = {"metric": metric, "rule": optimizer}
     wanted = nearest(options, query.numpy(), support.numpy(), labels.numpy())
     near(got, torch.from_numpy(wanted), CLOSED_FORM)
 
@@ -142,15 +142,15 @@ def test_near_rows_are_told_apart_by_their_last_digits():
 # --- rules ----------------------------------------------------------------------------------------
 
 
-def after(rule: Rule, steps: int = 4) -> Tensor:
+def after(optimizer: InnerOptimizer, steps: int = 4) -> Tensor:
     """Where a rule comes to on a quartic."""
     p = {"w": torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)}
     ctx = at(recipe_of("scratch", CONV, "none"), "test")
-    state = rule.start(p)
+    state = optimizer.start(p)
     for index in range(steps):
         at_p = leaves(p)
         (g,) = torch.autograd.grad((at_p["w"] ** 4).sum(), [at_p["w"]])
-        p, state = rule.update(p, {"w": g}, Step(index, {}, state, ctx))
+        p, state = optimizer.update(p, {"w": g}, InnerStep(index, {}, state, ctx))
     return p["w"]
 
 
@@ -178,13 +178,13 @@ def test_without_decay_it_is_plain_descent_to_the_bit():
 def test_labels_of_an_episode_mean_nothing_in_joint_training(algorithm: str):
     learner, recipe = images(algorithm, "transductive")
     task, params = image_task(), fresh(learner)
-    loss = learner.loss(params, task, at(recipe, "train", SIDE))
+    loss = learner.loss(params, task, at(recipe, "train", INFO))
     order = torch.tensor([2, 0, 1])
     renamed = replace(task, support_y=order[task.support_y], query_y=order[task.query_y])
-    side = {"class_ids": SIDE["class_ids"][order.argsort()]}
-    again = learner.loss(params, renamed, at(recipe, "train", side))
+    info = {"class_ids": INFO["class_ids"][order.argsort()]}
+    again = learner.loss(params, renamed, at(recipe, "train", info))
     near(again.value, loss.value, CLOSED_FORM)
-    other = learner.loss(params, renamed, at(recipe, "train", SIDE))
+    other = learner.loss(params, renamed, at(recipe, "train", INFO))
     assert abs(float(other.value - loss.value)) > 1e-3
 
 
@@ -192,10 +192,10 @@ def test_joint_accuracy_is_over_all_training_classes():
     learner, recipe = images("finetune", "none")
     task, params = image_task(), fresh(learner)
     params["head.bias"][5] += 100.0
-    got = learner.loss(params, task, at(recipe, "train", SIDE)).metrics["accuracy"]
+    got = learner.loss(params, task, at(recipe, "train", INFO)).metrics["accuracy"]
     assert float(got) == pytest.approx(1 / WAYS)
     params["head.bias"][6] += 200.0
-    got = learner.loss(params, task, at(recipe, "train", SIDE)).metrics["accuracy"]
+    got = learner.loss(params, task, at(recipe, "train", INFO)).metrics["accuracy"]
     assert float(got) == 0.0
 
 
@@ -212,13 +212,13 @@ def state_of_layers() -> dict[str, Tensor]:
 def test_running_statistics_are_those_of_training_passes(algorithm: str):
     learner, recipe = images(algorithm)
     task, params = image_task(), fresh(learner)
-    ctx = at(recipe, "train", SIDE)
+    ctx = at(recipe, "train", INFO)
     state = learner.initial_state(ctx)
     assert {n: tuple(s.shape) for n, s in state.items()} == {
         f"{layer}.{m}": (1, 4) for layer in LAYERS for m in ("mean", "variance")
     }
     sx, sy, qx, qy = (t[None] for t in (task.support_x, task.support_y, task.query_x, task.query_y))
-    batch = TaskBatch((0,), sx, sy, qx, qy, {n: s[None] for n, s in SIDE.items()})
+    batch = TaskBatch((0,), sx, sy, qx, qy, {n: s[None] for n, s in INFO.items()})
     result = loop_chunk(learner, params, batch, [{}], ctx)
     announced = learner.statistics(ctx)
     assert {n: tuple(s.shape) for n, s in result.statistics.items()} == announced
@@ -272,7 +272,7 @@ def test_neighbours_are_embedded_by_the_running_statistics_of_training():
 def test_validation_is_few_shot():
     learner, recipe = images("finetune", "transductive")
     task, params = image_task(), fresh(learner)
-    ctx = at(recipe, "val", SIDE)
+    ctx = at(recipe, "val", INFO)
     last = outputs(learner, params, task, ctx)[-1]
     assert last.shape == (len(task.query_y), WAYS)
     loss = learner.loss(params, task, ctx)
@@ -285,14 +285,14 @@ def test_validation_is_few_shot():
 def test_a_drawn_head_is_the_tasks_own_and_the_body_the_trained_one():
     learner, recipe = images("finetune", "transductive", head_init="drawn")
     task, params, ctx = image_task(), fresh(learner), at(recipe, "test")
-    assert learner.draws(Key.of("a"), at(recipe, "train")) == {}
+    assert learner.noise(Key.of("a"), at(recipe, "train")) == {}
     before = []
     for name in ("a", "a", "b"):
-        draws = learner.draws(Key.of(name), ctx)
-        assert set(draws) == {"head.weight", "head.bias"}
-        fitted = learner.adapt(params, task.support_x, task.support_y, replace(ctx, draws=draws))
+        noise = learner.noise(Key.of(name), ctx)
+        assert set(noise) == {"head.weight", "head.bias"}
+        fitted = learner.adapt(params, task.support_x, task.support_y, replace(ctx, noise=noise))
         start = fitted[0].params
-        assert all(start[n] is p for n, p in params.items() if n not in draws)
+        assert all(start[n] is p for n, p in params.items() if n not in noise)
         before.append(start["head.weight"])
     assert torch.equal(before[0], before[1])
     assert not torch.equal(before[0], before[2])
@@ -327,8 +327,8 @@ def test_scratch_starts_anew_in_each_task():
     task = curve_task()
     found = []
     for name in ("a", "a", "b"):
-        draws = learner.draws(Key.of(name), at(recipe, "test"))
-        found.append(outputs(learner, {}, task, at(recipe, "test", draws=draws))[-1])
+        noise = learner.noise(Key.of(name), at(recipe, "test"))
+        found.append(outputs(learner, {}, task, at(recipe, "test", noise=noise))[-1])
     assert torch.equal(found[0], found[1])
     assert not torch.allclose(found[0], found[2])
 
@@ -339,6 +339,6 @@ def test_running_statistics_of_scratch_are_those_of_the_support():
         learner, recipe = images("scratch", norm)
         assert learner.initial_state(at(recipe, "train")) == {}
         assert learner.statistics(at(recipe, "train")) == {}
-        draws = learner.draws(Key.of("a"), at(recipe, "test"))
-        found.append(outputs(learner, {}, image_task(), at(recipe, "test", draws=draws)))
+        noise = learner.noise(Key.of("a"), at(recipe, "test"))
+        found.append(outputs(learner, {}, image_task(), at(recipe, "test", noise=noise)))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -40,7 +40,7 @@ def data(examples: int) -> tuple[Tensor, Tensor, Tensor]:
 def stopped(examples: int, steps: int) -> Tensor:
     """What the inner loop gives."""
     x, y, theta = data(examples)
-    loop = replace(learner(second_order=True), rule=SGD(LR))
+    loop = replace(learner(second_order=True), optimizer=SGD(LR))
     return loop.adapt({"w": theta}, x, y, context(steps))[-1].params["w"].detach()
 
 

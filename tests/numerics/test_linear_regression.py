@@ -110,10 +110,10 @@ def closed_form(w: Tensor, batch: TaskBatch, steps: int, *, second_order: bool) 
 
 
 def compute(algorithm: Algorithm, mode: Mode, batch: TaskBatch, ctx: Context) -> ChunkResult:
-    draws: list[dict[str, Tensor]] = [{} for _ in range(len(batch))]
+    noise: list[dict[str, Tensor]] = [{} for _ in range(len(batch))]
     if mode == "loop":
-        return loop_chunk(algorithm, theta(), batch, draws, ctx)
-    return vmap_chunk(algorithm, theta(), batch, draws, ctx, size=len(batch))
+        return loop_chunk(algorithm, theta(), batch, noise, ctx)
+    return vmap_chunk(algorithm, theta(), batch, noise, ctx, size=len(batch))
 
 
 def check(mode: Mode, steps: int, *, second_order: bool) -> None:
@@ -209,11 +209,11 @@ def test_first_order_is_the_gradient_at_the_adapted_parameters(mode: Mode):
         assert [tuple(p.shape) for p in params.values()] == [
             (40, 1), (40,), (40, 40), (40,), (1, 40), (1,),
         ]  # fmt: skip
-        draws: list[dict[str, Tensor]] = [{}] * TASKS
+        noise: list[dict[str, Tensor]] = [{}] * TASKS
         if mode == "loop":
-            result = loop_chunk(algorithm, params, batch, draws, ctx)
+            result = loop_chunk(algorithm, params, batch, noise, ctx)
         else:
-            result = vmap_chunk(algorithm, params, batch, draws, ctx, TASKS)
+            result = vmap_chunk(algorithm, params, batch, noise, ctx, TASKS)
         gradients[name] = result.gradients
 
     reference = Learner(Net("mlp"), squared_error, 0.01, 3, 1.0, lambda name: True, "none")

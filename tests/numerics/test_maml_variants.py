@@ -18,7 +18,7 @@ from metadist.algorithms import Algorithm
 from metadist.algorithms.mamlpp import MAMLPlusPlus, multi_step_weights
 from metadist.compute.gradients import ChunkResult
 from metadist.errors import RecipeError
-from metadist.inner.inner_loop import Fitted, InnerLoop
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.per_step import PerStep
 from metadist.keys import Key
 from metadist.tasks import NormMode
@@ -82,7 +82,7 @@ def off(name: str, model: str) -> InnerLoop:
 def test_switched_off_it_is_maml_to_the_bit(name: str, model: str):
     plain = seven(Case("maml", model, NETWORKS[model], 3))
     variant = seven(plain.case, off(name, model))
-    assert not variant.algorithm.signal_names
+    assert not variant.algorithm.step_scalar_names
     key = Key.of("fresh")
     fresh, wanted = variant.algorithm.init(key), plain.algorithm.init(key)
     assert list(fresh) == list(wanted)
@@ -149,17 +149,19 @@ def test_steps_beyond_training_take_the_last_step_size(steps: int):
     # The same with as many step sizes as steps, the last one again and again.
     learner = longer.algorithm
     assert isinstance(learner, MAMLPlusPlus)
-    assert isinstance(learner.rule, PerStep)
+    assert isinstance(learner.optimizer, PerStep)
     rows = [min(step, steps - 1) for step in range(5)]
     spelt_out = {n: p[rows] if n.endswith(".step_sizes") else p for n, p in longer.params.items()}
-    other = replace(learner, rule=replace(learner.rule, steps=5))
+    other = replace(learner, optimizer=replace(learner.optimizer, steps=5))
     wanted = other.adapt(spelt_out, task.support_x, task.support_y, ctx)
     for a, b in zip(fitted, wanted, strict=True):
         assert all(torch.equal(a.params[n], p) for n, p in b.params.items() if "rule." not in n)
-    assert learner.findings(longer.params)["step_size"].keys() == {
+    assert learner.learned_quantities(longer.params)["step_size"].keys() == {
         f"linear{i}.{p}" for i in (1, 2, 3) for p in ("weight", "bias")
     }
-    assert all(len(a) == steps for a in learner.findings(longer.params)["step_size"].values())
+    assert all(
+        len(a) == steps for a in learner.learned_quantities(longer.params)["step_size"].values()
+    )
 
 
 def test_fresh_step_sizes_and_rows_give_maml():
@@ -185,7 +187,7 @@ def test_fresh_step_sizes_and_rows_give_maml():
     assert distance(summed, plain.looped.gradients) <= EXACT
 
 
-def later_row(self: MAMLPlusPlus, fitted: Fitted, ctx: Any) -> Any:
+def later_row(self: MAMLPlusPlus, fitted: AdaptedModel, ctx: Any) -> Any:
     return InnerLoop.query_norm(self, fitted, ctx)
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from metadist.inner import mask
-from metadist.inner.inner_loop import Fitted
-from metadist.inner.inner_optimizer import Step
+from metadist.inner.inner_loop import AdaptedModel
+from metadist.inner.inner_optimizer import InnerStep
 from metadist.inner.mask import Mask, gumbel, sampled_mask
 from metadist.keys import Key
 from tests.numerics.preconditioning_models import CONV, KEY, Model, mlp, noticed, shaken
@@ -22,17 +22,17 @@ from tests.numerics.reference import CLOSED_FORM, EXACT
 ENTRIES, BATCHES = 20_000, 10
 
 
-def sampled(rule: Mask, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+def sampled(optimizer: Mask, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks of a rule: its step from 0 along a gradient of -1, with the logits and the noise."""
     _, ctx = mlp(1).learner("maml", 1)
-    ctx = ctx.for_task(rule.draws(KEY.fold("p", number), ctx), {})
+    ctx = ctx.for_task(optimizer.noise(KEY.fold("p", number), ctx), {})
     logits = torch.full((ENTRIES,), zeta, dtype=torch.float64, requires_grad=True)
     zeros = torch.zeros(ENTRIES, 2, dtype=torch.float64)
-    step = Step(0, {"layer.logits": logits}, {}, ctx)
-    moved, _ = rule.update({"layer.weight": zeros}, {"layer.weight": zeros - 1}, step)
+    step = InnerStep(0, {"layer.logits": logits}, {}, ctx)
+    moved, _ = optimizer.update({"layer.weight": zeros}, {"layer.weight": zeros - 1}, step)
     rows = moved["layer.weight"]
     assert torch.equal(rows[:, 0], rows[:, 1])
-    return rows[:, 0], logits, ctx.draws["layer.0"]
+    return rows[:, 0], logits, ctx.noise["layer.0"]
 
 
 ONES = Mask(1.0, {"layer.weight": (ENTRIES, 2)})
@@ -63,14 +63,14 @@ def test_a_dropped_gumbel_is_noticed(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_a_hard_mask_has_the_derivative_of_its_relaxation(temperature: float):
-    rule = replace(ONES, temperature=temperature)
-    hard, logits, noise = sampled(rule, 0.8, 0)
+    optimizer = replace(ONES, temperature=temperature)
+    hard, logits, noise = sampled(optimizer, 0.8, 0)
     (got,) = torch.autograd.grad(hard.sum(), logits)
     again = logits.detach().requires_grad_()
     relaxed = relaxation(again, noise.double(), temperature)
     (wanted,) = torch.autograd.grad(relaxed.sum(), again)
     torch.testing.assert_close(got, wanted, rtol=CLOSED_FORM, atol=1e-300)
-    soft, _, _ = sampled(replace(rule, hard=False), 0.8, 0)
+    soft, _, _ = sampled(replace(optimizer, hard=False), 0.8, 0)
     torch.testing.assert_close(soft, relaxed, rtol=CLOSED_FORM, atol=1e-300)
     assert torch.equal(hard, (relaxed > 0.5).double())
 
@@ -96,13 +96,13 @@ def test_nothing_moves_where_no_mask_is_one(model: Model, per: str):
     params = {
         n: p - 1e6 if n.endswith(".logits") else p for n, p in shaken(learner.init(KEY)).items()
     }
-    ctx = ctx.for_task(learner.draws(KEY, ctx), {})
+    ctx = ctx.for_task(learner.noise(KEY, ctx), {})
     task = model.tasks().task(0)
     last = learner.adapt(params, task.support_x, task.support_y, ctx)[-1].params
     assert all(torch.equal(p, params[n]) for n, p in last.items())
 
 
-def moved(path: Sequence[Fitted], name: str, step: int) -> Tensor:
+def moved(path: Sequence[AdaptedModel], name: str, step: int) -> Tensor:
     """Which entries of a parameter a step changes."""
     return path[step].params[name] != path[step - 1].params[name]
 
@@ -112,7 +112,7 @@ def test_a_mask_holds_for_a_task_and_bias_or_is_drawn_anew_for_each_weight():
     name = "linear2.weight"
     for per in ("unit", "weight"):
         learner, ctx = model.learner("mtnet", 3, mask_per=per)
-        ctx = ctx.for_task(learner.draws(KEY, ctx), {})
+        ctx = ctx.for_task(learner.noise(KEY, ctx), {})
         task = model.tasks().task(0)
         params = shaken(learner.init(KEY))
         path = list(learner.adapt(params, task.support_x, task.support_y, ctx))
@@ -126,8 +126,8 @@ def test_a_mask_holds_for_a_task_and_bias_or_is_drawn_anew_for_each_weight():
             assert not torch.equal(first, second)
             assert not torch.equal(first.any(1), bias)
         # More steps change no number of the steps before.
-        more = learner.draws(KEY, replace(ctx, inner_steps=5))
-        assert all(torch.equal(noise, more[n]) for n, noise in ctx.draws.items())
+        more = learner.noise(KEY, replace(ctx, inner_steps=5))
+        assert all(torch.equal(noise, more[n]) for n, noise in ctx.noise.items())
 
 
 def test_masks_at_test_are_drawn_or_expected():
@@ -136,10 +136,10 @@ def test_masks_at_test_are_drawn_or_expected():
     for how in ("sampled", "expected"):
         learner, ctx = model.learner("mtnet", 1, mask_at_test=how, transform=False)
         params = shaken(learner.init(KEY))
-        assert learner.draws(KEY, ctx)
+        assert learner.noise(KEY, ctx)
         test = replace(ctx, phase="test")
-        draws = learner.draws(KEY, test)
-        test = test.for_task(draws, {})
+        noise = learner.noise(KEY, test)
+        test = test.for_task(noise, {})
         path = list(learner.adapt(params, task.support_x, task.support_y, test))
         change = {n: path[1].params[n] - path[0].params[n] for n in params if "linear" in n[:6]}
         plain, _ = model.learner("maml", 1)
@@ -149,10 +149,10 @@ def test_masks_at_test_are_drawn_or_expected():
             zeta = params[f"rule.{layer}.logits"]
             wanted = 1 / (1 + (-zeta).exp())
             if how == "sampled":
-                noise = draws[f"{layer}.0"]
-                wanted = (zeta + noise[0] > noise[1]).double()
+                drawn = noise[f"{layer}.0"]
+                wanted = (zeta + drawn[0] > drawn[1]).double()
             else:
-                assert draws == {}
+                assert noise == {}
             bias = f"{layer}.bias"
             torch.testing.assert_close(
                 change[bias],

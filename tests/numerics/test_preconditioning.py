@@ -39,7 +39,7 @@ each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
 def draws_of(learner: InnerLoop, ctx: Context) -> list[dict[str, Tensor]]:
-    return [learner.draws(KEY.fold("draws", i), ctx) for i in range(TASKS)]
+    return [learner.noise(KEY.fold("draws", i), ctx) for i in range(TASKS)]
 
 
 # --- with nothing learned, all of them are MAML ---------------------------------------------------
@@ -77,15 +77,15 @@ def both(
     theta = shaken(maml.init(KEY))
     learner, _ = model.learner(algorithm, 3, **options)
     params = {n: neutral(n, p) for n, p in learner.init(KEY).items()} | theta
-    tasks, draws = model.tasks(), draws_of(learner, ctx)
+    tasks, noise = model.tasks(), draws_of(learner, ctx)
     empty: list[dict[str, Tensor]] = [{}] * TASKS
     return {
         "loop": (
-            loop_chunk(learner, params, tasks, draws, ctx),
+            loop_chunk(learner, params, tasks, noise, ctx),
             loop_chunk(maml, theta, tasks, empty, ctx),
         ),
         "vmap": (
-            vmap_chunk(learner, params, tasks, draws, ctx, TASKS),
+            vmap_chunk(learner, params, tasks, noise, ctx, TASKS),
             vmap_chunk(maml, theta, tasks, empty, ctx, TASKS),
         ),
     }
@@ -197,10 +197,10 @@ def mtnet(model: Model, steps: int) -> tuple[InnerLoop, Params, Context, Tensors
     """An MT-net, and the metric by hand: T_M is T' without the rows of masked units."""
     learner, ctx = model.learner("mtnet", steps)
     params = shaken(learner.init(KEY))
-    ctx = ctx.for_task(learner.draws(KEY.fold("task"), ctx), {})
+    ctx = ctx.for_task(learner.noise(KEY.fold("task"), ctx), {})
     metric = {}
     for layer in learner.backbone.layers:
-        noise = ctx.draws[f"{layer.name}.0"]
+        noise = ctx.noise[f"{layer.name}.0"]
         kept = params[f"rule.{layer.name}.logits"] + noise[0] > noise[1]
         rows = params[f"{layer.name}.transform"].T.clone()
         rows[~kept] = 0
@@ -219,10 +219,10 @@ def test_an_mtnet_descends_in_a_subspace_with_a_metric(model: Model):
 @each_model
 def test_a_mask_for_each_weight_is_noticed(model: Model):
     learner, params, ctx, metric = mtnet(model, 3)
-    assert isinstance(learner.rule, Mask)
-    wrong = replace(learner, rule=replace(learner.rule, per="weight"))
+    assert isinstance(learner.optimizer, Mask)
+    wrong = replace(learner, optimizer=replace(learner.optimizer, per="weight"))
     more = {n: p.double() for n, p in wrong.init(KEY).items() if n.startswith("rule.")}
-    ctx = ctx.for_task(wrong.draws(KEY.fold("task"), ctx), {})
+    ctx = ctx.for_task(wrong.noise(KEY.fold("task"), ctx), {})
     with noticed():
         check_metric(model, 3, wrong, {**params, **more}, ctx, metric)
 

@@ -91,8 +91,8 @@ def test_the_outer_step_goes_towards_phi():
     seen: list[Params] = []
     plain = worker._chunk
 
-    def recorded(tasks, draws, ctx):
-        result = plain(tasks, draws, ctx)
+    def recorded(tasks, noise, ctx):
+        result = plain(tasks, noise, ctx)
         seen.append({n: theta[n] - g for n, g in result.gradients.items()})
         return result
 

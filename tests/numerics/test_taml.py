@@ -70,7 +70,7 @@ def step_of(setting: Setting, mode: str) -> dict[str, Tensor]:
 
 
 def check_whole_batch(setting: Setting, mode: str) -> None:
-    learner = replace(setting.case.reference, signals=setting.ctx.signals)
+    learner = replace(setting.case.reference, step_scalars=setting.ctx.step_scalars)
     value, wanted = reference.whole_batch(learner, setting.params, setting.episodes)
     assert distance(step_of(setting, mode), wanted) <= EXACT
     losses = [setting.loss(setting.params, i).detach() for i in range(TASKS)]
@@ -120,7 +120,7 @@ def test_a_task_that_is_not_finite_spoils_no_other(value: float, variant: str):
     spoilt[3, 0, 0] = value
     every = replace(tasks, query_x=spoilt)
     with_bad = of_tasks(case, setting.algorithm, setting.params, every, setting.ctx)
-    assert not bool(torch.isfinite(with_bad.ctx.signals["before"][3]))
+    assert not bool(torch.isfinite(with_bad.ctx.step_scalars["before"][3]))
     rest = replace(
         tasks,
         ids=tuple(good),

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tests.numerics.reference import (
     Definition,
-    Draws,
     Episode,
     Learner,
     Moments,
     Network,
+    Noise,
     Normalisation,
     Prediction,
     Tensors,
@@ -45,7 +45,7 @@ def multi_step_weights(steps: int, epoch: int, annealed_over: int) -> list[float
     return [early] * (steps - 1) + [min(last, 1 - (steps - 1) * 0.03 / steps)]
 
 
-def mamlpp(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Result:
+def mamlpp(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """MAML with every ingredient that the options switch on."""
     options, start = learner.options, leaves(theta)
     epoch = learner.step // options["epoch_steps"]
@@ -78,7 +78,7 @@ def head(theta: Mapping[str, Tensor]) -> str:
     return [name for name in theta if name.endswith(".weight")][-1].removesuffix(".weight")
 
 
-def anil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Result:
+def anil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """MAML where the inner loop moves the last layer alone."""
     start, last = leaves(theta), head(theta)
     learner = replace(learner, adapted=lambda name: name.startswith(f"{last}."))
@@ -87,7 +87,7 @@ def anil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Dr
     return value.detach(), derivative(value, start)
 
 
-def nil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Tensor:
+def nil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """Cosines between what enters the last layer for a query and for the support of a class."""
     last, ways = head(theta), len(theta[f"{head(theta)}.bias"])
     width = theta[f"{last}.weight"].shape[1]
@@ -174,13 +174,13 @@ def adapted_loss(learner: Learner, start: Tensors, task: Episode) -> Tensor:
     return value
 
 
-def taml(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Result:
+def taml(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """One task's part: over the tasks, values average to J + weight I, and gradients to its own."""
     start, weight = leaves(theta), learner.options["weight"]
     value = adapted_loss(learner, start, task)
     if learner.options["variant"] == "entropy" or weight == 0:
         return value.detach(), derivative(value, start)
-    losses = learner.signals["before"].double().clone().requires_grad_()
+    losses = learner.step_scalars["before"].double().clone().requires_grad_()
     total = inequality(losses, learner.options)
     (slopes,) = torch.autograd.grad(total, losses)
     own = before(learner, start, task)
@@ -220,7 +220,7 @@ class Widened:
 
 
 def maml_input_bias(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Result:
     """MAML in the widened network, whose vector is one of the adapted parameters."""
     start = leaves(theta)
@@ -266,13 +266,13 @@ def adam(lr: float, beta1: float) -> Update:
 
 
 def reptile_path(
-    learner: Learner, theta: Mapping[str, Tensor], x: Tensor, y: Tensor, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], x: Tensor, y: Tensor, noise: Noise
 ) -> Tensors:
     """phi: plain training on mini-batches of x and y from theta."""
     options, phi = learner.options, leaves(theta)
     learned = options["inner_optimizer"] == "adam"
     update = adam(learner.lr, options["beta1"]) if learned else learner.descend
-    order = list(orders(draws["order"].tolist(), len(x))) if "order" in draws else []
+    order = list(orders(noise["order"].tolist(), len(x))) if "order" in noise else []
     size = len(order) // learner.steps if learner.steps else 0
     for step in range(learner.steps):
         rows = order[step * size : (step + 1) * size] or list(range(len(x)))
@@ -282,20 +282,20 @@ def reptile_path(
     return phi
 
 
-def reptile(learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws) -> Result:
+def reptile(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """theta - phi of training on support and query as one set; the loss of phi on that set."""
     x, y = torch.cat([task.support_x, task.query_x]), torch.cat([task.support_y, task.query_y])
-    phi = reptile_path(learner, theta, x, y, draws)
+    phi = reptile_path(learner, theta, x, y, noise)
     whole = Episode(x, y, x[:0], y[:0])
     loss = learner.support_loss(phi, whole, learner.steps) / learner.scale
     return loss.detach(), {name: (p - phi[name]).detach() for name, p in theta.items()}
 
 
 def reptile_outputs(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, draws: Draws
+    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """Queries after training on the support alone."""
-    phi = reptile_path(learner, theta, task.support_x, task.support_y, draws)
+    phi = reptile_path(learner, theta, task.support_x, task.support_y, noise)
     return learner.query_outputs(phi, task).detach()
 
 

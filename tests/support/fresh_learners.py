@@ -10,22 +10,24 @@ from ended_runs import FUNCTIONS
 
 from metadist.compute.learners import build, context, initial_params, resolve
 from metadist.episode_data import open_data
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe
 
 CPU = torch.device("cpu")
 
 
-def learner(text: str = FUNCTIONS, *overrides: str, root: Path = Path()) -> tuple[Trained, Any]:
+def learner(
+    text: str = FUNCTIONS, *overrides: str, root: Path = Path()
+) -> tuple[TrainedLearner, Any]:
     """A fresh learner and its episodes."""
     recipe = resolve(parse_recipe(text, "fresh", overrides))
     data = open_data(recipe, root)
     algorithm = build(recipe, data.shape)
     params = initial_params(recipe, algorithm)
     state = algorithm.initial_state(context(recipe, "train", 0))
-    return Trained(algorithm, params, state, recipe, CPU), data
+    return TrainedLearner(algorithm, params, state, recipe, CPU), data
 
 
-def sources(trained: Trained, data: Any) -> tuple[Any, Any]:
+def sources(trained: TrainedLearner, data: Any) -> tuple[Any, Any]:
     section = trained.recipe.data
     return data.live("train", section.queries, section.seed), data.live("test", 7, 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from metadist.algorithms import Parts, maml
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.inner_optimizer import Step
+from metadist.inner.inner_optimizer import InnerStep
 from metadist.inner.sgd import SGD
 from metadist.tasks import Params
 
@@ -23,14 +23,14 @@ Options = maml.Options
 class SignSGD(SGD):
     """phi - lr * sign(gradient)."""
 
-    def update(self, adapted: Params, gradients: Params, step: Step) -> tuple[Params, Params]:
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
         """Parameters after one step."""
         return super().update(adapted, {n: g.sign() for n, g in gradients.items()}, step)
 
 
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
-    return replace(maml.build(parts, second_order=False), rule=SignSGD(parts.inner_lr))
+    return replace(maml.build(parts, second_order=False), optimizer=SignSGD(parts.inner_lr))
 '''
 
 #: An MLP under another name.

@@ -11,7 +11,7 @@ import torch
 
 from metadist.compute.learners import resolve
 from metadist.evaluation.evaluator import Evaluation, write_evaluation
-from metadist.evaluation.protocols import Asked, own_protocols, protocol
+from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result
@@ -76,7 +76,7 @@ def finish(
     planned: Planned,
     curve: Sequence[float],
     *,
-    asked: Asked | None = None,
+    asked: EvalRequest | None = None,
     spread: float = 0.1,
     failed: int = 0,
     speed: float = 100.0,

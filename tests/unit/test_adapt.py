@@ -22,7 +22,7 @@ from data_pipeline.labelled_images import read_queries, read_support
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.compute.determinism import reproducible
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
-from metadist.evaluation.image_classifier import Labeller, Labels
+from metadist.evaluation.image_classifier import ImageClassifier, Labels
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
 
@@ -54,11 +54,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @lru_cache
-def fresh(place: Path, name: str) -> tuple[Labeller, Any]:
+def fresh(place: Path, name: str) -> tuple[ImageClassifier, Any]:
     """A learner with fresh parameters as a labeller, and the test episodes of its data."""
     trained, data = learner(IMAGES, *LEARNERS[name], root=place / "data")
     prepare = preparation(data.store.dataset, data.store.shape, data.store.options)
-    return Labeller(trained, data.shape, prepare, {"run": name}), data.live("test", 2, 0, 2)
+    return ImageClassifier(trained, data.shape, prepare, {"run": name}), data.live("test", 2, 0, 2)
 
 
 def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> dict[str, Any]:
@@ -71,13 +71,13 @@ def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> dic
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_exported_images_give_the_engines_own_logits(place, tmp_path, name):
-    labeller, source = fresh(place, name)
-    trained = labeller.trained
+    classifier, source = fresh(place, name)
+    trained = classifier.trained
     support, query = export(source.episodes([0]), tmp_path)
-    given = read_support(support, labeller.reading())
-    asked = read_queries(query, labeller.reading())
+    given = read_support(support, classifier.reading())
+    asked = read_queries(query, classifier.reading())
     assert given.labels is not None
-    result = labeller.label(given.pixels, given.labels, asked.pixels)
+    result = classifier.label(given.pixels, given.labels, asked.pixels)
     # The engine in its own order of the support, and in that of the labels.
     task = trained.tasks(source, [0]).task(0)
     order = task.support_y.argsort(stable=True)
@@ -90,21 +90,21 @@ def test_exported_images_give_the_engines_own_logits(place, tmp_path, name):
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_saved_and_loaded_it_says_the_same(place, tmp_path, name):
-    labeller, source = fresh(place, name)
+    classifier, source = fresh(place, name)
     episode = source.episodes([0])
     names = [f"w{way}" for way in episode.support_y[0]]
-    labeller.save(tmp_path)
+    classifier.save(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "config.json",
         "recipe.toml",
         "weights.safetensors",
     ]
-    loaded = Labeller.load(tmp_path, CPU)
-    before = labeller.label(episode.support_x[0], names, episode.query_x[0])
+    loaded = ImageClassifier.load(tmp_path, CPU)
+    before = classifier.label(episode.support_x[0], names, episode.query_x[0])
     after = loaded.label(episode.support_x[0], names, episode.query_x[0])
     np.testing.assert_array_equal(before.logits, after.logits)
-    assert loaded.facts == labeller.facts
-    assert (loaded.preparation, loaded.shape) == (labeller.preparation, labeller.shape)
+    assert loaded.facts == classifier.facts
+    assert (loaded.preparation, loaded.shape) == (classifier.preparation, classifier.shape)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "recipe.toml", "config.json"])
@@ -114,10 +114,10 @@ def test_a_damaged_file_is_named(place, tmp_path, name):
     content[len(content) // 2] ^= 1
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DamagedCheckpoint, match=name):
-        Labeller.load(tmp_path, CPU)
+        ImageClassifier.load(tmp_path, CPU)
     (tmp_path / name).unlink()
     with pytest.raises(DamagedCheckpoint, match=name):
-        Labeller.load(tmp_path, CPU)
+        ImageClassifier.load(tmp_path, CPU)
 
 
 def test_only_its_own_files_are_read(place, tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_only_its_own_files_are_read(place, tmp_path, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", watched)
-    Labeller.load(tmp_path, CPU)
+    ImageClassifier.load(tmp_path, CPU)
     assert sorted(set(opened)) == ["config.json", "recipe.toml", "weights.safetensors"]
 
 
@@ -156,7 +156,7 @@ def test_a_configuration_that_is_none_is_named(place, tmp_path, key, value):
     body = read_sealed_json(tmp_path / "config.json")
     write_sealed_json(tmp_path / "config.json", {**body, key: value})
     with pytest.raises(DamagedCheckpoint, match=r"config\.json"):
-        Labeller.load(tmp_path, CPU)
+        ImageClassifier.load(tmp_path, CPU)
 
 
 # --- what it can tell apart -------------------------------------------------------------------
@@ -164,32 +164,32 @@ def test_a_configuration_that_is_none_is_named(place, tmp_path, key, value):
 
 def drawn(place: Path, ways: int, shots: tuple[int, ...] = (1,), name: str = "maml") -> Any:
     """Support of some shots per class, labels and a query of each class."""
-    labeller, _ = fresh(place, name)
+    classifier, _ = fresh(place, name)
     rng = np.random.default_rng(ways)
-    shape = labeller.preparation.shape
+    shape = classifier.preparation.shape
     kinds = rng.integers(0, 256, (ways, *shape), dtype=np.uint8)
     counts = [shots[way % len(shots)] for way in range(ways)]
     support = np.concatenate([np.stack([kinds[way]] * counts[way]) for way in range(ways)])
     labels = [f"kind {way}" for way in range(ways) for _ in range(counts[way])]
-    return labeller, support, labels, kinds
+    return classifier, support, labels, kinds
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("ways", [2, 4])
 def test_other_numbers_of_classes(place, name, ways):
-    labeller, support, labels, queries = drawn(place, ways, name=name)
+    classifier, support, labels, queries = drawn(place, ways, name=name)
     if name in ANY_WAYS:
-        result = labeller.label(support, labels, queries)
+        result = classifier.label(support, labels, queries)
         assert result.logits.shape == (ways, ways)
         return
     with pytest.raises(AdaptError, match=rf"trained to tell 3 classes apart.*got {ways}"):
-        labeller.label(support, labels, queries)
+        classifier.label(support, labels, queries)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_classes_may_have_different_numbers_of_images(place, name):
-    labeller, support, labels, queries = drawn(place, 3, (1, 4, 2), name=name)
-    result = labeller.label(support, labels, queries)
+    classifier, support, labels, queries = drawn(place, 3, (1, 4, 2), name=name)
+    result = classifier.label(support, labels, queries)
     assert result.shots == (1, 4, 2)
     assert np.isfinite(result.logits).all()
     if name == "pixels":
@@ -197,48 +197,48 @@ def test_classes_may_have_different_numbers_of_images(place, name):
 
 
 def test_the_order_of_labels_does_not_matter_and_that_of_outputs_is_sorted(place):
-    labeller, support, labels, queries = drawn(place, 3, (2,), name="mtnet")
-    first = labeller.label(support, labels, queries)
+    classifier, support, labels, queries = drawn(place, 3, (2,), name="mtnet")
+    first = classifier.label(support, labels, queries)
     turned = [4, 5, 0, 1, 2, 3]
-    second = labeller.label(support[turned], [labels[row] for row in turned], queries)
+    second = classifier.label(support[turned], [labels[row] for row in turned], queries)
     assert first.names == ("kind 0", "kind 1", "kind 2")
     np.testing.assert_array_equal(first.logits, second.logits)
 
 
 def test_transductive_predictions_depend_on_other_queries_and_say_so(place):
     for name, depends in (("maml", True), ("support", False), ("pixels", False)):
-        labeller, support, labels, queries = drawn(place, 3, name=name)
-        together = labeller.label(support, labels, queries)
-        fewer = labeller.label(support, labels, queries[:2])
+        classifier, support, labels, queries = drawn(place, 3, name=name)
+        together = classifier.label(support, labels, queries)
+        fewer = classifier.label(support, labels, queries[:2])
         same = np.allclose(together.logits[:2], fewer.logits, atol=1e-5)
         assert same is not depends
         assert any("depends on the others" in note for note in together.notes) is depends
         assert any("figures do not hold" in note for note in fewer.notes) is depends
         if depends:
             with pytest.raises(AdaptError, match="one query alone"):
-                labeller.label(support, labels, queries[:1])
+                classifier.label(support, labels, queries[:1])
         else:
-            assert len(labeller.label(support, labels, queries[:1]).logits) == 1
+            assert len(classifier.label(support, labels, queries[:1]).logits) == 1
 
 
 def test_many_queries_in_several_passes(place, monkeypatch):
-    labeller, support, labels, queries = drawn(place, 3, name="running")
-    whole = labeller.label(support, labels, queries)
+    classifier, support, labels, queries = drawn(place, 3, name="running")
+    whole = classifier.label(support, labels, queries)
     monkeypatch.setattr("metadist.evaluation.image_classifier._PASS", 2)
-    parts = labeller.label(support, labels, queries)
+    parts = classifier.label(support, labels, queries)
     np.testing.assert_allclose(whole.logits, parts.logits, atol=1e-5)
 
 
 def test_steps(place):
-    labeller, support, labels, queries = drawn(place, 3)
-    trained = labeller.label(support, labels, queries)
+    classifier, support, labels, queries = drawn(place, 3)
+    trained = classifier.label(support, labels, queries)
     assert trained.steps == 1
-    more = labeller.label(support, labels, queries, 3)
+    more = classifier.label(support, labels, queries, 3)
     assert more.steps == 3
     assert not np.allclose(trained.logits, more.logits)
     for steps in (-1, 10**6):
         with pytest.raises(AdaptError, match="steps: between 0 and"):
-            labeller.label(support, labels, queries, steps)
+            classifier.label(support, labels, queries, steps)
     pixels, *rest = drawn(place, 3, name="pixels")
     assert pixels.label(*rest).steps is None
     with pytest.raises(AdaptError, match="does not adapt by steps, 2 were asked"):
@@ -246,19 +246,19 @@ def test_steps(place):
 
 
 def test_requests_that_make_no_sense(place):
-    labeller, support, labels, queries = drawn(place, 3)
+    classifier, support, labels, queries = drawn(place, 3)
     with pytest.raises(AdaptError, match="no support image"):
-        labeller.label(support[:0], [], queries)
+        classifier.label(support[:0], [], queries)
     with pytest.raises(AdaptError, match="no query image"):
-        labeller.label(support, labels, queries[:0])
+        classifier.label(support, labels, queries[:0])
     with pytest.raises(AdaptError, match=r"at least two classes.*'kind 0'"):
-        labeller.label(support[:1], labels[:1], queries)
+        classifier.label(support[:1], labels[:1], queries)
 
 
 def test_divergence_is_an_error_and_no_label(place):
-    labeller, support, labels, queries = drawn(place, 3)
-    wild = {name: p * np.inf for name, p in labeller.trained.params.items()}
-    broken = replace(labeller, trained=replace(labeller.trained, params=wild))
+    classifier, support, labels, queries = drawn(place, 3)
+    wild = {name: p * np.inf for name, p in classifier.trained.params.items()}
+    broken = replace(classifier, trained=replace(classifier.trained, params=wild))
     with pytest.raises(AdaptError, match="not finite after 1 adaptation steps"):
         broken.label(support, labels, queries)
 

@@ -23,7 +23,7 @@ from metadist.evaluation.diagnostics import (
     mean_cosine,
     pooled_cka,
 )
-from metadist.evaluation.trained_learner import Trained
+from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import Loss
 from metadist.tasks import Context, Params, Task
@@ -123,15 +123,17 @@ def test_mean_cosine_by_hand():
     assert math.isnan(mean_cosine(torch.zeros(0, 0, dtype=torch.float64)))
 
 
-def task_gradients(trained: Trained, source: Any, signals: dict[str, Tensor]) -> list[Params]:
+def task_gradients(
+    trained: TrainedLearner, source: Any, step_scalars: dict[str, Tensor]
+) -> list[Params]:
     """Gradients of single tasks, taken plainly."""
     recipe, algorithm = trained.recipe, trained.algorithm
     tasks = trained.tasks(source, range(GRADIENT_TASKS))
     found = []
     for row, index in enumerate(tasks.ids):
         ctx = context(recipe, "train", recipe.outer.steps - 1)
-        draws = algorithm.draws(episode_key(recipe, "train", 0, index), ctx)
-        ctx = replace(ctx.for_task(draws, {}), signals=signals)
+        noise = algorithm.noise(episode_key(recipe, "train", 0, index), ctx)
+        ctx = replace(ctx.for_task(noise, {}), step_scalars=step_scalars)
         leaves = {n: p.clone().requires_grad_() for n, p in trained.params.items()}
         algorithm.loss(leaves, tasks.task(row), ctx).value.backward()
         found.append({n: p.grad for n, p in leaves.items() if p.grad is not None})
@@ -167,15 +169,15 @@ class Together(InnerLoop):
     """A loss that depends on a signal of all tasks of the step."""
 
     @property
-    def signal_names(self) -> tuple[str, ...]:
+    def step_scalar_names(self) -> tuple[str, ...]:
         return ("size",)
 
-    def signals(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
+    def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         return {"size": task.query_y.abs().mean()}
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         own = super().loss(params, task, ctx)
-        pull = sum((p**2).sum() for p in params.values()) * ctx.signals["size"].mean()
+        pull = sum((p**2).sum() for p in params.values()) * ctx.step_scalars["size"].mean()
         return replace(own, value=own.value + pull)
 
 
@@ -185,8 +187,8 @@ def test_signals_are_those_of_all_tasks():
     trained = replace(trained, algorithm=Together(**vars(trained.algorithm)))
     training, _ = sources(trained, data)
     tasks = trained.tasks(training, range(GRADIENT_TASKS))
-    signals = {"size": tasks.query_y.abs().flatten(1).mean(1)}
-    expected = expected_alignment(task_gradients(trained, training, signals))
+    step_scalars = {"size": tasks.query_y.abs().flatten(1).mean(1)}
+    expected = expected_alignment(task_gradients(trained, training, step_scalars))
     assert gradient_alignment(trained, training)[0] == pytest.approx(expected, abs=1e-6)
     # All tasks share the pull, so they agree more than without it.
     plain = gradient_alignment(learner()[0], training)[0]

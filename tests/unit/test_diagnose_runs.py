@@ -21,7 +21,7 @@ from metadist.evaluation.diagnostics import (
     write_diagnostics,
 )
 from metadist.inner.inner_loop import InnerLoop
-from metadist.learner import Findings
+from metadist.learner import LearnedQuantities
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
@@ -95,7 +95,7 @@ def test_a_head_of_zeros_has_no_similarity(images):
 class Odd(InnerLoop):
     """Numbers that are not finite."""
 
-    def findings(self, params: Params) -> Findings:
+    def learned_quantities(self, params: Params) -> LearnedQuantities:
         return {"odd": {"a": [1.0, math.nan, math.inf]}}
 
 

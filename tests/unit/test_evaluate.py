@@ -22,7 +22,7 @@ from metadist.compute.learners import build, context
 from metadist.episode_data import open_data
 from metadist.errors import RunError
 from metadist.evaluation.evaluator import Evaluation
-from metadist.evaluation.protocols import Asked, EvalProtocol, own_protocols, protocol
+from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
 from metadist.inner.losses import task_loss
 from metadist.recipe.schema import load_recipe, parse_recipe
 from metadist.runs import checkpoints
@@ -64,20 +64,20 @@ def files(run: RunDir) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("asked", "name", "steps", "figure_step"),
     [
-        (Asked(), "test-10q", 10, 1),
-        (Asked(queries=100), "test-100q", 10, 1),
-        (Asked(queries=7), "test-7q", 10, 1),
-        (Asked(shots=10), "test-10q", 10, 1),
-        (Asked(shots=5), "test-5shot-10q", 10, 1),
-        (Asked(episodes=600), "test-10q", 10, 1),
-        (Asked(episodes=1000), "test-1000episodes-10q", 10, 1),
+        (EvalRequest(), "test-10q", 10, 1),
+        (EvalRequest(queries=100), "test-100q", 10, 1),
+        (EvalRequest(queries=7), "test-7q", 10, 1),
+        (EvalRequest(shots=10), "test-10q", 10, 1),
+        (EvalRequest(shots=5), "test-5shot-10q", 10, 1),
+        (EvalRequest(episodes=600), "test-10q", 10, 1),
+        (EvalRequest(episodes=1000), "test-1000episodes-10q", 10, 1),
         # The curve ends there anyway, but the figure is another than that of test-10q.
-        (Asked(steps=10), "test-10step-10q", 10, 10),
-        (Asked(steps=0), "test-0step-10q", 0, 0),
-        (Asked(shots=5, steps=10), "test-5shot-10step-10q", 10, 10),
-        (Asked("val"), "val-10q", 10, 1),
-        (Asked("val", episodes=600), "val-600episodes-10q", 10, 1),
-        (Asked("test", 20, 30, 3, 40), "test-20shot-3step-40episodes-30q", 3, 3),
+        (EvalRequest(steps=10), "test-10step-10q", 10, 10),
+        (EvalRequest(steps=0), "test-0step-10q", 0, 0),
+        (EvalRequest(shots=5, steps=10), "test-5shot-10step-10q", 10, 10),
+        (EvalRequest("val"), "val-10q", 10, 1),
+        (EvalRequest("val", episodes=600), "val-600episodes-10q", 10, 1),
+        (EvalRequest("test", 20, 30, 3, 40), "test-20shot-3step-40episodes-30q", 3, 3),
     ],
 )
 def test_a_name_says_what_differs(asked, name, steps, figure_step):
@@ -91,7 +91,7 @@ def test_names_of_a_recipes_own_protocols_stay():
     assert [p.name for p in own] == ["test-1q", "test-15q"]
     # As many steps as in training and at test: nothing differs.
     recipe = load_recipe("strokes-5w1s-maml", ("inner.steps=3", "eval.steps=0"))
-    assert protocol([("a", recipe)], Asked(steps=3)).name == "test-1q"
+    assert protocol([("a", recipe)], EvalRequest(steps=3)).name == "test-1q"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,7 +101,7 @@ def test_equal_names_are_equal_protocols(seed):
     found: dict[str, EvalProtocol] = {}
     for _ in range(400):
         numbers = [int(n) if n else None for n in rng.choice([0, 1, 2, 8, 10, 20], 4)]
-        one = protocol([("a", recipe)], Asked(str(rng.choice(["val", "test"])), *numbers))  # type: ignore[arg-type]
+        one = protocol([("a", recipe)], EvalRequest(str(rng.choice(["val", "test"])), *numbers))  # type: ignore[arg-type]
         assert found.setdefault(one.name, one) == one
     assert len(found) > 100
 

@@ -49,7 +49,7 @@ def test_findings_say_what_was_learned():
     sizes, _ = mlp(1).learner("meta_sgd", 1)
     params = sizes.init(KEY)
     params["rule.linear2.weight.step_size"] = torch.tensor([[-1.0, 0.5, 2.0]])
-    found = sizes.findings(params)
+    found = sizes.learned_quantities(params)
     assert found["step_size_mean"]["linear2.weight"] == [0.5]
     assert found["step_size_min"]["linear2.weight"] == [-1.0]
     assert found["step_size_max"]["linear2.weight"] == [2.0]
@@ -58,19 +58,19 @@ def test_findings_say_what_was_learned():
     params = masks.init(KEY)
     params["rule.linear2.logits"] = torch.tensor([math.log(3.0)], dtype=torch.float64)
     params["linear1.transform"] = torch.tensor([[0.0, 3.0], [0.5, 0.0]])
-    found = masks.findings(params)
+    found = masks.learned_quantities(params)
     # The probability of being updated, not its complement.
     assert found["p_update"] == {"linear1": [0.5], "linear2": [pytest.approx(0.75)]}
     assert found["transform_smallest"]["linear1"] == [pytest.approx(0.5)]
     assert found["transform_largest"]["linear1"] == [pytest.approx(3.0)]
     plain, _ = mlp(1).learner("mtnet", 1, transform=False)
-    assert set(plain.findings(plain.init(KEY))) == {"p_update"}
+    assert set(plain.learned_quantities(plain.init(KEY))) == {"p_update"}
 
     curved, _ = mlp(1).learner("meta_curvature", 1)
     params = curved.init(KEY)
     params["rule.linear1.weight.in"] = torch.diag(torch.tensor([-4.0, 0.25]))
     params["rule.linear2.bias.vector"] = torch.tensor([-2.0])
-    found = curved.findings(params)
+    found = curved.learned_quantities(params)
     assert found["curvature_smallest"]["linear1.weight.in"] == [pytest.approx(0.25)]
     assert found["curvature_largest"]["linear1.weight.in"] == [pytest.approx(4.0)]
     assert found["curvature_largest"]["linear2.bias.vector"] == [2.0]

@@ -63,12 +63,12 @@ def test_the_learner_and_the_optimiser_follow() -> None:
     changes = ('inner.lr_changes="2: 0.5"', 'outer.lr_changes="3: 0.25"')
     recipe = resolve(load_recipe("sinusoid-10shot-maml", changes))
     learners = Learners(recipe, SHAPE)
-    rates = [learners.after(done).rule.lr for done in range(4)]  # type: ignore[attr-defined]
+    rates = [learners.after(done).optimizer.lr for done in range(4)]  # type: ignore[attr-defined]
     assert rates == [0.01, 0.01, 0.5, 0.5]
     # A checkpoint is evaluated as it was trained last.
     for checkpoint, rate in ((0, 0.01), (2, 0.01), (3, 0.5)):
         learner, evaluated = learners.at(checkpoint)
-        assert learner.rule.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
+        assert learner.optimizer.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
         assert not evaluated.inner.changes
     assert [learning_rate(recipe.outer, step) for step in range(5)] == [1e-3] * 3 + [0.25] * 2
 

@@ -14,7 +14,7 @@ from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, 
 
 from metadist import plugins
 from metadist.episode_data import open_data
-from metadist.evaluation.protocols import Asked
+from metadist.evaluation.protocols import EvalRequest
 from metadist.reproduce import load_table
 from metadist.reproduce.jobs import Command, Job, Jobs
 from metadist.reproduce.plan import Planned, Request, jobs, plan
@@ -35,7 +35,7 @@ def planned_run(root: Path) -> tuple[Request, Planned]:
     assert planned.recipe is not None
     digest = open_data(planned.recipe, request.data_dir).digest
     finish(planned, [3.0, 1.0], digest=digest)
-    finish(planned, [3.0, 1.0], asked=Asked(shots=5, steps=1))
+    finish(planned, [3.0, 1.0], asked=EvalRequest(shots=5, steps=1))
     return request, planned
 
 

@@ -14,7 +14,7 @@ from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, 
 from metadist.episode_data import open_data
 from metadist.errors import TableError
 from metadist.evaluation.diagnostics import write_diagnostics
-from metadist.evaluation.protocols import Asked
+from metadist.evaluation.protocols import EvalRequest
 from metadist.reproduce import reproduce
 from metadist.reproduce.jobs import Outcome
 from metadist.reproduce.plan import Planned, Request, jobs, plan
@@ -111,7 +111,7 @@ def test_verdicts_of_planted_errors(tmp_path):
     request = request_of(one, tmp_path)
     planned = {key: planned_of(request, key) for key in one.runs}
     finish(planned["good"], [3.0, 0.52, 0.4], speed=100)
-    finish(planned["good"], [3.0, 0.81], asked=Asked(shots=5, steps=1))
+    finish(planned["good"], [3.0, 0.81], asked=EvalRequest(shots=5, steps=1))
     finish(planned["bad"], [3.0, 2.0, 1.5], speed=150)
     finish(planned["diverged"], [3.0, 0.5, 0.4], failed=6)
     found = {"findings": {"p_update": {"linear1": [0.25, 0.45]}}}
@@ -201,7 +201,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     finish(planned, [3.0, 1.0], digest=digest)
     (only,) = jobs(plan(request), request)
     assert [command.what for command in only.commands] == ["evaluating test-5shot-1step-10q"]
-    finish(planned, [3.0, 1.0], asked=Asked(shots=5, steps=1))
+    finish(planned, [3.0, 1.0], asked=EvalRequest(shots=5, steps=1))
     assert jobs(plan(request), request) == []
     result = reproduce(one, offline=True, runs_dir=tmp_path / "runs", data_dir=tmp_path)
     assert by_id(result) == {"a": "within"}

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from metadist.errors import Terminated
-from metadist.process.signals import ASKING, SAME_SECONDS, Asked, kept
+from metadist.process.signals import ASKING, SAME_SECONDS, StopRequest, kept
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test's signal is the same as that of the one before; handlers are as they were."""
-    monkeypatch.setattr(Asked, "_taken", -SAME_SECONDS)
+    monkeypatch.setattr(StopRequest, "_taken", -SAME_SECONDS)
     before = [signal.getsignal(number) for number in ASKING]
     yield
     assert [signal.getsignal(number) for number in ASKING] == before
@@ -31,12 +31,12 @@ def test_the_first_is_noted_and_a_later_one_ends(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[bool] = []
-    with Asked(tell=lambda: told.append(True)) as asked:
+    with StopRequest(tell=lambda: told.append(True)) as asked:
         asked.check()
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # as timeout does, and a shell
         assert asked.event.is_set()
-        monkeypatch.setattr(Asked, "_taken", time.monotonic() - SAME_SECONDS)
+        monkeypatch.setattr(StopRequest, "_taken", time.monotonic() - SAME_SECONDS)
         with pytest.raises(Terminated) as ended:
             os.kill(os.getpid(), signal.SIGTERM)
     assert told == [True]
@@ -44,14 +44,14 @@ def test_the_first_is_noted_and_a_later_one_ends(
 
 
 def test_where_nobody_listens_the_first_ends() -> None:
-    with pytest.raises(Terminated), Asked(heeded=False):
+    with pytest.raises(Terminated), StopRequest(heeded=False):
         os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Asked(heeded=False):
+        with StopRequest(heeded=False):
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -59,7 +59,7 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 def test_it_is_not_waited_for_those_who_are_gone() -> None:
     gone = threading.Event()
-    with Asked(pointless=gone.is_set):
+    with StopRequest(pointless=gone.is_set):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
         gone.set()
@@ -89,7 +89,7 @@ def test_a_signal_waits_until_ray_has_connected(
     def connect(**_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         if again:
-            monkeypatch.setattr(Asked, "_taken", time.monotonic() - SAME_SECONDS)
+            monkeypatch.setattr(StopRequest, "_taken", time.monotonic() - SAME_SECONDS)
             os.kill(os.getpid(), signal.SIGINT)
         connected.append(True)
 
@@ -97,7 +97,7 @@ def test_a_signal_waits_until_ray_has_connected(
     monkeypatch.setattr(connection, "HANGING", hanging)
     monkeypatch.setattr("ray.init", connect)
     with (
-        Asked(heeded=False),
+        StopRequest(heeded=False),
         pytest.raises(Terminated) as ended,
         connection.connected(None, 1, lambda _: None),
     ):

@@ -9,7 +9,7 @@ from recipe_fields import minimal
 import metadist
 from metadist.cli.main import main
 from metadist.errors import RecipeError, RunError
-from metadist.evaluation.protocols import Asked, protocol
+from metadist.evaluation.protocols import EvalRequest, protocol
 from metadist.recipe.schema import Recipe
 
 LARGEST = {
@@ -70,7 +70,7 @@ def test_a_recipe_evaluates_no_more_than_memory_holds(key: str) -> None:
     [("shots", 10**5), ("queries", 10**5), ("steps", 10**4), ("episodes", 10**6)],
 )
 def test_an_evaluation_has_bounds(name: str, largest: int, more: int) -> None:
-    assert getattr(Asked(**{name: largest}), name) == largest  # type: ignore[arg-type]
+    assert getattr(EvalRequest(**{name: largest}), name) == largest  # type: ignore[arg-type]
     words = f"{name}: at most {largest} are possible, got {largest + more}"
     with pytest.raises(RunError, match=words):
         metadist.evaluate("a", **{name: largest + more})  # type: ignore[arg-type]
@@ -82,6 +82,6 @@ def test_an_evaluation_has_bounds(name: str, largest: int, more: int) -> None:
 
 def test_an_evaluation_is_no_longer_than_memory_holds() -> None:
     runs = [("a", minimal())]
-    assert protocol(runs, Asked(episodes=10**6, steps=99)).episodes == 10**6
+    assert protocol(runs, EvalRequest(episodes=10**6, steps=99)).episodes == 10**6
     with pytest.raises(RunError, match=r"at most 100000000 results .* have 101000000"):
-        protocol(runs, Asked(episodes=10**6, steps=100))
+        protocol(runs, EvalRequest(episodes=10**6, steps=100))

@@ -107,7 +107,7 @@ def test_from_the_recipe_to_the_report(
     # An empty checkpoint is as good as any.
     assert checkpoints.steps(place.run) == [10]
     state, _ = checkpoints.load(checkpoints.directory(place.run, 10))
-    assert (state.params, state.optimizer, state.learner) == ({}, {}, {})
+    assert (state.params, state.optimizer, state.learner_state) == ({}, {}, {})
     report = re.sub("<[^>]+>", " ", place.run.report.read_text())
     assert "no outer steps" in report
     assert "10 outer steps" not in report

@@ -21,7 +21,7 @@ from metadist.executors.cluster.ray_files import did_not_start, private_director
 from metadist.executors.worker import Announce, Device, local_device
 from metadist.executors.world_size import WorldSize
 from metadist.process.environment import restored, variables
-from metadist.process.signals import HANGING, Asked, kept
+from metadist.process.signals import HANGING, StopRequest, kept
 
 #: Seconds within which a cluster must answer and show the resources that a run asks for.
 PATIENCE = 20.0
@@ -151,7 +151,7 @@ def _undisturbed() -> Iterator[None]:
     Raises:
         Terminated: a signal has come.
     """
-    with Asked() as asked:
+    with StopRequest() as asked:
         try:
             with kept():
                 yield

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
-from metadist.process.signals import Asked
+from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
 from metadist.runs.run_dir import RunDir
 from metadist.training.run_control import Order
 
 
-class Leaving(Asked):
+class Leaving(StopRequest):
     """Notes that the run is to end, and answers the workers of this process that ask.
 
     Args:
         run: directory of the run.
-        tell, heeded: see :class:`metadist.process.signals.Asked`.
+        tell, heeded: see :class:`metadist.process.signals.StopRequest`.
         lost: whether the workers are gone, and will not leave by themselves.
     """
 

@@ -13,7 +13,7 @@ from run_place import Place, files
 
 from metadist.driver import drive
 from metadist.errors import Terminated
-from metadist.process.signals import Asked
+from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
 from metadist.training import run_control
 from metadist.training.loop import Run
@@ -45,7 +45,7 @@ def test_who_asks_to_end_finds_a_checkpoint_of_the_last_step(
     expected = place.train(name="whole")
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(Asked, "_taken", -1.0)
+        patch.setattr(StopRequest, "_taken", -1.0)
         _at_step(patch, 6, lambda: os.kill(os.getpid(), number))
         with pytest.raises(Terminated) as ended:
             place.train(name="a")
@@ -70,7 +70,7 @@ def test_the_last_evaluation_is_not_waited_for(
     """It is made anew from the checkpoint of the last step."""
     expected = place.train(name="whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Asked, "_taken", -1.0)
+        patch.setattr(StopRequest, "_taken", -1.0)
         patch.setattr(Run, "_outcome", _signal(signal.SIGTERM, lambda *_, **__: time.sleep(60)))
         with pytest.raises(Terminated):
             place.train(name="a")
@@ -87,7 +87,7 @@ def test_the_record_tells_the_truth_whenever_the_signal_comes(
     place: Place, monkeypatch: pytest.MonkeyPatch, where: str, status: str
 ) -> None:
     """While the run begins, and while its result is passed on."""
-    monkeypatch.setattr(Asked, "_taken", -1.0)
+    monkeypatch.setattr(StopRequest, "_taken", -1.0)
     monkeypatch.setattr(drive, where, _signal(signal.SIGHUP, getattr(drive, where)))
     with pytest.raises(Terminated) as ended:
         place.train(name="a")

@@ -13,7 +13,7 @@ from metadist.errors import RunError, SpaceError
 from metadist.executors import in_process
 from metadist.executors.worker import Job
 from metadist.recipe.rate_changes import parse_changes
-from metadist.runs.branch import fork
+from metadist.runs.branch import branch
 from metadist.runs.listing import list_runs
 from metadist.runs.log import series
 from metadist.search.plan import Plan, make_plan
@@ -172,9 +172,9 @@ def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
     run = place.search.run(first.run)
     other = plan.recipe({**first.point, "outer.lr": 5e-3})
     with pytest.raises(RunError, match="agrees with its own"):
-        fork(run, 4, other, "other")
+        branch(run, 4, other, "other")
     with pytest.raises(RunError, match="checkpoint"):
-        fork(run, 5, plan.recipe({**first.point, "outer.lr_changes": "5: 0.5"}), "other")
+        branch(run, 5, plan.recipe({**first.point, "outer.lr_changes": "5: 0.5"}), "other")
     assert not place.search.run("other").path.exists()
 
 

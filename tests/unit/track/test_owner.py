@@ -220,7 +220,7 @@ def test_in_an_object_store_another_node_goes_on_and_a_copy_has_its_own(
     def on_node(node: str, name: str) -> RunDir:
         monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / node))
         there = RunDir(local_path(f"{shelf}/runs/{name}"))
-        assert there.bring()
+        assert there.pull()
         return there
 
     there = create_run(local_path(f"{shelf}/runs"), "demo", run.recipe(), run.info())

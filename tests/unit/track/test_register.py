@@ -24,7 +24,7 @@ from PIL import Image
 from tracked import begin
 
 import metadist
-from metadist.api.adapting import open_labeller
+from metadist.api.adapting import open_classifier
 from metadist.cli.main import main
 from metadist.errors import RunError, TrackingError
 from metadist.runs.run_dir import RunDir
@@ -242,7 +242,7 @@ def test_the_example_works_and_shows_nobodys_images(place, model):
 
 
 def test_a_learner_that_answers_nothing_is_not_registered(place, tmp_path):
-    learner = open_labeller(place / "runs", "maml", place / "data", "cpu")
+    learner = open_classifier(place / "runs", "maml", place / "data", "cpu")
     wild = {name: p * float("inf") for name, p in learner.trained.params.items()}
     broken = replace(learner, trained=replace(learner.trained, params=wild))
     run = RunDir(place / "runs" / "maml")
