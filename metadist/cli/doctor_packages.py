@@ -15,7 +15,7 @@ import metadist
 from metadist.cli.doctor_check import INSTALL, Check, listed
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
-_MARKERS = ("class_store.py", "episodes.py", "shard_writer.py")
+_MARKERS = ("store/class_store.py", "episodes/images.py", "shards/writer.py")
 
 
 def packages() -> Iterator[Check]:
