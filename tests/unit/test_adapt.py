@@ -18,7 +18,7 @@ from plugin_files import SIGN_MAML
 
 import metadist
 from data_pipeline.datasets import preparation
-from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.formats.labelled_images import read_queries, read_support
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.compute.determinism import reproducible
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
