@@ -94,11 +94,12 @@ $(LOWEST)/.ready: tests/constraints-lowest.txt
 	@$(LOWEST_PIP) check
 	@touch $@
 
-lint: setup ## ruff, mypy and the import contracts
+lint: setup ## ruff, mypy, the import contracts and the structure
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 	@"$(BIN)/lint-imports"
+	@"$(BIN)/python" tests/support/structure.py --check
 
 format: setup ## mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .

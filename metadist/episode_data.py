@@ -1,4 +1,4 @@
-"""Opening the episodes a recipe asks for: live from the class store, or from shards."""
+"""The episodes a recipe asks for: opened live from the class store, or from shards."""
 
 from __future__ import annotations
 

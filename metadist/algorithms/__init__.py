@@ -1,4 +1,4 @@
-"""Meta-learners, one module each, found by their module name.
+"""Meta-learners: one module each, found by their module name.
 
 A module exports ``Options`` and ``build(parts)``, which returns an :class:`Algorithm`, and
 ``KINDS`` if it does not work on every kind of task. Its docstring names the paper.

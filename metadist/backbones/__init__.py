@@ -1,4 +1,4 @@
-"""Networks as pure functions of a dict of tensors, one module each, found by their module name.
+"""Networks: pure functions of a dict of tensors, one module each, found by their module name.
 
 A module exports ``Options`` and ``build(options, shape)``, and ``NORMALISES = False`` if it has no
 normalisation layers.

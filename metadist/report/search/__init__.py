@@ -1,4 +1,4 @@
-"""The report of a search, made from plain data that the search fills in."""
+"""The report of a search: made from plain data that the search fills in."""
 
 from __future__ import annotations
 
