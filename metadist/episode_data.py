@@ -27,7 +27,8 @@ from data_pipeline.store.class_store import (
     store_root,
 )
 from metadist.errors import NumericsError, RecipeError
-from metadist.recipe.schema import DataSection, Recipe
+from metadist.recipe.schema import Recipe
+from metadist.recipe.sections import DataSection
 from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import TaskShape
 

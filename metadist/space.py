@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from metadist.errors import SpaceError
-from metadist.recipe.schema import Scalar
+from metadist.overrides import Scalar
 
 Searcher = Literal["tpe", "random", "grid"]
 Mode = Literal["max", "min"]

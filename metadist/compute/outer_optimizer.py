@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metadist.recipe.rate_changes import rate_after
-from metadist.recipe.schema import OuterSection
+from metadist.recipe.sections import OuterSection
 from metadist.tasks import Params
 
 

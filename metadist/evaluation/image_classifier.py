@@ -1,7 +1,7 @@
 """A trained classifier at work: it adapts to a few labelled images and labels others.
 
-``metadist adapt`` and the model in MLflow's registry both go through :meth:`ImageClassifier.label`. Saved
-to a folder, a classifier needs neither its run nor its dataset any more:
+``metadist adapt`` and the model in MLflow's registry both go through
+:meth:`ImageClassifier.label`. Saved to a folder, a classifier needs neither its run nor its dataset any more:
 
     recipe.toml          what it was trained by
     weights.safetensors  meta-parameters and running statistics
@@ -31,7 +31,8 @@ from metadist.compute.learners import build, initial_params
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.evaluation.ensembles import Member
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.recipe.schema import MOST_STEPS, parse_recipe
+from metadist.recipe.schema import parse_recipe
+from metadist.recipe.sections import MOST_STEPS
 from metadist.runs.checkpoints import move
 from metadist.runs.run_dir import UNREADABLE, in_words
 from metadist.tasks import TaskShape, to_inputs

@@ -21,7 +21,7 @@ from metadist.jobs import start
 from metadist.jobs.command import Command
 from metadist.jobs.secrets import check_text, check_values
 from metadist.process.provenance import commit
-from metadist.recipe.schema import builtin_names
+from metadist.recipe.files import builtin_names
 
 #: The packages of this distribution.
 PACKAGES = ("metadist", "data_pipeline", "tune_spaces")

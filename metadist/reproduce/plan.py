@@ -17,7 +17,8 @@ from metadist.episode_data import open_data
 from metadist.episode_data import prepare as prepare_data
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
-from metadist.recipe.schema import Recipe, differences, load_recipe, parse_override
+from metadist.overrides import parse_override
+from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table

@@ -20,14 +20,10 @@ from data_pipeline import registry
 from metadist import space as spaces
 from metadist.compute.learners import Learners, build, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe.schema import (
-    EvalSection,
-    Recipe,
-    builtin_names,
-    parse_override,
-    parse_recipe,
-    recipe_text,
-)
+from metadist.overrides import parse_override
+from metadist.recipe.files import builtin_names, recipe_text
+from metadist.recipe.schema import Recipe, parse_recipe
+from metadist.recipe.sections import EvalSection
 from metadist.search.space_schema import check_types
 from metadist.space import (
     Choice,

@@ -12,7 +12,8 @@ from published import request_of
 from metadist import algorithms, backbones
 from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
-from metadist.recipe.schema import Recipe, builtin_names, load_recipe, parse_recipe
+from metadist.recipe.files import builtin_names
+from metadist.recipe.schema import Recipe, load_recipe, parse_recipe
 from metadist.reproduce.plan import plan
 from metadist.reproduce.table import load_table
 from metadist.search.plan import make_plan

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metadist.compute.outer_optimizer import Outer, learning_rate, schedule_depends_on_total
 from metadist.keys import Key
-from metadist.recipe.schema import OuterSection
+from metadist.recipe.sections import OuterSection
 
 SHAPES = {"conv1.weight": (3, 2), "head/bias": (4,), "scalar": ()}
 STEPS = 50

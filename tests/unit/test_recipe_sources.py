@@ -11,13 +11,9 @@ from recipe_fields import MINIMAL, minimal
 from metadist.algorithms import Estimator
 from metadist.compute.learners import build, resolve
 from metadist.errors import RecipeError
-from metadist.recipe.schema import (
-    builtin_names,
-    load_recipe,
-    parse_override,
-    parse_recipe,
-    recipe_text,
-)
+from metadist.overrides import parse_override
+from metadist.recipe.files import builtin_names, recipe_text
+from metadist.recipe.schema import load_recipe, parse_recipe
 from metadist.tasks import TaskShape
 
 # --- files ----------------------------------------------------------------------------------------
