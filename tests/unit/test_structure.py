@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_nothing_is_wrong_here() -> None:
 def test_the_picture_is_what_the_imports_say() -> None:
     mend = "python tests/support/structure.py --draw"
     assert (ROOT / PICTURE).read_text(encoding="utf-8") == draw(Source(ROOT)), mend
+
+
+def test_the_page_names_every_room_and_only_files_that_are_there() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = Source(ROOT).units("metadist").keys() - {"__init__", "__main__"}
+    assert not [room for room in sorted(rooms) if f"`{room}`" not in page]
+    files = re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", page.replace("NAME", "maml"))
+    assert len(files) > 20
+    above = (ROOT, ROOT / "metadist")
+    assert not [file for file in files if not any((one / file).exists() for one in above)]
 
 
 def test_what_is_right_passes(source: Source) -> None:
