@@ -9,7 +9,7 @@ import pytest
 
 from metadist.recipe.schema import Recipe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
 
