@@ -20,6 +20,7 @@ from data_pipeline.errors import StoreError
 from data_pipeline.storage import object_requests
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.timeouts import seconds_of
+from metadist.compute.device import Device
 from metadist.driver.progress import AboveProgress, Progress, ProgressFollower
 from metadist.driver.resolve_run import find_run
 from metadist.errors import (
@@ -30,10 +31,11 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors import in_process
+from metadist.executors.job import Job
 from metadist.executors.log_mirror import following
-from metadist.executors.worker import Announce, Device, Job
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
+from metadist.process.announce import Announce
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest

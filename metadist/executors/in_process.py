@@ -7,8 +7,9 @@ from typing import Any
 
 from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Solo
+from metadist.compute.device import local_device
 from metadist.executors.control.stop_signals import Leaving
-from metadist.executors.worker import Job, local_device
+from metadist.executors.job import Job
 
 
 def fit(job: Job) -> dict[str, Any]:

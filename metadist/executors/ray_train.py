@@ -41,8 +41,9 @@ from metadist.executors.control.control_actor import Bell, RayOrders
 from metadist.executors.control.control_file import Note
 from metadist.executors.control.elastic import Oversee
 from metadist.executors.control.stop_signals import Leaving
-from metadist.executors.worker import Announce, Job
+from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 from metadist.process.code import COMPUTING
 from metadist.process.environment import variables
 from metadist.runs import checkpoints

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
 from metadist.api import train
+from metadist.compute.device import Device
 from metadist.driver.drive import Trial
 from metadist.errors import (
     GivenUp,
@@ -25,7 +26,6 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors.control.trial_mailbox import Asking, Report, answer
-from metadist.executors.worker import Device
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir

@@ -12,8 +12,8 @@ from metadist.errors import RunError
 from metadist.executors.cluster.connection import room
 from metadist.executors.control.control_actor import Bell
 from metadist.executors.polling import Polling
-from metadist.executors.worker import Announce
 from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
