@@ -56,7 +56,7 @@ from metadist.track import (
     store_of,
     whole_uri,
 )
-from metadist.training.watch import Watch
+from metadist.training.run_control import RunControl
 
 log = logging.getLogger(__name__)
 #: How a run ends that has a result: at its last step, or before because a search said so.
@@ -70,12 +70,12 @@ class Trial:
     """What makes a run a trial of a search: it may be stopped early, and has no report.
 
     Attributes:
-        watch: told of every validation; says when to stop.
+        control: told of every validation; says when to stop.
         tested: evaluate on test classes at the end.
         tags: for MLflow, as the run of the search that this one is nested under.
     """
 
-    watch: Watch | None = None
+    control: RunControl | None = None
     tested: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -357,7 +357,7 @@ def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
         request.data_dir,
         request.device,
         request.plugins,
-        watch=trial.watch,
+        control=trial.control,
         tested=trial.tested,
     )
     if request.workers.high == 0:

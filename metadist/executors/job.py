@@ -15,8 +15,7 @@ from metadist.plugins import Plugin, use
 from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
 from metadist.training.loop import Run
-from metadist.training.run_control import Orders
-from metadist.training.watch import Watch
+from metadist.training.run_control import RunControl
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,14 @@ class Job:
         data_dir: where prepared data lie, likewise.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
-        watch, orders, tested: see :class:`metadist.training.loop.Run`.
+        control, tested: see :class:`metadist.training.loop.Run`.
     """
 
     run: Path
     data_dir: Path
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
-    watch: Watch | None = None
-    orders: Orders | None = None
+    control: RunControl | None = None
     tested: bool = True
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
@@ -51,8 +49,7 @@ class Job:
                 self.data_dir,
                 group,
                 device,
-                watch=self.watch,
-                orders=self.orders,
+                control=self.control,
                 tested=self.tested,
             )
             return run.train()
