@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError, SpaceError
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.report.search import write_search_report as write
 from metadist.report.search.data import Anew, SearchData, TrialData, Validation
 from metadist.runs.log import series
