@@ -25,7 +25,7 @@ class _Following(Polling):
     def look(self) -> None:
         """Bring what is new."""
         try:
-            self._run.bring_logs()
+            self._run.store.pull_logs()
         except DataError as error:
             # Who trains says it too, and waits; what is damaged is said when the run is read.
             log.debug("%s", error)
@@ -37,7 +37,7 @@ class _Following(Polling):
 @contextlib.contextmanager
 def following(run: RunDir, workers: int) -> Iterator[None]:
     """Follow a run while the block runs, if its workers may be on other nodes."""
-    if run.remote is None or workers == 0:
+    if not run.store.shared or workers == 0:
         yield
         return
     with _Following(run):

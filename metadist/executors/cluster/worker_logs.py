@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.5
 
 def messages_path(run: Path) -> Path:
     """Where this process's messages go."""
-    own = f"-{uuid.uuid4().hex}" if RunDir(run).remote else ""
+    own = f"-{uuid.uuid4().hex}" if RunDir(run).store.shared else ""
     return run / "log" / f"messages{own}.txt"
 
 
