@@ -22,7 +22,7 @@ from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.

@@ -287,7 +287,7 @@ def test_messages_reach_other_nodes(
         pass
     node("b")
     other = _open(shelf)
-    other.bring_logs()
+    other.store.pull_logs()
     assert (other.log / name).read_text() == "WARNING of rank 0\n"
 
 
