@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.algorithms.finetune import FineTuning
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.pretraining import FineTuning
 from metadist.inner.sgd import SGD
 from metadist.tasks import Context
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -29,7 +30,6 @@ from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.mini_batches import shuffled
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Loss
@@ -52,6 +52,31 @@ class Options(OptionsBase):
         if self.inner_optimizer != "adam":
             self.refuse_idle("inner_optimizer 'adam'", "beta1")
         return self
+
+
+def shuffled(uniform: Tensor, count: int) -> Tensor:
+    """Indices int64 [k] of ``count`` examples, in an order that is random anew after each epoch.
+
+    The numbers are drawn before the task is seen, so how many examples there are is not known then.
+    Fisher & Yates' shuffle: within an epoch no example comes twice, and all orders have the same
+    probability. Nothing depends on the device or on the tasks beside it.
+
+    Args:
+        uniform: k > 0 uniform numbers in (0, 1), float64.
+        count: examples, at least 1.
+    """
+    wanted = len(uniform)
+    epochs = -(-wanted // count)
+    rows = F.pad(uniform, (0, epochs * count - wanted)).reshape(epochs, count)
+    order = torch.arange(count, device=uniform.device).expand(epochs, count)
+    chosen = []
+    for position in range(min(count, wanted)):
+        here = slice(position, position + 1)
+        # The product may round up to what is one too many.
+        further = (rows[:, here] * (count - position)).long().clamp_max(count - position - 1)
+        chosen.append(order.gather(1, position + further))
+        order = order.scatter(1, position + further, order[:, here])
+    return torch.cat(chosen, 1).reshape(-1)[:wanted]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ normalisation layers.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,14 +22,12 @@ __all__ = ["Backbone", "Layer", "Norm", "Statistics", "Trace", "build", "names",
 
 #: Activations [n, ...] by layer name, ``features`` being what enters the last layer.
 Trace = dict[str, Tensor]
+LayerHook = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Layer:
     """A linear map of a network: ``<name>.weight`` and perhaps ``<name>.bias``.
-
-    Where ``params`` hold ``<name>.transform`` [outputs, outputs], the layer's output is multiplied
-    by it along its units, after the bias and before normalisation.
 
     Attributes:
         outputs: units or channels.
@@ -52,8 +51,7 @@ class Backbone(Protocol):
     Attributes:
         layers: linear maps from input to output; the last one is the head.
         norm_layers: channels of each normalisation layer, by layer name.
-        norm_parameters: names of the parameters of normalisation layers; each is [C], or [R, C]
-            with a row for each inner step.
+        norm_parameters: names of the parameters of normalisation layers; each is [C].
     """
 
     @property
@@ -69,12 +67,19 @@ class Backbone(Protocol):
         """Fresh parameters, float32 on the CPU."""
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        norm: Norm,
+        trace: Trace | None = None,
+        *,
+        layer_hook: LayerHook | None = None,
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...], and the statistics of each norm layer.
 
         The statistics are empty unless ``norm.record`` is set. ``trace`` receives the activations
-        of each layer, by its name, and ``features``.
+        of each layer, by its name, and ``features``. ``layer_hook`` is given each layer's name and
+        output, after the bias and before normalisation, and returns what takes its place.
         """
 
 

@@ -76,7 +76,7 @@ class InnerLoop(Learner):
 
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes a parameter."""
-        if name.startswith(PREFIX) or name.endswith(".transform"):
+        if name.startswith(PREFIX):
             return False
         if name in self.backbone.norm_parameters and not self.adapt_norm:
             return False

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone
-from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.normalisation import Normalisation
 from metadist.keys import Key
@@ -99,54 +97,3 @@ class Pretraining(Learner):
     ) -> dict[str, Tensor]:
         """Running statistics after a step of training."""
         return self.normalisation.update_state(state, means)
-
-
-@dataclass(frozen=True)
-class FineTuning(Pretraining):
-    """In a new task: gradient descent on the support set, from the trained network.
-
-    Attributes:
-        loop: the descent; its network is the trained one, or in classification one of N outputs
-            that differs from it in its head.
-        head: where the new head of a classification starts: at zero, or as a fresh network's.
-    """
-
-    loop: InnerLoop
-    head: Literal["zeros", "drawn"] = "zeros"
-
-    @property
-    def _head(self) -> tuple[str, ...]:
-        return self.loop.backbone.layers[-1].parameters
-
-    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The new head, where it is drawn; training needs none."""
-        if self.kind == "regression" or self.head == "zeros" or ctx.phase == "train":
-            return {}
-        fresh = self.loop.backbone.init(key)
-        return {name: fresh[name] for name in self._head}
-
-    def start(self, params: Params, ctx: Context) -> Params:
-        """The network before the first step on a new task."""
-        if self.kind == "regression":
-            return params
-        if self.head == "zeros":
-            ways = self.loop.ways
-            new = {n: params[n].new_zeros((ways, *params[n].shape[1:])) for n in self._head}
-        else:
-            new = {n: ctx.noise[n].to(params[n].dtype) for n in self._head}
-        return {**params, **new}
-
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
-        """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        x, start = self.inputs(support_x, ctx), self.start(params, ctx)
-        return self.loop.adapt(start, x, support_y, without_steps(ctx))
-
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
-        return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
-
-    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x."""
-        return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms import Algorithm
+from metadist.algorithms.finetune import DecayedSGD
 from metadist.compute.gradients import loop_chunk
 from metadist.compute.learners import build, context
 from metadist.errors import RecipeError
 from metadist.inner.adam import Adam
-from metadist.inner.decayed import DecayedSGD
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.inner.similarity import class_means, cosine, cosine_logits, nearest_logits, similarity

@@ -9,7 +9,7 @@ With L(w; X, y) = |Xw - y|^2 / n the Hessian is H = 2 X'X / n, and T steps of si
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ class Linear:
         return {"w": key.normal((DIMENSIONS, 1))}
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
     ) -> tuple[Tensor, Statistics]:
         return x @ params["w"], {}
 
