@@ -1,6 +1,6 @@
 """Meta-learners, one module each, found by their module name.
 
-A module exports ``Options`` and ``build(parts)``, which returns an :class:`Algorithm`, and
+A module exports ``Options`` and ``build(parts)``, which returns a :class:`Learner`, and
 ``KINDS`` if it does not work on every kind of task. Its docstring names the paper.
 """
 
@@ -14,22 +14,8 @@ from typing import Any, Literal, get_args
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
-from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
+from metadist.learner import Learner
 from metadist.tasks import TaskKind, TaskShape
-
-__all__ = [
-    "Algorithm",
-    "Estimator",
-    "LearnedQuantities",
-    "Loss",
-    "Parts",
-    "build",
-    "kinds",
-    "names",
-    "options",
-]
-
-Algorithm = Learner
 
 
 @dataclass(frozen=True)
@@ -82,8 +68,8 @@ def kinds(name: str) -> tuple[TaskKind, ...]:
     return declared
 
 
-def build(name: str, parts: Parts) -> Algorithm:
-    """The algorithm ``name``.
+def build(name: str, parts: Parts) -> Learner:
+    """The learner ``name``.
 
     Raises:
         RecipeError: unknown algorithm, or one that does not work on such tasks.
@@ -93,5 +79,5 @@ def build(name: str, parts: Parts) -> Algorithm:
             f"algorithm {name!r} works on {' and '.join(kinds(name))}, the data are tasks of "
             f"{parts.shape.kind}; choose other data or another algorithm"
         )
-    algorithm: Algorithm = find(sys.modules[__name__], name, "algorithm").build(parts)
-    return algorithm
+    learner: Learner = find(sys.modules[__name__], name, "algorithm").build(parts)
+    return learner

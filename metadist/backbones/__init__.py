@@ -18,7 +18,18 @@ from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
-__all__ = ["Backbone", "Layer", "Norm", "Statistics", "Trace", "build", "names", "options"]
+__all__ = [
+    "Backbone",
+    "Layer",
+    "LayerHook",
+    "Norm",
+    "Statistics",
+    "Trace",
+    "build",
+    "names",
+    "normalises",
+    "options",
+]
 
 #: Activations [n, ...] by layer name, ``features`` being what enters the last layer.
 Trace = dict[str, Tensor]

@@ -9,12 +9,13 @@ import torch
 
 from data_pipeline import datasets
 from metadist import algorithms, backbones
-from metadist.algorithms import Algorithm, Parts
+from metadist.algorithms import Parts
 from metadist.backbones import Backbone
 from metadist.discovery import Options
 from metadist.episode_data import is_function
 from metadist.errors import RecipeError
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.recipe.rate_changes import rate_after
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, Params, Phase, TaskShape
@@ -100,7 +101,7 @@ def dropped_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def build(recipe: Recipe, shape: TaskShape) -> Algorithm:
+def build(recipe: Recipe, shape: TaskShape) -> Learner:
     """The learner of a recipe for tasks of this shape.
 
     Raises:
@@ -141,7 +142,7 @@ class Learners:
 
     def __init__(self, recipe: Recipe, shape: TaskShape) -> None:
         self._recipe, self._shape, self._changes = recipe, shape, recipe.inner.changes
-        self._built: dict[float, Algorithm] = {}
+        self._built: dict[float, Learner] = {}
         first = self.after(0)
         if self._changes:
             start = initial_params(recipe, first)
@@ -153,17 +154,17 @@ class Learners:
                         "inner.lr is where they start; leave the changes out"
                     )
 
-    def after(self, done: int) -> Algorithm:
+    def after(self, done: int) -> Learner:
         """The learner for the outer step that follows when so many are done."""
         return self._with(rate_after(self._recipe.inner.lr, self._changes, done))
 
-    def at(self, checkpoint: int) -> tuple[Algorithm, Recipe]:
+    def at(self, checkpoint: int) -> tuple[Learner, Recipe]:
         """The learner that has been trained for so many outer steps, to be evaluated, and its
         recipe with the inner learning rate that it was trained with last."""
         lr = rate_after(self._recipe.inner.lr, self._changes, max(checkpoint - 1, 0))
         return self._with(lr), self._recipe.with_inner_lr(lr)
 
-    def _with(self, lr: float) -> Algorithm:
+    def _with(self, lr: float) -> Learner:
         if lr not in self._built:
             self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
         return self._built[lr]
@@ -182,7 +183,7 @@ def context(recipe: Recipe, phase: Phase, step: int) -> Context:
     )
 
 
-def initial_params(recipe: Recipe, algorithm: Algorithm) -> Params:
+def initial_params(recipe: Recipe, algorithm: Learner) -> Params:
     """Fresh parameters: a function of the recipe's ``run.seed`` alone."""
     dtype = getattr(torch, recipe.engine.dtype)
     params = algorithm.init(Key.of("metadist", recipe.run.seed).fold("init"))

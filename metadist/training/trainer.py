@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.algorithms import Algorithm
 from metadist.compute.collectives import Group
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import context, episode_key, initial_params
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.compute.outer_optimizer import Outer
 from metadist.errors import NonFiniteError
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
 from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
@@ -35,7 +35,7 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        algorithm: Algorithm,
+        algorithm: Learner,
         kind: TaskKind,
         group: Group,
         device: torch.device,

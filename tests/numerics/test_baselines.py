@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.algorithms import Algorithm
 from metadist.algorithms.finetune import DecayedSGD
 from metadist.compute.gradients import loop_chunk
 from metadist.compute.learners import build, context
@@ -25,6 +24,7 @@ from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.inner.similarity import class_means, cosine, cosine_logits, nearest_logits, similarity
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, NormMode, Params, Phase, Task, TaskBatch, TaskShape
 from tests.numerics.baselines_reference import nearest
@@ -49,17 +49,17 @@ def recipe_of(algorithm: str, model: Mapping[str, Any], norm: NormMode, **option
     )
 
 
-def images(algorithm: str, norm: NormMode = "running", **options: Any) -> tuple[Algorithm, Recipe]:
+def images(algorithm: str, norm: NormMode = "running", **options: Any) -> tuple[Learner, Recipe]:
     recipe = recipe_of(algorithm, CONV, norm, **options)
     return build(recipe, IMAGES), recipe
 
 
-def curves(algorithm: str) -> tuple[Algorithm, Recipe]:
+def curves(algorithm: str) -> tuple[Learner, Recipe]:
     recipe = recipe_of(algorithm, {"name": "mlp", "hidden": 6, "activation": "tanh"}, "none")
     return build(recipe, CURVES), recipe
 
 
-def fresh(learner: Algorithm) -> Params:
+def fresh(learner: Learner) -> Params:
     key = Key.of("baselines")
     return {
         n: p.double() + 0.1 * key.fold(n).normal(p.shape, torch.float64)
@@ -92,7 +92,7 @@ def at(
     return ctx.for_task(noise or {}, info or {})
 
 
-def outputs(learner: Algorithm, params: Params, task: Task, ctx: Context) -> list[Tensor]:
+def outputs(learner: Learner, params: Params, task: Task, ctx: Context) -> list[Tensor]:
     fitted = learner.adapt(params, task.support_x, task.support_y, ctx)
     return [learner.predict(one, task.query_x, ctx).detach() for one in fitted]
 

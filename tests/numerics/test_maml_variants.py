@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from metadist import algorithms
-from metadist.algorithms import Algorithm
 from metadist.algorithms.mamlpp import MAMLPlusPlus, PerStepSGD, multi_step_weights
 from metadist.compute.gradients import ChunkResult
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.tasks import NormMode
 from tests.contract.cases import Case, Options, built
 from tests.contract.checks import check_definition
@@ -44,7 +44,7 @@ NETWORKS: dict[str, NormMode] = {
 }
 
 
-def seven(case: Case, algorithm: Algorithm | None = None) -> Setting:
+def seven(case: Case, algorithm: Learner | None = None) -> Setting:
     """Seven tasks, with all parameters away from where they start."""
     one = make(case)
     algorithm = algorithm or one.algorithm

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 from recipe_fields import MINIMAL, minimal
 
-from metadist.algorithms import Estimator
 from metadist.compute.learners import build, resolve
 from metadist.errors import RecipeError
+from metadist.learner import Estimator
 from metadist.recipe.schema import (
     builtin_names,
     load_recipe,
