@@ -13,7 +13,7 @@ initialisation meant for few steps, no step size.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,7 +24,7 @@ from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
-from metadist.inner.pretraining import Pretraining, joint_shape, without_steps
+from metadist.inner.pretraining import Pretraining, joint_shape
 from metadist.keys import Key
 from metadist.tasks import Context, Params
 
@@ -66,6 +66,11 @@ class DecayedSGD(InnerOptimizer):
             name: p - self.others.get(name, self.lr) / slower * gradients[name]
             for name, p in adapted.items()
         }, {}
+
+
+def without_steps(ctx: Context) -> Context:
+    """The context of a network whose training has taken no adaptation steps."""
+    return replace(ctx, trained_steps=0)
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from metadist.backbones import Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Loss
+from metadist.objectives import loss_and_metrics
 from metadist.tasks import Context, Params, Task
 
 
@@ -117,10 +117,7 @@ class Reptile(InnerLoop):
             norm = self.normalisation.support(ctx, ctx.inner_steps)
             outputs, statistics = self.backbone.forward(phi, x, norm)
             recorded.append(statistics)
-            value = task_loss(self.kind, outputs, y)
-            metrics = {"loss": value}
-            if self.kind == "classification":
-                metrics["accuracy"] = accuracy(outputs, y)
+            value, metrics = loss_and_metrics(self.kind, outputs, y)
             direction = {name: p - phi[name] for name, p in params.items()}
         return direction, Loss(value, metrics, self.normalisation.sums(recorded))
 

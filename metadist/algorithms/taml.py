@@ -28,8 +28,8 @@ from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.losses import task_loss
 from metadist.inner.sgd import SGD
+from metadist.objectives import task_loss
 from metadist.tasks import Context, Params, Task
 
 Measure = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]

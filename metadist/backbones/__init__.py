@@ -26,6 +26,7 @@ __all__ = [
     "Statistics",
     "Trace",
     "build",
+    "features",
     "names",
     "normalises",
     "options",
@@ -92,6 +93,13 @@ class Backbone(Protocol):
         of each layer, by its name, and ``features``. ``layer_hook`` is given each layer's name and
         output, after the bias and before normalisation, and returns what takes its place.
         """
+
+
+def features(network: Backbone, params: Params, x: Tensor, norm: Norm) -> Tensor:
+    """What enters the last layer, [n, D], for examples [n, ...]."""
+    trace: Trace = {}
+    network.forward(params, x, norm, trace)
+    return trace["features"]
 
 
 def names() -> list[str]:

@@ -9,7 +9,7 @@ meta-gradient goes through the inner gradients, and in which steps' query losses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from metadist.backbones import Backbone, Norm, Statistics, Trace
 from metadist.inner.gradient import gradient
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
-from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.normalisation import Normalisation
+from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
+from metadist.learner import Estimator, LearnedQuantities, Loss
+from metadist.objectives import loss_and_metrics, task_loss
 from metadist.tasks import Context, Params, Task, TaskKind
 
 
@@ -39,7 +39,7 @@ class AdaptedModel:
 
 
 @dataclass(frozen=True)
-class InnerLoop(Learner):
+class InnerLoop(Normalised):
     """A gradient-based learner.
 
     Attributes:
@@ -190,12 +190,9 @@ class InnerLoop(Learner):
         for step, final in enumerate(steps):
             if step in weights or step == ctx.inner_steps:
                 outputs = self.predict(AdaptedModel(final, step, task.support_x), task.query_x, ctx)
-                last = task_loss(self.kind, outputs, task.query_y)
+                last, metrics = loss_and_metrics(self.kind, outputs, task.query_y)
                 if step in weights:
                     parts.append(last if weights[step] == 1.0 else weights[step] * last)
-        metrics = {"loss": last.detach()}
-        if self.kind == "classification":
-            metrics["accuracy"] = accuracy(outputs.detach(), task.query_y)
         if ctx.norm == "running" and ctx.phase == "train":
             norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
@@ -206,17 +203,3 @@ class InnerLoop(Learner):
         if extra is not None:
             value = value + extra
         return Loss(value, metrics, self.normalisation.sums(recorded))
-
-    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
-        return self.normalisation.statistics(ctx)
-
-    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
-        return self.normalisation.initial_state(ctx)
-
-    def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
-    ) -> dict[str, Tensor]:
-        """Running statistics after an outer step whose statistics averaged to ``means``."""
-        return self.normalisation.update_state(state, means)

@@ -16,6 +16,7 @@ from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.compute.outer_optimizer import Outer
 from metadist.errors import NonFiniteError
 from metadist.learner import Learner
+from metadist.objectives import metric_names
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
 from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
@@ -53,7 +54,7 @@ class Trainer:
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
             statistics=algorithm.statistics(context(recipe, "train", 0)),
-            metrics=("loss", "accuracy") if kind == "classification" else ("loss",),
+            metrics=metric_names(kind),
             tasks=recipe.outer.batch,
             chunk=recipe.engine.chunk,
             dtype=self._dtype,

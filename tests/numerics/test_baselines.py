@@ -108,16 +108,16 @@ INFO = {"class_ids": torch.tensor([5, 0, 3])}
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("rule", ["nearest", "mean"])
-def test_what_is_near(metric: Any, optimizer: str):
+def test_what_is_near(metric: Any, rule: str):
     key = Key.of("near")
     query, support = (key.fold(n).normal((6, 5), torch.float64) for n in "qs")
     labels = torch.tensor([2, 0, 1, 1, 2, 2])
     support[3] = 0.0  # a dead embedding is near to nothing by cosine
-    if optimizer == "mean":
+    if rule == "mean":
         got = similarity(metric, query, class_means(support, labels, WAYS))
     else:
         got = nearest_logits(similarity(metric, query, support), labels, WAYS)
-    options = {"metric": metric, "rule": optimizer}
+    options = {"metric": metric, "rule": rule}
     wanted = nearest(options, query.numpy(), support.numpy(), labels.numpy())
     near(got, torch.from_numpy(wanted), CLOSED_FORM)
 
@@ -139,11 +139,11 @@ def test_near_rows_are_told_apart_by_their_last_digits():
     assert got[0].tolist() == pytest.approx(wanted.tolist(), rel=1e-3)
 
 
-# --- rules ----------------------------------------------------------------------------------------
+# --- inner optimizers -----------------------------------------------------------------------------
 
 
 def after(optimizer: InnerOptimizer, steps: int = 4) -> Tensor:
-    """Where a rule comes to on a quartic."""
+    """Where an inner optimizer comes to on a quartic."""
     p = {"w": torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)}
     ctx = at(recipe_of("scratch", CONV, "none"), "test")
     state = optimizer.start(p)
