@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metadist import algorithms, backbones
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.discovery import find
 from metadist.keys import Key
 from metadist.learner import Estimator

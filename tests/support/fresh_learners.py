@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from ended_runs import FUNCTIONS
 
-from metadist.compute.learners import build, context, initial_params, resolve
+from metadist.compute.learners import build, context, initial_params
+from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe

@@ -10,7 +10,8 @@ import pytest
 from published import request_of
 
 from metadist import algorithms, backbones
-from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
+from metadist.compute.learners import Learners
+from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, builtin_names, load_recipe, parse_recipe
 from metadist.reproduce.plan import plan

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 from recipe_fields import MINIMAL, minimal
 
-from metadist.compute.learners import build, resolve
+from metadist.compute.learners import build
+from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
 from metadist.learner import Estimator
 from metadist.recipe.schema import (
