@@ -113,7 +113,7 @@ class Reptile(InnerLoop):
         y = torch.cat([task.support_y, task.query_y])
         recorded: list[Statistics] = []
         with torch.no_grad():
-            *_, phi = self._steps(params, x, y, ctx, recorded)
+            phi = [*self._steps(params, x, y, ctx, recorded)][-1].params
             norm = self.normalisation.support(ctx, ctx.inner_steps)
             outputs, statistics = self.backbone.forward(phi, x, norm)
             recorded.append(statistics)

@@ -123,14 +123,14 @@ class InnerLoop(Normalised):
 
     def _steps(
         self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
-    ) -> Iterator[Params]:
-        """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
+    ) -> Iterator[AdaptedModel]:
+        """What predicts after 0, 1, ... steps; ``recorded`` receives the statistics of each."""
         current = self.adapted(params)
         frozen = {name: p for name, p in params.items() if name not in current}
         meta, state = meta_parameters(params), self.optimizer.start(current)
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
-        yield {**frozen, **current}
+        yield AdaptedModel({**frozen, **current}, 0, x)
         for step, (x_step, y_step) in enumerate(self.examples(x, y, ctx)):
             norm = self.normalisation.support(ctx, step)
 
@@ -148,16 +148,13 @@ class InnerLoop(Normalised):
             current, state = self.optimizer.update(
                 current, gradients, InnerStep(step, meta, state, ctx)
             )
-            yield {**frozen, **current}
+            yield AdaptedModel({**frozen, **current}, step + 1, x)
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
     ) -> list[AdaptedModel]:
         """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        return [
-            AdaptedModel(p, step, support_x)
-            for step, p in enumerate(self._steps(params, support_x, support_y, ctx, []))
-        ]
+        return list(self._steps(params, support_x, support_y, ctx, []))
 
     def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] or values [n, E] for queries x [n, ...].
@@ -185,20 +182,17 @@ class InnerLoop(Normalised):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        final = params
-        steps = self._steps(params, task.support_x, task.support_y, ctx, recorded)
-        for step, final in enumerate(steps):
-            if step in weights or step == ctx.inner_steps:
-                outputs = self.predict(AdaptedModel(final, step, task.support_x), task.query_x, ctx)
+        for fitted in self._steps(params, task.support_x, task.support_y, ctx, recorded):
+            if fitted.step in weights or fitted.step == ctx.inner_steps:
+                outputs = self.predict(fitted, task.query_x, ctx)
                 last, metrics = loss_and_metrics(self.kind, outputs, task.query_y)
-                if step in weights:
-                    parts.append(last if weights[step] == 1.0 else weights[step] * last)
+                if fitted.step in weights:
+                    parts.append(weights[fitted.step] * last)
         if ctx.norm == "running" and ctx.phase == "train":
             norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
-                recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
+                recorded.append(self.backbone.forward(fitted.params, task.support_x, norm)[1])
         value = sum(parts[1:], start=parts[0])
-        fitted = AdaptedModel(final, ctx.inner_steps, task.support_x)
         extra = self.regulariser(params, task, fitted, outputs, ctx)
         if extra is not None:
             value = value + extra

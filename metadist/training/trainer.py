@@ -13,7 +13,7 @@ from metadist.compute.collectives import Group
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import context, episode_key, initial_params
 from metadist.compute.order_free_sum import Layout, reduce_step
-from metadist.compute.outer_optimizer import Outer
+from metadist.compute.outer_optimizer import OuterOptimizer
 from metadist.errors import NonFiniteError
 from metadist.learner import Learner
 from metadist.objectives import metric_names
@@ -49,7 +49,7 @@ class Trainer:
         self._group = group
         self._dtype = getattr(torch, recipe.engine.dtype)
         params = move(initial_params(recipe, algorithm), device)
-        self._outer = Outer(params, recipe.outer)
+        self._outer = OuterOptimizer(params, recipe.outer)
         self.learner_state = move(algorithm.initial_state(context(recipe, "train", 0)), device)
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
