@@ -9,13 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
 from metadist.learner import Learner
 from metadist.tasks import TaskKind, TaskShape
+
+LoopT = TypeVar("LoopT", bound=InnerLoop)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,23 @@ class Parts:
     def backbone(self) -> Backbone:
         """The network for tasks of this shape."""
         return self.network(self.shape)
+
+    def inner_loop(self, learner: type[LoopT], **fields: Any) -> LoopT:
+        """A learner with an inner loop of these parts: MAML's, where ``fields`` say nothing else.
+
+        Args:
+            learner: its class.
+            fields: its other fields, or other values of those that the parts give.
+        """
+        if "backbone" not in fields:
+            fields["backbone"] = self.backbone
+        given = {
+            "kind": self.shape.kind,
+            "ways": self.shape.outputs,
+            "optimizer": SGD(self.inner_lr),
+            "support_reduction": self.inner_loss,
+        }
+        return learner(**{**given, **fields})
 
 
 def names() -> list[str]:

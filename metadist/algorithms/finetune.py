@@ -137,20 +137,16 @@ def build(parts: Parts) -> FineTuning:
             options.refuse_idle("classification; a regression keeps its head", "head_init")
         except ValueError as error:
             raise RecipeError(f"algorithm.{error}") from None
-    network = parts.backbone
-    head = network.layers[-1].parameters if options.head_lr else ()
+    head = parts.backbone.layers[-1].parameters if options.head_lr else ()
     return FineTuning(
         network=parts.network(joint_shape(parts.shape)),
         kind=parts.shape.kind,
-        loop=InnerLoop(
-            backbone=network,
-            kind=parts.shape.kind,
-            ways=parts.shape.outputs,
+        loop=parts.inner_loop(
+            InnerLoop,
             optimizer=DecayedSGD(
                 parts.inner_lr, options.decay, dict.fromkeys(head, options.head_lr)
             ),
             second_order=False,
-            support_reduction=parts.inner_loss,
             adapt_norm=options.adapt_norm,
         ),
         head=options.head_init,

@@ -189,14 +189,12 @@ def build(parts: Parts) -> MAMLPlusPlus:
     options = parts.options
     assert isinstance(options, Options)
     network, steps = parts.backbone, parts.inner_steps
-    return MAMLPlusPlus(
+    return parts.inner_loop(
+        MAMLPlusPlus,
         backbone=PerStepNorm(network, steps) if options.per_step_norm else network,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
         optimizer=PerStepSGD(parts.inner_lr, steps)
         if options.learned_step_sizes
         else SGD(parts.inner_lr),
         second_order=not options.first_order,
-        support_reduction=parts.inner_loss,
         options=options,
     )

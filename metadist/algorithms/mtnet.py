@@ -157,10 +157,9 @@ def build(parts: Parts) -> MTNet:
     plain = maml.build(parts)
     # Which parameters have masks, and their shapes; the numbers are thrown away.
     adapted = plain.adapted(plain.backbone.init(Key.of("shapes")))
-    return MTNet(
+    return parts.inner_loop(
+        MTNet,
         backbone=Transformed(plain.backbone) if options.transform else plain.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
         optimizer=MaskedSGD(
             parts.inner_lr,
             {name: tuple(p.shape) for name, p in adapted.items()},
@@ -169,6 +168,5 @@ def build(parts: Parts) -> MTNet:
             temperature=options.temperature,
             expected=options.mask_at_test == "expected",
         ),
-        support_reduction=parts.inner_loss,
         adapt_norm=options.adapt_norm,
     )

@@ -126,13 +126,10 @@ def build(parts: Parts) -> Reptile:
     """The learner."""
     options, lr = parts.options, parts.inner_lr
     assert isinstance(options, Options)
-    return Reptile(
-        backbone=parts.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
+    return parts.inner_loop(
+        Reptile,
         optimizer=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
         second_order=False,
-        support_reduction=parts.inner_loss,
         adapt_norm=True,
         inner_batch=options.inner_batch,
         eval_batch=options.eval_batch,

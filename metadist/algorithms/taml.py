@@ -28,7 +28,6 @@ from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.sgd import SGD
 from metadist.objectives import task_loss
 from metadist.tasks import Context, Params, Task
 
@@ -195,13 +194,9 @@ def build(parts: Parts) -> TAML:
             "algorithm.variant: 'entropy' is of predicted classes, the data are tasks of "
             "regression; choose a measure of inequality, such as 'theil'"
         )
-    return TAML(
-        backbone=parts.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=SGD(parts.inner_lr),
+    return parts.inner_loop(
+        TAML,
         second_order=not options.first_order,
-        support_reduction=parts.inner_loss,
         weight=options.weight,
         inequality=None
         if options.variant == "entropy"

@@ -18,7 +18,6 @@ from torch import Tensor
 from metadist.algorithms import Parts, maml
 from metadist.backbones import Norm, Statistics, Trace
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.sgd import SGD
 from metadist.inner.singular_values import singular_values
 from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
@@ -73,11 +72,6 @@ class TNet(InnerLoop):
 def build(parts: Parts) -> TNet:
     """The learner."""
     assert isinstance(parts.options, Options)
-    return TNet(
-        backbone=Transformed(parts.backbone),
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=SGD(parts.inner_lr),
-        support_reduction=parts.inner_loss,
-        adapt_norm=parts.options.adapt_norm,
+    return parts.inner_loop(
+        TNet, backbone=Transformed(parts.backbone), adapt_norm=parts.options.adapt_norm
     )
