@@ -12,7 +12,8 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
+from metadist.compute.learners import Learners
+from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.episode_data import open_data
 from metadist.episode_data import prepare as prepare_data
 from metadist.errors import MetadistError, RunError

@@ -17,11 +17,11 @@ from metadist.driver.resolve_run import AUTO
 from metadist.episode_data import open_data
 from metadist.episode_data import prepare as prepare_data
 from metadist.errors import ResourceError, SpaceError
-from metadist.evaluation.evaluator import score_name
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.ray_tune import Work, need_searcher, run_trials
+from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
@@ -109,8 +109,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     data.training()
     data.live("val", recipe.eval.queries, recipe.eval.seed)
     check_learners(plan, data.shape)
-    score = score_name(data.shape.kind)
-    metric, mode = f"val/{score}", "max" if score == "accuracy" else "min"
+    kind = data.shape.kind
+    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):
         raise SpaceError(
             f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "

@@ -18,7 +18,8 @@ import numpy as np
 
 from data_pipeline import registry
 from metadist import space as spaces
-from metadist.compute.learners import Learners, build, dropped_lines, resolve
+from metadist.compute.learners import Learners, build
+from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.overrides import parse_override
 from metadist.recipe.files import builtin_names, recipe_text

@@ -9,7 +9,8 @@ import torch
 from ended_runs import FUNCTIONS
 
 from data_pipeline.datasets import preparation
-from metadist.compute.learners import build, context, initial_params, resolve
+from metadist.compute.learners import build, context, initial_params
+from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
 from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.evaluation.trained_learner import TrainedLearner

@@ -19,7 +19,7 @@ from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, NormMode, Params, Phase, TaskBatch, TaskShape
-from tests.numerics.reference import EXACT, Episode, Learner, Moments, Net, cross_entropy, leaves
+from tests.numerics.reference import EXACT, Episode, Moments, Net, Reference, cross_entropy, leaves
 
 TASKS, WAYS, TRAINED, LR = 2, 3, 2, 0.05
 IMAGE = (1, 16, 16)
@@ -157,7 +157,7 @@ def test_predictions_are_those_of_the_reference(norm: NormMode):
     episode = Episode(task.support_x, task.support_y, task.query_x, task.query_y)
     net = Net("conv4")
     state = uneven_state()
-    learner = Learner(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, norm)
+    learner = Reference(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, norm)
     got = predictions(norm, "test", task.query_x, state)
     if norm == "running":
         phi = leaves(parameters(algorithm))
@@ -218,7 +218,7 @@ def recorded_moments() -> list[list[Moments]]:
     """By task and step: moments of the support pass at phi_0, ... phi_T."""
     algorithm, _ = make("running")
     net, batch = Net("conv4"), tasks()
-    learner = Learner(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, "running")
+    learner = Reference(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, "running")
     found = []
     for i in range(TASKS):
         episode = Episode(

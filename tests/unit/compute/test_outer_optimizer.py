@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.compute.outer_optimizer import Outer, learning_rate, schedule_depends_on_total
+from metadist.compute.outer_optimizer import (
+    OuterOptimizer,
+    learning_rate,
+    schedule_depends_on_total,
+)
 from metadist.keys import Key
 from metadist.recipe.sections import OuterSection
 
@@ -33,7 +37,7 @@ def section(**values: Any) -> OuterSection:
     return OuterSection(**{"steps": STEPS, "lr": 0.01, **values})
 
 
-def run(outer: Outer, first: int, last: int) -> None:
+def run(outer: OuterOptimizer, first: int, last: int) -> None:
     for step in range(first, last):
         outer.step(gradients(step), step)
 
@@ -65,7 +69,7 @@ def slow(settings: OuterSection, steps: int) -> dict[str, list[float]]:
 
 
 def check(settings: OuterSection) -> None:
-    outer = Outer(start(), settings)
+    outer = OuterOptimizer(start(), settings)
     run(outer, 0, STEPS)
     for name, values in slow(settings, STEPS).items():
         wanted = torch.tensor(values, dtype=torch.float64).reshape(SHAPES[name])
@@ -106,16 +110,16 @@ def test_a_wrong_setting_is_noticed(wrong: dict[str, Any], monkeypatch: pytest.M
 def test_a_restored_optimiser_goes_on_with_the_same_bits(
     values: dict[str, Any], cut: int, dtype: torch.dtype
 ):
-    whole = Outer(start(dtype), section(**values))
+    whole = OuterOptimizer(start(dtype), section(**values))
     run(whole, 0, 40)
 
-    first = Outer(start(dtype), section(**values))
+    first = OuterOptimizer(start(dtype), section(**values))
     run(first, 0, cut)
     params, state = {n: p.clone() for n, p in first.params.items()}, first.state()
     run(first, cut, 40)  # What was saved must not move with the optimiser it was taken from.
 
     elsewhere = {n: torch.full_like(p, 7.0) for n, p in start(dtype).items()}
-    second = Outer(elsewhere, section(**values))
+    second = OuterOptimizer(elsewhere, section(**values))
     run(second, 0, 3)  # A used optimiser forgets what it knew.
     second.load(params, state)
     run(second, cut, 40)
@@ -129,7 +133,7 @@ def test_a_restored_optimiser_goes_on_with_the_same_bits(
 
 
 def test_a_lost_state_is_noticed():
-    whole, second = Outer(start(), section()), Outer(start(), section())
+    whole, second = OuterOptimizer(start(), section()), OuterOptimizer(start(), section())
     run(whole, 0, 20)
     second.load({n: p.clone() for n, p in whole.params.items()}, {})
     run(whole, 20, 21)
@@ -138,7 +142,7 @@ def test_a_lost_state_is_noticed():
 
 
 def test_the_state_is_named_by_quantity_and_parameter():
-    outer = Outer(start(), section())
+    outer = OuterOptimizer(start(), section())
     assert outer.state() == {}
     run(outer, 0, 3)
     state = outer.state()
@@ -152,7 +156,7 @@ def test_the_state_is_named_by_quantity_and_parameter():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_types_are_kept_and_the_start_is_copied(dtype: torch.dtype):
     given = start(dtype)
-    outer = Outer(given, section())
+    outer = OuterOptimizer(given, section())
     run(outer, 0, 3)
     assert all(torch.equal(p, start(dtype)[n]) for n, p in given.items())
     assert {p.dtype for p in outer.params.values()} == {dtype}
@@ -162,13 +166,15 @@ def test_types_are_kept_and_the_start_is_copied(dtype: torch.dtype):
 
 def test_clipping_bounds_each_entry_and_no_norm():
     settings = section(optimizer="sgd", lr=1.0, clip=10.0)
-    outer = Outer({"w": torch.zeros(4, dtype=torch.float64)}, settings)
+    outer = OuterOptimizer({"w": torch.zeros(4, dtype=torch.float64)}, settings)
     outer.step({"w": torch.tensor([11.0, -1e9, 9.0, -10.0]).double()}, 0)
     assert outer.params["w"].tolist() == [-10.0, 10.0, -9.0, 10.0]
 
 
 def test_no_clip_means_no_bound():
-    outer = Outer({"w": torch.zeros(1, dtype=torch.float64)}, section(optimizer="sgd", lr=1.0))
+    outer = OuterOptimizer(
+        {"w": torch.zeros(1, dtype=torch.float64)}, section(optimizer="sgd", lr=1.0)
+    )
     outer.step({"w": torch.tensor([1e30], dtype=torch.float64)}, 0)
     assert outer.params["w"].item() == -1e30
 

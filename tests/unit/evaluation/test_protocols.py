@@ -23,7 +23,7 @@ from metadist.episode_data import open_data
 from metadist.errors import RunError
 from metadist.evaluation.evaluator import Evaluation
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
-from metadist.inner.losses import task_loss
+from metadist.objectives import task_loss
 from metadist.recipe.schema import load_recipe, parse_recipe
 from metadist.runs import checkpoints
 from metadist.runs.log import series

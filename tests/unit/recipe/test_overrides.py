@@ -10,7 +10,8 @@ import pytest
 from published import request_of
 
 from metadist import algorithms, backbones
-from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
+from metadist.compute.learners import Learners
+from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
 from metadist.recipe.files import builtin_names
 from metadist.recipe.schema import Recipe, load_recipe, parse_recipe

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from small_runs import small_run
 
-from metadist.compute.learners import Learners, resolve
+from metadist.compute.learners import Learners
 from metadist.compute.outer_optimizer import learning_rate
+from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
 from metadist.executors import in_process
 from metadist.executors.job import Job

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import pytest
 from recipe_fields import MINIMAL, minimal
 
-from metadist.algorithms import Estimator
-from metadist.compute.learners import build, resolve
+from metadist.compute.learners import build
+from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
+from metadist.learner import Estimator
 from metadist.overrides import parse_override
 from metadist.recipe.files import builtin_names, recipe_text
 from metadist.recipe.schema import load_recipe, parse_recipe

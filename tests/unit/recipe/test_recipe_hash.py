@@ -16,7 +16,7 @@ from recipe_fields import (
     section_model,
 )
 
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.recipe.schema import differences, load_recipe, parse_recipe, varying
 
 #: What must stay out of the hash: storage, and the cadence of checkpoints.

@@ -11,7 +11,8 @@ from recipe_fields import MINIMAL, each_field, each_option, is_open, minimal
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Parts
-from metadist.compute.learners import build, resolve
+from metadist.compute.learners import build
+from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.tasks import TaskShape

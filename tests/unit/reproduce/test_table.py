@@ -7,7 +7,7 @@ import math
 import pytest
 from published import HEAD, row
 
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.errors import TableError
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce import load_table, table_names

@@ -10,15 +10,15 @@ from torch import Tensor
 from metadist.learner import LearnedQuantities
 
 
-def _singular_values(matrix: Tensor) -> Tensor:
+def _of(matrix: Tensor) -> Tensor:
     if not bool(torch.isfinite(matrix).all()):
         return matrix.new_full((1,), torch.nan)  # LAPACK would raise
     return matrix.abs() if matrix.dim() == 1 else torch.linalg.svdvals(matrix)
 
 
-def spectra(what: str, matrices: Mapping[str, Tensor]) -> LearnedQuantities:
+def singular_values(what: str, matrices: Mapping[str, Tensor]) -> LearnedQuantities:
     """Smallest and largest singular value of each matrix; a vector [n] stands for its diagonal."""
-    values = {name: _singular_values(m.double()) for name, m in matrices.items()}
+    values = {name: _of(m.double()) for name, m in matrices.items()}
     return {
         f"{what}_smallest": {name: [float(v.min())] for name, v in values.items()},
         f"{what}_largest": {name: [float(v.max())] for name, v in values.items()},
