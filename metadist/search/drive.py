@@ -31,7 +31,7 @@ from metadist.search.display import Display
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
 from metadist.search.repair import mend
-from metadist.search.reporting import write_search_report
+from metadist.search.report import write_search_report
 from metadist.search.request import (
     Request,
     check,

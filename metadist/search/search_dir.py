@@ -15,11 +15,11 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import new_directory, read_json, write_atomic
@@ -64,6 +64,9 @@ class TrialRecord:
     def over(self) -> bool:
         """Whether nothing is left to do."""
         return self.status != "running"
+
+
+Trial = TypeVar("Trial", bound=TrialRecord)
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def run_tags(name: str) -> dict[str, str]:
     return {"confirmation": name}
 
 
-def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:
+def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
     """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
     sign = -1.0 if mode == "max" else 1.0
     scored = [t for t in trials if t.score is not None]

@@ -15,11 +15,11 @@ from small_spaces import SMALL_SPACE
 from metadist.errors import SpaceError
 from metadist.recipe.schema import load_recipe
 from metadist.report.protocol import read_protocol
-from metadist.report.search.result_schema import read_found
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
 from metadist.search.drive import _best, summary
 from metadist.search.plan import Plan, load_space, make_plan
+from metadist.search.report.result_schema import read_found
 from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 from metadist.search.summary import text
 from metadist.search.trial import Place, run_trial
