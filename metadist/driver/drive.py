@@ -20,6 +20,7 @@ from data_pipeline.errors import StoreError
 from data_pipeline.storage import object_requests
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.timeouts import seconds_of
+from metadist.compute.device import Device
 from metadist.driver.progress import AboveProgress, Progress, ProgressFollower
 from metadist.driver.resolve_run import find_run
 from metadist.errors import (
@@ -30,10 +31,11 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors import in_process
+from metadist.executors.job import Job
 from metadist.executors.log_mirror import following
-from metadist.executors.worker import Announce, Device, Job
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
+from metadist.process.announce import Announce
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest
@@ -54,7 +56,7 @@ from metadist.track import (
     store_of,
     whole_uri,
 )
-from metadist.training.watch import Watch
+from metadist.training.run_control import RunControl
 
 log = logging.getLogger(__name__)
 #: How a run ends that has a result: at its last step, or before because a search said so.
@@ -68,12 +70,12 @@ class Trial:
     """What makes a run a trial of a search: it may be stopped early, and has no report.
 
     Attributes:
-        watch: told of every validation; says when to stop.
+        control: told of every validation; says when to stop.
         tested: evaluate on test classes at the end.
         tags: for MLflow, as the run of the search that this one is nested under.
     """
 
-    watch: Watch | None = None
+    control: RunControl | None = None
     tested: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -355,7 +357,7 @@ def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
         request.data_dir,
         request.device,
         request.plugins,
-        watch=trial.watch,
+        control=trial.control,
         tested=trial.tested,
     )
     if request.workers.high == 0:

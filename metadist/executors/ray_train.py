@@ -37,12 +37,13 @@ from metadist.executors.cluster.host_process import guest
 from metadist.executors.cluster.private_ray import died
 from metadist.executors.cluster.worker_logs import ShowMessages, write_messages
 from metadist.executors.cluster.working_directory import here, stand_at
-from metadist.executors.control.control_actor import Bell, RayOrders
-from metadist.executors.control.control_file import Note
-from metadist.executors.control.elastic import Oversee
-from metadist.executors.control.stop_signals import Leaving
-from metadist.executors.worker import Announce, Job
+from metadist.executors.control.control_actor import ActorControl, ControlActor
+from metadist.executors.control.control_file import ControlFile
+from metadist.executors.control.elastic_group import ElasticGroup
+from metadist.executors.control.signal_control import SignalControl
+from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 from metadist.process.code import COMPUTING
 from metadist.process.environment import variables
 from metadist.runs import checkpoints
@@ -81,8 +82,8 @@ def _work(config: dict[str, Any]) -> dict[str, Any]:
     job: Job = replace(config["job"], **paths)
     RunDir(job.run).pull()
     keep_freed_memory()
-    if isinstance(job.orders, RayOrders):
-        job.orders.join()
+    if isinstance(job.control, ActorControl):
+        job.control.join()
     if ray.train.get_context().get_world_rank() == 0:
         write_messages(job.run)
     device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
@@ -137,21 +138,21 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
     if not address and not ray.is_initialized():
         size = size.on(os.cpu_count() or 1)
     with guest(), connected(address, size.high, announce), ShowMessages(job.run, announce):
-        bell = Bell() if address or size.elastic else None
+        actor = ControlActor() if address or size.elastic else None
         # A trial's search decides when it ends.
-        note = Note(run.path / ".leave") if bell is None and job.watch is None else None
+        file = ControlFile(run.path / ".leave") if not actor and not job.control else None
         idle, queued = 0, False
-        heeded = bell is not None or note is not None
-        tell = note.write if note else None
+        heeded = actor is not None or file is not None
+        tell = file.send_yield if file else None
         with (
-            Leaving(run.path, tell=tell, heeded=heeded, lost=died) as term,
+            SignalControl(run.path, tell=tell, heeded=heeded, lost=died) as term,
             _of_the_end(term),
         ):
             workers, resources = group_for(size, job.device, announce, asked=term.event)
             while True:
                 before = _progress(run)
                 try:
-                    outcome = _group(job, size, workers, resources, bell, note, term, announce)
+                    outcome = _group(job, size, workers, resources, actor, file, term, announce)
                 except ray.train.TrainingFailedError as error:
                     known = _users_error(error)
                     if known is not None:
@@ -174,9 +175,9 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
                         ) from error
                     why = f"Workers lost ({reason})"
                 else:
-                    if "left" not in outcome:
+                    if "yielded" not in outcome:
                         return outcome
-                    why = f"Workers have left ({outcome['left']})"
+                    why = f"Workers have left ({outcome['yielded']})"
                 term.check()
                 queued = False
                 workers, resources = group_for(size, job.device, announce, wait, term.event)
@@ -185,7 +186,7 @@ def fit(job: Job, size: WorldSize, address: str | None, announce: Announce) -> d
 
 
 @contextlib.contextmanager
-def _of_the_end(term: Leaving) -> Iterator[None]:
+def _of_the_end(term: SignalControl) -> Iterator[None]:
     """Once the run was asked to end, what Ray raises on the way there is of no interest."""
     try:
         yield
@@ -205,27 +206,27 @@ def _group(
     size: WorldSize,
     workers: int,
     resources: dict[str, float],
-    bell: Bell | None,
-    note: Note | None,
-    term: Leaving,
+    actor: ControlActor | None,
+    file: ControlFile | None,
+    term: SignalControl,
     announce: Announce,
 ) -> dict[str, Any]:
-    """One group of workers; ``left`` says why, if it has left before the end."""
-    if bell is None:
-        if note is None:
+    """One group of workers; ``yielded`` says why, if it ended before the run did."""
+    if actor is None:
+        if file is None:
             return _attempt(job, workers, resources)
-        note.clear()
+        file.clear()
         if term.event.is_set():
-            note.write()
+            file.send_yield()
         try:
-            return _attempt(replace(job, orders=note), workers, resources)
+            return _attempt(replace(job, control=file), workers, resources)
         finally:
-            note.clear()
-    bell.clear()
-    with Oversee(bell, size, workers, resources, term.event, announce) as overseen:
-        outcome = _attempt(replace(job, orders=bell.orders), workers, resources)
-    if "left" in outcome:
-        outcome["left"] = overseen.reason or "asked to end"
+            file.clear()
+    actor.clear()
+    with ElasticGroup(actor, size, workers, resources, term.event, announce) as elastic:
+        outcome = _attempt(replace(job, control=actor.control), workers, resources)
+    if "yielded" in outcome:
+        outcome["yielded"] = elastic.reason or "asked to end"
     return outcome
 
 

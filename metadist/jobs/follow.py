@@ -7,14 +7,11 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
 
 from data_pipeline.timeouts import seconds_of
 from metadist.errors import JobError, UnreachableError
 from metadist.jobs.cluster import Cluster, Job
-
-if TYPE_CHECKING:
-    from metadist.executors.worker import Announce  # which imports torch
+from metadist.process.announce import Announce
 
 #: Takes what a job says, as it comes.
 Write = Callable[[str], None]

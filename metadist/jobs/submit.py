@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metadist.errors import JobError, JobUnknown, UnreachableError
 from metadist.jobs.cluster import RUN, VERB, Cluster, Job, dashboard
@@ -22,11 +22,9 @@ from metadist.jobs.command import Command, Plan, as_name, plan
 from metadist.jobs.follow import Follower, died, exit_status, patience, reach, waits
 from metadist.jobs.pack import SCRIPT, Parcel, checkout, pack
 from metadist.jobs.secrets import check_words, own_secrets
+from metadist.process.announce import Announce
 from metadist.process.provenance import commit
 from metadist.recipe.schema import load_recipe
-
-if TYPE_CHECKING:
-    from metadist.executors.worker import Announce  # which imports torch
 
 #: Set by Ray in the driver of a job.
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"

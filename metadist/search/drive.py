@@ -22,7 +22,7 @@ from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.host_process import guest
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there, run_jobs
 from metadist.executors.ray_tune import Work, need_searcher, run_trials
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.search import confirm

@@ -22,7 +22,7 @@ from data_pipeline.storage.local import read_json, write_atomic
 from metadist.errors import DamagedCheckpoint, SpaceError
 from metadist.executors.control.trial_mailbox import Report
 from metadist.executors.ray_tune import Work
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.recipe.rate_changes import parse_changes, write_changes
 from metadist.runs import checkpoints
 from metadist.runs.branch import branch

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metadist.compute.device import Device, check_device
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
-from metadist.executors.worker import Device, check_device
 from metadist.plugins import Plugin
 from metadist.runs.listing import check_name
 from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name

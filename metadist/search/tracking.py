@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metadist.errors import TrackingError
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.runs.listing import list_runs
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, run_tags

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
 from metadist.api import train
+from metadist.compute.device import Device
 from metadist.driver.drive import Trial
 from metadist.errors import (
     GivenUp,
@@ -24,8 +25,7 @@ from metadist.errors import (
     SupersededError,
     TrackingError,
 )
-from metadist.executors.control.trial_mailbox import Asking, Report, answer
-from metadist.executors.worker import Device
+from metadist.executors.control.trial_mailbox import Report, TrialMailbox
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
@@ -34,6 +34,7 @@ from metadist.search.scores import best_so_far, steps_done
 from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
 from metadist.space import Point
 from metadist.track import sync_run
+from metadist.training.run_control import Command, Progress
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -70,14 +71,15 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Listening:
+class ReportControl:
     """Reports a run's validations from the process that trains it."""
 
     report: Report
+    judges = True
 
-    def goes_on(self, step: int, score: float, best: float) -> bool:
+    def command(self, progress: Progress) -> Command:
         """What the search says to the best score so far."""
-        return self.report(step, best)
+        return "go" if self.report(progress.step, progress.best) else "stop"
 
 
 def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Report) -> None:
@@ -199,15 +201,15 @@ def _train(
         "announce": log.info,
     }
     if place.workers <= 1:
-        result = train(recipe, trial=Trial(Listening(report), tags=tags), **arguments)
+        result = train(recipe, trial=Trial(ReportControl(report), tags=tags), **arguments)
     else:
-        asking = Asking(place.search.orders / f"asks-{number:04d}")
-        asking.clear()
+        mailbox = TrialMailbox(place.search.orders / f"asks-{number:04d}")
+        mailbox.clear()
         result = _aside(
             lambda: train(
-                recipe, workers=place.workers, trial=Trial(asking, tags=tags), **arguments
+                recipe, workers=place.workers, trial=Trial(mailbox, tags=tags), **arguments
             ),
-            lambda stop: answer(asking, report, stop),
+            lambda stop: mailbox.answer(report, stop),
         )
     return "stopped" if result["steps"] < plan.space.steps and result["steps"] else "finished"
 

@@ -21,7 +21,7 @@ from metadist.errors import (
 )
 from metadist.executors import ray_train
 from metadist.executors.cluster import connection
-from metadist.executors.worker import Job
+from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
 
 pytestmark = pytest.mark.distributed

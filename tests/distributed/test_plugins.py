@@ -15,7 +15,7 @@ import metadist
 from metadist.cli.main import main
 from metadist.errors import PluginError
 from metadist.executors import ray_train
-from metadist.executors.worker import Job
+from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
 from metadist.recipe.schema import recipe_text

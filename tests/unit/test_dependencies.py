@@ -22,7 +22,7 @@ OWN = ("metadist", "data_pipeline", "tune_spaces")
 #: Who imports a private module of a dependency, and which. Each import is guarded, in a test, or
 #: tried at both ends of the bounds by whatever starts a private Ray.
 PRIVATE = {
-    ("metadist/executors/control/elastic.py", "ray._private.state"),
+    ("metadist/executors/control/elastic_group.py", "ray._private.state"),
     ("metadist/executors/cluster/private_ray.py", "ray._private"),
     ("metadist/executors/cluster/private_ray.py", "ray._raylet"),
     ("tests/contract/checks.py", "torch.utils._python_dispatch"),

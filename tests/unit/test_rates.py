@@ -11,7 +11,7 @@ from metadist.compute.learners import Learners, resolve
 from metadist.compute.outer_optimizer import learning_rate
 from metadist.errors import RecipeError
 from metadist.executors import in_process
-from metadist.executors.worker import Job
+from metadist.executors.job import Job
 from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
 from metadist.recipe.schema import load_recipe
 from metadist.tasks import TaskShape

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 import ray
 import torch
 
+from metadist.compute.device import Device, local_device
 from metadist.errors import ResourceError, Terminated
 from metadist.executors.cluster.code_path import Imports, importing_as_here
 from metadist.executors.cluster.private_ray import apart, own_token, shut_down
 from metadist.executors.cluster.ray_files import did_not_start, private_directory, ray_directory
-from metadist.executors.worker import Announce, Device, local_device
 from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 from metadist.process.environment import restored, variables
 from metadist.process.signals import HANGING, StopRequest, kept
 

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from metadist.executors.polling import Polling
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
 
 _LOGGERS = ("metadist", "data_pipeline")

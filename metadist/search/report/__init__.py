@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from metadist.errors import SpaceError
+from metadist.process.announce import Announce
 from metadist.search.search_dir import SearchDir, open_search
 
 log = logging.getLogger(__name__)
 
 
-def write_search_report(search: SearchDir, announce: Callable[[str], None]) -> None:
+def write_search_report(search: SearchDir, announce: Announce) -> None:
     """Write the report of a search, finished or not; a failure is logged and costs nothing else."""
     try:
         announce(f"Report: {_write(search)}")

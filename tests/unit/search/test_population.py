@@ -11,7 +11,7 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import RunError, SpaceError
 from metadist.executors import in_process
-from metadist.executors.worker import Job
+from metadist.executors.job import Job
 from metadist.recipe.rate_changes import parse_changes
 from metadist.runs.branch import branch
 from metadist.runs.listing import list_runs

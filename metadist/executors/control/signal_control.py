@@ -1,4 +1,4 @@
-"""A run that was asked to end: its workers write a checkpoint after the step they are at and leave.
+"""A run that was asked to end: its workers write a checkpoint after the step they are at and yield.
 
 When the last step is in a checkpoint there is nothing left to lose. The evaluation that follows is
 made anew by whoever goes on, so that it is not waited for.
@@ -15,17 +15,19 @@ from metadist.errors import MetadistError
 from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
 from metadist.runs.run_dir import RunDir
-from metadist.training.run_control import Order
+from metadist.training.run_control import Command, Progress
 
 
-class Leaving(StopRequest):
-    """Notes that the run is to end, and answers the workers of this process that ask.
+class SignalControl(StopRequest):
+    """A signal has the run yield. Workers of this process ask it; others are told by ``tell``.
 
     Args:
         run: directory of the run.
         tell, heeded: see :class:`metadist.process.signals.StopRequest`.
-        lost: whether the workers are gone, and will not leave by themselves.
+        lost: whether the workers are gone, and will not yield by themselves.
     """
+
+    judges = False
 
     def __init__(
         self,
@@ -44,6 +46,6 @@ class Leaving(StopRequest):
             return self._run.recipe().outer.steps in checkpoints.steps(self._run)
         return False
 
-    def order(self) -> Order:
-        """What a run in this process asks: see :class:`metadist.training.run_control.Orders`."""
-        return "leave" if self.event.is_set() else "go on"
+    def command(self, progress: Progress) -> Command:
+        """See :class:`metadist.training.run_control.RunControl`."""
+        return "yield" if self.event.is_set() else "go"

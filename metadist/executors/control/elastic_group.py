@@ -10,10 +10,10 @@ from typing import Any
 from data_pipeline.timeouts import seconds_of
 from metadist.errors import RunError
 from metadist.executors.cluster.connection import room
-from metadist.executors.control.control_actor import Bell
+from metadist.executors.control.control_actor import ControlActor
 from metadist.executors.polling import Polling
-from metadist.executors.worker import Announce
 from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
@@ -36,11 +36,11 @@ def draining_nodes() -> set[str]:
     return set(nodes)
 
 
-class Oversee(Polling):
-    """Has the group leave for a better size, or write a checkpoint before a node goes.
+class ElasticGroup(Polling):
+    """Has the group yield to one of a better size, or write a checkpoint before a node goes.
 
     Args:
-        bell: how the workers are reached.
+        actor: how the workers are reached.
         size: of the run, and ``workers`` of the group that trains now.
         resources: what each worker reserves.
         asked: set when the driver was asked to end.
@@ -48,7 +48,7 @@ class Oversee(Polling):
 
     def __init__(
         self,
-        bell: Bell,
+        actor: ControlActor,
         size: WorldSize,
         workers: int,
         resources: dict[str, float],
@@ -56,7 +56,7 @@ class Oversee(Polling):
         announce: Announce,
     ) -> None:
         super().__init__(POLL_SECONDS)
-        self._bell = bell
+        self._actor = actor
         self._size = size
         self._workers = workers
         self._resources = resources
@@ -67,7 +67,7 @@ class Oversee(Polling):
         self._saved = -_SAVE_EVERY
         self._seen = 0
         self._known: set[str] = set()
-        #: Why the group was told to leave.
+        #: Why the group was told to yield.
         self.reason: str | None = None
 
     def look(self) -> None:
@@ -75,10 +75,10 @@ class Oversee(Polling):
         if self.reason is not None:
             return
         if self._asked.is_set():
-            self._leave("asked to end")
+            self._yield("asked to end")
             return
         try:
-            self._heed_notices()
+            self._watch_nodes()
             if self._size.elastic and self.reason is None:
                 self._grow()
         except Exception as error:  # a head that is away; the workers will tell
@@ -87,11 +87,11 @@ class Oversee(Polling):
     def last(self) -> None:
         """Nothing: the group has ended."""
 
-    def _heed_notices(self) -> None:
+    def _watch_nodes(self) -> None:
         going = draining_nodes()
         if not going:
             return
-        going &= set(self._bell.hosts())
+        going &= set(self._actor.nodes())
         if new := going - self._known:
             self._known |= new
             self._announce(
@@ -100,23 +100,23 @@ class Oversee(Polling):
         if not going:
             return
         if self._size.elastic:
-            self._leave("a node is about to be taken away")
+            self._yield("a node is about to be taken away")
         elif time.monotonic() - self._saved >= _SAVE_EVERY:
             self._saved = time.monotonic()
-            self._bell.ring("save")
+            self._actor.send("save")
 
     def _grow(self) -> None:
         if self._began is None:
             # Until the group stands, Ray still counts as free what it is about to take.
-            if len(self._bell.hosts()) == self._workers:
+            if len(self._actor.nodes()) == self._workers:
                 self._began = time.monotonic()
             return
         more = min(room(self._resources), self._size.high - self._workers)
         # Twice in a row: what has just been freed may be about to be taken again.
         settled, self._seen = min(more, self._seen), more
         if settled > 0 and time.monotonic() - self._began >= self._rest:
-            self._leave(f"there is room for {self._workers + settled} workers")
+            self._yield(f"there is room for {self._workers + settled} workers")
 
-    def _leave(self, reason: str) -> None:
+    def _yield(self, reason: str) -> None:
         self.reason = reason
-        self._bell.ring("leave")
+        self._actor.send("yield")

@@ -1,4 +1,4 @@
-"""Workers that are told to save or to leave do so after the same step, and nothing is lost."""
+"""Workers that are told to save, yield or stop do so after the same step, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from metadist.runs.attempts import history
 from metadist.runs.log import series
 from metadist.training import run_control
 from metadist.training.loop import Run
-from metadist.training.run_control import Heed, Order
+from metadist.training.run_control import Command, GroupControl, Progress
 
 
 @dataclass
 class Script:
     """Answers one after another, then nothing more is wanted."""
 
-    answers: list[Order]
+    answers: list[Command]
     asked: int = 0
+    judges = False
 
-    def order(self) -> Order:
+    def command(self, progress: Progress) -> Command:
         self.asked += 1
-        return self.answers.pop(0) if self.answers else "go on"
+        return self.answers.pop(0) if self.answers else "go"
 
 
 @dataclass
@@ -43,8 +44,8 @@ class Listening(Solo):
 
 def test_nobody_to_ask_costs_nothing() -> None:
     group = Listening()
-    heed = Heed(None, group)
-    assert [heed.after(step) for step in range(1, 50)] == ["go on"] * 49
+    control = GroupControl(None, group)
+    assert [control.command(Progress(step, 2000)) for step in range(1, 50)] == ["go"] * 49
     assert group.sent == []
 
 
@@ -52,12 +53,23 @@ def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("metadist.training.run_control.time.monotonic", lambda: now[0])
     script, group = Script([]), Listening()
-    heed = Heed(script, group)
+    control = GroupControl(script, group)
     for step in range(1, 1001):
         now[0] += 0.01
-        heed.after(step)
+        control.command(Progress(step, 2000))
     assert 8 <= script.asked <= 15  # ten seconds
     assert len(group.sent) == script.asked
+
+
+def test_who_judges_is_asked_after_each_validation_and_never_else() -> None:
+    class Judge(Script):
+        judges = True
+
+    judge, group = Judge(["go", "stop"]), Listening()
+    control = GroupControl(judge, group)
+    commands = [control.command(Progress(k, 9, 0.5 if k % 3 == 0 else None)) for k in range(1, 10)]
+    assert commands == ["go"] * 5 + ["stop"] + ["go"] * 3
+    assert judge.asked == len(group.sent) == 3
 
 
 def test_other_ranks_do_as_they_are_told_and_ask_nobody() -> None:
@@ -66,12 +78,12 @@ def test_other_ranks_do_as_they_are_told_and_ask_nobody() -> None:
 
         def broadcast(self, value: Any) -> Any:
             assert value is None
-            return {"order": "leave", "due": 7}
+            return {"command": "yield", "due": 7}
 
     script = Script(["save"])
-    heed = Heed(script, Second())
-    assert heed.after(1) == "leave"
-    assert heed.after(6) == "go on"
+    control = GroupControl(script, Second())
+    assert control.command(Progress(1, 9)) == "yield"
+    assert control.command(Progress(6, 9)) == "go"
     assert script.asked == 0
 
 
@@ -79,12 +91,12 @@ def _part(place: Place, name: str, script: Script) -> dict[str, Any]:
     """What a worker does in a run that exists."""
     run = place.run(name)
     data = place.runs.parent / "data"
-    return Run(run, data, Solo(), torch.device("cpu"), orders=script).train()
+    return Run(run, data, Solo(), torch.device("cpu"), control=script).train()
 
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orders are asked for after each step."""
+    """It is asked after each step."""
     monkeypatch.setattr(run_control, "PACE", 0.0)
 
 
@@ -99,9 +111,9 @@ def test_leaving_and_going_on_is_never_having_left(
         patch.setattr(in_process, "fit", lambda job: pytest.fail("not yet"))
         with pytest.raises(BaseException, match="not yet"):
             place.train(name="a")
-    assert _part(place, "a", Script(["go on", "go on", "leave"])) == {"left": 3}
+    assert _part(place, "a", Script(["go", "go", "yield"])) == {"yielded": 3}
     assert checkpoints.steps(place.run("a")) == [3]
-    assert _part(place, "a", Script(["leave"])) == {"left": 4}
+    assert _part(place, "a", Script(["yield"])) == {"yielded": 4}
     result = place.train(name="a", resume="auto")
     assert result["params_sha256"] == expected["params_sha256"]
     assert losses(place.run("a")) == losses(place.run("whole"))
@@ -128,11 +140,11 @@ def test_a_checkpoint_that_is_wanted_is_written_between_two_steps(place: Place) 
     seen: list[list[int]] = []
 
     class Watching(Script):
-        def order(self) -> Order:
+        def command(self, progress: Progress) -> Command:
             seen.append(checkpoints.steps(run))
-            return super().order()
+            return super().command(progress)
 
-    _part(place, "a", Watching(["go on", "save", "go on"]))
+    _part(place, "a", Watching(["go", "save", "go"]))
     assert seen[:3] == [[], [], [2]]
 
 

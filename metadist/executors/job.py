@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
 from metadist.compute.collectives import Group
-from metadist.errors import ResourceError
+from metadist.compute.device import Device, check_device, local_device
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin, use
+from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
 from metadist.training.loop import Run
-from metadist.training.run_control import Orders
-from metadist.training.watch import Watch
-
-log = logging.getLogger(__name__)
-Device = Literal["auto", "cpu", "cuda"]
-#: Tells the operator something in one line.
-Announce = Callable[[str], None]
+from metadist.training.run_control import RunControl
 
 
 @dataclass(frozen=True)
@@ -34,15 +27,14 @@ class Job:
         data_dir: where prepared data lie, likewise.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
-        watch, orders, tested: see :class:`metadist.training.loop.Run`.
+        control, tested: see :class:`metadist.training.loop.Run`.
     """
 
     run: Path
     data_dir: Path
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
-    watch: Watch | None = None
-    orders: Orders | None = None
+    control: RunControl | None = None
     tested: bool = True
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
@@ -57,24 +49,10 @@ class Job:
                 self.data_dir,
                 group,
                 device,
-                watch=self.watch,
-                orders=self.orders,
+                control=self.control,
                 tested=self.tested,
             )
             return run.train()
-
-
-def check_device(device: str) -> None:
-    """See that a device is one of :data:`Device`.
-
-    Raises:
-        ResourceError: it is not.
-    """
-    if device not in get_args(Device):
-        raise ResourceError(
-            f"--device {device}: {', '.join(get_args(Device))} are possible; which of several GPUs "
-            "is taken says CUDA_VISIBLE_DEVICES, as in CUDA_VISIBLE_DEVICES=1"
-        )
 
 
 def check_place(size: WorldSize, device: Device, address: str | None, announce: Announce) -> None:
@@ -93,19 +71,3 @@ def check_place(size: WorldSize, device: Device, address: str | None, announce: 
         check_workers(size, device, address, announce)
     else:
         local_device(device)
-
-
-def local_device(device: Device) -> torch.device:
-    """The device of a single process.
-
-    Raises:
-        ResourceError: ``cuda`` was asked for and there is none; see also :func:`check_device`.
-    """
-    check_device(device)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ResourceError(
-            "--device cuda: this machine has no GPU that torch can use; use --device cpu"
-        )
-    if device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", 0)
