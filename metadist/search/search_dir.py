@@ -86,7 +86,7 @@ class SearchDir:
         return self.path / "runs"
 
     @property
-    def orders(self) -> Path:
+    def stop_files(self) -> Path:
         """Where a trial finds that it is to stop."""
         return self.path / "orders"
 
@@ -184,7 +184,7 @@ class SearchDir:
     def set_run_aside(self, number: int, run: str) -> None:
         """Move a trial's run out of the way, and take back the order that it had."""
         self.set_aside(self.run(run).path)
-        (self.orders / f"{number:04d}").unlink(missing_ok=True)
+        (self.stop_files / f"{number:04d}").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -12,8 +12,8 @@ from metadist.errors import MetadistError
 from metadist.report.phrases import number
 from metadist.runs.log import Point, series
 from metadist.search.plan import Plan, plan_of
-from metadist.search.scores import validations
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked
+from metadist.search.trial import validations
 from metadist.space import Space
 
 
