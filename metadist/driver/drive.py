@@ -32,7 +32,6 @@ from metadist.errors import (
 )
 from metadist.executors import in_process
 from metadist.executors.job import Job
-from metadist.executors.log_mirror import following
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
 from metadist.process.announce import Announce
@@ -155,10 +154,8 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
     try:
         starting.stop()
         starting.check()
-        with _progress(request, run, announce) as above, following(run, request.workers.high):
+        with _progress(request, run, announce) as above:
             result = _fit(request, run, above)
-        if request.workers.high:
-            run.pull()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
         driver.update(status=ended, result=result, restarts=result["restarts"])
@@ -355,13 +352,15 @@ def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
     job = Job(
         run.path,
         request.data_dir,
+        request.workers,
+        request.address,
         request.device,
         request.plugins,
         control=trial.control,
         tested=trial.tested,
     )
     if request.workers.high == 0:
-        return in_process.fit(job)
+        return in_process.execute(job, announce)
     from metadist.executors import ray_train
 
-    return ray_train.fit(job, request.workers, request.address, announce)
+    return ray_train.execute(job, announce)

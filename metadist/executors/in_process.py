@@ -10,9 +10,10 @@ from metadist.compute.collectives import Solo
 from metadist.compute.device import local_device
 from metadist.executors.control.signal_control import SignalControl
 from metadist.executors.job import Job
+from metadist.process.announce import Announce
 
 
-def fit(job: Job) -> dict[str, Any]:
+def execute(job: Job, announce: Announce) -> dict[str, Any]:
     """Train and return the run's result.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 
 from metadist.compute.collectives import Group
 from metadist.compute.device import Device, check_device, local_device
-from metadist.executors.world_size import WorldSize
+from metadist.executors.world_size import IN_PROCESS, WorldSize
 from metadist.plugins import Plugin, use
 from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
@@ -25,6 +25,8 @@ class Job:
     Attributes:
         run: the run directory; all workers must see it at this path.
         data_dir: where prepared data lie, likewise.
+        workers: Ray workers; of none, this process trains alone.
+        address: of their Ray cluster; None: a private Ray.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
         control, tested: see :class:`metadist.training.loop.Run`.
@@ -32,6 +34,8 @@ class Job:
 
     run: Path
     data_dir: Path
+    workers: WorldSize = IN_PROCESS
+    address: str | None = None
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
     control: RunControl | None = None

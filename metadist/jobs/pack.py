@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -195,16 +195,18 @@ class _Packer:
         return place
 
 
-def _source_files(folder: Path, left: list[str]) -> Iterator[Path]:
+def _source_files(
+    folder: Path, left: list[str], no_code: Collection[str] = _LEFT
+) -> Iterator[Path]:
     """The files of a package; what does not look like a part of it is named in ``left``."""
     for path in sorted(folder.iterdir()):
         if path.name == _CACHE or path.suffix == ".pyc":
             continue
-        odd = path.name.startswith(".") or path.name in _LEFT or path.suffix in _LEFT_SUFFIXES
+        odd = path.name.startswith(".") or path.name in no_code or path.suffix in _LEFT_SUFFIXES
         if odd or path.is_symlink() or not (path.is_dir() or path.is_file()):
             left.append(str(path))
         elif path.is_dir():
-            yield from _source_files(path, left)
+            yield from _source_files(path, left, no_code)
         else:
             yield path
 
@@ -212,7 +214,7 @@ def _source_files(folder: Path, left: list[str]) -> Iterator[Path]:
 def _code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
     """Copies of this distribution's packages, each with the commit it is of."""
     for name in PACKAGES:
-        for path in _source_files(root / name, []):
+        for path in _source_files(root / name, [], no_code=()):
             check_values(str(path), path.read_bytes().decode(errors="replace"), secrets)
             target = into / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)

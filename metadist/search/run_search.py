@@ -19,8 +19,8 @@ from metadist.episode_data import prepare as prepare_data
 from metadist.errors import ResourceError, SpaceError
 from metadist.evaluation.evaluator import score_name
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.host_process import guest
-from metadist.executors.cluster.resources import Resources, capacity, gpus_there, run_jobs
+from metadist.executors.cluster.remote_jobs import run_jobs
+from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
@@ -66,7 +66,6 @@ def run_search(request: Request, announce: Announce) -> dict[str, Any]:
         parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with (
-            guest(),
             connected(address, max(request.workers, 1), announce),
             _asked_to_end(),
         ):
