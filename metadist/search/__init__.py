@@ -89,10 +89,10 @@ def tune(
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
     from metadist.api import runs_directory
-    from metadist.search.drive import drive
     from metadist.search.request import Request
+    from metadist.search.run_search import run_search
 
-    return drive(
+    return run_search(
         Request(
             space=space,
             name=name,

@@ -13,10 +13,10 @@ import contextlib
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
@@ -62,6 +62,9 @@ class TrialRecord:
         return self.status != "running"
 
 
+Trial = TypeVar("Trial", bound=TrialRecord)
+
+
 @dataclass(frozen=True)
 class SearchDir(RecordDir):
     """A search's directory."""
@@ -78,7 +81,7 @@ class SearchDir(RecordDir):
         return self.path / "runs"
 
     @property
-    def orders(self) -> Path:
+    def stop_files(self) -> Path:
         """Where a trial finds that it is to stop."""
         return self.path / "orders"
 
@@ -159,7 +162,7 @@ class SearchDir(RecordDir):
     def set_run_aside(self, number: int, run: str) -> None:
         """Move a trial's run out of the way, and take back the order that it had."""
         self.set_aside(self.run(run).path)
-        (self.orders / f"{number:04d}").unlink(missing_ok=True)
+        (self.stop_files / f"{number:04d}").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -216,7 +219,7 @@ def run_tags(name: str) -> dict[str, str]:
     return {"confirmation": name}
 
 
-def ranked(trials: list[TrialRecord], mode: Mode) -> list[TrialRecord]:
+def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
     """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
     sign = -1.0 if mode == "max" else 1.0
     scored = [t for t in trials if t.score is not None]

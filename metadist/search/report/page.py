@@ -6,36 +6,27 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from metadist.report.document import document, stat, write_page
+from metadist.report.document import document, stat
 from metadist.report.phrases import plural
-from metadist.report.search.data import SearchData, TrialData, value_text
-from metadist.report.search.headline import found_section, header, notes, table
-from metadist.report.search.heatmap import default_is_outside, plane
-from metadist.report.search.heatmap_cells import cell_map
-from metadist.report.search.importance import (
+from metadist.search.report.data import SearchData, TrialData, value_text
+from metadist.search.report.headline import found_section, header, notes, table
+from metadist.search.report.heatmap import cell_map, default_is_outside, plane
+from metadist.search.report.importance import (
     best_trials,
     importance_figure,
     importances,
 )
-from metadist.report.search.parallel import parallel
-from metadist.report.search.progress import anew_curves, budget, history, trial_curves
-from metadist.report.search.rates import schedules
-from metadist.report.search.result_schema import Found, read_found
-from metadist.report.search.trial_markers import LABELS, STATUSES
+from metadist.search.report.parallel import parallel
+from metadist.search.report.progress import budget, confirmed_curves, history, trial_curves
+from metadist.search.report.rates import schedules
+from metadist.search.report.result_schema import Found, read_found
+from metadist.search.report.trial_markers import LABELS, STATUSES
 from metadist.space import Domain, Population, When
 
 #: Rows of the table that are shown without being asked for.
 _OPEN = 40
-
-
-def write(data: SearchData, folder: Path) -> Path:
-    """See :func:`metadist.report.search.write_search_report`."""
-    page = render(data)
-    write_page(page, folder / "report.html", folder / "figures")
-    return folder / "report.html"
 
 
 def render(data: SearchData) -> str:
@@ -153,14 +144,14 @@ def _importance(data: SearchData) -> str:
 
 
 def _curves(data: SearchData) -> str:
-    trials, anew = trial_curves(data), anew_curves(data)
+    trials, anew = trial_curves(data), confirmed_curves(data)
     if not trials and not anew:
         return ""
     cards = ""
     if trials:
         cards += _figure(trials, "In colours the best trials by their score in the search.")
     if anew:
-        seeds = sorted({run.seed for run in data.anew})
+        seeds = sorted({run.seed for run in data.confirmed})
         cards += _figure(
             anew,
             f"Each line is a run; seeds {', '.join(map(str, seeds))}, which no trial has had.",
@@ -184,8 +175,8 @@ def _budget(data: SearchData) -> str:
     if full > 0:
         share = f"{100 * spent / full:.0f} %"
         cards.append(stat(share, "", f"of the {full:,} tasks these trials would take in full"))
-    if data.anew:
-        tasks = sum(run.tasks for run in data.anew)
+    if data.confirmed:
+        tasks = sum(run.tasks for run in data.confirmed)
         cards.append(stat(f"{tasks:,}", "tasks", "besides, to train the choice anew"))
     return f'<h2>Budget</h2><div class="stats">{"".join(cards)}</div>\n'
 
@@ -241,17 +232,18 @@ def _facts(data: SearchData) -> str:
         scheduler = _words(type(space.scheduler).__name__, vars(space.scheduler))
     facts: dict[str, Any] = {
         "created": data.created,
-        "space": data.plan,
+        "space": data.plan.name,
         "base recipe": space.base,
         "metric": f"{space.metric}, {'more' if space.mode == 'max' else 'less'} is better",
-        "trials": f"{len(data.trials):,} of {data.planned:,}",
+        "trials": f"{len(data.trials):,} of {data.plan.trials:,}",
         "outer steps": f"{space.steps:,}, validated every {space.every:,}",
-        "searcher": f"{space.searcher}, seed {data.seed}",
+        "searcher": f"{space.searcher}, seed {data.plan.seed}",
         "scheduler": scheduler,
     }
     domains = {key: _domain(domain) for key, domain in space.search.items()}
     held = {key: value_text(value) for key, value in space.fixed.items()}
-    held |= {f"--set {text.partition('=')[0]}": text.partition("=")[2] for text in data.overrides}
+    overrides = (text.partition("=") for text in data.plan.overrides)
+    held |= {f"--set {key}": value for key, _, value in overrides}
     cards = _card("Search", facts) + _card("Domains", domains)
     cards += _card("Held at other values than the base's", held) if held else ""
     return f'<h2>Facts</h2><div class="facts">{cards}</div>\n'

@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from metadist.report.search.data import Status
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND
+from metadist.search.search_dir import Status
 
 STATUSES: tuple[Status, ...] = ("finished", "stopped", "running", "failed")
 #: Marker and line of each status.

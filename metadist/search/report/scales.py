@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metadist.report.search.data import SearchData, value_text
+from metadist.search.report.data import SearchData, value_text
 from metadist.space import Choice, Domain, Integers, LogUniform, Uniform, When
 
 #: Values of a domain that each have a tick.

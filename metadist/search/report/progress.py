@@ -11,13 +11,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from metadist.report.curves import look
 from metadist.report.figures import below, log_scale
-from metadist.report.search.data import SearchData, TrialData, Validation
-from metadist.report.search.trial_markers import MARKS, STATUSES, scatter
 from metadist.report.svg import FG, GOOD, MUTED, drawing
+from metadist.runs.log import Point
+from metadist.search.report.data import SearchData, TrialData
+from metadist.search.report.trial_markers import MARKS, STATUSES, scatter
 
 #: Trials whose curves stand out.
 TOP = 5
-_ANEW: dict[str, dict[str, Any]] = {
+_CONFIRMED: dict[str, dict[str, Any]] = {
     "best": {"color": GOOD, "linestyle": "-", "marker": "o"},
     "default": {"color": MUTED, "linestyle": "--", "marker": "D"},
 }
@@ -72,7 +73,7 @@ def spent(data: SearchData) -> tuple[list[int], list[float]]:
         before = 0
         for v in trial.curve:
             events.append(
-                (v.time, trial.number, v.step, round((v.step - before) * per_step), v.score)
+                (v.time, trial.number, v.step, round((v.step - before) * per_step), v.value)
             )
             before = v.step
         left = max(trial.tasks - round(before * per_step), 0)
@@ -117,7 +118,7 @@ def budget(data: SearchData) -> str:
 def trial_curves(data: SearchData) -> str:
     """Validation curves, the best trials' in colours; empty without any."""
     ranked = [t for t in data.ranked() if t.curve]
-    if not any(math.isfinite(v.score) for t in data.trials for v in t.curve):
+    if not any(math.isfinite(v.value) for t in data.trials for v in t.curve):
         return ""
     top = ranked[:TOP]
     others = [t for t in data.trials if t.curve and t not in top]
@@ -140,23 +141,23 @@ def trial_curves(data: SearchData) -> str:
                 [e[0] for e in ends], [e[1] for e in ends], linestyle="", label="stopped early",
                 markersize=8, markeredgewidth=1.4, zorder=4, **{**MARKS["stopped"], "color": FG},
             )  # fmt: skip
-        _score_axis(axes, data, [v.score for t in data.trials for v in t.curve])
+        _score_axis(axes, data, [v.value for t in data.trials for v in t.curve])
         _steps(axes)
         below(axes)
     return figure.svg
 
 
-def anew_curves(data: SearchData) -> str:
+def confirmed_curves(data: SearchData) -> str:
     """Validation curves of what was found and of the default, trained anew; empty without any."""
-    scores = [v.score for run in data.anew for v in run.curve]
+    scores = [v.value for run in data.confirmed for v in run.curve]
     if not any(map(math.isfinite, scores)):
         return ""
     label = f"Validation {data.score_name}: the setting found and the default, trained anew"
     with drawing("anew", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
         axes.set_title("The setting found and the default, trained anew")
-        for setting, how in _ANEW.items():
-            runs = [run for run in data.anew if run.setting == setting and run.curve]
+        for setting, how in _CONFIRMED.items():
+            runs = [run for run in data.confirmed if run.setting == setting and run.curve]
             for index, run in enumerate(runs):
                 name = None if index else "found" if setting == "best" else "default"
                 axes.plot(*_points(run.curve), markersize=4, label=name, **how)
@@ -166,14 +167,14 @@ def anew_curves(data: SearchData) -> str:
     return figure.svg
 
 
-def _points(curve: Sequence[Validation]) -> tuple[list[int], list[float]]:
-    return [v.step for v in curve], [v.score if math.isfinite(v.score) else math.nan for v in curve]
+def _points(curve: Sequence[Point]) -> tuple[list[int], list[float]]:
+    return [v.step for v in curve], [v.value if math.isfinite(v.value) else math.nan for v in curve]
 
 
-def _end(curve: Sequence[Validation]) -> tuple[float, float]:
+def _end(curve: Sequence[Point]) -> tuple[float, float]:
     """The last point that can be drawn."""
-    finite = [v for v in curve if math.isfinite(v.score)]
-    return (finite[-1].step, finite[-1].score) if finite else (math.nan, math.nan)
+    finite = [v for v in curve if math.isfinite(v.value)]
+    return (finite[-1].step, finite[-1].value) if finite else (math.nan, math.nan)
 
 
 def _steps(axes: Axes) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from metadist.report.charts import bars
-from metadist.report.search.data import SearchData
+from metadist.search.report.data import SearchData
 from metadist.space import Choice, Domain, Integers, LogUniform, Population, Uniform, When
 
 #: Trials with a score below which nothing is said.

@@ -10,9 +10,9 @@ from typing import Any
 
 from metadist.report.document import note, stat
 from metadist.report.phrases import number, plural
-from metadist.report.search.data import SearchData, value_text
-from metadist.report.search.result_schema import Estimate, Found, Rival
-from metadist.report.search.scales import key_axes
+from metadist.search.report.data import SearchData, value_text
+from metadist.search.report.result_schema import Estimate, Found, Rival
+from metadist.search.report.scales import key_axes
 from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.paired import Paired
 
@@ -31,7 +31,7 @@ def header(data: SearchData, found: Found | None) -> str:
     who = {"tpe": "TPE", "random": "random search", "grid": "grid search"}[space.searcher]
     lead = (
         f"{plural(len(space.search), 'hyper-parameter')} of {space.base}, {who}, "
-        f"{len(data.trials):,} of {plural(data.planned, 'trial')} of "
+        f"{len(data.trials):,} of {plural(data.plan.trials, 'trial')} of "
         f"{plural(space.steps, 'outer step')}"
     )
     about = f'<p class="lead">{escape(space.about)}</p>' if space.about else ""

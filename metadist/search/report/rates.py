@@ -6,8 +6,8 @@ import math
 
 from metadist.recipe.rate_changes import parse_changes, rate_after
 from metadist.report.figures import below, log_scale
-from metadist.report.search.data import SearchData, TrialData
 from metadist.report.svg import GOOD, MAIN, MUTED, drawing
+from metadist.search.report.data import SearchData, TrialData
 
 
 def schedules(data: SearchData, winner: int | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The types of what a search space declares.
+"""Search spaces: found by their names, and the types of what they declare.
 
 A space is a module of somebody's, or was read from a search's record, which anybody may have
 altered: annotations promise nothing of either.
@@ -6,10 +6,16 @@ altered: annotations promise nothing of either.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
+from data_pipeline import registry
 from metadist.errors import SpaceError
+from metadist.recipe.files import builtin_names
 from metadist.space import (
     Asha,
     Choice,
@@ -27,6 +33,55 @@ from metadist.space import (
 #: What trials may be measured by.
 METRICS = ("val/accuracy", "val/mse")
 _SCALAR = (bool, int, float, str)
+
+
+def module_name(name: str) -> str:
+    """``maml-lr`` is the module ``maml_lr``."""
+    return name.replace("-", "_")
+
+
+def space_name(name: str) -> str:
+    """What a space is called, however it was typed: ``maml_lr`` is ``maml-lr``."""
+    return name.replace("_", "-")
+
+
+def space_names() -> list[str]:
+    """Names of all spaces."""
+    return [space_name(name) for name in registry.names(_package())]
+
+
+def _package() -> Any:
+    # Spaces are written against metadist, so they are looked up and not imported by it.
+    return importlib.import_module("tune_spaces")
+
+
+def load_space(name: str) -> Space:
+    """A space by its name.
+
+    Raises:
+        SpaceError: there is none (the message names the nearest), or its module declares none.
+    """
+    known = space_names()
+    if space_name(name) not in known:
+        raise SpaceError(
+            f"unknown search space {name!r}.{registry.part_hint(space_name(name), known)} "
+            f"There are {', '.join(known)}"
+        )
+    try:
+        module = registry.load(_package(), module_name(name), "search space")
+    except registry.PartError as error:
+        raise SpaceError(str(error)) from error
+    space = getattr(module, "SPACE", None)
+    if not isinstance(space, Space):
+        raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
+    return _base_beside(space, module)
+
+
+def _base_beside(space: Space, module: ModuleType) -> Space:
+    """A base that is a file beside the space's own is meant from there."""
+    beside = Path(module.__file__ or "").parent / str(space.base)
+    found = space.base not in builtin_names() and beside.is_file()
+    return replace(space, base=str(beside.resolve())) if found else space
 
 
 def check_types(space: Space, name: str) -> None:

@@ -20,36 +20,36 @@ from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
-from metadist.executors.ray_tune import Work, need_searcher, run_trials
+from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
 from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.search import confirm
-from metadist.search.confirm import Confirmation, Job
+from metadist.search.confirm import Confirmation, ConfirmationRun
 from metadist.search.display import Display
 from metadist.search.plan import Plan, check_learners, plan_of
 from metadist.search.population import run_population
-from metadist.search.repair import mend
-from metadist.search.reporting import write_search_report
+from metadist.search.repair import repair_records
+from metadist.search.report import write_search_report
 from metadist.search.request import (
     Request,
     check,
     lasting_for,
-    meant_search,
     plan_for,
+    search_to_resume,
     store_for,
 )
 from metadist.search.search_dir import SearchDir, TrialRecord, create_search
-from metadist.search.tracking import Parent
-from metadist.search.trial import Place, run_trial
+from metadist.search.tracking import ParentRun
+from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Population
 
 
-def drive(request: Request, announce: Announce) -> dict[str, Any]:
+def run_search(request: Request, announce: Announce) -> dict[str, Any]:
     """Search as requested; see :func:`metadist.tune`."""
     check(request)
-    there = meant_search(request)
+    there = search_to_resume(request)
     with contextlib.ExitStack() as stack:
         if there is not None:
             # Before anything is read that another driver may be writing.
@@ -63,7 +63,7 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
             return summary(there, plan, there.info()["result"])
         data_dir = api.data_directory(request.data_dir)
         _check_task(plan, data_dir, announce)
-        parent = Parent.of(store_for(request, there), lasting["experiment"])
+        parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with (
             connected(address, max(request.workers, 1), announce),
@@ -100,7 +100,7 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
         SpaceError: the metric is of another kind of task.
     """
     if plan.points is None:
-        need_searcher()
+        check_optuna()
     recipe = plan.recipe({})
     for line in plan.dropped():
         announce(line)
@@ -122,15 +122,15 @@ def _search(
     request: Request,
     plan: Plan,
     search: SearchDir,
-    parent: Parent,
+    parent: ParentRun,
     data_dir: Path,
     resources: Resources,
     how: Confirmation,
     announce: Announce,
 ) -> dict[str, Any]:
-    mend(plan, search, announce)
+    repair_records(plan, search, announce)
     tags = parent.open(search, plan)
-    place = Place(
+    context = TrialContext(
         path=search.path,
         data_dir=data_dir,
         workers=request.workers,
@@ -150,8 +150,8 @@ def _search(
     search.update(status="running")
     status = "failed"
     try:
-        _trials(plan, place, resources, request, announce)
-        result = _confirm(plan, place, resources, how, announce)
+        _trials(plan, context, resources, request, announce)
+        result = _confirm(plan, context, resources, how, announce)
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -180,19 +180,19 @@ def _resources(request: Request, address: str | None) -> Resources:
 
 
 def _trials(
-    plan: Plan, place: Place, resources: Resources, request: Request, announce: Announce
+    plan: Plan, context: TrialContext, resources: Resources, request: Request, announce: Announce
 ) -> None:
     """All trials, to their ends.
 
     Raises:
         KeyboardInterrupt: Tune was interrupted, and has ended its trials.
     """
-    known = place.search.trials()
+    known = context.search.trials()
     if len(known) >= plan.trials and all(t.over for t in known):
         return
-    display = Display(plan, place.search, announce, live=request.live)
+    display = Display(plan, context.search, announce, live=request.live)
 
-    def run(work: Work) -> bool:
+    def run(work: TrialFunction) -> bool:
         with display:
             return run_trials(
                 plan.space,
@@ -201,18 +201,18 @@ def _trials(
                 resources=resources,
                 known=[t.point for t in known],
                 points=plan.points,
-                orders=place.search.orders,
+                stop_files=context.search.stop_files,
                 listener=display,
             )
 
     if isinstance(plan.space.scheduler, Population):
-        run_population(plan, place, announce, run)
+        run_population(plan, context, announce, run)
         ended = True
     else:
-        ended = run(functools.partial(run_trial, plan, place))
+        ended = run(functools.partial(run_trial, plan, context))
     if not ended:
         raise KeyboardInterrupt
-    _give_up(place.search)
+    _give_up(context.search)
 
 
 def _give_up(search: SearchDir) -> None:
@@ -224,24 +224,24 @@ def _give_up(search: SearchDir) -> None:
 
 
 def _confirm(
-    plan: Plan, place: Place, resources: Resources, how: Confirmation, announce: Announce
+    plan: Plan, context: TrialContext, resources: Resources, how: Confirmation, announce: Announce
 ) -> dict[str, Any]:
     """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
-    search = place.search
+    search = context.search
     trials = search.trials()
-    first = confirm.first_jobs(plan, trials)
+    first = confirm.candidates(plan, trials)
     announce(
         f"Comparing the best {len(first)} of {len(trials)} trials on {how.episodes} fresh "
         "validation episodes"
     )
-    _run(place, first, how, resources)
+    _run(context, first, how, resources)
     chosen = confirm.choose(plan, search, trials, how.episodes)
-    second = confirm.second_jobs(plan, chosen.winner, how)
+    second = confirm.final_runs(plan, chosen.winner, how)
     if second:
         beside = " beside the default setting" if how.default else ""
         announce(f"Training trial {chosen.winner.number} anew with {how.seeds} seeds{beside}")
-        _run(place, second, how, resources)
-    result = confirm.outcome(plan, search, chosen, how)
+        _run(context, second, how, resources)
+    result = confirm.results(plan, search, chosen, how)
     recipe = second[0].recipe if second else plan.recipe(chosen.winner.point)
     assert recipe is not None
     search.best.write_text(_best(plan, search, recipe, result), encoding="utf-8")
@@ -249,8 +249,13 @@ def _confirm(
     return summary(search, plan, result)
 
 
-def _run(place: Place, jobs: list[Job], how: Confirmation, resources: Resources) -> None:
-    run_jobs([functools.partial(confirm.work, place, job, how.episodes) for job in jobs], resources)
+def _run(
+    context: TrialContext, jobs: list[ConfirmationRun], how: Confirmation, resources: Resources
+) -> None:
+    run_jobs(
+        [functools.partial(confirm.confirm_run, context, job, how.episodes) for job in jobs],
+        resources,
+    )
 
 
 def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any]) -> str:
