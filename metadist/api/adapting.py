@@ -9,9 +9,9 @@ from data_pipeline.formats.labelled_images import read_queries, read_support
 from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
 from metadist.compute.collectives import Solo
+from metadist.compute.device import Device, local_device
 from metadist.errors import AdaptError, RunError
 from metadist.evaluation.image_classifier import ImageClassifier
-from metadist.executors.worker import Device, local_device
 from metadist.report.adapted import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
 from metadist.training.loop import Run

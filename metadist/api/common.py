@@ -15,10 +15,6 @@ Result = dict[str, Any]
 Plugins = Sequence["str | Path | Plugin"]
 
 
-def quiet(line: str) -> None:
-    """Nobody to tell."""
-
-
 def runs_directory(given: str | Path, *, local_for: str = "") -> Path:
     """Where runs live.
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metadist.api.common import Plugins, Result, data_directory, quiet
+from metadist.api.common import Plugins, Result, data_directory
+from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:
     from data_pipeline.datasets import Option
@@ -31,7 +32,7 @@ def prepare(
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
     skip_damaged: bool = False,
-    announce: Callable[[str], None] = quiet,
+    announce: Announce = quiet,
     progress: Callable[[int, str], None] | None = None,
 ) -> ClassStore:
     """Turn a dataset's images into a class store under the data directory.
@@ -80,7 +81,7 @@ def prepare(
         )
 
 
-def _download(dataset: str, data_dir: Path, announce: Callable[[str], None]) -> Path:
+def _download(dataset: str, data_dir: Path, announce: Announce) -> Path:
     """Where a dataset's own module has put what it fetched.
 
     Raises:
@@ -116,7 +117,7 @@ def shard(
     replace: bool = False,
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
-    announce: Callable[[str], None] = quiet,
+    announce: Announce = quiet,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
     """Write the training episodes of a recipe as shards; ``data.storage = "shards"`` reads them.
@@ -146,7 +147,7 @@ def shard(
     from data_pipeline.shards.writer import estimate, write_shards
     from data_pipeline.storage.object_uri import address_of
     from data_pipeline.storage.working_copies import pull, push
-    from metadist.compute.learners import of_its_dataset
+    from metadist.compute.resolve import of_its_dataset
     from metadist.episode_data import open_data, shards_root
     from metadist.episode_data import prepare as prepare_data
     from metadist.plugins import use

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
-    from metadist.executors.worker import Device
+    from metadist.compute.device import Device
 
 
 def adapt(

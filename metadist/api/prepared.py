@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Result, data_directory, quiet
+from metadist.api.common import Result, data_directory
+from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:
     from data_pipeline.datasets import Part
@@ -34,7 +35,7 @@ def verify(
     *,
     deep: bool = False,
     data_dir: str | Path | None = None,
-    announce: Callable[[str], None] = quiet,
+    announce: Announce = quiet,
 ) -> Iterator[Checked]:
     """Check that prepared data and shards are what was written, one after another.
 
@@ -86,7 +87,7 @@ def preview(
     part: Part = "train",
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
-    announce: Callable[[str], None] = quiet,
+    announce: Announce = quiet,
 ) -> Result:
     """Draw a contact sheet of a class store and compute its statistics.
 
@@ -126,7 +127,7 @@ def preview(
     return {"path": path, "statistics": statistics(store), "nearest_neighbour": nearest}
 
 
-def _one_store(what: str, root: Path, announce: Callable[[str], None]) -> Path:
+def _one_store(what: str, root: Path, announce: Announce) -> Path:
     """The class store that a name or path means.
 
     Raises:

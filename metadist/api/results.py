@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from metadist.api.common import Plugins, Result, data_directory, runs_directory
 
 if TYPE_CHECKING:
+    from metadist.compute.device import Device
     from metadist.evaluation.protocols import EvalPart
-    from metadist.executors.worker import Device
 
 
 def evaluate(
@@ -64,10 +64,10 @@ def evaluate(
     from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
     from metadist.compute.collectives import Solo
+    from metadist.compute.device import local_device
     from metadist.errors import RunError
     from metadist.evaluation import ensembles as ensembles
     from metadist.evaluation.protocols import EvalRequest
-    from metadist.executors.worker import local_device
     from metadist.runs.listing import open_run
     from metadist.training.loop import Run
 
@@ -102,7 +102,7 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
 
     directory = open_run(runs_directory(runs_dir), run)
     page = write_report(directory)
-    directory.put_document("report")
+    directory.push_document("report")
     return page
 
 

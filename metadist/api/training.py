@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory, quiet, runs_directory
+from metadist.api.common import Plugins, Result, data_directory, runs_directory
+from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:
+    from metadist.compute.device import Device
     from metadist.driver.drive import Trial
-    from metadist.executors.worker import Announce, Device
     from metadist.recipe.schema import Recipe
     from metadist.runs.run_dir import RunDir
 
@@ -73,12 +74,13 @@ def train(
             meet again; the message says how to mend it.
     """
     from metadist import plugins as outside
-    from metadist.compute.learners import Learners, dropped_lines, initial_params, resolve
+    from metadist.compute.learners import Learners, initial_params
+    from metadist.compute.resolve import dropped_lines, resolve
     from metadist.driver.drive import Drive, drive
     from metadist.driver.resolve_run import meant_run
     from metadist.episode_data import open_data
     from metadist.episode_data import prepare as prepare_data
-    from metadist.executors.worker import check_place
+    from metadist.executors.job import check_place
     from metadist.executors.world_size import WorldSize
     from metadist.recipe.schema import Recipe, load_recipe
     from metadist.training.agreement import check_repeated, named

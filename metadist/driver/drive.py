@@ -20,6 +20,7 @@ from data_pipeline.errors import StoreError
 from data_pipeline.storage import object_requests
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.timeouts import seconds_of
+from metadist.compute.device import Device
 from metadist.driver.progress import AboveProgress, Progress, ProgressFollower
 from metadist.driver.resolve_run import find_run
 from metadist.errors import (
@@ -30,17 +31,17 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors import in_process
-from metadist.executors.log_mirror import following
-from metadist.executors.worker import Announce, Device, Job
+from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
+from metadist.process.announce import Announce
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.report import write_report
 from metadist.runs import checkpoints
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 from metadist.track import (
     Synchroniser,
@@ -54,7 +55,7 @@ from metadist.track import (
     store_of,
     whole_uri,
 )
-from metadist.training.watch import Watch
+from metadist.training.run_control import RunControl
 
 log = logging.getLogger(__name__)
 #: How a run ends that has a result: at its last step, or before because a search said so.
@@ -68,12 +69,12 @@ class Trial:
     """What makes a run a trial of a search: it may be stopped early, and has no report.
 
     Attributes:
-        watch: told of every validation; says when to stop.
+        control: told of every validation; says when to stop.
         tested: evaluate on test classes at the end.
         tags: for MLflow, as the run of the search that this one is nested under.
     """
 
-    watch: Watch | None = None
+    control: RunControl | None = None
     tested: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -153,10 +154,8 @@ def _drive(request: Drive, announce: Announce) -> dict[str, Any]:
     try:
         starting.stop()
         starting.check()
-        with _progress(request, run, announce) as above, following(run, request.workers.high):
+        with _progress(request, run, announce) as above:
             result = _fit(request, run, above)
-        if request.workers.high:
-            run.pull()  # they may have been on other nodes
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
         driver.update(status=ended, result=result, restarts=result["restarts"])
@@ -295,7 +294,7 @@ def _report(
     try:
         announce(f"Report: {write_report(run)}")
         with _despite_the_store(status):
-            run.put_document("report")
+            run.push_document("report")
         if synchroniser is not None:
             announce(f"Compare runs in MLflow: {synchroniser.where_to_look()}")
     except Exception:
@@ -353,13 +352,15 @@ def _fit(request: Drive, run: RunDir, announce: Announce) -> dict[str, Any]:
     job = Job(
         run.path,
         request.data_dir,
+        request.workers,
+        request.address,
         request.device,
         request.plugins,
-        watch=trial.watch,
+        control=trial.control,
         tested=trial.tested,
     )
     if request.workers.high == 0:
-        return in_process.fit(job)
+        return in_process.execute(job, announce)
     from metadist.executors import ray_train
 
-    return ray_train.fit(job, request.workers, request.address, announce)
+    return ray_train.execute(job, announce)

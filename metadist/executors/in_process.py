@@ -7,11 +7,13 @@ from typing import Any
 
 from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Solo
-from metadist.executors.control.stop_signals import Leaving
-from metadist.executors.worker import Job, local_device
+from metadist.compute.device import local_device
+from metadist.executors.control.signal_control import SignalControl
+from metadist.executors.job import Job
+from metadist.process.announce import Announce
 
 
-def fit(job: Job) -> dict[str, Any]:
+def execute(job: Job, announce: Announce) -> dict[str, Any]:
     """Train and return the run's result.
 
     Raises:
@@ -20,10 +22,10 @@ def fit(job: Job) -> dict[str, Any]:
     """
     keep_freed_memory()
     device = local_device(job.device)
-    if job.watch is not None:  # a trial: its search decides when it ends
+    if job.control is not None:  # a trial: its search decides when it ends
         return job.train(Solo(), device)
-    with Leaving(job.run) as leaving:
-        outcome = replace(job, orders=leaving).train(Solo(), device)
-    if "left" in outcome:
-        raise leaving.error()
+    with SignalControl(job.run) as control:
+        outcome = replace(job, control=control).train(Solo(), device)
+    if "yielded" in outcome:
+        raise control.error()
     return outcome

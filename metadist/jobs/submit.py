@@ -9,24 +9,23 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metadist.errors import JobError, JobUnknown, UnreachableError
-from metadist.jobs.cluster import RUN, VERB, Cluster, Job, dashboard
+from metadist.jobs.address import dashboard_url
+from metadist.jobs.client import RUN, VERB, JobClient, JobInfo
 from metadist.jobs.command import Command, Plan, as_name, plan
-from metadist.jobs.follow import Follower, died, exit_status, patience, reach, waits
-from metadist.jobs.pack import SCRIPT, Parcel, checkout, pack
+from metadist.jobs.follow import Follower, Write, backoff, died, exit_status, patience, retry
+from metadist.jobs.package import SCRIPT, Package, developed, pack
 from metadist.jobs.secrets import check_words, own_secrets
+from metadist.process.announce import Announce
+from metadist.process.imports import home
 from metadist.process.provenance import commit
 from metadist.recipe.schema import load_recipe
-
-if TYPE_CHECKING:
-    from metadist.executors.worker import Announce  # which imports torch
 
 #: Set by Ray in the driver of a job.
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -80,16 +79,12 @@ class Outcome:
     plan: Plan
     address: str
     jobs: list[str] = field(default_factory=list)
-    job: Job | None = None
+    job: JobInfo | None = None
     exit_status: int = 0
     lost: str | None = None
 
 
-def submit(
-    request: Submission,
-    announce: Announce,
-    write: Callable[[str], None],
-) -> Outcome:
+def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
     """Submit a command line and, if asked to, follow it.
 
     Args:
@@ -99,49 +94,49 @@ def submit(
         JobError: nothing was submitted, or what was cannot be followed; the message says which.
         RecipeError: there is no such recipe.
     """
-    planned = plan(request.command, _stamp())
-    known = own_secrets()
-    check_words(planned.command.argv, known)
+    planned, secrets = plan(request.command, _stamp()), own_secrets()
+    check_words(planned.command.argv, secrets)
     if planned.command.verb == "train" and planned.command.arguments:
         # Before a cluster is asked for anything.
         load_recipe(planned.command.arguments[0], planned.command.values("--set"))
-    address = dashboard(request.address, os.environ)
-    cluster = Cluster(address)
-    if warning := cluster.check_version(version("ray"), any_version=request.any_version):
+    client = JobClient(dashboard_url(request.address, os.environ))
+    if warning := client.check_version(version("ray"), any_version=request.any_version):
         announce(f"Warning: {warning}")
-    code = checkout() if request.ship_code in (None, True) else None
-    if request.ship_code and code is None:
-        code = Path(__file__).resolve().parents[3]
+    ship_code = developed() if request.ship_code is None else request.ship_code
+    code = Path(home()) if ship_code else None
+    outcome = Outcome(planned, client.address)
     with tempfile.TemporaryDirectory(prefix="metadist-job-") as directory:
-        parcel = pack(
+        package = pack(
             planned.command,
             Path(directory),
             code=code,
             facts=_facts(request, planned),
             here=Path.cwd(),
-            secrets=known,
+            secrets=secrets,
         )
-        _announce_parcel(parcel, code, announce)
-        outcome = Outcome(planned, address)
-        sender = _Sender(request, planned, parcel, outcome, announce)
+        _announce_package(package, code, announce)
+        submitter = _Submitter(request, package, outcome, announce)
         try:
-            sender.send(cluster)
+            submitter.submit(client)
             if request.wait:
-                _follow(request, sender, cluster, write, announce)
+                submitter.follow(client, write)
             else:
-                outcome.job = cluster.job(outcome.jobs[-1])
+                outcome.job = client.job(outcome.jobs[-1])
         except KeyboardInterrupt as error:
             if not outcome.jobs:
                 raise
             outcome.exit_status = getattr(error, "exit_status", LEFT)
-            if outcome.lost is None:
-                announce(goes_on(outcome.jobs[-1], address))
-            else:
-                announce(
-                    f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same "
-                    "command line with the run's --name continues it"
-                )
+            announce(_after_interrupt(outcome))
     return outcome
+
+
+def _after_interrupt(outcome: Outcome) -> str:
+    if outcome.lost is None:
+        return goes_on(outcome.jobs[-1], outcome.address)
+    return (
+        f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same command line "
+        "with the run's --name continues it"
+    )
 
 
 def _stamp() -> str:
@@ -206,10 +201,10 @@ def _needs_tracking(command: Command) -> bool:
     return at_store and not named and command.verb != "evaluate"
 
 
-def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> None:
-    for source, place in parcel.files.items():
+def _announce_package(package: Package, code: Path | None, announce: Announce) -> None:
+    for source, place in package.files.items():
         announce(f"Sending {source} as {place}")
-    for path in parcel.left:
+    for path in package.left:
         announce(f"Not sending {path}")
     if code is None:
         announce("The cluster runs the metadist that is installed there (--ship-code sends this)")
@@ -221,111 +216,96 @@ def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> N
         )
 
 
-class _Sender:
+class _Submitter:
     """Submits the same thing as often as it takes, each time under an id of its own."""
 
     def __init__(
-        self,
-        request: Submission,
-        planned: Plan,
-        parcel: Parcel,
-        outcome: Outcome,
-        announce: Announce,
+        self, request: Submission, package: Package, outcome: Outcome, announce: Announce
     ) -> None:
-        self.outcome = outcome
         self._request = request
-        self._plan = planned
-        self._parcel = parcel
+        self._package = package
+        self._outcome = outcome
         self._announce = announce
+        planned = outcome.plan
         self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
 
-    def send(self, cluster: Cluster) -> str:
-        """Submit; the id of the job."""
-        number = len(self.outcome.jobs) + 1
-        job_id = self._base if number == 1 else f"{self._base}-{number}"
-        request, planned = self._request, self._plan
-        self.outcome.jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
+    def submit(self, client: JobClient) -> JobClient:
+        """Submit it to a cluster once more."""
+        jobs, planned = self._outcome.jobs, self._outcome.plan
+        job_id = f"{self._base}-{len(jobs) + 1}" if jobs else self._base
+        jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
         try:
-            cluster.submit(
+            client.submit(
                 job_id,
-                shlex.join([request.python, SCRIPT, *self._parcel.command.argv]),
-                runtime_env(self._parcel),
+                shlex.join([self._request.python, SCRIPT, *self._package.command.argv]),
+                runtime_env(self._package),
                 {VERB: planned.command.verb, **({RUN: planned.run} if planned.run else {})},
-                cpus=planned.cpus if request.cpus is None else request.cpus,
-                gpus=request.gpus,
+                cpus=planned.cpus if self._request.cpus is None else self._request.cpus,
+                gpus=self._request.gpus,
             )
         except Exception:
-            self.outcome.jobs.pop()
+            jobs.pop()
             raise
         of = f", which makes or continues {planned.run}" if planned.command.has("--resume") else ""
-        self._announce(f"Submitted {job_id} to {cluster.address}{of}")
-        return job_id
+        self._announce(f"Submitted {job_id} to {client.address}{of}")
+        return client
+
+    def follow(self, client: JobClient, write: Write) -> None:
+        """Follow the job, and submit it again if it has died."""
+        outcome, pauses = self._outcome, backoff()
+        for left in range(self._request.retries, -1, -1):
+            outcome.lost = self._follow_once(client, write)
+            if outcome.lost is None:
+                return
+            job_id = outcome.jobs[-1]
+            if not left:
+                if outcome.job is not None:
+                    return
+                raise JobError(f"{job_id}: {outcome.lost}; submit it again, as with --retries 3")
+            pause = next(pauses)
+            self._announce(
+                f"{job_id}: {outcome.lost}; submitting it again in {pause:.0f} s ({left} left)"
+            )
+            time.sleep(pause)
+            client = self._submit_again()
+            outcome.lost = None
+
+    def _follow_once(self, client: JobClient, write: Write) -> str | None:
+        """Follow the newest job to its end; why it has died, if it has."""
+        outcome, job_id = self._outcome, self._outcome.jobs[-1]
+        try:
+            job = Follower(client, job_id, write, self._announce, patience()).follow()
+        except JobUnknown:
+            outcome.job, outcome.exit_status = None, 1
+            return "the cluster's head was started anew and does not know it any more"
+        except UnreachableError as error:
+            raise UnreachableError(f"{error}. {goes_on(job_id, outcome.address)}") from None
+        outcome.job, outcome.exit_status = job, exit_status(job)
+        return f"its driver has died ({_why(job)})" if died(job) else None
+
+    def _submit_again(self) -> JobClient:
+        """Submit once more, to a head that may be starting: it answers before it takes jobs."""
+        seconds = patience()
+
+        def lost(error: UnreachableError) -> None:
+            self._announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
+
+        return retry(lambda: self.submit(JobClient(self._outcome.address)), seconds, lost)
 
 
-def runtime_env(parcel: Parcel) -> dict[str, Any]:
+def runtime_env(package: Package) -> dict[str, Any]:
     """Ray's description of where the job runs. It can be read by everybody: no secrets in it."""
     environment: dict[str, Any] = {
-        "working_dir": str(parcel.directory),
+        "working_dir": str(package.directory),
         # Ray kills after three seconds what it was asked to stop.
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
     }
-    if parcel.modules:
-        environment["py_modules"] = [str(path) for path in parcel.modules]
+    if package.modules:
+        environment["py_modules"] = [str(path) for path in package.modules]
     return environment
 
 
-def _follow(
-    request: Submission,
-    sender: _Sender,
-    cluster: Cluster,
-    write: Callable[[str], None],
-    announce: Announce,
-) -> None:
-    """Follow the job, and submit it again if it has died."""
-    outcome, seconds = sender.outcome, patience()
-    pauses = waits(float("inf"))
-    for left in range(request.retries, -1, -1):
-        job_id = outcome.jobs[-1]
-        try:
-            job = Follower(cluster, job_id, write, announce, seconds).follow()
-        except JobUnknown:
-            outcome.job, outcome.exit_status = None, 1
-            reason = "the cluster's head was started anew and does not know it any more"
-        except UnreachableError as error:
-            raise UnreachableError(f"{error}. {goes_on(job_id, outcome.address)}") from None
-        else:
-            outcome.job, outcome.exit_status = job, exit_status(job)
-            if not died(job):
-                return
-            reason = f"its driver has died ({_why(job)})"
-        if not left:
-            if outcome.job is None:
-                raise JobError(f"{job_id}: {reason}; submit it again, as with --retries 3")
-            return
-        pause = next(pauses)
-        announce(f"{job_id}: {reason}; submitting it again in {pause:.0f} s ({left} left)")
-        outcome.lost = reason
-        time.sleep(pause)
-        cluster = _send_again(sender, announce, seconds)
-        outcome.lost = None
-
-
-def _send_again(sender: _Sender, announce: Announce, seconds: float) -> Cluster:
-    """Submit once more, to a head that may be starting: it answers before it takes jobs."""
-    pauses = waits(seconds)
-    while True:
-        cluster = reach(sender.outcome.address, announce, seconds)
-        try:
-            sender.send(cluster)
-            return cluster
-        except UnreachableError:
-            pause = next(pauses, None)
-            if pause is None:
-                raise
-            time.sleep(pause)
-
-
-def _why(job: Job) -> str:
+def _why(job: JobInfo) -> str:
     if job.exit_code is not None:
         return f"exit status {job.exit_code}"
     return job.reason.removeprefix("JOB_").replace("_", " ").lower() or "no reason given"

@@ -71,7 +71,7 @@ def reproduce(
             no error: its rows say so.
     """
     from metadist.api import data_directory, runs_directory
-    from metadist.executors.worker import check_place
+    from metadist.executors.job import check_place
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
     from metadist.process.provenance import provenance

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
-from metadist.executors.worker import Announce
+from metadist.process.announce import Announce
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked
 from metadist.space import Point

@@ -30,11 +30,11 @@ from metadist.evaluation.evaluator import (
     figures_of,
     finite,
     points_of,
-    score_name,
 )
 from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, own_protocols, protocol
 from metadist.evaluation.results import Outcome, Writer, explain, show, source
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.objectives import higher_is_better, score_name
 from metadist.process.code import code_digest
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
@@ -49,10 +49,9 @@ from metadist.training.agreement import (
     first_predictions,
     named,
 )
-from metadist.training.run_control import Heed, Orders
+from metadist.training.run_control import Command, GroupControl, Progress, RunControl
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
-from metadist.training.watch import Watch
 
 log = logging.getLogger(__name__)
 #: Outer steps between two points of ``perf/*``.
@@ -67,8 +66,7 @@ class Run:
         data_dir: where prepared data lie.
         group: all workers.
         device: where this worker computes.
-        watch: told of every validation, on rank 0; may end the run before its last step.
-        orders: asked between steps, on rank 0; may want a checkpoint, or the workers to leave.
+        control: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
         tested: evaluate on test classes at the end. A trial of a search is not: what it shows
             there must not decide anything.
     """
@@ -80,13 +78,11 @@ class Run:
         group: Group,
         device: torch.device,
         *,
-        watch: Watch | None = None,
-        orders: Orders | None = None,
+        control: RunControl | None = None,
         tested: bool = True,
     ) -> None:
         self._run = run
-        self._watch = watch
-        self._heed = Heed(orders, group)
+        self._control = GroupControl(control, group)
         self._tested = tested
         self._group = group
         self._device = device
@@ -109,10 +105,6 @@ class Run:
     @property
     def _exact(self) -> bool:
         return self.recipe.engine.reduction == "exact"
-
-    @property
-    def _higher_is_better(self) -> bool:
-        return self.kind == "classification"
 
     def _start(self) -> Twin:
         """Rank 0 claims the run and picks the newest good checkpoint; all workers load it.
@@ -227,7 +219,7 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Train to the last step, evaluate the best checkpoint and return the run's result.
 
-        Where the workers were ordered to leave, ``{"left": steps done}`` instead.
+        Where the workers were told to yield, ``{"yielded": steps done}`` instead.
 
         Raises:
             NonFiniteError: see :meth:`Trainer.step`; a checkpoint of the state before it is kept.
@@ -235,7 +227,7 @@ class Run:
         """
         with reproducible(self._device):
             if not self._steps(self._start()):
-                return {"left": self.trainer.step_done}
+                return {"yielded": self.trainer.step_done}
             chosen = self._choose()
             if self._tested:
                 outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
@@ -300,11 +292,11 @@ class Run:
         return self._choose()
 
     def _steps(self, twin: Twin) -> bool:
-        """Train; False if the workers were ordered to leave before the end."""
+        """Train; False if the workers were told to yield before the end."""
         if self.algorithm.estimator == "none":
             self._skip_training()
             return True
-        left = False
+        command: Command = "go"
         recipe, trainer, clock = self.recipe, self.trainer, self._clock
         batch, total = recipe.outer.batch, recipe.outer.steps
         sequence = self.data.sequence
@@ -338,22 +330,13 @@ class Run:
                     self._sink.add(step + 1, speed | {"perf/world_size": self._group.size})
                 began = time.perf_counter()
                 twin.check_step(episodes, ids)
-                goes_on = self._pause()
-                if goes_on and step + 1 < total:
-                    left = self._obey()
+                command = self._pause()
                 clock.apart += time.perf_counter() - began
-                if left or not goes_on:
+                if command in ("yield", "stop"):
                     break
         self._last_speed = clock.speed((trainer.step_done - start) * batch)
         self._sink.flush()
-        return not left
-
-    def _obey(self) -> bool:
-        """Do what is ordered; True if the workers are to leave."""
-        order = self._heed.after(self.trainer.step_done)
-        if order != "go on" and self._saved < self.trainer.step_done:
-            self._save()
-        return order == "leave"
+        return command != "yield"
 
     def _skip_training(self) -> None:
         """A learner that does not meta-learn is as good after no step as after all of them."""
@@ -364,28 +347,22 @@ class Run:
             self._pause()
         self._sink.flush()
 
-    def _pause(self) -> bool:
-        """Validation and checkpoints, where they are due; whether to go on."""
+    def _pause(self) -> Command:
+        """Validation and checkpoints, where they are due or wanted; what is to be done then."""
         recipe, trainer = self.recipe, self.trainer
-        done = trainer.step_done
-        validated, score, improved = done % recipe.eval.every == 0, math.nan, False
-        if validated:
+        done, total = trainer.step_done, recipe.outer.steps
+        score, improved = None, False
+        if done % recipe.eval.every == 0:
             score = self._validate()
-            improved = trainer.consider_best(score, self._higher_is_better)
-        asked = validated and self._watch is not None
-        last = done == recipe.outer.steps
-        if improved or asked or last or done % recipe.run.checkpoint_every == 0:
+            improved = trainer.consider_best(score, higher_is_better(self.kind))
+        judged = score is not None and self._control.judges
+        if improved or judged or done == total or done % recipe.run.checkpoint_every == 0:
             self._save()
-        return self._ask(score) if asked else True
-
-    def _ask(self, score: float) -> bool:
-        """Whether the run goes on, as rank 0 is told."""
-        order: dict[str, Any] | None = None
-        if self._group.rank == 0:
-            assert self._watch is not None
-            best = math.nan if self.trainer.best is None else self.trainer.best.score
-            order = {"goes_on": self._watch.goes_on(self.trainer.step_done, score, best)}
-        return bool(self._group.broadcast(order)["goes_on"])
+        best = math.nan if trainer.best is None else trainer.best.score
+        command = self._control.command(Progress(done, total, score, best))
+        if command != "go" and self._saved < done:
+            self._save()
+        return command
 
     def _choose(self) -> Best:
         """The best checkpoint on validation classes, the last one included.
@@ -399,7 +376,7 @@ class Run:
         last = self._current(self._validate())
         if best is None:
             return last
-        better = last.score > best.score if self._higher_is_better else last.score < best.score
+        better = last.score > best.score if higher_is_better(self.kind) else last.score < best.score
         return last if better else best
 
     def _facts(self, chosen: Best) -> dict[str, Any]:

@@ -1,62 +1,97 @@
-"""What somebody outside wants of a run while it trains: a checkpoint, or that its workers leave."""
+"""What somebody outside wants of a run while it trains, and how all workers get to know it."""
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from metadist.compute.collectives import Group
 
-#: ``save``: write a checkpoint and go on. ``leave``: write one and end, to be continued by others.
-Order = Literal["go on", "save", "leave"]
+#: ``save``: write a checkpoint and go on. ``yield``: write one and leave, to be continued by
+#: another group of workers. ``stop``: the run ends here, as one that has finished early.
+Command = Literal["go", "save", "yield", "stop"]
 #: Seconds between two questions.
 PACE = 1.0
 #: Steps between two questions at most.
 _MOST_STEPS = 1000
 
 
-class Orders(Protocol):
-    """Whoever knows what becomes of the workers: nodes that join, or are about to be taken away.
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
 
-    It travels to all workers; rank 0 asks.
+    Attributes:
+        step: outer steps done, of ``steps``.
+        score: of the validation after this step, NaN where an episode failed and no mean can be
+            trusted; None: there was none.
+        best: the best score so far; NaN if there is none.
     """
 
-    def order(self) -> Order:
-        """What is wanted now. It must not raise, and answers within seconds."""
+    step: int
+    steps: int
+    score: float | None = None
+    best: float = math.nan
 
 
-class Heed:
+class RunControl(Protocol):
+    """Whoever decides what becomes of a run: a signal, nodes that come and go, a search.
+
+    It travels to all workers; rank 0 asks it.
+    """
+
+    @property
+    def judges(self) -> bool:
+        """Whether it decides by validations.
+
+        It is then asked after each one, the last included, when the state that was validated is in
+        a checkpoint. If not, it is asked about once a second, and not after the last step.
+        """
+
+    def command(self, progress: Progress) -> Command:
+        """What is wanted now. A control that does not judge answers within seconds."""
+
+
+class GroupControl:
     """Makes all workers do what rank 0 is told, after the same step.
 
-    Asking after each step would cost a broadcast each time; about once a second is enough. With
-    each answer rank 0 says after which step it asks again.
+    Asking after each step would cost a broadcast each time. With each answer rank 0 says after
+    which step it asks again.
 
     Args:
-        orders: None: nobody is asked, and nothing is sent. The same on all workers.
+        control: None: nobody is asked, and nothing is sent. The same on all workers.
         group: all workers.
     """
 
-    def __init__(self, orders: Orders | None, group: Group) -> None:
-        self._orders = orders
+    def __init__(self, control: RunControl | None, group: Group) -> None:
+        self._control = control
         self._group = group
         self._due = 0
         self._asked: tuple[int, float] | None = None
 
-    def after(self, step: int) -> Order:
-        """What is to be done after a step; every worker calls it after every step.
+    @property
+    def judges(self) -> bool:
+        """Whether validations decide; see :class:`RunControl`."""
+        return self._control is not None and self._control.judges
 
-        Args:
-            step: outer steps done.
-        """
-        if self._orders is None or step < self._due:
-            return "go on"
+    def command(self, progress: Progress) -> Command:
+        """What is to be done after a step; every worker calls it after every step."""
+        if self._control is None or not self._is_due(progress):
+            return "go"
         answer = None
         if self._group.rank == 0:
-            answer = {"order": self._orders.order(), "due": step + self._steps_in_a_pace(step)}
+            due = progress.step + self._steps_in_a_pace(progress.step)
+            answer = {"command": self._control.command(progress), "due": due}
         told = self._group.broadcast(answer)
         self._due = int(told["due"])
-        order: Order = told["order"]
-        return order
+        command: Command = told["command"]
+        return command
+
+    def _is_due(self, progress: Progress) -> bool:
+        if self.judges:
+            return progress.score is not None
+        return self._due <= progress.step < progress.steps
 
     def _steps_in_a_pace(self, step: int) -> int:
         now = time.monotonic()

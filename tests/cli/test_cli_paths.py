@@ -22,7 +22,7 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist.api import data_directory, runs_directory
 from metadist.cli.main import main
 from metadist.jobs.command import plan
-from metadist.recipe.schema import recipe_text
+from metadist.recipe.files import recipe_text
 from metadist.track import default_tracking_uri, whole_uri
 
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]
@@ -93,7 +93,7 @@ def test_images_to_label_may_lie_at_home(home: Path, monkeypatch: pytest.MonkeyP
     from metadist.api import adapting
 
     asked: list[Any] = []
-    monkeypatch.setattr(adapting, "open_labeller", lambda *given: given)
+    monkeypatch.setattr(adapting, "open_classifier", lambda *given: given)
     monkeypatch.setattr(adapting, "adapt_run", lambda *given, **more: asked.extend(given))
     metadist.adapt("run", support="~/s", query=Path("~/q"), runs_dir="~/runs")
     assert asked[1:3] == [home / "s", home / "q"]

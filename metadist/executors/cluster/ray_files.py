@@ -10,12 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metadist.errors import ResourceError
-
-if TYPE_CHECKING:
-    from metadist.executors.worker import Announce  # which imports torch
+from metadist.process.announce import Announce
 
 #: As long as the longest path of a Unix socket below the directory; the system takes 107 bytes.
 _SOCKET = "r/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store.10"

@@ -14,88 +14,88 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from metadist.training.run_control import Order
+from metadist.training.run_control import Command, Progress
 
 log = logging.getLogger(__name__)
 #: Seconds that either side waits for an answer.
 _PATIENCE = 5.0
 
 
-class _Bell:
-    """Holds what the driver wants, and on which nodes the workers are."""
+class _State:
+    """What the actor holds: the driver's command, and on which nodes the workers are."""
 
     def __init__(self) -> None:
-        self._order: Order = "go on"
-        self._hosts: list[str] = []
+        self.clear()
 
     def clear(self) -> None:
-        self._order = "go on"
-        self._hosts = []
+        self._command: Command = "go"
+        self._nodes: list[str] = []
 
-    def ring(self, order: Order) -> None:
-        self._order = order
+    def send(self, command: Command) -> None:
+        self._command = command
 
-    def order(self) -> Order:
-        """A checkpoint is wanted once; that the workers leave, until they have left."""
-        order = self._order
-        if order == "save":
-            self._order = "go on"
-        return order
+    def command(self) -> Command:
+        """A checkpoint is wanted once; that the workers yield, until they have."""
+        command = self._command
+        if command == "save":
+            self._command = "go"
+        return command
 
-    def here(self, node: str) -> None:
-        self._hosts.append(node)
+    def join(self, node: str) -> None:
+        self._nodes.append(node)
 
-    def hosts(self) -> list[str]:
-        return self._hosts
+    def nodes(self) -> list[str]:
+        return self._nodes
 
 
-class Bell:
+class ControlActor:
     """Lives beside the driver, for as long as its cluster is connected."""
 
     def __init__(self) -> None:
         here = ray.get_runtime_context().get_node_id()
-        make: Any = ray.remote(num_cpus=0)(_Bell)
+        make: Any = ray.remote(num_cpus=0)(_State)
         self._actor = make.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
         ).remote()
 
-    def ring(self, order: Order) -> None:
+    def send(self, command: Command) -> None:
         """Let the workers know; they ask about once a second."""
-        self._actor.ring.remote(order)
+        self._actor.send.remote(command)
 
     def clear(self) -> None:
         """Before a new group of workers: nothing is wanted of it yet."""
         self._actor.clear.remote()
 
-    def hosts(self) -> list[str]:
+    def nodes(self) -> list[str]:
         """The node of each worker that has joined the group; none if it does not answer."""
         with contextlib.suppress(RayError, GetTimeoutError):
-            nodes: list[str] = ray.get(self._actor.hosts.remote(), timeout=_PATIENCE)
+            nodes: list[str] = ray.get(self._actor.nodes.remote(), timeout=_PATIENCE)
             return nodes
         return []
 
     @property
-    def orders(self) -> RayOrders:
+    def control(self) -> ActorControl:
         """What workers ask."""
-        return RayOrders(self._actor)
+        return ActorControl(self._actor)
 
 
 @dataclass(frozen=True)
-class RayOrders:
-    """Asks the driver's bell."""
+class ActorControl:
+    """Asks the driver's actor."""
 
-    bell: Any
+    actor: Any
+    judges = False
 
     def join(self) -> None:
         """Say that a worker of the group is on this node."""
-        self.bell.here.remote(ray.get_runtime_context().get_node_id())
+        self.actor.join.remote(ray.get_runtime_context().get_node_id())
 
-    def order(self) -> Order:
-        """See :class:`metadist.training.run_control.Orders`."""
+    def command(self, progress: Progress) -> Command:
+        """See :class:`metadist.training.run_control.RunControl`."""
         try:
-            order: Order = ray.get(self.bell.order.remote(), timeout=_PATIENCE)
+            command: Command = ray.get(self.actor.command.remote(), timeout=_PATIENCE)
         except (RayError, GetTimeoutError) as error:
             # Ray ends this process if the driver is gone; if it is only slow, training goes on.
             log.debug("the driver does not answer: %s", error)
-            return "go on"
-        return order
+            return "go"
+        return command

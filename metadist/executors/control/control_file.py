@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from metadist.training.run_control import Order
+from metadist.training.run_control import Command, Progress
 
 
 @dataclass(frozen=True)
-class Note:
-    """While the file is there, the workers are to leave.
+class ControlFile:
+    """While the file is there, the workers are to yield. The driver writes, rank 0 reads.
 
     Attributes:
         path: of the file, in a directory that is there.
     """
 
     path: Path
+    judges = False
 
-    def write(self) -> None:
+    def send_yield(self) -> None:
         """Let the workers know; they look about once a second."""
         self.path.touch()
 
@@ -26,6 +27,11 @@ class Note:
         """Nothing is wanted, or not any more."""
         self.path.unlink(missing_ok=True)
 
-    def order(self) -> Order:
-        """See :class:`metadist.training.run_control.Orders`."""
-        return "leave" if self.path.exists() else "go on"
+    @property
+    def control(self) -> ControlFile:
+        """What workers ask."""
+        return self
+
+    def command(self, progress: Progress) -> Command:
+        """See :class:`metadist.training.run_control.RunControl`."""
+        return "yield" if self.path.exists() else "go"

@@ -1,4 +1,4 @@
-"""How rank 0 of a worker group asks a trial in another process whether it goes on: through files.
+"""How rank 0 of a worker group asks its trial, in another process, whether it goes on: by files.
 
 Both see the run directory; nothing else need connect them.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data_pipeline.storage.local import write_atomic
 from metadist.errors import RunError
+from metadist.training.run_control import Command, Progress
 
 #: Takes a trial's step and best score so far, and says whether it goes on.
 Report = Callable[[int, float], bool]
@@ -26,22 +27,24 @@ PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Asks in a directory, and waits for the answer; the other side is :func:`answer`."""
+class TrialMailbox:
+    """A directory in which rank 0 asks after each validation, and the trial answers."""
 
     directory: Path
+    judges = True
 
     def clear(self) -> None:
         """Forget what an earlier worker group has asked."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
 
-    def goes_on(self, step: int, score: float, best: float) -> bool:
-        """What the trial says.
+    def command(self, progress: Progress) -> Command:
+        """What the trial says; see :class:`metadist.training.run_control.RunControl`.
 
         Raises:
             RunError: it says nothing.
         """
+        step, best = progress.step, progress.best
         question = {"step": step, "best": best if math.isfinite(best) else None}
         reply = self.directory / f"answer-{step:010d}.json"
         write_atomic(self.directory / f"ask-{step:010d}.json", json.dumps(question).encode())
@@ -53,21 +56,20 @@ class Asking:
                     "has died, or does not see this directory"
                 )
             time.sleep(POLL_SECONDS)
-        return bool(json.loads(reply.read_text())["goes_on"])
+        return "go" if json.loads(reply.read_text())["goes_on"] else "stop"
 
-
-def answer(asking: Asking, report: Report, over: threading.Event) -> None:
-    """Answer what is asked until ``over`` is set."""
-    while True:
-        last = over.is_set()
-        for path in sorted(asking.directory.glob("ask-*.json")):
-            question = json.loads(path.read_text())
-            step = int(question["step"])
-            reply = asking.directory / f"answer-{step:010d}.json"
-            if reply.exists():
-                continue
-            best = math.nan if question["best"] is None else float(question["best"])
-            write_atomic(reply, json.dumps({"goes_on": report(step, best)}).encode())
-        if last:
-            return
-        over.wait(POLL_SECONDS)
+    def answer(self, report: Report, over: threading.Event) -> None:
+        """Answer what is asked until ``over`` is set."""
+        while True:
+            last = over.is_set()
+            for path in sorted(self.directory.glob("ask-*.json")):
+                question = json.loads(path.read_text())
+                step = int(question["step"])
+                reply = self.directory / f"answer-{step:010d}.json"
+                if reply.exists():
+                    continue
+                best = math.nan if question["best"] is None else float(question["best"])
+                write_atomic(reply, json.dumps({"goes_on": report(step, best)}).encode())
+            if last:
+                return
+            over.wait(POLL_SECONDS)

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from metadist.jobs.cluster import Cluster, Job
+    from metadist.jobs.client import JobClient, JobInfo
 
 
-def cluster_of(ctx: click.Context, address: str | None) -> Cluster:
-    from metadist.jobs.cluster import Cluster, dashboard
+def cluster_of(ctx: click.Context, address: str | None) -> JobClient:
+    from metadist.jobs.address import dashboard_url
+    from metadist.jobs.client import JobClient
 
     assert ctx.parent is not None
-    return Cluster(dashboard(address or ctx.parent.params["address"], os.environ))
+    return JobClient(dashboard_url(address or ctx.parent.params["address"], os.environ))
 
 
-def show(job: Job, as_json: bool) -> None:
+def show(job: JobInfo, as_json: bool) -> None:
     click.echo(json.dumps(document(job)) if as_json else sentence(job))
 
 
-def document(job: Job) -> dict[str, Any]:
+def document(job: JobInfo) -> dict[str, Any]:
     """A job as ``--json`` prints it."""
     return {
         "job": job.id,
@@ -39,7 +40,7 @@ def document(job: Job) -> dict[str, Any]:
     }
 
 
-def sentence(job: Job, *, seen: bool = False) -> str:
+def sentence(job: JobInfo, *, seen: bool = False) -> str:
     """A job for people: a line, and of a failed one the end of its log if nobody has seen it."""
     code = f" (exit status {job.exit_code})" if job.exit_code else ""
     line = f"{job.id}: {job.status.lower()}{code}, {command_of(job)}, {times_of(job)}"
@@ -47,11 +48,11 @@ def sentence(job: Job, *, seen: bool = False) -> str:
     return line if told else f"{line}\n{job.message.strip()}"
 
 
-def command_of(job: Job) -> str:
+def command_of(job: JobInfo) -> str:
     return f"{job.verb} {job.run}".strip() or "not of metadist"
 
 
-def times_of(job: Job) -> str:
+def times_of(job: JobInfo) -> str:
     if job.started is None:
         return "not started"
     took = max((job.ended or time.time()) - job.started, 0.0)

@@ -1,0 +1,94 @@
+"""What Ray's workers import, whether it is what this process has, and where they stand.
+
+Ray puts the working directory of whoever starts a job before all that its workers import from,
+even where the job's own process imports nothing from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ray import cloudpickle
+from ray.job_config import JobConfig
+
+from metadist.errors import RunError
+from metadist.process import code
+from metadist.process.code import differences
+from metadist.process.imports import import_path, shadowed
+
+# Where other code is, this must not depend on it.
+cloudpickle.register_pickle_by_value(code)  # type: ignore[no-untyped-call]
+
+
+class ImportPath(JobConfig):
+    """A job whose workers import from these folders first, and else as any Python does there."""
+
+    def __init__(self, folders: list[str]) -> None:
+        # Each worker puts one after another before those that it has.
+        super().__init__(_py_driver_sys_path=[*reversed(folders)])
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        # What Ray asks before it adds the working directory.
+        return True
+
+
+@contextlib.contextmanager
+def same_import_path() -> Iterator[dict[str, Any]]:
+    """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
+    given = os.environ.get("PYTHONPATH")
+    if given is not None:
+        os.environ["PYTHONPATH"] = _unshadowed(given)
+    try:
+        # A hook, as uv has one, would send the working directory.
+        yield {"job_config": ImportPath(import_path()), "_skip_env_hook": True}
+    finally:
+        if given is not None:
+            os.environ["PYTHONPATH"] = given
+
+
+def _unshadowed(variable: str) -> str:
+    """Folders without those that hide a module of the standard library from Ray's processes."""
+    folders = [os.path.abspath(folder) for folder in variable.split(os.pathsep)]
+    return os.pathsep.join(folder for folder in folders if not shadowed(folder))
+
+
+def with_same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
+    """``work`` for other processes, which first see that these packages are the same there.
+
+    Raises:
+        RunError: by what is returned, naming machine, folder and files, where they are not.
+    """
+    expected = code.own(packages)
+    sent = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
+
+    def checked(*given: Any) -> Any:
+        if differing := differences(expected, packages):
+            raise RunError(
+                f"a worker on {socket.gethostname()} has other code than the process that started "
+                f"it: {differing}; the same bits need the same code: install it there, or submit "
+                "it with the job (metadist submit --ship-code); start Python anew if files were "
+                "edited since, and Ray in another folder if this one holds a copy"
+            )
+        return cloudpickle.loads(sent)(*given)
+
+    return checked
+
+
+def current_directory() -> str:
+    """That of this process; empty if it was removed."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.getcwd()
+    return ""
+
+
+def change_directory(folder: str) -> None:
+    """Have relative paths mean what they mean to the driver, if this node has its folder.
+
+    Ray has its own idea of it, and a plugin may open a file by the path that its user typed.
+    """
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
