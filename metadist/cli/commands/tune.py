@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -92,10 +91,7 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
     from metadist.search.summary import text
 
     result = search(space, announce=options.say, live=True, **arguments)
-    for line in text(result):
-        click.echo(line, err=as_json)
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+    options.show(text(result), result, as_json)
 
 
 def _list() -> None:
