@@ -30,6 +30,8 @@ SCRIPT, FACTS = "metadist_job.py", "job.json"
 COMMIT = "COMMIT"
 #: Bytes of all that is sent. Code and recipes take a few megabytes; more is a mistake.
 LIMIT = 20_000_000
+#: Seconds that a job which is stopped has to write a checkpoint and end its workers.
+STOP_SECONDS = 60
 #: Folders and files beside code that are no code.
 _LEFT = {"data", "runs", "searches", "mlruns", "mlflow.db", "venv", "env", "node_modules"}
 _LEFT_SUFFIXES = {".pyc", ".pem", ".key", ".p12", ".crt"}
@@ -230,3 +232,15 @@ def _check_size(into: Path) -> int:
             + ", ".join(f"{p.relative_to(p.parts[0])} ({sizes[p]:,})" for p in largest)
         )
     return size
+
+
+def runtime_env(package: Package) -> dict[str, Any]:
+    """Ray's description of where the job runs. It can be read by everybody: no secrets in it."""
+    environment: dict[str, Any] = {
+        "working_dir": str(package.directory),
+        # Ray kills after three seconds what it was asked to stop.
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+    }
+    if package.modules:
+        environment["py_modules"] = [str(path) for path in package.modules]
+    return environment

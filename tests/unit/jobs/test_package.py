@@ -12,8 +12,7 @@ from submitted import as_written
 
 from metadist.errors import JobError
 from metadist.jobs import package as packing
-from metadist.jobs.package import Package, pack
-from metadist.jobs.submit import runtime_env
+from metadist.jobs.package import Package, pack, runtime_env
 from metadist.process.imports import PACKAGES
 
 
