@@ -48,7 +48,6 @@ class Package:
         modules: packages that take the place of those that the cluster has.
         files: what was taken from the user: where it came from and where it goes.
         left: what lies beside code that was taken, and was not.
-        size: bytes.
     """
 
     command: Command
@@ -56,7 +55,6 @@ class Package:
     modules: tuple[Path, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
-    size: int = 0
 
 
 def developed() -> bool:
@@ -95,8 +93,8 @@ def pack(
         _name_distribution(work)
     shutil.copyfile(entrypoint.__file__, work / SCRIPT)
     (work / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
-    size = _check_size(into)
-    return Package(command, work, modules, packer.files, tuple(packer.left), size)
+    _check_size(into)
+    return Package(command, work, modules, packer.files, tuple(packer.left))
 
 
 class _Packer:
@@ -222,7 +220,7 @@ def _name_distribution(work: Path) -> None:
     )
 
 
-def _check_size(into: Path) -> int:
+def _check_size(into: Path) -> None:
     sizes = {p.relative_to(into): p.stat().st_size for p in into.rglob("*") if p.is_file()}
     size = sum(sizes.values())
     if size > LIMIT:
@@ -231,7 +229,6 @@ def _check_size(into: Path) -> int:
             f"the job would take along {size:,} bytes, at most {LIMIT:,} are sent; the largest: "
             + ", ".join(f"{p.relative_to(p.parts[0])} ({sizes[p]:,})" for p in largest)
         )
-    return size
 
 
 def runtime_env(package: Package) -> dict[str, Any]:
