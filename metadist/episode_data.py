@@ -1,4 +1,4 @@
-"""Opening the episodes a recipe asks for: live from the class store, or from shards."""
+"""The episodes a recipe asks for: opened live from the class store, or from shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from data_pipeline.store.class_store import (
     store_root,
 )
 from metadist.errors import NumericsError, RecipeError
-from metadist.recipe.schema import DataSection, Recipe
+from metadist.recipe.schema import Recipe
+from metadist.recipe.sections import DataSection
 from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import TaskShape
 

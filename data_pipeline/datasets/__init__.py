@@ -1,4 +1,4 @@
-"""Image datasets, one module each, found by their module name.
+"""Image datasets: one module each, found by their module name.
 
 A dataset module exports ``SPEC`` and ``iter_images(source, split)``; the class store, the
 sampler, shards, verification and preview do the rest.

@@ -1,4 +1,4 @@
-"""Families of functions for few-shot regression, one module each, found by their module name.
+"""Functions to regress: families, one module each, found by their module name.
 
 A module exports ``SPEC`` and ``draw(stream, points, part)``; an episode is one function of the
 family with K support and Q query points. What families share lies in modules whose names begin

@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions."""
+"""The verbs of the command line: functions to call from a notebook."""
 
 from metadist.api.common import Plugins, Result, data_directory, runs_directory
 from metadist.api.models import adapt, register

@@ -74,7 +74,8 @@ def train(
             meet again; the message says how to mend it.
     """
     from metadist import plugins as outside
-    from metadist.compute.learners import Learners, dropped_lines, initial_params, resolve
+    from metadist.compute.learners import Learners, initial_params
+    from metadist.compute.resolve import dropped_lines, resolve
     from metadist.driver.drive import Drive, drive
     from metadist.driver.resolve_run import meant_run
     from metadist.episode_data import open_data

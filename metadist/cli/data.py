@@ -299,7 +299,7 @@ def shard(
     from data_pipeline.storage.object_uri import address_of
     from data_pipeline.storage.working_copies import pull, push
     from metadist.api import data_directory
-    from metadist.compute.learners import of_its_dataset
+    from metadist.compute.resolve import of_its_dataset
     from metadist.episode_data import open_data, shards_root
     from metadist.episode_data import prepare as prepare_data
     from metadist.plugins import use

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from metadist.recipe.schema import builtin_names, recipe_text
+from metadist.recipe.files import builtin_names, recipe_text
 
 
 @click.command()

@@ -21,7 +21,7 @@ def report(run: str, runs_dir: str) -> None:
     except RunError:
         if is_uri(runs_dir):
             raise  # searches have paths
-        from metadist.search.reporting import report_again
+        from metadist.search.report import report_again
 
         found = report_again(local_path(runs_dir), run)
         if found is None:

@@ -99,7 +99,7 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
 
 
 def _list() -> None:
-    from metadist.search.plan import load_space, space_names
+    from metadist.search.spaces import load_space, space_names
 
     for name in space_names():
         space = load_space(name)

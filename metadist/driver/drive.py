@@ -41,7 +41,7 @@ from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.report import write_report
 from metadist.runs import checkpoints
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 from metadist.track import (
     Synchroniser,
@@ -294,7 +294,7 @@ def _report(
     try:
         announce(f"Report: {write_report(run)}")
         with _despite_the_store(status):
-            run.put_document("report")
+            run.push_document("report")
         if synchroniser is not None:
             announce(f"Compare runs in MLflow: {synchroniser.where_to_look()}")
     except Exception:

@@ -5,8 +5,8 @@ goes on where it was, and says again what it has said before. Nothing of Tune's 
 needed to continue a search. Its trials are proposed again in the same order; those that are
 finished answer at once from what is written down.
 
-A trial is never killed in order to stop it. A scheduler that wants it stopped leaves an order, the
-trial reads it when its report has been taken, and ends itself, with whatever it has started.
+A trial is never killed in order to stop it. A scheduler that wants it stopped leaves a file, the
+trial sees it when its report has been taken, and ends itself, with whatever it has started.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ POINT = "point"
 
 #: A trial: its number (from 1), its point, and whom it reports to. If it raises a MetadistError it
 #: is tried again, and if it keeps raising it the search ends.
-Work = Callable[[int, Point, Report], None]
+TrialFunction = Callable[[int, Point, Report], None]
 
 
-class Listener(Protocol):
+class TrialListener(Protocol):
     """Who wants to know what happens."""
 
     def began(self, number: int, point: Point) -> None:
@@ -72,22 +72,22 @@ class Listener(Protocol):
 
 def run_trials(
     space: Space,
-    work: Work,
+    function: TrialFunction,
     *,
     seed: int,
     resources: Resources,
     known: Sequence[Point],
     points: Sequence[Point] | None,
-    orders: Path,
-    listener: Listener,
+    stop_files: Path,
+    listener: TrialListener,
 ) -> bool:
     """Run a space's trials on the Ray that this process is connected to.
 
     Args:
-        work: the trial; sent to other processes.
+        function: the trial; sent to other processes.
         known: points of the trials that were begun before, in their order: they come first.
         points: all points, where they do not depend on results; else Optuna proposes them.
-        orders: directory in which trials find that they are to stop.
+        stop_files: directory in which trials find that they are to stop.
 
     Returns:
         Whether all trials have ended; False after an interrupt.
@@ -96,14 +96,14 @@ def run_trials(
         SpaceError: Optuna is asked for and not installed.
         MetadistError: what a trial has raised; the others were ended.
     """
-    orders.mkdir(parents=True, exist_ok=True)
-    for leftover in orders.parent.glob(".tune-*"):  # of a driver that was killed
+    stop_files.mkdir(parents=True, exist_ok=True)
+    for leftover in stop_files.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=orders.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=stop_files.parent))
     searcher = _searcher(space, seed, known) if points is None else _fixed(resources)
     offset = 0 if points is None else 1
-    news = _News(listener, offset)
-    trainable = tune.with_resources(_trainable(work, space, orders), resources.bundle)
+    events = _TrialEvents(listener, offset)
+    trainable = tune.with_resources(_trainable(function, space, stop_files), resources.bundle)
     with _quiet():
         try:
             tuner = tune.Tuner(
@@ -115,7 +115,7 @@ def run_trials(
                     num_samples=space.trials if points is None else 1,
                     max_concurrent_trials=resources.concurrent if points is None else None,
                     search_alg=searcher,
-                    scheduler=cooperative(space, orders),
+                    scheduler=cooperative(space, stop_files),
                     trial_name_creator=_name(offset),
                     trial_dirname_creator=_name(offset),
                     reuse_actors=True,
@@ -124,17 +124,17 @@ def run_trials(
                     name="search",
                     storage_path=str(scratch),
                     failure_config=tune.FailureConfig(max_failures=DEATHS),
-                    callbacks=[news],
-                    stop=_Ending(news),
+                    callbacks=[events],
+                    stop=_StopOnError(events),
                     verbose=0,
                 ),
             )
             tuner.fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    if news.raised is not None:
-        raise news.raised
-    return news.all_ended(space.trials if points is None else len(points))
+    if events.raised is not None:
+        raise events.raised
+    return events.all_ended(space.trials if points is None else len(points))
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def _number(trial: Trial, offset: int) -> int:
     return int(str(trial.experiment_tag).partition("_")[0]) + offset
 
 
-def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
+def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Callable[[Any], None]:
     directory = current_directory()
 
     def trial(config: dict[str, Any]) -> None:
@@ -183,17 +183,17 @@ def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
         def report(step: int, score: float) -> bool:
             finite = score if score == score else WORST[space.mode]
             tune.report({SCORE: finite, "step": step})
-            return not (orders / f"{number:04d}").exists()
+            return not (stop_files / f"{number:04d}").exists()
 
-        work(number, config.get(POINT, config), report)
+        function(number, config.get(POINT, config), report)
 
     return with_same_code(trial, *PACKAGES)
 
 
-class _News(tune.Callback):
+class _TrialEvents(tune.Callback):
     """Passes on what Tune tells of its trials."""
 
-    def __init__(self, listener: Listener, offset: int) -> None:
+    def __init__(self, listener: TrialListener, offset: int) -> None:
         self._listener = listener
         self._offset = offset
         self._over: set[int] = set()
@@ -240,14 +240,14 @@ class _News(tune.Callback):
         self._listener.died(_number(trial, self._offset))
 
 
-class _Ending(tune.Stopper):
+class _StopOnError(tune.Stopper):
     """Ends all trials when one has raised something."""
 
-    def __init__(self, news: _News) -> None:
-        self._news = news
+    def __init__(self, events: _TrialEvents) -> None:
+        self._events = events
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as of _News
+        return {}  # as of _TrialEvents
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is ended for its own sake."""
@@ -255,7 +255,7 @@ class _Ending(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether to end all trials."""
-        return self._news.raised is not None
+        return self._events.raised is not None
 
 
 def _raised(trial: Trial) -> MetadistError | None:
@@ -278,7 +278,7 @@ def _fixed(resources: Resources) -> Searcher:
 
 def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:
     """Optuna's tree-structured Parzen estimator; conditions are part of the space."""
-    need_searcher()
+    check_optuna()
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 
@@ -294,7 +294,7 @@ def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:
     return cast(Searcher, searcher)
 
 
-def need_searcher() -> None:
+def check_optuna() -> None:
     """See that points can be proposed.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class Wrapped:
         return self.network.norm_parameters
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...]."""
-        return self.network.forward(params, x, norm, trace)
+        return self.network.forward(params, x, norm, trace, **hooks)

@@ -22,7 +22,7 @@ from metadist.jobs.command import Command
 from metadist.jobs.secrets import check_text, check_values
 from metadist.process.imports import PACKAGES, home
 from metadist.process.provenance import commit
-from metadist.recipe.schema import builtin_names
+from metadist.recipe.files import builtin_names
 
 #: The script that a job starts with, and what it reads, in the job's directory.
 SCRIPT, FACTS = "metadist_job.py", "job.json"

@@ -12,16 +12,18 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.compute.learners import Learners, dropped, dropped_lines, resolve
+from metadist.compute.learners import Learners
+from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.episode_data import open_data
 from metadist.episode_data import prepare as prepare_data
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
-from metadist.recipe.schema import Recipe, differences, load_recipe, parse_override
+from metadist.overrides import parse_override
+from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.

@@ -1,4 +1,4 @@
-"""``tune``: search hyper-parameters, confirm what was found, write the recipe and a report.
+"""Hyper-parameter search: find, confirm what was found, write the recipe and a report.
 
     import metadist
 
@@ -89,10 +89,10 @@ def tune(
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
     from metadist.api import runs_directory
-    from metadist.search.drive import drive
     from metadist.search.request import Request
+    from metadist.search.run_search import run_search
 
-    return drive(
+    return run_search(
         Request(
             space=space,
             name=name,

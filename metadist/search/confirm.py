@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from metadist.api import evaluate, train
-from metadist.driver.drive import Trial
+from metadist.api import evaluate
 from metadist.errors import SpaceError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
-from metadist.search.search_dir import SearchDir, TrialRecord, ranked, run_tags
-from metadist.search.trial import Place, is_of, without_server
+from metadist.search.search_dir import SearchDir, TrialRecord, ranked
+from metadist.search.trial import TrialContext, is_of, train_run
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
 #: Trials that are compared on fresh episodes.
@@ -50,7 +49,7 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class Job:
+class ConfirmationRun:
     """A run to be trained if it is not, and to be evaluated on fresh episodes.
 
     Attributes:
@@ -67,15 +66,15 @@ class Job:
         return CHOOSING if self.recipe is None else JUDGING
 
 
-def work(place: Place, job: Job, episodes: int) -> None:
+def confirm_run(context: TrialContext, job: ConfirmationRun, episodes: int) -> None:
     """Do a job; what is done already is not done again."""
-    search = place.search
+    search = context.search
     if (anew := job.recipe) is not None:
         there = search.run(job.name)
         if there.path.exists() and not is_of(there, anew):
             # Of a trial that was lost, whose number has another point now.
             search.set_aside(there.path)
-        without_server(place, job.name, lambda offline: _train(place, job.name, anew, offline))
+        train_run(context, job.name, anew, tested=True)
     run = search.run(job.name)
     recipe = run.recipe()
     name = fresh_name(recipe, episodes, job.fresh)
@@ -85,27 +84,10 @@ def work(place: Place, job: Job, episodes: int) -> None:
             part="val",
             episodes=episodes,
             seed=recipe.eval.seed + job.fresh,
-            data_dir=place.data_dir,
-            device=place.device,
-            plugins=place.plugins,
+            data_dir=context.data_dir,
+            device=context.device,
+            plugins=context.plugins,
         )
-
-
-def _train(place: Place, name: str, recipe: Recipe, offline: bool) -> None:
-    train(
-        recipe,
-        name=name,
-        resume="auto",
-        workers=place.workers if place.workers > 1 else 0,
-        runs_dir=place.search.runs,
-        data_dir=place.data_dir,
-        device=place.device,
-        tracking_uri=place.tracking_uri,
-        experiment=place.experiment,
-        offline=offline,
-        plugins=place.plugins,
-        trial=Trial(tested=True, tags={**place.tags, **run_tags(name)}),
-    )
 
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
@@ -114,7 +96,7 @@ def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
     return protocol([("", recipe)], asked).name
 
 
-def first_jobs(plan: Plan, trials: Sequence[TrialRecord]) -> list[Job]:
+def candidates(plan: Plan, trials: Sequence[TrialRecord]) -> list[ConfirmationRun]:
     """The best trials, to be compared on fresh episodes.
 
     Raises:
@@ -125,7 +107,7 @@ def first_jobs(plan: Plan, trials: Sequence[TrialRecord]) -> list[Job]:
         errors = sorted({t.error for t in trials if t.error})
         why = f": {'; '.join(errors[:3])}" if errors else ""
         raise SpaceError(f"none of {len(trials)} trials has a score{why}")
-    return [Job(trial.run) for trial in best]
+    return [ConfirmationRun(trial.run) for trial in best]
 
 
 @dataclass(frozen=True)
@@ -144,7 +126,7 @@ class Chosen:
 
 
 def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episodes: int) -> Chosen:
-    """The best trial on fresh validation episodes, which ``work`` has evaluated it on."""
+    """The best trial on fresh validation episodes; :func:`confirm_run` has evaluated it on them."""
     best = ranked(list(trials), plan.space.mode)[:TOP]
     rows = {t.number: fresh_rows(search, t.run, episodes, CHOOSING) for t in best}
     sign = -1.0 if plan.space.mode == "max" else 1.0
@@ -174,13 +156,13 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
     return Chosen(winner, top, any(close))
 
 
-def second_jobs(plan: Plan, winner: TrialRecord, how: Confirmation) -> list[Job]:
+def final_runs(plan: Plan, winner: TrialRecord, how: Confirmation) -> list[ConfirmationRun]:
     """The winner and the default, each with the same new seeds."""
     jobs = []
     for seed in seeds(plan, how):
-        jobs.append(Job(best_name(winner, seed), plan.recipe(winner.point, seed=seed)))
+        jobs.append(ConfirmationRun(best_name(winner, seed), plan.recipe(winner.point, seed=seed)))
         if how.default:
-            jobs.append(Job(f"default-seed{seed}", plan.recipe({}, seed=seed)))
+            jobs.append(ConfirmationRun(f"default-seed{seed}", plan.recipe({}, seed=seed)))
     return jobs
 
 
@@ -202,7 +184,7 @@ def seeds(plan: Plan, how: Confirmation) -> list[int]:
     return list(range(first, first + how.seeds))
 
 
-def outcome(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
+def results(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
     """What the search has come to, JSON-able: ``result`` in search.json."""
     winner = chosen.winner
     names = {"best": [best_name(winner, seed) for seed in seeds(plan, how)], "default": []}

@@ -10,25 +10,19 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from data_pipeline import registry
 from metadist import space as spaces
-from metadist.compute.learners import Learners, build, dropped_lines, resolve
+from metadist.compute.learners import Learners, build
+from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe.schema import (
-    EvalSection,
-    Recipe,
-    builtin_names,
-    parse_override,
-    parse_recipe,
-    recipe_text,
-)
-from metadist.search.space_schema import check_types
+from metadist.overrides import parse_override
+from metadist.recipe.files import recipe_text
+from metadist.recipe.schema import Recipe, parse_recipe
+from metadist.recipe.sections import EvalSection
+from metadist.search.spaces import check_types, space_name
 from metadist.space import (
     Choice,
     Domain,
@@ -182,57 +176,6 @@ def at(domain: Domain, u: float) -> Any:
         case When():
             return at(domain.then, u)
     raise AssertionError(domain)
-
-
-def module_name(name: str) -> str:
-    """``maml-lr`` is the module ``maml_lr``."""
-    return name.replace("-", "_")
-
-
-def space_name(name: str) -> str:
-    """What a space is called, however it was typed: ``maml_lr`` is ``maml-lr``."""
-    return name.replace("_", "-")
-
-
-def space_names() -> list[str]:
-    """Names of all spaces."""
-    return [space_name(name) for name in registry.names(_package())]
-
-
-def _package() -> Any:
-    # Spaces are written against metadist, so they are looked up and not imported by it.
-    import importlib
-
-    return importlib.import_module("tune_spaces")
-
-
-def load_space(name: str) -> Space:
-    """A space by its name.
-
-    Raises:
-        SpaceError: there is none (the message names the nearest), or its module declares none.
-    """
-    known = space_names()
-    if space_name(name) not in known:
-        raise SpaceError(
-            f"unknown search space {name!r}.{registry.part_hint(space_name(name), known)} "
-            f"There are {', '.join(known)}"
-        )
-    try:
-        module = registry.load(_package(), module_name(name), "search space")
-    except registry.PartError as error:
-        raise SpaceError(str(error)) from error
-    space = getattr(module, "SPACE", None)
-    if not isinstance(space, Space):
-        raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
-    return _base_beside(space, module)
-
-
-def _base_beside(space: Space, module: ModuleType) -> Space:
-    """A base that is a file beside the space's own is meant from there."""
-    beside = Path(module.__file__ or "").parent / str(space.base)
-    found = space.base not in builtin_names() and beside.is_file()
-    return replace(space, base=str(beside.resolve())) if found else space
 
 
 def make_plan(

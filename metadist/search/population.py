@@ -21,16 +21,15 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
 from metadist.errors import DamagedCheckpoint, SpaceError
 from metadist.executors.control.trial_mailbox import Report
-from metadist.executors.ray_tune import Work
+from metadist.executors.ray_tune import TrialFunction
 from metadist.process.announce import Announce
 from metadist.recipe.rate_changes import parse_changes, write_changes
 from metadist.runs import checkpoints
 from metadist.runs.branch import branch
 from metadist.search.display import figure, values
 from metadist.search.plan import Plan, at, uniform
-from metadist.search.scores import validations
 from metadist.search.search_dir import SearchDir, Status, TrialRecord
-from metadist.search.trial import Place, attempt, repeat, train_trial
+from metadist.search.trial import TrialContext, replay, run_recorded, train_trial, validations
 from metadist.space import Integers, LogUniform, Point, Population, Uniform
 
 
@@ -108,9 +107,9 @@ def evolve(
 
 def run_population(
     plan: Plan,
-    place: Place,
+    context: TrialContext,
     announce: Announce,
-    run_round: Callable[[Work], bool],
+    run_round: Callable[[TrialFunction], bool],
 ) -> None:
     """All rounds, from wherever the search stands.
 
@@ -120,7 +119,7 @@ def run_population(
     Raises:
         KeyboardInterrupt: it was interrupted.
     """
-    search = place.search
+    search = context.search
     points = plan.points
     assert points is not None
     there = {trial.number for trial in search.trials()}
@@ -131,7 +130,7 @@ def run_population(
     for number, step in enumerate(ends, 1):
         path = search.path / "rounds" / f"{number:04d}.json"
         if not path.is_file():
-            if not run_round(functools.partial(run_member, plan, place, step)):
+            if not run_round(functools.partial(run_member, plan, context, step)):
                 raise KeyboardInterrupt
             if step == plan.space.steps:
                 return
@@ -199,10 +198,10 @@ def _shown(plan: Plan, search: SearchDir, path: Path) -> str:
 
 
 def run_member(
-    plan: Plan, place: Place, until: int, number: int, point: Point, report: Report
+    plan: Plan, context: TrialContext, until: int, number: int, point: Point, report: Report
 ) -> None:
     """Train a member to the end of a round; it raises what :func:`run_trial` does."""
-    search = place.search
+    search = context.search
     record = {t.number: t for t in search.trials()}[number]
     run = search.run(record.run)
     if record.status == "failed":
@@ -216,11 +215,11 @@ def run_member(
     def work() -> Status:
         last = until == plan.space.steps
         if run.path.exists():
-            repeat(plan, run, report)
+            replay(plan, run, report)
         done = run.path.exists() and max(checkpoints.steps(run), default=0) >= until
         # At the last step a run has more to do than to train: its result, its end in MLflow.
         if not done or (last and run.info()["status"] != "finished"):
-            train_trial(plan, place, record.run, plan.recipe(record.point), limited, number)
+            train_trial(plan, context, record.run, plan.recipe(record.point), limited, number)
         return "finished" if last else "running"
 
-    attempt(plan, place, record, report, until, work)
+    run_recorded(plan, context, record, report, until, work)

@@ -18,7 +18,7 @@ from metadist.search.trial import is_of, scored
 from metadist.space import Point, Population
 
 
-def mend(plan: Plan, search: SearchDir, announce: Callable[[str], None]) -> None:
+def repair_records(plan: Plan, search: SearchDir, announce: Callable[[str], None]) -> None:
     """Leave a search with sound records, and where a searcher proposes points with no gap in them:
     they are proposed again in their order. Nothing is deleted.
 
@@ -55,7 +55,7 @@ def mend(plan: Plan, search: SearchDir, announce: Callable[[str], None]) -> None
             announce(
                 f"trial {number}: nothing is left of it; it has another point, drawn at random"
             )
-    for order in search.orders.glob("[0-9]*"):
+    for order in search.stop_files.glob("[0-9]*"):
         if order.is_file() and order.name not in {f"{n:04d}" for n in there}:
             order.unlink()
 

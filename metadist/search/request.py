@@ -10,9 +10,10 @@ from metadist.compute.device import Device, check_device
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
 from metadist.plugins import Plugin
-from metadist.runs.listing import check_name
-from metadist.search.plan import Plan, load_space, make_plan, plan_of, space_name
+from metadist.runs.record import check_name
+from metadist.search.plan import Plan, make_plan, plan_of
 from metadist.search.search_dir import FOLDER, SearchDir, open_search
+from metadist.search.spaces import load_space, space_name
 from metadist.space import Population
 from metadist.track import default_tracking_uri, public_uri, store_of, whole_uri
 
@@ -83,7 +84,7 @@ def check(request: Request) -> None:
         )
 
 
-def meant_search(request: Request) -> SearchDir | None:
+def search_to_resume(request: Request) -> SearchDir | None:
     """The search to go on with; None if a new one is meant.
 
     Raises:

@@ -24,7 +24,7 @@ _ENDED = {"finished": "finished", "failed": "failed", "interrupted": "killed"}
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """Where the parent run is, or is to be.
 
     Attributes:
@@ -35,7 +35,7 @@ class Parent:
     experiment: str
 
     @classmethod
-    def of(cls, uri: str | None, experiment: str) -> Parent:
+    def of(cls, uri: str | None, experiment: str) -> ParentRun:
         """Reach the store before anything exists that would have to be cleaned up.
 
         Raises:

@@ -7,9 +7,10 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from data_pipeline.errors import DataError
 from metadist.api import train
@@ -28,16 +29,16 @@ from metadist.errors import (
 from metadist.executors.control.trial_mailbox import Report, TrialMailbox
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import Recipe
+from metadist.runs.log import Point as LogPoint
+from metadist.runs.log import series
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
-from metadist.search.scores import best_so_far, steps_done
 from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
-from metadist.space import Point
+from metadist.space import Point, Space
 from metadist.track import sync_run
-from metadist.training.run_control import Command, Progress
+from metadist.training.run_control import Command, Progress, RunControl
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 #: Errors that training the same recipe again would meet again. Others that are known (a full disk,
@@ -46,7 +47,7 @@ _OF_THE_SETTING = (NonFiniteError, RecipeError, SpaceError, GivenUp)
 
 
 @dataclass(frozen=True)
-class Place:
+class TrialContext:
     """Where trials run and where their figures go.
 
     Attributes:
@@ -82,7 +83,7 @@ class ReportControl:
         return "go" if self.report(progress.step, progress.best) else "stop"
 
 
-def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Report) -> None:
+def run_trial(plan: Plan, context: TrialContext, number: int, point: Point, report: Report) -> None:
     """Train a trial, or go on with it; what has been reported before is reported again.
 
     A trial that fails has a record that says why, and the worst of scores.
@@ -90,13 +91,13 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
     Raises:
         ResourceError: the machine has failed the trial; it can go on from where it is.
     """
-    search, name = place.search, f"trial-{number:04d}"
+    search, name = context.search, f"trial-{number:04d}"
     known = {t.number: t for t in search.trials()}.get(number)
     # What is written down of a trial is what its run was made for.
     record = TrialRecord(number, known.point if known else point, name, "running")
     run = search.run(name)
     if known is not None and known.over:
-        repeat(plan, run, report)
+        replay(plan, run, report)
         if known.score is None:
             report(plan.space.steps, math.nan)
         return
@@ -107,16 +108,16 @@ def run_trial(plan: Plan, place: Place, number: int, point: Point, report: Repor
         if run.path.exists() and not is_of(run, recipe):
             log.warning("%s was made for another point; it is set aside", run.path)
             search.set_run_aside(number, name)
-        if run.path.exists() and not repeat(plan, run, report):
+        if run.path.exists() and not replay(plan, run, report):
             return _end(run)
-        return train_trial(plan, place, name, recipe, report, number)
+        return train_trial(plan, context, name, recipe, report, number)
 
-    attempt(plan, place, record, report, plan.space.steps, work)
+    run_recorded(plan, context, record, report, plan.space.steps, work)
 
 
-def attempt(
+def run_recorded(
     plan: Plan,
-    place: Place,
+    context: TrialContext,
     record: TrialRecord,
     report: Report,
     until: int,
@@ -132,9 +133,9 @@ def attempt(
         ResourceError: something went wrong for which its setting is not to blame. No score is told,
             and the trial is not over.
     """
-    search, run = place.search, place.search.run(record.run)
+    search, run = context.search, context.search.run(record.run)
     try:
-        with use(place.plugins):
+        with use(context.plugins):
             status = work()
         search.record(replace(scored(plan, run, record), status=status))
     except SupersededError as error:
@@ -155,87 +156,79 @@ def attempt(
 
 
 def train_trial(
-    plan: Plan, place: Place, name: str, recipe: Recipe, report: Report, number: int
+    plan: Plan, context: TrialContext, name: str, recipe: Recipe, report: Report, number: int
 ) -> Status:
     """Train a trial's run, or go on with it, and say how it has ended."""
-    tags = {**place.tags, **run_tags(name)}
     # Trials wait for each other's workers, for as long as it takes.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3600")
-
-    def once(offline: bool) -> Status:
-        return _train(plan, place, name, recipe, report, number, tags, offline)
-
-    return without_server(place, name, once)
-
-
-def without_server(place: Place, name: str, once: Callable[[bool], Result]) -> Result:
-    """What ``once`` returns. It is told whether to train offline: a tracking server that is away
-    costs the training nothing, the search sends the run at its end."""
-    try:
-        return once(place.offline)
-    except TrackingError as error:
-        log.warning("%s: trained without MLflow for now (%s)", name, error)
-        return once(True)
-
-
-def _train(
-    plan: Plan,
-    place: Place,
-    name: str,
-    recipe: Recipe,
-    report: Report,
-    number: int,
-    tags: dict[str, str],
-    offline: bool,
-) -> Status:
-    arguments: dict[str, Any] = {
-        "name": name,
-        "resume": "auto",
-        "runs_dir": place.search.runs,
-        "data_dir": place.data_dir,
-        "device": place.device,
-        "tracking_uri": place.tracking_uri,
-        "experiment": place.experiment,
-        "offline": offline,
-        "plugins": place.plugins,
-        "announce": log.info,
-    }
-    if place.workers <= 1:
-        result = train(recipe, trial=Trial(ReportControl(report), tags=tags), **arguments)
+    if context.workers <= 1:
+        result = train_run(context, name, recipe, ReportControl(report))
     else:
-        mailbox = TrialMailbox(place.search.orders / f"asks-{number:04d}")
+        mailbox = TrialMailbox(context.search.stop_files / f"asks-{number:04d}")
         mailbox.clear()
-        result = _aside(
-            lambda: train(
-                recipe, workers=place.workers, trial=Trial(mailbox, tags=tags), **arguments
-            ),
-            lambda stop: mailbox.answer(report, stop),
+        result = _in_thread(
+            lambda: train_run(context, name, recipe, mailbox),
+            lambda ended: mailbox.answer(report, ended),
         )
     return "stopped" if result["steps"] < plan.space.steps and result["steps"] else "finished"
 
 
-def _aside(work: Callable[[], Any], attend: Callable[[threading.Event], None]) -> Any:
+def train_run(
+    context: TrialContext,
+    name: str,
+    recipe: Recipe,
+    control: RunControl | None = None,
+    *,
+    tested: bool = False,
+) -> dict[str, Any]:
+    """Train a run of the search, or go on with it; its result.
+
+    A tracking server that is away costs the training nothing: the search sends the run at its end.
+    """
+
+    def run(offline: bool) -> dict[str, Any]:
+        return train(
+            recipe,
+            name=name,
+            resume="auto",
+            workers=context.workers if context.workers > 1 else 0,
+            runs_dir=context.search.runs,
+            data_dir=context.data_dir,
+            device=context.device,
+            tracking_uri=context.tracking_uri,
+            experiment=context.experiment,
+            offline=offline,
+            plugins=context.plugins,
+            announce=log.info,
+            trial=Trial(control, tested, {**context.tags, **run_tags(name)}),
+        )
+
+    try:
+        return run(context.offline)
+    except TrackingError as error:
+        log.warning("%s: trained without MLflow for now (%s)", name, error)
+        return run(True)
+
+
+def _in_thread(
+    work: Callable[[], dict[str, Any]], attend: Callable[[threading.Event], None]
+) -> dict[str, Any]:
     """The result of ``work`` in a thread of its own, while this one attends to something else.
 
     Tune takes reports from the thread that it has called only.
     """
-    over, box = threading.Event(), {}
+    ended, future = threading.Event(), Future[dict[str, Any]]()
+    future.add_done_callback(lambda _: ended.set())
 
-    def do() -> None:
+    def run() -> None:
         try:
-            box["result"] = work()
+            future.set_result(work())
         except BaseException as error:
-            box["error"] = error
-        finally:
-            over.set()
+            future.set_exception(error)
 
-    thread = threading.Thread(target=do, name="trial", daemon=True)
-    thread.start()
-    attend(over)
-    thread.join()
-    if "error" in box:
-        raise box["error"]
-    return box["result"]
+    threading.Thread(target=run, name="trial", daemon=True).start()
+    attend(ended)
+    return future.result()
 
 
 def is_of(run: RunDir, recipe: Recipe) -> bool:
@@ -246,7 +239,7 @@ def is_of(run: RunDir, recipe: Recipe) -> bool:
         return False
 
 
-def repeat(plan: Plan, run: RunDir, report: Report) -> bool:
+def replay(plan: Plan, run: RunDir, report: Report) -> bool:
     """Report what a run has shown already; whether it goes on."""
     goes_on = True
     for step, best in best_so_far(plan.space, run):
@@ -280,3 +273,37 @@ def scored(plan: Plan, run: RunDir, record: TrialRecord) -> TrialRecord:
     if not math.isfinite(score):
         return record
     return replace(record, score=score, best_step=next(k for k, best in found if best == score))
+
+
+def validations(space: Space, run: RunDir) -> list[LogPoint]:
+    """Every validation, by step.
+
+    Without a score (NaN) where an episode of functions failed: the log has the mean over the rest
+    then, which would favour learners that diverge on what is hard for them. The run itself does
+    not take such a checkpoint for its best either.
+    """
+    found = series(run)
+    failed: set[int] = set()
+    if space.metric == "val/mse":
+        failed = {p.step for p in found.get("val/failed", []) if p.value > 0}
+    return [
+        LogPoint(p.metric, p.step, p.time, math.nan if p.step in failed else p.value)
+        for p in found.get(space.metric, [])
+    ]
+
+
+def best_so_far(space: Space, run: RunDir) -> list[tuple[int, float]]:
+    """Step and best score so far of every validation; NaN until there is one."""
+    best, found = math.nan, []
+    for point in validations(space, run):
+        better = point.value > best if space.mode == "max" else point.value < best
+        if better or math.isnan(best):
+            best = point.value
+        found.append((point.step, best))
+    return found
+
+
+def steps_done(run: RunDir) -> int:
+    """Outer steps that the log knows of."""
+    losses = series(run).get("train/loss", [])
+    return losses[-1].step if losses else 0

@@ -30,11 +30,11 @@ from metadist.evaluation.evaluator import (
     figures_of,
     finite,
     points_of,
-    score_name,
 )
 from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, own_protocols, protocol
 from metadist.evaluation.results import Outcome, Writer, explain, show, source
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.objectives import higher_is_better, score_name
 from metadist.process.code import code_digest
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
@@ -105,10 +105,6 @@ class Run:
     @property
     def _exact(self) -> bool:
         return self.recipe.engine.reduction == "exact"
-
-    @property
-    def _higher_is_better(self) -> bool:
-        return self.kind == "classification"
 
     def _start(self) -> Twin:
         """Rank 0 claims the run and picks the newest good checkpoint; all workers load it.
@@ -358,7 +354,7 @@ class Run:
         score, improved = None, False
         if done % recipe.eval.every == 0:
             score = self._validate()
-            improved = trainer.consider_best(score, self._higher_is_better)
+            improved = trainer.consider_best(score, higher_is_better(self.kind))
         judged = score is not None and self._control.judges
         if improved or judged or done == total or done % recipe.run.checkpoint_every == 0:
             self._save()
@@ -380,7 +376,7 @@ class Run:
         last = self._current(self._validate())
         if best is None:
             return last
-        better = last.score > best.score if self._higher_is_better else last.score < best.score
+        better = last.score > best.score if higher_is_better(self.kind) else last.score < best.score
         return last if better else best
 
     def _facts(self, chosen: Best) -> dict[str, Any]:

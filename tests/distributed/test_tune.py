@@ -14,8 +14,8 @@ from metadist.errors import ResourceError, SpaceError, TrackingError
 from metadist.executors.control.trial_mailbox import Report
 from metadist.recipe.schema import load_recipe
 from metadist.runs.log import LogReader, series
-from metadist.search.plan import load_space
 from metadist.search.search_dir import SearchDir
+from metadist.search.spaces import load_space
 from metadist.space import Point
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -167,7 +167,7 @@ def test_a_fault_of_the_machine_ends_the_search(private_ray: None, here: Path) -
             resources=Resources(1, 1.0),
             known=[],
             points=points,
-            orders=here / "orders",
+            stop_files=here / "orders",
             listener=Silent(),
         )
     assert not (here / "4").exists()

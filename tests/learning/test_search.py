@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import metadist
-from metadist.report.search.heatmap_cells import cell_map
 from metadist.runs.log import series
-from metadist.search.reporting import search_data
+from metadist.search.report.data import search_data
+from metadist.search.report.heatmap import cell_map
 from metadist.search.search_dir import SearchDir
 
 pytestmark = [pytest.mark.learning, pytest.mark.slow, pytest.mark.timeout(900)]

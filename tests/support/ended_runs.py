@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_pipeline.store.class_store import build_store
 from metadist.compute.collectives import Solo
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run

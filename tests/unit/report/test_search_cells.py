@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from search_dirs import MANY, error_of, points_of, rates_plan
 
-from metadist.report.search.data import SearchData, TrialData
-from metadist.report.search.heatmap import default_is_outside
-from metadist.report.search.heatmap_cells import cell_map
-from metadist.report.search.scales import Scale, key_axis
+from metadist.search.plan import Plan
+from metadist.search.report.data import SearchData, TrialData
+from metadist.search.report.heatmap import cell_map, default_is_outside
+from metadist.search.report.scales import Scale, key_axis
 from metadist.space import Choice, Integers, LogUniform, Space, Uniform, When
 
 DEFAULT = {"inner.lr": 0.01, "outer.lr": 0.001}
@@ -20,10 +20,10 @@ DEFAULT = {"inner.lr": 0.01, "outer.lr": 0.001}
 
 def data_of(space: Space, points, how=error_of, **more) -> SearchData:
     trials = tuple(
-        TrialData(i, point, "finished", how(point), 400, 400, 10_000, 10_000)
+        TrialData(i, point, f"trial-{i:04d}", "finished", how(point), 400, 400, 10_000)
         for i, point in enumerate(points, 1)
     )
-    return SearchData("s", "finished", "", "p", space, len(trials), trials=trials, **more)
+    return SearchData("s", "finished", "", Plan("p", space, ""), trials=trials, **more)
 
 
 def test_a_grid_has_a_cell_for_every_point():

@@ -27,12 +27,13 @@ from search_dirs import (
 
 from metadist.cli.main import main
 from metadist.errors import SpaceError
-from metadist.report.search.data import SearchData, TrialData, Validation
-from metadist.report.search.importance import Importance, importances
-from metadist.report.search.progress import spent
-from metadist.report.search.result_schema import read_found
+from metadist.runs.log import Point
 from metadist.search.plan import make_plan
-from metadist.search.reporting import search_data, write_search_report
+from metadist.search.report import write_search_report
+from metadist.search.report.data import SearchData, TrialData, search_data
+from metadist.search.report.importance import Importance, importances
+from metadist.search.report.progress import spent
+from metadist.search.report.result_schema import read_found
 from metadist.search.search_dir import SearchDir, TrialRecord
 from metadist.space import Population
 
@@ -238,7 +239,7 @@ def test_a_run_is_looked_for_in_the_search_only(search):
     result = search.info()["result"]
     outside = {**result["best"][0], "run": "../runs/best-seed1"}
     search.update(result={**result, "best": [outside]})
-    assert [run.setting for run in search_data(search).anew] == ["default", "default"]
+    assert [run.setting for run in search_data(search).confirmed] == ["default", "default"]
 
 
 @pytest.mark.parametrize(
@@ -318,15 +319,23 @@ def test_the_command_writes_it_again(search, tmp_path, monkeypatch):
 def test_tasks_are_counted_as_they_came():
     def trial(number: int, times: list[int], scores: list[float], tasks: int) -> TrialData:
         curve = [
-            Validation(10 * (i + 1), t, s)
+            Point("val/mse", 10 * (i + 1), t, s)
             for i, (t, s) in enumerate(zip(times, scores, strict=True))
         ]
         return TrialData(
-            number, {}, "finished", min(scores), 10, 10 * len(times), tasks, tasks, curve=curve
+            number,
+            {},
+            "trial-0001",
+            "finished",
+            min(scores),
+            10,
+            10 * len(times),
+            tasks,
+            curve=curve,
         )
 
     trials = (trial(1, [1, 4], [3.0, 2.0], 40), trial(2, [2, 3], [math.nan, 2.5], 60))
-    data = SearchData("s", "finished", "", "p", rates_plan().space, 2, trials=trials)
+    data = SearchData("s", "finished", "", rates_plan(), trials=trials)
     assert spent(data) == ([20, 50, 80, 100], [3.0, 3.0, 2.5, 2.0])
 
 
@@ -341,10 +350,10 @@ def test_tasks_spent_are_those_of_the_records(search):
 def of_scores(how, trials: int = 40) -> SearchData:
     plan = rates_plan(trials=trials)
     found = tuple(
-        TrialData(i, point, "finished", how(point), 400, 400, 10_000, 10_000)
+        TrialData(i, point, f"trial-{i:04d}", "finished", how(point), 400, 400, 10_000)
         for i, point in enumerate(points_of(plan), 1)
     )
-    return SearchData("s", "finished", "", "p", plan.space, trials, trials=found)
+    return SearchData("s", "finished", "", plan, trials=found)
 
 
 def measured(data: SearchData) -> list[Importance]:
@@ -366,7 +375,9 @@ def test_the_key_that_decides_is_the_important_one():
 def test_more_is_better_where_it_is():
     pytest.importorskip("optuna")
     data = of_scores(lambda p: -abs(math.log(p["outer.lr"]) + 5))
-    first, _ = measured(replace(data, space=replace(data.space, mode="max")))
+    first, _ = measured(
+        replace(data, plan=replace(data.plan, space=replace(data.space, mode="max")))
+    )
     assert (first.key, first.clear) == ("outer.lr", True)
 
 

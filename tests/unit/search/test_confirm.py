@@ -15,14 +15,15 @@ from small_spaces import SMALL_SPACE
 from metadist.errors import SpaceError
 from metadist.recipe.schema import load_recipe
 from metadist.report.protocol import read_protocol
-from metadist.report.search.result_schema import read_found
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
-from metadist.search.drive import _best, summary
-from metadist.search.plan import Plan, load_space, make_plan
+from metadist.search.plan import Plan, make_plan
+from metadist.search.report.result_schema import read_found
+from metadist.search.run_search import _best, summary
 from metadist.search.search_dir import SearchDir, TrialRecord, create_search
+from metadist.search.spaces import load_space
 from metadist.search.summary import text
-from metadist.search.trial import Place, run_trial
+from metadist.search.trial import TrialContext, run_trial
 from metadist.space import LogUniform, Point
 from metadist.statistics.classes import classes_file
 from metadist.statistics.paired import Paired, Rows, paired, t975
@@ -31,16 +32,16 @@ HOW = Confirmation(episodes=5, seeds=2)
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Place]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, TrialContext]:
     """Three trials of a search, one of which has failed."""
     directory = tmp_path_factory.mktemp("searched")
     plan = make_plan("test", SMALL_SPACE)
     search = create_search(directory / "runs", "s", {"plan": plan.document()})
-    place = Place(search.path, directory / "data", offline=True)
+    context = TrialContext(search.path, directory / "data", offline=True)
     for number, (inner, outer) in enumerate([(0.01, 1e-3), (0.02, 1e-2), (1e9, 1e-1)], 1):
         point: Point = {"inner.lr": inner, "outer.lr": outer}
-        run_trial(plan, place, number, point, lambda step, score: True)
-    return plan, place
+        run_trial(plan, context, number, point, lambda step, score: True)
+    return plan, context
 
 
 def _scores(search: SearchDir, run: str, name: str) -> list[float]:
@@ -51,14 +52,14 @@ def _scores(search: SearchDir, run: str, name: str) -> list[float]:
 
 
 def test_the_winner_is_chosen_on_episodes_no_trial_has_seen(
-    searched: tuple[Plan, Place],
+    searched: tuple[Plan, TrialContext],
 ) -> None:
-    plan, place = searched
-    search, trials = place.search, place.search.trials()
-    jobs = confirm.first_jobs(plan, trials)
+    plan, context = searched
+    search, trials = context.search, context.search.trials()
+    jobs = confirm.candidates(plan, trials)
     assert [job.name for job in jobs] == [f"trial-000{n}" for n in _by_score(trials)]
     for job in jobs:
-        confirm.work(place, job, HOW.episodes)
+        confirm.confirm_run(context, job, HOW.episodes)
     name = "val-5episodes-seed1-10q"
     rows = {n: _scores(search, f"trial-000{n}", name) for n in (1, 2)}
     chosen = confirm.choose(plan, search, trials, HOW.episodes)
@@ -80,23 +81,23 @@ def _by_score(trials: list[TrialRecord]) -> list[int]:
 
 
 def test_winner_and_default_are_trained_with_new_seeds_and_tested(
-    searched: tuple[Plan, Place],
+    searched: tuple[Plan, TrialContext],
 ) -> None:
-    plan, place = searched
-    search, trials = place.search, place.search.trials()
-    for job in confirm.first_jobs(plan, trials):
-        confirm.work(place, job, HOW.episodes)
+    plan, context = searched
+    search, trials = context.search, context.search.trials()
+    for job in confirm.candidates(plan, trials):
+        confirm.confirm_run(context, job, HOW.episodes)
     chosen = confirm.choose(plan, search, trials, HOW.episodes)
-    jobs = confirm.second_jobs(plan, chosen.winner, HOW)
+    jobs = confirm.final_runs(plan, chosen.winner, HOW)
     best = [f"best-{chosen.winner.run}-seed{seed}" for seed in (1, 2)]
     assert [j.name for j in jobs] == [best[0], "default-seed1", best[1], "default-seed2"]
     for job in jobs:
-        confirm.work(place, job, HOW.episodes)
+        confirm.confirm_run(context, job, HOW.episodes)
     before = {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")}
     for job in jobs:
-        confirm.work(place, job, HOW.episodes)  # what is done is not done again
+        confirm.confirm_run(context, job, HOW.episodes)  # what is done is not done again
     assert {p: p.stat().st_mtime_ns for p in search.runs.glob("*/evaluation/*")} == before
-    result = confirm.outcome(plan, search, chosen, HOW)
+    result = confirm.results(plan, search, chosen, HOW)
     json.dumps(result, allow_nan=False)
     assert result["tested"] == [chosen.winner.run]
     assert result["of_classes"] == {}  # functions have none
@@ -148,12 +149,12 @@ def test_the_classes_of_validation_and_test_are_told(tmp_path: Path) -> None:
     assert confirm._of_classes(search, run.name, [run.name], 5) == {"val": val}
 
 
-def test_a_search_of_failures_says_why(searched: tuple[Plan, Place]) -> None:
-    plan, place = searched
-    failed = [t for t in place.search.trials() if t.status == "failed"]
+def test_a_search_of_failures_says_why(searched: tuple[Plan, TrialContext]) -> None:
+    plan, context = searched
+    failed = [t for t in context.search.trials() if t.status == "failed"]
     assert failed
     with pytest.raises(SpaceError, match=r"none of 1 trials has a score: .*not finite"):
-        confirm.first_jobs(plan, failed)
+        confirm.candidates(plan, failed)
 
 
 def test_seeds_are_none_that_trials_had() -> None:
@@ -179,9 +180,9 @@ def test_a_recipe_of_a_trial_is_that_of_its_point() -> None:
 
 
 def test_a_learner_that_diverges_on_some_episodes_is_not_chosen(
-    searched: tuple[Plan, Place], monkeypatch: pytest.MonkeyPatch
+    searched: tuple[Plan, TrialContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, place = searched
+    plan, context = searched
     scores = {
         "trial-0001": np.array([1.0, 1.0, 1.0, 9.0, 9.0]),
         "trial-0002": np.array([1.1, 1.1, 1.1, math.nan, math.nan]),
@@ -189,7 +190,7 @@ def test_a_learner_that_diverges_on_some_episodes_is_not_chosen(
     monkeypatch.setattr(
         confirm, "fresh_rows", lambda search, run, *more: Rows("d", "mse", scores[run])
     )
-    chosen = confirm.choose(plan, place.search, place.search.trials(), 5)
+    chosen = confirm.choose(plan, context.search, context.search.trials(), 5)
     assert chosen.winner.number == 1
     assert [entry["failed"] for entry in chosen.top] == [0, 2]
 
@@ -228,16 +229,16 @@ def test_equal_settings_are_seldom_told_apart() -> None:
     assert told / 400 < 0.07
 
 
-def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Place]) -> None:
-    plan, place = searched
-    search, trials = place.search, place.search.trials()
-    first = confirm.first_jobs(plan, trials)
+def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, TrialContext]) -> None:
+    plan, context = searched
+    search, trials = context.search, context.search.trials()
+    first = confirm.candidates(plan, trials)
     for job in first:
-        confirm.work(place, job, HOW.episodes)
+        confirm.confirm_run(context, job, HOW.episodes)
     chosen = confirm.choose(plan, search, trials, HOW.episodes)
-    for job in confirm.second_jobs(plan, chosen.winner, HOW):
-        confirm.work(place, job, HOW.episodes)
-    result = confirm.outcome(plan, search, chosen, HOW)
+    for job in confirm.final_runs(plan, chosen.winner, HOW):
+        confirm.confirm_run(context, job, HOW.episodes)
+    result = confirm.results(plan, search, chosen, HOW)
     apart = result["against_default"]
     each = [one["mean"] for one in apart["by_seed"]]
     half = t975(1) * np.std(each, ddof=1) / math.sqrt(2)
@@ -251,10 +252,10 @@ def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Plac
 def test_a_run_of_another_setting_does_not_confirm_this_one(tmp_path: Path) -> None:
     plan = make_plan("test", SMALL_SPACE)
     search = create_search(tmp_path, "s", {"plan": plan.document()})
-    place = Place(search.path, tmp_path / "data", offline=True)
+    context = TrialContext(search.path, tmp_path / "data", offline=True)
     for rate in (0.01, 0.02):
         recipe = plan.recipe({"inner.lr": rate, "outer.lr": 1e-3}, seed=1)
-        confirm.work(place, confirm.Job("best-trial-0003-seed1", recipe), 3)
+        confirm.confirm_run(context, confirm.ConfirmationRun("best-trial-0003-seed1", recipe), 3)
         run = search.run("best-trial-0003-seed1")
         assert run.recipe() == recipe
         assert run.info()["status"] == "finished"

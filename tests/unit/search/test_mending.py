@@ -11,9 +11,9 @@ from search_dirs import add_trial, make_search, rates_plan
 from small_spaces import SMALL_SPACE
 
 from metadist.search.plan import Plan, make_plan
-from metadist.search.repair import mend
+from metadist.search.repair import repair_records
 from metadist.search.search_dir import SearchDir, TrialRecord
-from metadist.search.trial import Place, run_trial
+from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Choice, Domain, When
 
 
@@ -25,14 +25,14 @@ def _ended(root: Path, plan: Plan) -> tuple[SearchDir, list[TrialRecord]]:
         status = "stopped" if number == 5 else "finished"
         add_trial(random, search, number, status=status, steps=200 if number == 5 else 400)
         search.run(f"trial-{number:04d}").update(status=status)
-    search.orders.mkdir()
-    (search.orders / "0005").touch()
+    search.stop_files.mkdir()
+    (search.stop_files / "0005").touch()
     return search, search.trials()
 
 
 def _mend(plan: Plan, search: SearchDir) -> list[str]:
     said: list[str] = []
-    mend(plan, search, said.append)
+    repair_records(plan, search, said.append)
     return said
 
 
@@ -51,7 +51,7 @@ def test_a_record_is_made_again_from_its_run(
     said = _mend(plan, search)
     assert search.trials() == before
     assert any("trial 1: its record is made again" in line for line in said)
-    assert (search.orders / "0005").exists()
+    assert (search.stop_files / "0005").exists()
     assert len(list(search.runs.iterdir())) == 5
     assert _mend(plan, search) == []
 
@@ -61,7 +61,7 @@ def test_a_trial_that_is_lost_costs_no_other(tmp_path: Path) -> None:
     search, before = _ended(tmp_path, plan)
     search.record_path(2).unlink()
     shutil.rmtree(search.run("trial-0002").path)
-    (search.orders / "0002").touch()
+    (search.stop_files / "0002").touch()
     _mend(plan, search)
     first, second, *others = search.trials()
     assert [first, *others] == [before[0], *before[2:]]
@@ -79,7 +79,7 @@ def test_a_run_that_no_trial_of_this_search_made_is_set_aside(tmp_path: Path) ->
     assert search.trials() == before[:4]
     assert not search.run("trial-0005").path.exists()
     assert [path.name for path in (search.path / "aside").iterdir()] == ["1-trial-0005"]
-    assert list(search.orders.iterdir()) == []
+    assert list(search.stop_files.iterdir()) == []
 
 
 def test_a_record_of_a_number_that_is_none_is_set_aside(tmp_path: Path) -> None:
@@ -103,18 +103,18 @@ def test_conditions_hold_in_a_point_that_is_read_from_a_run(tmp_path: Path) -> N
 def test_a_trial_made_again_is_repeated_and_not_trained(tmp_path: Path) -> None:
     plan = make_plan("test", SMALL_SPACE)
     search = make_search(tmp_path, plan)
-    place = Place(search.path, tmp_path / "data", offline=True)
+    context = TrialContext(search.path, tmp_path / "data", offline=True)
     said: list[tuple[int, float]] = []
 
     def report(step: int, score: float) -> bool:
         said.append((step, score))
         return True
 
-    run_trial(plan, place, 1, {"inner.lr": 0.01, "outer.lr": 1e-3}, report)
+    run_trial(plan, context, 1, {"inner.lr": 0.01, "outer.lr": 1e-3}, report)
     before, told = search.trials(), said.copy()
     search.record_path(1).write_text("")
     _mend(plan, search)
     assert search.trials() == before
-    run_trial(plan, place, 1, before[0].point, report)
+    run_trial(plan, context, 1, before[0].point, report)
     assert said == 2 * told
     assert search.run("trial-0001").latest_attempt() == 1

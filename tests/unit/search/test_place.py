@@ -13,7 +13,7 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import RunError, SpaceError
 from metadist.search.plan import make_plan, plan_of
-from metadist.search.reporting import report_again
+from metadist.search.report import report_again
 from metadist.search.request import LASTING, lasting_for, plan_for
 from metadist.search.search_dir import TrialRecord, create_search, open_search, ranked
 from metadist.space import Choice, Domain, When

@@ -18,9 +18,9 @@ from metadist.runs.listing import list_runs
 from metadist.runs.log import series
 from metadist.search.plan import Plan, make_plan
 from metadist.search.population import boundaries, evolve, run_population
-from metadist.search.repair import mend
+from metadist.search.repair import repair_records
 from metadist.search.search_dir import create_search
-from metadist.search.trial import Place
+from metadist.search.trial import TrialContext
 from metadist.space import Asha, Choice, LogUniform, Point, Population, Space
 
 SPACE = replace(
@@ -79,12 +79,12 @@ def test_more_accuracy_is_better_where_the_mode_says_so() -> None:
         evolve(plan, 1, 2, dict.fromkeys(scores, None), points)
 
 
-def _population(directory: Path, plan: Plan, order: int = 1, stop: int = 10**9) -> Place:
+def _population(directory: Path, plan: Plan, order: int = 1, stop: int = 10**9) -> TrialContext:
     """A population in this process; ``order`` -1 runs members backwards, ``stop`` ends it early."""
     root = directory / "runs"
     search = create_search(root, "s", {"plan": plan.document()}) if not root.exists() else None
-    place = Place(root / "searches" / "s", directory / "data", offline=True)
-    assert search is None or search.path == place.path
+    context = TrialContext(root / "searches" / "s", directory / "data", offline=True)
+    assert search is None or search.path == context.path
     rounds = iter(range(stop))
 
     def run_round(work: object) -> bool:
@@ -96,30 +96,30 @@ def _population(directory: Path, plan: Plan, order: int = 1, stop: int = 10**9) 
             work(number, point, lambda step, score: True)  # type: ignore[operator]
         return True
 
-    run_population(plan, place, lambda line: None, run_round)
-    return place
+    run_population(plan, context, lambda line: None, run_round)
+    return context
 
 
-def _outcome(place: Place) -> list[tuple[Point, float | None, str]]:
+def _outcome(context: TrialContext) -> list[tuple[Point, float | None, str]]:
     found = []
-    for member in place.search.trials():
+    for member in context.search.trials():
         assert member.status == "finished"
-        digest = place.search.run(member.run).info()["result"]["params_sha256"]
+        digest = context.search.run(member.run).info()["result"]["params_sha256"]
         found.append((member.point, member.score, digest))
     return found
 
 
 def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> None:
     plan = _plan()
-    place = _population(tmp_path, plan)
-    members = place.search.trials()
+    context = _population(tmp_path, plan)
+    members = context.search.trials()
     changed = [m for m in members if "inner.lr_changes" in m.point]
     assert changed
     for member in changed:
-        run = place.search.run(member.run)
+        run = context.search.run(member.run)
         assert run.info()["forked_from"]["run"].startswith("trial-")
-        again = fresh_run(tmp_path / member.run, plan.recipe(member.point), place.data_dir)
-        result = in_process.execute(Job(again.path, place.data_dir, tested=False), print)
+        again = fresh_run(tmp_path / member.run, plan.recipe(member.point), context.data_dir)
+        result = in_process.execute(Job(again.path, context.data_dir, tested=False), print)
         assert result["params_sha256"] == run.info()["result"]["params_sha256"]
         for metric in ("train/loss", plan.space.metric):
             mine, theirs = series(again)[metric], series(run)[metric]
@@ -137,12 +137,12 @@ def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) 
 
 def test_a_member_killed_before_its_result_gets_it(tmp_path: Path) -> None:
     plan = _plan()
-    place = _population(tmp_path, plan)
-    (first, *_) = place.search.trials()
-    run = place.search.run(first.run)
+    context = _population(tmp_path, plan)
+    (first, *_) = context.search.trials()
+    run = context.search.run(first.run)
     result = run.info()["result"]
     run.update(status="running", result=None)
-    place.search.record(replace(first, status="running"))
+    context.search.record(replace(first, status="running"))
     _population(tmp_path, plan)
     assert run.info()["status"] == "finished"
     assert run.info()["result"]["params_sha256"] == result["params_sha256"]
@@ -150,11 +150,11 @@ def test_a_member_killed_before_its_result_gets_it(tmp_path: Path) -> None:
 
 def test_a_fork_records_its_segments(tmp_path: Path) -> None:
     plan = _plan()
-    place = _population(tmp_path, plan)
-    forked = [m for m in place.search.trials() if "-round-" in m.run]
+    context = _population(tmp_path, plan)
+    forked = [m for m in context.search.trials() if "-round-" in m.run]
     assert forked
     for member in forked:
-        segments = place.search.run(member.run).info()["segments"]
+        segments = context.search.run(member.run).info()["segments"]
         recipe = plan.recipe(member.point)
         assert segments[0] == {
             "from_step": 0,
@@ -167,15 +167,15 @@ def test_a_fork_records_its_segments(tmp_path: Path) -> None:
 
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
     plan = _plan()
-    place = _population(tmp_path, plan)
-    (first, *_) = place.search.trials()
-    run = place.search.run(first.run)
+    context = _population(tmp_path, plan)
+    (first, *_) = context.search.trials()
+    run = context.search.run(first.run)
     other = plan.recipe({**first.point, "outer.lr": 5e-3})
     with pytest.raises(RunError, match="agrees with its own"):
         branch(run, 4, other, "other")
     with pytest.raises(RunError, match="checkpoint"):
         branch(run, 5, plan.recipe({**first.point, "outer.lr_changes": "5: 0.5"}), "other")
-    assert not place.search.run("other").path.exists()
+    assert not context.search.run("other").path.exists()
 
 
 @pytest.mark.parametrize(
@@ -202,11 +202,11 @@ def test_other_schedulers_have_no_rounds() -> None:
 
 def test_members_whose_records_are_lost_are_not_trained_again(tmp_path: Path) -> None:
     plan = _plan()
-    place = _population(tmp_path, plan)
-    before = _outcome(place)
-    attempts = {run.name: run.latest_attempt() for run in list_runs(place.search.runs)}
-    for member in place.search.trials():
-        place.search.record_path(member.number).write_text("{")
-    mend(plan, place.search, lambda line: None)
+    context = _population(tmp_path, plan)
+    before = _outcome(context)
+    attempts = {run.name: run.latest_attempt() for run in list_runs(context.search.runs)}
+    for member in context.search.trials():
+        context.search.record_path(member.number).write_text("{")
+    repair_records(plan, context.search, lambda line: None)
     assert _outcome(_population(tmp_path, plan)) == before
-    assert {r.name: r.latest_attempt() for r in list_runs(place.search.runs)} == attempts
+    assert {r.name: r.latest_attempt() for r in list_runs(context.search.runs)} == attempts

@@ -88,12 +88,12 @@ def test_without_a_scheduler_nobody_is_stopped(tmp_path: Path, mode: str) -> Non
 
 
 def _rungs(made: TrialScheduler) -> list[tuple[float, dict[str, float]]]:
-    (bracket,) = made._inner._brackets  # type: ignore[attr-defined]
+    (bracket,) = made._brackets  # type: ignore[attr-defined]
     return [(rung, dict(scores)) for rung, scores in bracket._rungs]
 
 
 def _averages(made: TrialScheduler) -> dict[str, list[float]]:
-    results = made._inner._results  # type: ignore[attr-defined]
+    results = made._results  # type: ignore[attr-defined]
     return {str(trial): [row[SCORE] for row in rows] for trial, rows in results.items()}
 
 

@@ -15,8 +15,8 @@ from metadist.search import confirm
 from metadist.search.plan import Plan, make_plan
 from metadist.search.request import store_for
 from metadist.search.search_dir import create_search, open_search
-from metadist.search.tracking import Parent
-from metadist.search.trial import Place, run_trial
+from metadist.search.tracking import ParentRun
+from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Point
 from metadist.track import default_tracking_uri, public_uri
 from metadist.track.client import connect
@@ -30,16 +30,16 @@ def plan() -> Plan:
 
 
 @pytest.fixture
-def parent(template: Path, tmp_path: Path) -> Parent:
+def parent(template: Path, tmp_path: Path) -> ParentRun:
     shutil.copy(template, tmp_path / "mlflow.db")
-    return Parent(default_tracking_uri(tmp_path), "metadist")
+    return ParentRun(default_tracking_uri(tmp_path), "metadist")
 
 
 @pytest.fixture
-def place(tmp_path: Path, plan: Plan, parent: Parent) -> Place:
+def context(tmp_path: Path, plan: Plan, parent: ParentRun) -> TrialContext:
     search = create_search(tmp_path / "runs", "s", {"plan": plan.document()})
     tags = parent.open(search, plan)
-    return Place(search.path, tmp_path / "data", tracking_uri=parent.uri, tags=tags)
+    return TrialContext(search.path, tmp_path / "data", tracking_uri=parent.uri, tags=tags)
 
 
 class Killed(BaseException):
@@ -51,7 +51,7 @@ def _silent(line: str) -> None:
 
 
 def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
-    plan: Plan, parent: Parent, place: Place, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, parent: ParentRun, context: TrialContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dying(step: int, score: float) -> bool:
         raise Killed
@@ -60,15 +60,15 @@ def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
         raise TrackingError("the server is away")
 
     with pytest.raises(Killed):
-        run_trial(plan, place, 1, POINT, dying)
-    run = place.search.run("trial-0001")
+        run_trial(plan, context, 1, POINT, dying)
+    run = context.search.run("trial-0001")
     run_id = run.info()["mlflow"]["run_id"]
     with monkeypatch.context() as patch:
         patch.setattr("metadist.driver.drive.reopen_run", away)
-        run_trial(plan, place, 1, POINT, lambda step, score: True)
+        run_trial(plan, context, 1, POINT, lambda step, score: True)
     assert run.info()["status"] == "finished"
     assert not run.info()["closed"]
-    parent.close(place.search, plan, "finished", _silent)
+    parent.close(context.search, plan, "finished", _silent)
     assert run.info()["closed"]
     assert parent.uri is not None
     client = connect(parent.uri)
@@ -77,33 +77,35 @@ def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
 
 
 def test_confirmation_goes_on_without_the_server_and_is_sent(
-    plan: Plan, parent: Parent, place: Place
+    plan: Plan, parent: ParentRun, context: TrialContext
 ) -> None:
-    away = replace(place, tracking_uri="http://127.0.0.1:9")
-    confirm.work(away, confirm.Job("default-seed1", plan.recipe({}, seed=1)), 3)
-    run = place.search.run("default-seed1")
+    away = replace(context, tracking_uri="http://127.0.0.1:9")
+    confirm.confirm_run(away, confirm.ConfirmationRun("default-seed1", plan.recipe({}, seed=1)), 3)
+    run = context.search.run("default-seed1")
     assert run.info()["mlflow"] is None
     assert list(run.evaluation.glob("val-*.json"))
-    parent.close(place.search, plan, "finished", _silent)
+    parent.close(context.search, plan, "finished", _silent)
     assert parent.uri is not None
     sent = connect(parent.uri).get_run(run.info()["mlflow"]["run_id"])
     assert sent.info.status == "FINISHED"
     assert sent.data.tags["confirmation"] == "default-seed1"
-    assert sent.data.tags["mlflow.parentRunId"] == place.tags["mlflow.parentRunId"]
+    assert sent.data.tags["mlflow.parentRunId"] == context.tags["mlflow.parentRunId"]
 
 
 @pytest.mark.parametrize(
     ("status", "shown"), [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
 )
 def test_the_parent_ends_as_the_search_has(
-    plan: Plan, parent: Parent, place: Place, status: str, shown: str
+    plan: Plan, parent: ParentRun, context: TrialContext, status: str, shown: str
 ) -> None:
-    parent.close(place.search, plan, status, _silent)
+    parent.close(context.search, plan, status, _silent)
     assert parent.uri is not None
-    assert connect(parent.uri).get_run(place.tags["mlflow.parentRunId"]).info.status == shown
+    assert connect(parent.uri).get_run(context.tags["mlflow.parentRunId"]).info.status == shown
 
 
-def test_a_search_keeps_its_store(tmp_path: Path, plan: Plan, parent: Parent, place: Place) -> None:
+def test_a_search_keeps_its_store(
+    tmp_path: Path, plan: Plan, parent: ParentRun, context: TrialContext
+) -> None:
     there = open_search(tmp_path / "runs", "s")
     assert there.info()["tracking_uri"] == parent.uri
     elsewhere = replace(request(tmp_path / "other" / "runs"), offline=False)

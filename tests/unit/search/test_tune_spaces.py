@@ -11,7 +11,8 @@ from metadist import algorithms
 from metadist.compute.learners import build
 from metadist.errors import SpaceError
 from metadist.plugins import use
-from metadist.search.plan import Plan, check_learners, load_space, make_plan, space_names
+from metadist.search.plan import Plan, check_learners, make_plan
+from metadist.search.spaces import load_space, space_names
 from metadist.space import Choice, LogUniform
 from metadist.tasks import TaskShape
 

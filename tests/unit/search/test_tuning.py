@@ -13,16 +13,16 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors import ray_tune
-from metadist.search.drive import drive
 from metadist.search.plan import make_plan
 from metadist.search.request import (
     LASTING,
     Request,
     check,
     lasting_for,
-    meant_search,
     plan_for,
+    search_to_resume,
 )
+from metadist.search.run_search import run_search
 from metadist.search.search_dir import create_search
 from metadist.space import Asha, Choice, Domain, LogUniform, Point, Population, When
 
@@ -87,7 +87,7 @@ def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
     before = (there.path / "search.json").read_bytes()
     asked = request(tmp_path, resume="s", changes={"trials": 99})
     with there.alone(), pytest.raises(SpaceError, match="another process"):
-        drive(asked, lambda line: None)
+        run_search(asked, lambda line: None)
     assert (there.path / "search.json").read_bytes() == before
 
 
@@ -96,11 +96,11 @@ def test_auto_means_the_search_of_that_name_or_a_new_one(tmp_path: Path) -> None
         plain = {"space": "sinusoid-lr", "name": "s", "resume": "auto", "seed": 3}
         return request(tmp_path, **{**plain, **changes})
 
-    assert meant_search(asked()) is None
+    assert search_to_resume(asked()) is None
     plan = plan_for(asked(), None)
     facts = {"plan": plan.document(), "lasting": LASTING}
     there = create_search(tmp_path, "s", facts)
-    assert meant_search(asked()) == there
+    assert search_to_resume(asked()) == there
     assert plan_for(asked(), there) == plan
     for other in ({"seed": 4}, {"overrides": ("outer.batch=5",)}, {"changes": {"trials": 99}}):
         with pytest.raises(SpaceError, match=r"another request.*--resume s"):
@@ -118,7 +118,7 @@ def test_auto_on_a_finished_search_is_its_result(tmp_path: Path) -> None:
     facts = {"plan": plan.document(), "lasting": LASTING, "status": "finished"}
     there = create_search(tmp_path, "s", {**facts, "result": {"trial": 7}})
     before = (there.path / "search.json").read_bytes()
-    result = drive(again, lambda line: None)
+    result = run_search(again, lambda line: None)
     assert (result["search"], result["trial"]) == ("s", 7)
     assert (there.path / "search.json").read_bytes() == before
 
@@ -154,8 +154,8 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_pat
             return str(path)
 
     listener = Listening()
-    news = ray_tune._News(listener, 0)
-    ending = ray_tune._Ending(news)
+    news = ray_tune._TrialEvents(listener, 0)
+    ending = ray_tune._StopOnError(news)
     fault = ResourceError("trial-0002: no space left on device")
     for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
         assert not ending.stop_all()

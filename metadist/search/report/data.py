@@ -1,0 +1,202 @@
+"""What the report of a search is made from, read from its directory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from data_pipeline.errors import DataError
+from metadist.errors import MetadistError
+from metadist.report.phrases import number
+from metadist.runs.log import Point, series
+from metadist.search.plan import Plan, plan_of
+from metadist.search.search_dir import SearchDir, TrialRecord, ranked
+from metadist.search.trial import validations
+from metadist.space import Space
+
+
+@dataclass(frozen=True)
+class TrialData(TrialRecord):
+    """A trial's record with what the log of its run has.
+
+    Attributes:
+        curve: its validations, by step; empty if its run cannot be read.
+        full_tasks: tasks if nobody had stopped it.
+    """
+
+    curve: Sequence[Point] = ()
+    full_tasks: int = 0
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A run that confirms the search: the setting that was found, or the default, trained anew."""
+
+    setting: Literal["best", "default"]
+    seed: int
+    tasks: int
+    curve: Sequence[Point] = ()
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """A search as its directory stands.
+
+    Attributes:
+        status: of the search: running, finished, interrupted or failed.
+        plan: what was searched.
+        default: what the base recipe has at the searched keys; empty if that is unknown.
+        trials: those that were begun, by number.
+        confirmed: runs that confirm the choice.
+        result: ``result`` of search.json; None if there is none yet.
+        recipe: path of the recipe that was found; empty if there is none yet.
+        notes: what is missing or damaged.
+    """
+
+    name: str
+    status: str
+    created: str
+    plan: Plan
+    default: Mapping[str, Any] = field(default_factory=dict)
+    trials: Sequence[TrialData] = ()
+    confirmed: Sequence[Confirmed] = ()
+    result: Any = None
+    recipe: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def space(self) -> Space:
+        """What was searched."""
+        return self.plan.space
+
+    @property
+    def regression(self) -> bool:
+        """Whether scores are errors: the less the better, and not in percent."""
+        return self.space.metric == "val/mse"
+
+    @property
+    def measure(self) -> Literal["accuracy", "mse"]:
+        """What a score is."""
+        return "mse" if self.regression else "accuracy"
+
+    @property
+    def score_name(self) -> str:
+        """What a score is, for people."""
+        return "mean squared error" if self.regression else "accuracy"
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether score a is better than score b."""
+        return a > b if self.space.mode == "max" else a < b
+
+    def ranked(self) -> list[TrialData]:
+        """Trials with a score, the best first."""
+        return ranked(self.trials, self.space.mode)
+
+    def shown(self, score: float) -> str:
+        """A score in words."""
+        return number(score) if self.regression else f"{100 * score:.1f} %"
+
+
+def value_text(value: Any) -> str:
+    """A hyper-parameter's value in words."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def search_data(search: SearchDir) -> SearchData:
+    """Everything the report needs; what is missing or damaged is noted.
+
+    Raises:
+        SpaceError: search.json is missing or damaged.
+    """
+    info = search.info()
+    plan = plan_of(info.get("plan"))
+    sound, damaged = search.records()
+    notes = [f"The record of a trial, {path.name}, cannot be read: {why}." for path, why in damaged]
+    return SearchData(
+        name=search.name,
+        status=str(info.get("status", "unknown")),
+        created=str(info.get("created", "unknown"))[:19].replace("T", " ") + " UTC",
+        plan=plan,
+        default=_default(plan, notes),
+        trials=tuple(_trial(plan, search, record, notes) for record in sound),
+        confirmed=tuple(_confirmed(plan, search, info.get("result"), notes)),
+        result=info.get("result"),
+        recipe=str(search.best) if search.best.is_file() else "",
+        notes=notes,
+    )
+
+
+def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
+    """The default's values of the searched keys."""
+    try:
+        return plan.point_of(plan.recipe({}))
+    except MetadistError as error:
+        notes.append(f"The default setting is not known: {error}.")
+        return {}
+
+
+def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str]) -> TrialData:
+    curve, steps = _curve(plan, search, record.run, notes)
+    trial = TrialData(**vars(record), curve=curve)
+    batch = _batch(plan, trial)
+    trial = replace(trial, full_tasks=plan.space.steps * batch)
+    if trial.over:
+        return trial
+    # A trial that has not ended writes no figures into its record; its log has them.
+    trial = replace(trial, steps=steps, tasks=steps * batch)
+    finite = [v for v in curve if math.isfinite(v.value)]
+    if not finite:
+        return trial
+    sign = -1.0 if plan.space.mode == "max" else 1.0
+    best = min(finite, key=lambda v: sign * v.value)
+    return replace(trial, score=best.value, best_step=best.step)
+
+
+def _batch(plan: Plan, record: TrialRecord) -> int:
+    """Tasks of an outer step."""
+    if record.tasks:
+        return record.tasks // max(record.steps, 1)
+    try:
+        return plan.recipe(record.point).outer.batch
+    except MetadistError:
+        return 0
+
+
+def _curve(
+    plan: Plan, search: SearchDir, name: str, notes: list[str]
+) -> tuple[tuple[Point, ...], int]:
+    """Validations of a run, and the outer steps it was trained for."""
+    run = search.run(name)
+    if not run.path.is_dir():
+        return (), 0
+    try:
+        losses, points = series(run).get("train/loss", []), validations(plan.space, run)
+    except (MetadistError, DataError, OSError, KeyError, TypeError, AttributeError) as error:
+        notes.append(f"The metric log of {name} cannot be read: {error}.")
+        return (), 0
+    curve = tuple(p for p in points if p.value == p.value)
+    return curve, losses[-1].step if losses else 0
+
+
+def _confirmed(plan: Plan, search: SearchDir, result: Any, notes: list[str]) -> list[Confirmed]:
+    """The runs that confirm the choice, as far as the result names them."""
+    found = []
+    settings: tuple[Literal["best"], Literal["default"]] = ("best", "default")
+    for setting in settings:
+        runs = result.get(setting) if isinstance(result, dict) else None
+        for run in runs if isinstance(runs, list) else ():
+            name, seed = (run.get("run"), run.get("seed")) if isinstance(run, dict) else (0, 0)
+            if not isinstance(name, str) or "/" in name or not isinstance(seed, int):
+                continue
+            curve, steps = _curve(plan, search, name, notes)
+            try:
+                tasks = steps * search.run(name).recipe().outer.batch
+            except (MetadistError, OSError, UnicodeDecodeError) as error:
+                notes.append(f"The recipe of {name} cannot be read: {error}.")
+                tasks = 0
+            found.append(Confirmed(setting, seed, tasks, curve))
+    return found

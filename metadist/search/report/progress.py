@@ -1,0 +1,194 @@
+"""How a search went on: scores by trial and by tasks, and validation curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from metadist.report.curves import look
+from metadist.report.figures import below, log_scale
+from metadist.report.svg import FG, GOOD, MUTED, drawing
+from metadist.runs.log import Point
+from metadist.search.report.data import SearchData, TrialData
+from metadist.search.report.trial_markers import MARKS, STATUSES, scatter
+
+#: Trials whose curves stand out.
+TOP = 5
+_CONFIRMED: dict[str, dict[str, Any]] = {
+    "best": {"color": GOOD, "linestyle": "-", "marker": "o"},
+    "default": {"color": MUTED, "linestyle": "--", "marker": "D"},
+}
+
+
+def history(data: SearchData) -> str:
+    """The score of every trial in order, and the best so far; empty without trials."""
+    if not data.trials:
+        return ""
+    label = f"Best validation {data.score_name} of each trial"
+    with drawing("history", f"{label}, in order, and the best so far") as figure:
+        axes = figure.axes()
+        axes.set_title(label)
+        for status in STATUSES:
+            there = [t for t in data.trials if t.status == status and t.score is not None]
+            if there:
+                y = [t.score for t in there if t.score is not None]
+                scatter(axes, [float(t.number) for t in there], y, status)
+        x: list[int] = []
+        best: list[float] = []
+        for trial in data.trials:
+            if trial.score is not None:
+                x.append(trial.number)
+                old = best[-1] if best else trial.score
+                best.append(trial.score if data.better(trial.score, old) else old)
+        axes.step(x, best, where="post", color=FG, linewidth=1.4, label="best so far", zorder=1.5)
+        _score_axis(axes, data, [t.score for t in data.trials if t.score is not None])
+        _without_score(axes, [t for t in data.trials if t.score is None])
+        axes.set_xlabel("trial")
+        axes.set_xlim(0.4, max(t.number for t in data.trials) + 0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        below(axes)
+    return figure.svg
+
+
+def _without_score(axes: Axes, trials: Sequence[TrialData]) -> None:
+    """Marks at the lower end: that a trial failed is seen, and nothing of its score."""
+    for status in STATUSES:
+        x = [float(t.number) for t in trials if t.status == status]
+        if x:
+            how = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+            named = status in axes.get_legend_handles_labels()[1]
+            scatter(axes, x, [0.02] * len(x), status, **how)
+            axes.lines[-1].set_label("_" if named else f"{status}, no score")
+
+
+def spent(data: SearchData) -> tuple[list[int], list[float]]:
+    """Tasks spent at every validation of every trial as they came, and the best score by then."""
+    events: list[tuple[float, int, int, int, float]] = []
+    for trial in data.trials:
+        per_step = trial.tasks / trial.steps if trial.steps else 0.0
+        before = 0
+        for v in trial.curve:
+            events.append(
+                (v.time, trial.number, v.step, round((v.step - before) * per_step), v.value)
+            )
+            before = v.step
+        left = max(trial.tasks - round(before * per_step), 0)
+        if left or not trial.curve:
+            # What came after the last validation, or is known of no moment.
+            last = trial.curve[-1].time if trial.curve else math.inf
+            score = math.nan if trial.curve or trial.score is None else trial.score
+            events.append((last, trial.number, trial.steps + 1, left, score))
+    tasks, best = [], []
+    total, now = 0, math.nan
+    for _, _, _, more, score in sorted(events, key=lambda e: e[:3]):
+        total += more
+        if math.isfinite(score) and (math.isnan(now) or data.better(score, now)):
+            now = score
+        tasks.append(total)
+        best.append(now)
+    return tasks, best
+
+
+def budget(data: SearchData) -> str:
+    """Best score against tasks spent; empty without a score."""
+    tasks, best = spent(data)
+    if not any(map(math.isfinite, best)):
+        return ""
+    with drawing("budget", f"Best validation {data.score_name} against tasks spent") as figure:
+        axes = figure.axes()
+        axes.set_title(f"Best validation {data.score_name} against tasks spent")
+        axes.step(tasks, best, where="post", color=GOOD, label="best so far")
+        _score_axis(axes, data, best)
+        full = sum(t.full_tasks for t in data.trials)
+        if full > tasks[-1]:
+            axes.axvline(full, color=MUTED, linestyle="--", linewidth=1.2, label="all in full")
+        axes.axvline(tasks[-1], color=FG, linestyle=":", linewidth=1.2, label="spent")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("tasks trained on, all trials")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        below(axes)
+    return figure.svg
+
+
+def trial_curves(data: SearchData) -> str:
+    """Validation curves, the best trials' in colours; empty without any."""
+    ranked = [t for t in data.ranked() if t.curve]
+    if not any(math.isfinite(v.value) for t in data.trials for v in t.curve):
+        return ""
+    top = ranked[:TOP]
+    others = [t for t in data.trials if t.curve and t not in top]
+    label = f"Validation {data.score_name} of the trials over outer steps"
+    with drawing("trials", label, size=(6.2, 3.7)) as figure:
+        axes = figure.axes()
+        axes.set_title(f"Validation {data.score_name} of the trials")
+        for place, trial in enumerate(top):
+            how = {**look(place), "markersize": 4}
+            axes.plot(*_points(trial.curve), label=f"trial {trial.number}", **how)
+        for index, trial in enumerate(others):
+            axes.plot(
+                *_points(trial.curve), color=MUTED, linewidth=0.9, alpha=0.5,
+                zorder=1.5, label=None if index else "others",
+            )  # fmt: skip
+        stopped = [t for t in data.trials if t.curve and t.status == "stopped"]
+        if stopped:
+            ends = [_end(t.curve) for t in stopped]
+            axes.plot(
+                [e[0] for e in ends], [e[1] for e in ends], linestyle="", label="stopped early",
+                markersize=8, markeredgewidth=1.4, zorder=4, **{**MARKS["stopped"], "color": FG},
+            )  # fmt: skip
+        _score_axis(axes, data, [v.value for t in data.trials for v in t.curve])
+        _steps(axes)
+        below(axes)
+    return figure.svg
+
+
+def confirmed_curves(data: SearchData) -> str:
+    """Validation curves of what was found and of the default, trained anew; empty without any."""
+    scores = [v.value for run in data.confirmed for v in run.curve]
+    if not any(map(math.isfinite, scores)):
+        return ""
+    label = f"Validation {data.score_name}: the setting found and the default, trained anew"
+    with drawing("anew", label, size=(6.2, 3.7)) as figure:
+        axes = figure.axes()
+        axes.set_title("The setting found and the default, trained anew")
+        for setting, how in _CONFIRMED.items():
+            runs = [run for run in data.confirmed if run.setting == setting and run.curve]
+            for index, run in enumerate(runs):
+                name = None if index else "found" if setting == "best" else "default"
+                axes.plot(*_points(run.curve), markersize=4, label=name, **how)
+        _score_axis(axes, data, scores)
+        _steps(axes)
+        below(axes)
+    return figure.svg
+
+
+def _points(curve: Sequence[Point]) -> tuple[list[int], list[float]]:
+    return [v.step for v in curve], [v.value if math.isfinite(v.value) else math.nan for v in curve]
+
+
+def _end(curve: Sequence[Point]) -> tuple[float, float]:
+    """The last point that can be drawn."""
+    finite = [v for v in curve if math.isfinite(v.value)]
+    return (finite[-1].step, finite[-1].value) if finite else (math.nan, math.nan)
+
+
+def _steps(axes: Axes) -> None:
+    axes.set_xlabel("outer steps")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _score_axis(axes: Axes, data: SearchData, scores: Sequence[float]) -> None:
+    finite = [s for s in scores if math.isfinite(s)]
+    if not data.regression:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.set_ylabel("share of queries that are right")
+        return
+    axes.set_ylabel("mean squared error")
+    if finite and min(finite) > 0:
+        log_scale(axes)

@@ -1,0 +1,74 @@
+"""The schedules of rates that a population has found."""
+
+from __future__ import annotations
+
+import math
+
+from metadist.recipe.rate_changes import parse_changes, rate_after
+from metadist.report.figures import below, log_scale
+from metadist.report.svg import GOOD, MAIN, MUTED, drawing
+from metadist.search.report.data import SearchData, TrialData
+
+
+def schedules(data: SearchData, winner: int | None) -> list[str]:
+    """A figure for each searched rate over outer steps; none unless some rate has changed.
+
+    Args:
+        winner: number of the trial that was chosen; None: the best by its score stands out.
+    """
+    lines = {key: {t.number: _line(data, t, key) for t in data.trials} for key in data.space.search}
+    if not any(len(rates) > 2 for by_trial in lines.values() for _, rates in by_trial.values()):
+        return []
+    ranked = data.ranked()
+    chosen = winner or (ranked[0].number if ranked else None)
+    return [_figure(key, by_trial, chosen, winner) for key, by_trial in lines.items()]
+
+
+def _line(data: SearchData, trial: TrialData, key: str) -> tuple[list[int], list[float]]:
+    """Steps and the rate from each on; the last step is the end."""
+    first = trial.point.get(key)
+    text = trial.point.get(f"{key.partition('.')[0]}.lr_changes", "")
+    if isinstance(first, bool) or not isinstance(first, int | float) or not first > 0:
+        return [], []
+    try:
+        changes = parse_changes(str(text))
+    except ValueError:
+        return [], []
+    steps = [0, *(step for step, _ in changes)]
+    rates = [rate_after(float(first), changes, step) for step in steps]
+    return [*steps, max(trial.steps, steps[-1])], [*rates, rates[-1]]
+
+
+def _figure(
+    key: str,
+    lines: dict[int, tuple[list[int], list[float]]],
+    chosen: int | None,
+    winner: int | None,
+) -> str:
+    title = f"{key} over outer steps"
+    name = "rate" + "".join(letter for letter in key if letter.isalpha())
+    with drawing(name, title) as figure:
+        axes = figure.axes()
+        axes.set_title(title)
+        told = False
+        for number, (steps, rates) in lines.items():
+            if number == chosen or not steps or not all(map(math.isfinite, rates)):
+                continue
+            axes.step(
+                steps, rates, where="post", color=MUTED, linewidth=1.0, alpha=0.5,
+                label=None if told else "others",
+            )  # fmt: skip
+            told = True
+        if chosen is not None and (line := lines.get(chosen)) and line[0]:
+            axes.step(
+                *line,
+                where="post",
+                color=GOOD if winner else MAIN,
+                linewidth=2.4,
+                label=f"trial {chosen}, {'found' if winner else 'best by score'}",
+            )
+        log_scale(axes)
+        axes.set_xlabel("outer steps done")
+        axes.set_ylabel(key)
+        below(axes)
+    return figure.svg

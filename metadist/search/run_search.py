@@ -1,0 +1,284 @@
+"""The driver of a search: plan, directory, MLflow parent, trials, confirmation, results."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from metadist import api
+from metadist import plugins as outside
+from metadist.driver.resolve_run import AUTO
+from metadist.episode_data import open_data
+from metadist.episode_data import prepare as prepare_data
+from metadist.errors import ResourceError, SpaceError
+from metadist.executors.cluster.connection import connected
+from metadist.executors.cluster.remote_jobs import run_jobs
+from metadist.executors.cluster.resources import Resources, capacity, gpus_there
+from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
+from metadist.objectives import higher_is_better, score_name
+from metadist.process.announce import Announce
+from metadist.process.signals import StopRequest
+from metadist.recipe.schema import Recipe
+from metadist.search import confirm
+from metadist.search.confirm import Confirmation, ConfirmationRun
+from metadist.search.display import Display
+from metadist.search.plan import Plan, check_learners, plan_of
+from metadist.search.population import run_population
+from metadist.search.repair import repair_records
+from metadist.search.report import write_search_report
+from metadist.search.request import (
+    Request,
+    check,
+    lasting_for,
+    plan_for,
+    search_to_resume,
+    store_for,
+)
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
+from metadist.search.tracking import ParentRun
+from metadist.search.trial import TrialContext, run_trial
+from metadist.space import Population
+
+
+def run_search(request: Request, announce: Announce) -> dict[str, Any]:
+    """Search as requested; see :func:`metadist.tune`."""
+    check(request)
+    there = search_to_resume(request)
+    with contextlib.ExitStack() as stack:
+        if there is not None:
+            # Before anything is read that another driver may be writing.
+            stack.enter_context(there.alone())
+        # Read once, here: a trial's process stands elsewhere.
+        used = stack.enter_context(outside.use(request.plugins))
+        request = replace(request, plugins=used)
+        plan, lasting = plan_for(request, there), lasting_for(request, there)
+        if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
+            announce(f"{there.name} is finished already; nothing to do")
+            return summary(there, plan, there.info()["result"])
+        data_dir = api.data_directory(request.data_dir)
+        _check_task(plan, data_dir, announce)
+        parent = ParentRun.of(store_for(request, there), lasting["experiment"])
+        address = request.address or os.environ.get("RAY_ADDRESS") or None
+        with (
+            connected(address, max(request.workers, 1), announce),
+            _asked_to_end(),
+        ):
+            resources = _resources(request, address)
+            # Nothing was written so far; from here on the search exists.
+            facts = {"plan": plan.document(), "lasting": lasting}
+            if there is None:
+                name = request.name or request.default_name
+                there = create_search(request.runs_dir, name, facts)
+                stack.enter_context(there.alone())
+            elif plan != plan_of(there.info().get("plan")):
+                there.update(**facts, result=None)
+            how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
+            return _search(request, plan, there, parent, data_dir, resources, how, announce)
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[None]:
+    """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
+    with StopRequest(heeded=False) as asked:
+        try:
+            yield
+        except KeyboardInterrupt:
+            asked.check()  # Tune passes on that it was interrupted, not by what
+            raise
+
+
+def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
+    """The base's data are there, its learner can be built, and the metric is measured on it.
+
+    Raises:
+        SpaceError: the metric is of another kind of task.
+    """
+    if plan.points is None:
+        check_optuna()
+    recipe = plan.recipe({})
+    for line in plan.dropped():
+        announce(line)
+    prepare_data(recipe, data_dir, announce)
+    data = open_data(recipe, data_dir)
+    data.training()
+    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    check_learners(plan, data.shape)
+    kind = data.shape.kind
+    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
+    if (plan.space.metric, plan.space.mode) != (metric, mode):
+        raise SpaceError(
+            f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "
+            f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
+        )
+
+
+def _search(
+    request: Request,
+    plan: Plan,
+    search: SearchDir,
+    parent: ParentRun,
+    data_dir: Path,
+    resources: Resources,
+    how: Confirmation,
+    announce: Announce,
+) -> dict[str, Any]:
+    repair_records(plan, search, announce)
+    tags = parent.open(search, plan)
+    context = TrialContext(
+        path=search.path,
+        data_dir=data_dir,
+        workers=request.workers,
+        device=request.device,
+        tracking_uri=parent.uri,
+        experiment=parent.experiment,
+        offline=request.offline,
+        plugins=request.plugins,
+        tags=tags,
+    )
+    known = search.trials()
+    verb = f"Going on with {search.name}" if known else search.name
+    announce(
+        f"{verb}: {plan.trials} trials of {plan.space.steps} steps on {plan.space.base} "
+        f"({plan.space.searcher}), {sum(t.over for t in known)} done; {search.path}"
+    )
+    search.update(status="running")
+    status = "failed"
+    try:
+        _trials(plan, context, resources, request, announce)
+        result = _confirm(plan, context, resources, how, announce)
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        announce(f"{search.name} was interrupted; go on with --resume {search.name}")
+        raise
+    finally:
+        search.update(status=status)
+        write_search_report(search, announce)
+        parent.close(search, plan, status, announce)
+    return result
+
+
+def _resources(request: Request, address: str | None) -> Resources:
+    gpus = request.gpus
+    if gpus is None:
+        gpus = 1.0 if request.device != "cpu" and gpus_there() else 0.0
+    if request.device == "cuda" and not gpus:
+        raise ResourceError("--device cuda: the cluster has no GPUs; use --device cpu")
+    if request.device == "cpu" and gpus:
+        raise ResourceError(f"--device cpu with {gpus:g} GPUs per trial: one of them must go")
+    asked = request.concurrent
+    if asked is None and address is None and not gpus:
+        # A private Ray has a spare CPU, for what is neither trial nor worker.
+        asked = max(1, int((os.cpu_count() or 1) // (max(request.workers, 1) * request.cpus)))
+    return capacity(request.workers, request.cpus, gpus, asked)
+
+
+def _trials(
+    plan: Plan, context: TrialContext, resources: Resources, request: Request, announce: Announce
+) -> None:
+    """All trials, to their ends.
+
+    Raises:
+        KeyboardInterrupt: Tune was interrupted, and has ended its trials.
+    """
+    known = context.search.trials()
+    if len(known) >= plan.trials and all(t.over for t in known):
+        return
+    display = Display(plan, context.search, announce, live=request.live)
+
+    def run(work: TrialFunction) -> bool:
+        with display:
+            return run_trials(
+                plan.space,
+                work,
+                seed=plan.seed,
+                resources=resources,
+                known=[t.point for t in known],
+                points=plan.points,
+                stop_files=context.search.stop_files,
+                listener=display,
+            )
+
+    if isinstance(plan.space.scheduler, Population):
+        run_population(plan, context, announce, run)
+        ended = True
+    else:
+        ended = run(functools.partial(run_trial, plan, context))
+    if not ended:
+        raise KeyboardInterrupt
+    _give_up(context.search)
+
+
+def _give_up(search: SearchDir) -> None:
+    """Trials whose process has died too often have failed."""
+    for trial in search.trials():
+        if not trial.over:
+            error = "its process died again and again"
+            search.record(replace(trial, status="failed", error=error))
+
+
+def _confirm(
+    plan: Plan, context: TrialContext, resources: Resources, how: Confirmation, announce: Announce
+) -> dict[str, Any]:
+    """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
+    search = context.search
+    trials = search.trials()
+    first = confirm.candidates(plan, trials)
+    announce(
+        f"Comparing the best {len(first)} of {len(trials)} trials on {how.episodes} fresh "
+        "validation episodes"
+    )
+    _run(context, first, how, resources)
+    chosen = confirm.choose(plan, search, trials, how.episodes)
+    second = confirm.final_runs(plan, chosen.winner, how)
+    if second:
+        beside = " beside the default setting" if how.default else ""
+        announce(f"Training trial {chosen.winner.number} anew with {how.seeds} seeds{beside}")
+        _run(context, second, how, resources)
+    result = confirm.results(plan, search, chosen, how)
+    recipe = second[0].recipe if second else plan.recipe(chosen.winner.point)
+    assert recipe is not None
+    search.best.write_text(_best(plan, search, recipe, result), encoding="utf-8")
+    search.update(result=result)
+    return summary(search, plan, result)
+
+
+def _run(
+    context: TrialContext, jobs: list[ConfirmationRun], how: Confirmation, resources: Resources
+) -> None:
+    run_jobs(
+        [functools.partial(confirm.confirm_run, context, job, how.episodes) for job in jobs],
+        resources,
+    )
+
+
+def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any]) -> str:
+    """The recipe that was found, as a file that can be trained."""
+    point = ", ".join(
+        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in result["point"].items()
+    )
+    return (
+        f"# metadist train {search.best}\n"
+        f"# Trial {result['trial']} of {plan.trials} of the search {search.name} in the space "
+        f"{plan.name}: {point}.\n" + plan.tested(recipe).to_toml()
+    )
+
+
+def summary(search: SearchDir, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`metadist.tune` returns."""
+    trials: list[TrialRecord] = search.trials()
+    return {
+        "search": search.name,
+        "directory": str(search.path),
+        "trials": dict(Counter(t.status for t in trials)),
+        "tasks": sum(t.tasks for t in trials),
+        "best_recipe": str(search.best),
+        **result,
+    }
