@@ -33,8 +33,8 @@ def status_(ctx: click.Context, job: str, address: str | None, as_json: bool) ->
 @click.pass_context
 def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> None:
     """Show what JOB has said."""
-    from metadist.jobs.follow import Follower, exit_status, patience
-    from metadist.jobs.submit import LEFT, goes_on
+    from metadist.jobs.follow import DETACHED, Follower, exit_status, patience
+    from metadist.jobs.submitter import goes_on
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)
@@ -49,7 +49,7 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
         ended = Follower(cluster, found.id, write, options.say, patience()).follow()
     except KeyboardInterrupt as error:
         options.say(goes_on(found.id, cluster.address))
-        ctx.exit(getattr(error, "exit_status", LEFT))
+        ctx.exit(getattr(error, "exit_status", DETACHED))
     options.say(words(ended, seen=True))
     ctx.exit(exit_status(ended))
 
@@ -62,7 +62,7 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
 def stop_(ctx: click.Context, job: str, address: str | None, as_json: bool) -> None:
     """End JOB: it is asked to, and killed if it does not; its run can be continued."""
     from metadist.jobs.follow import stop
-    from metadist.jobs.submit import STOP_SECONDS
+    from metadist.jobs.package import STOP_SECONDS
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)

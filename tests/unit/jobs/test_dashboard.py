@@ -27,7 +27,8 @@ from metadist.jobs import submit as submitting
 from metadist.jobs.address import dashboard_url
 from metadist.jobs.client import JobClient, local_token
 from metadist.jobs.client_errors import token_error
-from metadist.jobs.submit import LEFT, Outcome, Submission, submit
+from metadist.jobs.submit import submit
+from metadist.jobs.submitter import Outcome, Submission
 
 LINE = "train sinusoid-5shot-maml --workers 2 --name n --runs-dir /all/runs"
 DONE = {"status": "SUCCEEDED", "start_time": 1000, "end_time": 3000, "driver_exit_code": 0}
@@ -322,7 +323,7 @@ def test_an_interrupt_between_two_tells_that_nothing_goes_on(
 
     said: list[str] = []
     there.after = [failed(driver_exit_code=-9), DONE]
-    monkeypatch.setattr("metadist.jobs.submit.time.sleep", interrupted)
+    monkeypatch.setattr("metadist.jobs.submitter.time.sleep", interrupted)
     outcome = submitted(there, said, retries=2)
     assert outcome.exit_status == 130
     assert "it was not submitted again" in said[-1]
@@ -383,7 +384,7 @@ def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(follow.Follower, "follow", interrupted)
     outcome = submitted(there, said, retries=3)
-    assert outcome.exit_status == LEFT
+    assert outcome.exit_status == follow.DETACHED
     [job] = outcome.jobs
     assert f"metadist submit logs -f {job} --address {there.url}" in said[-1]
     assert f"metadist submit stop {job} --address {there.url}" in said[-1]
