@@ -19,10 +19,10 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.backbones import Norm, Statistics, Trace
 from metadist.discovery import Options as OptionsBase
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
-from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
 from metadist.learner import Estimator, LearnedQuantities
 from metadist.tasks import Context, Params
@@ -113,7 +113,7 @@ class PerStepSGD(InnerOptimizer):
 
 
 @dataclass(frozen=True)
-class PerStepNorm(Wrapped):
+class PerStepNorm(BackboneWrapper):
     """A backbone whose normalisation layers have a scale and a shift of their own for each step.
 
     They are [T, C], of which ``Norm.step`` chooses the row ("per-step batch normalization weights
