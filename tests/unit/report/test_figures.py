@@ -19,7 +19,7 @@ from metadist.report.load import load_run
 from metadist.report.sections.episodes import draw_episodes
 from metadist.report.svg import pictures, standalone
 from metadist.runs.run_dir import RunDir
-from metadist.track.send import artifacts
+from metadist.track.upload import artifacts
 
 
 def curve(run: RunDir) -> str:
