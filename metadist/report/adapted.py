@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.labelled_images import LabelledImages
+from data_pipeline.formats.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier, Labels

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 from metadist.compute.collectives import Solo
 from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data

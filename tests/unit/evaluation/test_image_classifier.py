@@ -13,7 +13,7 @@ from ended_runs import IMAGES, image_data
 from fresh_learners import CPU, fresh_classifier
 from own_images import export
 
-from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.formats.labelled_images import read_queries, read_support
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.compute.determinism import reproducible
 from metadist.errors import AdaptError, DamagedCheckpoint

@@ -15,9 +15,9 @@ import torch
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DataError
-from data_pipeline.functions import FunctionEpisodes
 from metadist.compute.learners import build, context
 from metadist.episode_data import open_data
 from metadist.errors import RunError

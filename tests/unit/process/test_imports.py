@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import metadist
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.types import EpisodeSpec
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.writer import write_shards
 from metadist.process import code
 from metadist.process.imports import PACKAGES, copies, environment, import_path, shadowed

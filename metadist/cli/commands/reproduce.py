@@ -10,6 +10,7 @@ import click
 
 from metadist.cli import options
 from metadist.errors import TrackingError
+from metadist.process.resources import available_cores
 
 
 @click.command()
@@ -77,7 +78,7 @@ def reproduce(
 
     result = tables.reproduce(
         table,
-        jobs=jobs or max(1, options.available_cores() // max(1, arguments["workers"])),
+        jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
         rows=[row for row in rows.split(",") if row],
         progress=sys.stderr,
         **arguments,

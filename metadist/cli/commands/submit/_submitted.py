@@ -1,8 +1,7 @@
-"""``metadist submit``: a command line as a job of a Ray cluster."""
+"""A command that is checked here and runs elsewhere."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -12,42 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metadist.cli import options
-from metadist.cli.groups import Group
+from metadist.cli.commands.submit import _jobs
 from metadist.process.imports import environment
 
 if TYPE_CHECKING:
     from metadist.jobs.command import Command
     from metadist.jobs.submitter import Outcome, Submission
 
-#: Commands that can be submitted, and those about jobs; each with the module it is in.
-_SUBMITTED = {name: f"metadist.cli.{name}" for name in ("evaluate", "train", "tune")}
-_ABOUT = dict.fromkeys(("list", "logs", "status", "stop"), "metadist.cli.submit_jobs")
 _GIVEN = "metadist.submit.given"
 #: What a run or search begins with; one that goes on has its own.
 _BEGUN_BY = {"train": "RECIPE", "tune": "SPACE"}
 
 
-class _Group(Group):
-    """Commands that are submitted, beside commands about what was submitted."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Those to submit first."""
-        return [*_SUBMITTED, *_ABOUT]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name in _ABOUT:
-            module = importlib.import_module(_ABOUT[cmd_name])
-            about: click.Command = getattr(module, f"{cmd_name}_")
-            return about
-        if cmd_name not in _SUBMITTED:
-            return None
-        real: click.Command = getattr(importlib.import_module(_SUBMITTED[cmd_name]), cmd_name)
-        return _Submitted(real)
-
-
-class _Submitted(click.Command):
-    """A command that is checked here and runs elsewhere: it has the grammar of the real one."""
+class Submitted(click.Command):
+    """It has the grammar of the real command."""
 
     def __init__(self, real: click.Command) -> None:
         super().__init__(
@@ -61,11 +38,11 @@ class _Submitted(click.Command):
         """Check the line, and remember it as it was written."""
         written = list(args)
         rest = super().parse_args(ctx, args)
-        ctx.meta[_GIVEN] = _as_written(self, ctx, written)
+        ctx.meta[_GIVEN] = as_written(self, ctx, written)
         return rest
 
 
-def _as_written(command: click.Command, ctx: click.Context, args: list[str]) -> Command:
+def as_written(command: click.Command, ctx: click.Context, args: list[str]) -> Command:
     """A command line, without the defaults of what it does not say."""
     from metadist.jobs.command import Command
 
@@ -86,60 +63,6 @@ def _as_written(command: click.Command, ctx: click.Context, args: list[str]) -> 
             each = value if isinstance(value, list) else [value]
             written += [(name, str(v)) for v in each]
     return Command(command.name or "", tuple(arguments), tuple(written))
-
-
-@click.group(cls=_Group, subcommand_metavar="[--] train|tune|evaluate …  or  status|logs|stop|list")
-@options.dashboard
-@click.option(
-    "--retries",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Submit again so many times if the driver or the head dies.",
-)
-@click.option("--wait/--no-wait", default=True, help="Follow the job to its end. Default: yes.")
-@click.option(
-    "--ship-code/--no-ship-code",
-    default=None,
-    help="Send this metadist along. Default: if it is a checkout that is being worked on.",
-)
-@click.option(
-    "--python",
-    metavar="PATH",
-    default="python",
-    show_default=True,
-    help="Interpreter on the cluster, if it is not first on the PATH of its nodes.",
-)
-@click.option(
-    "--any-version", is_flag=True, help="Go on where the cluster's Ray or Python is another."
-)
-@click.option(
-    "--cpus",
-    type=click.FloatRange(min=0),
-    help="CPUs that the driver reserves. Default: 1 if it computes itself, 0 if workers do.",
-)
-@click.option(
-    "--gpus",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="GPUs likewise, if it computes itself.",
-)
-@options.as_json
-def submit(**arguments: Any) -> None:
-    """Run a command line as a job of a Ray cluster, and follow it.
-
-    \b
-        metadist submit --address http://HEAD:8265 -- train RECIPE --workers 4 --runs-dir /all/runs
-        metadist submit status|logs|stop JOB|RUN
-        metadist submit list
-
-    The job takes along the recipes and plugins that its command line names; data stay where they
-    are. The run has a name from the start: the same command line submitted again continues it.
-
-    The exit status is the job's: 0, its driver's if it failed, 143 if it was stopped; 130 after
-    Ctrl-C, which leaves the job running.
-    """
 
 
 def _submit(**_: Any) -> None:
@@ -192,16 +115,15 @@ class _Log:
 
 
 def _end(outcome: Outcome, log: _Log, as_json: bool) -> None:
-    from metadist.cli.submit_jobs import facts, words
     from metadist.jobs.submit import last_json
 
     if outcome.job is not None:
-        options.say(words(outcome.job, seen=True))
+        options.say(_jobs.sentence(outcome.job, seen=True))
     if as_json:
         document = {
             "address": outcome.address,
             "jobs": outcome.jobs,
-            **(facts(outcome.job) if outcome.job else {"job": outcome.jobs[-1]}),
+            **(_jobs.document(outcome.job) if outcome.job else {"job": outcome.jobs[-1]}),
             "run": outcome.plan.run,
             "exit_status": outcome.exit_status,
             "result": last_json(log.end) if outcome.exit_status == 0 else None,

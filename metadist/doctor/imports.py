@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from metadist.cli.doctor_check import Check, listed
+from metadist.doctor.check import Check, listed
 from metadist.process.imports import copies, home, import_path, shadowed, standard_library
 
 #: Whom a folder concerns that is not on the path of this process.

@@ -1,12 +1,10 @@
-"""The files of a class store: how they are named, written and read."""
+"""Writes the files of a class store, from images that arrive one at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import combinations, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -15,123 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from data_pipeline.datasets import PARTS, Part, RawImage
-from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.formats.parquet import read_capped
-from data_pipeline.storage import local
+from data_pipeline.errors import DataError
+from data_pipeline.store.layout import MANIFEST_FILE, MANIFEST_SCHEMA, PartContents, pixel_file
 
 logger = logging.getLogger(__name__)
-STORE_FILE = "store.json"
-MANIFEST_FILE = "manifest.parquet"
-MANIFEST_SCHEMA = pa.schema(
-    [
-        ("part", pa.dictionary(pa.int32(), pa.string())),
-        ("class_index", pa.int32()),
-        ("class_name", pa.dictionary(pa.int32(), pa.string())),
-        ("image", pa.string()),
-        ("row", pa.int64()),
-        ("sha256", pa.binary(32)),
-    ]
-)
-
-#: What a manifest takes in memory at most: names of images are paths in the folder of a class.
-_ROW_BYTES, _TABLE_BYTES = 1024, 1 << 20
-
-
-def pixel_file(part: Part) -> str:
-    """Name of the file that holds the pixels of a part."""
-    return f"images-{part}.u8"
-
-
-def pixel_size(root: Path, part: Part) -> int:
-    """Bytes of the file that holds the pixels of a part.
-
-    Raises:
-        MissingData: no such file.
-    """
-    path = root / pixel_file(part)
-    if not path.is_file():
-        raise MissingData(f"{path}: no such file; prepare the store again")
-    return path.stat().st_size
-
-
-def read_rows(root: Path, shape: tuple[int, int, int], sha256: str) -> pa.Table:
-    """The manifest of a store of images of this shape.
-
-    Raises:
-        MissingData: a file is not there.
-        DamagedData: it is not what was written, or has more rows than there are images.
-    """
-    path = root / MANIFEST_FILE
-    got = local.sha256_file(path)
-    if got != sha256:
-        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
-    sizes = {pixel_file(part): pixel_size(root, part) for part in PARTS}
-    images = sum(sizes.values()) // math.prod(shape)
-    try:
-        return read_capped(
-            path,
-            schema=MANIFEST_SCHEMA,
-            max_rows=images,
-            max_bytes=_TABLE_BYTES + _ROW_BYTES * images,
-        )
-    except UnsafeData as error:
-        # Its digest is right: it may as well be the pixels that are damaged.
-        held = ", ".join(f"{name} is {size} bytes" for name, size in sizes.items())
-        raise DamagedData(f"{error} ({images} images of {shape}: {held})") from None
-
-
-def classes_of(
-    manifest: pa.Table, part: Part, path: Path
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Class names of a part and the offsets of their images.
-
-    Raises:
-        DamagedData: the manifest is not that of classes of images.
-    """
-    rows = manifest.filter(pc.equal(manifest["part"].cast("string"), part)).combine_chunks()
-    index = rows["class_index"].to_numpy()
-    starts = np.flatnonzero(np.diff(index, prepend=-1))
-    names = tuple(rows["class_name"].take(pa.array(starts)).to_pylist())
-    if (
-        not names
-        or list(names) != sorted(set(names))
-        or not np.array_equal(index[starts], np.arange(len(starts)))
-        or not np.array_equal(rows["row"].to_numpy(), np.arange(len(rows)))
-    ):
-        raise DamagedData(f"{path}: its {part!r} rows are not sorted classes of images")
-    offsets = np.append(starts, len(rows)).astype(np.int64)
-    offsets.setflags(write=False)
-    return names, offsets
-
-
-def map_pixels(
-    root: Path, part: Part, shape: tuple[int, int, int, int], sha256: str, verify: bool
-) -> NDArray[np.uint8]:
-    """The images of a part, mapped read-only.
-
-    Raises:
-        MissingData: no such file.
-        DamagedData: it is not what was written; its contents are only read to ``verify`` them.
-    """
-    path = root / pixel_file(part)
-    size, expected = pixel_size(root, part), math.prod(shape)
-    if size != expected:
-        raise DamagedData(f"{path}: {size} bytes, {expected} expected for {shape[0]} images")
-    if verify and (got := local.sha256_file(path)) != sha256:
-        raise DamagedData(f"{path}: its digest is {got}, {STORE_FILE} says {sha256}")
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
-
-
-@dataclass
-class WrittenPart:
-    """What was written of one part: enough for its digest."""
-
-    class_names: list[str] = field(default_factory=list)
-    images_per_class: list[int] = field(default_factory=list)
-    sha256: str = ""
 
 
 class StoreWriter:
@@ -154,14 +41,14 @@ class StoreWriter:
         self._shape = shape
         self._progress = progress
 
-    def write(self, directory: Path, images: Iterable[RawImage]) -> dict[Part, WrittenPart]:
+    def write(self, directory: Path, images: Iterable[RawImage]) -> dict[Part, PartContents]:
         """Write all parts and the manifest.
 
         Raises:
             DataError: the images break the contract of a dataset: parts out of order or missing,
                 classes unsorted or scattered, image names repeated, wrong shape or dtype.
         """
-        written: dict[Part, WrittenPart] = {}
+        written: dict[Part, PartContents] = {}
         tables: dict[Part, pa.Table] = {}
         with pq.ParquetWriter(
             directory / MANIFEST_FILE,
@@ -183,7 +70,7 @@ class StoreWriter:
         self._tell_shared_images(tables)
         return written
 
-    def _tell_shared_classes(self, written: dict[Part, WrittenPart]) -> None:
+    def _tell_shared_classes(self, written: dict[Part, PartContents]) -> None:
         """Say which parts have names of classes in common."""
         for (one, held), (other, also) in combinations(written.items(), 2):
             if shared := sorted({*held.class_names} & {*also.class_names}):
@@ -208,8 +95,8 @@ class StoreWriter:
 
     def _write_part(
         self, directory: Path, part: Part, images: Iterator[RawImage]
-    ) -> tuple[WrittenPart, pa.Table]:
-        result = WrittenPart()
+    ) -> tuple[PartContents, pa.Table]:
+        result = PartContents()
         class_index: list[int] = []
         image_names: list[str] = []
         digests: list[bytes] = []

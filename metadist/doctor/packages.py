@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import metadist
-from metadist.cli.doctor_check import INSTALL, Check, listed
+from metadist.doctor.check import INSTALL, Check, listed
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
 _MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
-from data_pipeline.datasets import DatasetSpec
 from data_pipeline.errors import DamagedData, DataError, UnsafeData, listed
 from data_pipeline.storage.local import sha256_bytes
 
@@ -29,20 +28,6 @@ class Damaged:
         self.skip = skip
         self._cure = cure
         self._errors: dict[str, DataError] = {}
-
-    @classmethod
-    def of(cls, spec: DatasetSpec, skip: bool) -> Damaged:
-        """For the images of a dataset.
-
-        Raises:
-            DataError: they are to be skipped, and it has to be complete.
-        """
-        if skip and not spec.may_skip:
-            raise DataError(
-                f"{spec.name} does not go on without damaged images: what it holds is fixed; drop "
-                "`--skip-damaged`"
-            )
-        return cls(skip, SKIPPING)
 
     def read(
         self,

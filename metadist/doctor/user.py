@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from metadist.cli.doctor_check import Check, brief
-from metadist.cli.doctor_places import folder
-from metadist.cli.options import human_bytes
+from metadist.doctor.check import Check, brief
+from metadist.doctor.directories import folder
 from metadist.process.home import settle
+from metadist.process.resources import human_bytes
 
 _SHM = "/dev/shm"
 #: Bytes of shared memory below which Ray keeps its objects elsewhere.

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.errors import DataError, MissingData, listed
+from data_pipeline.formats.damaged import SKIPPING, Damaged
 from data_pipeline.formats.images import FORMATS, Preparation, is_image
 from data_pipeline.formats.levels import Used
 from data_pipeline.storage.folders import ITSELF, scan, tell_litter
-from data_pipeline.store.damaged import SKIPPING, Damaged
 
 log = logging.getLogger(__name__)
 #: Most images of one folder; they are all kept in memory.
