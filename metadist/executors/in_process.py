@@ -10,14 +10,15 @@ from metadist.compute.collectives import Solo
 from metadist.compute.device import local_device
 from metadist.executors.control.signal_control import SignalControl
 from metadist.executors.job import Job
+from metadist.process.announce import Announce
 
 
-def fit(job: Job) -> dict[str, Any]:
-    """Train and return the run's result.
+def execute(job: Job, announce: Announce) -> dict[str, Any]:
+    """Train in this process and return the run's result.
 
     Raises:
         Terminated: asked to end; a checkpoint of the last step is kept.
-        MetadistError: see :meth:`metadist.training.loop.Run.train`.
+        MetadistError: see :meth:`metadist.training.loop.TrainingLoop.train`.
     """
     keep_freed_memory()
     device = local_device(job.device)

@@ -48,3 +48,7 @@ class WorldSize:
 
     def __str__(self) -> str:
         return f"{self.low} to {self.high}" if self.elastic else str(self.low)
+
+
+#: No workers: this process alone.
+IN_PROCESS = WorldSize(0, 0)

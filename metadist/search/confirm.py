@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from metadist.api import evaluate, train
-from metadist.driver.drive import Trial
+from metadist.api import evaluate
+from metadist.driver.run import train
 from metadist.errors import SpaceError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
-from metadist.search.search_dir import SearchDir, TrialRecord, ranked, run_tags
+from metadist.search.search_dir import SearchDir, TrialRecord, ranked
 from metadist.search.trial import Place, is_of, without_server
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
@@ -92,20 +92,7 @@ def work(place: Place, job: Job, episodes: int) -> None:
 
 
 def _train(place: Place, name: str, recipe: Recipe, offline: bool) -> None:
-    train(
-        recipe,
-        name=name,
-        resume="auto",
-        workers=place.workers if place.workers > 1 else 0,
-        runs_dir=place.search.runs,
-        data_dir=place.data_dir,
-        device=place.device,
-        tracking_uri=place.tracking_uri,
-        experiment=place.experiment,
-        offline=offline,
-        plugins=place.plugins,
-        trial=Trial(tested=True, tags={**place.tags, **run_tags(name)}),
-    )
+    train(place.request(name, recipe, offline))
 
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_pipeline.errors import DataError
-from metadist.api import train
 from metadist.compute.device import Device
-from metadist.driver.drive import Trial
+from metadist.driver.request import RunRequest
+from metadist.driver.resolve_run import AUTO
+from metadist.driver.run import train
 from metadist.errors import (
     GivenUp,
     MetadistError,
@@ -26,6 +27,7 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors.control.trial_mailbox import Report, TrialMailbox
+from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
@@ -68,6 +70,24 @@ class Place:
     def search(self) -> SearchDir:
         """The search."""
         return SearchDir(self.path)
+
+    def request(self, name: str, recipe: Recipe, offline: bool) -> RunRequest:
+        """A run of the search to be trained, or to go on with."""
+        return RunRequest(
+            recipe,
+            name=name,
+            resume=AUTO,
+            workers=WorldSize.of(self.workers if self.workers > 1 else 0),
+            data_dir=self.data_dir,
+            runs_dir=self.search.runs,
+            tracking_uri=self.tracking_uri,
+            experiment=self.experiment,
+            offline=offline,
+            device=self.device,
+            plugins=self.plugins,
+            reported=False,
+            tags={**self.tags, **run_tags(name)},
+        )
 
 
 @dataclass(frozen=True)
@@ -158,12 +178,11 @@ def train_trial(
     plan: Plan, place: Place, name: str, recipe: Recipe, report: Report, number: int
 ) -> Status:
     """Train a trial's run, or go on with it, and say how it has ended."""
-    tags = {**place.tags, **run_tags(name)}
     # Trials wait for each other's workers, for as long as it takes.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3600")
 
     def once(offline: bool) -> Status:
-        return _train(plan, place, name, recipe, report, number, tags, offline)
+        return _train(plan, place, place.request(name, recipe, offline), report, number)
 
     return without_server(place, name, once)
 
@@ -178,37 +197,15 @@ def without_server(place: Place, name: str, once: Callable[[bool], Result]) -> R
         return once(True)
 
 
-def _train(
-    plan: Plan,
-    place: Place,
-    name: str,
-    recipe: Recipe,
-    report: Report,
-    number: int,
-    tags: dict[str, str],
-    offline: bool,
-) -> Status:
-    arguments: dict[str, Any] = {
-        "name": name,
-        "resume": "auto",
-        "runs_dir": place.search.runs,
-        "data_dir": place.data_dir,
-        "device": place.device,
-        "tracking_uri": place.tracking_uri,
-        "experiment": place.experiment,
-        "offline": offline,
-        "plugins": place.plugins,
-        "announce": log.info,
-    }
+def _train(plan: Plan, place: Place, request: RunRequest, report: Report, number: int) -> Status:
+    request = replace(request, tested=False)
     if place.workers <= 1:
-        result = train(recipe, trial=Trial(ReportControl(report), tags=tags), **arguments)
+        result = train(replace(request, control=ReportControl(report)), log.info)
     else:
         mailbox = TrialMailbox(place.search.orders / f"asks-{number:04d}")
         mailbox.clear()
         result = _aside(
-            lambda: train(
-                recipe, workers=place.workers, trial=Trial(mailbox, tags=tags), **arguments
-            ),
+            lambda: train(replace(request, control=mailbox), log.info),
             lambda stop: mailbox.answer(report, stop),
         )
     return "stopped" if result["steps"] < plan.space.steps and result["steps"] else "finished"
