@@ -15,7 +15,7 @@ import metadist
 from metadist.cli.doctor_check import INSTALL, Check, listed
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
-_MARKERS = ("class_store.py", "episodes.py", "shard_writer.py")
+_MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")
 
 
 def packages() -> Iterator[Check]:

@@ -30,7 +30,6 @@ from metadist.driver.tracking import check_tracking, open_tracking
 from metadist.errors import NonFiniteError, TrackingError
 from metadist.executors import in_process
 from metadist.executors.job import Job
-from metadist.executors.log_mirror import following
 from metadist.process.announce import Announce, quiet
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
@@ -112,23 +111,21 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
     job = Job(
         run.path,
         request.data_dir,
-        request.device,
         request.workers,
         request.cluster,
+        request.device,
         tuple(plugins.of(setup.recipe).values()),
         request.control,
         request.tested,
         setup if request.workers.high == 0 else None,
     )
     steps = setup.recipe.outer.steps if request.progress else None
-    with show_progress(run, steps, announce) as above, following(run, job.workers.high):
+    with show_progress(run, steps, announce) as above:
         if job.workers.high == 0:
             return in_process.execute(job, above)
         from metadist.executors import ray_train
 
-        result = ray_train.fit(job, job.workers, job.address, above)
-    run.pull()  # they may have been on other nodes
-    return result
+        return ray_train.execute(job, above)
 
 
 def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:

@@ -25,9 +25,9 @@ class Job:
     Attributes:
         run: the run directory; all workers must see it at this path.
         data_dir: where prepared data lie, likewise.
-        device: ``auto`` takes GPUs where there are any.
-        workers: how many Ray workers; none: this process.
+        workers: Ray workers; of none, this process trains alone.
         address: of their Ray cluster; None: a private Ray.
+        device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
         control: asked between steps what becomes of the run; None: whoever signals the driver.
         tested: evaluate on test classes at the end.
@@ -36,9 +36,9 @@ class Job:
 
     run: Path
     data_dir: Path
-    device: Device = "auto"
     workers: WorldSize = IN_PROCESS
     address: str | None = None
+    device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
     control: RunControl | None = None
     tested: bool = True

@@ -29,9 +29,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from metadist.errors import MetadistError, SpaceError
-from metadist.executors.cluster.code_path import same_code
-from metadist.executors.cluster.resources import DEATHS, Resources, cause_of
-from metadist.executors.cluster.working_directory import here, stand_at
+from metadist.executors.cluster.remote_jobs import DEATHS, cause_of
+from metadist.executors.cluster.resources import Resources
+from metadist.executors.cluster.worker_environment import (
+    change_directory,
+    current_directory,
+    with_same_code,
+)
 from metadist.executors.control.trial_mailbox import Report
 from metadist.executors.trial_schedulers import WORST, cooperative
 from metadist.process.environment import restored
@@ -170,10 +174,10 @@ def _number(trial: Trial, offset: int) -> int:
 
 
 def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
-    standing = here()
+    directory = current_directory()
 
     def trial(config: dict[str, Any]) -> None:
-        stand_at(standing)
+        change_directory(directory)
         number = int(tune.get_context().get_trial_name().rpartition("-")[2])
 
         def report(step: int, score: float) -> bool:
@@ -183,7 +187,7 @@ def _trainable(work: Work, space: Space, orders: Path) -> Callable[[Any], None]:
 
         work(number, config.get(POINT, config), report)
 
-    return same_code(trial, *PACKAGES)
+    return with_same_code(trial, *PACKAGES)
 
 
 class _News(tune.Callback):

@@ -18,8 +18,8 @@ from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
 from metadist.evaluation.evaluator import score_name
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.host_process import guest
-from metadist.executors.cluster.resources import Resources, capacity, gpus_there, run_jobs
+from metadist.executors.cluster.remote_jobs import run_jobs
+from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.ray_tune import Work, need_searcher, run_trials
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
@@ -65,7 +65,6 @@ def drive(request: Request, announce: Announce) -> dict[str, Any]:
         parent = Parent.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with (
-            guest(),
             connected(address, max(request.workers, 1), announce),
             _asked_to_end(),
         ):

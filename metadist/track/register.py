@@ -60,7 +60,7 @@ def register_run(
     """Log a run's learner to its MLflow run and register it as a new version.
 
     Args:
-        open_labeller: loads the learner, which takes a while; called once all else is in order.
+        open_classifier: loads the learner, which takes a while; called once all else is in order.
         name: of the registered model; :func:`default_name` if None.
         uri: of the store; see :func:`metadist.track.recorded.store_of` if None.
 

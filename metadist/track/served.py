@@ -35,14 +35,14 @@ class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
     """A trained learner that adapts anew at each request."""
 
     def __init__(self) -> None:
-        self._labeller: ImageClassifier | None = None
+        self._classifier: ImageClassifier | None = None
         # Settings of arithmetic belong to the whole process: one request after another.
         self._alone = threading.Lock()
 
     def load_context(self, context: Any) -> None:
         """Read recipe, weights and configuration from the model's folder."""
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        self._labeller = ImageClassifier.load(Path(context.artifacts["learner"]), device)
+        self._classifier = ImageClassifier.load(Path(context.artifacts["learner"]), device)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -57,14 +57,14 @@ class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
         Raises:
             MlflowException: a request that cannot be answered; the message says why.
         """
-        assert self._labeller is not None
+        assert self._classifier is not None
         given = params or {}
         steps = int(given.get("steps", -1))
-        prepare = self._labeller.reading(bool(given.get("invert", False)))
+        prepare = self._classifier.reading(bool(given.get("invert", False)))
         try:
             support, labels, queries = _read(model_input, prepare)
             with self._alone:
-                result = self._labeller.label(
+                result = self._classifier.label(
                     support, labels, queries, None if steps == -1 else steps
                 )
         except (AdaptError, DataError) as error:

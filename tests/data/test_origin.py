@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read_is_named(photos, tmp_path, monkeypatch):
     def denied(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(files, "sha256_file", denied)
+    monkeypatch.setattr(local, "sha256_file", denied)
     with pytest.raises(DataError, match=r"a/0\.bmp: cannot be read .Permission denied"):
         build_store("image_folder", tmp_path, source=photos)
 

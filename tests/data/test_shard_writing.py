@@ -203,10 +203,10 @@ def test_a_full_disk_leaves_what_was_there(writers: int, shards: Path) -> None:
     script = f"""
         import resource
         from pathlib import Path
-        from data_pipeline.episodes import EpisodeSpec
+        from data_pipeline.episodes.types import EpisodeSpec
         from data_pipeline.errors import DataError
         from data_pipeline.functions import FunctionEpisodes
-        from data_pipeline.shard_writer import write_shards
+        from data_pipeline.shards.writer import write_shards
 
         if __name__ == "__main__":
             # Files cannot grow beyond this: what a full disk looks like to the writer of one.

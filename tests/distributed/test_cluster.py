@@ -19,8 +19,8 @@ from metadist.errors import (
     RunError,
     Terminated,
 )
-from metadist.executors import ray_train
-from metadist.executors.cluster import connection
+from metadist.executors import ray_train, worker_group
+from metadist.executors.cluster import connection, resources
 from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
 
@@ -56,18 +56,18 @@ def test_addresses_that_cannot_work(address: str) -> None:
 def test_too_few_cpus_are_said_after_waiting_for_nodes(private_ray: None) -> None:
     said: list[str] = []
     with pytest.raises(ResourceError, match=r"--workers 50 needs 50 CPUs, the cluster has 4"):
-        connection.group_for(
-            WorldSize(50, 50), "cpu", said.append, patience=connection.SAID_AFTER + 1
+        resources.group_size(
+            WorldSize(50, 50), "cpu", said.append, patience=resources.SAID_AFTER + 1
         )
     assert said == ["Waiting for nodes: 4 of 50 workers have a place"]
-    assert connection.PATIENCE <= 20
+    assert resources.PATIENCE <= 20
 
 
 def test_gpus_asked_for_where_there_are_none(
     private_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ResourceError, match=r"1 GPUs, the cluster has 0.*--device cpu"):
-        connection.group_for(WorldSize(1, 1), "cuda", _quiet, patience=0.0)
+        resources.group_size(WorldSize(1, 1), "cuda", _quiet, patience=0.0)
 
 
 def test_three_failures_without_progress_end_a_run(
@@ -80,9 +80,9 @@ def test_three_failures_without_progress_end_a_run(
         calls.append(1)
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})
 
-    monkeypatch.setattr(ray_train, "_attempt", failing)
+    monkeypatch.setattr(ray_train, "run_group", failing)
     with pytest.raises(RunError, match="given up after 3 attempts without a new checkpoint"):
-        ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet)
+        ray_train.execute(Job(run.path, data, WorldSize(2, 2)), _quiet)
     assert len(calls) == 3
 
 
@@ -99,15 +99,15 @@ def test_failures_with_progress_go_on(
             return {"steps": 7}
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})
 
-    monkeypatch.setattr(ray_train, "_attempt", failing)
-    assert ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, _quiet) == {"steps": 7}
+    monkeypatch.setattr(ray_train, "run_group", failing)
+    assert ray_train.execute(Job(run.path, data, WorldSize(2, 2)), _quiet) == {"steps": 7}
 
 
 def test_mistakes_of_the_user_are_not_tried_again(private_ray: None, tmp_path: Path) -> None:
     run, data = small_run(tmp_path, "inner.lr=1e30", "inner.steps=2")
     said: list[str] = []
     with pytest.raises(NonFiniteError, match=r"episodes \["):
-        ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
+        ray_train.execute(Job(run.path, data, WorldSize(2, 2)), said.append)
     assert not any("starting again" in line for line in said)
     assert run.latest_attempt() == 1
 
@@ -136,7 +136,7 @@ def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:
     threading.Timer(1.0, asked.set).start()
     began = time.monotonic()
     with pytest.raises(Terminated):
-        connection.group_for(WorldSize(50, 50), "cpu", _quiet, patience=60, asked=asked)
+        resources.group_size(WorldSize(50, 50), "cpu", _quiet, patience=60, asked=asked)
     assert time.monotonic() - began < 10
 
 
@@ -152,7 +152,7 @@ def test_a_group_waits_for_those_who_are_there(
     ray.get(others.ready())
     said: list[str] = []
     rounds = []
-    attempt = ray_train._attempt
+    attempt = worker_group.run_group
 
     def counting(*arguments: Any) -> dict[str, Any]:
         rounds.append(1)
@@ -161,9 +161,9 @@ def test_a_group_waits_for_those_who_are_there(
             remove_placement_group(others)
         return attempt(*arguments)
 
-    monkeypatch.setattr(ray_train, "_attempt", counting)
+    monkeypatch.setattr(ray_train, "run_group", counting)
     run, data = small_run(tmp_path)
-    result = ray_train.fit(Job(run.path, data), WorldSize(2, 2), None, said.append)
+    result = ray_train.execute(Job(run.path, data, WorldSize(2, 2)), said.append)
     assert result["steps"] == 6
     assert len(rounds) == 5
     assert said.count("Waiting: others use what 2 workers would need") == 1
@@ -181,7 +181,7 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
 
     others: list[Any] = []
     sizes: list[int] = []
-    attempt = ray_train._attempt
+    attempt = worker_group.run_group
 
     def overtaken(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
         sizes.append(workers)
@@ -191,10 +191,10 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
             raise ControllerError(WorkerGroupStartupTimeoutError(workers))
         return attempt(job, workers, resources)
 
-    monkeypatch.setattr(ray_train, "_attempt", overtaken)
+    monkeypatch.setattr(ray_train, "run_group", overtaken)
     run, data = small_run(tmp_path)
     try:
-        result = ray_train.fit(Job(run.path, data), WorldSize(1, 4), None, _quiet)
+        result = ray_train.execute(Job(run.path, data, WorldSize(1, 4)), _quiet)
     finally:
         remove_placement_group(others[0])
     assert result["steps"] == 6

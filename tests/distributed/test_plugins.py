@@ -103,9 +103,6 @@ def test_a_worker_with_another_source_ends_the_run(private_ray: None, tmp_path: 
     plugin = Plugin("algorithm", "ray_other", str(path), "0" * 64)
     (tmp_path / "run").mkdir()
     with pytest.raises(PluginError, match="every worker must see the same file"):
-        ray_train.fit(
-            Job(tmp_path / "run", tmp_path, plugins=(plugin,)),
-            WorldSize(2, 2),
-            None,
-            lambda line: None,
+        ray_train.execute(
+            Job(tmp_path / "run", tmp_path, WorldSize(2, 2), plugins=(plugin,)), lambda line: None
         )

@@ -16,7 +16,7 @@ CODE = """
 import os, subprocess, sys
 import ray
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.private_ray import _Process
+from metadist.executors.cluster.ray_processes import RayProcess
 
 def environ():
     return {k: v for k, v in os.environ.items() if k.startswith("RAY")}
@@ -24,7 +24,7 @@ def environ():
 before = environ()
 with connected(None, 1, print):
     assert ray.get(ray.remote(lambda: 6 * 7).remote()) == 42
-    commands = [open(f"/proc/{one.pid}/cmdline").read() for one in _Process.alive]
+    commands = [open(f"/proc/{one.pid}/cmdline").read() for one in RayProcess.alive]
     # A head that is started here for jobs needs the other port, and tries no second one.
     assert any("--listen-port=0" in command for command in commands)
 assert environ() == before

@@ -55,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @lru_cache
 def fresh(place: Path, name: str) -> tuple[ImageClassifier, Any]:
-    """A learner with fresh parameters as a labeller, and the test episodes of its data."""
+    """A learner with fresh parameters as a classifier, and the test episodes of its data."""
     trained, data = learner(IMAGES, *LEARNERS[name], root=place / "data")
     prepare = preparation(data.store.dataset, data.store.shape, data.store.options)
     return ImageClassifier(trained, data.shape, prepare, {"run": name}), data.live("test", 2, 0, 2)

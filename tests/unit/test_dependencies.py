@@ -23,7 +23,7 @@ OWN = ("metadist", "data_pipeline", "tune_spaces")
 #: tried at both ends of the bounds by whatever starts a private Ray.
 PRIVATE = {
     ("metadist/executors/control/elastic_group.py", "ray._private.state"),
-    ("metadist/executors/cluster/private_ray.py", "ray._private"),
+    ("metadist/executors/cluster/ray_processes.py", "ray._private"),
     ("metadist/executors/cluster/private_ray.py", "ray._raylet"),
     ("tests/contract/checks.py", "torch.utils._python_dispatch"),
     ("tests/distributed/test_cluster.py", "ray.train.v2._internal.exceptions"),
@@ -97,7 +97,7 @@ def test_private_modules_are_imported_where_it_is_known_alone():
 
 def test_what_ray_does_not_promise_is_there():
     # Without these a run still ends, but heeds no notice of a node and gives up where it can wait.
-    from metadist.executors.ray_train import NO_PLACE
+    from metadist.executors.group_errors import NO_PLACE
 
     assert callable(import_module("ray._private.state").state.get_draining_nodes)
     assert issubclass(

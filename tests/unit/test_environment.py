@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from metadist.executors.cluster.host_process import guest
+from metadist.executors.cluster.host_process import process_restored
 from metadist.process.environment import variables
 
 A, B = "METADIST_TEST_A", "METADIST_TEST_B"
@@ -66,7 +66,7 @@ def test_what_ray_changes_is_put_back(monkeypatch):
     monkeypatch.delenv("PYTHONBREAKPOINT")
     before = signal.getsignal(signal.SIGTERM)
     drawn = random.getstate()
-    with guest():
+    with process_restored():
         random.random()
         signal.signal(signal.SIGTERM, lambda *_: None)
         os.environ["PYTHONBREAKPOINT"] = "ray.util.rpdb._driver_set_trace"

@@ -82,7 +82,7 @@ def test_handlers_of_others_do_not_stay() -> None:
 def test_a_signal_waits_until_ray_has_connected(
     again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from metadist.executors.cluster import connection
+    from metadist.executors.cluster import connection, host_process
 
     connected: list[bool] = []
 
@@ -94,7 +94,7 @@ def test_a_signal_waits_until_ray_has_connected(
         connected.append(True)
 
     hanging = threading.Event()
-    monkeypatch.setattr(connection, "HANGING", hanging)
+    monkeypatch.setattr(host_process, "HANGING", hanging)
     monkeypatch.setattr("ray.init", connect)
     with (
         StopRequest(heeded=False),

@@ -1,9 +1,4 @@
-"""The processes of a private Ray: who may end them, and that none of them stays.
-
-They are not meant by the signals that end this process. A terminal, ``timeout``, ``scancel`` and
-systemd signal a whole group of processes, or all that there are; Ray would be gone before the
-workers have written their checkpoint. They end when this process has done with them, or with it.
-"""
+"""A Ray of this process alone, on this machine, that ends with it."""
 
 from __future__ import annotations
 
@@ -11,117 +6,76 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
 
 import ray
-from ray._private import services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
-from metadist.process.signals import HANGING
+from metadist.errors import ResourceError
+from metadist.executors.cluster.host_process import uninterrupted
+from metadist.executors.cluster.ray_files import did_not_start, private_directory, ray_directory
+from metadist.executors.cluster.ray_processes import in_own_sessions, shut_down
+from metadist.executors.cluster.worker_environment import same_import_path
+from metadist.process.announce import Announce
+from metadist.process.environment import restored, variables
 
-log = logging.getLogger(__name__)
-#: Processes without which nothing works.
-_CORE = ("gcs_server", "raylet")
-#: Seconds for Ray to disconnect; where its processes have died, it waits for their answer.
-_DISCONNECT, _HOPELESS = 10.0, 2.0
-#: Seconds for workers to see that their Ray is gone.
-_GRACE = 5.0
+#: Ray gives workers a low priority by default: anything else on a laptop would starve them. All
+#: workers are on this machine, where nobody else need reach them.
+_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+}
+#: What Ray writes into the environment of this process when it starts a private one. Its processes
+#: listen on all of the machine's addresses; unless the variable says otherwise, Ray makes a token
+#: and lets nobody in without it. To set the variable here would be too late: Ray has read it.
+_SET_BY_RAY = ("RAY_AUTH_MODE",)
 _TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-#: What asks for the port that a head here needs to run jobs, and what asks for any.
-_PORT_OF_JOBS, _ANY_PORT = "--listen-port=52365", "--listen-port=0"
-
-
-class _Process(services.ConsolePopen):
-    """A process of Ray's in a session of its own; it and all that it starts block signals."""
-
-    #: Those that were started and not seen to the end.
-    alive: ClassVar[list[_Process]] = []
-
-    def __init__(self, command: list[str], *, preexec_fn: Callable[[], None], **more: Any) -> None:
-        def apart() -> None:
-            preexec_fn()  # Ray's own: block SIGINT, and end with the process that has started it
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
-
-        command = [part.replace(_PORT_OF_JOBS, _ANY_PORT) for part in command]
-        super().__init__(command, preexec_fn=apart, start_new_session=True, **more)
-        self.name = Path(command[0]).name
-        self.alive.append(self)
-
-    def terminate(self) -> None:
-        """Ray would wait a second for each that does not heed SIGTERM."""
-        self.kill()
-
-    def kill(self) -> None:
-        """End it and its helpers; workers have groups of their own."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
-    """What Ray starts in the block does not get the signals that this process gets."""
-    before = services.ConsolePopen
-    services.ConsolePopen = _Process  # type: ignore[misc, assignment]
+def private_ray(workers: int, announce: Announce) -> Iterator[None]:
+    """A connection to a Ray that ends with the block; see :func:`connection.connected`.
+
+    Raises:
+        ResourceError: it does not start; the message says why.
+    """
+    cores = os.cpu_count() or 1
+    if workers > cores:
+        announce(f"{workers} workers on {cores} cores: they share cores and take turns")
+    announce(f"Starting a private Ray for {workers} worker{'s' if workers > 1 else ''}")
+    with (
+        private_directory(announce) as place,
+        restored(*_SET_BY_RAY),
+        variables(_ENVIRONMENT),
+        _own_token(place),
+    ):
+        try:
+            _start(place, max(cores, workers) + 1)
+            yield
+        finally:
+            shut_down()
+
+
+def _start(place: Path, cpus: int) -> None:
     try:
-        yield
-    finally:
-        services.ConsolePopen = before  # type: ignore[misc]
-
-
-def died() -> bool:
-    """Whether a private Ray was started and is dead."""
-    return any(one.name in _CORE and one.poll() is not None for one in _Process.alive)
-
-
-def shut_down() -> None:
-    """End a private Ray, whatever state it is in, and all its processes with it."""
-    ending = threading.Thread(target=_disconnect, name="ray-shutdown", daemon=True)
-    ending.start()
-    ending.join(_HOPELESS if died() else _DISCONNECT)
-    if ending.is_alive():
-        HANGING.set()
-    for one in _Process.alive:
-        one.kill()
-        one.wait()
-    _see_off({one.pid for one in _Process.alive})
-    _Process.alive.clear()
-
-
-def _see_off(sessions: set[int]) -> None:
-    """Wait for the workers, and end those that have not seen that they should."""
-    deadline = time.monotonic() + _GRACE
-    while left := list(_processes(sessions)):
-        if time.monotonic() > deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            return
-        time.sleep(0.05)
-
-
-def _processes(sessions: set[int]) -> Iterator[int]:
-    """Who is alive in these sessions."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
-            if int(session) in sessions and state != "Z":
-                yield int(stat.parent.name)
-
-
-def _disconnect() -> None:
-    try:
-        ray.shutdown()
-    except Exception as error:
-        log.debug("Ray could not disconnect: %s", error)
+        with uninterrupted(), in_own_sessions(), same_import_path() as arguments:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,  # a GB of memory
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=ray_directory(place),
+                **arguments,
+            )
+    except Exception as error:  # Ray raises bare ones where a process does not come up
+        raise ResourceError(did_not_start(place, error)) from error
 
 
 @contextlib.contextmanager
-def own_token(directory: Path) -> Iterator[None]:
+def _own_token(directory: Path) -> Iterator[None]:
     """A token for this Ray alone, unless the user has named one.
 
     Ray would make one in the home directory, which need not be there, for all of the machine to

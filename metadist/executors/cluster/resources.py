@@ -1,20 +1,24 @@
-"""What a cluster has for a search, and work that is spread over it."""
+"""What a cluster has: for a group of workers, and for the trials of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
-from metadist.errors import ResourceError, RunError
-from metadist.executors.cluster.code_path import same_code
-from metadist.executors.cluster.working_directory import here, stand_at
-from metadist.process.imports import PACKAGES
+from metadist.compute.device import Device
+from metadist.errors import ResourceError, Terminated
+from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce
 
-#: Deaths of a process (a node that goes, memory that runs out) before its work is given up.
-DEATHS = 3
+#: Seconds within which a cluster must show the resources that a run asks for.
+PATIENCE = 20.0
+#: Seconds of waiting after which the operator is told.
+SAID_AFTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,58 +73,73 @@ def capacity(workers: int, cpus: float, gpus: float, asked: int | None) -> Resou
     return Resources(fits, cpus, gpus)
 
 
-def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
-    """Run independent jobs on the Ray that this process is connected to.
-
-    Raises:
-        Exception: what the first job that failed has raised, when the others have ended.
-    """
-    if not resources.cpus and not resources.gpus:
-        for job in jobs:  # they have workers of their own
-            job()
-        return
-    remote: Any = ray.remote(_call)
-    jobs = [same_code(job, *PACKAGES) for job in jobs]
-    waiting = list(jobs)
-    active: list[Any] = []
-    failure: BaseException | None = None
-    try:
-        while waiting or active:
-            while waiting and len(active) < resources.concurrent and failure is None:
-                options = remote.options(
-                    num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS
-                )
-                active.append(options.remote(waiting.pop(0), here()))
-            if not active:
-                break
-            done, active = ray.wait(active)
-            for one in done:
-                try:
-                    ray.get(one)
-                except ray.exceptions.RayTaskError as error:
-                    failure = failure or cause_of(error)
-                except ray.exceptions.RayError as error:
-                    failure = failure or RunError(f"a process of the search died: {error}")
-    except BaseException:
-        for one in active:
-            ray.cancel(one, force=True)
-        raise
-    if failure is not None:
-        raise failure
-
-
-def cause_of(error: ray.exceptions.RayTaskError) -> BaseException:
-    """What a remote job has raised."""
-    cause = error.cause
-    return cause if isinstance(cause, BaseException) else error
-
-
-def _call(job: Callable[[], None], standing: str) -> None:
-    stand_at(standing)
-    job()
-
-
 def gpus_there() -> bool:
     """Whether the cluster this process is connected to has GPUs."""
     there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return there.get("GPU", 0.0) > 0
+
+
+def group_size(
+    size: WorldSize,
+    device: Device,
+    announce: Announce,
+    patience: float = PATIENCE,
+    asked: threading.Event | None = None,
+) -> tuple[int, dict[str, float]]:
+    """How many workers there shall be now, and what each reserves: a GPU where there are, or a CPU.
+
+    An elastic run takes what is free; one of a fixed size waits in Ray's queue for what others use.
+
+    Args:
+        patience: seconds to wait for nodes that may still be joining.
+        asked: set when the driver is to end.
+
+    Raises:
+        ResourceError: the cluster does not have enough, after that time.
+        Terminated: asked to end meanwhile.
+    """
+    asked, began = asked or threading.Event(), time.monotonic()
+    free, said = -1, False
+    while True:
+        gpus, cpus = _devices()
+        use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+        have = gpus if use_gpu else cpus
+        waited = time.monotonic() - began
+        if have >= size.low:
+            resources = {"CPU": 1.0, "GPU": 1.0} if use_gpu else {"CPU": 1.0}
+            before, free = free, room(resources)
+            # What a group that has just ended had is free again only a moment later.
+            settled = free == before >= size.low
+            if not size.elastic or settled or waited > patience:
+                return max(size.low, min(free, size.high)), resources
+        elif waited > patience:
+            other = ", or --device cpu" if use_gpu and cpus >= size.low else ""
+            raise too_few(size.low, "GPUs" if use_gpu else "CPUs", have, other)
+        elif not said and waited > SAID_AFTER:
+            said = True
+            announce(f"Waiting for nodes: {have} of {size.low} workers have a place")
+        if asked.wait(0.5):
+            raise Terminated
+
+
+def _devices() -> tuple[int, int]:
+    """GPUs and CPUs of the cluster."""
+    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(there.get("GPU", 0)), math.floor(there.get("CPU", 0))
+
+
+def too_few(workers: int, kind: str, have: int, other: str) -> ResourceError:
+    """The error of a group that has no place; ``other`` says what else could be done."""
+    return ResourceError(
+        f"--workers {workers} needs {workers} {kind}, the cluster has {have}; ask for at most "
+        f"{have} workers, add nodes{other}"
+    )
+
+
+def room(resources: Mapping[str, float]) -> int:
+    """How many workers that reserve so much have a place on the cluster now, beside all others."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    # It lags behind, the dead included; what is there at all is known at once.
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = {kind: min(amount, there.get(kind, 0.0)) for kind, amount in free.items()}
+    return min(int(free.get(kind, 0.0) // each) for kind, each in resources.items())

@@ -1,6 +1,6 @@
-"""What the workers have to say, brought to the operator's terminal.
+"""What workers write, brought to the driver: their warnings, and logs in an object store.
 
-Ray's own forwarding mixes it with news of Ray. Rank 0 appends our warnings to
+Ray's own forwarding mixes warnings with news of Ray. Rank 0 appends our warnings to
 ``log/messages.txt`` of the run; the driver shows what is new there. Where the run is in an object
 store each process has a file of its own, for it may be on another node than the driver.
 """
@@ -11,12 +11,15 @@ import logging
 import uuid
 from pathlib import Path
 
+from data_pipeline.errors import DataError
 from metadist.executors.polling import Polling
 from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
 
+log = logging.getLogger(__name__)
 _LOGGERS = ("metadist", "data_pipeline")
-_POLL_SECONDS = 0.5
+#: Seconds between two looks: for messages, and into an object store.
+_POLL_SECONDS, _MIRROR_SECONDS = 0.5, 2.0
 
 
 def messages_path(run: Path) -> Path:
@@ -58,3 +61,25 @@ class ShowMessages(Polling):
             self._offsets[path] = self._offsets.get(path, 0) + len(complete)
             for line in complete.decode(errors="replace").splitlines():
                 self._announce(line)
+
+
+class LogMirror(Polling):
+    """Brings what workers on other nodes log in an object store to disk while the block runs.
+
+    The driver's progress line and MLflow read it there.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        super().__init__(_MIRROR_SECONDS)
+        self._run = run
+
+    def look(self) -> None:
+        """Bring what is new."""
+        try:
+            self._run.bring_logs()
+        except DataError as error:
+            # Who trains says it too, and waits; what is damaged is said when the run is read.
+            log.debug("%s", error)
+
+    def last(self) -> None:
+        """Nothing: the driver brings everything, or says why it cannot."""

@@ -1,4 +1,4 @@
-"""What Ray's workers import: from which folders, and whether it is what this process has.
+"""What Ray's workers import, whether it is what this process has, and where they stand.
 
 Ray puts the working directory of whoever starts a job before all that its workers import from,
 even where the job's own process imports nothing from there.
@@ -24,7 +24,7 @@ from metadist.process.imports import import_path, shadowed
 cloudpickle.register_pickle_by_value(code)  # type: ignore[no-untyped-call]
 
 
-class Imports(JobConfig):
+class ImportPath(JobConfig):
     """A job whose workers import from these folders first, and else as any Python does there."""
 
     def __init__(self, folders: list[str]) -> None:
@@ -37,14 +37,14 @@ class Imports(JobConfig):
 
 
 @contextlib.contextmanager
-def importing_as_here() -> Iterator[dict[str, Any]]:
+def same_import_path() -> Iterator[dict[str, Any]]:
     """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
     given = os.environ.get("PYTHONPATH")
     if given is not None:
         os.environ["PYTHONPATH"] = _unshadowed(given)
     try:
         # A hook, as uv has one, would send the working directory.
-        yield {"job_config": Imports(import_path()), "_skip_env_hook": True}
+        yield {"job_config": ImportPath(import_path()), "_skip_env_hook": True}
     finally:
         if given is not None:
             os.environ["PYTHONPATH"] = given
@@ -56,7 +56,7 @@ def _unshadowed(variable: str) -> str:
     return os.pathsep.join(folder for folder in folders if not shadowed(folder))
 
 
-def same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
+def with_same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
     """``work`` for other processes, which first see that these packages are the same there.
 
     Raises:
@@ -76,3 +76,19 @@ def same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
         return cloudpickle.loads(sent)(*given)
 
     return checked
+
+
+def current_directory() -> str:
+    """That of this process; empty if it was removed."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.getcwd()
+    return ""
+
+
+def change_directory(folder: str) -> None:
+    """Have relative paths mean what they mean to the driver, if this node has its folder.
+
+    Ray has its own idea of it, and a plugin may open a file by the path that its user typed.
+    """
+    with contextlib.suppress(OSError):
+        os.chdir(folder)

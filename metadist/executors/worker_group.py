@@ -1,0 +1,107 @@
+"""One group of Ray workers, from its start to the result of rank 0."""
+
+from __future__ import annotations
+
+import functools
+import math
+import shutil
+import tempfile
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import ray.train.torch
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from data_pipeline.storage.object_uri import address_of, local_path
+from data_pipeline.timeouts import seconds_of
+from metadist.compute.allocator import keep_freed_memory
+from metadist.compute.collectives import Workers
+from metadist.errors import RunError
+from metadist.executors.cluster.worker_environment import (
+    change_directory,
+    current_directory,
+    with_same_code,
+)
+from metadist.executors.cluster.worker_logs import write_messages
+from metadist.executors.control.control_actor import ControlActor
+from metadist.executors.job import Job
+from metadist.process.code import COMPUTING
+from metadist.runs.run_dir import RunDir
+
+
+def group_timeout() -> int:
+    """Seconds after which a collective that a worker does not join fails.
+
+    A node that is cut off does not end a collective by itself: Ray ends the group when it has
+    declared the node dead, and this is for what Ray does not see.
+    """
+    return max(1, math.ceil(seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)))
+
+
+def run_group(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
+    """Train with so many workers; what :meth:`metadist.executors.job.Job.train` returns on rank 0.
+
+    Args:
+        resources: what each worker reserves.
+
+    Raises:
+        ray.train.TrainingFailedError: the group has failed.
+    """
+    # Ray keeps its own state under a fresh name: a re-used one would silently resume.
+    for leftover in job.run.glob(".ray-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
+    try:
+        result = _trainer(job, workers, resources, scratch).fit().return_value
+        if not isinstance(result, dict):
+            raise RunError(f"{job.run}: the workers ended without a result")
+        return result
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to us: Ray Train would end the group before it has written a checkpoint, and
+    then the process, with the exit status of success."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) -> Any:
+    gpu = "GPU" in resources
+    # Each node has its own path to what lies in an object store.
+    addresses = address_of(job.run), address_of(job.data_dir)
+    work = functools.partial(_work, job, *addresses, gpu, current_directory())
+    checked = with_same_code(work, *COMPUTING)
+    return _Trainer(
+        lambda: checked(),  # Ray counts its arguments
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker=resources
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=group_timeout()),
+        run_config=RunConfig(
+            name=f"{job.run.name}-{uuid.uuid4().hex[:8]}",
+            storage_path=scratch,
+            failure_config=FailureConfig(  # type: ignore[call-arg]  # typed as of older trainers
+                max_failures=0, controller_failure_limit=0
+            ),
+        ),
+    )
+
+
+def _work(job: Job, run: str, data_dir: str, gpu: bool, directory: str) -> dict[str, Any]:
+    """What each worker runs."""
+    change_directory(directory)
+    job = replace(job, run=local_path(run), data_dir=local_path(data_dir))
+    RunDir(job.run).pull()
+    keep_freed_memory()
+    if isinstance(job.control, ControlActor):
+        job.control.join()
+    if ray.train.get_context().get_world_rank() == 0:
+        write_messages(job.run)
+    device = ray.train.torch.get_device() if gpu else torch.device("cpu")
+    return job.train(Workers(device), device)
