@@ -4,7 +4,7 @@ from metadist.api.common import Plugins, Result, data_directory, runs_directory
 from metadist.api.models import adapt, register
 from metadist.api.preparing import prepare
 from metadist.api.results import compare, evaluate, report
-from metadist.api.training import train, versions
+from metadist.api.training import train
 
 __all__ = [
     "Plugins",
@@ -18,5 +18,4 @@ __all__ = [
     "report",
     "runs_directory",
     "train",
-    "versions",
 ]

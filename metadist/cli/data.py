@@ -300,8 +300,8 @@ def shard(
     from data_pipeline.storage.working_copies import pull, push
     from metadist.api import data_directory
     from metadist.compute.learners import of_its_dataset
-    from metadist.episode_data import open_data, shards_root
-    from metadist.episode_data import prepare as prepare_data
+    from metadist.driver.preflight import open_data
+    from metadist.episode_data import shards_root
     from metadist.plugins import use
     from metadist.recipe.schema import load_recipe
 
@@ -309,8 +309,7 @@ def shard(
     parsed = of_its_dataset(load_recipe(recipe, overrides))
     section = parsed.data
     directory = data_directory(data_dir)
-    prepare_data(parsed, directory, options.say)
-    opened = open_data(parsed, directory)
+    opened = open_data(parsed, directory, options.say)
     read = parsed.outer.steps * parsed.outer.batch
     needed = read if section.episodes == "unlimited" else int(section.episodes)
     count = count or needed

@@ -13,7 +13,7 @@ import click
 from metadist.cli import options
 
 if TYPE_CHECKING:
-    from metadist.jobs.cluster import Cluster, Job
+    from metadist.jobs.client import JobClient, JobInfo
 
 
 @click.command("status")
@@ -33,8 +33,8 @@ def status_(ctx: click.Context, job: str, address: str | None, as_json: bool) ->
 @click.pass_context
 def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> None:
     """Show what JOB has said."""
-    from metadist.jobs.follow import Follower, exit_status, patience
-    from metadist.jobs.submit import LEFT, goes_on
+    from metadist.jobs.follow import DETACHED, Follower, exit_status, patience
+    from metadist.jobs.submitter import goes_on
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)
@@ -49,7 +49,7 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
         ended = Follower(cluster, found.id, write, options.say, patience()).follow()
     except KeyboardInterrupt as error:
         options.say(goes_on(found.id, cluster.address))
-        ctx.exit(getattr(error, "exit_status", LEFT))
+        ctx.exit(getattr(error, "exit_status", DETACHED))
     options.say(words(ended, seen=True))
     ctx.exit(exit_status(ended))
 
@@ -62,7 +62,7 @@ def logs_(ctx: click.Context, job: str, follow: bool, address: str | None) -> No
 def stop_(ctx: click.Context, job: str, address: str | None, as_json: bool) -> None:
     """End JOB: it is asked to, and killed if it does not; its run can be continued."""
     from metadist.jobs.follow import stop
-    from metadist.jobs.submit import STOP_SECONDS
+    from metadist.jobs.package import STOP_SECONDS
 
     cluster = _cluster(ctx, address)
     found = cluster.find(job)
@@ -88,18 +88,19 @@ def list_(ctx: click.Context, address: str | None, as_json: bool) -> None:
         click.echo(f"{job.id:{width}}  {job.status:9}  {_what(job):28}  {_when(job)}".rstrip())
 
 
-def _cluster(ctx: click.Context, address: str | None) -> Cluster:
-    from metadist.jobs.cluster import Cluster, dashboard
+def _cluster(ctx: click.Context, address: str | None) -> JobClient:
+    from metadist.jobs.address import dashboard_url
+    from metadist.jobs.client import JobClient
 
     assert ctx.parent is not None
-    return Cluster(dashboard(address or ctx.parent.params["address"], os.environ))
+    return JobClient(dashboard_url(address or ctx.parent.params["address"], os.environ))
 
 
-def _show(job: Job, as_json: bool) -> None:
+def _show(job: JobInfo, as_json: bool) -> None:
     click.echo(json.dumps(facts(job)) if as_json else words(job))
 
 
-def facts(job: Job) -> dict[str, Any]:
+def facts(job: JobInfo) -> dict[str, Any]:
     """A job as ``--json`` prints it."""
     return {
         "job": job.id,
@@ -113,7 +114,7 @@ def facts(job: Job) -> dict[str, Any]:
     }
 
 
-def words(job: Job, *, seen: bool = False) -> str:
+def words(job: JobInfo, *, seen: bool = False) -> str:
     """A job for people: a line, and of a failed one the end of its log if nobody has seen it."""
     code = f" (exit status {job.exit_code})" if job.exit_code else ""
     line = f"{job.id}: {job.status.lower()}{code}, {_what(job)}, {_when(job)}"
@@ -121,11 +122,11 @@ def words(job: Job, *, seen: bool = False) -> str:
     return line if told else f"{line}\n{job.message.strip()}"
 
 
-def _what(job: Job) -> str:
+def _what(job: JobInfo) -> str:
     return f"{job.verb} {job.run}".strip() or "not of metadist"
 
 
-def _when(job: Job) -> str:
+def _when(job: JobInfo) -> str:
     if job.started is None:
         return "not started"
     took = max((job.ended or time.time()) - job.started, 0.0)

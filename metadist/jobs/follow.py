@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 from data_pipeline.timeouts import seconds_of
 from metadist.errors import JobError, UnreachableError
-from metadist.jobs.cluster import Cluster, Job
+from metadist.jobs.client import JobClient, JobInfo
 from metadist.process.announce import Announce
 
+Result = TypeVar("Result")
 #: Takes what a job says, as it comes.
 Write = Callable[[str], None]
 #: Exit status where a job was stopped: that of a process ended by SIGTERM.
 STOPPED = 143
+#: That of a command whose job goes on without it: that of a process ended by Ctrl-C.
+DETACHED = 130
 #: Why a job failed that would fail again, in Ray's words. Whatever else Ray names is the death of a
 #: process or node.
 _LASTING = {
@@ -40,7 +45,7 @@ def patience() -> float:
     return seconds_of("METADIST_HEAD_WAIT_S", 600.0, JobError)
 
 
-def exit_status(job: Job) -> int:
+def exit_status(job: JobInfo) -> int:
     """The exit status of a command that has followed a job to its end."""
     if job.status == "SUCCEEDED":
         return 0
@@ -52,7 +57,7 @@ def exit_status(job: Job) -> int:
     return code if code > 0 else 128 - code  # a shell's way to name a signal
 
 
-def died(job: Job) -> bool:
+def died(job: JobInfo) -> bool:
     """Whether a job failed because something ended its driver, rather than by itself."""
     if job.status != "FAILED":
         return False
@@ -61,7 +66,7 @@ def died(job: Job) -> bool:
     return job.reason not in _LASTING
 
 
-def waits(seconds: float) -> Iterator[float]:
+def backoff(seconds: float = math.inf) -> Iterator[float]:
     """How long to sleep before each of the next attempts; they end after so many seconds."""
     deadline = time.monotonic() + seconds
     for number in itertools.count():
@@ -71,25 +76,28 @@ def waits(seconds: float) -> Iterator[float]:
         yield min(_FIRST * 2 ** min(number, 10), _LONGEST, left)
 
 
-def reach(address: str, announce: Announce, seconds: float) -> Cluster:
-    """A cluster that may be away for a while.
+def retry(
+    work: Callable[[], Result], seconds: float, lost: Callable[[UnreachableError], None]
+) -> Result:
+    """What ``work`` returns, tried again and again while a cluster is away.
+
+    Args:
+        lost: told when it is away for the first time.
 
     Raises:
         UnreachableError: it was away for longer than ``seconds``.
-        JobError: it will not have us.
     """
-    pauses = waits(seconds)
-    told = False
+    pauses: Iterator[float] | None = None
     while True:
         try:
-            return Cluster(address)
+            return work()
         except UnreachableError as error:
+            if pauses is None:
+                pauses = backoff(seconds)
+                lost(error)
             pause = next(pauses, None)
             if pause is None:
                 raise
-            if not told:
-                announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
-                told = True
             time.sleep(pause)
 
 
@@ -102,9 +110,9 @@ class Follower:
     """
 
     def __init__(
-        self, cluster: Cluster, job_id: str, write: Write, announce: Announce, seconds: float
+        self, client: JobClient, job_id: str, write: Write, announce: Announce, seconds: float
     ) -> None:
-        self._cluster = cluster
+        self._client = client
         self._id = job_id
         self._write = write
         self._announce = announce
@@ -112,7 +120,7 @@ class Follower:
         self._shown = 0
         self._waits = False
 
-    def follow(self) -> Job:
+    def follow(self) -> JobInfo:
         """The job when it is over.
 
         Raises:
@@ -120,56 +128,47 @@ class Follower:
             JobUnknown: the head is another one, which does not know the job.
             JobError: the head will not have us any more.
         """
-        pauses: Iterator[float] | None = None
-        while True:
-            try:
-                asyncio.run(self._show())
-                job = self._cluster.job(self._id)
-                if job.over:
-                    self._show_rest()
-                    return job
-                pauses = None
-            except UnreachableError as error:
-                if pauses is None:
-                    self._announce(
-                        f"Lost sight of {self._id} ({error}). Looking for it for at most "
-                        f"{self._seconds:.0f} s"
-                    )
-                    pauses = waits(self._seconds)
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                time.sleep(pause)
-            else:
-                time.sleep(_FIRST)
+        while not (job := retry(self._look, self._seconds, self._lost)).over:
+            time.sleep(_FIRST)
+        with contextlib.suppress(JobError):  # what the connection has not brought
+            self._show(self._client.logs(self._id), 0)
+        return job
 
-    async def _show(self) -> None:
+    def _look(self) -> JobInfo:
+        asyncio.run(self._tail())
+        return self._client.job(self._id)
+
+    def _lost(self, error: UnreachableError) -> None:
+        self._announce(
+            f"Lost sight of {self._id} ({error}). Looking for it for at most {self._seconds:.0f} s"
+        )
+
+    def _show(self, text: str, start: int) -> int:
+        """Write what is new of a piece of the log; where the next piece starts."""
+        end = start + len(text)
+        if end > self._shown:
+            self._write(text[max(self._shown - start, 0) :])
+            self._shown = end
+        return end
+
+    async def _tail(self) -> None:
         """Show the log until it ends, the connection does, or the job is over."""
-        seen = 0
-        lines = self._cluster.tail(self._id)
+        position = 0
+        lines = self._client.tail(self._id)
         coming = asyncio.ensure_future(_next(lines))
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=_SILENCE)
                 if not done:
                     # A connection that was cut silently would be waited for without end.
-                    job = await asyncio.to_thread(self._cluster.job, self._id)
-                    if job.over:
+                    if (await asyncio.to_thread(self._look_once)).over:
                         return
-                    if job.status == "PENDING" and not self._waits:
-                        self._waits = True
-                        self._announce(f"{self._id} is pending: {job.message}")
                     continue
-                try:
-                    text = coming.result()
-                except Exception:
-                    return  # whoever asks how the job is finds out why
+                # Whoever asks how the job is finds out why it has failed.
+                text = None if coming.exception() else coming.result()
                 if text is None:
                     return
-                if seen + len(text) > self._shown:
-                    self._write(text[max(self._shown - seen, 0) :])
-                seen += len(text)
-                self._shown = max(self._shown, seen)
+                position = self._show(text, position)
                 coming = asyncio.ensure_future(_next(lines))
         finally:
             coming.cancel()
@@ -178,20 +177,20 @@ class Follower:
             with contextlib.suppress(Exception):
                 await lines.aclose()  # type: ignore[attr-defined]
 
-    def _show_rest(self) -> None:
-        """What the connection has not brought."""
-        with contextlib.suppress(JobError):
-            rest = self._cluster.logs(self._id)[self._shown :]
-            if rest:
-                self._write(rest)
-                self._shown += len(rest)
+    def _look_once(self) -> JobInfo:
+        """How a job is that says nothing; that it is pending is said once."""
+        job = self._client.job(self._id)
+        if job.status == "PENDING" and not self._waits:
+            self._waits = True
+            self._announce(f"{self._id} is pending: {job.message}")
+        return job
 
 
 async def _next(lines: AsyncIterator[str]) -> str | None:
     return await anext(lines, None)
 
 
-def stop(cluster: Cluster, job: Job, seconds: float) -> Job:
+def stop(client: JobClient, job: JobInfo, seconds: float) -> JobInfo:
     """Ask a job to end and wait until it has.
 
     Args:
@@ -200,9 +199,9 @@ def stop(cluster: Cluster, job: Job, seconds: float) -> Job:
     Raises:
         JobError: it has not ended in time.
     """
-    cluster.stop(job.id)
+    client.stop(job.id)
     deadline = time.monotonic() + seconds
-    while not (now := cluster.job(job.id)).over:
+    while not (now := client.job(job.id)).over:
         if time.monotonic() > deadline:
             raise JobError(
                 f"{job.id} was asked to end and is still {now.status} after {seconds:.0f} s; look "

@@ -1,93 +1,35 @@
-"""Submitting a command line as a job, and again if what ran it has died."""
+"""Submitting a command line as a job of a Ray cluster."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets as randomness
-import shlex
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from metadist.errors import JobError, JobUnknown, UnreachableError
-from metadist.jobs.cluster import RUN, VERB, Cluster, Job, dashboard
-from metadist.jobs.command import Command, Plan, as_name, plan
-from metadist.jobs.follow import Follower, died, exit_status, patience, reach, waits
-from metadist.jobs.pack import SCRIPT, Parcel, checkout, pack
+from metadist.errors import JobError
+from metadist.jobs.address import dashboard_url
+from metadist.jobs.client import JobClient
+from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking, plan
+from metadist.jobs.follow import DETACHED, Write
+from metadist.jobs.package import Package, developed, pack
 from metadist.jobs.secrets import check_words, own_secrets
+from metadist.jobs.submitter import Outcome, Submission, Submitter, goes_on
 from metadist.process.announce import Announce
+from metadist.process.imports import home
 from metadist.process.provenance import commit
 from metadist.recipe.schema import load_recipe
 
 #: Set by Ray in the driver of a job.
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-#: Seconds that a job which is stopped has to write a checkpoint and end its workers.
-STOP_SECONDS = 60
-#: Exit status of a command whose job goes on without it: that of a process ended by Ctrl-C.
-LEFT = 130
-NO_TRACKING = (
-    "this job's runs are in an object store, which has no place for MLflow's file: set "
-    "MLFLOW_TRACKING_URI on the cluster, or submit with --tracking-uri URI or --offline"
-)
 
 
-@dataclass(frozen=True)
-class Submission:
-    """What is asked for.
-
-    Attributes:
-        command: the command line, as it was given.
-        address: ``--address``.
-        retries: how often it is submitted again if its driver or the head has died.
-        wait: follow it to its end.
-        ship_code: send this code along; None: if it is a checkout.
-        python: interpreter on the cluster.
-        any_version: go on where Ray's or Python's version differs.
-        cpus, gpus: that the driver reserves; None: what the command needs.
-    """
-
-    command: Command
-    address: str | None = None
-    retries: int = 0
-    wait: bool = True
-    ship_code: bool | None = None
-    python: str = "python"
-    any_version: bool = False
-    cpus: float | None = None
-    gpus: float = 0.0
-
-
-@dataclass
-class Outcome:
-    """How it went.
-
-    Attributes:
-        jobs: ids, one for each time it was submitted.
-        job: the last one, as it was seen last.
-        exit_status: see :func:`metadist.jobs.follow.exit_status`.
-        lost: why the newest job has died, until it is submitted again.
-    """
-
-    plan: Plan
-    address: str
-    jobs: list[str] = field(default_factory=list)
-    job: Job | None = None
-    exit_status: int = 0
-    lost: str | None = None
-
-
-def submit(
-    request: Submission,
-    announce: Announce,
-    write: Callable[[str], None],
-) -> Outcome:
+def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
     """Submit a command line and, if asked to, follow it.
 
     Args:
@@ -97,62 +39,54 @@ def submit(
         JobError: nothing was submitted, or what was cannot be followed; the message says which.
         RecipeError: there is no such recipe.
     """
-    planned = plan(request.command, _stamp())
-    known = own_secrets()
-    check_words(planned.command.argv, known)
+    planned, secrets = plan(request.command, _stamp()), own_secrets()
+    check_words(planned.command.argv, secrets)
     if planned.command.verb == "train" and planned.command.arguments:
         # Before a cluster is asked for anything.
         load_recipe(planned.command.arguments[0], planned.command.values("--set"))
-    address = dashboard(request.address, os.environ)
-    cluster = Cluster(address)
-    if warning := cluster.check_version(version("ray"), any_version=request.any_version):
+    client = JobClient(dashboard_url(request.address, os.environ))
+    if warning := client.check_version(version("ray"), any_version=request.any_version):
         announce(f"Warning: {warning}")
-    code = checkout() if request.ship_code in (None, True) else None
-    if request.ship_code and code is None:
-        code = Path(__file__).resolve().parents[3]
+    ship_code = developed() if request.ship_code is None else request.ship_code
+    code = Path(home()) if ship_code else None
+    outcome = Outcome(planned, client.address)
     with tempfile.TemporaryDirectory(prefix="metadist-job-") as directory:
-        parcel = pack(
+        package = pack(
             planned.command,
             Path(directory),
             code=code,
             facts=_facts(request, planned),
             here=Path.cwd(),
-            secrets=known,
+            secrets=secrets,
         )
-        _announce_parcel(parcel, code, announce)
-        outcome = Outcome(planned, address)
-        sender = _Sender(request, planned, parcel, outcome, announce)
+        _announce_package(package, code, announce)
+        submitter = Submitter(request, package, outcome, announce)
         try:
-            sender.send(cluster)
+            submitter.submit(client)
             if request.wait:
-                _follow(request, sender, cluster, write, announce)
+                submitter.follow(client, write)
             else:
-                outcome.job = cluster.job(outcome.jobs[-1])
+                outcome.job = client.job(outcome.jobs[-1])
         except KeyboardInterrupt as error:
             if not outcome.jobs:
                 raise
-            outcome.exit_status = getattr(error, "exit_status", LEFT)
-            if outcome.lost is None:
-                announce(goes_on(outcome.jobs[-1], address))
-            else:
-                announce(
-                    f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same "
-                    "command line with the run's --name continues it"
-                )
+            outcome.exit_status = getattr(error, "exit_status", DETACHED)
+            announce(_after_interrupt(outcome))
     return outcome
+
+
+def _after_interrupt(outcome: Outcome) -> str:
+    if outcome.lost is None:
+        return goes_on(outcome.jobs[-1], outcome.address)
+    return (
+        f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same command line "
+        "with the run's --name continues it"
+    )
 
 
 def _stamp() -> str:
     """The time, and enough beside it that two users do not mean one run."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{randomness.token_hex(2)}"
-
-
-def goes_on(job_id: str, address: str) -> str:
-    """What can be done about a job that nobody follows."""
-    return (
-        f"{job_id} goes on. To follow it again: metadist submit logs -f {job_id} --address "
-        f"{address}; to end it: metadist submit stop {job_id} --address {address}"
-    )
 
 
 def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
@@ -170,7 +104,7 @@ def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
             "another attempt at the job continues it"
         )
     planned = plan(command, _stamp()).command
-    if _needs_tracking(planned) and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if needs_tracking(planned) and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise JobError(NO_TRACKING)
     return planned.argv, {"METADIST_DATA_DIR": data_beside(planned.value("--runs-dir") or "")}
 
@@ -185,29 +119,14 @@ def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
         },
         "any_version": request.any_version,
         "data_dir": data_beside(planned.command.value("--runs-dir") or ""),
-        "needs_tracking": NO_TRACKING if _needs_tracking(planned.command) else "",
+        "needs_tracking": NO_TRACKING if needs_tracking(planned.command) else "",
     }
 
 
-def data_beside(runs: str) -> str:
-    """Where data are if nobody says: beside the runs, which every node sees."""
-    if "://" not in runs:
-        return str(Path(runs).parent / "data")
-    scheme, _, place = runs.rstrip("/").partition("://")
-    return f"{scheme}://{place.rpartition('/')[0] or place}/data"
-
-
-def _needs_tracking(command: Command) -> bool:
-    """Whether MLflow's own file would be in the job's directory, and gone with it."""
-    named = command.has("--tracking-uri") or command.has("--offline")
-    at_store = "://" in (command.value("--runs-dir") or "")
-    return at_store and not named and command.verb != "evaluate"
-
-
-def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> None:
-    for source, place in parcel.files.items():
+def _announce_package(package: Package, code: Path | None, announce: Announce) -> None:
+    for source, place in package.files.items():
         announce(f"Sending {source} as {place}")
-    for path in parcel.left:
+    for path in package.left:
         announce(f"Not sending {path}")
     if code is None:
         announce("The cluster runs the metadist that is installed there (--ship-code sends this)")
@@ -217,116 +136,6 @@ def _announce_parcel(parcel: Parcel, code: Path | None, announce: Announce) -> N
             f"Sending the code in {code} ({head[:12]}{', changed' if plus else ''}): the cluster "
             "runs it (--no-ship-code: what is installed there)"
         )
-
-
-class _Sender:
-    """Submits the same thing as often as it takes, each time under an id of its own."""
-
-    def __init__(
-        self,
-        request: Submission,
-        planned: Plan,
-        parcel: Parcel,
-        outcome: Outcome,
-        announce: Announce,
-    ) -> None:
-        self.outcome = outcome
-        self._request = request
-        self._plan = planned
-        self._parcel = parcel
-        self._announce = announce
-        self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
-
-    def send(self, cluster: Cluster) -> str:
-        """Submit; the id of the job."""
-        number = len(self.outcome.jobs) + 1
-        job_id = self._base if number == 1 else f"{self._base}-{number}"
-        request, planned = self._request, self._plan
-        self.outcome.jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
-        try:
-            cluster.submit(
-                job_id,
-                shlex.join([request.python, SCRIPT, *self._parcel.command.argv]),
-                runtime_env(self._parcel),
-                {VERB: planned.command.verb, **({RUN: planned.run} if planned.run else {})},
-                cpus=planned.cpus if request.cpus is None else request.cpus,
-                gpus=request.gpus,
-            )
-        except Exception:
-            self.outcome.jobs.pop()
-            raise
-        of = f", which makes or continues {planned.run}" if planned.command.has("--resume") else ""
-        self._announce(f"Submitted {job_id} to {cluster.address}{of}")
-        return job_id
-
-
-def runtime_env(parcel: Parcel) -> dict[str, Any]:
-    """Ray's description of where the job runs. It can be read by everybody: no secrets in it."""
-    environment: dict[str, Any] = {
-        "working_dir": str(parcel.directory),
-        # Ray kills after three seconds what it was asked to stop.
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
-    }
-    if parcel.modules:
-        environment["py_modules"] = [str(path) for path in parcel.modules]
-    return environment
-
-
-def _follow(
-    request: Submission,
-    sender: _Sender,
-    cluster: Cluster,
-    write: Callable[[str], None],
-    announce: Announce,
-) -> None:
-    """Follow the job, and submit it again if it has died."""
-    outcome, seconds = sender.outcome, patience()
-    pauses = waits(float("inf"))
-    for left in range(request.retries, -1, -1):
-        job_id = outcome.jobs[-1]
-        try:
-            job = Follower(cluster, job_id, write, announce, seconds).follow()
-        except JobUnknown:
-            outcome.job, outcome.exit_status = None, 1
-            reason = "the cluster's head was started anew and does not know it any more"
-        except UnreachableError as error:
-            raise UnreachableError(f"{error}. {goes_on(job_id, outcome.address)}") from None
-        else:
-            outcome.job, outcome.exit_status = job, exit_status(job)
-            if not died(job):
-                return
-            reason = f"its driver has died ({_why(job)})"
-        if not left:
-            if outcome.job is None:
-                raise JobError(f"{job_id}: {reason}; submit it again, as with --retries 3")
-            return
-        pause = next(pauses)
-        announce(f"{job_id}: {reason}; submitting it again in {pause:.0f} s ({left} left)")
-        outcome.lost = reason
-        time.sleep(pause)
-        cluster = _send_again(sender, announce, seconds)
-        outcome.lost = None
-
-
-def _send_again(sender: _Sender, announce: Announce, seconds: float) -> Cluster:
-    """Submit once more, to a head that may be starting: it answers before it takes jobs."""
-    pauses = waits(seconds)
-    while True:
-        cluster = reach(sender.outcome.address, announce, seconds)
-        try:
-            sender.send(cluster)
-            return cluster
-        except UnreachableError:
-            pause = next(pauses, None)
-            if pause is None:
-                raise
-            time.sleep(pause)
-
-
-def _why(job: Job) -> str:
-    if job.exit_code is not None:
-        return f"exit status {job.exit_code}"
-    return job.reason.removeprefix("JOB_").replace("_", " ").lower() or "no reason given"
 
 
 def last_json(text: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ import metadist
 from metadist.cli.main import main
 from metadist.errors import JobError, RecipeError
 from metadist.jobs.command import plan
-from metadist.jobs.pack import pack
+from metadist.jobs.package import pack
 
 SETTINGS = [f"--set={setting}" for setting in SMALL]
 NEW = ["train", "sinusoid-10shot-maml", "--offline", *SETTINGS]

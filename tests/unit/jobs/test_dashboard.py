@@ -24,9 +24,11 @@ from metadist.cli.main import main
 from metadist.errors import JobError, JobUnknown, UnreachableError
 from metadist.jobs import follow
 from metadist.jobs import submit as submitting
-from metadist.jobs.cluster import Cluster, _token_trouble, dashboard
-from metadist.jobs.submit import LEFT, Outcome, Submission, submit
-from metadist.jobs.token import local_token
+from metadist.jobs.address import dashboard_url
+from metadist.jobs.client import JobClient, local_token
+from metadist.jobs.client_errors import token_error
+from metadist.jobs.submit import submit
+from metadist.jobs.submitter import Outcome, Submission
 
 LINE = "train sinusoid-5shot-maml --workers 2 --name n --runs-dir /all/runs"
 DONE = {"status": "SUCCEEDED", "start_time": 1000, "end_time": 3000, "driver_exit_code": 0}
@@ -74,7 +76,7 @@ def submitted(there: Dashboard, said: list[str] | None = None, **more: Any) -> O
     ],
 )
 def test_which_dashboard_is_meant(given: str | None, environ: dict[str, str], url: str) -> None:
-    assert dashboard(given, environ) == url
+    assert dashboard_url(given, environ) == url
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_which_dashboard_is_meant(given: str | None, environ: dict[str, str], ur
 )
 def test_what_is_no_dashboard(given: str | None, environ: dict[str, str], words: str) -> None:
     with pytest.raises(JobError, match=words):
-        Cluster(dashboard(given, environ))
+        JobClient(dashboard_url(given, environ))
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ def test_a_port_that_speaks_no_http() -> None:
         for thread in threads:
             thread.start()
         with pytest.raises(JobError, match="somebody answers, but not Ray's dashboard"):
-            Cluster(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            JobClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
         for thread in threads:
             thread.join()
 
@@ -196,12 +198,12 @@ def test_nobody_there_is_one_line() -> None:
 
 def test_what_is_wrong_with_a_token() -> None:
     required, refused = "Authentication required: x", "Authentication failed: x"
-    assert "set RAY_AUTH_MODE=token" in _token_trouble(required, {"RAY_AUTH_TOKEN": "t"})
-    assert "there is none here" in _token_trouble(required, {"RAY_AUTH_MODE": "token"})
-    assert "token of RAY_AUTH_TOKEN:" in _token_trouble(refused, {"RAY_AUTH_TOKEN": "t"})
+    assert "set RAY_AUTH_MODE=token" in token_error(required, {"RAY_AUTH_TOKEN": "t"})
+    assert "there is none here" in token_error(required, {"RAY_AUTH_MODE": "token"})
+    assert "token of RAY_AUTH_TOKEN:" in token_error(refused, {"RAY_AUTH_TOKEN": "t"})
     file = {"RAY_AUTH_TOKEN_PATH": __file__}
-    assert "token of RAY_AUTH_TOKEN_PATH:" in _token_trouble(refused, file)
-    assert "names /none, which cannot be read" in _token_trouble(
+    assert "token of RAY_AUTH_TOKEN_PATH:" in token_error(refused, file)
+    assert "names /none, which cannot be read" in token_error(
         refused, {"RAY_AUTH_TOKEN_PATH": "/none"}
     )
 
@@ -210,7 +212,7 @@ def test_variables_of_ray_do_not_win_over_the_address(
     there: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    assert Cluster(there.url).ray_version == ray.__version__
+    assert JobClient(there.url).ray_version == ray.__version__
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
 
 
@@ -321,7 +323,7 @@ def test_an_interrupt_between_two_tells_that_nothing_goes_on(
 
     said: list[str] = []
     there.after = [failed(driver_exit_code=-9), DONE]
-    monkeypatch.setattr("metadist.jobs.submit.time.sleep", interrupted)
+    monkeypatch.setattr("metadist.jobs.submitter.time.sleep", interrupted)
     outcome = submitted(there, said, retries=2)
     assert outcome.exit_status == 130
     assert "it was not submitted again" in said[-1]
@@ -382,7 +384,7 @@ def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(follow.Follower, "follow", interrupted)
     outcome = submitted(there, said, retries=3)
-    assert outcome.exit_status == LEFT
+    assert outcome.exit_status == follow.DETACHED
     [job] = outcome.jobs
     assert f"metadist submit logs -f {job} --address {there.url}" in said[-1]
     assert f"metadist submit stop {job} --address {there.url}" in said[-1]
@@ -391,7 +393,7 @@ def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.Monke
 
 def test_a_head_that_goes_away_is_waited_for(there: Dashboard) -> None:
     there.after = [{"status": "RUNNING"}]
-    cluster = Cluster(there.url)
+    cluster = JobClient(there.url)
     submitted(there, wait=False)
     [job] = there.jobs
     said: list[str] = []
@@ -413,7 +415,7 @@ def test_a_head_that_goes_away_is_waited_for(there: Dashboard) -> None:
 def test_jobs_are_found_by_id_and_by_run(there: Dashboard) -> None:
     there.after = [failed(driver_exit_code=2, start_time=1000), {**DONE, "start_time": 2000}]
     first, second = submitted(there).jobs[0], submitted(there).jobs[0]
-    cluster = Cluster(there.url)
+    cluster = JobClient(there.url)
     assert [job.id for job in cluster.jobs()] == [first, second]
     assert cluster.find(first).exit_code == 2
     assert cluster.find("n").id == second

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metadist.jobs import start
+from metadist.jobs import entrypoint
 
 THERE = {"python": "3.11", "ray": "2.60.0", "metadist": "0.1.0"}
 
@@ -29,15 +29,15 @@ THERE = {"python": "3.11", "ray": "2.60.0", "metadist": "0.1.0"}
     ],
 )
 def test_what_does_not_fit(changed: dict[str, str], words: list[str]) -> None:
-    assert start.misfits(THERE, {**THERE, **changed}) == words
+    assert entrypoint.misfits(THERE, {**THERE, **changed}) == words
 
 
 def _started(
     directory: Path, python: str, *, any_version: bool, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the script as a job would; ``metadist`` is one that says what it was given."""
-    shutil.copyfile(start.__file__, directory / "metadist_job.py")
-    facts: dict[str, Any] = {"versions": {**start.found(), "python": python}}
+    shutil.copyfile(entrypoint.__file__, directory / "metadist_job.py")
+    facts: dict[str, Any] = {"versions": {**entrypoint.found(), "python": python}}
     facts |= {"any_version": any_version, "data_dir": "/all/data", **more}
     (directory / "job.json").write_text(json.dumps(facts))
     (directory / "metadist.py").write_text(
@@ -59,7 +59,7 @@ def _started(
 
 
 def test_what_fits_becomes_metadist(tmp_path: Path) -> None:
-    done = _started(tmp_path, start.found()["python"], any_version=False)
+    done = _started(tmp_path, entrypoint.found()["python"], any_version=False)
     assert done.stdout.strip() == "['metadist', 'train', 'x'] /all/data"
     assert done.returncode == 5
     assert done.stderr == ""
@@ -67,7 +67,7 @@ def test_what_fits_becomes_metadist(tmp_path: Path) -> None:
 
 def test_another_python_ends_the_job_or_is_warned_of(tmp_path: Path) -> None:
     done = _started(tmp_path, "3.9", any_version=False)
-    assert done.returncode == start.MISFIT
+    assert done.returncode == entrypoint.MISFIT
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: this job does not fit")
@@ -78,9 +78,9 @@ def test_another_python_ends_the_job_or_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_a_job_whose_tracking_would_be_lost_does_not_start(tmp_path: Path) -> None:
-    python = start.found()["python"]
+    python = entrypoint.found()["python"]
     done = _started(tmp_path, python, any_version=False, needs_tracking="name a store")
-    assert done.returncode == start.MISFIT
+    assert done.returncode == entrypoint.MISFIT
     assert done.stderr == "Error: name a store\n"
     done = _started(tmp_path, python, any_version=False, needs_tracking="")
     assert done.returncode == 5

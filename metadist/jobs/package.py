@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from metadist.errors import JobError
-from metadist.jobs import start
+from metadist.jobs import entrypoint
 from metadist.jobs.command import Command
 from metadist.jobs.secrets import check_text, check_values
+from metadist.process.imports import PACKAGES, home
 from metadist.process.provenance import commit
 from metadist.recipe.schema import builtin_names
 
-#: The packages of this distribution.
-PACKAGES = ("metadist", "data_pipeline", "tune_spaces")
 #: The script that a job starts with, and what it reads, in the job's directory.
 SCRIPT, FACTS = "metadist_job.py", "job.json"
 #: The file of a shipped package that names its commit: there is no git where it arrives.
 COMMIT = "COMMIT"
 #: Bytes of all that is sent. Code and recipes take a few megabytes; more is a mistake.
 LIMIT = 20_000_000
+#: Seconds that a job which is stopped has to write a checkpoint and end its workers.
+STOP_SECONDS = 60
 #: Folders and files beside code that are no code.
 _LEFT = {"data", "runs", "searches", "mlruns", "mlflow.db", "venv", "env", "node_modules"}
 _LEFT_SUFFIXES = {".pyc", ".pem", ".key", ".p12", ".crt"}
@@ -38,7 +39,7 @@ _CACHE = "__pycache__"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Package:
     """What is sent, in a directory of its own.
 
     Attributes:
@@ -47,7 +48,6 @@ class Parcel:
         modules: packages that take the place of those that the cluster has.
         files: what was taken from the user: where it came from and where it goes.
         left: what lies beside code that was taken, and was not.
-        size: bytes.
     """
 
     command: Command
@@ -55,14 +55,12 @@ class Parcel:
     modules: tuple[Path, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
-    size: int = 0
 
 
-def checkout() -> Path | None:
-    """The folder this code is developed in; None if it was installed from a distribution."""
-    root = Path(__file__).resolve().parents[3]
-    there = (root / "pyproject.toml").is_file() and (root / "tune_spaces").is_dir()
-    return root if there else None
+def developed() -> bool:
+    """Whether this code lies in the folder it is developed in, not where it was installed."""
+    root = Path(home())
+    return (root / "pyproject.toml").is_file() and (root / "tune_spaces").is_dir()
 
 
 def pack(
@@ -73,7 +71,7 @@ def pack(
     facts: Mapping[str, Any],
     here: Path,
     secrets: Mapping[str, str],
-) -> Parcel:
+) -> Package:
     """Copy what a job needs into an empty directory.
 
     Args:
@@ -93,10 +91,10 @@ def pack(
     modules = tuple(_code(code, into / "code", secrets)) if code else ()
     if modules:
         _name_distribution(work)
-    shutil.copyfile(start.__file__, work / SCRIPT)
+    shutil.copyfile(entrypoint.__file__, work / SCRIPT)
     (work / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
-    size = _check_size(into)
-    return Parcel(command, work, modules, packer.files, tuple(packer.left), size)
+    _check_size(into)
+    return Package(command, work, modules, packer.files, tuple(packer.left))
 
 
 class _Packer:
@@ -124,43 +122,34 @@ class _Packer:
         return replace(command, arguments=arguments, options=tuple(options))
 
     def _recipe(self, name: str) -> str:
-        if name in builtin_names():
-            return name
         path = self._here / name
-        if not path.is_file():
+        if name in builtin_names() or not path.is_file():
             return name  # whoever reads recipes says what there is
-        self._check_file(path)
+        place = self._take(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise JobError(f"{path}: cannot be read as text ({error})") from None
         check_text(str(path), text, self._secrets)
-        return self._take(path)
+        return place
 
     def _plugin(self, source: str) -> str:
         if "/" in source or source.endswith(".py"):
             path = self._here / source
             if not path.is_file():
                 raise JobError(f"--plugin {source}: there is no such file")
-            self._check_file(path)
-            self._check_values(path)
             return self._take(path)
         top = source.partition(".")[0]
         package, module = self._here / top, self._here / f"{top}.py"
         if self._is_here(top):
             for path in _source_files(package, self.left) if package.is_dir() else [module]:
-                self._check_file(path)
-                self._check_values(path)
-                target = self._work / path.relative_to(self._here)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                _copy(path, self._work / path.relative_to(self._here), self._secrets)
             self.files[top] = top
         return source  # else it is installed, there as here
 
     def _is_here(self, top: str) -> bool:
         """Whether a module is found in the current directory, and not among what is installed."""
-        package, module = self._here / top, self._here / f"{top}.py"
-        if not (package.is_dir() or module.is_file()):
+        if not ((self._here / top).is_dir() or (self._here / f"{top}.py").is_file()):
             return False
         spec = importlib.util.find_spec(top)
         if spec is None:
@@ -168,31 +157,32 @@ class _Packer:
         places = [spec.origin or "", *(spec.submodule_search_locations or [])]
         return any(Path(p).resolve().is_relative_to(self._here.resolve()) for p in places if p)
 
-    def _check_file(self, path: Path) -> None:
-        size = path.stat().st_size
-        if size > LIMIT:
-            raise JobError(
-                f"{path}: {size:,} bytes; a job takes along code and recipes, at most {LIMIT:,} "
-                "bytes in all. Data belong where every node sees them: --data-dir"
-            )
-
-    def _check_values(self, path: Path) -> None:
-        check_values(str(path), path.read_bytes().decode(errors="replace"), self._secrets)
-
     def _take(self, path: Path) -> str:
         """Copy a file; its place in the job's directory. Its name stays: things are named by it."""
         source = str(path.resolve())
-        if source in self.files:
-            return self.files[source]
-        for number in itertools.count(1):
-            place = f"files{number if number > 1 else ''}/{path.name}"
-            if place not in self.files.values():
-                break
-        target = self._work / place
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, target)
-        self.files[source] = place
-        return place
+        if source not in self.files:
+            folders = itertools.chain(["files"], (f"files{n}" for n in itertools.count(2)))
+            places = (f"{folder}/{path.name}" for folder in folders)
+            place = next(p for p in places if p not in self.files.values())
+            _copy(path, self._work / place, self._secrets)
+            self.files[source] = place
+        return self.files[source]
+
+
+def _copy(path: Path, target: Path, secrets: Mapping[str, str]) -> None:
+    """Copy a file.
+
+    Raises:
+        JobError: it is too large or holds a secret.
+    """
+    if (size := path.stat().st_size) > LIMIT:
+        raise JobError(
+            f"{path}: {size:,} bytes; a job takes along code and recipes, at most {LIMIT:,} "
+            "bytes in all. Data belong where every node sees them: --data-dir"
+        )
+    check_values(str(path), path.read_bytes().decode(errors="replace"), secrets)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
 
 
 def _source_files(
@@ -215,10 +205,7 @@ def _code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
     """Copies of this distribution's packages, each with the commit it is of."""
     for name in PACKAGES:
         for path in _source_files(root / name, [], no_code=()):
-            check_values(str(path), path.read_bytes().decode(errors="replace"), secrets)
-            target = into / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            _copy(path, into / path.relative_to(root), secrets)
         (into / name / COMMIT).write_text(commit(root / name) + "\n")
         yield into / name
 
@@ -233,7 +220,7 @@ def _name_distribution(work: Path) -> None:
     )
 
 
-def _check_size(into: Path) -> int:
+def _check_size(into: Path) -> None:
     sizes = {p.relative_to(into): p.stat().st_size for p in into.rglob("*") if p.is_file()}
     size = sum(sizes.values())
     if size > LIMIT:
@@ -242,4 +229,15 @@ def _check_size(into: Path) -> int:
             f"the job would take along {size:,} bytes, at most {LIMIT:,} are sent; the largest: "
             + ", ".join(f"{p.relative_to(p.parts[0])} ({sizes[p]:,})" for p in largest)
         )
-    return size
+
+
+def runtime_env(package: Package) -> dict[str, Any]:
+    """Ray's description of where the job runs. It can be read by everybody: no secrets in it."""
+    environment: dict[str, Any] = {
+        "working_dir": str(package.directory),
+        # Ray kills after three seconds what it was asked to stop.
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+    }
+    if package.modules:
+        environment["py_modules"] = [str(path) for path in package.modules]
+    return environment
