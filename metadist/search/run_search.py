@@ -13,9 +13,8 @@ from typing import Any
 
 from metadist import api
 from metadist import plugins as outside
+from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
-from metadist.episode_data import open_data
-from metadist.episode_data import prepare as prepare_data
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
@@ -104,10 +103,7 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     recipe = plan.recipe({})
     for line in plan.dropped():
         announce(line)
-    prepare_data(recipe, data_dir, announce)
-    data = open_data(recipe, data_dir)
-    data.training()
-    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    data = preflight(recipe, data_dir, announce).data
     check_learners(plan, data.shape)
     kind = data.shape.kind
     metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
