@@ -116,8 +116,8 @@ class PerStepSGD(InnerOptimizer):
 class PerStepNorm(BackboneWrapper):
     """A backbone whose normalisation layers have a scale and a shift of their own for each step.
 
-    "Per-step batch normalization weights and biases": [T, C], of which ``Norm.step`` chooses the row.
-    All rows start as the network's own; passes after more than T - 1 steps take the last.
+    "Per-step batch normalization weights and biases": they are [T, C], and ``Norm.step`` chooses
+    the row. All start as the network's own; passes after more than T - 1 steps take the last.
 
     Attributes:
         steps: T, adaptation steps in training; at least one row is kept.
