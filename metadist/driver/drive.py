@@ -109,7 +109,7 @@ def drive(request: Drive, announce: Announce) -> dict[str, Any]:
         MetadistError, DataError: the message says how to mend it.
     """
     settle()
-    with StopRequest(heeded=False):
+    with StopRequest(handled=False):
         return _drive(request, announce)
 
 

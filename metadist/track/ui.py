@@ -15,7 +15,7 @@ from types import FrameType
 
 from metadist.errors import TrackingError
 from metadist.process.imports import environment, standard_library
-from metadist.process.signals import ASKING
+from metadist.process.signals import STOP_SIGNALS
 from metadist.track.client import is_server, public_uri, sqlite_path
 from metadist.track.schema import check_schema
 
@@ -97,7 +97,7 @@ def run_ui(
         interrupted.set()
         process.terminate()
 
-    numbers = [n for n in ASKING if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
     before = {n: signal.signal(n, end) for n in numbers}
     try:
         while ready is not None and process.poll() is None and not interrupted.wait(_LOOK_SECONDS):
