@@ -35,7 +35,7 @@ from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 
 

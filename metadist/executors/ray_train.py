@@ -62,7 +62,7 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
         job = replace(job, workers=job.workers.on(os.cpu_count() or 1))
     run = RunDir(job.run)
     with (
-        LogMirror(run) if run.remote else contextlib.nullcontext(),
+        LogMirror(run) if run.store.shared else contextlib.nullcontext(),
         connected(job.address, job.workers.high, announce),
         ShowMessages(job.run, announce),
     ):

@@ -1,4 +1,4 @@
-"""``tune``: search hyper-parameters, confirm what was found, write the recipe and a report.
+"""Hyper-parameter search: find, confirm what was found, write the recipe and a report.
 
     import metadist
 

@@ -16,11 +16,11 @@ from metadist import plugins as outside
 from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
-from metadist.evaluation.evaluator import score_name
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
+from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
@@ -105,8 +105,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
         announce(line)
     data = preflight(recipe, data_dir, announce).data
     check_learners(plan, data.shape)
-    score = score_name(data.shape.kind)
-    metric, mode = f"val/{score}", "max" if score == "accuracy" else "min"
+    kind = data.shape.kind
+    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):
         raise SpaceError(
             f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "

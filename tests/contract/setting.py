@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.algorithms import Algorithm
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import build, context
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
 from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case
 from tests.numerics.definitions import DEFINITIONS
@@ -54,7 +54,7 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
     return EpisodeBatch(ids, parts[0], parts[1], parts[2], parts[3], class_ids=4 * classes.numpy())
 
 
-def tasks_of(algorithm: Algorithm, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
+def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
     """The tasks with what the algorithm needs to know beside the examples, and no more."""
     return to_tasks(episodes, dtype, CPU, algorithm.needs, turned=False)
 
@@ -64,7 +64,7 @@ class Setting:
     """A case made concrete."""
 
     case: Case
-    algorithm: Algorithm
+    algorithm: Learner
     params: Params
     tasks: TaskBatch
     ctx: Context
@@ -154,7 +154,7 @@ class Setting:
         return torch.stack([value for value, _ in pairs]), total(g for _, g in pairs)
 
 
-def draws_of(case: Case, algorithm: Algorithm, ctx: Context, count: int) -> list[dict[str, Tensor]]:
+def draws_of(case: Case, algorithm: Learner, ctx: Context, count: int) -> list[dict[str, Tensor]]:
     """Random numbers of each task."""
     key = Key.of("contract", case.model)
     return [algorithm.noise(key.fold("draws", i), ctx) for i in range(count)]
@@ -191,7 +191,7 @@ def make(case: Case) -> Setting:
 
 
 def of_tasks(
-    case: Case, algorithm: Algorithm, params: Params, tasks: TaskBatch, ctx: Context
+    case: Case, algorithm: Learner, params: Params, tasks: TaskBatch, ctx: Context
 ) -> Setting:
     """These parameters on these tasks, with random numbers and signals."""
     noise = draws_of(case, algorithm, ctx, len(tasks))

@@ -6,13 +6,13 @@ import shlex
 
 import click
 
-from metadist.cli import submit
+from metadist.cli.commands.submit import _submitted, submit
 from metadist.jobs.command import Command
 
 
 def as_written(line: str) -> Command:
     """What ``metadist submit`` makes of ``VERB …``."""
     verb, *words = shlex.split(line)
-    command = submit.submit.get_command(click.Context(submit.submit), verb)
+    command = submit.get_command(click.Context(submit), verb)
     assert command is not None
-    return submit._as_written(command, click.Context(command), words)
+    return _submitted.as_written(command, click.Context(command), words)
