@@ -57,7 +57,7 @@ def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
         if run is None:
             check_fresh(setup)
         settle()
-        with StopRequest(heeded=False):
+        with StopRequest(handled=False):
             return _drive(request, setup, announce)
 
 

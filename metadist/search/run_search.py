@@ -19,7 +19,8 @@ from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
-from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
+from metadist.executors.optuna_search import check_optuna
+from metadist.executors.ray_tune import TrialFunction, run_trials
 from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
@@ -84,7 +85,7 @@ def run_search(request: Request, announce: Announce) -> dict[str, Any]:
 @contextlib.contextmanager
 def _asked_to_end() -> Iterator[None]:
     """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
-    with StopRequest(heeded=False) as asked:
+    with StopRequest(handled=False) as asked:
         try:
             yield
         except KeyboardInterrupt:
