@@ -1,7 +1,8 @@
 """A trained classifier at work: it adapts to a few labelled images and labels others.
 
 ``metadist adapt`` and the model in MLflow's registry both go through
-:meth:`ImageClassifier.label`. Saved to a folder, a classifier needs neither run nor dataset:
+:meth:`ImageClassifier.label`. Saved to a folder, a classifier needs neither its run nor its dataset
+any more:
 
     recipe.toml          what it was trained by
     weights.safetensors  meta-parameters and running statistics
