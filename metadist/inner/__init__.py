@@ -1,1 +1,1 @@
-"""The inner loop, inner optimizers, and what else several learners share."""
+"""The inner loop: inner optimizers, and what else several learners share."""
