@@ -25,6 +25,11 @@ def higher_is_better(kind: TaskKind) -> bool:
     return kind == "classification"
 
 
+def better(kind: TaskKind, score: float, than: float) -> bool:
+    """Whether a score is strictly better; NaN never is."""
+    return score > than if higher_is_better(kind) else score < than
+
+
 def metric_names(kind: TaskKind) -> tuple[str, ...]:
     """Names of the metrics that :func:`loss_and_metrics` returns."""
     return ("loss", "accuracy") if kind == "classification" else ("loss",)

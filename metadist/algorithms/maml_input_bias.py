@@ -22,8 +22,8 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, maml
 from metadist.backbones import Norm, Statistics, Trace
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
 from metadist.tasks import Params
 
@@ -37,7 +37,7 @@ class Options(maml.Options):
 
 
 @dataclass(frozen=True)
-class InputBias(Wrapped):
+class InputBias(BackboneWrapper):
     """A backbone for inputs of D numbers or C channels, around one for D + size or C + size.
 
     ``input_bias`` [size] starts at zero. It stands behind each example's own numbers, or as

@@ -19,10 +19,10 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.backbones import Norm, Statistics, Trace
 from metadist.discovery import Options as OptionsBase
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
-from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
 from metadist.learner import Estimator, LearnedQuantities
 from metadist.tasks import Context, Params
@@ -113,13 +113,11 @@ class PerStepSGD(InnerOptimizer):
 
 
 @dataclass(frozen=True)
-class PerStepNorm(Wrapped):
+class PerStepNorm(BackboneWrapper):
     """A backbone whose normalisation layers have a scale and a shift of their own for each step.
 
-    They are [T, C], of which ``Norm.step`` chooses the row ("per-step batch normalization weights
-    and biases").
-
-    All rows start as the network's own; passes after more than T - 1 steps take the last.
+    "Per-step batch normalization weights and biases": they are [T, C], and ``Norm.step`` chooses
+    the row. All start as the network's own; passes after more than T - 1 steps take the last.
 
     Attributes:
         steps: T, adaptation steps in training; at least one row is kept.
@@ -140,7 +138,7 @@ class PerStepNorm(Wrapped):
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...]."""
         row = min(norm.step, max(self.steps, 1) - 1)
-        chosen = {name: params[name][row] for name in self.norm_parameters if name in params}
+        chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
         return super().forward({**params, **chosen}, x, norm, trace, **hooks)
 
 

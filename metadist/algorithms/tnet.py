@@ -8,6 +8,7 @@ each layer's gradient. More inner steps at test than in training may diverge.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, maml
 from metadist.backbones import Norm, Statistics, Trace
+from metadist.errors import RecipeError
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.singular_values import singular_values
-from metadist.inner.wrapped import Wrapped
 from metadist.keys import Key
 from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
@@ -30,12 +32,24 @@ Options = maml.Options
 
 
 @dataclass(frozen=True)
-class Transformed(Wrapped):
+class Transformed(BackboneWrapper):
     """A backbone with ``<layer>.transform`` [outputs, outputs] in each layer, the head included.
 
     T stands behind the bias and before normalisation; in a convolution it mixes channels. It
     starts as the identity.
+
+    Raises:
+        RecipeError: the network has no place for T.
     """
+
+    def __post_init__(self) -> None:
+        try:
+            inspect.signature(self.network.forward).bind({}, None, None, layer_hook=None)
+        except TypeError as error:
+            raise RecipeError(
+                "algorithm: a T-net needs a network whose forward takes a layer_hook, which "
+                f"{type(self.network).__name__} does not: {error}; add it or take another algorithm"
+            ) from None
 
     def init(self, key: Key) -> Params:
         """The network's parameters, then the transforms."""

@@ -98,7 +98,7 @@ def register(
     from metadist import plugins as outside
     from metadist.api.adapting import open_classifier
     from metadist.runs.listing import open_run
-    from metadist.track.register import register_run
+    from metadist.track.registry import register_run
 
     root = runs_directory(runs_dir)
     with outside.use(plugins):

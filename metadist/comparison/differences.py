@@ -7,7 +7,7 @@ from typing import Any
 
 from metadist.comparison.entry import Entry
 from metadist.recipe.schema import varying
-from metadist.report.short import short
+from metadist.report.text_table import short
 
 Value = bool | int | float | str | None
 #: What run.json says of a run that must not differ silently, by the name it has in a comparison.

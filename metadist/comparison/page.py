@@ -15,6 +15,26 @@ from metadist.report.document import document, note
 MOST_DRAWN = 12
 #: Characters of a value, more where they tell two apart; the CSV has all of them.
 _VALUE = 40
+#: Columns of both tables, by their names in :func:`metadist.comparison.phrases.cells`.
+_FIGURES = {
+    "run": "run",
+    "figure": "",
+    "episodes": "episodes",
+    "failed": "failed",
+    "difference": "paired difference",
+    "verdict": "verdict",
+    "best step": "best step",
+}
+_COST_COLUMNS = {
+    "run": "run",
+    "order": "order",
+    "parameters": "parameters",
+    "steps": "outer steps",
+    "tasks per step": "tasks per step",
+    "tasks": "tasks",
+    "time": "time",
+    "worker-seconds": "worker-seconds",
+}
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
     "training alone, by the clock of the machine and under its load; worker-seconds are time "
@@ -40,7 +60,7 @@ def render(result: Mapping[str, Any]) -> str:
         "</header>\n",
         *(note("Note.", text, warning="not paired" in text) for text in phrases.notes(result)),
         "<h2>Figures</h2>",
-        _table(_figures(result)),
+        _table(phrases.table(result, {**_FIGURES, "figure": f"{result['score']} ± 95 % CI"})),
         _new_classes(result),
         _differences_figure(result),
         "<h2>Learning curves</h2>",
@@ -48,7 +68,7 @@ def render(result: Mapping[str, Any]) -> str:
         "<h2>What differs</h2>",
         _varying(result),
         "<h2>Cost</h2>",
-        _table(_costs(result)),
+        _table(phrases.table(result, _COST_COLUMNS)),
         f"<p>{escape(_COSTS)}</p>",
         "<footer>Written by metadist from the run directories alone. Intervals are 95 % "
         "confidence intervals over episodes, but for those of new classes.</footer>",
@@ -56,10 +76,7 @@ def render(result: Mapping[str, Any]) -> str:
     return document(f"{len(runs)} runs · metadist compare", "".join(sections))
 
 
-Rows = list[tuple[str, ...]]
-
-
-def _table(rows: Rows) -> str:
+def _table(rows: Sequence[Sequence[str]]) -> str:
     """A table of text, its head first."""
     head, *body = rows
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
@@ -72,50 +89,9 @@ def _table(rows: Rows) -> str:
     )
 
 
-def _figures(result: Mapping[str, Any]) -> Rows:
-    head = ("run", f"{result['score']} ± 95 % CI", "episodes", "failed", "paired difference",
-            "verdict", "best step")  # fmt: skip
-    return [
-        head,
-        *(
-            (
-                run["run"],
-                phrases.figure(result, run),
-                phrases.count(run["episodes"]),
-                phrases.count(run["failed"]),
-                phrases.difference(result, run),
-                phrases.verdict(run),
-                phrases.count(run["best_step"]),
-            )
-            for run in result["runs"]
-        ),
-    ]
-
-
 def _new_classes(result: Mapping[str, Any]) -> str:
-    rows = [tuple(row) for row in phrases.new_classes(result)]
+    rows = phrases.new_classes(result)
     return f"<p>{escape(_CLASSES)}</p>{_table(rows)}" if rows else ""
-
-
-def _costs(result: Mapping[str, Any]) -> Rows:
-    head = ("run", "order", "parameters", "outer steps", "tasks per step", "tasks", "time",
-            "worker-seconds")  # fmt: skip
-    return [
-        head,
-        *(
-            (
-                run["run"],
-                phrases.order(run),
-                phrases.count(run["parameters"]),
-                phrases.count(run["steps"]),
-                phrases.count(run["tasks_per_step"]),
-                phrases.count(run["tasks"]),
-                phrases.seconds(run["seconds"]),
-                phrases.rounded(run["worker_seconds"]),
-            )
-            for run in result["runs"]
-        ),
-    ]
 
 
 def _varying(result: Mapping[str, Any]) -> str:
@@ -124,13 +100,11 @@ def _varying(result: Mapping[str, Any]) -> str:
     if not found:
         return "<p>Nothing differs between these runs.</p>\n"
     names = [run["run"] for run in result["runs"]]
-    rows: Rows = [("", *names)]
+    rows: list[Sequence[str]] = [("", *names)]
     rows += [
         (key, *phrases.values([of[name] for name in names], _VALUE)) for key, of in found.items()
     ]
-    if result["ranked"]:
-        rows = list(zip(*rows, strict=True))
-    return _table(rows)
+    return _table(list(zip(*rows, strict=True)) if result["ranked"] else rows)
 
 
 def _drawn(result: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str]:

@@ -10,13 +10,46 @@ from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
 from metadist.report.phrases import number
-from metadist.report.short import short
+from metadist.report.text_table import short
 
 #: What stands where there is nothing.
 NOTHING = "–"
 #: From so many comparisons on, chance is spoken of.
 MANY = 5
 _BARS = "▁▂▃▄▅▆▇█"
+
+
+def cells(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What is said of each run, by the names of columns; each medium shows some of them."""
+    return [
+        {
+            "number": str(number),
+            "run": run["run"],
+            "figure": figure(result, run),
+            "episodes": count(run["episodes"]),
+            "failed": count(run["failed"]),
+            "difference": difference(result, run),
+            "verdict": verdict(run),
+            "best step": count(run["best_step"]),
+            "order": order(run),
+            "parameters": count(run["parameters"]),
+            "steps": count(run["steps"]),
+            "tasks per step": count(run["tasks_per_step"]),
+            "tasks": count(run["tasks"]),
+            "time": NOTHING if run["seconds"] is None else duration(run["seconds"]),
+            "worker-seconds": count(run["worker_seconds"]),
+        }
+        for number, run in enumerate(result["runs"], 1)
+    ]
+
+
+def table(result: Mapping[str, Any], columns: Mapping[str, str]) -> list[list[str]]:
+    """A head and a row for each run.
+
+    Args:
+        columns: names of :func:`cells`, each with its heading.
+    """
+    return [[*columns.values()], *([run[name] for name in columns] for run in cells(result))]
 
 
 def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -80,18 +113,8 @@ def order(run: Mapping[str, Any]) -> str:
 
 
 def count(value: Any) -> str:
-    """A whole number with commas."""
-    return f"{value:,}" if isinstance(value, int) else NOTHING
-
-
-def seconds(value: float | None) -> str:
-    """A time by the clock."""
-    return NOTHING if value is None else duration(value)
-
-
-def rounded(value: float | None) -> str:
     """A number without decimals, with commas."""
-    return NOTHING if value is None else f"{value:,.0f}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else NOTHING
 
 
 def values(given: Sequence[Value], room: int) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metadist.comparison import phrases
-from metadist.report.short import short
+from metadist.report.text_table import aligned, short
 
 #: Characters of a run's name, at most and at least, of a value, and of a curve.
 _NAME, _FEW, _VALUE, _CURVE = 40, 12, 22, 16
@@ -30,10 +30,10 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
     lines = [
         *textwrap.wrap(title, max(width, 40)),
         "",
-        *_figures(result, numbers, base, width),
+        *_figures(result, base, width),
         "",
         *_new_classes(result, width),
-        *_costs(result, numbers, width),
+        *_costs(result, width),
         "",
         *_differences(result, numbers, width),
     ]
@@ -41,65 +41,45 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
     return [*lines, *(["", *notes] if notes else [])]
 
 
-def _figures(
-    result: Mapping[str, Any], numbers: Mapping[str, str], base: str, width: int
-) -> list[str]:
-    head = ["", "run", result["score"], "failed", f"to {base}, paired", "verdict"]
-    rows = [
-        [
-            numbers[run["run"]],
-            run["run"],
-            phrases.figure(result, run),
-            phrases.count(run["failed"]),
-            phrases.difference(result, run),
-            phrases.verdict(run),
-        ]
-        for run in result["runs"]
-    ]
+def _figures(result: Mapping[str, Any], base: str, width: int) -> list[str]:
+    columns = {
+        "number": "",
+        "run": "run",
+        "figure": result["score"],
+        "failed": "failed",
+        "difference": f"to {base}, paired",
+        "verdict": "verdict",
+    }
     # A curve is a hint: it gets what names and figures leave, or nothing.
-    rows = _named(head, rows, width - len(_GAP) - len(_LAST))
-    room = width - len(_GAP) - max(map(len, aligned(head, rows, set())))
+    rows = _named(phrases.table(result, columns), width - len(_GAP) - len(_LAST))
+    room = width - len(_GAP) - max(map(len, aligned(rows, ())))
     if room >= len(_LAST):
-        head.append(_LAST)
-        curves = phrases.sparks(result, min(room, _CURVE))
-        rows = [[*row, curve] for row, curve in zip(rows, curves, strict=True)]
-    return aligned(head, rows, right={0, 2, 3, 4})
+        last = [_LAST, *phrases.sparks(result, min(room, _CURVE))]
+        rows = [[*row, cell] for row, cell in zip(rows, last, strict=True)]
+    return aligned(rows, right={0, 2, 3, 4})
 
 
 def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
-    head, *rows = phrases.new_classes(result) or [[]]
+    rows = phrases.new_classes(result)
     if not rows:
         return []
     # Names come first here, and there are no numbers.
-    rows = [row[1:] for row in _named(["", *head], [["", *row] for row in rows], width)]
-    return [*aligned(head, rows, right={1, 2}), ""]
+    rows = [row[1:] for row in _named([["", *row] for row in rows], width)]
+    return [*aligned(rows, right={1, 2}), ""]
 
 
-def _costs(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) -> list[str]:
-    head = ["", "run", "order", "parameters", "best step", "steps", "tasks", "time", "worker-s"]
-    rows = [
-        [
-            numbers[run["run"]],
-            run["run"],
-            phrases.order(run),
-            phrases.count(run["parameters"]),
-            phrases.count(run["best_step"]),
-            phrases.count(run["steps"]),
-            phrases.count(run["tasks"]),
-            phrases.seconds(run["seconds"]),
-            phrases.rounded(run["worker_seconds"]),
-        ]
-        for run in result["runs"]
-    ]
-    return aligned(head, _named(head, rows, width), right={0, 3, 4, 5, 6, 7, 8})
+def _costs(result: Mapping[str, Any], width: int) -> list[str]:
+    names = ("run", "order", "parameters", "best step", "steps", "tasks", "time")
+    columns = {"number": "", **{n: n for n in names}, "worker-seconds": "worker-s"}
+    return aligned(_named(phrases.table(result, columns), width), right={0, *range(3, 9)})
 
 
-def _named(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+def _named(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     """The rows with their names, the second column, in what the others leave of the width."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    others = sum(widths) - widths[1] + len(_GAP) * (len(head) - 1)
-    names = short([row[1] for row in rows], min(max(width - others, _FEW), _NAME))
-    return [[row[0], name, *row[2:]] for row, name in zip(rows, names, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    others = sum(widths) - widths[1] + len(_GAP) * (len(widths) - 1)
+    names = short([row[1] for row in rows[1:]], min(max(width - others, _FEW), _NAME))
+    return [[row[0], name, *row[2:]] for row, name in zip(rows, [rows[0][1], *names], strict=True)]
 
 
 def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: int) -> list[str]:
@@ -117,7 +97,7 @@ def _differences(result: Mapping[str, Any], numbers: Mapping[str, str], width: i
     lines: list[str] = []
     for block in _blocks(first, columns, width):
         rows = [[label, *(columns[c][i] for c in block)] for i, label in enumerate(first)]
-        lines += ["", *aligned(["differs", *block], rows, right=set())]
+        lines += ["", *aligned([["differs", *block], *rows], right=())]
     return lines[1:]
 
 
@@ -136,20 +116,3 @@ def _blocks(
         blocks[-1].append(name)
         used += needed
     return blocks
-
-
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> list[str]:
-    """A table in columns, its head underlined.
-
-    Args:
-        right: columns that are set to the right.
-    """
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    table = [head, ["-" * width for width in widths], *rows]
-    return [
-        _GAP.join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]

@@ -1,4 +1,4 @@
-"""What this machine can do, and what is missing: the checks behind ``metadist doctor``.
+"""What this machine can do: the checks behind ``metadist doctor``.
 
 They have to work where others cannot, so nothing but the standard library is needed to load them.
 """

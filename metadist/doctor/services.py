@@ -20,7 +20,7 @@ from metadist.doctor.directories import PATIENCE, URI, folder
 def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
     """The MLflow store or server."""
     from metadist.track import default_tracking_uri, public_uri
-    from metadist.track.client import is_server, sqlite_path
+    from metadist.track.uris import is_server, sqlite_path
 
     # Beside the runs, or here if they have no place beside them.
     beside = Path.cwd() if URI in runs_dir else Path(runs_dir).expanduser().resolve().parent
@@ -40,7 +40,7 @@ def tracking(given: str | None, runs_dir: str) -> Iterator[Check]:
 
 def _sqlite(shown: str, path: Path) -> Check:
     from metadist.errors import SchemaError
-    from metadist.track.schema import check_schema
+    from metadist.track.sqlite_schema import check_schema
 
     mend = "mend it, or name another store with --tracking-uri"
     if path.exists():

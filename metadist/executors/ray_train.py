@@ -68,9 +68,9 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
     ):
         channel = _channel(job)
         tell = channel.send_yield if isinstance(channel, ControlFile) else None
-        heeded = channel is not None
+        handled = channel is not None
         with (
-            SignalControl(job.run, tell=tell, heeded=heeded, lost=died) as signals,
+            SignalControl(job.run, tell=tell, handled=handled, lost=died) as signals,
             _told_to_end(signals),
         ):
             result = _Groups(job, channel, signals, announce).train()
@@ -83,7 +83,7 @@ def _channel(job: Job) -> ControlActor | ControlFile | None:
     if job.control is not None:
         return None
     if job.address or job.workers.elastic:
-        return ControlActor()
+        return ControlActor.start()
     return ControlFile(job.run / ".leave")
 
 
@@ -145,7 +145,7 @@ class _Groups:
         if channel is None:
             return run_group(job, workers, resources)
         channel.clear()
-        job = replace(job, control=channel.control)
+        job = replace(job, control=channel)
         if isinstance(channel, ControlFile):
             if self._signals.event.is_set():
                 channel.send_yield()

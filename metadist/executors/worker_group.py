@@ -26,7 +26,7 @@ from metadist.executors.cluster.worker_environment import (
     with_same_code,
 )
 from metadist.executors.cluster.worker_logs import write_messages
-from metadist.executors.control.control_actor import ActorControl
+from metadist.executors.control.control_actor import ControlActor
 from metadist.executors.job import Job
 from metadist.process.code import COMPUTING
 from metadist.runs.run_dir import RunDir
@@ -99,7 +99,7 @@ def _work(job: Job, run: str, data_dir: str, gpu: bool, directory: str) -> dict[
     job = replace(job, run=local_path(run), data_dir=local_path(data_dir))
     RunDir(job.run).pull()
     keep_freed_memory()
-    if isinstance(job.control, ActorControl):
+    if isinstance(job.control, ControlActor):
         job.control.join()
     if ray.train.get_context().get_world_rank() == 0:
         write_messages(job.run)

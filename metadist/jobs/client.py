@@ -149,14 +149,11 @@ class JobClient:
         Raises:
             JobUnknown: there is none; the message lists what there is.
         """
-        there = self.jobs()
-        for job in reversed(there):
-            if name == job.id:
-                return job
-        for job in reversed(there):
-            if job.run and name == job.run:
-                return job
-        ours = [job.id for job in reversed(there) if job.verb]
+        newest = self.jobs()[::-1]
+        found = [job for job in newest if job.id == name] or [j for j in newest if j.run == name]
+        if found and name:
+            return found[0]
+        ours = [job.id for job in newest if job.verb]
         raise JobUnknown(
             f"{self.address}: no job {name!r}, and none of a run of that name; there are: "
             f"{', '.join(ours[:10]) or 'none'}"
@@ -172,10 +169,9 @@ class JobClient:
         with explained(self.address, job_id):
             return str(self._client.get_job_logs(job_id))
 
-    async def tail(self, job_id: str) -> AsyncIterator[str]:
+    def tail(self, job_id: str) -> AsyncIterator[str]:
         """What a job has said and says, from the beginning, until it or the connection ends."""
-        async for text in self._client.tail_job_logs(job_id):
-            yield text
+        return self._client.tail_job_logs(job_id)
 
 
 def _job(details: JobDetails) -> JobInfo:

@@ -17,6 +17,10 @@ from metadist.errors import JobError
 #: Commands that a job may run.
 VERBS = ("train", "tune", "evaluate")
 AUTO = "auto"
+NO_TRACKING = (
+    "this job's runs are in an object store, which has no place for MLflow's file: set "
+    "MLFLOW_TRACKING_URI on the cluster, or submit with --tracking-uri URI or --offline"
+)
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?!/)")
 
 
@@ -168,3 +172,18 @@ def _check_places(command: Command) -> None:
 
 def _everywhere(place: str) -> bool:
     return place.startswith("/") or "://" in place
+
+
+def data_beside(runs: str) -> str:
+    """Where data are if nobody says: beside the runs, which every node sees."""
+    if "://" not in runs:
+        return str(Path(runs).parent / "data")
+    scheme, _, place = runs.rstrip("/").partition("://")
+    return f"{scheme}://{place.rpartition('/')[0] or place}/data"
+
+
+def needs_tracking(command: Command) -> bool:
+    """Whether MLflow's own file would be in the job's directory, and gone with it."""
+    named = command.has("--tracking-uri") or command.has("--offline")
+    at_store = "://" in (command.value("--runs-dir") or "")
+    return at_store and not named and command.verb != "evaluate"

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 Write = Callable[[str], None]
 #: Exit status where a job was stopped: that of a process ended by SIGTERM.
 STOPPED = 143
+#: That of a command whose job goes on without it: that of a process ended by Ctrl-C.
+DETACHED = 130
 #: Why a job failed that would fail again, in Ray's words. Whatever else Ray names is the death of a
 #: process or node.
 _LASTING = {

@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,31 +30,12 @@ SCRIPT, FACTS = "metadist_job.py", "job.json"
 COMMIT = "COMMIT"
 #: Bytes of all that is sent. Code and recipes take a few megabytes; more is a mistake.
 LIMIT = 20_000_000
+#: Seconds that a job which is stopped has to write a checkpoint and end its workers.
+STOP_SECONDS = 60
 #: Folders and files beside code that are no code.
 _LEFT = {"data", "runs", "searches", "mlruns", "mlflow.db", "venv", "env", "node_modules"}
 _LEFT_SUFFIXES = {".pyc", ".pem", ".key", ".p12", ".crt"}
 _CACHE = "__pycache__"
-
-
-@dataclass(frozen=True)
-class Package:
-    """What is sent, in a directory of its own.
-
-    Attributes:
-        command: naming files by where they are in the job's directory.
-        directory: becomes the job's current directory.
-        modules: packages that take the place of those that the cluster has.
-        files: what was taken from the user: where it came from and where it goes.
-        left: what lies beside code that was taken, and was not.
-        size: bytes.
-    """
-
-    command: Command
-    directory: Path
-    modules: tuple[Path, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
-    size: int = 0
 
 
 def developed() -> bool:
@@ -86,40 +67,46 @@ def pack(
     """
     work = into / "work"
     work.mkdir()
-    packer = _Packer(work, here, secrets)
-    command = packer.command(command)
-    modules = tuple(_code(code, into / "code", secrets)) if code else ()
-    if modules:
+    package = Package(command, work, here, secrets)
+    if code:
+        package.modules = [*_copy_code(code, into / "code", secrets)]
         _name_distribution(work)
     shutil.copyfile(entrypoint.__file__, work / SCRIPT)
     (work / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
-    size = _check_size(into)
-    return Package(command, work, modules, packer.files, tuple(packer.left), size)
+    _check_size(into)
+    return package
 
 
-class _Packer:
-    """Copies what a command line names, and names it anew."""
+class Package:
+    """What is sent: files that a command line names are copied.
 
-    def __init__(self, work: Path, here: Path, secrets: Mapping[str, str]) -> None:
-        self._work = work
-        self._here = here
-        self._secrets = secrets
+    Attributes:
+        directory: becomes the job's current directory.
+        command: naming files by where they are in it.
+        modules: packages that take the place of those that the cluster has.
+        files: what was taken from the user: where it came from and where it goes.
+        left: what lies beside code that was taken, and was not.
+    """
+
+    def __init__(
+        self, command: Command, directory: Path, here: Path, secrets: Mapping[str, str]
+    ) -> None:
+        self.directory = directory
+        self.modules: list[Path] = []
         self.files: dict[str, str] = {}
         self.left: list[str] = []
-
-    def command(self, command: Command) -> Command:
-        """The command with its files taken along."""
+        self._here = here
+        self._secrets = secrets
         arguments = command.arguments
         if command.verb == "train":
             arguments = tuple(self._recipe(name) for name in arguments)
-        options = []
-        for name, value in command.options:
-            if name == "--base" and value is not None:
-                value = self._recipe(value)
-            elif name == "--plugin" and value is not None:
-                value = self._plugin(value)
-            options.append((name, value))
-        return replace(command, arguments=arguments, options=tuple(options))
+        options = tuple((name, self._option(name, value)) for name, value in command.options)
+        self.command = replace(command, arguments=arguments, options=options)
+
+    def _option(self, name: str, value: str | None) -> str | None:
+        if value is not None and name == "--base":
+            return self._recipe(value)
+        return self._plugin(value) if value is not None and name == "--plugin" else value
 
     def _recipe(self, name: str) -> str:
         path = self._here / name
@@ -143,7 +130,7 @@ class _Packer:
         package, module = self._here / top, self._here / f"{top}.py"
         if self._is_here(top):
             for path in _source_files(package, self.left) if package.is_dir() else [module]:
-                _copy(path, self._work / path.relative_to(self._here), self._secrets)
+                _copy(path, self.directory / path.relative_to(self._here), self._secrets)
             self.files[top] = top
         return source  # else it is installed, there as here
 
@@ -164,7 +151,7 @@ class _Packer:
             folders = itertools.chain(["files"], (f"files{n}" for n in itertools.count(2)))
             places = (f"{folder}/{path.name}" for folder in folders)
             place = next(p for p in places if p not in self.files.values())
-            _copy(path, self._work / place, self._secrets)
+            _copy(path, self.directory / place, self._secrets)
             self.files[source] = place
         return self.files[source]
 
@@ -201,7 +188,7 @@ def _source_files(
             yield path
 
 
-def _code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
+def _copy_code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
     """Copies of this distribution's packages, each with the commit it is of."""
     for name in PACKAGES:
         for path in _source_files(root / name, [], no_code=()):
@@ -220,7 +207,7 @@ def _name_distribution(work: Path) -> None:
     )
 
 
-def _check_size(into: Path) -> int:
+def _check_size(into: Path) -> None:
     sizes = {p.relative_to(into): p.stat().st_size for p in into.rglob("*") if p.is_file()}
     size = sum(sizes.values())
     if size > LIMIT:
@@ -229,4 +216,15 @@ def _check_size(into: Path) -> int:
             f"the job would take along {size:,} bytes, at most {LIMIT:,} are sent; the largest: "
             + ", ".join(f"{p.relative_to(p.parts[0])} ({sizes[p]:,})" for p in largest)
         )
-    return size
+
+
+def runtime_env(package: Package) -> dict[str, Any]:
+    """Ray's description of where the job runs. It can be read by everybody: no secrets in it."""
+    environment: dict[str, Any] = {
+        "working_dir": str(package.directory),
+        # Ray kills after three seconds what it was asked to stop.
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+    }
+    if package.modules:
+        environment["py_modules"] = [str(path) for path in package.modules]
+    return environment

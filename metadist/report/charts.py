@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 
 from metadist.report.figures import log_scale
 from metadist.report.phrases import number
-from metadist.report.short import short
 from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
+from metadist.report.text_table import short
 
 #: Rows of a chart; what is beyond stands in the file that the chart is made from.
 MOST_ROWS = 48

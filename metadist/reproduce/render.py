@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from metadist.report.text_table import aligned
 from metadist.reproduce.result import Result, RowResult
 from metadist.reproduce.table import Published
 from metadist.reproduce.verdict import Ours, percent
 
 #: Columns of both forms; figures are set to the right.
 COLUMNS = ("row", "ours", "published", "budget", "verdict", "notes")
-_RIGHT = {"ours", "published", "budget"}
 #: A longer reason goes among the notes.
 _SHORT = 44
 #: Behind the published figures of ensembles, and of those that nobody has compared with a source.
@@ -115,19 +115,14 @@ def _legend(result: Result) -> list[str]:
 def text(result: Result) -> list[str]:
     """The table as aligned lines, its notes below."""
     rows, notes = cells(result)
-    widths = [max(len(r[i]) for r in [COLUMNS, *rows]) for i in range(len(COLUMNS))]
-    lines = [f"{result.request.table.title}: {_budget(result)}", ""]
-    for row in (COLUMNS, *rows):
-        parts = [
-            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-            for name, cell, width in zip(COLUMNS, row, widths, strict=True)
-        ]
-        lines.append("  ".join(parts).rstrip())
-        if row is COLUMNS:
-            lines.append("  ".join("-" * width for width in widths))
-    lines += ["", *_legend(result)]
-    lines += [f"{index}. {note}" for index, note in enumerate(notes, 1)]
-    return lines
+    return [
+        f"{result.request.table.title}: {_budget(result)}",
+        "",
+        *aligned([COLUMNS, *rows], right={1, 2, 3}),
+        "",
+        *_legend(result),
+        *(f"{index}. {note}" for index, note in enumerate(notes, 1)),
+    ]
 
 
 def _budget(result: Result) -> str:
@@ -143,7 +138,7 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
     """
     table, facts = result.request.table, result.facts
     rows, notes = cells(result)
-    rule = ["---:" if name in _RIGHT else "---" for name in COLUMNS]
+    rule = ("---", "---:", "---:", "---:", "---", "---")
     lines = [
         f"# {table.title}",
         "",

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TextIO
 
 from metadist.process.announce import Announce
+from metadist.report.text_table import aligned
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked
 from metadist.space import Point
@@ -178,11 +179,4 @@ def table(rows: Sequence[tuple[int, _Seen]], plan: Plan) -> list[str]:
         ]
         step = f"{seen.step}/{plan.space.steps}"
         body.append([str(number), *shown, step, figure(seen.score, plan.space.metric), seen.status])
-    widths = [max(len(row[i]) for row in body) for i in range(len(body[0]))]
-    return [
-        "  ".join(
-            cell.rjust(w) if i < len(row) - 1 else cell
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in body
-    ]
+    return aligned(body, right=range(len(keys) + 3), rule=False)

@@ -1,4 +1,4 @@
-"""The way to MLflow: where the store is, how long to wait for it, what its errors mean."""
+"""A client of MLflow: how long to wait for a store, when to ask again, what its errors mean."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import fcntl
 import hashlib
 import logging
 import os
+import random
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
-from data_pipeline.storage.object_uri import cache_directory
-from data_pipeline.storage.redaction import HIDDEN as HIDDEN
-from data_pipeline.storage.redaction import without_users
-from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import TrackingError
 from metadist.process.environment import variables
-from metadist.track import schema
+from metadist.track import sqlite_schema
+from metadist.track.uris import is_server, public_uri, sqlite_path, whole_uri, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 #: Seconds to wait for a first answer. Later requests may take MLFLOW_HTTP_REQUEST_TIMEOUT.
 FIRST_ANSWER_SECONDS = 5
@@ -43,6 +42,18 @@ _ENVIRONMENT = {
 #: They report each migration of a fresh database, and each failed request with a traceback; what
 #: an error says is told by whoever has asked.
 _TALKATIVE = ("alembic.runtime.migration", "alembic.runtime.plugins", "mlflow.store.db.utils")
+#: Attempts, and the seconds that the first waits at most; each later one twice as long.
+_ATTEMPTS = 6
+_SECONDS = 0.2
+#: What SQLite, PostgreSQL, MySQL and SQL Server say where two have looked for a row, found none and
+#: made it.
+_CONFLICT = re.compile(
+    r"IntegrityError|UNIQUE constraint|duplicate key|Duplicate entry|RESOURCE_ALREADY_EXISTS"
+    r"|deadlock",
+    re.IGNORECASE,
+)
+# Not the process's generator, whose state is its user's.
+_random = random.Random()
 #: States of a run that takes no more points.
 GONE = ("deleted", "missing")
 #: What to do about what SQLite says.
@@ -54,73 +65,6 @@ _CURES = {
     "no such table": "Put the file back: this one is empty or none of MLflow's",
 }
 _AUTOFLUSH = re.compile(r"\(raised as a result of Query-invoked autoflush")
-_QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
-_SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
-#: A folder: MLflow has stores that are called by a word too.
-_FOLDER = re.compile(r"(?P<scheme>file:(//)?)?(?P<path>[.~/].*)")
-
-
-def default_tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI if set, else the SQLite file ``mlflow.db`` in ``root``.
-
-    Artifacts of a SQLite store go to ``mlruns`` beside it.
-
-    Args:
-        root: the directory that holds the runs directory.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return whole_uri(given)
-    if root.resolve().is_relative_to(cache_directory()):
-        root = Path.cwd()  # nobody would look for it among working copies of an object store
-    path = root.resolve() / "mlflow.db"
-    if set("?%") & set(str(path)):
-        raise TrackingError(
-            f"{path}: MLflow cannot keep its SQLite file under a path with '?' or '%'; use another "
-            "--runs-dir, --tracking-uri, or --offline"
-        )
-    return f"sqlite:///{path}"
-
-
-def public_uri(uri: str) -> str:
-    """``uri`` without user, password and values of its query, for messages and shared files."""
-    scheme, separator, _ = uri.partition("://")
-    if not separator or scheme.startswith(("sqlite", "file")):
-        return uri
-    return _public(uri)
-
-
-def _public(text: str) -> str:
-    return _QUERY_VALUE.sub(rf"\1={HIDDEN}", without_users(text))
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; None for any other store."""
-    match = _SQLITE.fullmatch(uri.partition("?")[0])
-    return typed_path(match["path"]).absolute() if match else None
-
-
-def whole_uri(uri: str) -> str:
-    """``uri`` with the path of a file or folder made absolute: other processes stand elsewhere."""
-    match = _SQLITE.match(uri) or _FOLDER.fullmatch(uri)
-    if match is None:
-        return uri
-    path = typed_path(match["path"]).absolute()
-    return f"{uri[: match.start('path')]}{path}{uri[match.end('path') :]}"
-
-
-def is_server(uri: str) -> bool:
-    """Whether requests to this store go over HTTP."""
-    return urlsplit(uri).scheme in ("http", "https")
-
-
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Where artifacts of a SQLite store's experiment go; None leaves it to the store."""
-    path = sqlite_path(uri)
-    if path is None:
-        return None
-    folder = re.sub(r"[^\w.-]", "_", experiment).lstrip(".") or "_"
-    return (path.parent / "mlruns" / folder).as_uri()
 
 
 @contextlib.contextmanager
@@ -167,12 +111,12 @@ def connect(uri: str) -> MlflowClient:
         with contextlib.ExitStack() as first:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if schema.revision(path) is None:
+                if sqlite_schema.revision(path) is None:
                     first.enter_context(_alone(path))  # it takes seconds: one is enough
                 if not path.exists():
                     log.info("making the tracking store %s (a few seconds)", path)
-                    schema.make_store(path)
-                schema.check_schema(path, uri)
+                    sqlite_schema.make_store(path)
+                sqlite_schema.check_schema(path, uri)
             client = MlflowClient(tracking_uri=uri)
             if path is not None:
                 client.search_experiments(max_results=1)
@@ -196,7 +140,7 @@ def explain(uri: str, error: BaseException) -> TrackingError:
     if isinstance(error, TrackingError):
         return error
     if "out-of-date database schema" in str(error):
-        return schema.schema_error(public_uri(uri), "out-of-date schema", older=True)
+        return sqlite_schema.schema_error(public_uri(uri), "out-of-date schema", older=True)
     cures = (cure for said, cure in _CURES.items() if said in str(error))
     cure = next(cures, "Start it or mend its address (--tracking-uri or MLFLOW_TRACKING_URI)")
     return TrackingError(
@@ -209,7 +153,9 @@ def brief(error: BaseException) -> str:
     """The first line of an error, shortened; without passwords."""
     reason = re.search(r"\(Caused by \w+\([\"'](.*)[\"']\)\)", str(error))
     text = reason[1] if reason else str(error)
-    lines = [line for line in _public(text).strip().splitlines() if not _AUTOFLUSH.match(line)]
+    lines = [
+        line for line in without_secrets(text).strip().splitlines() if not _AUTOFLUSH.match(line)
+    ]
     lines = lines or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
 
@@ -240,3 +186,18 @@ def gone_error(uri: str, run_id: str, state: str) -> TrackingError:
         f"the MLflow run {run_id} of this run directory is {state} in {public_uri(uri)}; {cure}, "
         "or go on without MLflow (--offline)"
     )
+
+
+def retry_on_conflict(action: Callable[[], Result]) -> Result:
+    """The result of what may be done again, and is if another process has got in between.
+
+    Several processes may use a fresh store at the same moment.
+    """
+    for number in range(_ATTEMPTS - 1):
+        try:
+            return action()
+        except Exception as error:
+            if not _CONFLICT.search(str(error)):
+                raise
+            time.sleep(_random.uniform(0, _SECONDS * 2**number))
+    return action()

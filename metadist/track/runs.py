@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.storage.object_uri import address_of
-from metadist.errors import TrackingError
 from metadist.recipe.schema import Recipe
 from metadist.track.client import (
     GONE,
-    artifact_location,
     connect,
     explain,
     gone_error,
     impatient,
-    public_uri,
+    retry_on_conflict,
     run_state,
 )
-from metadist.track.rivals import with_rivals
-from metadist.track.view import offer_view
+from metadist.track.experiments import DIRECTORY_TAG, KEY_TAG, experiment_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,10 +31,6 @@ MAX_VALUE = 500
 _SHORT_DIGEST = 12
 #: Params or tags per request.
 _PER_REQUEST = 100
-#: The tag by which a run is recognised if its id was not yet written down when the driver died.
-KEY_TAG = "metadist.key"
-#: The tag that says where the run directory was when it was last sent.
-DIRECTORY_TAG = "run_dir"
 
 
 def clean_name(name: str) -> str:
@@ -112,43 +105,6 @@ def run_tags(
     return tags
 
 
-def ensure_experiment(uri: str, experiment: str) -> str:
-    """The id of an experiment, created if needed.
-
-    It answers within seconds, so it also tells a driver early whether the store can be used.
-
-    Raises:
-        TrackingError: the store does not answer, or the experiment was deleted.
-    """
-    with impatient():
-        return experiment_of(connect(uri), uri, experiment)
-
-
-def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """:func:`ensure_experiment` with a client that is there already."""
-
-    def found_or_made() -> Any:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            client.create_experiment(name, artifact_location=artifact_location(uri, name))
-            found = client.get_experiment_by_name(name)
-        return found
-
-    try:
-        found = with_rivals(found_or_made)
-    except Exception as error:
-        raise explain(uri, error) from error
-    if found is None:
-        raise TrackingError(f"{public_uri(uri)}: experiment {name!r} cannot be created")
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"{public_uri(uri)}: experiment {name!r} was deleted; choose another with "
-            f"--experiment, or restore it (mlflow experiments restore -x {found.experiment_id})"
-        )
-    offer_view(client, found)
-    return str(found.experiment_id)
-
-
 def start_run(
     uri: str,
     experiment: str,
@@ -192,9 +148,9 @@ def start_run(
             return run_id
 
         try:
-            run_id = with_rivals(found_or_made)
-            with_rivals(lambda: _describe(client, run_id, params, {**tags, **named}))
-            with_rivals(lambda: _name_dataset(client, run_id, tags))
+            run_id = retry_on_conflict(found_or_made)
+            retry_on_conflict(lambda: _describe(client, run_id, params, {**tags, **named}))
+            retry_on_conflict(lambda: _name_dataset(client, run_id, tags))
         except Exception as error:
             raise explain(uri, error) from error
         return run_id
@@ -224,7 +180,7 @@ def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[s
             if (state := run_state(client, run_id)) in GONE:
                 raise gone_error(uri, run_id, state)
             client.update_run(run_id, status="RUNNING")
-            with_rivals(lambda: _describe(client, run_id, params, tags))
+            retry_on_conflict(lambda: _describe(client, run_id, params, tags))
         except Exception as error:
             raise explain(uri, error) from error
 

@@ -1,23 +1,32 @@
-"""MLflow's own pages over a local store."""
+"""MLflow's own pages: served over a local store, and their addresses."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from metadist.errors import TrackingError
 from metadist.process.imports import environment, standard_library
-from metadist.process.signals import ASKING
-from metadist.track.client import is_server, public_uri, sqlite_path
-from metadist.track.schema import check_schema
+from metadist.process.signals import STOP_SIGNALS
+from metadist.track.client import connect, explain, impatient
+from metadist.track.experiments import KEY_TAG, VIEW_KEY, offer_view
+from metadist.track.sqlite_schema import check_schema
+from metadist.track.uris import default_tracking_uri, is_server, public_uri, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +38,9 @@ STORE = "MLFLOW_BACKEND_STORE_URI"
 _GRACE_SECONDS = 10.0
 #: Seconds between looks whether the server answers.
 _LOOK_SECONDS = 0.5
+#: MLflow 3 begins with its pages for language models unless an address says otherwise.
+_TRAINING = "workflowType=machine_learning"
+_RUNS_LOOKED_AT = 1000
 
 
 def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
@@ -97,7 +109,7 @@ def run_ui(
         interrupted.set()
         process.terminate()
 
-    numbers = [n for n in ASKING if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
     before = {n: signal.signal(n, end) for n in numbers}
     try:
         while ready is not None and process.poll() is None and not interrupted.wait(_LOOK_SECONDS):
@@ -145,3 +157,70 @@ def _check_free(host: str, port: int) -> None:
                 f"port {port} on {host} cannot be used ({error.strerror}): choose another with "
                 "--port"
             ) from None
+
+
+def runs_page(server: str, experiment_id: str) -> str:
+    """The table of an experiment's runs, with our columns.
+
+    Args:
+        server: its address, as browsers reach it; a user, a password and a query are left out.
+    """
+    shown = f"viewStateShareKey={VIEW_KEY}&{_TRAINING}"
+    return f"{_base(server)}/#/experiments/{experiment_id}/runs?{shown}"
+
+
+def experiments_page(server: str) -> str:
+    """The list of all experiments."""
+    return f"{_base(server)}/#/experiments?{_TRAINING}"
+
+
+def _base(server: str) -> str:
+    parts = urlsplit(server)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+
+
+def experiments(uri: str) -> dict[str, str]:
+    """Ids and names of the experiments that hold runs of ours, the one of the newest run first.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    with impatient():
+        client = connect(uri)
+        try:
+            return _experiments(client)
+        except Exception as error:
+            raise explain(uri, error) from error
+
+
+def _experiments(client: MlflowClient) -> dict[str, str]:
+    there: dict[str, Any] = {e.experiment_id: e for e in client.search_experiments()}
+    newest = client.search_runs(
+        list(there),
+        f"tags.`{KEY_TAG}` LIKE '%'",
+        max_results=_RUNS_LOOKED_AT,
+        order_by=["attributes.start_time DESC"],
+    )
+    found = dict.fromkeys(run.info.experiment_id for run in newest)
+    for identity in found:
+        offer_view(client, there[identity])
+    return {identity: there[identity].name for identity in found}
+
+
+def pages(uri: str, server: str) -> list[tuple[str, str]]:
+    """Names and addresses of what there is to see, the newest first; at least one."""
+    found = [(name, runs_page(server, i)) for i, name in experiments(uri).items()]
+    return found or [("no run of metadist yet", experiments_page(server))]
+
+
+def where_to_look(uri: str, run_id: str) -> str:
+    """How to see a run beside the others: an address, or the command that serves the pages."""
+    if is_server(uri):
+        with impatient(), contextlib.suppress(Exception):
+            return runs_page(uri, connect(uri).get_run(run_id).info.experiment_id)
+        return experiments_page(uri)
+    with contextlib.suppress(TrackingError):
+        if uri == default_tracking_uri(Path.cwd()):
+            return "metadist ui"
+    return f"metadist ui --tracking-uri {shlex.quote(public_uri(uri))}"

@@ -64,8 +64,9 @@ def draw(source: Source) -> str:
     Raises:
         graphlib.CycleError: rooms import each other in a circle.
     """
-    house = _drawing(source.collapsed(_room), lowest=BELOW)
-    below = _drawing(source.units(BELOW))
+    layers = [row for contract in source.layers for row in contract.rows]
+    house = _drawing(source.collapsed(_room), layers, lowest=BELOW)
+    below = _drawing(source.units(BELOW), layers)
     width = max(house.width, below.width + 2 * EDGE) + 2 * EDGE
     floor = EDGE + ROW * (len(house.rows) - 1)  # row 0 of the house is the frame of the data
     height = floor + ROW * len(below.rows) + 2 * EDGE
@@ -88,14 +89,12 @@ def _room(module: str) -> str | None:
 # --- the layout -----------------------------------------------------------------------------------
 
 
-def _drawing(graph: Graph, lowest: str | None = None) -> Drawing:
+def _drawing(graph: Graph, layers: list[tuple[str, ...]], lowest: str | None = None) -> Drawing:
+    """A drawing of a graph, with one of its nodes below all others."""
     graph = {node: graph[node] - {"__init__"} for node in sorted(graph) if node != "__init__"}
-    order = list(TopologicalSorter(graph).static_order())
-    graph = _reduced(graph, order)
-    ranks = _ranks(graph, order)
-    if lowest:
-        ranks = {node: rank + (node != lowest) for node, rank in ranks.items()}
-    drawing = _rows(graph, ranks)
+    below = {node: others | {lowest or node} - {node} for node, others in graph.items()}
+    order = list(TopologicalSorter(below).static_order())
+    drawing = _rows(_reduced(graph, order), _ranks(below, order, layers))
     _order(drawing)
     _place(drawing)
     return drawing
@@ -112,17 +111,18 @@ def _reduced(graph: Graph, order: list[str]) -> Graph:
     }
 
 
-def _ranks(graph: Graph, order: list[str]) -> dict[str, int]:
-    """Rows above the lowest: as low as a box can be, or as high if more arrows come than go."""
-    above = {node: [one for one in graph if node in graph[one]] for node in graph}
-    ranks: dict[str, int] = {}
+def _ranks(graph: Graph, order: list[str], layers: list[tuple[str, ...]]) -> dict[str, int]:
+    """Rows above the lowest: each box as low as it can be, and near to those of its layer."""
+    lows: dict[str, int] = {}
     for node in order:
-        ranks[node] = max((ranks[other] + 1 for other in graph[node]), default=0)
+        lows[node] = max((lows[other] + 1 for other in graph[node]), default=0)
+    top = max(lows.values())
+    ranks: dict[str, int] = {}
     for node in reversed(order):
-        if not above[node]:
-            ranks[node] = max(ranks.values())
-        elif len(above[node]) >= len(graph[node]) > 0:
-            ranks[node] = min(ranks[one] for one in above[node]) - 1
+        highest = min((ranks[one] - 1 for one in graph if node in graph[one]), default=top)
+        beside = next((layer for layer in layers if node in layer), (node,))
+        wanted = max(lows[one] for one in beside if one in lows)
+        ranks[node] = min(highest, wanted) if any(node in graph[one] for one in graph) else top
     return ranks
 
 

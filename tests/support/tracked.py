@@ -14,7 +14,7 @@ from metadist import track
 from metadist.runs.log import LogReader, LogWriter
 from metadist.runs.run_dir import RunDir
 from metadist.track import client as client_module
-from metadist.track import send, sync
+from metadist.track import synchroniser, upload
 
 
 def begin(run: RunDir, uri: str, **tags: Any) -> str:
@@ -54,7 +54,7 @@ def add_steps(writer: LogWriter, first: int, last: int) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Requests fail while the event is set, every second one after it has arrived."""
     broken = threading.Event()
-    honest, calls = send.send_points, 0
+    honest, calls = upload.send_points, 0
 
     def unreliable(client: Any, run_id: str, points: Any) -> None:
         nonlocal calls
@@ -65,6 +65,6 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
             raise ConnectionError("no answer")
         honest(client, run_id, points)
 
-    monkeypatch.setattr(sync, "send_points", unreliable)
-    monkeypatch.setattr(sync, "BACKOFF", (0.01, 0.05))
+    monkeypatch.setattr(synchroniser, "send_points", unreliable)
+    monkeypatch.setattr(synchroniser, "BACKOFF", (0.01, 0.05))
     yield broken

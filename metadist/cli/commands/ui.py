@@ -35,8 +35,8 @@ def ui(port: int, browse: bool | None, tracking_uri: str | None, runs_dir: str) 
     the newest run first. The pages can be reached from this machine alone.
     """
     from metadist.track import default_tracking_uri, public_uri, run_ui
-    from metadist.track.client import is_server
     from metadist.track.ui import HOST, ui_command
+    from metadist.track.uris import is_server
 
     uri = tracking_uri or default_tracking_uri(runs_directory(runs_dir).parent)
     look = _has_screen() and sys.stdout.isatty() if browse is None else browse
@@ -62,7 +62,7 @@ def _has_screen() -> bool:
 def _print_pages(uri: str, server: str) -> str:
     """Print where to look, the names on standard error; the first address."""
     from metadist.errors import TrackingError
-    from metadist.track.pages import experiments_page, pages
+    from metadist.track.ui import experiments_page, pages
 
     try:
         found = pages(uri, server)

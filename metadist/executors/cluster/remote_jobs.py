@@ -30,34 +30,34 @@ def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
         for job in jobs:  # they have workers of their own
             job()
         return
-    remote: Any = ray.remote(_call)
-    jobs = [with_same_code(job, *PACKAGES) for job in jobs]
-    waiting = list(jobs)
+    remote: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS)(
+        _call
+    )
+    waiting = [with_same_code(job, *PACKAGES) for job in jobs]
     active: list[Any] = []
     failure: BaseException | None = None
     try:
-        while waiting or active:
-            while waiting and len(active) < resources.concurrent and failure is None:
-                options = remote.options(
-                    num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS
-                )
-                active.append(options.remote(waiting.pop(0), current_directory()))
-            if not active:
-                break
+        while active or (waiting and failure is None):
+            while waiting and failure is None and len(active) < resources.concurrent:
+                active.append(remote.remote(waiting.pop(0), current_directory()))
             done, active = ray.wait(active)
-            for one in done:
-                try:
-                    ray.get(one)
-                except ray.exceptions.RayTaskError as error:
-                    failure = failure or cause_of(error)
-                except ray.exceptions.RayError as error:
-                    failure = failure or RunError(f"a process of the search died: {error}")
+            failure = failure or _failure(done[0])
     except BaseException:
         for one in active:
             ray.cancel(one, force=True)
         raise
     if failure is not None:
         raise failure
+
+
+def _failure(done: Any) -> BaseException | None:
+    try:
+        ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        return cause_of(error)
+    except ray.exceptions.RayError as error:
+        return RunError(f"a process of the search died: {error}")
+    return None
 
 
 def cause_of(error: ray.exceptions.RayTaskError) -> BaseException:

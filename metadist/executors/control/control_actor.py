@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 _PATIENCE = 5.0
 
 
-class _State:
-    """What the actor holds: the driver's command, and on which nodes the workers are."""
+class _Actor:
+    """Holds what the driver wants, and on which nodes the workers are."""
 
     def __init__(self) -> None:
         self.clear()
@@ -48,43 +48,35 @@ class _State:
         return self._nodes
 
 
+@dataclass(frozen=True)
 class ControlActor:
-    """Lives beside the driver, for as long as its cluster is connected."""
+    """A handle of the actor: the driver sends with it, workers ask with a copy."""
 
-    def __init__(self) -> None:
+    actor: Any
+    judges = False
+
+    @classmethod
+    def start(cls) -> ControlActor:
+        """An actor that lives beside this process, for as long as its cluster is connected."""
         here = ray.get_runtime_context().get_node_id()
-        make: Any = ray.remote(num_cpus=0)(_State)
-        self._actor = make.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
-        ).remote()
+        beside = NodeAffinitySchedulingStrategy(here, soft=False)
+        remote: Any = ray.remote(num_cpus=0)(_Actor)
+        return cls(remote.options(scheduling_strategy=beside).remote())
 
     def send(self, command: Command) -> None:
         """Let the workers know; they ask about once a second."""
-        self._actor.send.remote(command)
+        self.actor.send.remote(command)
 
     def clear(self) -> None:
         """Before a new group of workers: nothing is wanted of it yet."""
-        self._actor.clear.remote()
+        self.actor.clear.remote()
 
     def nodes(self) -> list[str]:
         """The node of each worker that has joined the group; none if it does not answer."""
         with contextlib.suppress(RayError, GetTimeoutError):
-            nodes: list[str] = ray.get(self._actor.nodes.remote(), timeout=_PATIENCE)
+            nodes: list[str] = ray.get(self.actor.nodes.remote(), timeout=_PATIENCE)
             return nodes
         return []
-
-    @property
-    def control(self) -> ActorControl:
-        """What workers ask."""
-        return ActorControl(self._actor)
-
-
-@dataclass(frozen=True)
-class ActorControl:
-    """Asks the driver's actor."""
-
-    actor: Any
-    judges = False
 
     def join(self) -> None:
         """Say that a worker of the group is on this node."""

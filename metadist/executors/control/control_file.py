@@ -27,11 +27,6 @@ class ControlFile:
         """Nothing is wanted, or not any more."""
         self.path.unlink(missing_ok=True)
 
-    @property
-    def control(self) -> ControlFile:
-        """What workers ask."""
-        return self
-
     def command(self, progress: Progress) -> Command:
         """See :class:`metadist.training.run_control.RunControl`."""
         return "yield" if self.path.exists() else "go"

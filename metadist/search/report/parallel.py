@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from metadist.report.short import short
 from metadist.report.svg import BAD, CARD, FG, GOOD, MAIN, MUTED, drawing
+from metadist.report.text_table import short
 from metadist.search.report.data import SearchData, TrialData
 from metadist.search.report.scales import KeyAxis, key_axes, score_scale
 from metadist.search.report.trial_markers import LABELS, LINES, STATUSES, WINNER

@@ -1,13 +1,15 @@
-"""Options and findings of Meta-SGD, Meta-Curvature, T-net and MT-net."""
+"""Options and learned quantities of Meta-SGD, Meta-Curvature, T-net and MT-net."""
 
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import pytest
 import torch
 
 from metadist.algorithms import options
+from metadist.algorithms.tnet import Transformed
 from metadist.errors import RecipeError
 from tests.numerics.preconditioning_models import CONV, KEY, LR, mlp
 
@@ -45,7 +47,16 @@ def test_each_parameter_has_the_matrices_of_its_variant():
     assert "head.weight.kernel" not in shapes
 
 
-def test_findings_say_what_was_learned():
+def test_a_tnet_refuses_a_network_without_a_hook():
+    class Plain:
+        def forward(self, params, x, norm, trace=None):
+            return x, {}
+
+    with pytest.raises(RecipeError, match=r"takes a layer_hook, which Plain does not"):
+        Transformed(cast(Any, Plain()))
+
+
+def test_quantities_say_what_was_learned():
     sizes, _ = mlp(1).learner("meta_sgd", 1)
     params = sizes.init(KEY)
     params["rule.linear2.weight.step_size"] = torch.tensor([[-1.0, 0.5, 2.0]])

@@ -14,7 +14,7 @@ from metadist import track
 from metadist.errors import RunError, TrackingError
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
-from metadist.track.send import latest_tags
+from metadist.track.upload import latest_tags
 
 
 def send(run: RunDir, uri: str, status: str = "FINISHED", **tags: str) -> str:
@@ -124,9 +124,9 @@ def test_no_store_is_made_where_there_is_none(root):
 
 
 def test_more_runs_than_a_request_brings(place, monkeypatch):
-    from metadist.track import search
+    from metadist.track import experiments
 
-    monkeypatch.setattr(search, "_PER_REQUEST", 2)
+    monkeypatch.setattr(experiments, "_PER_REQUEST", 2)
     assert names(compare(place, experiment="metadist")) == ["base", "good", "same"]
 
 

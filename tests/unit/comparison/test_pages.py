@@ -19,7 +19,7 @@ import metadist
 from metadist.cli.main import main
 from metadist.comparison import render, text, to_csv
 from metadist.errors import RunError
-from metadist.report.short import short
+from metadist.report.text_table import short
 
 NAMES = ("base", "good", "same")
 

@@ -10,8 +10,9 @@ from submitted import as_written
 
 from metadist.cli.main import main
 from metadist.errors import JobError
-from metadist.jobs.command import Command, plan
-from metadist.jobs.submit import Submission, data_beside, in_place
+from metadist.jobs.command import Command, data_beside, plan
+from metadist.jobs.submit import in_place
+from metadist.jobs.submitter import Submission
 
 STAMP = "20260304-050607"
 

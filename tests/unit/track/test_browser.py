@@ -15,7 +15,7 @@ from run_place import SETTINGS
 import metadist
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
-from metadist.track.pages import pages
+from metadist.track.ui import pages
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,7 @@ from metadist import track
 from metadist.errors import TrackingError
 from metadist.runs.log import LogWriter, write_parquet
 from metadist.track import client as client_module
-from metadist.track import sync
+from metadist.track import synchroniser as sync_module
 
 
 def test_finish_sends_files_result_and_end(run, uri):
@@ -57,7 +57,7 @@ def test_finish_sends_files_result_and_end(run, uri):
 def test_files_that_cannot_be_stored_do_not_keep_a_run_open(run, uri, monkeypatch, caplog):
     run_id = begin(run, uri)
     add_steps(LogWriter(run.claim({})), 1, 10)
-    monkeypatch.setattr(sync, "BACKOFF", (0.01, 0.05))
+    monkeypatch.setattr(sync_module, "BACKOFF", (0.01, 0.05))
     (run.path.parent.parent / "mlruns").write_text("a file where artifacts should go")
     with caplog.at_level(logging.ERROR):
         assert not track.Synchroniser(run, uri, run_id).start().finish("finished", 20)

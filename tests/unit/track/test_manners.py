@@ -20,8 +20,9 @@ from tracked import history, written
 
 import metadist
 from metadist.errors import TrackingError
-from metadist.track.client import connect, sqlite_path
-from metadist.track.send import sync_run
+from metadist.track.client import connect
+from metadist.track.upload import sync_run
+from metadist.track.uris import sqlite_path
 from metadist.training.trainer import Trainer
 
 

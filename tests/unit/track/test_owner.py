@@ -19,10 +19,10 @@ from metadist.errors import TrackingError
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
 from metadist.runs.run_dir import RunDir
-from metadist.track import owner, register
-from metadist.track import sync as sync_module
+from metadist.track import ownership, registry
+from metadist.track import synchroniser as sync_module
 from metadist.track.client import connect
-from metadist.track.send import latest_tags
+from metadist.track.upload import latest_tags
 
 
 def start(run: RunDir, uri: str) -> str:
@@ -102,7 +102,7 @@ def test_a_moved_directory_keeps_its_run(run, uri, moved: Callable[[RunDir], Run
 
 def test_of_two_that_do_not_see_each_other_the_first_to_start_has_it(run, uri, monkeypatch):
     """As on two machines: what each thinks of as the original is not there."""
-    monkeypatch.setattr(owner, "_has", lambda *_: False)
+    monkeypatch.setattr(ownership, "_has", lambda *_: False)
     run_id = train(run, uri, 1, 10)
     other = copy(run, "elsewhere/demo")
     assert train(other, uri, 11, 20) == run_id
@@ -134,7 +134,7 @@ def test_a_backup_that_is_put_back_adds_no_step_twice(run, uri, starts_before_th
 
 def test_two_at_once_are_parted_while_they_run(run, uri, monkeypatch, caplog):
     monkeypatch.setattr(sync_module, "_OWNER_SECONDS", 0.0)
-    monkeypatch.setattr(owner, "_has", lambda *_: False)
+    monkeypatch.setattr(ownership, "_has", lambda *_: False)
 
     def follower(directory: RunDir) -> track.Synchroniser:
         def again(lost: str) -> str:
@@ -163,7 +163,7 @@ def test_two_at_once_are_parted_while_they_run(run, uri, monkeypatch, caplog):
 def test_a_driver_that_dies_while_it_claims_its_run_keeps_it(run, uri, monkeypatch):
     run_id = train(run, uri, 1, 5)
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "set_tags", lambda *_: (_ for _ in ()).throw(Boom()))
+        patch.setattr(ownership, "set_tags", lambda *_: (_ for _ in ()).throw(Boom()))
         with pytest.raises(TrackingError):
             start(run, uri)
     assert train(run, uri, 6, 8) == run_id
@@ -195,9 +195,9 @@ def test_a_model_of_a_copy_goes_to_its_own_run(run, uri, monkeypatch):
         asked.append(run_id)
         return 1
 
-    monkeypatch.setattr(register, "_register", registered)
+    monkeypatch.setattr(registry, "_register", registered)
     for directory in (run, other):
-        made = register.register_run(directory, lambda: None)  # type: ignore[arg-type, return-value]
+        made = registry.register_run(directory, lambda: None)  # type: ignore[arg-type, return-value]
         assert made["mlflow_run"] == directory.info()["mlflow"]["run_id"] == asked[-1]
     assert asked[0] == run_id != asked[1]
     assert history(uri, asked[1]) == written(other)
@@ -207,7 +207,7 @@ def test_a_run_of_before_there_were_claims_is_known_by_its_directory(run, uri):
     run_id = train(run, uri, 1, 5)
     run.update(claims=[])
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
-        database.execute("delete from tags where key = ?", (owner.CLAIM_TAG,))
+        database.execute("delete from tags where key = ?", (ownership.CLAIM_TAG,))
     database.close()
     other = copy(run, "runs/other")
     assert train(other, uri, 6, 8) != run_id

@@ -15,8 +15,8 @@ from tracked import begin
 from metadist import track
 from metadist.errors import TrackingError
 from metadist.track import client as client_module
-from metadist.track import pages
 from metadist.track import ui as ui_module
+from metadist.track import uris
 
 RUNS = "#/experiments/7/runs?viewStateShareKey=metadist&workflowType=machine_learning"
 
@@ -31,25 +31,25 @@ RUNS = "#/experiments/7/runs?viewStateShareKey=metadist&workflowType=machine_lea
     ],
 )
 def test_the_address_of_the_runs(server, page):
-    assert pages.runs_page(server, "7") == page
+    assert ui_module.runs_page(server, "7") == page
 
 
 def test_every_experiment_with_runs_of_ours_is_named_the_newest_first(run, uri):
     mlflow = client_module.connect(uri)
     mlflow.create_run("0")  # of somebody else
     server = "http://there"
-    assert pages.pages(uri, server) == [
+    assert ui_module.pages(uri, server) == [
         ("no run of metadist yet", f"{server}/#/experiments?workflowType=machine_learning")
     ]
     older = mlflow.create_experiment("older")  # by hand, so without our view
     first = track.start_run(uri, "older", "a", {}, {}, key="a", start_time=1000)
     begin(run, uri)
-    names = [name for name, _ in pages.pages(uri, server)]
+    names = [name for name, _ in ui_module.pages(uri, server)]
     assert names == ["metadist", "older"]
-    for name, address in pages.pages(uri, server):
+    for name, address in ui_module.pages(uri, server):
         found = mlflow.get_experiment_by_name(name)
         assert found is not None
-        assert address == pages.runs_page(server, found.experiment_id)
+        assert address == ui_module.runs_page(server, found.experiment_id)
         columns = json.loads(found.tags["mlflow.sharedViewState.metadist"])["selectedColumns"]
         figures = ("accuracy", "accuracy_ci95", "classes", "accuracy_ci95_classes")
         assert {f"metrics.`test/{figure}`" for figure in figures} < set(columns)
@@ -82,7 +82,7 @@ def test_a_browser_is_opened_when_the_server_answers(uri, monkeypatch):
 
 
 def test_a_store_of_another_mlflow_is_not_served(uri):
-    path = client_module.sqlite_path(uri)
+    path = uris.sqlite_path(uri)
     assert path is not None
     with sqlite3.connect(path) as database:
         database.execute("update alembic_version set version_num = 'unknown'")

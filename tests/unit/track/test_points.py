@@ -16,7 +16,8 @@ from tracked import add_steps, begin, count, failing, history, written
 from metadist import track
 from metadist.runs.log import LogReader, LogWriter
 from metadist.track import client as client_module
-from metadist.track import send, sync
+from metadist.track import synchroniser as sync_module
+from metadist.track import upload
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -104,9 +105,9 @@ def test_a_new_driver_does_not_send_all_again(run, uri, monkeypatch):
 
     def counting(client: Any, run_id: str, points: Any) -> None:
         sent.append(len(points))
-        send.send_points(client, run_id, points)
+        upload.send_points(client, run_id, points)
 
-    monkeypatch.setattr(sync, "send_points", counting)
+    monkeypatch.setattr(sync_module, "send_points", counting)
     add_steps(LogWriter(run.claim({})), 950, 1010)
     assert track.Synchroniser(run, uri, run_id).start().finish("finished", 30)
     assert sum(sent) == 1000 + 20
@@ -126,7 +127,7 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_read_again(run, uri, monkeypa
     run_id = begin(run, uri)
     writer = LogWriter(run.claim({}))
     add_steps(writer, 1, 50)
-    monkeypatch.setattr(sync, "BACKOFF", (0.01, 0.05))
+    monkeypatch.setattr(sync_module, "BACKOFF", (0.01, 0.05))
     honest, calls = LogReader._news, 0
 
     def unsteady(self: Any, *args: Any) -> Any:

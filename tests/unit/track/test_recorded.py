@@ -15,7 +15,7 @@ from tracked import count
 from metadist import track
 from metadist.errors import TrackingError
 from metadist.runs.run_dir import RunDir
-from metadist.track.recorded import store_of
+from metadist.track.uris import store_of
 
 NAMED = "name it with --tracking-uri"
 

@@ -29,7 +29,7 @@ from metadist.cli.main import main
 from metadist.errors import RunError, TrackingError
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
-from metadist.track.register import check_name, register_run
+from metadist.track.registry import check_name, register_run
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tracked import begin, count
 from metadist import track
 from metadist.errors import TrackingError
 from metadist.runs.listing import create_run
-from metadist.track import owner, rivals, schema
+from metadist.track import client, ownership, sqlite_schema
 from metadist.track.client import connect
 
 
@@ -62,7 +62,7 @@ def test_two_that_look_for_a_dataset_at_once_both_name_it(run, uri, monkeypatch)
 
 
 def test_what_a_rival_has_done_is_done_again_and_nothing_else(monkeypatch):
-    monkeypatch.setattr(rivals, "_SECONDS", 0.0)
+    monkeypatch.setattr(client, "_SECONDS", 0.0)
     errors: list[Exception] = []
 
     def action() -> str:
@@ -77,19 +77,19 @@ def test_what_a_rival_has_done_is_done_again_and_nothing_else(monkeypatch):
         'duplicate key value violates unique constraint "experiments_name_key"',
     ):
         errors[:] = [ValueError(text)] * 3
-        assert rivals.with_rivals(action) == "done"
+        assert client.retry_on_conflict(action) == "done"
     assert random.getstate() == state
     errors[:] = [ValueError("no answer"), ValueError("again")]
     with pytest.raises(ValueError, match="again"):
-        rivals.with_rivals(action)
+        client.retry_on_conflict(action)
     errors[:] = [ValueError("IntegrityError")] * 99
     with pytest.raises(ValueError, match="IntegrityError"):
-        rivals.with_rivals(action)
+        client.retry_on_conflict(action)
 
 
 def test_a_store_that_another_has_made_meanwhile_stays(run, uri, tmp_path):
     run_id = begin(run, uri)
-    schema.make_store(tmp_path / "mlflow.db")
+    sqlite_schema.make_store(tmp_path / "mlflow.db")
     assert count(uri, run_id) == 0
     assert connect(uri).get_run(run_id).info.run_name == "demo"
     assert not list(tmp_path.glob(".partial-*"))
@@ -102,7 +102,7 @@ def test_a_run_that_mlflow_refuses_says_how_to_go_on(
     options: dict[str, Any] = {"offline": False, "tracking_uri": uri, "announce": lines.append}
     with monkeypatch.context() as patch:
         refusal = TrackingError("refused")
-        patch.setattr(owner, "start_run", lambda *_, **__: (_ for _ in ()).throw(refusal))
+        patch.setattr(ownership, "start_run", lambda *_, **__: (_ for _ in ()).throw(refusal))
         with pytest.raises(TrackingError, match="refused"):
             place.train(name="a", **options)
     assert lines[-1] == "a has not begun; go on with --resume a"

@@ -18,6 +18,7 @@ from metadist.errors import TrackingError
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
 from metadist.track import client as client_module
+from metadist.track import uris
 
 
 def test_mlflow_is_not_imported_before_it_is_used():
@@ -33,11 +34,11 @@ def test_where_the_store_is(tmp_path, monkeypatch):
     assert track.default_tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there")
     assert track.default_tracking_uri(tmp_path) == "http://there"
-    assert client_module.sqlite_path("sqlite:////a/b.db?timeout=5") == Path("/a/b.db")
-    assert client_module.sqlite_path("http://a") is None
-    location = client_module.artifact_location(f"sqlite:///{tmp_path}/mlflow.db", "../my exp")
+    assert uris.sqlite_path("sqlite:////a/b.db?timeout=5") == Path("/a/b.db")
+    assert uris.sqlite_path("http://a") is None
+    location = uris.artifact_location(f"sqlite:///{tmp_path}/mlflow.db", "../my exp")
     assert location == (tmp_path / "mlruns" / "_my_exp").as_uri()
-    assert client_module.artifact_location("http://a", "e") is None
+    assert uris.artifact_location("http://a", "e") is None
 
 
 def test_passwords_are_not_told():

@@ -16,7 +16,7 @@ from metadist.process.imports import environment
 
 if TYPE_CHECKING:
     from metadist.jobs.command import Command
-    from metadist.jobs.submit import Outcome, Submission
+    from metadist.jobs.submitter import Outcome, Submission
 
 _GIVEN = "metadist.submit.given"
 #: What a run or search begins with; one that goes on has its own.
@@ -68,6 +68,7 @@ def as_written(command: click.Command, ctx: click.Context, args: list[str]) -> C
 def _submit(**_: Any) -> None:
     """Submit the command whose options these are."""
     from metadist.jobs import submit as jobs
+    from metadist.jobs.submitter import Submission
 
     ctx = click.get_current_context()
     assert ctx.parent is not None
@@ -80,7 +81,7 @@ def _submit(**_: Any) -> None:
         raise click.UsageError("--retries needs somebody who waits: drop --no-wait")
     if as_json and not command.has("--json"):
         command = command.adding("--json")
-    request = jobs.Submission(command, **asked)
+    request = Submission(command, **asked)
     if jobs.IN_A_JOB in os.environ:
         _run_in_place(request)
     log = _Log(to_stderr=as_json)

@@ -15,8 +15,8 @@ from metadist.cli.commands.submit._jobs import cluster_of, sentence
 @click.pass_context
 def logs(ctx: click.Context, job: str, follow: bool, address: str | None) -> None:
     """Show what JOB has said."""
-    from metadist.jobs.follow import Follower, exit_status, patience
-    from metadist.jobs.submit import LEFT, goes_on
+    from metadist.jobs.follow import DETACHED, Follower, exit_status, patience
+    from metadist.jobs.submitter import goes_on
 
     cluster = cluster_of(ctx, address)
     found = cluster.find(job)
@@ -31,6 +31,6 @@ def logs(ctx: click.Context, job: str, follow: bool, address: str | None) -> Non
         ended = Follower(cluster, found.id, write, options.say, patience()).follow()
     except KeyboardInterrupt as error:
         options.say(goes_on(found.id, cluster.address))
-        ctx.exit(getattr(error, "exit_status", LEFT))
+        ctx.exit(getattr(error, "exit_status", DETACHED))
     options.say(sentence(ended, seen=True))
     ctx.exit(exit_status(ended))

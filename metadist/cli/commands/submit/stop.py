@@ -16,7 +16,7 @@ from metadist.cli.commands.submit._jobs import cluster_of, show
 def stop(ctx: click.Context, job: str, address: str | None, as_json: bool) -> None:
     """End JOB: it is asked to, and killed if it does not; its run can be continued."""
     from metadist.jobs import follow
-    from metadist.jobs.submit import STOP_SECONDS
+    from metadist.jobs.package import STOP_SECONDS
 
     cluster = cluster_of(ctx, address)
     found = cluster.find(job)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from metadist.report.load import Arrays
 from metadist.report.phrases import percent, plural
-from metadist.report.regression_plots import fits, reading_aid
+from metadist.report.sections.regression_plots import fits, reading_aid
 
 #: Episodes drawn, and tiles of queries per episode.
 EPISODES = 4

@@ -7,6 +7,7 @@ whenever it is read, so that sending it again adds nothing.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,10 @@ from typing import TYPE_CHECKING, Any
 from metadist.errors import TrackingError
 from metadist.runs.log import LogReader, Point
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import (
-    connect,
-    explain,
-    settings,
-)
-from metadist.track.owner import own_run
-from metadist.track.recorded import store_of
-from metadist.track.runs import clean_name, run_tags, set_tags
+from metadist.track.client import connect, explain, impatient, settings
+from metadist.track.ownership import own_run
+from metadist.track.runs import clean_name, run_tags, set_tags, start_run
+from metadist.track.uris import store_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,7 +146,7 @@ def sync_run(
     state of any other is left alone, since somebody may be training it.
 
     Args:
-        uri: the store; see :func:`metadist.track.recorded.store_of` if not given.
+        uri: the store; see :func:`metadist.track.uris.store_of` if not given.
         experiment: for a run that has no MLflow run yet.
         checkpoints: checkpoint directories to send along.
         tags: for a run that has no MLflow run yet, beside its own.
@@ -186,4 +183,49 @@ def sync_run(
             action.run()
     except Exception as error:
         raise explain(address, error) from error
+    return run_id
+
+
+def record_summary(
+    uri: str,
+    experiment: str,
+    name: str,
+    *,
+    key: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+    status: str = "finished",
+) -> str:
+    """Write a summary and return its run id; the run of the same key is written again.
+
+    Args:
+        uri: the tracking store.
+        name: of the run in MLflow.
+        key: what is summed up: one run in the experiment for each key.
+        metrics: finite figures.
+        files: artifacts; of a folder all its files, in a folder of its name.
+        status: ``finished``, ``failed`` or ``killed``.
+
+    Raises:
+        TrackingError: the store does not answer within seconds, or refuses.
+    """
+    from mlflow.entities import Metric
+
+    run_id = start_run(uri, experiment, name, {}, {**tags, "summary": "true"}, key=key)
+    now = round(time.time() * 1000)
+    points = [Metric(clean_name(metric), value, now, 0) for metric, value in metrics.items()]
+    with impatient():
+        client = connect(uri)
+        try:
+            if points:
+                client.log_batch(run_id, metrics=points)
+            for path in files:
+                if path.is_dir():
+                    client.log_artifacts(run_id, str(path), path.name)
+                else:
+                    client.log_artifact(run_id, str(path))
+            client.set_terminated(run_id, STATUS[status])
+        except Exception as error:
+            raise explain(uri, error) from error
     return run_id

@@ -21,10 +21,11 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
 from metadist.runs.log import LogReader, Point
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import GONE, brief, connect, gone_error, public_uri, run_state, settings
-from metadist.track.owner import holds
-from metadist.track.pages import where_to_look
-from metadist.track.send import BATCH, STATUS, Action, closing, send_points
+from metadist.track.client import GONE, brief, connect, gone_error, run_state, settings
+from metadist.track.ownership import holds
+from metadist.track.ui import where_to_look
+from metadist.track.upload import BATCH, STATUS, Action, closing, send_points
+from metadist.track.uris import public_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,7 +138,7 @@ class Synchroniser:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def where_to_look(self) -> str:
-        """How to see the run; see :func:`metadist.track.pages.where_to_look`."""
+        """How to see the run; see :func:`metadist.track.ui.where_to_look`."""
         return where_to_look(self._uri, self._run_id)
 
     def stop(self, wait_seconds: float = 20.0) -> None:

@@ -12,7 +12,7 @@ from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class BackboneWrapper:
     """A backbone with the layers of another one; subclasses have their own ``init``."""
 
     network: Backbone

@@ -1,8 +1,8 @@
-"""Texts cut to a width such that those that differ still do."""
+"""Texts in columns, cut to a width such that those that differ still do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 
 #: Letters before a difference that are shown as its word; of more, as in a digest, none are.
@@ -48,3 +48,24 @@ def _cut(text: str, first: int, room: int) -> str:
         return f"{text[: room // 2 - 1]}…{text[room // 2 - room :]}"
     rest = f"…{text[first:]}"
     return rest if len(rest) <= room else f"{rest[: room - 1]}…"
+
+
+def aligned(
+    rows: Sequence[Sequence[str]], right: Collection[int], *, rule: bool = True
+) -> list[str]:
+    """A table in columns two spaces apart, its head first.
+
+    Args:
+        right: columns that are set to the right.
+        rule: underline the head.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    head, *body = rows
+    table = [head, *([["-" * width for width in widths]] if rule else []), *body]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]

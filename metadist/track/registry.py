@@ -25,17 +25,10 @@ from metadist.errors import RunError, TrackingError
 from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import (
-    connect,
-    explain,
-    impatient,
-    is_server,
-    public_uri,
-    settings,
-)
-from metadist.track.owner import foreign
-from metadist.track.recorded import store_of
-from metadist.track.send import sync_run
+from metadist.track.client import connect, explain, impatient, settings
+from metadist.track.ownership import foreign
+from metadist.track.upload import sync_run
+from metadist.track.uris import is_server, public_uri, store_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +55,7 @@ def register_run(
     Args:
         open_classifier: loads the learner, which takes a while; called once all else is in order.
         name: of the registered model; :func:`default_name` if None.
-        uri: of the store; see :func:`metadist.track.recorded.store_of` if None.
+        uri: of the store; see :func:`metadist.track.uris.store_of` if None.
 
     Returns:
         model, version, uri, run, mlflow_run, tracking_uri.

@@ -1,15 +1,46 @@
-"""Runs of an experiment, found by what MLflow knows of them."""
+"""Experiments of MLflow: made or found, with the columns that tell runs apart, and their runs.
+
+MLflow keeps views that somebody shares as tags of the experiment; an address that names the key
+opens with the view.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
-from metadist.track.client import brief, connect, explain, impatient, public_uri, sqlite_path
-from metadist.track.runs import DIRECTORY_TAG, KEY_TAG
+from metadist.track.client import brief, connect, explain, impatient, retry_on_conflict
+from metadist.track.uris import artifact_location, public_uri, sqlite_path
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+#: The tag by which a run is recognised if its id was not yet written down when the driver died.
+KEY_TAG = "metadist.key"
+#: The tag that says where the run directory was when it was last sent.
+DIRECTORY_TAG = "run_dir"
 _PER_REQUEST = 500
+VIEW_KEY = "metadist"
+_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+_COLUMNS = (
+    "attributes.`Dataset`",
+    "metrics.`test/accuracy`",
+    "metrics.`test/accuracy_ci95`",
+    "metrics.`test/classes`",
+    "metrics.`test/accuracy_ci95_classes`",
+    "metrics.`test/mse`",
+    "metrics.`test/mse_ci95`",
+    "params.`algorithm.name`",
+    "params.`data.ways`",
+    "params.`data.shots`",
+    "params.`model.name`",
+    "params.`outer.steps`",
+)
+_VIEW = json.dumps({"selectedColumns": _COLUMNS})
 
 
 @dataclass(frozen=True)
@@ -95,3 +126,50 @@ def _found(run: Any) -> Found:
         directory=str(tags.get(DIRECTORY_TAG, "")),
         finished=run.info.status == "FINISHED",
     )
+
+
+def ensure_experiment(uri: str, experiment: str) -> str:
+    """The id of an experiment, created if needed.
+
+    It answers within seconds, so it also tells a driver early whether the store can be used.
+
+    Raises:
+        TrackingError: the store does not answer, or the experiment was deleted.
+    """
+    with impatient():
+        return experiment_of(connect(uri), uri, experiment)
+
+
+def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
+    """:func:`ensure_experiment` with a client that is there already."""
+
+    def found_or_made() -> Any:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            client.create_experiment(name, artifact_location=artifact_location(uri, name))
+            found = client.get_experiment_by_name(name)
+        return found
+
+    try:
+        found = retry_on_conflict(found_or_made)
+    except Exception as error:
+        raise explain(uri, error) from error
+    if found is None:
+        raise TrackingError(f"{public_uri(uri)}: experiment {name!r} cannot be created")
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"{public_uri(uri)}: experiment {name!r} was deleted; choose another with "
+            f"--experiment, or restore it (mlflow experiments restore -x {found.experiment_id})"
+        )
+    offer_view(client, found)
+    return str(found.experiment_id)
+
+
+def offer_view(client: MlflowClient, experiment: Experiment) -> None:
+    """Let an experiment have our view, beside those that others have shared.
+
+    A store that takes no tag of an experiment has the runs nevertheless.
+    """
+    if experiment.tags.get(_TAG) != _VIEW:
+        with contextlib.suppress(Exception):
+            client.set_experiment_tag(experiment.experiment_id, _TAG, _VIEW)

@@ -17,18 +17,11 @@ from data_pipeline.storage.object_uri import address_of, local_path
 from metadist.errors import MetadistError
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import GONE, connect, explain, gone_error, impatient, public_uri
+from metadist.track.client import GONE, connect, explain, gone_error, impatient
 from metadist.track.client import run_state as state_of
-from metadist.track.runs import (
-    DIRECTORY_TAG,
-    clean_name,
-    experiment_of,
-    find_run,
-    run_key,
-    run_params,
-    set_tags,
-    start_run,
-)
+from metadist.track.experiments import DIRECTORY_TAG, experiment_of
+from metadist.track.runs import clean_name, find_run, run_key, run_params, set_tags, start_run
+from metadist.track.uris import public_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
