@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, data_directory
+from metadist.api.common import Plugins
+from metadist.driver.directories import data_directory
 
 if TYPE_CHECKING:
     from data_pipeline.datasets import Option
