@@ -22,7 +22,7 @@ TORCH_FROM      := $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)")
 # Arguments added to pytest, e.g. make test ARGS="-x -k maml"
 ARGS ?=
 # What is run against an installed wheel: packaging shows in commands and the parts that they find.
-WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/test_recipe_sources.py unit/test_plugins.py
+WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/recipe/test_recipe_files.py unit/test_plugins.py
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
 # What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
 LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
@@ -94,11 +94,12 @@ $(LOWEST)/.ready: tests/constraints-lowest.txt
 	@$(LOWEST_PIP) check
 	@touch $@
 
-lint: setup ## ruff, mypy and the import contracts
+lint: setup ## ruff, mypy, the import contracts and the structure
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 	@"$(BIN)/lint-imports"
+	@"$(BIN)/python" tests/support/structure.py --check
 
 format: setup ## mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .

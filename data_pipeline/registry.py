@@ -14,7 +14,6 @@ the user of this process has named (``metadist.plugins``). A recipe can do neith
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib
 import pkgutil
@@ -24,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from data_pipeline.errors import DataError
+from data_pipeline.errors import DataError, did_you_mean
 from data_pipeline.storage import local
 
 #: The group of entry points by which installed distributions announce parts.
@@ -104,8 +103,7 @@ def part_hint(name: str, known: Iterable[str]) -> str:
             f" A recipe cannot name a module, which would run its code: give it by "
             f"--plugin {name} and call it {stem!r} here."
         )
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return did_you_mean(name, known)
 
 
 def entry_point(kind: str, name: str) -> metadata.EntryPoint | None:

@@ -1,4 +1,4 @@
-"""Random integers and uniforms whose bits never change.
+"""Random numbers: integers and uniforms whose bits never change.
 
 NumPy freezes the raw output of ``Philox`` but not the streams of ``Generator.choice``,
 ``permutation`` or ``normal``. Everything drawn for an episode therefore comes from

@@ -15,7 +15,8 @@ from __future__ import annotations
 import metadist.report  # noqa: F401
 from metadist.api import adapt, compare, evaluate, prepare, register, report, train, tune
 from metadist.errors import MetadistError
-from metadist.recipe.schema import Recipe, builtin_names, load_recipe
+from metadist.recipe.files import builtin_names
+from metadist.recipe.schema import Recipe, load_recipe
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,4 +1,4 @@
-"""Opening the episodes a recipe asks for: live from the class store, or from shards."""
+"""The episodes a recipe asks for: opened live from the class store, or from shards."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from pathlib import Path
 
 from data_pipeline import datasets, functions
 from data_pipeline.datasets import Part
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.sources import require_drawn
 from data_pipeline.episodes.types import EpisodeSource, EpisodeSpec
 from data_pipeline.errors import TooFew
-from data_pipeline.functions import FunctionEpisodes, family_digest
+from data_pipeline.functions import family_digest
 from data_pipeline.registry import part_hint
+from data_pipeline.shards.index import DESCRIPTION as SHARDS
 from data_pipeline.shards.reader import open_shards
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.storage.working_copies import pull, push
-from data_pipeline.store.class_store import (
-    ClassStore,
-    build_store,
-    check_current,
-    open_store,
-    store_root,
-)
+from data_pipeline.store.build import build_store, check_current, store_root
+from data_pipeline.store.class_store import ClassStore, open_store
+from data_pipeline.store.layout import DESCRIPTION
 from metadist.errors import NumericsError, RecipeError
-from metadist.recipe.schema import DataSection, Recipe
+from metadist.recipe.schema import Recipe
+from metadist.recipe.sections import DataSection
 from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import TaskShape
 
@@ -83,10 +82,12 @@ def prepare(
     if is_function(section.dataset):
         return
     root = _store_root(data_dir, section)
-    pull(root)
-    if (root / "store.json").is_file():
+    pull(root, DESCRIPTION)
+    if (root / DESCRIPTION.name).is_file():
         check_current(root, section.dataset, section.split)
-        push(root)  # an object store that an interrupted preparation has not filled yet
+        push(
+            root, DESCRIPTION
+        )  # an object store that an interrupted preparation has not filled yet
         return
     spec = datasets.load(section.dataset).SPEC
     if spec.embedded:
@@ -200,6 +201,12 @@ class EpisodeData:
         turns = 4 if section.rotations == "as_classes" else 1
         return EpisodeClasses(ids, count, turns * count)
 
+    @property
+    def needed(self) -> int:
+        """How many training episodes the run reads, from id 0."""
+        section, outer = self.recipe.data, self.recipe.outer
+        return outer.steps * outer.batch if section.episodes == "unlimited" else section.episodes
+
     def training(self) -> EpisodeSource:
         """Training episodes, live or from shards as the recipe says; the same bytes either way.
 
@@ -210,18 +217,16 @@ class EpisodeData:
         live = self.live("train", section.queries, section.seed)
         if section.storage == "live":
             return live
-        per_run = self.recipe.outer.steps * self.recipe.outer.batch
-        needed = per_run if section.episodes == "unlimited" else int(section.episodes)
         root = shards_root(self.data_dir, self.recipe)
-        pull(root)
+        pull(root, SHARDS)
         if not root.is_dir():
             raise RecipeError(
                 f"{address_of(root)}: data.storage = 'shards', but none are there; make them with "
                 "'metadist data shard RECIPE' and the same --set, or use data.storage = 'live'"
             )
-        shards = open_shards(root, live.identity, needed, self.store)
+        shards = open_shards(root, live.identity, self.needed, self.store)
         if self.store is None:
-            require_drawn(shards, needed, live, f"the shards in {root}")
+            require_drawn(shards, self.needed, live, f"the shards in {root}")
         return shards
 
 

@@ -1,4 +1,4 @@
-"""``section.key=value`` as people type it on a command line."""
+"""Overrides of a recipe: ``section.key=value`` as people type it on a command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search for hyper-parameters may try: the declaration of a search space.
+"""Declaration of a search space: what a search for hyper-parameters may try.
 
 A space is data. It names a base recipe, the keys that are searched with their domains, keys that
 are held at other values than the base's, and how long, by which searcher and with which scheduler.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from metadist.errors import SpaceError
-from metadist.recipe.schema import Scalar
+from metadist.overrides import Scalar
 
 Searcher = Literal["tpe", "random", "grid"]
 Mode = Literal["max", "min"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metadist.recipe.schema import Scalar
+from metadist.overrides import Scalar
 from metadist.space import Asha, Domain, LogUniform, Space
 
 #: Four decades each. The base takes the support loss as a sum over ways, as MAML's code does, which

@@ -1,4 +1,4 @@
-"""Image datasets, one module each, found by their module name.
+"""Image datasets: one module each, found by their module name.
 
 A dataset module exports ``SPEC`` and ``iter_images(source, split)``; the class store, the
 sampler, shards, verification and preview do the rest.
@@ -41,7 +41,7 @@ class DatasetSpec:
         source_options: further ones that say how the source is read. They are no part of the
             digest, which knows classes and pixels; one that is not the default is described.
         may_skip: whether ``iter_images`` takes ``damaged``, which notes images that cannot be
-            decoded (:class:`data_pipeline.store.damaged.Damaged`), and can go on without them.
+            decoded (:class:`data_pipeline.formats.damaged.Damaged`), and can go on without them.
     """
 
     name: str

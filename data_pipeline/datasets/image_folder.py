@@ -19,11 +19,11 @@ from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._layout import LAYOUT, places
 from data_pipeline.errors import DataError, MissingData, listed
 from data_pipeline.formats import levels
+from data_pipeline.formats.damaged import Damaged
 from data_pipeline.formats.images import Fit, Preparation
 from data_pipeline.formats.samples import ALL_LEVELS
 from data_pipeline.rng import Stream, fold
 from data_pipeline.storage.folders import ITSELF, Scan, contents_sha256, scan, tell_litter
-from data_pipeline.store.damaged import Damaged
 
 log = logging.getLogger(__name__)
 SPEC = DatasetSpec(

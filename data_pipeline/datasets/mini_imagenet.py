@@ -29,9 +29,9 @@ from data_pipeline.datasets._mini_imagenet_classes import (
 )
 from data_pipeline.datasets._tables import only_parquet, read_list, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.formats.damaged import Damaged
 from data_pipeline.formats.images import Preparation, read_bytes
 from data_pipeline.storage import local
-from data_pipeline.store.damaged import Damaged
 
 SPEC = DatasetSpec(
     name="mini_imagenet",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeSource, Identity
 from data_pipeline.errors import DataError
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.store.class_store import ClassStore, open_store
 
 

@@ -1,1 +1,1 @@
-"""Bounded readers of what strangers send: images, Arrow, Parquet."""
+"""Bounded readers: images, Arrow and Parquet that strangers send."""

@@ -27,6 +27,7 @@ from data_pipeline.shards.layout import (
     shard_name,
 )
 from data_pipeline.storage import local
+from data_pipeline.storage.working_copies import Description, Listing
 
 _MANIFEST_CAP = 1024 * 1024 * 1024
 _MEMBERS_CAP = 1 << 24
@@ -174,6 +175,20 @@ def read_description(root: Path) -> tuple[Layout, tuple[ShardFile, ...], dict[st
     except _NO_DESCRIPTION as error:
         raise DamagedData(f"{path}: not the description of a shard set ({error!r})") from None
     return layout, shards, manifest
+
+
+def listed_files(root: Path) -> Listing:
+    """Digest and size of every file that ``dataset.json`` lists.
+
+    Raises:
+        MissingData, DamagedData, DataError: as :func:`read_description`.
+    """
+    _, shards, manifest = read_description(root)
+    files: Listing = {shard.name: (shard.sha256, shard.size) for shard in shards}
+    return files | {MANIFEST_FILE: (manifest["sha256"], manifest["size"])}
+
+
+DESCRIPTION = Description(DATASET_FILE, listed_files)
 
 
 def read_shard_set(root: Path) -> ShardSet:

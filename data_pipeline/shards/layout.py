@@ -26,15 +26,14 @@ from data_pipeline.datasets import PARTS
 from data_pipeline.episodes.types import BLOCK, EpisodeSpec, Identity, Labels, Rotations
 from data_pipeline.errors import DataError
 from data_pipeline.storage import local
-from data_pipeline.storage.working_copies import DATASET_FILE as DATASET_FILE
-from data_pipeline.storage.working_copies import SHARD_MANIFEST
 
 Payload = Literal["inline", "index"]
 
 FORMAT = "metadist episode shards"
 #: Raised when the layout changes; shards of another version have to be written again.
 FORMAT_VERSION = 1
-MANIFEST_FILE = SHARD_MANIFEST
+DATASET_FILE = "dataset.json"
+MANIFEST_FILE = "manifest.parquet"
 #: Episodes share a member until it holds about this many bytes before compression.
 MEMBER_BYTES = 1024 * 1024
 #: A member larger than this, stored or decoded, is not ours and is not read.

@@ -14,7 +14,7 @@ from data_pipeline.episodes.images import EpisodeRows, fetch
 from data_pipeline.episodes.sources import require_identity
 from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity
 from data_pipeline.errors import DamagedData, DataError, MissingData
-from data_pipeline.shards.index import ShardSet, read_shard_set
+from data_pipeline.shards.index import DESCRIPTION, ShardSet, read_shard_set
 from data_pipeline.shards.layout import member_name
 from data_pipeline.shards.members import Arrays, decode
 from data_pipeline.storage import local
@@ -68,7 +68,7 @@ class ShardSource:
     def __init__(
         self, root: Path, *, store: ClassStore | None = None, cache_members: int | None = None
     ) -> None:
-        pull(Path(root))
+        pull(Path(root), DESCRIPTION)
         shard_set = read_shard_set(Path(root))
         self._set = shard_set
         self._reader = MemberReader(shard_set, images_of(shard_set, store))

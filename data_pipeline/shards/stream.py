@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.episodes.types import EpisodeBatch
 from data_pipeline.errors import DamagedData, UnsafeData
-from data_pipeline.shards.index import compare_tar, read_shard_set
+from data_pipeline.shards.index import DESCRIPTION, compare_tar, read_shard_set
 from data_pipeline.shards.reader import MemberReader, images_of
 from data_pipeline.storage.working_copies import pull
 from data_pipeline.store.class_store import ClassStore
@@ -34,7 +34,7 @@ def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBa
         MissingData, DamagedData, DataError: as :class:`data_pipeline.shards.reader.ShardSource`.
         UnsafeData: a tar holds something that is not one of its members.
     """
-    pull(Path(root))
+    pull(Path(root), DESCRIPTION)
     shard_set = read_shard_set(Path(root))
     reader = MemberReader(shard_set, images_of(shard_set, store))
     for number, shard in enumerate(shard_set.shards):

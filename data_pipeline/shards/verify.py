@@ -1,14 +1,12 @@
-"""Check what lies on disk and list everything that is wrong with it, not only the first thing."""
+"""Check a shard set and list everything that is wrong with it, not only the first thing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.datasets import PARTS
 from data_pipeline.episodes.sources import live_source
 from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
@@ -23,80 +21,8 @@ from data_pipeline.shards.index import (
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.shards.members import Arrays, draw
 from data_pipeline.shards.reader import MemberReader, images_of
-from data_pipeline.storage import local
-from data_pipeline.storage.folders import is_litter
-from data_pipeline.store import class_store
 from data_pipeline.store.class_store import ClassStore
-from data_pipeline.store.files import MANIFEST_FILE as STORE_MANIFEST
-from data_pipeline.store.files import STORE_FILE, pixel_file
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it was written.
-
-    Attributes:
-        path: the file.
-        problem: what is wrong with it, in words.
-    """
-
-    path: Path
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.problem}"
-
-
-def verify_store(root: Path, deep: bool = False) -> list[Finding]:
-    """Check a class store.
-
-    Args:
-        root: the directory that holds ``store.json``.
-        deep: also compare every image with its own digest in the manifest, so that the images
-            that are damaged are named.
-
-    Returns:
-        Everything that is wrong; empty if nothing is.
-
-    Raises:
-        MissingData: there is no store.
-        DataError: it was made by another version of the format.
-    """
-    root = Path(root)
-    try:
-        if not (root / STORE_FILE).is_file():
-            raise MissingData(f"{root}: no class store; make it with `metadist data prepare`")
-        body = local.read_sealed_json(root / STORE_FILE)
-        files = {STORE_MANIFEST: str(body["manifest"])}
-        files |= {pixel_file(part): str(body["pixels"][part]) for part in PARTS}
-    except (DamagedData, KeyError, TypeError) as error:
-        return [_finding(root / STORE_FILE, error)]
-    findings = list(_foreign(root, {STORE_FILE, *files}))
-    for name, expected in files.items():
-        findings.extend(_digest_finding(root / name, expected, STORE_FILE))
-    try:
-        store = class_store.open_store(root, verify=False)
-        if deep:
-            findings.extend(_damaged_images(store))
-    except (DamagedData, MissingData) as error:
-        # A file that is gone or cut short has been named above already.
-        if not findings:
-            findings.append(_finding(root, error))
-    return findings
-
-
-def _damaged_images(store: ClassStore) -> Iterator[Finding]:
-    table = class_store.read_manifest(store)
-    columns = ("part", "class_name", "image", "row", "sha256")
-    for part, class_name, image, row, expected in zip(
-        *(table[name].to_pylist() for name in columns), strict=True
-    ):
-        got = local.sha256_bytes(store.parts[part].images[row].tobytes())
-        if got != expected.hex():
-            yield Finding(
-                store.root / pixel_file(part),
-                f"image {image!r} of class {class_name!r} (row {row}) is not what was written",
-            )
+from data_pipeline.store.verify import Finding, compare_digest, foreign_files
 
 
 def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = None) -> list[Finding]:
@@ -120,21 +46,21 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
     try:
         layout, shards, manifest = read_description(root)
     except DamagedData as error:
-        return [_finding(root / DATASET_FILE, error)]
+        return [Finding.of(root / DATASET_FILE, error)]
     names = {shard.name for shard in shards}
-    findings = list(_foreign(root, {DATASET_FILE, MANIFEST_FILE, *names}))
+    findings = list(foreign_files(root, {DATASET_FILE, MANIFEST_FILE, *names}))
     members: Members | None = None
     try:
         members = read_manifest(root, layout, shards, manifest)
     except (DamagedData, MissingData, UnsafeData) as error:
-        findings.append(_finding(root / MANIFEST_FILE, error))
+        findings.append(Finding.of(root / MANIFEST_FILE, error))
     for shard in shards:
         try:
             check_size(root / shard.name, shard.size)
         except (DamagedData, MissingData) as error:
-            findings.append(_finding(root / shard.name, error))
+            findings.append(Finding.of(root / shard.name, error))
         else:
-            findings.extend(_digest_finding(root / shard.name, shard.sha256, DATASET_FILE))
+            findings.extend(compare_digest(root / shard.name, shard.sha256, DATASET_FILE))
     if deep and members is not None:
         length = sum(shard.count for shard in shards)
         findings.extend(_deep(ShardSet(root, layout, length, shards, members), store))
@@ -149,7 +75,7 @@ def _deep(shard_set: ShardSet, store: ClassStore | None) -> Iterator[Finding]:
         try:
             live = live_source(layout.identity, store)
         except DataError as error:
-            yield _finding(shard_set.root / DATASET_FILE, error)
+            yield Finding.of(shard_set.root / DATASET_FILE, error)
     for number, shard in enumerate(shard_set.shards):
         path = shard_set.root / shard.name
         if not path.is_file():
@@ -160,7 +86,7 @@ def _deep(shard_set: ShardSet, store: ClassStore | None) -> Iterator[Finding]:
             try:
                 arrays = reader.read(member)
             except DamagedData as error:
-                yield _finding(path, error)
+                yield Finding.of(path, error)
                 continue
             if live is not None:
                 drawn = draw(live, layout.payload, arrays["ids"].tolist())
@@ -176,26 +102,3 @@ def _differences(path: Path, held: Arrays, drawn: Arrays) -> Iterator[Finding]:
         ]
         if names:
             yield Finding(path, f"episode {episode} differs from a fresh drawing in {names}")
-
-
-def _digest_finding(path: Path, expected: str, source: str) -> Iterator[Finding]:
-    try:
-        got = local.sha256_file(path)
-    except MissingData as error:
-        yield _finding(path, error)
-        return
-    if got != expected:
-        yield Finding(path, f"its digest is {got}, {source} says {expected}")
-
-
-def _foreign(root: Path, expected: Iterable[str]) -> Iterator[Finding]:
-    """Files that no writer of ours put there."""
-    names = {path.name for path in root.iterdir() if not is_litter(path.name)}
-    for name in sorted(names - set(expected)):
-        yield Finding(root / name, "this file does not belong here")
-
-
-def _finding(path: Path, error: Exception) -> Finding:
-    # The errors of this package begin with the path.
-    text = str(error) if isinstance(error, DataError) else f"{error!r}"
-    return Finding(path, text.removeprefix(f"{path}: ").removeprefix(f"{path}, "))

@@ -27,7 +27,7 @@ import numpy as np
 from data_pipeline.episodes.sources import SourceRecipe
 from data_pipeline.episodes.types import BLOCK, EpisodeSource
 from data_pipeline.errors import DataError
-from data_pipeline.shards.index import Members, ShardFile, write_description
+from data_pipeline.shards.index import DESCRIPTION, Members, ShardFile, write_description
 from data_pipeline.shards.layout import Layout, Payload, import_webdataset, member_name, shard_name
 from data_pipeline.shards.members import draw, encode, layout_of
 from data_pipeline.storage import local
@@ -156,7 +156,7 @@ def write_shards(
             "are needed. Make room and write again; what was there before is untouched"
         ) from error
     logger.info("%s: %d episodes in %d shards", root, count, len(jobs))
-    push(root, replace=replace)
+    push(root, DESCRIPTION, replace=replace)
     return predicted
 
 

@@ -4,7 +4,8 @@ A class store or shard set has the same names in the store as on disk. Its descr
 the digest of every other file, is put last and fetched first, so that a directory in the store
 without one is not there yet, and what is fetched is known to be what was published.
 
-All functions take the directory on disk; where it is no working copy they do nothing.
+All functions take the directory on disk and what describes it; where it is no working copy they
+do nothing.
 """
 
 from __future__ import annotations
@@ -16,25 +17,35 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from data_pipeline.datasets import PARTS
-from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.errors import DataError, MissingData
 from data_pipeline.storage import local
 from data_pipeline.storage.object_uri import endpoint
 from data_pipeline.storage.objects import ObjectPlace, in_parallel, object_place
-from data_pipeline.store.files import MANIFEST_FILE as STORE_MANIFEST
-from data_pipeline.store.files import STORE_FILE, pixel_file
 
 logger = logging.getLogger(__name__)
-#: Of a shard set; its own modules know class stores, which know this one.
-DATASET_FILE, SHARD_MANIFEST = "dataset.json", "manifest.parquet"
-DESCRIPTIONS = (STORE_FILE, DATASET_FILE)
+#: Digest of each file by name, and size where it is known.
+Listing = dict[str, tuple[str, int | None]]
 
 
-def pull(root: Path) -> None:
+@dataclass(frozen=True)
+class Description:
+    """The file of a directory that lists all its other files.
+
+    Attributes:
+        name: of the file.
+        files: reads what the description in a directory lists. Raises DataError if it is none, or
+            of another version.
+    """
+
+    name: str
+    files: Callable[[Path], Listing]
+
+
+def pull(root: Path, description: Description) -> None:
     """Bring a working copy up to date with the object store.
 
     Processes of this node wait for each other: each file is fetched once. A set that is being
@@ -48,19 +59,18 @@ def pull(root: Path) -> None:
     place = object_place(root)
     if place is None:
         return
-    found = _description(place)
-    if found is None:
+    data = described(place, description)
+    if data is None:
         return  # what there is here is still to be published
-    name, data = found
     with _locked(root):
-        if _read(root / name) == data:
+        if _read(root / description.name) == data:
             return
         with local.new_directory(root, replace=True) as directory:
-            (directory / name).write_bytes(data)
+            (directory / description.name).write_bytes(data)
             try:
-                files = _files(directory, name)
-            except DamagedData as error:
-                raise DamagedData(str(error).replace(str(directory), str(place))) from None
+                files = description.files(directory)
+            except DataError as error:
+                raise type(error)(str(error).replace(str(directory), str(place))) from None
             logger.info("%s: fetching %d objects into %s", place, len(files), root)
             in_parallel(
                 [
@@ -70,7 +80,7 @@ def pull(root: Path) -> None:
             )
 
 
-def push(root: Path, *, replace: bool = False) -> None:
+def push(root: Path, description: Description, *, replace: bool = False) -> None:
     """Put a complete store or shard set into the object store, its description last.
 
     An interrupted publication is continued: objects that are there, as this node put them, are
@@ -83,16 +93,16 @@ def push(root: Path, *, replace: bool = False) -> None:
     place = object_place(root)
     if place is None:
         return
-    name = next(name for name in DESCRIPTIONS if (root / name).is_file())
-    data, there = (root / name).read_bytes(), _description(place)
-    if there == (name, data):
+    name = description.name
+    data, there = (root / name).read_bytes(), described(place, description)
+    if there == data:
         return
     if there is not None and not replace:
         raise DataError(f"{place} holds another {name}; to put this one in its place add --replace")
     if there is not None:
         # Readers must not find a description that does not fit the files.
-        (place / there[0]).delete()
-    files = _files(root, name)
+        (place / name).delete()
+    files = description.files(root)
     with _locked(root):
         done = _Uploaded(root)
         logger.info("%s: putting %d objects", place, len(files) + 1)
@@ -110,43 +120,7 @@ def push(root: Path, *, replace: bool = False) -> None:
             (place / old.name).delete()
 
 
-def published(root: Path) -> list[Path]:
-    """Directories of all stores and shard sets below ``root`` that are in the object store.
-
-    Raises:
-        StoreError: the store cannot be read, or is away.
-    """
-    place = object_place(root)
-    if place is None:
-        return []
-    names = (Path(found.name) for found in place.objects())
-    return sorted({root / name.parent for name in names if name.name in DESCRIPTIONS})
-
-
-@contextlib.contextmanager
-def descriptions(root: Path) -> Iterator[Path]:
-    """A directory with the descriptions of all that is published below ``root``, for a look.
-
-    Of a directory that is no working copy it is that directory itself.
-
-    Raises:
-        StoreError: the store cannot be read, or is away.
-    """
-    place = object_place(root)
-    if place is None:
-        yield root
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        for path in published(root):
-            inside = path.relative_to(root)
-            found = _description(place / str(inside))
-            if found is not None:
-                (Path(scratch) / inside).mkdir(parents=True)
-                (Path(scratch) / inside / found[0]).write_bytes(found[1])
-        yield Path(scratch)
-
-
-def damaged_objects(root: Path) -> Iterator[str]:
+def damaged_objects(root: Path, description: Description) -> Iterator[str]:
     """Read every object of a published set and name those that are not what was published.
 
     Raises:
@@ -155,14 +129,14 @@ def damaged_objects(root: Path) -> Iterator[str]:
     place = object_place(root)
     if place is None:
         return
-    found = _description(place)
-    if found is None:
-        yield f"{place}: no {' or '.join(DESCRIPTIONS)} there"
+    data = described(place, description)
+    if data is None:
+        yield f"{place}: no {description.name} there"
         return
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / found[0]).write_bytes(found[1])
+        (Path(scratch) / description.name).write_bytes(data)
         try:
-            files = _files(Path(scratch), found[0])
+            files = description.files(Path(scratch))
         except DataError as error:
             yield str(error).replace(scratch, str(place))
             return
@@ -173,36 +147,15 @@ def damaged_objects(root: Path) -> Iterator[str]:
             yield str(error)
             continue
         if got != sha256:
-            yield f"{place / file}: its digest is {got}, {found[0]} says {sha256}"
+            yield f"{place / file}: its digest is {got}, {description.name} says {sha256}"
 
 
-def _description(place: ObjectPlace) -> tuple[str, bytes] | None:
-    """Name and bytes of the description in the object store; None if there is none."""
-    wanted = DATASET_FILE if place.key.split("/")[-2:-1] == ["shards"] else STORE_FILE
+def described(place: ObjectPlace, description: Description) -> bytes | None:
+    """The bytes of the description in the object store; None if there is none."""
     with contextlib.suppress(MissingData):
-        return wanted, (place / wanted).get()
+        return (place / description.name).get()
     place.check_bucket()
     return None
-
-
-def _files(root: Path, name: str) -> dict[str, tuple[str, int | None]]:
-    """Digest, and size where it is known, of every file that a description lists.
-
-    Raises:
-        DamagedData: it is no description. DataError: it is of another version.
-    """
-    if name == DATASET_FILE:
-        from data_pipeline.shards.index import read_description
-
-        _, shards, manifest = read_description(root)
-        files: dict[str, tuple[str, int | None]] = {s.name: (s.sha256, s.size) for s in shards}
-        return files | {SHARD_MANIFEST: (manifest["sha256"], manifest["size"])}
-    body: dict[str, Any] = local.read_sealed_json(root / name)
-    try:
-        pixels = {pixel_file(part): (str(body["pixels"][part]), None) for part in PARTS}
-        return {STORE_MANIFEST: (str(body["manifest"]), None), **pixels}
-    except (KeyError, TypeError) as error:
-        raise DamagedData(f"{root / name}: not the description of a store ({error!r})") from None
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,6 +1,6 @@
-"""Meta-learners, one module each, found by their module name.
+"""Meta-learners: one module each, found by their module name.
 
-A module exports ``Options`` and ``build(parts)``, which returns an :class:`Algorithm`, and
+A module exports ``Options`` and ``build(parts)``, which returns a :class:`Learner`, and
 ``KINDS`` if it does not work on every kind of task. Its docstring names the paper.
 """
 
@@ -9,27 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
-from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
+from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.sgd import SGD
+from metadist.learner import Learner
 from metadist.tasks import TaskKind, TaskShape
 
-__all__ = [
-    "Algorithm",
-    "Estimator",
-    "LearnedQuantities",
-    "Loss",
-    "Parts",
-    "build",
-    "kinds",
-    "names",
-    "options",
-]
-
-Algorithm = Learner
+LoopT = TypeVar("LoopT", bound=InnerLoop)
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,23 @@ class Parts:
     def backbone(self) -> Backbone:
         """The network for tasks of this shape."""
         return self.network(self.shape)
+
+    def inner_loop(self, learner: type[LoopT], **fields: Any) -> LoopT:
+        """A learner with an inner loop of these parts: MAML's, where ``fields`` say nothing else.
+
+        Args:
+            learner: its class.
+            fields: its other fields, or other values of those that the parts give.
+        """
+        if "backbone" not in fields:
+            fields["backbone"] = self.backbone
+        given = {
+            "kind": self.shape.kind,
+            "ways": self.shape.outputs,
+            "optimizer": SGD(self.inner_lr),
+            "support_reduction": self.inner_loss,
+        }
+        return learner(**{**given, **fields})
 
 
 def names() -> list[str]:
@@ -82,8 +89,8 @@ def kinds(name: str) -> tuple[TaskKind, ...]:
     return declared
 
 
-def build(name: str, parts: Parts) -> Algorithm:
-    """The algorithm ``name``.
+def build(name: str, parts: Parts) -> Learner:
+    """The learner ``name``.
 
     Raises:
         RecipeError: unknown algorithm, or one that does not work on such tasks.
@@ -93,5 +100,5 @@ def build(name: str, parts: Parts) -> Algorithm:
             f"algorithm {name!r} works on {' and '.join(kinds(name))}, the data are tasks of "
             f"{parts.shape.kind}; choose other data or another algorithm"
         )
-    algorithm: Algorithm = find(sys.modules[__name__], name, "algorithm").build(parts)
-    return algorithm
+    learner: Learner = find(sys.modules[__name__], name, "algorithm").build(parts)
+    return learner

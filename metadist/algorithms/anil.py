@@ -10,7 +10,6 @@ from __future__ import annotations
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.sgd import SGD
 
 
 class Options(OptionsBase):
@@ -22,13 +21,8 @@ class Options(OptionsBase):
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
     assert isinstance(parts.options, Options)
-    network = parts.backbone
-    return InnerLoop(
-        backbone=network,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=SGD(parts.inner_lr),
+    return parts.inner_loop(
+        InnerLoop,
         second_order=not parts.options.first_order,
-        only=frozenset(network.layers[-1].parameters),
-        support_reduction=parts.inner_loss,
+        only=frozenset(parts.backbone.layers[-1].parameters),
     )

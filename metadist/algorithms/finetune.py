@@ -12,16 +12,21 @@ initialisation meant for few steps, no step size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
-from metadist.inner.decayed import DecayedSGD
-from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.pretraining import FineTuning, joint_shape
+from metadist.inner.inner_loop import AdaptedModel, InnerLoop
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
+from metadist.inner.pretraining import Pretraining, joint_shape
+from metadist.keys import Key
+from metadist.tasks import Context, Params
 
 
 class Options(OptionsBase):
@@ -37,6 +42,88 @@ class Options(OptionsBase):
     adapt_norm: bool = True
 
 
+@dataclass(frozen=True)
+class DecayedSGD(InnerOptimizer):
+    """Gradient descent with a falling step size, and with other step sizes for some parameters.
+
+    A parameter with step size a takes p - a / (1 + decay * t) * gradient in step t = 0, 1, ...: the
+    decay of Torch 7's ``optim.sgd``, with which the fine-tuning baselines of few-shot learning were
+    run (Ravi & Larochelle, 2017).
+
+    Attributes:
+        decay: of the step sizes; 0: none.
+        others: step sizes of parameters whose step size is not ``lr``, by name.
+    """
+
+    lr: float
+    decay: float = 0.0
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        slower = 1.0 + self.decay * step.index
+        return {
+            name: p - self.others.get(name, self.lr) / slower * gradients[name]
+            for name, p in adapted.items()
+        }, {}
+
+
+def without_steps(ctx: Context) -> Context:
+    """The context of a network whose training has taken no adaptation steps."""
+    return replace(ctx, trained_steps=0)
+
+
+@dataclass(frozen=True)
+class FineTuning(Pretraining):
+    """In a new task: gradient descent on the support set, from the trained network.
+
+    Attributes:
+        loop: the descent; its network is the trained one, or in classification one of N outputs
+            that differs from it in its head.
+        head: where the new head of a classification starts: at zero, or as a fresh network's.
+    """
+
+    loop: InnerLoop
+    head: Literal["zeros", "drawn"] = "zeros"
+
+    @property
+    def _head(self) -> tuple[str, ...]:
+        return self.loop.backbone.layers[-1].parameters
+
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """The new head, where it is drawn; training needs none."""
+        if self.kind == "regression" or self.head == "zeros" or ctx.phase == "train":
+            return {}
+        fresh = self.loop.backbone.init(key)
+        return {name: fresh[name] for name in self._head}
+
+    def start(self, params: Params, ctx: Context) -> Params:
+        """The network before the first step on a new task."""
+        if self.kind == "regression":
+            return params
+        if self.head == "zeros":
+            ways = self.loop.ways
+            new = {n: params[n].new_zeros((ways, *params[n].shape[1:])) for n in self._head}
+        else:
+            new = {n: ctx.noise[n].to(params[n].dtype) for n in self._head}
+        return {**params, **new}
+
+    def adapt(
+        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
+    ) -> list[AdaptedModel]:
+        """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
+        x, start = self.inputs(support_x, ctx), self.start(params, ctx)
+        return self.loop.adapt(start, x, support_y, without_steps(ctx))
+
+    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
+        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
+        return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
+
+    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for queries x."""
+        return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))
+
+
 def build(parts: Parts) -> FineTuning:
     """The learner.
 
@@ -50,20 +137,16 @@ def build(parts: Parts) -> FineTuning:
             options.refuse_idle("classification; a regression keeps its head", "head_init")
         except ValueError as error:
             raise RecipeError(f"algorithm.{error}") from None
-    network = parts.backbone
-    head = network.layers[-1].parameters if options.head_lr else ()
+    head = parts.backbone.layers[-1].parameters if options.head_lr else ()
     return FineTuning(
         network=parts.network(joint_shape(parts.shape)),
         kind=parts.shape.kind,
-        loop=InnerLoop(
-            backbone=network,
-            kind=parts.shape.kind,
-            ways=parts.shape.outputs,
+        loop=parts.inner_loop(
+            InnerLoop,
             optimizer=DecayedSGD(
                 parts.inner_lr, options.decay, dict.fromkeys(head, options.head_lr)
             ),
             second_order=False,
-            support_reduction=parts.inner_loss,
             adapt_norm=options.adapt_norm,
         ),
         head=options.head_init,

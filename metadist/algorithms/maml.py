@@ -9,7 +9,6 @@ from __future__ import annotations
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.sgd import SGD
 
 
 class Options(OptionsBase):
@@ -21,12 +20,6 @@ class Options(OptionsBase):
 def build(parts: Parts, *, second_order: bool = True) -> InnerLoop:
     """The learner."""
     assert isinstance(parts.options, Options)
-    return InnerLoop(
-        backbone=parts.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=SGD(parts.inner_lr),
-        second_order=second_order,
-        support_reduction=parts.inner_loss,
-        adapt_norm=parts.options.adapt_norm,
+    return parts.inner_loop(
+        InnerLoop, second_order=second_order, adapt_norm=parts.options.adapt_norm
     )

@@ -10,19 +10,24 @@ defaults are the released code's for Omniglot; ``inner.lr`` is where step sizes 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.backbones import Norm
+from metadist.backbones import Norm, Statistics, Trace
 from metadist.discovery import Options as OptionsBase
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.per_step import PerStep
-from metadist.inner.per_step_norm import PerStepNorm
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
-from metadist.learner import Estimator
-from metadist.tasks import Context
+from metadist.keys import Key
+from metadist.learner import Estimator, LearnedQuantities
+from metadist.tasks import Context, Params
+
+SUFFIX = ".step_sizes"
 
 #: Share of an even weight that the loss after an early step keeps at least.
 LEAST = 0.03
@@ -77,6 +82,67 @@ def multi_step_weights(steps: int, epoch: int, epochs: int) -> dict[int, float]:
 
 
 @dataclass(frozen=True)
+class PerStepSGD(InnerOptimizer):
+    """A meta-learned step size for every parameter tensor and every inner step.
+
+    "Per-layer per-step learning rates": phi - a[t] * gradient in step t. The paper speaks of
+    layers; its released code has one for each tensor, as here, and one more, which no step ever
+    uses. ``<parameter>.step_sizes`` [T]; steps beyond T take the last one.
+
+    Attributes:
+        lr: where all of them start.
+        steps: T, adaptation steps in training; at least one step size is kept.
+    """
+
+    lr: float
+    steps: int
+
+    def init(self, adapted: Params, key: Key) -> Params:
+        """Fresh step sizes, all the same."""
+        return {f"{name}{SUFFIX}": torch.full((max(self.steps, 1),), self.lr) for name in adapted}
+
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        row = min(step.index, max(self.steps, 1) - 1)
+        sizes = {name: step.meta[f"{name}{SUFFIX}"][row] for name in adapted}
+        return {name: p - sizes[name] * gradients[name] for name, p in adapted.items()}, {}
+
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        """The step sizes of each parameter, step by step."""
+        return {"step_size": {n.removesuffix(SUFFIX): a.double().tolist() for n, a in meta.items()}}
+
+
+@dataclass(frozen=True)
+class PerStepNorm(BackboneWrapper):
+    """A backbone whose normalisation layers have a scale and a shift of their own for each step.
+
+    "Per-step batch normalization weights and biases": they are [T, C], and ``Norm.step`` chooses
+    the row. All start as the network's own; passes after more than T - 1 steps take the last.
+
+    Attributes:
+        steps: T, adaptation steps in training; at least one row is kept.
+    """
+
+    steps: int
+
+    def init(self, key: Key) -> Params:
+        """The network's parameters, those of its normalisation layers once for each step."""
+        rows = max(self.steps, 1)
+        return {
+            name: p.repeat(rows, 1) if name in self.norm_parameters else p
+            for name, p in self.network.init(key).items()
+        }
+
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
+    ) -> tuple[Tensor, Statistics]:
+        """Outputs [n, outputs] for examples [n, ...]."""
+        row = min(norm.step, max(self.steps, 1) - 1)
+        chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
+        return super().forward({**params, **chosen}, x, norm, trace, **hooks)
+
+
+@dataclass(frozen=True)
 class MAMLPlusPlus(InnerLoop):
     """An inner loop whose loss and derivatives change with the epoch."""
 
@@ -121,14 +187,12 @@ def build(parts: Parts) -> MAMLPlusPlus:
     options = parts.options
     assert isinstance(options, Options)
     network, steps = parts.backbone, parts.inner_steps
-    return MAMLPlusPlus(
+    return parts.inner_loop(
+        MAMLPlusPlus,
         backbone=PerStepNorm(network, steps) if options.per_step_norm else network,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=PerStep(parts.inner_lr, steps)
+        optimizer=PerStepSGD(parts.inner_lr, steps)
         if options.learned_step_sizes
         else SGD(parts.inner_lr),
         second_order=not options.first_order,
-        support_reduction=parts.inner_loss,
         options=options,
     )

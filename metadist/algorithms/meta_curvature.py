@@ -1,18 +1,34 @@
 """Meta-Curvature: MAML with gradients multiplied by meta-learned matrices along each axis.
 
-Park & Oliva, "Meta-Curvature", NeurIPS 2019. MC2 learns matrices along output units, input units
-and kernel positions; MC1 leaves the one along output units out. They cost Co^2 + Ci^2 + d^2 numbers
-for weights [Co, Ci, d] and no inversion.
+Park & Oliva, "Meta-Curvature", NeurIPS 2019, section 3. For the weights [Co, Ci, *kernel] of a
+convolution, with the kernel's d positions as one axis, a step is phi - alpha * MC(gradient) with
+
+    MC(G)[p, q, r] = sum over a, b, c of  M_out[p, a] M_in[q, b] M_kernel[r, c] G[a, b, c]
+
+whatever the order of the three products. A linear layer has d = 1; the 1x1 matrix along that axis
+would be no more than a second scale and is left out. A vector is multiplied elementwise by a
+vector, as in the released code, or by a matrix. All of them start as the identity.
+
+MC2 learns all three, MC1 leaves M_out out. They cost Co^2 + Ci^2 + d^2 numbers for weights
+[Co, Ci, d] and no inversion.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from metadist.algorithms import Parts, maml
-from metadist.inner.curvature import Curvature
 from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
+from metadist.inner.singular_values import singular_values
+from metadist.keys import Key
+from metadist.learner import LearnedQuantities
+from metadist.tasks import Params
 
 
 class Options(maml.Options):
@@ -24,9 +40,80 @@ class Options(maml.Options):
     bias: Literal["vector", "matrix"] = "vector"
 
 
+def mode_products(
+    gradient: Tensor, along_out: Tensor | None, along_in: Tensor, along_kernel: Tensor | None
+) -> Tensor:
+    """MC(G) of a gradient [Co, Ci, *kernel]; None stands for the identity.
+
+    Args:
+        along_out: M_out [Co, Co]; along_in: M_in [Ci, Ci]; along_kernel: M_kernel [d, d].
+    """
+    g = gradient
+    if along_out is not None:
+        g = (along_out @ g.reshape(len(g), -1)).reshape(gradient.shape)
+    if gradient.dim() == 2:
+        return g @ along_in.T
+    g = g.reshape(*gradient.shape[:2], -1)
+    if along_kernel is not None:
+        g = g @ along_kernel.T
+    return (along_in @ g).reshape(gradient.shape)
+
+
+@dataclass(frozen=True)
+class MetaCurvature(InnerOptimizer):
+    """``<parameter>.out``, ``.in``, ``.kernel`` of weights; ``.vector`` or ``.matrix`` of vectors.
+
+    Attributes:
+        lr: alpha, outside the matrices.
+        along_out: learn M_out (MC2); False leaves it the identity (MC1).
+        vectors: what multiplies the gradient of a vector.
+    """
+
+    lr: float
+    along_out: bool = True
+    vectors: Literal["vector", "matrix"] = "vector"
+
+    def init(self, adapted: Params, key: Key) -> Params:
+        """Identities."""
+        meta: Params = {}
+        for name, p in adapted.items():
+            if p.dim() == 1:
+                fresh = torch.ones(len(p)) if self.vectors == "vector" else torch.eye(len(p))
+                meta[f"{name}.{self.vectors}"] = fresh
+                continue
+            if self.along_out:
+                meta[f"{name}.out"] = torch.eye(p.shape[0])
+            meta[f"{name}.in"] = torch.eye(p.shape[1])
+            positions = math.prod(p.shape[2:])
+            if positions > 1:
+                meta[f"{name}.kernel"] = torch.eye(positions)
+        return meta
+
+    def _transformed(self, name: str, gradient: Tensor, meta: Params) -> Tensor:
+        if gradient.dim() > 1:
+            along = [meta.get(f"{name}.{axis}") for axis in ("out", "kernel")]
+            return mode_products(gradient, along[0], meta[f"{name}.in"], along[1])
+        if self.vectors == "vector":
+            return meta[f"{name}.vector"] * gradient
+        return meta[f"{name}.matrix"] @ gradient
+
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+        """Parameters after one step; the same matrices at every step."""
+        return {
+            name: p - self.lr * self._transformed(name, gradients[name], step.meta)
+            for name, p in adapted.items()
+        }, {}
+
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        """Smallest and largest singular value of each matrix."""
+        return singular_values("curvature", meta)
+
+
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
     options = parts.options
     assert isinstance(options, Options)
-    optimizer = Curvature(parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias)
+    optimizer = MetaCurvature(
+        parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias
+    )
     return replace(maml.build(parts), optimizer=optimizer)

@@ -7,14 +7,21 @@ at test than in training may diverge. ``inner.lr`` is where they start.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from metadist.algorithms import Parts, maml
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.per_parameter import PerParameter
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
+from metadist.keys import Key
+from metadist.learner import LearnedQuantities
+from metadist.tasks import Params
+
+SUFFIX = ".step_size"
 
 
 class Options(maml.Options):
@@ -35,10 +42,45 @@ class Options(maml.Options):
         return self
 
 
+@dataclass(frozen=True)
+class MetaSGD(InnerOptimizer):
+    """``<parameter>.step_size`` has the parameter's shape; it is free, negative numbers included.
+
+    Attributes:
+        low, high: fresh step sizes are uniform in [low, high]; equal: all the same.
+    """
+
+    low: float
+    high: float
+
+    def init(self, adapted: Params, key: Key) -> Params:
+        """Fresh step sizes."""
+        return {f"{name}{SUFFIX}": self._fresh(key.fold(name), p) for name, p in adapted.items()}
+
+    def _fresh(self, key: Key, p: Tensor) -> Tensor:
+        if self.low == self.high:
+            return torch.full(p.shape, self.low)
+        return self.low + (self.high - self.low) * key.uniform(p.shape)
+
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        sizes = step.meta
+        return {n: p - sizes[f"{n}{SUFFIX}"] * gradients[n] for n, p in adapted.items()}, {}
+
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        """Mean, smallest and largest step size of each parameter."""
+        sizes = {name.removesuffix(SUFFIX): a for name, a in meta.items()}
+        return {
+            "step_size_mean": {name: [float(a.mean())] for name, a in sizes.items()},
+            "step_size_min": {name: [float(a.min())] for name, a in sizes.items()},
+            "step_size_max": {name: [float(a.max())] for name, a in sizes.items()},
+        }
+
+
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
     options = parts.options
     assert isinstance(options, Options)
     uniform = options.init == "uniform"
     low, high = (options.low, options.high) if uniform else (parts.inner_lr, parts.inner_lr)
-    return replace(maml.build(parts), optimizer=PerParameter(low, high))
+    return replace(maml.build(parts), optimizer=MetaSGD(low, high))

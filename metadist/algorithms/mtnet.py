@@ -1,23 +1,37 @@
 """MT-net: a T-net whose inner loop updates a random, meta-learned choice of units.
 
 Lee & Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace", ICML 2018,
-section 3.2. With metric and masks the inner loop can stay in any subspace. As in the released code
-masks are hard, drawn once for each task, and drawn at test too.
+section 3.2. With metric and masks the inner loop can stay in any subspace. A step is phi - alpha *
+m * gradient, with a random mask m that is 1 with probability sigmoid(zeta); zeta is meta-learned.
+The mask is drawn by comparison, m = 1 where zeta + g1 > g2 with Gumbel noises g1 and g2, and
+relaxed to
+
+    s = exp((zeta + g1) / c) / (exp((zeta + g1) / c) + exp(g2 / c)),    c the temperature
+
+for its derivative (Jang, Gu & Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR
+2017). A ``hard`` mask has the value m and the derivative of s: a straight-through estimator. A soft
+one is s itself. As in the released code masks are hard, drawn once for each task, and drawn at test
+too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from metadist.algorithms import Parts, maml
-from metadist.algorithms.tnet import TNet
-from metadist.inner.mask import Mask
-from metadist.inner.transform import Transformed
+from metadist.algorithms.tnet import TNet, Transformed
+from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.keys import Key
-from metadist.learner import Estimator
+from metadist.learner import Estimator, LearnedQuantities
+from metadist.tasks import Context, Params
+
+SUFFIX = ".logits"
 
 
 class Options(maml.Options):
@@ -36,6 +50,95 @@ class Options(maml.Options):
     mask_at_test: Literal["sampled", "expected"] = "sampled"
 
 
+def gumbel(key: Key, shape: tuple[int, ...]) -> Tensor:
+    """Standard Gumbel numbers, float32; always finite: between -3.7 and 36.8."""
+    return (-(-key.uniform(shape, torch.float64).log()).log()).float()
+
+
+def sampled_mask(logits: Tensor, noise: Tensor, temperature: float, hard: bool) -> Tensor:
+    """A mask in the shape of its logits from two Gumbel numbers each, noise [2, ...]."""
+    soft = torch.sigmoid((logits + noise[0] - noise[1]) / temperature)
+    if not hard:
+        return soft
+    # In this order the value is 0 or 1 without rounding: the bracket is exactly 0.
+    return (soft > 0.5).to(soft.dtype) + (soft - soft.detach())
+
+
+@dataclass(frozen=True)
+class MaskedSGD(InnerOptimizer):
+    """Gradient descent on some of the parameters, which ones is drawn for each task.
+
+    A mask entry belongs to one output unit: a row of the layer's weights and its bias share it, as
+    do scale and shift of a normalised channel. It holds for all steps of a task. With ``per =
+    "weight"`` each single parameter has its own, drawn anew at every step: what the released code
+    does in that variant.
+
+    Attributes:
+        shapes: of the parameters that may be adapted.
+        expected: outside training, use the probabilities themselves instead of a draw.
+    """
+
+    lr: float
+    shapes: Mapping[str, tuple[int, ...]]
+    per: Literal["unit", "weight"] = "unit"
+    hard: bool = True
+    temperature: float = 1.0
+    expected: bool = False
+
+    def _group(self, name: str) -> str:
+        """Which logits a parameter's mask has."""
+        return name if self.per == "weight" else name.rpartition(".")[0]
+
+    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a parameter's logits."""
+        return shape if self.per == "weight" else shape[:1]
+
+    def _noise_name(self, group: str, step: int) -> str:
+        """Name of the noise for a step."""
+        return f"{group}.{step if self.per == 'weight' else 0}"
+
+    def init(self, adapted: Params, key: Key) -> Params:
+        """Logits 0: every mask entry is 0 or 1 with the same probability."""
+        shapes = {self._group(name): self._shape(tuple(p.shape)) for name, p in adapted.items()}
+        return {f"{group}{SUFFIX}": torch.zeros(shape) for group, shape in shapes.items()}
+
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """Two Gumbel numbers [2, ...] for each mask entry."""
+        if self.expected and ctx.phase != "train":
+            return {}
+        names = {
+            self._noise_name(self._group(name), step): self._shape(shape)
+            for step in range(ctx.inner_steps)
+            for name, shape in self.shapes.items()
+        }
+        return {name: gumbel(key.fold("mask", name), (2, *shape)) for name, shape in names.items()}
+
+    def _mask(self, group: str, step: InnerStep) -> Tensor:
+        logits = step.meta[f"{group}{SUFFIX}"]
+        if self.expected and step.ctx.phase != "train":
+            return torch.sigmoid(logits)
+        noise = step.ctx.noise[self._noise_name(group, step.index)].to(logits.dtype)
+        return sampled_mask(logits, noise, self.temperature, self.hard)
+
+    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+        """Parameters after one step."""
+        masks = {group: self._mask(group, step) for group in {self._group(n): 0 for n in adapted}}
+        new = {}
+        for name, p in adapted.items():
+            mask = masks[self._group(name)]
+            mask = mask.reshape(*mask.shape, *[1] * (p.dim() - mask.dim()))
+            new[name] = p - self.lr * (mask * gradients[name])
+        return new, {}
+
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        """Mean probability sigmoid(zeta) of being updated, by layer (by parameter per weight).
+
+        The paper's released code prints the complement under this description.
+        """
+        probabilities = {n.removesuffix(SUFFIX): torch.sigmoid(zeta) for n, zeta in meta.items()}
+        return {"p_update": {name: [float(p.mean())] for name, p in probabilities.items()}}
+
+
 @dataclass(frozen=True)
 class MTNet(TNet):
     """A T-net with masks."""
@@ -43,7 +146,7 @@ class MTNet(TNet):
     @property
     def estimator(self) -> Estimator:
         """Hard masks are differentiated as their relaxation."""
-        hard = isinstance(self.optimizer, Mask) and self.optimizer.hard
+        hard = isinstance(self.optimizer, MaskedSGD) and self.optimizer.hard
         return "straight-through" if hard else super().estimator
 
 
@@ -54,11 +157,10 @@ def build(parts: Parts) -> MTNet:
     plain = maml.build(parts)
     # Which parameters have masks, and their shapes; the numbers are thrown away.
     adapted = plain.adapted(plain.backbone.init(Key.of("shapes")))
-    return MTNet(
+    return parts.inner_loop(
+        MTNet,
         backbone=Transformed(plain.backbone) if options.transform else plain.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=Mask(
+        optimizer=MaskedSGD(
             parts.inner_lr,
             {name: tuple(p.shape) for name, p in adapted.items()},
             per=options.mask_per,
@@ -66,6 +168,5 @@ def build(parts: Parts) -> MTNet:
             temperature=options.temperature,
             expected=options.mask_at_test == "expected",
         ),
-        support_reduction=parts.inner_loss,
         adapt_norm=options.adapt_norm,
     )

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.backbones import Norm, Trace
-from metadist.inner.nearest import NearestOptions, Neighbours
-from metadist.inner.pretraining import Pretraining, joint_shape, without_steps
+from metadist.backbones import features
+from metadist.inner.pretraining import Pretraining, joint_shape
+from metadist.inner.similarity import NearestOptions, Neighbours
 from metadist.tasks import Context, Params
 
 KINDS = ("classification",)
@@ -44,27 +44,17 @@ class NearestEmbedding(Pretraining):
     options: NearestOptions
     ways: int
 
-    def _features(self, params: Params, x: Tensor, norm: Norm) -> Tensor:
-        trace: Trace = {}
-        self.network.forward(params, x, norm, trace)
-        return trace["features"]
-
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
     ) -> list[Embedded]:
         """Features of the support set."""
-        norm = self.normalisation.support(without_steps(ctx))
-        features = self._features(params, support_x, norm)
-        neighbours = Neighbours(self.options, features, support_y, self.ways)
-        return [Embedded(params, support_x, neighbours)]
-
-    def _query_norm(self, fitted: Embedded, ctx: Context) -> Norm:
-        return self.normalisation.query(fitted.params, fitted.support_x, without_steps(ctx))
+        found = features(self.network, params, support_x, self.normalisation.support(ctx))
+        return [Embedded(params, support_x, Neighbours(self.options, found, support_y, self.ways))]
 
     def predict(self, fitted: Embedded, x: Tensor, ctx: Context) -> Tensor:
         """Similarities [n, N] of queries x [n, ...] to each class."""
-        norm = self._query_norm(fitted, ctx)
-        return fitted.neighbours.logits(self._features(fitted.params, x, norm))
+        norm = self.normalisation.query(fitted.params, fitted.support_x, ctx)
+        return fitted.neighbours.logits(features(self.network, fitted.params, x, norm))
 
 
 def build(parts: Parts) -> NearestEmbedding:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.nearest import NearestOptions, Neighbours
+from metadist.inner.similarity import NearestOptions, Neighbours
 from metadist.keys import Key
 from metadist.learner import Estimator, Learner, Loss
+from metadist.objectives import loss_and_metrics
 from metadist.tasks import Context, Params, Task
 
 KINDS = ("classification",)
@@ -59,8 +59,7 @@ class NearestPixels(Learner):
         """Cross-entropy of the similarities, which depends on no parameter."""
         (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
         outputs = self.predict(fitted, task.query_x, ctx)
-        value = task_loss("classification", outputs, task.query_y)
-        return Loss(value, {"loss": value, "accuracy": accuracy(outputs, task.query_y)}, {})
+        return Loss(*loss_and_metrics("classification", outputs, task.query_y), {})
 
 
 def build(parts: Parts) -> NearestPixels:

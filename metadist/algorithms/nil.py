@@ -14,11 +14,11 @@ from typing import Literal
 from torch import Tensor
 
 from metadist.algorithms import Parts, anil
-from metadist.backbones import Norm, Trace
+from metadist.backbones import features
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.losses import accuracy, task_loss
 from metadist.inner.similarity import class_means, cosine, cosine_logits
 from metadist.learner import Loss
+from metadist.objectives import loss_and_metrics
 from metadist.tasks import Context, Params, Task
 
 KINDS = ("classification",)
@@ -47,25 +47,20 @@ class NIL(InnerLoop):
 
     compare: Literal["means", "examples"] = "examples"
 
-    def _features(self, params: Params, x: Tensor, norm: Norm) -> Tensor:
-        trace: Trace = {}
-        self.backbone.forward(params, x, norm, trace)
-        return trace["features"]
-
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
     ) -> list[AdaptedModel]:
         """Training: after 0, 1, ... steps. Else one element: the support set's features."""
         if ctx.phase == "train":
             return super().adapt(params, support_x, support_y, ctx)
-        features = self._features(params, support_x, self.normalisation.support(ctx))
-        return [Embedded(params, 0, support_x, features, support_y)]
+        found = features(self.backbone, params, support_x, self.normalisation.support(ctx))
+        return [Embedded(params, 0, support_x, found, support_y)]
 
     def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] for queries x [n, ...]."""
         if not isinstance(fitted, Embedded):
             return super().predict(fitted, x, ctx)
-        queries = self._features(fitted.params, x, self.query_norm(fitted, ctx))
+        queries = features(self.backbone, fitted.params, x, self.query_norm(fitted, ctx))
         if self.compare == "means":
             return cosine(queries, class_means(fitted.features, fitted.labels, self.ways))
         return cosine_logits(queries, fitted.features, fitted.labels, self.ways)
@@ -76,9 +71,7 @@ class NIL(InnerLoop):
             return super().loss(params, task, ctx)
         (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
         outputs = self.predict(fitted, task.query_x, ctx)
-        value = task_loss(self.kind, outputs, task.query_y)
-        right = accuracy(outputs.detach(), task.query_y)
-        return Loss(value, {"loss": value.detach(), "accuracy": right}, {})
+        return Loss(*loss_and_metrics(self.kind, outputs, task.query_y), {})
 
 
 def build(parts: Parts) -> NIL:

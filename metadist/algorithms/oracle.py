@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.algorithms.finetune import FineTuning
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.pretraining import FineTuning
-from metadist.inner.sgd import SGD
 from metadist.tasks import Context
 
 KINDS = ("regression",)
@@ -62,11 +61,5 @@ def build(parts: Parts) -> Oracle:
     return Oracle(
         network=network,
         kind=shape.kind,
-        loop=InnerLoop(
-            backbone=network,
-            kind=shape.kind,
-            ways=shape.outputs,
-            optimizer=SGD(parts.inner_lr),
-            second_order=False,
-        ),
+        loop=parts.inner_loop(InnerLoop, backbone=network, second_order=False),
     )

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -28,11 +29,10 @@ from metadist.backbones import Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.mini_batches import shuffled
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Loss
+from metadist.objectives import loss_and_metrics
 from metadist.tasks import Context, Params, Task
 
 
@@ -52,6 +52,31 @@ class Options(OptionsBase):
         if self.inner_optimizer != "adam":
             self.refuse_idle("inner_optimizer 'adam'", "beta1")
         return self
+
+
+def shuffled(uniform: Tensor, count: int) -> Tensor:
+    """Indices int64 [k] of ``count`` examples, in an order that is random anew after each epoch.
+
+    The numbers are drawn before the task is seen, so how many examples there are is not known then.
+    Fisher & Yates' shuffle: within an epoch no example comes twice, and all orders have the same
+    probability. Nothing depends on the device or on the tasks beside it.
+
+    Args:
+        uniform: k > 0 uniform numbers in (0, 1), float64.
+        count: examples, at least 1.
+    """
+    wanted = len(uniform)
+    epochs = -(-wanted // count)
+    rows = F.pad(uniform, (0, epochs * count - wanted)).reshape(epochs, count)
+    order = torch.arange(count, device=uniform.device).expand(epochs, count)
+    chosen = []
+    for position in range(min(count, wanted)):
+        here = slice(position, position + 1)
+        # The product may round up to what is one too many.
+        further = (rows[:, here] * (count - position)).long().clamp_max(count - position - 1)
+        chosen.append(order.gather(1, position + further))
+        order = order.scatter(1, position + further, order[:, here])
+    return torch.cat(chosen, 1).reshape(-1)[:wanted]
 
 
 @dataclass(frozen=True)
@@ -88,14 +113,11 @@ class Reptile(InnerLoop):
         y = torch.cat([task.support_y, task.query_y])
         recorded: list[Statistics] = []
         with torch.no_grad():
-            *_, phi = self._steps(params, x, y, ctx, recorded)
+            phi = [*self._steps(params, x, y, ctx, recorded)][-1].params
             norm = self.normalisation.support(ctx, ctx.inner_steps)
             outputs, statistics = self.backbone.forward(phi, x, norm)
             recorded.append(statistics)
-            value = task_loss(self.kind, outputs, y)
-            metrics = {"loss": value}
-            if self.kind == "classification":
-                metrics["accuracy"] = accuracy(outputs, y)
+            value, metrics = loss_and_metrics(self.kind, outputs, y)
             direction = {name: p - phi[name] for name, p in params.items()}
         return direction, Loss(value, metrics, self.normalisation.sums(recorded))
 
@@ -104,13 +126,10 @@ def build(parts: Parts) -> Reptile:
     """The learner."""
     options, lr = parts.options, parts.inner_lr
     assert isinstance(options, Options)
-    return Reptile(
-        backbone=parts.backbone,
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
+    return parts.inner_loop(
+        Reptile,
         optimizer=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
         second_order=False,
-        support_reduction=parts.inner_loss,
         adapt_norm=True,
         inner_batch=options.inner_batch,
         eval_batch=options.eval_batch,

@@ -88,13 +88,7 @@ def build(parts: Parts) -> Scratch:
     assert isinstance(options, Options)
     optimizer = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
     return Scratch(
-        InnerLoop(
-            backbone=parts.backbone,
-            kind=parts.shape.kind,
-            ways=parts.shape.outputs,
-            optimizer=optimizer,
-            second_order=False,
-            support_reduction=parts.inner_loss,
-            adapt_norm=options.adapt_norm,
+        parts.inner_loop(
+            InnerLoop, optimizer=optimizer, second_order=False, adapt_norm=options.adapt_norm
         )
     )

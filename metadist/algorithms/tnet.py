@@ -1,41 +1,91 @@
 """T-net: MAML in a network whose layers end in a meta-learned matrix, a metric for the inner loop.
 
 Lee & Choi, "Gradient-Based Meta-Learning with Learned Layerwise Metric and Subspace", ICML 2018,
-section 3.1. The inner loop changes weights and biases, the outer loop the matrices too. More inner
-steps at test than in training may diverge.
+section 3.1. A layer is y = T (W x + b). The inner loop changes W and b but never T, the outer loop
+all of them. In terms of A = T W an inner step is A - alpha T T' dL/dA: T is a learned metric for
+each layer's gradient. More inner steps at test than in training may diverge.
 """
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from metadist.algorithms import Parts, maml
+from metadist.backbones import Norm, Statistics, Trace
+from metadist.errors import RecipeError
+from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.sgd import SGD
-from metadist.inner.transform import Transformed, transform_quantities
+from metadist.inner.singular_values import singular_values
+from metadist.keys import Key
 from metadist.learner import LearnedQuantities
 from metadist.tasks import Params
+
+SUFFIX = ".transform"
 
 Options = maml.Options
 
 
 @dataclass(frozen=True)
+class Transformed(BackboneWrapper):
+    """A backbone with ``<layer>.transform`` [outputs, outputs] in each layer, the head included.
+
+    T stands behind the bias and before normalisation; in a convolution it mixes channels. It
+    starts as the identity.
+
+    Raises:
+        RecipeError: the network has no place for T.
+    """
+
+    def __post_init__(self) -> None:
+        try:
+            inspect.signature(self.network.forward).bind({}, None, None, layer_hook=None)
+        except TypeError as error:
+            raise RecipeError(
+                "algorithm: a T-net needs a network whose forward takes a layer_hook, which "
+                f"{type(self.network).__name__} does not: {error}; add it or take another algorithm"
+            ) from None
+
+    def init(self, key: Key) -> Params:
+        """The network's parameters, then the transforms."""
+        transforms = {f"{x.name}{SUFFIX}": torch.eye(x.outputs) for x in self.layers}
+        return {**self.network.init(key), **transforms}
+
+    def forward(
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
+    ) -> tuple[Tensor, Statistics]:
+        """Outputs [n, outputs] for examples [n, ...]."""
+
+        def transformed(layer: str, y: Tensor) -> Tensor:
+            t = params[f"{layer}{SUFFIX}"]
+            return F.linear(y, t) if y.dim() == 2 else F.conv2d(y, t[:, :, None, None])
+
+        return super().forward(params, x, norm, trace, layer_hook=transformed, **hooks)
+
+
+@dataclass(frozen=True)
 class TNet(InnerLoop):
-    """An inner loop that tells how far the transforms have gone from the identity."""
+    """An inner loop that leaves the transforms as they are."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether the inner loop changes a parameter."""
+        return super().adapts(name) and not name.endswith(SUFFIX)
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
-        """What inner optimizer and transforms have learned."""
-        return {**super().learned_quantities(params), **transform_quantities(params)}
+        """What the inner optimizer has learned, and each T's singular values."""
+        transforms = {n.removesuffix(SUFFIX): p for n, p in params.items() if n.endswith(SUFFIX)}
+        found = singular_values("transform", transforms) if transforms else {}
+        return {**super().learned_quantities(params), **found}
 
 
 def build(parts: Parts) -> TNet:
     """The learner."""
     assert isinstance(parts.options, Options)
-    return TNet(
-        backbone=Transformed(parts.backbone),
-        kind=parts.shape.kind,
-        ways=parts.shape.outputs,
-        optimizer=SGD(parts.inner_lr),
-        support_reduction=parts.inner_loss,
-        adapt_norm=parts.options.adapt_norm,
+    return parts.inner_loop(
+        TNet, backbone=Transformed(parts.backbone), adapt_norm=parts.options.adapt_norm
     )

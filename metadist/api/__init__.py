@@ -1,8 +1,9 @@
-"""The verbs of the command line as functions."""
+"""The verbs of the command line: functions to call from a notebook."""
 
 from metadist.api.common import Plugins, Result
+from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
-from metadist.api.preparing import prepare
+from metadist.api.prepared import preview, verify
 from metadist.api.results import compare, evaluate, report
 from metadist.api.training import train
 from metadist.api.tuning import tune
@@ -16,9 +17,12 @@ __all__ = [
     "data_directory",
     "evaluate",
     "prepare",
+    "preview",
     "register",
     "report",
     "runs_directory",
+    "shard",
     "train",
     "tune",
+    "verify",
 ]

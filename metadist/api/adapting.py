@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.labelled_images import read_queries, read_support
+from data_pipeline.formats.labelled_images import read_queries, read_support
 from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
 from metadist.compute.device import Device, local_device

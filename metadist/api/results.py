@@ -103,7 +103,7 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
 
     directory = open_run(runs_directory(runs_dir), run)
     page = write_report(directory)
-    directory.put_document("report")
+    directory.push_document("report")
     return page
 
 

@@ -1,4 +1,4 @@
-"""Networks as pure functions of a dict of tensors, one module each, found by their module name.
+"""Networks: pure functions of a dict of tensors, one module each, found by their module name.
 
 A module exports ``Options`` and ``build(options, shape)``, and ``NORMALISES = False`` if it has no
 normalisation layers.
@@ -7,6 +7,7 @@ normalisation layers.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,18 +18,28 @@ from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
-__all__ = ["Backbone", "Layer", "Norm", "Statistics", "Trace", "build", "names", "options"]
+__all__ = [
+    "Backbone",
+    "Layer",
+    "LayerHook",
+    "Norm",
+    "Statistics",
+    "Trace",
+    "build",
+    "features",
+    "names",
+    "normalises",
+    "options",
+]
 
 #: Activations [n, ...] by layer name, ``features`` being what enters the last layer.
 Trace = dict[str, Tensor]
+LayerHook = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Layer:
     """A linear map of a network: ``<name>.weight`` and perhaps ``<name>.bias``.
-
-    Where ``params`` hold ``<name>.transform`` [outputs, outputs], the layer's output is multiplied
-    by it along its units, after the bias and before normalisation.
 
     Attributes:
         outputs: units or channels.
@@ -52,8 +63,7 @@ class Backbone(Protocol):
     Attributes:
         layers: linear maps from input to output; the last one is the head.
         norm_layers: channels of each normalisation layer, by layer name.
-        norm_parameters: names of the parameters of normalisation layers; each is [C], or [R, C]
-            with a row for each inner step.
+        norm_parameters: names of the parameters of normalisation layers; each is [C].
     """
 
     @property
@@ -69,13 +79,27 @@ class Backbone(Protocol):
         """Fresh parameters, float32 on the CPU."""
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        norm: Norm,
+        trace: Trace | None = None,
+        *,
+        layer_hook: LayerHook | None = None,
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...], and the statistics of each norm layer.
 
         The statistics are empty unless ``norm.record`` is set. ``trace`` receives the activations
-        of each layer, by its name, and ``features``.
+        of each layer, by its name, and ``features``. ``layer_hook`` is given each layer's name and
+        output, after the bias and before normalisation, and returns what takes its place.
         """
+
+
+def features(network: Backbone, params: Params, x: Tensor, norm: Norm) -> Tensor:
+    """What enters the last layer, [n, D], for examples [n, ...]."""
+    trace: Trace = {}
+    network.forward(params, x, norm, trace)
+    return trace["features"]
 
 
 def names() -> list[str]:

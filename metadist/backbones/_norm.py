@@ -31,19 +31,13 @@ class Norm:
         kind: ``batch`` uses the statistics of the batch, ``given`` those in ``statistics``,
             ``off`` leaves the input as it is (scale and shift still apply).
         record: return the batch's statistics.
-        step: inner steps taken; the row of scales and shifts that have one for each step.
+        step: inner steps taken before this pass.
     """
 
     kind: Literal["batch", "given", "off"]
     record: bool = False
     statistics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     step: int = 0
-
-    def row(self, parameter: Tensor | None) -> Tensor | None:
-        """Scale or shift [C] of this step; steps beyond the last row use the last."""
-        if parameter is None or parameter.dim() == 1:
-            return parameter
-        return parameter[min(self.step, len(parameter) - 1)]
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +50,6 @@ def normalise(
     x: Tensor, layer: str, scale: Tensor | None, shift: Tensor | None, norm: Norm, out: Statistics
 ) -> Tensor:
     """Normalise x [n, C, ...]; write the batch's statistics to ``out`` if ``norm.record``."""
-    scale, shift = norm.row(scale), norm.row(shift)
     if norm.record:
         out[layer] = moments(x)
     if norm.kind == "batch":

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Layer, Trace
+from metadist.backbones import Layer, LayerHook, Trace
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
@@ -97,16 +97,21 @@ class Conv4:
         return params
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        norm: Norm,
+        trace: Trace | None = None,
+        *,
+        layer_hook: LayerHook | None = None,
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for x [n, C, H, W]."""
         statistics: Statistics = {}
         pool = self.options.downsample == "pool"
         for block in range(1, BLOCKS + 1):
             x = F.conv2d(x, params[f"conv{block}.weight"], stride=1 if pool else 2, padding=1)
-            transform = params.get(f"conv{block}.transform")
-            if transform is not None:
-                x = F.conv2d(x, transform[:, :, None, None])
+            if layer_hook is not None:
+                x = layer_hook(f"conv{block}", x)
             scale, shift = params.get(f"norm{block}.scale"), params.get(f"norm{block}.shift")
             x = F.relu(normalise(x, f"norm{block}", scale, shift, norm, statistics))
             if pool:
@@ -115,8 +120,8 @@ class Conv4:
                 trace[f"conv{block}"] = x
         x = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
         outputs = F.linear(x, params["head.weight"], params["head.bias"])
-        if "head.transform" in params:
-            outputs = F.linear(outputs, params["head.transform"])
+        if layer_hook is not None:
+            outputs = layer_hook("head", outputs)
         if trace is not None:
             trace["features"], trace["head"] = x, outputs
         return outputs, statistics

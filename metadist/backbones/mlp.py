@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Layer, Trace
+from metadist.backbones import Layer, LayerHook, Trace
 from metadist.backbones._norm import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.keys import Key
@@ -75,7 +75,13 @@ class MLP:
         return params
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        norm: Norm,
+        trace: Trace | None = None,
+        *,
+        layer_hook: LayerHook | None = None,
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for x [n, ...]; ``norm`` has nothing to act on."""
         x = x.flatten(1)
@@ -85,8 +91,8 @@ class MLP:
             if layer == last and trace is not None:
                 trace["features"] = x
             x = F.linear(x, params[f"linear{layer}.weight"], params[f"linear{layer}.bias"])
-            if f"linear{layer}.transform" in params:
-                x = F.linear(x, params[f"linear{layer}.transform"])
+            if layer_hook is not None:
+                x = layer_hook(f"linear{layer}", x)
             if layer < last:
                 x = activation(x)
             if trace is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -18,44 +17,14 @@ from metadist.errors import MetadistError
 from metadist.process.home import settle
 from metadist.process.signals import HANGING, StopRequest
 
-#: Where each command lives. They are loaded when they are asked for, so that ``doctor`` can still
-#: say what is wrong where another command's imports fail.
-COMMANDS = {
-    "adapt": "metadist.cli.adapt",
-    "compare": "metadist.cli.compare",
-    "data": "metadist.cli.data",
-    "doctor": "metadist.cli.doctor",
-    "evaluate": "metadist.cli.evaluate",
-    "recipes": "metadist.cli.recipes",
-    "register": "metadist.cli.register",
-    "report": "metadist.cli.report",
-    "reproduce": "metadist.cli.reproduce",
-    "submit": "metadist.cli.submit",
-    "sync": "metadist.cli.ui",
-    "train": "metadist.cli.train",
-    "tune": "metadist.cli.tune",
-    "ui": "metadist.cli.ui",
-}
-
 
 class _Group(Group):
-    """Loads commands late; mistakes of the user end in one line, not in a traceback."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
-        return command
+    """Mistakes of the user end in one line, not in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with StopRequest(heeded=False):
+            with StopRequest(handled=False):
                 settle()
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -103,7 +72,11 @@ def _one_line(error: Exception) -> str:
     return str(error)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    package="metadist.cli.commands",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(metadist.__version__, prog_name="metadist")
 @click.option("--debug", is_flag=True, help="Show tracebacks and more of what happens.")
 def main(debug: bool) -> None:

@@ -1,4 +1,4 @@
-"""Several finished runs beside each other, read from their directories.
+"""Finished runs beside each other: read from their directories.
 
 Which runs they are can be asked of MLflow; what is said of them is in their directories alone.
 """

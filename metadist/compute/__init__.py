@@ -1,1 +1,1 @@
-"""Gradients of chunks of tasks, the order-free sum over workers, the outer optimizer."""
+"""The arithmetic of a step: gradients of chunks, their order-free sum, the outer optimizer."""

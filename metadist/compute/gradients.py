@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metadist.algorithms import Algorithm, Loss
+from metadist.learner import Learner, Loss
 from metadist.tasks import Context, Params, Task, TaskBatch
 
 Noise = dict[str, Tensor]
@@ -57,18 +57,18 @@ def _checked(
 
 
 def _task_gradient(
-    algorithm: Algorithm, leaves: Params, task: Task, ctx: Context
+    learner: Learner, leaves: Params, task: Task, ctx: Context
 ) -> tuple[Params, Loss]:
-    """The gradient of one task on the tape, or what the algorithm puts in its place."""
-    if algorithm.estimator == "pseudo":
-        return algorithm.pseudo_gradient(leaves, task, ctx)
-    loss = algorithm.loss(leaves, task, ctx)
+    """The gradient of one task on the tape, or what the learner puts in its place."""
+    if learner.estimator == "pseudo":
+        return learner.pseudo_gradient(leaves, task, ctx)
+    loss = learner.loss(leaves, task, ctx)
     parts = torch.autograd.grad(loss.value, list(leaves.values()), materialize_grads=True)
     return dict(zip(leaves, parts, strict=True)), loss
 
 
 def loop_chunk(
-    algorithm: Algorithm, params: Params, tasks: TaskBatch, noise: Sequence[Noise], ctx: Context
+    learner: Learner, params: Params, tasks: TaskBatch, noise: Sequence[Noise], ctx: Context
 ) -> ChunkResult:
     """One task after the other on the tape; memory holds one task's graph."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
@@ -78,7 +78,7 @@ def loop_chunk(
     finite = torch.zeros(len(tasks), dtype=torch.bool)
     for index in range(len(tasks)):
         now = ctx.for_task(noise[index], tasks.info_of(index))
-        parts, loss = _task_gradient(algorithm, leaves, tasks.task(index), now)
+        parts, loss = _task_gradient(learner, leaves, tasks.task(index), now)
         parts = {name: parts[name].detach() for name in leaves}
         sums = dict(loss.statistics)
         for name, value in loss.metrics.items():
@@ -126,14 +126,14 @@ def _together(
 
 
 def chunk_step_scalars(
-    algorithm: Algorithm,
+    learner: Learner,
     params: Params,
     tasks: TaskBatch,
     noise: Sequence[Noise],
     ctx: Context,
     size: int | None,
 ) -> Tensor:
-    """Signals of the tasks of one chunk, float64 [signals, tasks], without gradient.
+    """Step scalars of the tasks of one chunk, float64 [scalars, tasks], without gradient.
 
     Args:
         size: of the chunk under vmap; None takes one task at a time.
@@ -141,21 +141,21 @@ def chunk_step_scalars(
     with torch.no_grad():
         if size is not None:
             values = _together(
-                lambda task, now: algorithm.step_scalars(params, task, now), tasks, noise, ctx, size
+                lambda task, now: learner.step_scalars(params, task, now), tasks, noise, ctx, size
             )
         else:
             each = [
-                algorithm.step_scalars(
+                learner.step_scalars(
                     params, tasks.task(i), ctx.for_task(noise[i], tasks.info_of(i))
                 )
                 for i in range(len(tasks))
             ]
-            values = {n: torch.stack([e[n] for e in each]) for n in algorithm.step_scalar_names}
-    return torch.stack([values[n][: len(tasks)].double() for n in algorithm.step_scalar_names])
+            values = {n: torch.stack([e[n] for e in each]) for n in learner.step_scalar_names}
+    return torch.stack([values[n][: len(tasks)].double() for n in learner.step_scalar_names])
 
 
 def vmap_chunk(
-    algorithm: Algorithm,
+    learner: Learner,
     params: Params,
     tasks: TaskBatch,
     noise: Sequence[Noise],
@@ -166,12 +166,12 @@ def vmap_chunk(
     count = len(tasks)
 
     def one(task: Task, now: Context) -> tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-        if algorithm.estimator == "pseudo":
-            direction, loss = algorithm.pseudo_gradient(params, task, now)
+        if learner.estimator == "pseudo":
+            direction, loss = learner.pseudo_gradient(params, task, now)
             return direction, (loss.metrics, loss.statistics)
 
         def value(p: Params) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-            loss = algorithm.loss(p, task, now)
+            loss = learner.loss(p, task, now)
             return loss.value, (loss.metrics, loss.statistics)
 
         result: tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]

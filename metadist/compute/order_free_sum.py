@@ -107,41 +107,44 @@ def reduce_step(
         layout: the same on all workers.
         reduction: ``exact`` gives the same bits for any number of workers; ``fast`` adds floats.
     """
-    sizes = layout.sizes
-    numbers = sum(sizes)
-    bucket = torch.zeros(
-        numbers + layout.tasks * (1 + len(layout.metrics)),
-        dtype=torch.int64,
-        device=device,
-    )
-    flags = bucket[numbers : numbers + layout.tasks]
-    metrics = bucket[numbers + layout.tasks :].view(torch.float64)
-    metrics = metrics.reshape(len(layout.metrics), layout.tasks)
-    for offset, result in enumerate(results):
-        start, stop = layout.bounds(first + offset)
-        flags[start:stop] = result.finite.to(flags)
-        for row, name in enumerate(layout.metrics):
-            metrics[row, start:stop] = result.metrics[name].to(device)
+    bucket, flags, metrics = _bucket(results, first, layout, device)
     good = [r for r in results if bool(r.finite.any())]
-    if reduction == "exact":
-        sums = _exact(good, layout, group, bucket, device)
-    else:
-        sums = _fast(good, layout, group, bucket, device)
+    sums = (_exact if reduction == "exact" else _fast)(good, layout, group, bucket, device)
     ok = flags.bool().cpu()
     tasks = int(ok.sum())
-    named: dict[str, Tensor] = {}
-    if tasks:
-        shapes = {**layout.gradients, **{f"\0{n}": s for n, s in layout.statistics.items()}}
-        for (name, shape), (value, scale) in zip(shapes.items(), sums, strict=True):
-            # The count divides before the scale: a sum of huge numbers would overflow.
-            named[name] = ((value / tasks) * scale).reshape(shape)
+    shapes = [*layout.gradients.values(), *layout.statistics.values()]
+    # The count divides before the scale: a sum of huge numbers would overflow.
+    means = [
+        ((value / tasks) * scale).reshape(shape)
+        for shape, (value, scale) in zip(shapes, sums, strict=True)
+        if tasks
+    ]
     return StepSum(
-        gradients={n: named[n] for n in layout.gradients if n in named},
-        statistics={n: named[f"\0{n}"] for n in layout.statistics if f"\0{n}" in named},
+        gradients=dict(zip(layout.gradients, means, strict=False)),
+        statistics=dict(zip(layout.statistics, means[len(layout.gradients) :], strict=False)),
         metrics={name: metrics[row].cpu() for row, name in enumerate(layout.metrics)},
         good=ok,
         good_tasks=tasks,
     )
+
+
+def _bucket(
+    results: Sequence[ChunkResult], first: int, layout: Layout, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The flat int64 bucket, and its views: good tasks [tasks], metrics float64 [names, tasks].
+
+    Its numbers are still zero; flags and metrics are those of ``results``.
+    """
+    names, tasks, numbers = len(layout.metrics), layout.tasks, sum(layout.sizes)
+    bucket = torch.zeros(numbers + tasks * (1 + names), dtype=torch.int64, device=device)
+    flags = bucket[numbers : numbers + tasks]
+    metrics = bucket[numbers + tasks :].view(torch.float64).reshape(names, tasks)
+    for chunk, result in enumerate(results, first):
+        start, stop = layout.bounds(chunk)
+        flags[start:stop] = result.finite.to(flags)
+        for row, name in enumerate(layout.metrics):
+            metrics[row, start:stop] = result.metrics[name].to(device)
+    return bucket, flags, metrics
 
 
 def _exact(

@@ -1,4 +1,4 @@
-"""The outer optimiser: PyTorch's own, acting once per step on the averaged meta-gradient."""
+"""The outer optimizer: PyTorch's own, acting once per step on the averaged meta-gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metadist.recipe.rate_changes import rate_after
-from metadist.recipe.schema import OuterSection
+from metadist.recipe.sections import OuterSection
 from metadist.tasks import Params
 
 
@@ -28,8 +28,8 @@ def schedule_depends_on_total(section: OuterSection) -> bool:
     return section.schedule != "constant"
 
 
-class Outer:
-    """Parameters and optimiser state.
+class OuterOptimizer:
+    """Parameters and optimizer state.
 
     Args:
         params: initial parameters; copied.
@@ -49,7 +49,7 @@ class Outer:
 
     @property
     def params(self) -> Params:
-        """The current parameters, detached and sharing memory with the optimiser's."""
+        """The current parameters, detached and sharing memory with the optimizer's."""
         return {name: p.detach() for name, p in self._leaves.items()}
 
     def step(self, gradients: dict[str, Tensor], step: int) -> None:
@@ -67,7 +67,7 @@ class Outer:
         self._optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Optimiser state as named tensors on the CPU: ``<quantity>/<parameter>``."""
+        """Optimizer state as named tensors on the CPU: ``<quantity>/<parameter>``."""
         state: dict[str, Tensor] = {}
         if self._optimizer is None:
             return state

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from metadist.algorithms import Algorithm
 from metadist.compute.learners import Learners, initial_params
 from metadist.episode_data import EpisodeData, open_data
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskKind
 
@@ -50,7 +50,7 @@ class Setup:
         return self.data.shape.kind
 
     @property
-    def algorithm(self) -> Algorithm:
+    def algorithm(self) -> Learner:
         """The learner of the first outer step."""
         return self.learners.after(0)
 

@@ -12,7 +12,7 @@ from typing import Any
 from metadist import episode_data, plugins
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.device import Device, check_device, local_device
-from metadist.compute.learners import dropped_lines, resolve
+from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData
 from metadist.executors.world_size import WorldSize

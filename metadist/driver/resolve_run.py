@@ -13,7 +13,8 @@ from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError, RunError
 from metadist.plugins import changes
 from metadist.recipe.schema import Recipe, differences
-from metadist.runs.listing import check_name, create_run, list_runs, open_run
+from metadist.runs.listing import create_run, list_runs, open_run
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 
 AUTO = "auto"

@@ -35,7 +35,7 @@ from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 
 
@@ -57,7 +57,7 @@ def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
         if run is None:
             check_fresh(setup)
         settle()
-        with StopRequest(heeded=False):
+        with StopRequest(handled=False):
             return _drive(request, setup, announce)
 
 

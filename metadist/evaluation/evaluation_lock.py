@@ -77,9 +77,7 @@ class EvaluationLock:
         with self.run.locked("attempt"):
             self.check()
             yield
-            if self.run.remote is not None:
-                for document in documents:
-                    self.run.remote.push_document(document)
+            self.run.store.push_documents(*documents)
 
     def check(self) -> None:
         """Raise unless the run is as it was.

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from data_pipeline.storage.local import write_atomic
 from metadist.compute.collectives import Group
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.inner.losses import accuracy, task_loss
+from metadist.objectives import Score, accuracy, score_name, task_loss
 from metadist.statistics.classes import EpisodeClasses, classes_file, write_classes
 from metadist.tasks import Task, TaskKind
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 #: Episodes drawn from the source at once.
 CHUNK = 8
-Score = Literal["accuracy", "mse"]
 
 
 @dataclass(frozen=True)
@@ -170,11 +169,6 @@ class Evaluation:
             ],
             **facts,
         }
-
-
-def score_name(kind: TaskKind) -> Score:
-    """What is measured on tasks of this kind."""
-    return "accuracy" if kind == "classification" else "mse"
 
 
 def _mean(values: NDArray[np.float64]) -> float:

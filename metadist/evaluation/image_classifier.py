@@ -1,7 +1,8 @@
 """A trained classifier at work: it adapts to a few labelled images and labels others.
 
 ``metadist adapt`` and the model in MLflow's registry both go through
-:meth:`ImageClassifier.label`. Saved to a folder, a classifier needs neither run nor dataset:
+:meth:`ImageClassifier.label`. Saved to a folder, a classifier needs neither its run nor its dataset
+any more:
 
     recipe.toml          what it was trained by
     weights.safetensors  meta-parameters and running statistics
@@ -28,12 +29,12 @@ from data_pipeline.formats.images import Preparation
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.compute.determinism import reproducible
 from metadist.compute.learners import build, initial_params
-from metadist.errors import AdaptError, DamagedCheckpoint, RunError
+from metadist.errors import UNREADABLE, AdaptError, DamagedCheckpoint, RunError, describe
 from metadist.evaluation.ensembles import Member
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.recipe.schema import MOST_STEPS, parse_recipe
+from metadist.recipe.schema import parse_recipe
+from metadist.recipe.sections import MOST_STEPS
 from metadist.runs.checkpoints import move
-from metadist.runs.run_dir import UNREADABLE, in_words
 from metadist.tasks import TaskShape, to_inputs
 
 FORMAT = 1
@@ -301,7 +302,7 @@ class ImageClassifier:
             expected = {name: body["sha256"][name] for name in (_WEIGHTS, _RECIPE)}
             read = {name: (folder / name).read_bytes() for name in expected}
         except UNREADABLE as error:
-            raise DamagedCheckpoint(f"{config}: {in_words(error)}") from None
+            raise DamagedCheckpoint(f"{config}: {describe(error)}") from None
         for name, data in read.items():
             if (got := sha256_bytes(data)) != expected[name]:
                 raise DamagedCheckpoint(
@@ -314,7 +315,7 @@ class ImageClassifier:
             preparation = Preparation(**{**preparation, "shape": tuple(preparation["shape"])})
             facts = dict(body["facts"])
         except UNREADABLE as error:
-            raise DamagedCheckpoint(f"{config}: {in_words(error)}") from None
+            raise DamagedCheckpoint(f"{config}: {describe(error)}") from None
         recipe = parse_recipe(text, str(folder / _RECIPE))
         groups: dict[str, dict[str, Tensor]] = {"params": {}, "state": {}}
         try:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metadist.errors import RunError
-from metadist.recipe.schema import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, Recipe, too_many_rows
+from metadist.recipe.schema import Recipe
+from metadist.recipe.sections import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, too_many_rows
 
 EvalPart = Literal["val", "test"]
 #: The least and the most that may be asked for, as in a recipe.

@@ -23,17 +23,13 @@ from metadist.evaluation.evaluator import Evaluation, evaluate, examples, predic
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.objectives import better
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
-from metadist.tasks import Params, TaskKind
+from metadist.tasks import Params
 
 #: Test episodes whose predictions are kept for the report.
 EXAMPLES = 6
-
-
-def better(kind: TaskKind, score: float, than: float) -> bool:
-    """Whether a validation score is strictly better; NaN never is."""
-    return score > than if kind == "classification" else score < than
 
 
 @dataclass(frozen=True)

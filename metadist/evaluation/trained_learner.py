@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeSource
-from metadist.algorithms import Algorithm
 from metadist.compute.learners import context, episode_key
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, move
 from metadist.tasks import Context, Params, Phase, Task, TaskBatch, to_tasks
@@ -27,7 +27,7 @@ class TrainedLearner:
         device: where it computes; parameters and state lie there.
     """
 
-    algorithm: Algorithm
+    algorithm: Learner
     params: Params
     state: Mapping[str, Tensor]
     recipe: Recipe
@@ -35,7 +35,7 @@ class TrainedLearner:
 
     @classmethod
     def of(
-        cls, algorithm: Algorithm, best: Best, recipe: Recipe, device: torch.device
+        cls, algorithm: Learner, best: Best, recipe: Recipe, device: torch.device
     ) -> TrainedLearner:
         """The learner at a checkpoint."""
         params, state = move(best.params, device), move(best.learner_state, device)

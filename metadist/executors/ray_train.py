@@ -62,15 +62,15 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
         job = replace(job, workers=job.workers.on(os.cpu_count() or 1))
     run = RunDir(job.run)
     with (
-        LogMirror(run) if run.remote else contextlib.nullcontext(),
+        LogMirror(run) if run.store.shared else contextlib.nullcontext(),
         connected(job.address, job.workers.high, announce),
         ShowMessages(job.run, announce),
     ):
         channel = _channel(job)
         tell = channel.send_yield if isinstance(channel, ControlFile) else None
-        heeded = channel is not None
+        handled = channel is not None
         with (
-            SignalControl(job.run, tell=tell, heeded=heeded, lost=died) as signals,
+            SignalControl(job.run, tell=tell, handled=handled, lost=died) as signals,
             _told_to_end(signals),
         ):
             result = _Groups(job, channel, signals, announce).train()

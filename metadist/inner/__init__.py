@@ -1,1 +1,1 @@
-"""The inner loop and inner optimizers."""
+"""The inner loop: inner optimizers, and what else several learners share."""

@@ -9,7 +9,7 @@ meta-gradient goes through the inner gradients, and in which steps' query losses
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,10 @@ from torch import Tensor
 from metadist.backbones import Backbone, Norm, Statistics, Trace
 from metadist.inner.gradient import gradient
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
-from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.normalisation import Normalisation
+from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities, Learner, Loss
+from metadist.learner import Estimator, LearnedQuantities, Loss
+from metadist.objectives import loss_and_metrics, task_loss
 from metadist.tasks import Context, Params, Task, TaskKind
 
 
@@ -39,7 +39,7 @@ class AdaptedModel:
 
 
 @dataclass(frozen=True)
-class InnerLoop(Learner):
+class InnerLoop(Normalised):
     """A gradient-based learner.
 
     Attributes:
@@ -76,7 +76,7 @@ class InnerLoop(Learner):
 
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes a parameter."""
-        if name.startswith(PREFIX) or name.endswith(".transform"):
+        if name.startswith(PREFIX):
             return False
         if name in self.backbone.norm_parameters and not self.adapt_norm:
             return False
@@ -123,14 +123,14 @@ class InnerLoop(Learner):
 
     def _steps(
         self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
-    ) -> Iterator[Params]:
-        """Parameters after 0, 1, ... ``ctx.inner_steps`` steps."""
+    ) -> Iterator[AdaptedModel]:
+        """What predicts after 0, 1, ... steps; ``recorded`` receives the statistics of each."""
         current = self.adapted(params)
         frozen = {name: p for name, p in params.items() if name not in current}
         meta, state = meta_parameters(params), self.optimizer.start(current)
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
-        yield {**frozen, **current}
+        yield AdaptedModel({**frozen, **current}, 0, x)
         for step, (x_step, y_step) in enumerate(self.examples(x, y, ctx)):
             norm = self.normalisation.support(ctx, step)
 
@@ -148,16 +148,13 @@ class InnerLoop(Learner):
             current, state = self.optimizer.update(
                 current, gradients, InnerStep(step, meta, state, ctx)
             )
-            yield {**frozen, **current}
+            yield AdaptedModel({**frozen, **current}, step + 1, x)
 
     def adapt(
         self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
     ) -> list[AdaptedModel]:
         """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        return [
-            AdaptedModel(p, step, support_x)
-            for step, p in enumerate(self._steps(params, support_x, support_y, ctx, []))
-        ]
+        return list(self._steps(params, support_x, support_y, ctx, []))
 
     def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
         """Logits [n, N] or values [n, E] for queries x [n, ...].
@@ -185,38 +182,18 @@ class InnerLoop(Learner):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        final = params
-        steps = self._steps(params, task.support_x, task.support_y, ctx, recorded)
-        for step, final in enumerate(steps):
-            if step in weights or step == ctx.inner_steps:
-                outputs = self.predict(AdaptedModel(final, step, task.support_x), task.query_x, ctx)
-                last = task_loss(self.kind, outputs, task.query_y)
-                if step in weights:
-                    parts.append(last if weights[step] == 1.0 else weights[step] * last)
-        metrics = {"loss": last.detach()}
-        if self.kind == "classification":
-            metrics["accuracy"] = accuracy(outputs.detach(), task.query_y)
+        for fitted in self._steps(params, task.support_x, task.support_y, ctx, recorded):
+            if fitted.step in weights or fitted.step == ctx.inner_steps:
+                outputs = self.predict(fitted, task.query_x, ctx)
+                last, metrics = loss_and_metrics(self.kind, outputs, task.query_y)
+                if fitted.step in weights:
+                    parts.append(weights[fitted.step] * last)
         if ctx.norm == "running" and ctx.phase == "train":
             norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
-                recorded.append(self.backbone.forward(final, task.support_x, norm)[1])
+                recorded.append(self.backbone.forward(fitted.params, task.support_x, norm)[1])
         value = sum(parts[1:], start=parts[0])
-        fitted = AdaptedModel(final, ctx.inner_steps, task.support_x)
         extra = self.regulariser(params, task, fitted, outputs, ctx)
         if extra is not None:
             value = value + extra
         return Loss(value, metrics, self.normalisation.sums(recorded))
-
-    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
-        return self.normalisation.statistics(ctx)
-
-    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
-        return self.normalisation.initial_state(ctx)
-
-    def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
-    ) -> dict[str, Tensor]:
-        """Running statistics after an outer step whose statistics averaged to ``means``."""
-        return self.normalisation.update_state(state, means)

@@ -30,7 +30,7 @@ class InnerStep:
 
 
 class InnerOptimizer(ABC):
-    """An inner update. Rules without parameters, state or random numbers write ``update`` only."""
+    """An inner update; one without parameters, state or random numbers is its ``update`` alone."""
 
     def init(self, adapted: Params, key: Key) -> Params:
         """Fresh meta-parameters of the optimizer, for parameters like these to adapt."""

@@ -7,6 +7,7 @@ passes saw; other phases use the average, after T steps and more that of T. ``no
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone, Norm, Statistics
+from metadist.learner import Learner
 from metadist.tasks import Context, Params
 
 
@@ -22,18 +24,24 @@ class Normalisation:
     """How a network's passes are normalised.
 
     Attributes:
+        per_step: keep running statistics for each number of steps taken, 0 to T.
         momentum: of the exponential moving average of ``running`` normalisation.
     """
 
     backbone: Backbone
+    per_step: bool = True
     momentum: float = 0.1
+
+    def rows(self, ctx: Context) -> int:
+        """R, rows of the running statistics."""
+        return ctx.trained_steps + 1 if self.per_step else 1
 
     def support(self, ctx: Context, step: int = 0) -> Norm:
         """Normalisation of a pass over examples that are learned from, after ``step`` steps."""
         if ctx.norm == "none":
             return Norm("off", step=step)
         if ctx.norm == "running" and ctx.phase != "train":
-            row = min(step, ctx.trained_steps)
+            row = min(step, self.rows(ctx) - 1)
             layers = self.backbone.norm_layers
             return Norm(
                 "given",
@@ -72,18 +80,17 @@ class Normalisation:
         return sums
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [T + 1, C] of each norm layer, in ``running`` mode only."""
+        """Mean and second moment [R, C] of each norm layer, in ``running`` mode only."""
         if ctx.norm != "running":
             return {}
-        layers = self.backbone.norm_layers.items()
-        rows = ctx.trained_steps + 1
+        layers, rows = self.backbone.norm_layers.items(), self.rows(ctx)
         return {f"{layer}.{m}": (rows, c) for layer, c in layers for m in ("mean", "square")}
 
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [T + 1, C], float64: mean 0 and variance 1."""
+        """Running statistics [R, C], float64: mean 0 and variance 1."""
         if ctx.norm != "running":
             return {}
-        rows = ctx.trained_steps + 1
+        rows = self.rows(ctx)
         state = {}
         for layer, channels in self.backbone.norm_layers.items():
             state[f"{layer}.mean"] = torch.zeros(rows, channels, dtype=torch.float64)
@@ -104,3 +111,26 @@ class Normalisation:
                 old = state[f"{layer}.{name}"]
                 new[f"{layer}.{name}"] = old + self.momentum * (value - old)
         return new
+
+
+class Normalised(Learner):
+    """A learner whose state are the running statistics of its network."""
+
+    @property
+    @abstractmethod
+    def normalisation(self) -> Normalisation:
+        """How the network's passes are normalised."""
+
+    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+        """Mean and second moment [R, C] of each norm layer, in ``running`` mode only."""
+        return self.normalisation.statistics(ctx)
+
+    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
+        """Running statistics [R, C], float64: mean 0 and variance 1."""
+        return self.normalisation.initial_state(ctx)
+
+    def update_state(
+        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
+    ) -> dict[str, Tensor]:
+        """Running statistics after an outer step whose statistics averaged to ``means``."""
+        return self.normalisation.update_state(state, means)

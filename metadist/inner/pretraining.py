@@ -9,19 +9,16 @@ test) is a subclass's ``adapt`` and ``predict``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone
-from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.losses import accuracy, task_loss
-from metadist.inner.normalisation import Normalisation
+from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
-from metadist.learner import Learner, Loss
+from metadist.learner import Loss
+from metadist.objectives import loss_and_metrics
 from metadist.tasks import Context, Params, Task, TaskKind, TaskShape
 
 
@@ -30,13 +27,8 @@ def joint_shape(shape: TaskShape) -> TaskShape:
     return replace(shape, outputs=shape.classes) if shape.kind == "classification" else shape
 
 
-def without_steps(ctx: Context) -> Context:
-    """The context of a learner whose training takes no adaptation steps."""
-    return replace(ctx, trained_steps=0)
-
-
 @dataclass(frozen=True)
-class Pretraining(Learner):
+class Pretraining(Normalised):
     """Joint training; ``adapt`` and ``predict`` are missing.
 
     ``running`` normalisation averages the statistics of training passes; with the other modes
@@ -57,7 +49,7 @@ class Pretraining(Learner):
     @property
     def normalisation(self) -> Normalisation:
         """How the trained network's passes are normalised."""
-        return Normalisation(self.network)
+        return Normalisation(self.network, per_step=False)
 
     def init(self, key: Key) -> Params:
         """The network's parameters."""
@@ -71,82 +63,11 @@ class Pretraining(Learner):
         """In training the joint loss, a mean over all examples; else that of the few-shot task."""
         if ctx.phase != "train":
             fitted = self.adapt(params, task.support_x, task.support_y, ctx)[-1]
-            return self._scored(self.predict(fitted, task.query_x, ctx), task.query_y, {})
+            outputs = self.predict(fitted, task.query_x, ctx)
+            return Loss(*loss_and_metrics(self.kind, outputs, task.query_y), {})
         x = self.inputs(torch.cat([task.support_x, task.query_x]), ctx)
         y = torch.cat([task.support_y, task.query_y])
         if self.kind == "classification":
             y = ctx.info["class_ids"][y]
         outputs, statistics = self.network.forward(params, x, self.normalisation.support(ctx))
-        return self._scored(outputs, y, self.normalisation.sums([statistics]))
-
-    def _scored(self, outputs: Tensor, targets: Tensor, statistics: dict[str, Tensor]) -> Loss:
-        value = task_loss(self.kind, outputs, targets)
-        metrics = {"loss": value.detach()}
-        if self.kind == "classification":
-            metrics["accuracy"] = accuracy(outputs.detach(), targets)
-        return Loss(value, metrics, statistics)
-
-    def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [1, C] of each norm layer, in ``running`` mode only."""
-        return self.normalisation.statistics(without_steps(ctx))
-
-    def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [1, C], float64: mean 0 and variance 1."""
-        return self.normalisation.initial_state(without_steps(ctx))
-
-    def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
-    ) -> dict[str, Tensor]:
-        """Running statistics after a step of training."""
-        return self.normalisation.update_state(state, means)
-
-
-@dataclass(frozen=True)
-class FineTuning(Pretraining):
-    """In a new task: gradient descent on the support set, from the trained network.
-
-    Attributes:
-        loop: the descent; its network is the trained one, or in classification one of N outputs
-            that differs from it in its head.
-        head: where the new head of a classification starts: at zero, or as a fresh network's.
-    """
-
-    loop: InnerLoop
-    head: Literal["zeros", "drawn"] = "zeros"
-
-    @property
-    def _head(self) -> tuple[str, ...]:
-        return self.loop.backbone.layers[-1].parameters
-
-    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The new head, where it is drawn; training needs none."""
-        if self.kind == "regression" or self.head == "zeros" or ctx.phase == "train":
-            return {}
-        fresh = self.loop.backbone.init(key)
-        return {name: fresh[name] for name in self._head}
-
-    def start(self, params: Params, ctx: Context) -> Params:
-        """The network before the first step on a new task."""
-        if self.kind == "regression":
-            return params
-        if self.head == "zeros":
-            ways = self.loop.ways
-            new = {n: params[n].new_zeros((ways, *params[n].shape[1:])) for n in self._head}
-        else:
-            new = {n: ctx.noise[n].to(params[n].dtype) for n in self._head}
-        return {**params, **new}
-
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
-        """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        x, start = self.inputs(support_x, ctx), self.start(params, ctx)
-        return self.loop.adapt(start, x, support_y, without_steps(ctx))
-
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
-        return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
-
-    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x."""
-        return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))
+        return Loss(*loss_and_metrics(self.kind, outputs, y), self.normalisation.sums([statistics]))

@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from metadist.jobs.command import Command
 from metadist.jobs.secrets import check_text, check_values
 from metadist.process.imports import PACKAGES, home
 from metadist.process.provenance import commit
-from metadist.recipe.schema import builtin_names
+from metadist.recipe.files import builtin_names
 
 #: The script that a job starts with, and what it reads, in the job's directory.
 SCRIPT, FACTS = "metadist_job.py", "job.json"
@@ -36,25 +36,6 @@ STOP_SECONDS = 60
 _LEFT = {"data", "runs", "searches", "mlruns", "mlflow.db", "venv", "env", "node_modules"}
 _LEFT_SUFFIXES = {".pyc", ".pem", ".key", ".p12", ".crt"}
 _CACHE = "__pycache__"
-
-
-@dataclass(frozen=True)
-class Package:
-    """What is sent, in a directory of its own.
-
-    Attributes:
-        command: naming files by where they are in the job's directory.
-        directory: becomes the job's current directory.
-        modules: packages that take the place of those that the cluster has.
-        files: what was taken from the user: where it came from and where it goes.
-        left: what lies beside code that was taken, and was not.
-    """
-
-    command: Command
-    directory: Path
-    modules: tuple[Path, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
 
 
 def developed() -> bool:
@@ -86,40 +67,46 @@ def pack(
     """
     work = into / "work"
     work.mkdir()
-    packer = _Packer(work, here, secrets)
-    command = packer.command(command)
-    modules = tuple(_code(code, into / "code", secrets)) if code else ()
-    if modules:
+    package = Package(command, work, here, secrets)
+    if code:
+        package.modules = [*_copy_code(code, into / "code", secrets)]
         _name_distribution(work)
     shutil.copyfile(entrypoint.__file__, work / SCRIPT)
     (work / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
     _check_size(into)
-    return Package(command, work, modules, packer.files, tuple(packer.left))
+    return package
 
 
-class _Packer:
-    """Copies what a command line names, and names it anew."""
+class Package:
+    """What is sent: files that a command line names are copied.
 
-    def __init__(self, work: Path, here: Path, secrets: Mapping[str, str]) -> None:
-        self._work = work
-        self._here = here
-        self._secrets = secrets
+    Attributes:
+        directory: becomes the job's current directory.
+        command: naming files by where they are in it.
+        modules: packages that take the place of those that the cluster has.
+        files: what was taken from the user: where it came from and where it goes.
+        left: what lies beside code that was taken, and was not.
+    """
+
+    def __init__(
+        self, command: Command, directory: Path, here: Path, secrets: Mapping[str, str]
+    ) -> None:
+        self.directory = directory
+        self.modules: list[Path] = []
         self.files: dict[str, str] = {}
         self.left: list[str] = []
-
-    def command(self, command: Command) -> Command:
-        """The command with its files taken along."""
+        self._here = here
+        self._secrets = secrets
         arguments = command.arguments
         if command.verb == "train":
             arguments = tuple(self._recipe(name) for name in arguments)
-        options = []
-        for name, value in command.options:
-            if name == "--base" and value is not None:
-                value = self._recipe(value)
-            elif name == "--plugin" and value is not None:
-                value = self._plugin(value)
-            options.append((name, value))
-        return replace(command, arguments=arguments, options=tuple(options))
+        options = tuple((name, self._option(name, value)) for name, value in command.options)
+        self.command = replace(command, arguments=arguments, options=options)
+
+    def _option(self, name: str, value: str | None) -> str | None:
+        if value is not None and name == "--base":
+            return self._recipe(value)
+        return self._plugin(value) if value is not None and name == "--plugin" else value
 
     def _recipe(self, name: str) -> str:
         path = self._here / name
@@ -143,7 +130,7 @@ class _Packer:
         package, module = self._here / top, self._here / f"{top}.py"
         if self._is_here(top):
             for path in _source_files(package, self.left) if package.is_dir() else [module]:
-                _copy(path, self._work / path.relative_to(self._here), self._secrets)
+                _copy(path, self.directory / path.relative_to(self._here), self._secrets)
             self.files[top] = top
         return source  # else it is installed, there as here
 
@@ -164,7 +151,7 @@ class _Packer:
             folders = itertools.chain(["files"], (f"files{n}" for n in itertools.count(2)))
             places = (f"{folder}/{path.name}" for folder in folders)
             place = next(p for p in places if p not in self.files.values())
-            _copy(path, self._work / place, self._secrets)
+            _copy(path, self.directory / place, self._secrets)
             self.files[source] = place
         return self.files[source]
 
@@ -201,7 +188,7 @@ def _source_files(
             yield path
 
 
-def _code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
+def _copy_code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[Path]:
     """Copies of this distribution's packages, each with the commit it is of."""
     for name in PACKAGES:
         for path in _source_files(root / name, [], no_code=()):

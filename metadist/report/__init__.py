@@ -1,4 +1,4 @@
-"""The report of a run, made from its run directory alone."""
+"""The report of a run: made from its run directory alone."""
 
 from __future__ import annotations
 

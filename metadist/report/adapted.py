@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.labelled_images import LabelledImages
+from data_pipeline.formats.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier, Labels
-from metadist.report.episodes import png
 from metadist.report.phrases import percent, plural
+from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
 
 #: Most that is drawn: classes, support images of each, queries.

@@ -7,11 +7,7 @@ import math
 from html import escape
 from pathlib import Path
 
-from metadist.report.attempts import attempts_section
-from metadist.report.diagnostics_section import learned_section
 from metadist.report.document import document, note, stat, write_page
-from metadist.report.episodes import EPISODES, draw_episodes
-from metadist.report.facts import facts_section
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.load import RunData, load_run
 from metadist.report.phrases import (
@@ -24,6 +20,10 @@ from metadist.report.phrases import (
     queries,
 )
 from metadist.report.protocol import Protocol
+from metadist.report.sections.attempts import attempts_section
+from metadist.report.sections.diagnostics import learned_section
+from metadist.report.sections.episodes import EPISODES, draw_episodes
+from metadist.report.sections.facts import facts_section
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import SAME_CLASSES
 

@@ -12,15 +12,16 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.compute.learners import dropped, dropped_lines, resolve
+from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.driver.preflight import preflight
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
-from metadist.recipe.schema import Recipe, differences, load_recipe, parse_override
+from metadist.overrides import parse_override
+from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.

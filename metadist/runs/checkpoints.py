@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,11 @@ from data_pipeline.storage.local import (
     write_sealed_json,
 )
 from metadist.compute.digest import params_sha256
-from metadist.errors import DamagedCheckpoint
-from metadist.runs.run_dir import UNREADABLE, Attempt, RunDir, in_words
+from metadist.errors import UNREADABLE, DamagedCheckpoint, describe
+from metadist.runs.run_dir import Attempt, RunDir
 from metadist.tasks import Params
 
 log = logging.getLogger(__name__)
-_DIRECTORY = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class TrainState:
 
 def directory(run: RunDir, step: int) -> Path:
     """Where the checkpoint of a step lies."""
-    return run.checkpoints / f"step-{step:08d}"
+    return run.store.checkpoint_path(step)
 
 
 def steps(run: RunDir) -> list[int]:
@@ -119,8 +116,7 @@ def steps(run: RunDir) -> list[int]:
 
     Of a run in an object store also those that have not been fetched.
     """
-    elsewhere = set() if run.remote is None else set(run.remote.checkpoints())
-    return sorted(elsewhere | set(_here(run)))
+    return run.store.checkpoints()
 
 
 def pull(run: RunDir, step: int) -> Path:
@@ -130,17 +126,9 @@ def pull(run: RunDir, step: int) -> Path:
         DamagedCheckpoint: it is not what was put there; the object is named.
     """
     path = directory(run, step)
-    if run.remote is not None and not (path / "checkpoint.json").is_file():
-        run.remote.bring_checkpoint(step, path)
+    if not (path / "checkpoint.json").is_file():
+        run.store.pull_checkpoint(step)
     return path
-
-
-def _here(run: RunDir) -> list[int]:
-    """Steps that have a checkpoint on disk, ascending."""
-    if not run.checkpoints.is_dir():
-        return []
-    found = (_DIRECTORY.fullmatch(path.name) for path in run.checkpoints.iterdir())
-    return sorted(int(match[1]) for match in found if match)
 
 
 def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
@@ -165,12 +153,10 @@ def save(attempt: Attempt, state: TrainState, facts: dict[str, Any]) -> Path:
     with attempt.held(), new_directory(path, replace=True) as temporary:
         (temporary / "state.safetensors").write_bytes(data)
         write_sealed_json(temporary / "checkpoint.json", body)
-    remote = attempt.run.remote
-    if remote is not None:
+    if attempt.run.store.shared:
         # It is on disk: should the store stay away, this node goes on from here.
         with attempt.commit():
-            remote.push_log(attempt.number)
-            remote.push_checkpoint(attempt.number, state.step, path)
+            attempt.run.store.push_checkpoint(attempt.number, state.step)
     return path
 
 
@@ -186,7 +172,7 @@ def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
         size, recorded = expected["bytes"], expected["sha256"]
         data = (path / "state.safetensors").read_bytes()
     except UNREADABLE as error:
-        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
+        raise DamagedCheckpoint(f"{path}: {describe(error)}") from None
     name = path / "state.safetensors"
     if len(data) != size:
         raise DamagedCheckpoint(f"{name}: {size} bytes expected, got {len(data)}")
@@ -197,7 +183,7 @@ def load(path: Path) -> tuple[TrainState, dict[str, Any]]:
         state = TrainState.of(body, safetensors.torch.load(data))
         _check_scalars(state)
     except (SafetensorError, *UNREADABLE) as error:
-        raise DamagedCheckpoint(f"{path}: {in_words(error)}") from None
+        raise DamagedCheckpoint(f"{path}: {describe(error)}") from None
     return state, body
 
 
@@ -216,9 +202,8 @@ def _load_or_fetch(run: RunDir, step: int) -> tuple[TrainState, dict[str, Any]]:
     try:
         return load(path)
     except DamagedCheckpoint:
-        if run.remote is None or step not in run.remote.checkpoints():
+        if not run.store.pull_checkpoint(step):
             raise
-        run.remote.bring_checkpoint(step, path)
         return load(path)
 
 
@@ -244,26 +229,14 @@ def newest(run: RunDir, lineage: str) -> tuple[TrainState, dict[str, Any]] | Non
 
 def set_aside(attempt: Attempt, good: int) -> None:
     """Rename checkpoints after step ``good``, which were found damaged, so that none counts."""
-    with attempt.commit() as remote:
-        if remote is not None:
-            remote.set_aside(good)
-        for step in _here(attempt.run):
-            if step > good:
-                path = directory(attempt.run, step)
-                path.rename(path.with_name(f"damaged-{path.name}-{attempt.number:04d}"))
+    with attempt.commit():
+        attempt.run.store.set_aside(attempt.number, good)
 
 
 def prune(attempt: Attempt, keep: int, best_step: int | None) -> None:
     """Remove all but the ``keep`` newest checkpoints and the best one."""
-    with attempt.commit() as remote:
-        if remote is not None:
-            remote.prune(attempt.number, keep, best_step)
-        for step in _here(attempt.run)[:-keep]:
-            if step != best_step:
-                shutil.rmtree(directory(attempt.run, step), ignore_errors=True)
-        # Leftovers of writers that were killed before their rename.
-        for partial in attempt.run.checkpoints.glob(".partial-*"):
-            shutil.rmtree(partial, ignore_errors=True)
+    with attempt.commit():
+        attempt.run.store.prune(attempt.number, keep, best_step)
 
 
 def clone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -86,7 +86,7 @@ class LogWriter:
         if self._lines:
             self._attempt.append(self._path, "".join(self._lines))
             self._lines.clear()
-            if self._attempt.run.remote and time.monotonic() - self._shared > SHARE_SECONDS:
+            if self._attempt.run.store.shared and time.monotonic() - self._shared > SHARE_SECONDS:
                 with self._attempt.commit():
                     self._shared = time.monotonic()
         self._written = time.monotonic()

@@ -1,7 +1,7 @@
-"""The half of a run that lies in an object store, beside its working copy on this node.
+"""A run in an object store: its run directory is this node's working copy.
 
-The working copy is an ordinary run directory. What other nodes have written is brought into it
-(``pull``); what was written here is put into the store after it is on disk (``push_*``).
+What other nodes have written is brought into it (``pull``); what was written here is put into the
+store after it is on disk (``push``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from data_pipeline.storage.local import new_directory, read_json, unseal_json, w
 from data_pipeline.storage.objects import ObjectPlace, object_place
 from metadist.errors import DamagedCheckpoint, RunError, SupersededError
 from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile, parse_claim
+from metadist.runs.store import RunStore, checkpoint_name, checkpoint_step
 
 #: Documents of a run, by bundle: patterns below its directory.
 DOCUMENTS = {
@@ -30,30 +31,33 @@ DOCUMENTS = {
 }
 #: Notes of a working copy: which claim or bundle it holds.
 _NOTES = ".copied"
-_STEP = re.compile(r"step-(\d{8,})")
 _MESSAGES = re.compile(r"messages-[0-9a-f]{32}\.txt")
 
 
 @functools.lru_cache(maxsize=64)
-def _remote(place: ObjectPlace, path: Path) -> RemoteRun:
-    return RemoteRun(place, path)
+def _object_store_run(place: ObjectPlace, path: Path) -> ObjectStoreRun:
+    return ObjectStoreRun(place, path)
 
 
-def remote_run(path: Path) -> RemoteRun | None:
-    """The object store's half of a run; None where the directory is no working copy."""
+def run_store(path: Path) -> RunStore:
+    """Where the run of a directory is kept."""
     place = object_place(path)
-    return None if place is None else _remote(place, path)
+    return RunStore(path) if place is None else _object_store_run(place, path)
 
 
-class RemoteRun:
-    """A run in an object store.
+class ObjectStoreRun(RunStore):
+    """A run in an object store; see :class:`RunStore` for what its methods promise.
 
-    Who calls holds the lock of the working copy that is named: ``info`` or ``attempt``.
+    Args:
+        place: the run's objects.
+        path: the working copy.
     """
 
+    shared = True
+
     def __init__(self, place: ObjectPlace, path: Path) -> None:
+        super().__init__(path)
         self.place = place
-        self.path = path
         self._info = Claims(place / "info")
         self._attempts = Claims(place / "attempts")
         self._logs: dict[str, GrowingFile] = {}
@@ -68,11 +72,64 @@ class RemoteRun:
     def _set_note(self, what: str, note: dict[str, Any]) -> None:
         write_atomic(self.path / _NOTES / f"{what}.json", json.dumps(note).encode())
 
-    # --- run.json and recipe.toml (lock: info)
+    # --- the whole run
 
     def exists(self) -> bool:
-        """Whether the store has this run."""
+        """Whether the object store has it."""
         return self._newest_info() is not None
+
+    def pull(self) -> bool:
+        """Bring run.json, attempts, logs and documents."""
+        if not self._pull_info_locked():
+            return False
+        with self.locked("attempt"):
+            self._pull_attempts()
+            self._pull_documents()
+        return True
+
+    def pull_info(self) -> None:
+        """Bring run.json and recipe.toml, if the object store has them."""
+        self._pull_info_locked()
+
+    def pull_logs(self) -> None:
+        """Bring attempts, their logs and what workers on other nodes have to say."""
+        with self.locked("attempt"):
+            self._pull_attempts()
+            for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
+                self._messages(name).pull()
+
+    def _pull_info_locked(self) -> bool:
+        """False if there is no such run, of which no directory is made then."""
+        if not self.exists():
+            return False
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked("info"):
+            self._pull_info()
+        return True
+
+    # --- run.json and recipe.toml (lock: info)
+
+    @contextlib.contextmanager
+    def writing_info(
+        self, check: Callable[[], None] = lambda: None, *, take_over: bool = False
+    ) -> Iterator[None]:
+        """Write both here inside this block, as the only node that does."""
+        with self.locked("info"):
+            self._pull_info()
+            check()
+            if self._own_info(anew=take_over):
+                # What the writer before put until it could see the claim still counts.
+                self._pull_info()
+            check()
+            yield
+            self._push_info()
+
+    def create(self) -> None:
+        """Claim the name and put what is on disk."""
+        self._own_info(anew=True)
+        if self.exists():  # meanwhile
+            raise SupersededError(f"{self.place}: another process has made the run")
+        self._push_info()
 
     def _newest_info(self) -> dict[str, Any] | None:
         """What the latest writer has recorded; one that has only claimed has not."""
@@ -82,15 +139,15 @@ class RemoteRun:
                 return body
         return None
 
-    def bring_info(self) -> bool:
-        """Bring run.json and recipe.toml up to date; False if the store has no such run.
+    def _pull_info(self) -> None:
+        """Bring both up to date.
 
         Raises:
             DamagedData: the record is not what was written; the object is named.
         """
         body = self._newest_info()
         if body is None:
-            return False
+            return
         try:
             texts = {"recipe.toml": str(body["recipe"]), "run.json": _info_text(body["info"])}
         except KeyError as error:
@@ -99,9 +156,8 @@ class RemoteRun:
             path = self.path / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write_atomic(path, text.encode())
-        return True
 
-    def own_info(self, *, anew: bool = False) -> bool:
+    def _own_info(self, *, anew: bool) -> bool:
         """Become the writer of run.json and recipe.toml; False if this node is already.
 
         Args:
@@ -123,7 +179,7 @@ class RemoteRun:
         self._set_note("info", {"claim": mine.name})
         return True
 
-    def push_info(self) -> None:
+    def _push_info(self) -> None:
         """Put run.json and recipe.toml, of which this node is the writer."""
         mine = self._own_claim()
         if mine is None:
@@ -139,11 +195,11 @@ class RemoteRun:
 
     # --- attempts and logs (lock: attempt)
 
-    def bring_attempts(self) -> None:
+    def _pull_attempts(self) -> None:
         """Bring what attempts have recorded, and their logs, up to date."""
         winners = self._attempts.winners()
         for claim in winners:
-            path = self.path / "attempts" / f"{claim.number:04d}.json"
+            path = self.attempt_path(claim.number)
             there = _json(path)
             if there.get("key") != claim.key:
                 # A claim that another has beaten is none, and its log does not count.
@@ -156,14 +212,11 @@ class RemoteRun:
             if claim in winners[-2:] or claim.name not in self._logs:
                 self._log(claim).pull()  # others do not grow any more
 
-    def claim_attempt(self, facts: dict[str, Any]) -> Claim:
-        """Claim the next attempt; what this node has written and not put yet is put first.
-
-        Raises:
-            SupersededError: another process has claimed it at the same moment.
-        """
+    def claim_attempt(self, facts: dict[str, Any]) -> int:
+        """Claim the next number; what this node has written and not put yet is put first."""
+        self._pull_attempts()
         for claim in self._attempts.winners():
-            if _json(self.path / "attempts" / f"{claim.number:04d}.json").get("key") == claim.key:
+            if self._key(claim.number) == claim.key:
                 self._log(claim).push()
         mine = self._attempts.claim({**facts, "sealed": {}})
         if mine is None:
@@ -172,38 +225,38 @@ class RemoteRun:
                 "stops without writing"
             )
         # What an earlier attempt put until it could see the claim still counts.
-        self.bring_attempts()
-        return mine
+        self._pull_attempts()
+        self.record_attempt(mine.number, attempt=mine.number, sealed=self.log_sizes())
+        return mine.number
 
-    def record_attempt(self, number: int, facts: dict[str, Any]) -> None:
-        """Put what an attempt of this node has recorded of itself."""
-        self._attempts.record(Claim(number, facts["key"]), facts)
+    def record_attempt(self, number: int, **facts: Any) -> None:
+        """Add to what an attempt of this node has recorded of itself."""
+        super().record_attempt(number, **facts)
+        document = self.attempt_facts(number)
+        self._attempts.record(Claim(number, document["key"]), document)
 
     def check_attempt(self, number: int) -> None:
-        """Raise unless this node's attempt is still the latest.
-
-        Raises:
-            SupersededError: it is not.
-        """
-        key = _json(self.path / "attempts" / f"{number:04d}.json").get("key")
+        """Raise unless this node's attempt is the latest in the object store."""
         latest = self._attempts.winners()[-1:]
-        if not latest or latest[0] != Claim(number, str(key)):
+        if latest != [self._claim(number)]:
             raise SupersededError(
                 f"{self.place}: attempt {latest[0].number if latest else 0} has taken over from "
                 f"attempt {number}; this process stops without writing"
             )
 
-    def push_log(self, number: int) -> None:
-        """Put what an attempt of this node has logged."""
-        key = _json(self.path / "attempts" / f"{number:04d}.json").get("key")
-        self._log(Claim(number, str(key))).push()
+    def push_attempt(self, number: int, *documents: str) -> None:
+        """Put what an attempt of this node, and its workers, have logged; then documents."""
+        self._log(self._claim(number)).push()
         for path in sorted((self.path / "log").glob("messages-*.txt")):
             self._messages(path.name).push()
+        self.push_documents(*documents)
 
-    def bring_messages(self) -> None:
-        """Bring what workers on other nodes have to say."""
-        for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
-            self._messages(name).pull()
+    def _claim(self, number: int) -> Claim:
+        return Claim(number, self._key(number))
+
+    def _key(self, number: int) -> str:
+        """Whose attempt is on disk under this number."""
+        return str(_json(self.attempt_path(number)).get("key"))
 
     def _messages(self, name: str) -> GrowingFile:
         file = GrowingFile(self.place / "messages" / name, self.path / "log" / name)
@@ -216,7 +269,11 @@ class RemoteRun:
 
     # --- checkpoints (lock: attempt, for those that write)
 
-    def checkpoints(self) -> dict[int, list[Claim]]:
+    def checkpoints(self) -> list[int]:
+        """Those that have not been fetched included."""
+        return sorted({*super().checkpoints(), *self._writers()})
+
+    def _writers(self) -> dict[int, list[Claim]]:
         """Steps with complete checkpoints, and the attempts they are of, the latest first."""
         found: dict[int, list[Claim]] = {}
         for step, claim, complete in self._prefixes():
@@ -227,58 +284,60 @@ class RemoteRun:
     def _prefixes(self) -> Iterator[tuple[int, Claim, bool]]:
         names: dict[tuple[str, str], set[str]] = {}
         for found in (self.place / "checkpoints").objects():
-            step, _, rest = found.name.partition("/")
+            folder, _, rest = found.name.partition("/")
             writer, _, file = rest.partition("/")
-            names.setdefault((step, writer), set()).add(file)
+            names.setdefault((folder, writer), set()).add(file)
         for (folder, writer), files in names.items():
-            match, claim = _STEP.fullmatch(folder), parse_claim(writer)
-            if match and claim:
-                yield int(match[1]), claim, "checkpoint.json" in files
+            step, claim = checkpoint_step(folder), parse_claim(writer)
+            if step is not None and claim:
+                yield step, claim, "checkpoint.json" in files
 
     def _prefix(self, step: int, claim: Claim) -> ObjectPlace:
-        return self.place / "checkpoints" / f"step-{step:08d}" / claim.name
+        return self.place / "checkpoints" / checkpoint_name(step) / claim.name
 
-    def push_checkpoint(self, number: int, step: int, directory: Path) -> None:
-        """Put a checkpoint of this node's attempt, its record last."""
-        key = _json(self.path / "attempts" / f"{number:04d}.json")["key"]
-        place = self._prefix(step, Claim(number, key))
+    def push_checkpoint(self, number: int, step: int) -> None:
+        """Put a checkpoint of this node's attempt, after its log; its record last."""
+        self.push_attempt(number)
+        place, directory = self._prefix(step, self._claim(number)), self.checkpoint_path(step)
         (place / "state.safetensors").put_file(directory / "state.safetensors")
         (place / "checkpoint.json").put((directory / "checkpoint.json").read_bytes())
 
-    def bring_checkpoint(self, step: int, directory: Path) -> None:
-        """Fetch the checkpoint of a step.
-
-        Raises:
-            DamagedCheckpoint: none of those in the store is what was written; one is named.
-        """
-        problem: DataError | KeyError | TypeError = MissingData(f"{self.place}: no step {step}")
-        for claim in self.checkpoints().get(step, []):
-            place = self._prefix(step, claim)
+    def pull_checkpoint(self, step: int) -> bool:
+        """Fetch a checkpoint: of several the latest that is what was written."""
+        problem: DataError | None = None
+        for claim in self._writers().get(step, []):
             try:
-                record = (place / "checkpoint.json").get()
-                body = unseal_json(record, place / "checkpoint.json")
-                state = body["files"]["state.safetensors"]
-                sha256, size = str(state["sha256"]), int(state["bytes"])
-                with new_directory(directory, replace=True) as temporary:
-                    target = temporary / "state.safetensors"
-                    (place / "state.safetensors").get_file(target, sha256, size)
-                    (temporary / "checkpoint.json").write_bytes(record)
-                return
-            except (DamagedData, MissingData, KeyError, TypeError, ValueError) as error:
-                problem = (
-                    error if isinstance(error, DataError) else DamagedData(f"{place}: {error!r}")
-                )
-        raise DamagedCheckpoint(str(problem))
+                self._fetch(self._prefix(step, claim), self.checkpoint_path(step))
+                return True
+            except (DamagedData, MissingData) as error:
+                problem = error
+        if problem is not None:
+            raise DamagedCheckpoint(str(problem))
+        return False
 
-    def set_aside(self, good: int) -> None:
-        """Let no checkpoint after step ``good`` count."""
-        for step, claims in self.checkpoints().items():
+    def _fetch(self, place: ObjectPlace, directory: Path) -> None:
+        record = (place / "checkpoint.json").get()
+        body = unseal_json(record, place / "checkpoint.json")
+        try:
+            state = body["files"]["state.safetensors"]
+            sha256, size = str(state["sha256"]), int(state["bytes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedData(f"{place}: {error!r}") from None
+        with new_directory(directory, replace=True) as temporary:
+            target = temporary / "state.safetensors"
+            (place / "state.safetensors").get_file(target, sha256, size)
+            (temporary / "checkpoint.json").write_bytes(record)
+
+    def set_aside(self, number: int, good: int) -> None:
+        """Let no checkpoint after step ``good`` count, on any node."""
+        for step, claims in self._writers().items():
             if step > good:
                 for claim in claims:
                     (self._prefix(step, claim) / "checkpoint.json").delete()
+        super().set_aside(number, good)
 
     def prune(self, number: int, keep: int, best_step: int | None) -> None:
-        """Remove all but the ``keep`` newest checkpoints and the best, and what was cut off."""
+        """The same in the object store, and what attempts before this one began and left."""
         prefixes = list(self._prefixes())
         kept = set(sorted({step for step, _, complete in prefixes if complete})[-keep:])
         for step, claim, complete in prefixes:
@@ -287,18 +346,20 @@ class RemoteRun:
                 (self._prefix(step, claim) / "checkpoint.json").delete()
                 self._prefix(step, claim).delete_below()
         for step in {step for step, _, _ in prefixes} - kept - {best_step}:
-            (self.place / "checkpoints" / f"step-{step:08d}").delete_below()
+            (self.place / "checkpoints" / checkpoint_name(step)).delete_below()
+        super().prune(number, keep, best_step)
 
     # --- documents (lock: attempt)
 
-    def push_document(self, what: str) -> None:
-        """Put the files of one of :data:`DOCUMENTS` as they are on disk."""
-        files = self._files(what)
-        if files:
-            bundle = Bundles(self.place / what).put(self.path, files)
-            self._set_note(what, {"bundle": bundle.name, "files": files})
+    def push_documents(self, *documents: str) -> None:
+        """Put the files of some of :data:`DOCUMENTS` as they are on disk."""
+        for what in documents:
+            files = self._files(what)
+            if files:
+                bundle = Bundles(self.place / what).put(self.path, files)
+                self._set_note(what, {"bundle": bundle.name, "files": files})
 
-    def bring_documents(self) -> None:
+    def _pull_documents(self) -> None:
         """Bring all documents up to date."""
         for what in DOCUMENTS:
             bundles = Bundles(self.place / what)
@@ -327,7 +388,7 @@ def _belongs(what: str, name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in DOCUMENTS[what])
 
 
-def remote_names(root: Path) -> list[str]:
+def names_in_store(root: Path) -> list[str]:
     """Names of what an object store has below a working copy's directory; any names."""
     place = object_place(root)
     return [] if place is None else place.folders()

@@ -1,1 +1,1 @@
-"""Searches of hyper-parameters: trials, confirmation of what was found, and their report."""
+"""Hyper-parameter search: trials, confirmation of what was found, and their report."""

@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from metadist import space as spaces
-from metadist.compute.learners import Learners, build, dropped_lines, resolve
+from metadist.compute.learners import Learners, build
+from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
-from metadist.recipe.schema import (
-    EvalSection,
-    Recipe,
-    parse_override,
-    parse_recipe,
-    recipe_text,
-)
+from metadist.overrides import parse_override
+from metadist.recipe.files import recipe_text
+from metadist.recipe.schema import Recipe, parse_recipe
+from metadist.recipe.sections import EvalSection
 from metadist.search.spaces import check_types, space_name
 from metadist.space import (
     Choice,

@@ -10,7 +10,7 @@ from metadist.compute.device import Device, check_device
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
 from metadist.plugins import Plugin
-from metadist.runs.listing import check_name
+from metadist.runs.record import check_name
 from metadist.search.plan import Plan, make_plan, plan_of
 from metadist.search.search_dir import FOLDER, SearchDir, open_search
 from metadist.search.spaces import load_space, space_name

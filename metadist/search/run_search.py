@@ -15,11 +15,12 @@ from metadist import plugins as outside
 from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
-from metadist.evaluation.evaluator import score_name
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
-from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
+from metadist.executors.optuna_search import check_optuna
+from metadist.executors.ray_tune import TrialFunction, run_trials
+from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
@@ -82,7 +83,7 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
 @contextlib.contextmanager
 def _asked_to_end() -> Iterator[None]:
     """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
-    with StopRequest(heeded=False) as asked:
+    with StopRequest(handled=False) as asked:
         try:
             yield
         except KeyboardInterrupt:
@@ -103,8 +104,8 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
         announce(line)
     data = preflight(recipe, data_dir, announce).data
     check_learners(plan, data.shape)
-    score = score_name(data.shape.kind)
-    metric, mode = f"val/{score}", "max" if score == "accuracy" else "min"
+    kind = data.shape.kind
+    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):
         raise SpaceError(
             f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "

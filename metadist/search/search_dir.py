@@ -10,26 +10,22 @@ directory that somebody else can write to: it is data.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage.local import new_directory, read_json, write_atomic
+from data_pipeline.storage.local import read_json, write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import SpaceError
-from metadist.runs.listing import check_name
+from metadist.runs.record import RecordDir, check_name, locked, record_facts
 from metadist.runs.run_dir import RunDir
 from metadist.space import Mode, Point
 
-FORMAT = 1
 #: Under the runs directory.
 FOLDER = "searches"
 Status = Literal["running", "finished", "stopped", "failed"]
@@ -70,15 +66,14 @@ Trial = TypeVar("Trial", bound=TrialRecord)
 
 
 @dataclass(frozen=True)
-class SearchDir:
+class SearchDir(RecordDir):
     """A search's directory."""
 
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """The search's name."""
-        return self.path.name
+    RECORD = "search.json"
+    KIND = "the directory of a search"
+    ERROR = SpaceError
+    #: The order of a space's keys decides the numbers of a grid, and conditions.
+    SORTED = False
 
     @property
     def runs(self) -> Path:
@@ -95,16 +90,6 @@ class SearchDir:
         """The recipe that was found."""
         return self.path / "best.toml"
 
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.path / "report.html"
-
-    @property
-    def figures(self) -> Path:
-        """The figures of the report, each as a file."""
-        return self.path / "figures"
-
     def run(self, name: str) -> RunDir:
         """One of its runs."""
         return RunDir(self.runs / name)
@@ -115,22 +100,15 @@ class SearchDir:
         Raises:
             SpaceError: missing, damaged or of another format.
         """
-        path = self.path / "search.json"
-        try:
-            info = read_json(path)
-        except DataError as error:
-            raise SpaceError(f"{error}; not the directory of a search, or damaged") from None
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            raise SpaceError(f"{path}: format {FORMAT} expected")
+        info = super().info()
         if not isinstance(info.get("created"), str):
+            path = self.path / self.RECORD
             raise SpaceError(f"{path}: damaged: created: {info.get('created')!r}")
         return info
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Replace fields of search.json atomically."""
-        info = {**self.info(), **fields}
-        write_atomic(self.path / "search.json", _json(info))
-        return info
+        return self.replace_info(**fields)
 
     def record_path(self, number: int) -> Path:
         """Where the record of a trial lies."""
@@ -140,7 +118,7 @@ class SearchDir:
         """Write down what is known of a trial."""
         path = self.record_path(trial.number)
         path.parent.mkdir(exist_ok=True)
-        write_atomic(path, _json(asdict(trial)))
+        write_atomic(path, self.encode(asdict(trial)))
 
     def trials(self) -> list[TrialRecord]:
         """All trials that were begun, by number.
@@ -193,9 +171,9 @@ class SearchDir:
         Raises:
             SpaceError: somebody else does.
         """
-        with (self.path / ".lock").open("w") as handle:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locked(self.path / ".lock", wait=False))
             except BlockingIOError:
                 raise SpaceError(f"{self.path}: another process is searching there") from None
             yield
@@ -257,27 +235,12 @@ def create_search(root: Path, name: str, facts: dict[str, Any]) -> SearchDir:
     Raises:
         SpaceError: the name is taken. RunError: it cannot be a directory's.
     """
-    path = root / FOLDER / check_name(name)
-    info = {
-        "format": FORMAT,
-        "name": name,
-        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "status": "running",
-        "result": None,
-        **facts,
-    }
-    try:
-        with new_directory(path) as temporary:
-            (temporary / "trials").mkdir()
-            (temporary / "runs").mkdir()
-            write_atomic(temporary / "search.json", _json(info))
-    except OSError as error:
-        if not path.exists():
-            raise
-        raise SpaceError(
-            f"{path} exists already: choose another --name, or continue it with --resume {name}"
-        ) from error
-    return SearchDir(path)
+    search = SearchDir(root / FOLDER / check_name(name))
+    with search.making() as temporary:
+        (temporary / "trials").mkdir()
+        (temporary / "runs").mkdir()
+        search.write_info({**record_facts(name, "running"), "result": None, **facts}, temporary)
+    return search
 
 
 def open_search(root: Path, name: str) -> SearchDir:
@@ -294,8 +257,3 @@ def open_search(root: Path, name: str) -> SearchDir:
         f"no search {name!r} under {root / FOLDER} or at that path; there are: "
         f"{', '.join(there[:10]) or 'none'}"
     )
-
-
-def _json(document: Any) -> bytes:
-    # In its own order: that of a space's keys decides the numbers of a grid, and conditions.
-    return json.dumps(document, indent=1, allow_nan=False).encode()

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from data_pipeline import registry
 from metadist.errors import SpaceError
-from metadist.recipe.schema import builtin_names
+from metadist.recipe.files import builtin_names
 from metadist.space import (
     Asha,
     Choice,

@@ -1,4 +1,4 @@
-"""Runs in MLflow. The run directory is the record; this room sends what is durable there.
+"""Runs in MLflow: a mirror of the run directory, which is the record.
 
 Nothing here imports mlflow before it is used.
 """

@@ -99,7 +99,7 @@ def foreign(client: MlflowClient, run: RunDir, run_id: str) -> str:
     if not _claimed(there, run):
         return f"a copy of it has gone on with the MLflow run {run_id}"
     # In an object store the last seconds of a log are lost with their node.
-    if run.remote is None and _ahead(there, run):
+    if not run.store.shared and _ahead(there, run):
         return f"the MLflow run {run_id} has later steps, of a copy or from before a backup"
     return ""
 
@@ -109,7 +109,7 @@ def holds(client: MlflowClient, run: RunDir, run_id: str) -> bool:
     there = client.get_run(run_id)
     if _claimed(there, run):
         return True
-    run.bring_info()  # its new driver may be on another node
+    run.store.pull_info()  # its new driver may be on another node
     return _claimed(there, run)
 
 
@@ -130,10 +130,10 @@ def _has(directory: str, run: RunDir, run_id: str) -> bool:
         return False
     try:
         other = RunDir(local_path(directory))
-        if other.remote is not None and not other.remote.exists():
+        if not other.store.exists():
             return False
-        other.bring_info()
-        if not (other.path / "run.json").is_file() or other.path.samefile(run.path):
+        other.store.pull_info()
+        if other.path.samefile(run.path):
             return False  # moved, or the same under another name
         info = other.info()
         known = (info.get("mlflow") or {}).get("run_id")

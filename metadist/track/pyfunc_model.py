@@ -24,7 +24,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from data_pipeline.errors import DataError
 from data_pipeline.formats.images import Preparation
-from data_pipeline.labelled_images import label_text
+from data_pipeline.formats.labelled_images import label_text
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier
 

@@ -16,8 +16,9 @@ from metadist.compute.collectives import Group
 from metadist.compute.determinism import check_equal, numerics, reproducible
 from metadist.compute.setup import Setup
 from metadist.errors import NonFiniteError
-from metadist.evaluation.evaluator import finite, score_name
+from metadist.evaluation.evaluator import finite
 from metadist.evaluation.run_evaluator import RunEvaluator
+from metadist.objectives import score_name
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl

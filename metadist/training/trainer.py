@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.algorithms import Algorithm
 from metadist.compute.collectives import Group
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import context, episode_key, initial_params
 from metadist.compute.order_free_sum import Layout, reduce_step
-from metadist.compute.outer_optimizer import Outer
+from metadist.compute.outer_optimizer import OuterOptimizer
 from metadist.errors import NonFiniteError
-from metadist.evaluation.run_evaluator import better
+from metadist.learner import Learner
+from metadist.objectives import better, metric_names
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
 from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
@@ -37,7 +37,7 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        algorithm: Algorithm,
+        algorithm: Learner,
         kind: TaskKind,
         group: Group,
         device: torch.device,
@@ -51,12 +51,12 @@ class Trainer:
         self._group = group
         self._dtype = getattr(torch, recipe.engine.dtype)
         params = move(initial_params(recipe, algorithm), device)
-        self._outer = Outer(params, recipe.outer)
+        self._outer = OuterOptimizer(params, recipe.outer)
         self.learner_state = move(algorithm.initial_state(context(recipe, "train", 0)), device)
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
             statistics=algorithm.statistics(context(recipe, "train", 0)),
-            metrics=("loss", "accuracy") if kind == "classification" else ("loss",),
+            metrics=metric_names(kind),
             tasks=recipe.outer.batch,
             chunk=recipe.engine.chunk,
             dtype=self._dtype,

@@ -21,8 +21,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from metadist.cli import doctor as doctor_module
 from metadist.cli.main import main
+from metadist.doctor import machine
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_broken_part_does_not_hide_the_others(monkeypatch):
     def broken() -> None:
         raise RuntimeError("no such luck\nand more")
 
-    monkeypatch.setattr(doctor_module, "_machine", broken)
+    monkeypatch.setattr(machine, "machine", broken)
     found = checks()
     assert found["machine"]["status"] == "FAIL"
     assert found["machine"]["found"] == "could not be examined: no such luck"
@@ -205,7 +205,7 @@ def test_another_data_pipeline_is_told_apart(tmp_path):
     (tmp_path / "other" / "data_pipeline" / "__init__.py").write_text("raise SystemExit(99)\n")
     path = os.pathsep.join(filter(None, [str(tmp_path / "other"), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-m", "metadist.cli.doctor"],
+        [sys.executable, "-m", "metadist.cli.commands.doctor"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist.api import data_directory, runs_directory
 from metadist.cli.main import main
 from metadist.jobs.command import plan
-from metadist.recipe.schema import recipe_text
+from metadist.recipe.files import recipe_text
 from metadist.track import default_tracking_uri, whole_uri
 
 SETTINGS = [word for setting in SMALL for word in ("--set", setting)]

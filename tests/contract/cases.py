@@ -18,12 +18,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pytest
 
 from metadist import algorithms
-from metadist.algorithms import Algorithm
 from metadist.compute.learners import build
 from metadist.errors import RecipeError
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import NormMode, TaskKind, TaskShape
-from tests.numerics.reference import Learner, Net, cross_entropy, squared_error
+from tests.numerics.reference import Net, Reference, cross_entropy, squared_error
 
 TASKS, WAYS, SHOTS, QUERIES = 3, 3, 2, 2
 #: Different training classes of the synthetic classification.
@@ -143,7 +143,7 @@ class Case:
         )
 
     @property
-    def reference(self) -> Learner:
+    def reference(self) -> Reference:
         """What definitions start from."""
         model = self.network
         classification = model.kind == "classification"
@@ -154,7 +154,7 @@ class Case:
                 return False
             return options.get("adapt_norm", False) or not name.startswith("norm")
 
-        return Learner(
+        return Reference(
             net=model.net,
             loss=cross_entropy if classification else squared_error,
             lr=model.lr,
@@ -168,7 +168,7 @@ class Case:
         )
 
 
-def built(case: Case) -> Algorithm:
+def built(case: Case) -> Learner:
     """The algorithm of a case."""
     return build(case.recipe, case.network.shape)
 
@@ -191,7 +191,7 @@ def models_of(algorithm: str, options: Options = ()) -> list[str]:
     return [model for model in MODELS if works_on(algorithm, model, options)]
 
 
-def anywhere(algorithm: str) -> Algorithm:
+def anywhere(algorithm: str) -> Learner:
     """The algorithm on some network that it takes."""
     return built(Case(algorithm, models_of(algorithm)[0], "none"))
 

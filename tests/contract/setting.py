@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.algorithms import Algorithm
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import build, context
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
 from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case
 from tests.numerics.definitions import DEFINITIONS
@@ -54,7 +54,7 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
     return EpisodeBatch(ids, parts[0], parts[1], parts[2], parts[3], class_ids=4 * classes.numpy())
 
 
-def tasks_of(algorithm: Algorithm, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
+def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
     """The tasks with what the algorithm needs to know beside the examples, and no more."""
     return to_tasks(episodes, dtype, CPU, algorithm.needs, turned=False)
 
@@ -64,7 +64,7 @@ class Setting:
     """A case made concrete."""
 
     case: Case
-    algorithm: Algorithm
+    algorithm: Learner
     params: Params
     tasks: TaskBatch
     ctx: Context
@@ -109,13 +109,13 @@ class Setting:
         return self.part(index, index + 1)
 
     def part(self, start: int, stop: int) -> Setting:
-        """Some of the tasks; signals stay those of all."""
+        """Some of the tasks; step scalars stay those of all."""
         return replace(self, tasks=self.tasks.slice(start, stop), noise=self.noise[start:stop])
 
     def at(self, **changes: Any) -> Setting:
         """The same at another phase, outer step or number of inner steps, with draws for it."""
         ctx = replace(self.ctx, **changes)
-        return replace(self, ctx=ctx, noise=draws_of(self.case, self.algorithm, ctx, len(self)))
+        return replace(self, ctx=ctx, noise=noise_of(self.case, self.algorithm, ctx, len(self)))
 
     def loop(self) -> ChunkResult:
         """The engine's gradient, task by task."""
@@ -154,14 +154,14 @@ class Setting:
         return torch.stack([value for value, _ in pairs]), total(g for _, g in pairs)
 
 
-def draws_of(case: Case, algorithm: Algorithm, ctx: Context, count: int) -> list[dict[str, Tensor]]:
+def noise_of(case: Case, algorithm: Learner, ctx: Context, count: int) -> list[dict[str, Tensor]]:
     """Random numbers of each task."""
     key = Key.of("contract", case.model)
     return [algorithm.noise(key.fold("draws", i), ctx) for i in range(count)]
 
 
 def step_scalars_of(setting: Setting, size: int | None = None) -> dict[str, Tensor]:
-    """The signals of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
+    """The step scalars of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
     names = setting.algorithm.step_scalar_names
     if not names:
         return {}
@@ -191,9 +191,9 @@ def make(case: Case) -> Setting:
 
 
 def of_tasks(
-    case: Case, algorithm: Algorithm, params: Params, tasks: TaskBatch, ctx: Context
+    case: Case, algorithm: Learner, params: Params, tasks: TaskBatch, ctx: Context
 ) -> Setting:
-    """These parameters on these tasks, with random numbers and signals."""
-    noise = draws_of(case, algorithm, ctx, len(tasks))
+    """These parameters on these tasks, with random numbers and step scalars."""
+    noise = noise_of(case, algorithm, ctx, len(tasks))
     setting = Setting(case, algorithm, params, tasks, ctx, noise)
     return replace(setting, ctx=replace(ctx, step_scalars=step_scalars_of(setting)))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from metadist.compute.learners import context
-from metadist.inner.losses import accuracy
 from metadist.keys import Key
+from metadist.objectives import accuracy
 from metadist.tasks import Context, Phase
 from metadist.training.trainer import Trainer
 from tests.contract.cases import LEARNING, Case, works_on

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metadist import algorithms
 from metadist.compute.gradients import vmap_chunk
 from metadist.inner import inner_loop
 from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
-from metadist.learner import Estimator
+from metadist.learner import Estimator, Loss
 from metadist.tasks import Context, Params, TaskBatch
 from tests.contract.cases import Case
 from tests.contract.checks import Kinks, check_definition, check_differences, check_not_exact
@@ -217,7 +216,7 @@ def test_finite_means_loss_gradients_and_statistics(bad: str):
 
         estimator = "exact"
 
-        def loss(self, params: Params, task: Any, ctx: Context) -> algorithms.Loss:
+        def loss(self, params: Params, task: Any, ctx: Context) -> Loss:
             value = sum((p**2).sum() for p in params.values()) + 0 * task.query_x.sum()
             assert isinstance(value, Tensor)
             if bad == "gradient":
@@ -225,7 +224,7 @@ def test_finite_means_loss_gradients_and_statistics(bad: str):
                 value = value + at_zero.abs().sqrt()
             reported = value.detach() + (infinite if bad == "loss" else 0)
             seen = task.support_x.sum() + (infinite if bad == "statistic" else 0)
-            return algorithms.Loss(value, {"loss": reported}, {"seen": seen})
+            return Loss(value, {"loss": reported}, {"seen": seen})
 
     fake: Any = Fake()
     broken = replace(setting, algorithm=fake)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from metadist import algorithms, backbones
-from metadist.algorithms import Estimator
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.discovery import find
 from metadist.keys import Key
+from metadist.learner import Estimator
 from metadist.recipe.schema import parse_recipe
 from metadist.tasks import NormMode, TaskBatch, TaskKind
 from tests.contract.cases import (

@@ -13,11 +13,11 @@ from toy_dataset import Toy
 
 from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeSpec
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.writer import write_shards
-from data_pipeline.store import class_store
+from data_pipeline.store.build import build_store
 from data_pipeline.store.class_store import ClassStore
 
 CLASSES = {"train": 8, "val": 4, "test": 4}
@@ -51,7 +51,7 @@ def toy_store(tmp_path_factory: pytest.TempPathFactory) -> ClassStore:
     module = SimpleNamespace(SPEC=spec, iter_images=_images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "load", lambda name: module)
-        return class_store.build_store("toy", tmp_path_factory.mktemp("toy"))
+        return build_store("toy", tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

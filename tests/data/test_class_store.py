@@ -14,7 +14,8 @@ from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.storage import local
-from data_pipeline.store.class_store import build_store, read_manifest, store_root
+from data_pipeline.store.build import build_store, store_root
+from data_pipeline.store.class_store import read_manifest
 
 
 def test_store_holds_what_the_dataset_gave(toy, tmp_path):

@@ -13,9 +13,10 @@ from damage import flip
 from toy_dataset import FILES, snapshot
 
 from data_pipeline.errors import DamagedData, DataError, MissingData
-from data_pipeline.shards.verify import verify_store
 from data_pipeline.storage import local
-from data_pipeline.store.class_store import build_store, open_store
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import open_store
+from data_pipeline.store.verify import verify_store
 
 
 @pytest.mark.faults

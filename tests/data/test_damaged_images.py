@@ -13,11 +13,11 @@ from image_bytes import chunk, png
 from PIL import Image
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.formats.damaged import SKIPPED, Damaged
 from data_pipeline.formats.images import Preparation
-from data_pipeline.labelled_images import read_queries, read_support
-from data_pipeline.store.class_store import build_store
-from data_pipeline.store.damaged import SKIPPED, Damaged
-from data_pipeline.store.files import StoreWriter
+from data_pipeline.formats.labelled_images import read_queries, read_support
+from data_pipeline.store.build import build_store
+from data_pipeline.store.writer import StoreWriter
 
 CLASSES, IMAGES = 8, 4
 HUGE = png(np.zeros((1, 1, 1)), 8, 0).replace(bytes(3) + b"\1", b"\0\0\xea\x60", 2)

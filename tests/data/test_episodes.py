@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes, fetch
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.types import (
@@ -23,7 +24,6 @@ from data_pipeline.episodes.types import (
     stack,
 )
 from data_pipeline.errors import DataError
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.rng import Stream, fold
 from data_pipeline.store.class_store import ClassStore, StorePart
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from data_pipeline.datasets import PARTS, Part
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.sources import live_source
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity, Labels, Rotations
 from data_pipeline.errors import DataError
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.layout import read_layout
 from data_pipeline.shards.reader import ShardSource, open_shards
 from data_pipeline.shards.verify import verify_shards

@@ -12,8 +12,8 @@ from PIL import Image
 from data_pipeline.datasets import image_folder
 from data_pipeline.datasets._tables import only_parquet
 from data_pipeline.formats.images import Preparation
-from data_pipeline.labelled_images import read_support
-from data_pipeline.shards.verify import verify_store
+from data_pipeline.formats.labelled_images import read_support
+from data_pipeline.store.verify import verify_store
 
 FOLDERS = ["@eaDir", "__MACOSX", ".ipynb_checkpoints", ".AppleDouble", "#recycle", "@Recycle"]
 FOLDERS += ["lost+found", "$RECYCLE.BIN", ".hidden", "System Volume Information"]

@@ -11,9 +11,10 @@ import pytest
 
 from data_pipeline import functions
 from data_pipeline.datasets import PARTS, Part
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
 from data_pipeline.errors import DataError
-from data_pipeline.functions import Drawn, FunctionEpisodes
+from data_pipeline.functions import Drawn
 from data_pipeline.rng import Stream, fold
 from data_pipeline.storage.local import sha256_bytes
 

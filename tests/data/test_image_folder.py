@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_pipeline.datasets import image_folder
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 
 
 def picture(shade: int, kind: str = "PNG", size: tuple[int, int] = (20, 12), **options) -> bytes:

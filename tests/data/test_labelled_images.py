@@ -16,8 +16,9 @@ from PIL import Image
 from data_pipeline.datasets import PARTS, preparation
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.formats.images import Preparation
-from data_pipeline.labelled_images import read_queries, read_support
-from data_pipeline.store.class_store import ClassStore, build_store
+from data_pipeline.formats.labelled_images import read_queries, read_support
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import ClassStore
 
 GRAY = Preparation((8, 8, 1))
 

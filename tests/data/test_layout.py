@@ -12,7 +12,7 @@ from small_images import fill
 from data_pipeline.datasets import Option, image_folder
 from data_pipeline.datasets._layout import part_named, places
 from data_pipeline.errors import DataError
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 
 
 def by_part(folders, class_names="distinct"):

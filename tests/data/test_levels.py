@@ -12,8 +12,8 @@ from PIL import Image
 
 from data_pipeline.datasets import image_folder, preparation
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.labelled_images import read_queries
-from data_pipeline.store.class_store import build_store
+from data_pipeline.formats.labelled_images import read_queries
+from data_pipeline.store.build import build_store
 
 CLASSES = [f"class{number}" for number in range(8)]
 OPTIONS = {"size": 8, "channels": 1}

@@ -12,7 +12,7 @@ from small_images import fill
 from data_pipeline.datasets import mini_imagenet
 from data_pipeline.errors import DataError, MissingData, UnsafeData
 from data_pipeline.storage import local
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 
 NAMES = ["train/a", "train/b", "val/c", "val/d", "test/e", "test/f"]
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.loader import Loader
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity
 from data_pipeline.errors import DamagedData
-from data_pipeline.functions import FunctionEpisodes
 
 LIVE = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 5, 5), 0)
 

@@ -17,7 +17,8 @@ from PIL import Image
 from data_pipeline.datasets import PARTS, mini_imagenet
 from data_pipeline.datasets._mini_imagenet_classes import CLASSES, LIST_SHA256
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.store.class_store import build_store, open_store
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import open_store
 
 PER_CLASS = 2
 

@@ -16,7 +16,7 @@ from data_pipeline.datasets import PARTS, mini_imagenet
 from data_pipeline.datasets._mini_imagenet_classes import CLASSES
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.storage import local
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 from metadist.episode_data import open_data, prepare
 from metadist.plugins import use
 from metadist.recipe.schema import load_recipe
@@ -196,7 +196,7 @@ def test_a_plugin_that_was_edited_is_not_served_by_the_store_of_the_old_one(tmp_
 
 
 def test_a_recipe_is_not_served_by_a_store_of_another_dataset_split_or_version(toy, tmp_path):
-    from data_pipeline.store.class_store import check_current
+    from data_pipeline.store.build import check_current
 
     root = build_store("toy", tmp_path, options={"shade": 9}).root
     check_current(root, "toy", "one")  # made with options, and asked for by name

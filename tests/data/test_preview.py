@@ -11,7 +11,7 @@ from PIL import Image
 from data_pipeline import datasets
 from data_pipeline.datasets import PARTS, DatasetSpec, RawImage
 from data_pipeline.errors import DataError
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 from data_pipeline.store.preview import contact_sheet, nearest_neighbour_accuracy, statistics
 
 

@@ -13,13 +13,16 @@ from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 from toy_dataset import FILES, Toy, snapshot
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, StoreError
+from data_pipeline.shards.index import DESCRIPTION as SHARDS
 from data_pipeline.shards.reader import open_shards
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.storage import working_copies
 from data_pipeline.storage.object_uri import local_path
 from data_pipeline.storage.objects import ObjectPlace, object_place
 from data_pipeline.storage.working_copies import damaged_objects, pull, push
-from data_pipeline.store.class_store import build_store, open_store
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import open_store
+from data_pipeline.store.layout import DESCRIPTION as STORE
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_a_replaced_store_is_fetched_anew(
     assert second.digest != first.digest
     monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"holds another store\.json"):
-        push(first.root)
+        push(first.root, STORE)
     assert open_store(local_path(data) / "toy-one" / "store").digest == second.digest
 
 
@@ -92,7 +95,7 @@ def test_a_corrupted_object_is_refused_by_name(
     with pytest.raises(DamagedData, match=key):
         open_store(root)
     assert not root.exists()
-    assert any(key in problem for problem in damaged_objects(root))
+    assert any(key in problem for problem in damaged_objects(root, STORE))
 
 
 def test_a_lost_object_is_named(
@@ -116,7 +119,7 @@ def test_shards_through_the_store(data: str, another_node: Callable[[], None]) -
         opened = list(pool.map(lambda _: open_shards(root, SINUSOID.identity, 128), range(4)))
     for source in opened:
         assert_same(source.episodes(range(0, 128, 7)), SINUSOID.episodes(range(0, 128, 7)))
-    assert list(damaged_objects(root)) == []
+    assert list(damaged_objects(root, SHARDS)) == []
 
 
 def test_an_interrupted_publication_goes_on(
@@ -137,17 +140,17 @@ def test_an_interrupted_publication_goes_on(
     monkeypatch.setattr(working_copies, "in_parallel", lambda calls: [call() for call in calls])
     monkeypatch.setattr(ObjectPlace, "put_file", failing)
     with pytest.raises(StoreError, match="cut off"):
-        push(root)
+        push(root, SHARDS)
     place = object_place(root)
     assert not any(key.endswith("dataset.json") for key in object_store.keys(_key(place, "")))
-    pull(root)  # nothing complete is there, so what is here stays
+    pull(root, SHARDS)  # nothing complete is there, so what is here stays
     # Somebody else's object of the same name and size is not taken for ours.
     object_store.flip(_key(place, done[1]))
     monkeypatch.setattr(ObjectPlace, "put_file", put_noting := _Noting(put))
-    push(root)
+    push(root, SHARDS)
     assert done[0] not in put_noting.names
     assert done[1] in put_noting.names
-    assert list(damaged_objects(root)) == []
+    assert list(damaged_objects(root, SHARDS)) == []
 
 
 class _Noting:

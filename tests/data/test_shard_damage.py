@@ -17,10 +17,10 @@ import pytest
 from damage import flip
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same, reseal
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.index import read_shard_set
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.shards.members import decode, draw, encode, layout_of

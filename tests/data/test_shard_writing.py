@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_what_was_there(writers: int, shards: Path) -> None:
         from pathlib import Path
         from data_pipeline.episodes.types import EpisodeSpec
         from data_pipeline.errors import DataError
-        from data_pipeline.functions import FunctionEpisodes
+        from data_pipeline.episodes.functions import FunctionEpisodes
         from data_pipeline.shards.writer import write_shards
 
         if __name__ == "__main__":

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.index import read_shard_set
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
-from data_pipeline.shards.verify import Finding, verify_shards, verify_store
+from data_pipeline.shards.verify import verify_shards
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.storage import local
-from data_pipeline.store import class_store
+from data_pipeline.store import layout
 from data_pipeline.store.class_store import ClassStore
+from data_pipeline.store.verify import Finding, verify_store
 
 SINUSOID = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 10, 10), 0)
 SHARDS = [f"episodes-train-00000{n}.tar" for n in range(3)]
@@ -234,7 +235,7 @@ def test_a_store_that_contradicts_itself_is_found(store: Path) -> None:
 
 def test_a_store_of_another_version_is_refused(store: Path) -> None:
     body = local.read_sealed_json(store / "store.json")
-    body["format_version"] = class_store.FORMAT_VERSION + 1
+    body["format_version"] = layout.FORMAT_VERSION + 1
     local.write_sealed_json(store / "store.json", body)
     with pytest.raises(DataError, match="version"):
         verify_store(store)

@@ -35,7 +35,7 @@ def copy(tmp_path: Path) -> Path:
     for package in ("metadist", "data_pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(home / package, folder / package, ignore=ignored)
-    loss = folder / "metadist/inner/losses.py"
+    loss = folder / "metadist/objectives.py"
     loss.write_text(loss.read_text().replace("mse_loss(outputs", "mse_loss(1.5 * outputs"))
     return folder
 
@@ -67,7 +67,7 @@ def test_workers_with_another_copy_are_refused_by_name(copy: Path) -> None:
     done = python(copy, "-c", ON_ANOTHER_RAY, *SMALL)
     error = done.stderr.splitlines()[-1]
     assert "RunError: a worker on" in error, done.stderr[-3000:]
-    assert f"metadist/inner/losses.py (imported from {copy / 'metadist'}" in error
+    assert f"metadist/objectives.py (imported from {copy / 'metadist'}" in error
     assert not list(copy.glob("runs/other/attempts/*.json"))
 
 

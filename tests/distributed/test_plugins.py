@@ -18,7 +18,7 @@ from metadist.executors import ray_train
 from metadist.executors.job import Job
 from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin
-from metadist.recipe.schema import recipe_text
+from metadist.recipe.files import recipe_text
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import metadist
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data, shards_root
 
 pytestmark = pytest.mark.distributed

@@ -1,7 +1,7 @@
 """One planted mistake, or several, for every rule: object, what is changed in it, rule.
 
 An object is named by kind and name; ``cluster`` is the standing RayCluster, ``job`` a RayJob with
-its cluster. The variants are right, and mistakes are made in them too.
+its cluster. Mistakes are made in the variants too.
 """
 
 from __future__ import annotations
@@ -9,16 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.k8s.edits import GONE, Edits
+from tests.k8s.variants import HEAD, HEAD_POD, STORE, WORKER, WORKER_POD, WORKERS, shared_memory
 
-_HEAD = "spec.headGroupSpec"
-_HEAD_POD = f"{_HEAD}.template.spec"
-_WORKERS = "spec.workerGroupSpecs.0"
-_WORKER_POD = f"{_WORKERS}.template.spec"
-_WORKER = f"{_WORKER_POD}.containers.0"
-_STORE = "object-store-memory"
 _JOBS_WORKER = "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0"
 _RULES = "spec.deletionStrategy.deletionRules"
-_RESTARTS = {f"{_HEAD_POD}.restartPolicy": "Never", f"{_WORKER_POD}.restartPolicy": "Never"}
 
 
 def _variable(name: str, value: str = "1") -> dict[str, str]:
@@ -29,115 +23,40 @@ def _deletion(policy: str, seconds: int, **condition: str) -> dict[str, Any]:
     return {"policy": policy, "condition": {**condition, "ttlSeconds": seconds}}
 
 
-def _shared_memory(size: str, memory: str, **params: str) -> Edits:
-    """Workers of so much memory with a /dev/shm of their own."""
-    return {
-        f"{_WORKER_POD}.volumes.+": {
-            "name": "dshm",
-            "emptyDir": {"medium": "Memory", "sizeLimit": size},
-        },
-        f"{_WORKER}.volumeMounts.+": {"name": "dshm", "mountPath": "/dev/shm"},
-        f"{_WORKER}.resources": {name: {"memory": memory} for name in ("requests", "limits")},
-        f"{_WORKERS}.rayStartParams": params,
-    }
-
-
-#: Name -> object it is made from, edits. All of them are right.
-VARIANTS: dict[str, tuple[str, Edits]] = {
-    "scaling": (
-        "cluster",
-        {
-            "spec.enableInTreeAutoscaling": True,
-            "spec.autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": 300},
-            f"{_WORKERS}.maxReplicas": 8,
-            f"{_WORKERS}.idleTimeoutSeconds": 300,
-            f"{_WORKERS}.priority": 1,
-            **_RESTARTS,
-        },
-    ),
-    "sharing": ("cluster", _shared_memory("10Gi", "32Gi")),
-    "sharing-little": ("cluster", _shared_memory("4Gi", "32Gi", **{_STORE: "2000000000"})),
-    "redis": (
-        "cluster",
-        {"spec.gcsFaultToleranceOptions": {"backend": "redis", "redisAddress": "redis:6379"}},
-    ),
-    "rocksdb": (
-        "cluster",
-        {"spec.gcsFaultToleranceOptions": {"backend": "rocksdb", "storage": {"size": "1Gi"}}},
-    ),
-    "policed": (
-        "cluster",
-        {
-            "spec.networkPolicy": {
-                "mode": "DenyAllIngress",
-                "head": {"ingressRules": [{}]},
-                "workerGroups": [{"groupName": "workers", "ingressRules": [{}]}],
-            }
-        },
-    ),
-    "encrypted": ("cluster", {"spec.tlsOptions": {"enabled": True}}),
-    "selecting": (
-        "job",
-        {
-            "spec.rayClusterSpec": GONE,
-            "spec.clusterSelector": {"ray.io/cluster": "metadist"},
-            "spec.deletionStrategy": GONE,
-            "spec.backoffLimit": 0,
-        },
-    ),
-    "suspended": (
-        "job",
-        {
-            "spec.suspend": True,
-            "spec.deletionStrategy": GONE,
-            "spec.shutdownAfterJobFinishes": True,
-            "spec.ttlSecondsAfterFinished": 60,
-        },
-    ),
-    "sidecar": (
-        "job",
-        {
-            "spec.submissionMode": "SidecarMode",
-            "spec.submitterPodTemplate": GONE,
-            "spec.submitterConfig": GONE,
-        },
-    ),
-}
-
 #: Rule, object or variant, edits.
 MISTAKES: list[tuple[str, str, Edits]] = [
     # clusters
     ("cluster-name", "cluster", {"metadata.name": "m" * 54}),
     ("cluster-name", "cluster", {"metadata.name": "1st"}),
-    ("ray-container", "cluster", {f"{_HEAD_POD}.containers": []}),
-    ("ray-container", "cluster", {f"{_WORKER}.name": "proxy"}),
-    ("replicas", "cluster", {f"{_WORKERS}.maxReplicas": 1}),
-    ("replicas", "cluster", {f"{_WORKERS}.replicas": GONE}),
-    ("replicas", "cluster", {f"{_WORKERS}.minReplicas": -1}),
-    ("replicas", "cluster", {f"{_WORKERS}.maxReplicas": 3}),
-    ("autoscaler", "scaling", {f"{_HEAD_POD}.restartPolicy": "Always"}),
-    ("autoscaler", "scaling", {f"{_WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
-    ("autoscaler", "cluster", {f"{_WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
-    ("idle-timeout", "scaling", {f"{_WORKERS}.idleTimeoutSeconds": -1}),
+    ("ray-container", "cluster", {f"{HEAD_POD}.containers": []}),
+    ("ray-container", "cluster", {f"{WORKER}.name": "proxy"}),
+    ("replicas", "cluster", {f"{WORKERS}.maxReplicas": 1}),
+    ("replicas", "cluster", {f"{WORKERS}.replicas": GONE}),
+    ("replicas", "cluster", {f"{WORKERS}.minReplicas": -1}),
+    ("replicas", "cluster", {f"{WORKERS}.maxReplicas": 3}),
+    ("autoscaler", "scaling", {f"{HEAD_POD}.restartPolicy": "Always"}),
+    ("autoscaler", "scaling", {f"{WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
+    ("autoscaler", "cluster", {f"{WORKER}.env.+": _variable("RAY_enable_autoscaler_v2")}),
+    ("idle-timeout", "scaling", {f"{WORKERS}.idleTimeoutSeconds": -1}),
     ("idle-timeout", "scaling", {"spec.autoscalerOptions.idleTimeoutSeconds": -1}),
-    ("idle-timeout", "cluster", {f"{_WORKERS}.idleTimeoutSeconds": 60}),
-    ("priority", "cluster", {f"{_WORKERS}.priority": 1}),
+    ("idle-timeout", "cluster", {f"{WORKERS}.idleTimeoutSeconds": 60}),
+    ("priority", "cluster", {f"{WORKERS}.priority": 1}),
     ("priority", "scaling", {"spec.rayVersion": "2.55.1"}),
-    ("suspended-group", "scaling", {f"{_WORKERS}.suspend": True}),
+    ("suspended-group", "scaling", {f"{WORKERS}.suspend": True}),
     (
         "autoscaler-command",
         "scaling",
         {"spec.autoscalerOptions.env.+": _variable("KUBERAY_GEN_AUTOSCALER_START_CMD")},
     ),
-    ("resources-once", "cluster", {f"{_HEAD}.resources": {"CPU": "1"}}),
-    ("object-store", "cluster", _shared_memory("4Gi", "32Gi")),
-    ("object-store", "cluster", _shared_memory("2Gi", "8Gi")),
-    ("object-store", "cluster", _shared_memory("1900M", "32Gi", **{_STORE: "2000000000"})),
-    ("object-store", "cluster", _shared_memory("9Gi", "256Gi")),
-    ("object-store", "sharing-little", {f"{_WORKERS}.rayStartParams": {}}),
-    ("ray-labels", "cluster", {f"{_WORKERS}.rayStartParams.labels": "a=b"}),
-    ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"-no label": "x"}}),
-    ("ray-labels", "cluster", {f"{_WORKERS}.labels": {"zone": "not one!"}}),
+    ("resources-once", "cluster", {f"{HEAD}.resources": {"CPU": "1"}}),
+    ("object-store", "cluster", shared_memory("4Gi", "32Gi")),
+    ("object-store", "cluster", shared_memory("2Gi", "8Gi")),
+    ("object-store", "cluster", shared_memory("1900M", "32Gi", **{STORE: "2000000000"})),
+    ("object-store", "cluster", shared_memory("9Gi", "256Gi")),
+    ("object-store", "sharing-little", {f"{WORKERS}.rayStartParams": {}}),
+    ("ray-labels", "cluster", {f"{WORKERS}.rayStartParams.labels": "a=b"}),
+    ("ray-labels", "cluster", {f"{WORKERS}.labels": {"-no label": "x"}}),
+    ("ray-labels", "cluster", {f"{WORKERS}.labels": {"zone": "not one!"}}),
     ("token", "cluster", {"spec.authOptions.mode": GONE}),
     ("token", "cluster", {"spec.authOptions": GONE}),
     ("token", "cluster", {"spec.authOptions.mode": "disabled"}),
@@ -157,12 +76,12 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "job",
         {"spec.rayClusterSpec.authOptions": {"mode": "token", "enableK8sTokenAuth": True}},
     ),
-    ("token-by-hand", "cluster", {f"{_WORKER}.env.+": _variable("RAY_AUTH_MODE", "token")}),
+    ("token-by-hand", "cluster", {f"{WORKER}.env.+": _variable("RAY_AUTH_MODE", "token")}),
     ("upgrade", "cluster", {"spec.upgradeStrategy": {"type": "Rolling"}}),
     ("upgrade", "job", {"spec.rayClusterSpec.upgradeStrategy": {"type": "Recreate"}}),
-    ("head-does-no-work", "cluster", {f"{_HEAD}.rayStartParams": {}}),
-    ("head-does-no-work", "cluster", {f"{_HEAD}.serviceType": "LoadBalancer"}),
-    ("head-does-no-work", "cluster", {f"{_HEAD}.enableIngress": True}),
+    ("head-does-no-work", "cluster", {f"{HEAD}.rayStartParams": {}}),
+    ("head-does-no-work", "cluster", {f"{HEAD}.serviceType": "LoadBalancer"}),
+    ("head-does-no-work", "cluster", {f"{HEAD}.enableIngress": True}),
     # optional blocks
     ("gcs-in-one-place", "redis", {"metadata.annotations": {"ray.io/ft-enabled": "true"}}),
     (
@@ -170,10 +89,10 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "redis",
         {"metadata.annotations": {"ray.io/external-storage-namespace": "x"}},
     ),
-    ("gcs-in-one-place", "redis", {f"{_HEAD}.rayStartParams.redis-password": "$PASSWORD"}),
-    ("gcs-in-one-place", "redis", {f"{_HEAD_POD}.containers.0.env.+": _variable("REDIS_USERNAME")}),
-    ("gcs-in-one-place", "cluster", {f"{_WORKER}.env.+": _variable("RAY_REDIS_ADDRESS")}),
-    ("gcs-in-one-place", "cluster", {f"{_HEAD}.rayStartParams.redis-username": "me"}),
+    ("gcs-in-one-place", "redis", {f"{HEAD}.rayStartParams.redis-password": "$PASSWORD"}),
+    ("gcs-in-one-place", "redis", {f"{HEAD_POD}.containers.0.env.+": _variable("REDIS_USERNAME")}),
+    ("gcs-in-one-place", "cluster", {f"{WORKER}.env.+": _variable("RAY_REDIS_ADDRESS")}),
+    ("gcs-in-one-place", "cluster", {f"{HEAD}.rayStartParams.redis-username": "me"}),
     ("gcs-redis", "redis", {"spec.gcsFaultToleranceOptions.redisAddress": GONE}),
     ("gcs-redis", "redis", {"spec.gcsFaultToleranceOptions.storage": {"size": "1Gi"}}),
     ("gcs-rocksdb", "rocksdb", {"spec.gcsFaultToleranceOptions.redisAddress": "redis:6379"}),
@@ -182,23 +101,23 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "rocksdb",
         {"spec.gcsFaultToleranceOptions.storage": {"claimName": "mine", "size": "1Gi"}},
     ),
-    ("gcs-rocksdb", "rocksdb", {f"{_WORKER}.env.+": _variable("RAY_gcs_storage_path", "/x")}),
-    ("gcs-rocksdb", "rocksdb", {f"{_HEAD_POD}.volumes.+": {"name": "gcs-storage", "emptyDir": {}}}),
+    ("gcs-rocksdb", "rocksdb", {f"{WORKER}.env.+": _variable("RAY_gcs_storage_path", "/x")}),
+    ("gcs-rocksdb", "rocksdb", {f"{HEAD_POD}.volumes.+": {"name": "gcs-storage", "emptyDir": {}}}),
     ("network-policy", "policed", {"spec.networkPolicy.head": {"egressRules": [{}]}}),
     ("network-policy", "policed", {"spec.networkPolicy.workerGroups.0.groupName": "others"}),
-    ("network-policy", "policed", {f"{_WORKERS}.groupName": "Workers"}),
+    ("network-policy", "policed", {f"{WORKERS}.groupName": "Workers"}),
     (
         "network-policy",
         "policed",
-        {"spec.networkPolicy.workerGroups": [], f"{_WORKERS}.groupName": "A_1"},
+        {"spec.networkPolicy.workerGroups": [], f"{WORKERS}.groupName": "A_1"},
     ),
     (
         "tls",
         "encrypted",
         {"spec.autoscalerOptions.env.+": _variable("RAY_TLS_CA_CERT", "/x")},
     ),
-    ("tls", "encrypted", {f"{_WORKER}.env.+": _variable("RAY_USE_TLS")}),
-    ("tls", "encrypted", {f"{_HEAD_POD}.volumes.+": {"name": "ray-tls", "emptyDir": {}}}),
+    ("tls", "encrypted", {f"{WORKER}.env.+": _variable("RAY_USE_TLS")}),
+    ("tls", "encrypted", {f"{HEAD_POD}.volumes.+": {"name": "ray-tls", "emptyDir": {}}}),
     # jobs
     ("job-name", "job", {"metadata.name": "m" * 48}),
     ("job-name", "job", {"metadata.name": "Train"}),
@@ -289,30 +208,30 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         },
     ),
     # pods
-    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.runAsNonRoot": GONE}),
-    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.runAsUser": 0}),
-    ("restricted", "cluster", {f"{_WORKER_POD}.securityContext.seccompProfile": GONE}),
-    ("restricted", "cluster", {f"{_WORKER_POD}.hostNetwork": True}),
-    ("restricted", "cluster", {f"{_WORKER}.securityContext": GONE}),
-    ("restricted", "cluster", {f"{_WORKER}.securityContext.capabilities.add": ["SYS_PTRACE"]}),
-    ("restricted", "cluster", {f"{_WORKER}.securityContext.privileged": True}),
-    ("restricted", "cluster", {f"{_WORKER}.ports.+": {"containerPort": 1, "hostPort": 1}}),
+    ("restricted", "cluster", {f"{WORKER_POD}.securityContext.runAsNonRoot": GONE}),
+    ("restricted", "cluster", {f"{WORKER_POD}.securityContext.runAsUser": 0}),
+    ("restricted", "cluster", {f"{WORKER_POD}.securityContext.seccompProfile": GONE}),
+    ("restricted", "cluster", {f"{WORKER_POD}.hostNetwork": True}),
+    ("restricted", "cluster", {f"{WORKER}.securityContext": GONE}),
+    ("restricted", "cluster", {f"{WORKER}.securityContext.capabilities.add": ["SYS_PTRACE"]}),
+    ("restricted", "cluster", {f"{WORKER}.securityContext.privileged": True}),
+    ("restricted", "cluster", {f"{WORKER}.ports.+": {"containerPort": 1, "hostPort": 1}}),
     (
         "restricted",
         "cluster",
-        {f"{_HEAD_POD}.volumes.+": {"name": "host", "hostPath": {"path": "/"}}},
+        {f"{HEAD_POD}.volumes.+": {"name": "host", "hostPath": {"path": "/"}}},
     ),
     ("restricted", "job", {"spec.submitterPodTemplate.spec.containers.0.securityContext": GONE}),
-    ("memory", "cluster", {f"{_WORKER}.resources.requests.memory": "1Gi"}),
-    ("memory", "cluster", {f"{_WORKER}.resources": GONE}),
+    ("memory", "cluster", {f"{WORKER}.resources.requests.memory": "1Gi"}),
+    ("memory", "cluster", {f"{WORKER}.resources": GONE}),
     ("memory", "Deployment/mlflow", {"spec.template.spec.initContainers.0.resources": GONE}),
-    ("image", "cluster", {f"{_WORKER}.image": "metadist"}),
-    ("image", "cluster", {f"{_WORKER}.image": "metadist:latest"}),
-    ("image", "cluster", {f"{_WORKER}.image": "registry.example.com:5000/metadist"}),
+    ("image", "cluster", {f"{WORKER}.image": "metadist"}),
+    ("image", "cluster", {f"{WORKER}.image": "metadist:latest"}),
+    ("image", "cluster", {f"{WORKER}.image": "registry.example.com:5000/metadist"}),
     ("image", "job", {"spec.submitterPodTemplate.spec.containers.0.image": "metadist:latest"}),
-    ("service-account", "cluster", {f"{_WORKER_POD}.automountServiceAccountToken": GONE}),
-    ("service-account", "cluster", {f"{_WORKER_POD}.automountServiceAccountToken": True}),
-    ("credentials", "cluster", {f"{_WORKER}.env.+": _variable("AWS_SECRET_ACCESS_KEY", "x")}),
+    ("service-account", "cluster", {f"{WORKER_POD}.automountServiceAccountToken": GONE}),
+    ("service-account", "cluster", {f"{WORKER_POD}.automountServiceAccountToken": True}),
+    ("credentials", "cluster", {f"{WORKER}.env.+": _variable("AWS_SECRET_ACCESS_KEY", "x")}),
     (
         "credentials",
         "Deployment/mlflow",
@@ -322,7 +241,7 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "shared-memory",
         "cluster",
         {
-            f"{_WORKER}.resources": {
+            f"{WORKER}.resources": {
                 name: {"memory": "8Gi", "nvidia.com/gpu": "1"} for name in ("requests", "limits")
             }
         },
@@ -343,8 +262,8 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         },
     ),
     ("secrets", "Service/mlflow", {"kind": "Secret"}),
-    ("references", "cluster", {f"{_WORKER_POD}.volumes.0.configMap.name": "metadist-recipe"}),
-    ("references", "cluster", {f"{_WORKER_POD}.serviceAccountName": "nobody"}),
+    ("references", "cluster", {f"{WORKER_POD}.volumes.0.configMap.name": "metadist-recipe"}),
+    ("references", "cluster", {f"{WORKER_POD}.serviceAccountName": "nobody"}),
     (
         "references",
         "Deployment/mlflow",
@@ -353,11 +272,11 @@ MISTAKES: list[tuple[str, str, Edits]] = [
     ("parts", "job", {"spec.entrypoint": "metadist train strokes-5w1s-mamml --workers 2"}),
     ("parts", "job", {"spec.entrypoint": "metadist train /etc/metadist/recipes/large.toml"}),
     ("parts", "job", {"spec.entrypoint": "metadist tune maml-rl"}),
-    ("mounts", "cluster", {f"{_WORKER}.volumeMounts.0.name": "recipe"}),
+    ("mounts", "cluster", {f"{WORKER}.volumeMounts.0.name": "recipe"}),
     (
         "mounts",
         "cluster",
-        {f"{_WORKER}.volumeMounts.+": {"name": "recipes", "mountPath": "/etc/metadist/recipes"}},
+        {f"{WORKER}.volumeMounts.+": {"name": "recipes", "mountPath": "/etc/metadist/recipes"}},
     ),
     ("services", "Service/mlflow", {"spec.selector": {"app": "mlflow"}}),
     ("services", "Service/mlflow", {"spec.ports.0.targetPort": "https"}),
@@ -377,7 +296,7 @@ MISTAKES: list[tuple[str, str, Edits]] = [
         "PodDisruptionBudget/ray-head",
         {"spec.selector.matchLabels": {"app.kubernetes.io/part-of": "metadist"}},
     ),
-    ("disruption-budget", "cluster", {f"{_HEAD}.template.metadata.labels": {}}),
+    ("disruption-budget", "cluster", {f"{HEAD}.template.metadata.labels": {}}),
     ("network", "NetworkPolicy/ray-to-ray", {"spec.ingress": []}),
     ("network", "NetworkPolicy/ray-to-ray", {"spec.ingress.0.ports": [{"port": 6379}]}),
     ("network", "NetworkPolicy/dashboard", {"spec.ingress.0.ports.0.port": 8625}),
@@ -391,9 +310,9 @@ MISTAKES: list[tuple[str, str, Edits]] = [
     (
         "mlflow-hosts",
         "cluster",
-        {f"{_WORKER}.env.0.value": "http://mlflow.metadist.svc.example.org:5000"},
+        {f"{WORKER}.env.0.value": "http://mlflow.metadist.svc.example.org:5000"},
     ),
-    ("mlflow-hosts", "cluster", {f"{_HEAD_POD}.containers.0.env.0.value": "http://mlflow:80"}),
+    ("mlflow-hosts", "cluster", {f"{HEAD_POD}.containers.0.env.0.value": "http://mlflow:80"}),
     (
         "mlflow-hosts",
         "Deployment/mlflow",

@@ -13,8 +13,9 @@ from manifests.whole import Whole, secrets_told
 from manifests.whole_rules import admits
 
 from tests.k8s.edits import Edits, edited
-from tests.k8s.mistakes import MISTAKES, UNGATED, VARIANTS
+from tests.k8s.mistakes import MISTAKES, UNGATED
 from tests.k8s.places import K8S, RAY
+from tests.k8s.variants import VARIANTS
 
 _README = (K8S / "README.md").read_text(encoding="utf-8")
 #: As the component pvc-rwx adds it to every pod.

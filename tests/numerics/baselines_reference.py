@@ -15,9 +15,9 @@ from torch import Tensor
 from tests.numerics.reference import (
     Definition,
     Episode,
-    Learner,
     Noise,
     Prediction,
+    Reference,
     Tensors,
     derivative,
     leaves,
@@ -51,7 +51,7 @@ def nearest(
 
 
 def nearest_pixels(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """On the pixels themselves."""
     pixels = [x.reshape(len(x), -1).numpy() for x in (task.query_x, task.support_x)]
@@ -68,7 +68,7 @@ def head(theta: Mapping[str, Tensor]) -> str:
 
 
 def tuned(
-    learner: Learner,
+    learner: Reference,
     start: Mapping[str, Tensor],
     task: Episode,
     optimizer: str = "sgd",
@@ -94,14 +94,16 @@ def tuned(
     return learner.query_outputs(phi, task).detach()
 
 
-def scratch(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
+def scratch(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """From the network that the task has drawn."""
     assert not theta
     fresh = {n: p.to(task.query_x.dtype) for n, p in noise.items()}
     return tuned(learner, fresh, task, learner.options["optimizer"])
 
 
-def finetune(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
+def finetune(
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+) -> Tensor:
     """From the trained network; in classification with a new head."""
     start, last, options = dict(theta), head(theta), learner.options
     parts = [f"{last}.weight", f"{last}.bias"]
@@ -124,13 +126,13 @@ def _told(task: Episode) -> Episode:
     return task._replace(support_x=beside(task.support_x), query_x=beside(task.query_x))
 
 
-def oracle(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
+def oracle(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """Descent of a network that is told the true parameters."""
     return tuned(learner, theta, _told(task))
 
 
 def nearest_embedding(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """On what enters the head: the outputs of a network whose head is the identity."""
     last = head(theta)
@@ -149,7 +151,7 @@ def nearest_embedding(
 
 
 def joint(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The mean loss of all examples, each of its class among all training classes."""
     start = leaves(theta)
@@ -163,7 +165,7 @@ def joint(
 
 
 def joint_told(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The same with the true parameters behind each input."""
     return joint(learner, theta, _told(task), noise)

@@ -15,7 +15,7 @@ from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, Params, TaskBatch, TaskShape
-from tests.numerics.reference import Episode, Learner, Net, cross_entropy, squared_error
+from tests.numerics.reference import Episode, Net, Reference, cross_entropy, squared_error
 
 WAYS, TASKS, LR = 3, 7, 0.05
 KEY = Key.of("preconditioning")
@@ -51,9 +51,9 @@ class Model:
         assert isinstance(learner, InnerLoop)
         return learner, context(recipe, "train", 0)
 
-    def reference(self, steps: int) -> Learner:
+    def reference(self, steps: int) -> Reference:
         """What the reference calls a learner."""
-        return Learner(
+        return Reference(
             net=self.net,
             loss=cross_entropy if self.images else squared_error,
             lr=LR,

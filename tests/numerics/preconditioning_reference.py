@@ -15,8 +15,8 @@ from torch import Tensor
 from tests.numerics.reference import (
     Definition,
     Episode,
-    Learner,
     Noise,
+    Reference,
     Tensors,
     Update,
     derivative,
@@ -27,7 +27,7 @@ from tests.numerics.reference import (
 
 
 def meta_sgd(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - a o g."""
     start = leaves(theta)
@@ -41,7 +41,7 @@ def meta_sgd(
 
 
 def _meta_gradient(
-    learner: Learner, start: Tensors, task: Episode, update: Update
+    learner: Reference, start: Tensors, task: Episode, update: Update
 ) -> tuple[Tensor, Tensors]:
     *_, final = learner.path(start, task, graph=True, update=update)
     value = learner.query_loss(final, task)
@@ -58,7 +58,7 @@ def curved(gradient: Tensor, out: Tensor, inward: Tensor, kernel: Tensor) -> Ten
 
 
 def meta_curvature(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - alpha MC(g); a matrix that there is not is the identity."""
     start = leaves(theta)
@@ -105,7 +105,7 @@ def numpy_curved(
 
 
 def tnet(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """MAML in a network y = T(Wx + b) whose T the inner loop leaves alone."""
     start = leaves(theta)
@@ -119,7 +119,7 @@ def relaxation(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
 
 
 def mtnet(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """phi = theta - alpha m o g.
 
@@ -171,7 +171,7 @@ def composed(params: Mapping[str, Tensor]) -> Tensors:
 
 
 def preconditioned_descent(
-    learner: Learner, start: Mapping[str, Tensor], task: Episode, metric: Mapping[str, Tensor]
+    learner: Reference, start: Mapping[str, Tensor], task: Episode, metric: Mapping[str, Tensor]
 ) -> Tensors:
     """A - alpha P dL/dA in every layer, A [units, ...], P [units, units] by layer name."""
 

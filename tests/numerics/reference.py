@@ -167,7 +167,7 @@ Update = Callable[[int, Tensors, Tensors], Tensors]
 
 
 @dataclass(frozen=True)
-class Learner:
+class Reference:
     """The task loss, how it is descended on, how layers normalise: what definitions start from.
 
     Attributes:
@@ -176,7 +176,7 @@ class Learner:
         norm: training mode of normalisation.
         options: of the algorithm, validated, with all defaults.
         step, total_steps: outer steps done and planned.
-        signals: the algorithm's signals of all tasks of the step, each [B].
+        step_scalars: the algorithm's of all tasks of the step, each [B].
     """
 
     net: Network
@@ -251,14 +251,14 @@ def derivative(value: Tensor, at: Tensors) -> Tensors:
 
 
 Noise = Mapping[str, Tensor]
-#: ``definition(learner, theta, task, draws)``: loss and meta-gradient of one task.
-Definition = Callable[[Learner, Mapping[str, Tensor], Episode, Noise], tuple[Tensor, Tensors]]
-#: ``prediction(learner, theta, task, draws)``: outputs [Q, E] for the queries after all steps.
-Prediction = Callable[[Learner, Mapping[str, Tensor], Episode, Noise], Tensor]
+#: ``definition(learner, theta, task, noise)``: loss and meta-gradient of one task.
+Definition = Callable[[Reference, Mapping[str, Tensor], Episode, Noise], tuple[Tensor, Tensors]]
+#: ``prediction(learner, theta, task, noise)``: outputs [Q, E] for the queries after all steps.
+Prediction = Callable[[Reference, Mapping[str, Tensor], Episode, Noise], Tensor]
 
 
 def maml(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """Query loss after adaptation and its derivative through every inner gradient."""
     start = leaves(theta)
@@ -268,7 +268,7 @@ def maml(
 
 
 def fomaml(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
     """The same loss; the gradient of the query loss at the adapted parameters, made leaves."""
     *_, final = learner.path(leaves(theta), task, graph=False)

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metadist.algorithms import Algorithm, Loss
 from metadist.compute import gradients
 from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.learner import Learner, Loss
 from metadist.tasks import Context, Params, Task, TaskBatch
 from tests.contract.cases import Case
 from tests.contract.setting import Setting, make
@@ -68,7 +68,7 @@ def test_the_others_count(case: Case, mode: str, bad: list[int], value: float):
 def test_sums_that_overflow_leave_the_chunk_out(monkeypatch: pytest.MonkeyPatch):
     """Each of the gradients is finite, their sum is not."""
 
-    def huge(algorithm: Algorithm, leaves: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
+    def huge(algorithm: Learner, leaves: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
         loss = algorithm.loss(leaves, task, ctx)
         return {name: torch.full_like(p, 1.5e308) for name, p in leaves.items()}, loss
 

@@ -15,16 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.algorithms import Algorithm
+from metadist.algorithms.finetune import DecayedSGD
 from metadist.compute.gradients import loop_chunk
 from metadist.compute.learners import build, context
 from metadist.errors import RecipeError
 from metadist.inner.adam import Adam
-from metadist.inner.decayed import DecayedSGD
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.inner.similarity import class_means, cosine, cosine_logits, nearest_logits, similarity
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, NormMode, Params, Phase, Task, TaskBatch, TaskShape
 from tests.numerics.baselines_reference import nearest
@@ -49,17 +49,17 @@ def recipe_of(algorithm: str, model: Mapping[str, Any], norm: NormMode, **option
     )
 
 
-def images(algorithm: str, norm: NormMode = "running", **options: Any) -> tuple[Algorithm, Recipe]:
+def images(algorithm: str, norm: NormMode = "running", **options: Any) -> tuple[Learner, Recipe]:
     recipe = recipe_of(algorithm, CONV, norm, **options)
     return build(recipe, IMAGES), recipe
 
 
-def curves(algorithm: str) -> tuple[Algorithm, Recipe]:
+def curves(algorithm: str) -> tuple[Learner, Recipe]:
     recipe = recipe_of(algorithm, {"name": "mlp", "hidden": 6, "activation": "tanh"}, "none")
     return build(recipe, CURVES), recipe
 
 
-def fresh(learner: Algorithm) -> Params:
+def fresh(learner: Learner) -> Params:
     key = Key.of("baselines")
     return {
         n: p.double() + 0.1 * key.fold(n).normal(p.shape, torch.float64)
@@ -92,7 +92,7 @@ def at(
     return ctx.for_task(noise or {}, info or {})
 
 
-def outputs(learner: Algorithm, params: Params, task: Task, ctx: Context) -> list[Tensor]:
+def outputs(learner: Learner, params: Params, task: Task, ctx: Context) -> list[Tensor]:
     fitted = learner.adapt(params, task.support_x, task.support_y, ctx)
     return [learner.predict(one, task.query_x, ctx).detach() for one in fitted]
 
@@ -108,16 +108,16 @@ INFO = {"class_ids": torch.tensor([5, 0, 3])}
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("rule", ["nearest", "mean"])
-def test_what_is_near(metric: Any, optimizer: str):
+def test_what_is_near(metric: Any, rule: str):
     key = Key.of("near")
     query, support = (key.fold(n).normal((6, 5), torch.float64) for n in "qs")
     labels = torch.tensor([2, 0, 1, 1, 2, 2])
     support[3] = 0.0  # a dead embedding is near to nothing by cosine
-    if optimizer == "mean":
+    if rule == "mean":
         got = similarity(metric, query, class_means(support, labels, WAYS))
     else:
         got = nearest_logits(similarity(metric, query, support), labels, WAYS)
-    options = {"metric": metric, "rule": optimizer}
+    options = {"metric": metric, "rule": rule}
     wanted = nearest(options, query.numpy(), support.numpy(), labels.numpy())
     near(got, torch.from_numpy(wanted), CLOSED_FORM)
 
@@ -139,11 +139,11 @@ def test_near_rows_are_told_apart_by_their_last_digits():
     assert got[0].tolist() == pytest.approx(wanted.tolist(), rel=1e-3)
 
 
-# --- rules ----------------------------------------------------------------------------------------
+# --- inner optimizers -----------------------------------------------------------------------------
 
 
 def after(optimizer: InnerOptimizer, steps: int = 4) -> Tensor:
-    """Where a rule comes to on a quartic."""
+    """Where an inner optimizer comes to on a quartic."""
     p = {"w": torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)}
     ctx = at(recipe_of("scratch", CONV, "none"), "test")
     state = optimizer.start(p)

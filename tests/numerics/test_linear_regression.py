@@ -9,14 +9,14 @@ With L(w; X, y) = |Xw - y|^2 / n the Hessian is H = 2 X'X / n, and T steps of si
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from metadist import algorithms, backbones
-from metadist.algorithms import Algorithm, Parts
+from metadist.algorithms import Parts
 from metadist.backbones import Layer, Norm, Statistics, Trace
 from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.inner import inner_loop
@@ -24,14 +24,15 @@ from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.tasks import Context, Params, TaskBatch, TaskShape
 from tests.numerics.reference import (
     CLEARLY_OTHER,
     CLOSED_FORM,
     DEFINITIONS,
     Episode,
-    Learner,
     Net,
+    Reference,
     distance,
     squared_error,
     total,
@@ -54,7 +55,7 @@ class Linear:
         return {"w": key.normal((DIMENSIONS, 1))}
 
     def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None
+        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
     ) -> tuple[Tensor, Statistics]:
         return x @ params["w"], {}
 
@@ -109,7 +110,7 @@ def closed_form(w: Tensor, batch: TaskBatch, steps: int, *, second_order: bool) 
     return summed
 
 
-def compute(algorithm: Algorithm, mode: Mode, batch: TaskBatch, ctx: Context) -> ChunkResult:
+def compute(algorithm: Learner, mode: Mode, batch: TaskBatch, ctx: Context) -> ChunkResult:
     noise: list[dict[str, Tensor]] = [{} for _ in range(len(batch))]
     if mode == "loop":
         return loop_chunk(algorithm, theta(), batch, noise, ctx)
@@ -189,7 +190,7 @@ def sinusoid_tasks() -> TaskBatch:
     )
 
 
-def named(name: str) -> tuple[Algorithm, Params]:
+def named(name: str) -> tuple[Learner, Params]:
     shape = TaskShape("regression", (1,), 1)
 
     def network(wanted: TaskShape) -> backbones.Backbone:
@@ -216,7 +217,7 @@ def test_first_order_is_the_gradient_at_the_adapted_parameters(mode: Mode):
             result = vmap_chunk(algorithm, params, batch, noise, ctx, TASKS)
         gradients[name] = result.gradients
 
-    reference = Learner(Net("mlp"), squared_error, 0.01, 3, 1.0, lambda name: True, "none")
+    reference = Reference(Net("mlp"), squared_error, 0.01, 3, 1.0, lambda name: True, "none")
     for name in ("maml", "fomaml"):
         episodes = [
             Episode(batch.support_x[i], batch.support_y[i], batch.query_x[i], batch.query_y[i])

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from metadist import algorithms
-from metadist.algorithms import Algorithm
-from metadist.algorithms.mamlpp import MAMLPlusPlus, multi_step_weights
+from metadist.algorithms.mamlpp import MAMLPlusPlus, PerStepSGD, multi_step_weights
 from metadist.compute.gradients import ChunkResult
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.inner.per_step import PerStep
 from metadist.keys import Key
+from metadist.learner import Learner
 from metadist.tasks import NormMode
 from tests.contract.cases import Case, Options, built
 from tests.contract.checks import check_definition
@@ -45,7 +44,7 @@ NETWORKS: dict[str, NormMode] = {
 }
 
 
-def seven(case: Case, algorithm: Algorithm | None = None) -> Setting:
+def seven(case: Case, algorithm: Learner | None = None) -> Setting:
     """Seven tasks, with all parameters away from where they start."""
     one = make(case)
     algorithm = algorithm or one.algorithm
@@ -149,7 +148,7 @@ def test_steps_beyond_training_take_the_last_step_size(steps: int):
     # The same with as many step sizes as steps, the last one again and again.
     learner = longer.algorithm
     assert isinstance(learner, MAMLPlusPlus)
-    assert isinstance(learner.optimizer, PerStep)
+    assert isinstance(learner.optimizer, PerStepSGD)
     rows = [min(step, steps - 1) for step in range(5)]
     spelt_out = {n: p[rows] if n.endswith(".step_sizes") else p for n, p in longer.params.items()}
     other = replace(learner, optimizer=replace(learner.optimizer, steps=5))
@@ -195,7 +194,7 @@ def even_weights(self: MAMLPlusPlus, ctx: Any) -> dict[int, float]:
     return dict.fromkeys(range(1, ctx.inner_steps + 1), 1 / ctx.inner_steps)
 
 
-def first_size_only(self: PerStep, adapted: Any, gradients: Any, step: Any) -> Any:
+def first_size_only(self: PerStepSGD, adapted: Any, gradients: Any, step: Any) -> Any:
     sizes = {n: step.meta[f"{n}.step_sizes"][0] for n in adapted}
     return {n: p - sizes[n] * gradients[n] for n, p in adapted.items()}, {}
 
@@ -205,7 +204,7 @@ def first_size_only(self: PerStep, adapted: Any, gradients: Any, step: Any) -> A
     [
         (MAMLPlusPlus, "query_norm", later_row),
         (MAMLPlusPlus, "step_weights", even_weights),
-        (PerStep, "update", first_size_only),
+        (PerStepSGD, "update", first_size_only),
     ],
 )
 def test_a_wrong_ingredient_is_noticed(

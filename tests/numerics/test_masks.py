@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.inner import mask
+from metadist.algorithms import mtnet
+from metadist.algorithms.mtnet import MaskedSGD, gumbel, sampled_mask
 from metadist.inner.inner_loop import AdaptedModel
 from metadist.inner.inner_optimizer import InnerStep
-from metadist.inner.mask import Mask, gumbel, sampled_mask
 from metadist.keys import Key
 from tests.numerics.preconditioning_models import CONV, KEY, Model, mlp, noticed, shaken
 from tests.numerics.preconditioning_reference import relaxation
@@ -22,7 +22,7 @@ from tests.numerics.reference import CLOSED_FORM, EXACT
 ENTRIES, BATCHES = 20_000, 10
 
 
-def sampled(optimizer: Mask, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+def sampled(optimizer: MaskedSGD, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks of a rule: its step from 0 along a gradient of -1, with the logits and the noise."""
     _, ctx = mlp(1).learner("maml", 1)
     ctx = ctx.for_task(optimizer.noise(KEY.fold("p", number), ctx), {})
@@ -35,7 +35,7 @@ def sampled(optimizer: Mask, zeta: float, number: int) -> tuple[Tensor, Tensor, 
     return rows[:, 0], logits, ctx.noise["layer.0"]
 
 
-ONES = Mask(1.0, {"layer.weight": (ENTRIES, 2)})
+ONES = MaskedSGD(1.0, {"layer.weight": (ENTRIES, 2)})
 
 
 def check_frequency(zeta: float) -> None:
@@ -55,7 +55,7 @@ def test_a_dropped_gumbel_is_noticed(monkeypatch: pytest.MonkeyPatch):
     def half(key: Key, shape: tuple[int, ...]) -> Tensor:
         return torch.stack([gumbel(key, shape)[0], torch.zeros(shape[1:])])
 
-    monkeypatch.setattr(mask, "gumbel", half)
+    monkeypatch.setattr(mtnet, "gumbel", half)
     for zeta in (-2.0, 0.0, 0.8, 3.0):
         with noticed():
             check_frequency(zeta)

@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metadist.algorithms import meta_curvature
+from metadist.algorithms.meta_curvature import mode_products
+from metadist.algorithms.mtnet import MaskedSGD
+from metadist.algorithms.tnet import Transformed
 from metadist.backbones.mlp import MLP
 from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
-from metadist.inner import curvature, inner_loop
-from metadist.inner.curvature import mode_products
+from metadist.inner import inner_loop
 from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.mask import Mask
-from metadist.inner.transform import Transformed
 from metadist.tasks import Context, Params
 from tests.numerics.preconditioning_models import CONV, KEY, LR, TASKS, Model, mlp, noticed, shaken
 from tests.numerics.preconditioning_reference import (
@@ -166,7 +167,7 @@ def test_a_tnet_descends_with_the_metric_of_its_transforms(model: Model, steps: 
 def test_a_transform_behind_the_nonlinearity_is_noticed(monkeypatch: pytest.MonkeyPatch):
     learner, params, ctx, metric = tnet(mlp(2), 3)
 
-    def late(self, params, x, norm, trace=None):
+    def late(self, params, x, norm, trace=None, **hooks):
         for i in (1, 2, 3):
             x = F.linear(x, params[f"linear{i}.weight"], params[f"linear{i}.bias"])
             x = F.linear(x if i == 3 else F.relu(x), params[f"linear{i}.transform"])
@@ -219,7 +220,7 @@ def test_an_mtnet_descends_in_a_subspace_with_a_metric(model: Model):
 @each_model
 def test_a_mask_for_each_weight_is_noticed(model: Model):
     learner, params, ctx, metric = mtnet(model, 3)
-    assert isinstance(learner.optimizer, Mask)
+    assert isinstance(learner.optimizer, MaskedSGD)
     wrong = replace(learner, optimizer=replace(learner.optimizer, per="weight"))
     more = {n: p.double() for n, p in wrong.init(KEY).items() if n.startswith("rule.")}
     ctx = ctx.for_task(wrong.noise(KEY.fold("task"), ctx), {})
@@ -316,7 +317,7 @@ def test_curvature_learns_from_query_times_support_gradients(model: Model, bias:
 
 
 def test_swapped_sides_are_noticed_in_the_meta_gradient(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(curvature, "mode_products", swapped)
+    monkeypatch.setattr(meta_curvature, "mode_products", swapped)
     for model in MODELS.values():
         with noticed():
             check_curvature_gradients(model, "vector")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.inner.mini_batches import shuffled
+from metadist.algorithms.reptile import shuffled
 from metadist.keys import Key
 from metadist.tasks import Params
 from tests.contract.cases import Case

@@ -14,11 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.algorithms.taml import TAML
+from metadist.algorithms.taml import TAML, Inequality, Measure
 from metadist.compute.collectives import Group, Solo
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.errors import RecipeError
-from metadist.inner.inequality import Inequality, Measure
 from metadist.keys import Key
 from tests.contract.cases import Case, built
 from tests.contract.setting import CPU, Setting, of_tasks

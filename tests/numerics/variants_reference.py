@@ -17,12 +17,12 @@ from torch import Tensor
 from tests.numerics.reference import (
     Definition,
     Episode,
-    Learner,
     Moments,
     Network,
     Noise,
     Normalisation,
     Prediction,
+    Reference,
     Tensors,
     Update,
     derivative,
@@ -45,7 +45,7 @@ def multi_step_weights(steps: int, epoch: int, annealed_over: int) -> list[float
     return [early] * (steps - 1) + [min(last, 1 - (steps - 1) * 0.03 / steps)]
 
 
-def mamlpp(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
+def mamlpp(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """MAML with every ingredient that the options switch on."""
     options, start = learner.options, leaves(theta)
     epoch = learner.step // options["epoch_steps"]
@@ -78,7 +78,7 @@ def head(theta: Mapping[str, Tensor]) -> str:
     return [name for name in theta if name.endswith(".weight")][-1].removesuffix(".weight")
 
 
-def anil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
+def anil(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """MAML where the inner loop moves the last layer alone."""
     start, last = leaves(theta), head(theta)
     learner = replace(learner, adapted=lambda name: name.startswith(f"{last}."))
@@ -87,7 +87,7 @@ def anil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: No
     return value.detach(), derivative(value, start)
 
 
-def nil(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
+def nil(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
     """Cosines between what enters the last layer for a query and for the support of a class."""
     last, ways = head(theta), len(theta[f"{head(theta)}.bias"])
     width = theta[f"{last}.weight"].shape[1]
@@ -157,14 +157,14 @@ def shannon(logits: Tensor) -> Tensor:
     return -(p * torch.log(p)).sum(1).mean()
 
 
-def before(learner: Learner, start: Tensors, task: Episode) -> Tensor:
+def before(learner: Reference, start: Tensors, task: Episode) -> Tensor:
     """A task's loss before adaptation, of which the inequality is taken."""
     if learner.options["losses"] == "query":
         return learner.query_loss(start, task, 0)
     return learner.support_loss(start, task, 0) / learner.scale
 
 
-def adapted_loss(learner: Learner, start: Tensors, task: Episode) -> Tensor:
+def adapted_loss(learner: Reference, start: Tensors, task: Episode) -> Tensor:
     """The task's loss but for an inequality, which is none of the task's own."""
     *_, final = learner.path(start, task, graph=not learner.options["first_order"])
     value = learner.query_loss(final, task)
@@ -174,7 +174,7 @@ def adapted_loss(learner: Learner, start: Tensors, task: Episode) -> Tensor:
     return value
 
 
-def taml(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
+def taml(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """One task's part: over the tasks, values average to J + weight I, and gradients to its own."""
     start, weight = leaves(theta), learner.options["weight"]
     value = adapted_loss(learner, start, task)
@@ -189,7 +189,9 @@ def taml(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: No
     return (value + weight * total).detach(), gradient
 
 
-def whole_batch(learner: Learner, theta: Mapping[str, Tensor], tasks: Sequence[Episode]) -> Result:
+def whole_batch(
+    learner: Reference, theta: Mapping[str, Tensor], tasks: Sequence[Episode]
+) -> Result:
     """J + weight I of all tasks and its gradient, in one go."""
     start, options = leaves(theta), learner.options
     value = sum_of([adapted_loss(learner, start, task) for task in tasks]) / len(tasks)
@@ -220,7 +222,7 @@ class Widened:
 
 
 def maml_input_bias(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Result:
     """MAML in the widened network, whose vector is one of the adapted parameters."""
     start = leaves(theta)
@@ -266,7 +268,7 @@ def adam(lr: float, beta1: float) -> Update:
 
 
 def reptile_path(
-    learner: Learner, theta: Mapping[str, Tensor], x: Tensor, y: Tensor, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], x: Tensor, y: Tensor, noise: Noise
 ) -> Tensors:
     """phi: plain training on mini-batches of x and y from theta."""
     options, phi = learner.options, leaves(theta)
@@ -282,7 +284,7 @@ def reptile_path(
     return phi
 
 
-def reptile(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
+def reptile(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Result:
     """theta - phi of training on support and query as one set; the loss of phi on that set."""
     x, y = torch.cat([task.support_x, task.query_x]), torch.cat([task.support_y, task.query_y])
     phi = reptile_path(learner, theta, x, y, noise)
@@ -292,7 +294,7 @@ def reptile(learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise:
 
 
 def reptile_outputs(
-    learner: Learner, theta: Mapping[str, Tensor], task: Episode, noise: Noise
+    learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
     """Queries after training on the support alone."""
     phi = reptile_path(learner, theta, task.support_x, task.support_y, noise)

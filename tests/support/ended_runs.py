@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_pipeline.store.class_store import build_store
+from data_pipeline.store.build import build_store
 from metadist.compute.collectives import Solo
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.compute.setup import Setup
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.evaluation.evaluator import Evaluation, write_evaluation
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import load_recipe

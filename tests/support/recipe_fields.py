@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from metadist import algorithms, backbones
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.recipe.schema import Recipe, parse_recipe
 
 MINIMAL = """

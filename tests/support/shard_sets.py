@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
-from data_pipeline.functions import FunctionEpisodes
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.storage import local
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
 from metadist.recipe.schema import Recipe, load_recipe
 from metadist.runs.listing import create_run

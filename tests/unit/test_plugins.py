@@ -13,7 +13,7 @@ from plugin_files import BACKBONE, DATASET, FUNCTION, SIGN_MAML, install, write
 from data_pipeline import datasets, functions, registry
 from data_pipeline.errors import DataError
 from metadist import algorithms, backbones, plugins
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.episode_data import is_function
 from metadist.errors import PluginError, RecipeError
 from metadist.plugins import Plugin, use

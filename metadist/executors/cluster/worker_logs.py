@@ -24,7 +24,7 @@ _POLL_SECONDS, _MIRROR_SECONDS = 0.5, 2.0
 
 def messages_path(run: Path) -> Path:
     """Where this process's messages go."""
-    own = f"-{uuid.uuid4().hex}" if RunDir(run).remote else ""
+    own = f"-{uuid.uuid4().hex}" if RunDir(run).store.shared else ""
     return run / "log" / f"messages{own}.txt"
 
 
@@ -76,7 +76,7 @@ class LogMirror(Polling):
     def look(self) -> None:
         """Bring what is new."""
         try:
-            self._run.bring_logs()
+            self._run.store.pull_logs()
         except DataError as error:
             # Who trains says it too, and waits; what is damaged is said when the run is read.
             log.debug("%s", error)

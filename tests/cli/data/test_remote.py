@@ -9,7 +9,7 @@ import pytest
 from data_command import done, refused, run
 from object_store import BUCKET, Store
 
-from metadist.cli import doctor_places
+from metadist.doctor import directories
 
 SHAPE = ("--set", "outer.steps=8", "--set", "outer.batch=4", "--count", "32")
 
@@ -40,11 +40,11 @@ def test_refusals(shelf: str) -> None:
 
 
 def test_doctor_looks_at_the_store(shelf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    [found] = doctor_places.runs(f"{shelf}/runs")
+    [found] = directories.runs(f"{shelf}/runs")
     assert found.status == "OK"
     assert "working copies in" in found.found
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(doctor_places, "PATIENCE", 0.1)
-    [found] = doctor_places.data(f"{shelf}/data")
+    monkeypatch.setattr(directories, "PATIENCE", 0.1)
+    [found] = directories.data(f"{shelf}/data")
     assert found.status == "FAIL"
     assert "http://127.0.0.1:1 has not answered" in found.found

@@ -13,7 +13,8 @@ from PIL import Image
 from data_pipeline.datasets._holdout import hold_out_tenth
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, split_classes
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.store.class_store import build_store, read_manifest
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import read_manifest
 from data_pipeline.store.preview import nearest_neighbour_accuracy, statistics
 
 # Other pixels are another dataset: when these change, SPEC.version has to change too.

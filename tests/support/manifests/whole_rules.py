@@ -15,7 +15,7 @@ from manifests.pods import pods
 from manifests.rules import Rules
 from manifests.whole import Whole, secrets_used, values
 
-from metadist.recipe.schema import builtin_names
+from metadist.recipe.files import builtin_names
 from metadist.search.spaces import space_names
 
 rule: Rules[Whole] = Rules()

@@ -77,7 +77,7 @@ def test_only_what_is_named_is_sent(here: Path) -> None:
     left = {str(Path(p).relative_to(here / "mine")) for p in package.left}
     assert left == {"data", "runs", ".git", ".env", "key.pem", "link.py"}
     assert json.loads((package.directory / "job.json").read_text()) == {"a": 1}
-    assert package.modules == ()
+    assert package.modules == []
 
 
 def test_built_in_recipes_are_there_already(here: Path) -> None:

@@ -20,9 +20,9 @@ from report_runs import (
 
 from metadist.errors import RunError
 from metadist.report import write_report
-from metadist.report.episodes import label
 from metadist.report.figures import smooth
 from metadist.report.phrases import number, plural
+from metadist.report.sections.episodes import label
 from metadist.runs.log import LogWriter
 from metadist.runs.run_dir import RunDir
 

@@ -17,7 +17,7 @@ from data_pipeline.errors import DamagedData, MissingData, StoreError, UnsafeDat
 from data_pipeline.storage.local import sealed_json
 from data_pipeline.storage.object_uri import address_of, local_path
 from data_pipeline.storage.objects import ObjectPlace, object_place
-from metadist.compute.learners import resolve
+from metadist.compute.resolve import resolve
 from metadist.errors import RunError, SupersededError
 from metadist.recipe.schema import Recipe, load_recipe
 from metadist.runs import checkpoints, object_claims
@@ -287,7 +287,7 @@ def test_messages_reach_other_nodes(
         pass
     node("b")
     other = _open(shelf)
-    other.bring_logs()
+    other.store.pull_logs()
     assert (other.log / name).read_text() == "WARNING of rank 0\n"
 
 

@@ -1,0 +1,1 @@
+"""The commands: one module each, which defines the command of its name."""

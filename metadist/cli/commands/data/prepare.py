@@ -1,0 +1,140 @@
+"""``metadist data prepare``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metadist import api
+from metadist.cli import options
+from metadist.cli.commands.data._text import shape_text
+
+if TYPE_CHECKING:
+    from data_pipeline.datasets import DatasetSpec, Option
+    from data_pipeline.store.class_store import ClassStore
+
+
+@click.command()
+@click.argument("name")
+@click.option("--source", metavar="PATH", help="Folder or file that holds the images.")
+@click.option("--split", default="", metavar="SPLIT", help="Named division of the classes.")
+@click.option(
+    "--name", "store", default="", metavar="STORE", help="Name of the store. Default: NAME-SPLIT."
+)
+@click.option(
+    "--option",
+    "given",
+    metavar="K=V",
+    multiple=True,
+    help="Option of the dataset, as size=84; see 'metadist data list'.",
+)
+@click.option("--download", is_flag=True, help="Fetch the images from their home first.")
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Let links lead out of the source, as in data sets of Hugging Face or DVC.",
+)
+@click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
+@click.option(
+    "--skip-damaged",
+    is_flag=True,
+    help="Go on without images that cannot be decoded; the store's description names them.",
+)
+@options.plugins
+@options.data_dir
+def prepare(
+    name: str, store: str, given: tuple[str, ...], plugins: tuple[str, ...], **arguments: Any
+) -> None:
+    """Turn the images of dataset NAME into a class store.
+
+    It is made once; runs read it from the data directory. Done again, it compares the contents of
+    the source with what the store was made from: images that have changed are never passed over.
+    """
+    from data_pipeline import datasets, functions
+    from metadist.plugins import use
+
+    if arguments["source"] is not None and arguments["download"]:
+        raise click.UsageError("--source and --download: the images come from one of them")
+    with use(plugins), _Counter(f"Preparing {name}") as counter:
+        if name in functions.names():
+            click.echo(f"{name} is a family of functions: it needs no preparation")
+            return
+        chosen = _options(datasets.load(name).SPEC, given)
+        made = api.prepare(
+            name,
+            name=store,
+            options=chosen,
+            announce=options.say,
+            progress=counter.show,
+            **arguments,
+        )
+        usual = datasets.load(name).SPEC.options
+    _show(made, usual, "is prepared" if counter.called else "was there already")
+
+
+def _options(spec: DatasetSpec, given: tuple[str, ...]) -> dict[str, Option]:
+    """``K=V`` strings as options; the type is that of the default."""
+    from data_pipeline.errors import DataError
+    from metadist.overrides import Typed, read_as
+
+    usual = {**spec.options, **spec.source_options}
+    wanted: dict[type, str] = {bool: "true or false", int: "a whole number"}
+    parsed: dict[str, Option] = {}
+    for text in given:
+        key, equals, raw = (piece.strip() for piece in text.partition("="))
+        if not equals or not key:
+            raise DataError(f"--option needs key=value (as in size=84), got {text!r}")
+        parsed[key] = raw
+        kind: type = type(usual.get(key))
+        if kind in wanted:
+            value: Option = read_as(Typed(raw), {kind})
+            if not isinstance(value, kind):
+                raise DataError(f"--option {key}: {wanted[kind]} is needed, got {raw!r}")
+            parsed[key] = value
+    return parsed
+
+
+def _show(store: ClassStore, usual: Mapping[str, Option], what: str) -> None:
+    from data_pipeline.storage.object_uri import address_of
+
+    images = sum(len(part.images) for part in store.parts.values())
+    split = f", split {store.split}" if store.split else ""
+    click.echo(f"{store.dataset}{split} {what} in {address_of(store.root)}")
+    counts = ", ".join(
+        f"{part} {len(held.class_names)} classes ({len(held.images)} images)"
+        for part, held in store.parts.items()
+    )
+    click.echo(f"  {images} images of {shape_text(store.shape)}: {counts}")
+    if given := [f"{k}={v}" for k, v in store.options.items() if v != usual.get(k)]:
+        click.echo(f"  options: {', '.join(given)}")
+    for key, value in store.description.items():
+        click.echo(f"  {key}: {value}")
+    click.echo(f"  licence: {store.licence}")
+    click.echo(f"  digest: {store.digest}")
+
+
+class _Counter:
+    """Counts images on a terminal's last line, and stays silent elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._live = sys.stderr.isatty()
+        self.called = False
+
+    def show(self, images: int, class_name: str) -> None:
+        """Images written so far, and the class that comes next."""
+        self.called = True
+        if self._live:
+            line = f"{self._label}: {images} images, {class_name}"
+            click.echo(f"\r{line:.79}\033[K", err=True, nl=False)
+
+    def __enter__(self) -> _Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the line."""
+        if self._live and self.called:
+            click.echo("\r\033[K", err=True, nl=False)

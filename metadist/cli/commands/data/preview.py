@@ -1,0 +1,45 @@
+"""``metadist data preview``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from metadist import api
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("what", metavar="NAME_OR_PATH")
+@click.option(
+    "--part",
+    type=click.Choice(["train", "val", "test"]),
+    default="train",
+    show_default=True,
+    help="Which classes.",
+)
+@click.option("--out", metavar="FILE", help="Where the picture goes. Default: ./NAME-PART.png.")
+@options.data_dir
+def preview(part: Any, **arguments: Any) -> None:
+    """Draw a contact sheet of a class store and print its statistics.
+
+    NAME is that of a store under the data directory or of a dataset.
+    """
+    from metadist.statistics.classes import few_classes
+
+    result = api.preview(part=part, announce=options.say, **arguments)
+    figures = result["statistics"]
+    click.echo(f"{'':26}" + "".join(f"{name:>12}" for name in figures))
+    for key in figures[part]:
+        values = "".join(f"{held[key]:>12.6g}" for held in figures.values())
+        click.echo(f"{key.replace('_', ' '):26}{values}")
+    if result["nearest_neighbour"] is not None:
+        (mean, half), classes = result["nearest_neighbour"], int(figures[part]["classes"])
+        click.echo(
+            f"comparing raw pixels gets {100 * mean:.1f} ± {100 * half:.1f} % of 5-way 1-shot "
+            f"{part} episodes right, of {classes} classes"
+        )
+        if few := few_classes(classes, 5, part):
+            click.echo(f"Warning: {few}")
+    click.echo(str(result["path"]))

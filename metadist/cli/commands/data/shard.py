@@ -1,0 +1,77 @@
+"""``metadist data shard``."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from metadist import api
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as data.seed=1."
+)
+@click.option(
+    "--count",
+    type=options.Whole(min=1),
+    metavar="N",
+    help="Episodes. Default: as many as the run reads.",
+)
+@click.option(
+    "--writers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes; the bytes do not depend on it. Default: one for each core.",
+)
+@click.option(
+    "--payload",
+    type=click.Choice(["auto", "inline", "index"]),
+    default="auto",
+    show_default=True,
+    help="Images inside (inline) or looked up in the class store (index); auto: by their size.",
+)
+@click.option(
+    "--shard-episodes",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    metavar="N",
+    help="Episodes of one shard file, a multiple of 64.",
+)
+@click.option("--replace", is_flag=True, help="Write anew even if shards are there.")
+@options.plugins
+@options.data_dir
+def shard(recipe: str, overrides: tuple[str, ...], **arguments: Any) -> None:
+    """Write the training episodes of RECIPE as shards.
+
+    RECIPE is the name of a built-in recipe or a TOML file. A run with data.storage = "shards"
+    then reads them; it learns from the same episodes as without, bit for bit.
+    """
+    with contextlib.ExitStack() as shown:
+        bars: list[Any] = []
+
+        def progress(done: int, total: int) -> None:
+            if not bars:
+                bar = click.progressbar(length=total, label="Writing", file=sys.stderr)
+                bars.append(shown.enter_context(bar))
+            bars[0].update(done - bars[0].pos)
+
+        result = api.shard(
+            recipe, overrides=overrides, announce=options.say, progress=progress, **arguments
+        )
+    episodes, there = result["episodes"], "are in" if result["written"] else "were in"
+    already = "" if result["written"] else " already"
+    click.echo(f"{episodes} episodes ({result['payload']}) {there} {result['directory']}{already}")
+    if episodes < result["needed"]:
+        options.say(
+            f"The recipe as it stands needs {result['needed']} episodes and will refuse these"
+        )
+    settings = [part for text in (*overrides, "data.storage=shards") for part in ("--set", text)]
+    options.say(f"Train from them: {shlex.join(['metadist', 'train', recipe, *settings])}")

@@ -1,0 +1,111 @@
+"""``metadist reproduce``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from metadist.cli import options
+from metadist.errors import TrackingError
+from metadist.process.resources import available_cores
+
+
+@click.command()
+@click.argument("table", required=False)
+@click.option("--list", "listed", is_flag=True, help="List the tables that there are.")
+@click.option(
+    "--tasks",
+    type=options.Whole(min=1),
+    help="Budget of a run, in tasks: outer steps times batch. Default: the table's own.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so long; the same command goes on.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs at once. Default: as many as the cores allow.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each kind."
+)
+@click.option("--rows", metavar="A,B", default="", help="Only these rows, by their ids.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Ray workers of each run; 0 trains in the run's own process.",
+)
+@click.option(
+    "--out", metavar="DIR", default="results", show_default=True, help="Where results go."
+)
+@options.offline
+@options.plugins
+@options.tracking_uri
+@options.data_dir
+@options.runs_dir
+@options.device
+@options.as_json
+def reproduce(
+    table: str | None,
+    listed: bool,
+    jobs: int | None,
+    rows: str,
+    out: str,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
+    """Run a published TABLE again and print our figures beside the published ones.
+
+    TABLE is the name of a built-in table (see --list) or a TOML file. What is finished is not
+    run again, what was stopped goes on: give the same command as often as you like. It exits with
+    1 if a run has failed.
+    """
+    from metadist import reproduce as tables
+
+    if listed:
+        _list()
+        return
+    if table is None:
+        raise click.UsageError(f"TABLE is needed: one of {', '.join(tables.table_names())}")
+    from metadist.reproduce.render import text
+
+    result = tables.reproduce(
+        table,
+        jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
+        rows=[row for row in rows.split(",") if row],
+        progress=sys.stderr,
+        **arguments,
+    )
+    for line in text(result):
+        click.echo(line, err=as_json)
+    if as_json:
+        click.echo(json.dumps(result.document(), allow_nan=False))
+    files = tables.write(result, out)
+    options.say(f"Written: {', '.join(str(file) for file in files)}")
+    if not arguments["offline"]:
+        try:
+            tables.record(result, files)
+        except TrackingError as error:
+            options.say(f"The summary is not in MLflow: {error}")
+    if result.failed:
+        raise click.ClickException(
+            f"{len(result.failed)} of {len(result.planned)} runs failed; the table says why"
+        )
+
+
+def _list() -> None:
+    from metadist import reproduce as tables
+
+    for name in tables.table_names():
+        found = tables.load_table(name)
+        click.echo(
+            f"{name:18} {found.title}: {len(found.rows)} rows, {len(found.runs)} runs of "
+            f"{found.tasks:,} tasks unless --tasks says otherwise"
+        )

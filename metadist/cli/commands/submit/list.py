@@ -1,0 +1,27 @@
+"""``metadist submit list``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from metadist.cli import options
+from metadist.cli.commands.submit._jobs import cluster_of, command_of, document, times_of
+
+
+@click.command("list")
+@options.dashboard
+@options.as_json
+@click.pass_context
+def list_(ctx: click.Context, address: str | None, as_json: bool) -> None:
+    """List the jobs that were submitted, the oldest first."""
+    jobs = cluster_of(ctx, address).jobs()
+    if as_json:
+        click.echo(json.dumps({"jobs": [document(job) for job in jobs]}))
+        return
+    width = max((len(job.id) for job in jobs), default=0)
+    for job in jobs:
+        click.echo(
+            f"{job.id:{width}}  {job.status:9}  {command_of(job):28}  {times_of(job)}".rstrip()
+        )

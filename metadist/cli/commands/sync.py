@@ -1,0 +1,42 @@
+"""``metadist sync``."""
+
+from __future__ import annotations
+
+import click
+
+from metadist.api import runs_directory
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--tracking-uri",
+    metavar="URI",
+    help="MLflow server or store to send to. Default: the one the run was made with.",
+)
+@click.option(
+    "--experiment",
+    default="metadist",
+    show_default=True,
+    help="MLflow experiment, for a run that is in none yet.",
+)
+@options.runs_dir
+def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> None:
+    """Send RUN's points and artifacts to MLflow.
+
+    For a run that was trained with --offline, or whose server went away. What is there already
+    stays single. RUN is a name under the runs directory or a path.
+    """
+    from metadist.runs import checkpoints
+    from metadist.runs.listing import open_run
+    from metadist.track import public_uri, sync_run, where_to_look
+
+    directory = open_run(runs_directory(runs_dir), run)
+    finished = directory.info().get("status") == "finished"
+    newest = checkpoints.newest(directory, directory.recipe().lineage) if finished else None
+    final = [checkpoints.directory(directory, newest[0].step)] if newest else []
+    run_id = sync_run(directory, uri=tracking_uri, experiment=experiment, checkpoints=final)
+    uri = tracking_uri or directory.info()["mlflow"]["tracking_uri"]
+    options.say(f"{directory.name} is in {public_uri(uri)}: {where_to_look(uri, run_id)}")
+    click.echo(run_id)

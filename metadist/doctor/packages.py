@@ -1,0 +1,117 @@
+"""What ``metadist doctor`` looks at first: whether what is installed is whole, and ours."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import metadist
+from metadist.doctor.check import INSTALL, Check, listed
+
+#: Files without which an imported ``data_pipeline`` is not the one of this project.
+_MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")
+
+
+def packages() -> Iterator[Check]:
+    """The installed distribution and everything it asks for; nothing is imported."""
+    here = Path(metadist.__file__).resolve().parent
+    try:
+        installed = importlib.metadata.version("metadist")
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("metadist", "FAIL", f"found at {here} but not installed", INSTALL)
+        return
+    found = f"{metadist.__version__} at {here}"
+    if installed == metadist.__version__:
+        yield Check("metadist", "OK", found)
+    else:
+        yield Check("metadist", "warn", f"{found}, installed as {installed}", INSTALL)
+    good: list[str] = []
+    for requirement in importlib.metadata.requires("metadist") or []:
+        wanted, _, marker = requirement.partition(";")
+        extra = re.search(r"""extra\s*==\s*['"]([\w-]+)['"]""", marker)
+        if extra and extra[1] == "dev":
+            continue
+        (name,) = re.findall(r"^[\w.-]+", wanted)
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if extra:
+                mend = f"for it: pip install 'metadist[{extra[1]}]'"
+                yield Check(name, "warn", f"not installed; only {extra[1]!r} needs it", mend)
+            else:
+                yield Check(name, "FAIL", "not installed", f"pip install '{wanted.strip()}'")
+            continue
+        if _satisfies(wanted, version):
+            good.append(f"{name} {version}")
+        else:
+            yield Check(
+                name, "warn", f"{version}, {wanted.strip()} is asked for", "pip install that"
+            )
+    yield Check("packages", "OK", ", ".join(good))
+
+
+def _satisfies(wanted: str, version: str) -> bool:
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return True
+    return bool(Requirement(wanted).specifier.contains(version, prereleases=True))
+
+
+def data_pipeline() -> Iterator[Check]:
+    """Whether the ``data_pipeline`` that Python imports is ours: others use that name too."""
+    name = "data_pipeline"
+    home = Path(metadist.__file__).resolve().parent.parent / name
+    missing = [marker for marker in _MARKERS if not (home / marker).is_file()]
+    claims = set(importlib.metadata.packages_distributions().get(name, ())) - {"metadist"}
+    others = listed(sorted(claims))
+    spec = importlib.util.find_spec(name)
+    origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+    if missing:
+        found = f"{home} lacks {listed(missing)}"
+        yield Check(name, "FAIL", found, f"install metadist anew: {INSTALL}")
+    elif origin != home:
+        whose = f"of {others}" if others else "a folder of that name earlier on Python's path"
+        yield Check(
+            name,
+            "FAIL",
+            f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {home}",
+            "use a virtual environment of its own, or rename or uninstall the other",
+        )
+    elif changed := _overwritten(name):
+        whose = others or "something else"
+        yield Check(
+            name,
+            "FAIL",
+            f"{home} was overwritten by {whose}: {listed(changed[:3])}",
+            "uninstall the other and install metadist anew, or use a virtual environment",
+        )
+    elif others:
+        yield Check(
+            name,
+            "warn",
+            f"ours, {home}; but {others} installs a package of that name too",
+            "uninstall it, or use a virtual environment of its own",
+        )
+    else:
+        yield Check(name, "OK", f"ours, {home}")
+
+
+def _overwritten(package: str) -> list[str]:
+    """Files of a package that are not what was installed; none can be told in a checkout."""
+    changed = []
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files("metadist") or []:
+            if file.parts[0] != package or file.hash is None or file.hash.mode != "sha256":
+                continue
+            path = Path(str(file.locate()))
+            digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b""
+            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+                changed.append(str(file))
+    return changed

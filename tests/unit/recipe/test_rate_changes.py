@@ -1,0 +1,98 @@
+"""Learning rates that change in mid-run: their writing, and what a run does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import small_run
+
+from metadist.compute.learners import Learners
+from metadist.compute.outer_optimizer import learning_rate
+from metadist.compute.resolve import resolve
+from metadist.errors import RecipeError
+from metadist.executors import in_process
+from metadist.executors.job import Job
+from metadist.process.announce import quiet
+from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
+from metadist.recipe.schema import load_recipe
+from metadist.tasks import TaskShape
+
+SHAPE = TaskShape("regression", (1,), 1)
+
+
+def test_changes_are_read_and_written() -> None:
+    changes = parse_changes(" 120: 0.3,180:1e-2 ")
+    assert changes == ((120, 0.3), (180, 0.01))
+    assert write_changes(changes) == "120: 0.3, 180: 0.01"
+    awkward = ((1, 0.1 + 0.2), (2, 1e-300))
+    assert parse_changes(write_changes(awkward)) == awkward
+    assert parse_changes("") == ()
+    assert [rate_after(1.0, changes, done) for done in (0, 119, 120, 179, 180)] == [
+        1.0,
+        1.0,
+        0.3,
+        0.3,
+        0.01,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "3:", ": 0.1", "x: 0.1", "3: x", "3: 0", "3: -1", "3: nan", "0: 1", "3: 1, 3: 2"]
+)
+def test_what_is_no_schedule_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"inner\.lr_changes"):
+        load_recipe("sinusoid-10shot-maml", (f'inner.lr_changes="{text}"',))
+
+
+def test_a_recipe_writes_it_in_one_form_and_keeps_the_hash_of_others() -> None:
+    plain = load_recipe("sinusoid-10shot-maml")
+    assert "lr_changes" not in plain.hashed()["inner"]
+    one, other = (
+        load_recipe("sinusoid-10shot-maml", (f'outer.lr_changes="{text}"',))
+        for text in ("5:0.10", "5: 0.1")
+    )
+    assert one == other
+    assert one.hash == other.hash != plain.hash
+
+
+def test_a_schedule_of_the_optimiser_and_changes_do_not_go_together() -> None:
+    with pytest.raises(RecipeError, match=r"needs outer\.schedule"):
+        load_recipe("sinusoid-10shot-maml", ("outer.schedule=cosine", 'outer.lr_changes="5: 0.1"'))
+
+
+def test_the_learner_and_the_optimiser_follow() -> None:
+    changes = ('inner.lr_changes="2: 0.5"', 'outer.lr_changes="3: 0.25"')
+    recipe = resolve(load_recipe("sinusoid-10shot-maml", changes))
+    learners = Learners(recipe, SHAPE)
+    rates = [learners.after(done).optimizer.lr for done in range(4)]  # type: ignore[attr-defined]
+    assert rates == [0.01, 0.01, 0.5, 0.5]
+    # A checkpoint is evaluated as it was trained last.
+    for checkpoint, rate in ((0, 0.01), (2, 0.01), (3, 0.5)):
+        learner, evaluated = learners.at(checkpoint)
+        assert learner.optimizer.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
+        assert not evaluated.inner.changes
+    assert [learning_rate(recipe.outer, step) for step in range(5)] == [1e-3] * 3 + [0.25] * 2
+
+
+@pytest.mark.parametrize("algorithm", ["meta_sgd", "mamlpp"])
+def test_learners_of_step_sizes_refuse_it(algorithm: str) -> None:
+    settings = [f"algorithm.name={algorithm}", 'inner.lr_changes="2: 0.5"']
+    if algorithm == "mamlpp":
+        settings.append("algorithm.per_step_norm=false")  # there is no normalisation here
+    recipe = resolve(load_recipe("sinusoid-10shot-maml", tuple(settings)))
+    with pytest.raises(RecipeError, match="learns its step sizes"):
+        Learners(recipe, SHAPE)
+
+
+def _digest(directory: Path, *settings: str) -> str:
+    run, data = small_run(directory, *settings)
+    return str(in_process.execute(Job(run.path, data), quiet)["params_sha256"])
+
+
+def test_a_change_changes_what_comes_after_it(tmp_path: Path) -> None:
+    plain = _digest(tmp_path / "a")
+    assert _digest(tmp_path / "b", 'inner.lr_changes="3: 0.01"') == plain  # the rate it had
+    assert _digest(tmp_path / "c", 'inner.lr_changes="3: 0.02"') != plain
+    assert _digest(tmp_path / "d", 'outer.lr_changes="5: 0.1"') != plain
+    assert _digest(tmp_path / "e", 'outer.lr_changes="6: 0.1"') == plain  # after the last step
