@@ -1,4 +1,4 @@
-"""Loss and metrics: what is minimised and what is measured on each kind of task.
+"""What is minimised and what is measured on each kind of task.
 
 Everything that differs between kinds in loss, metrics and score is asked here.
 """
@@ -23,6 +23,11 @@ def score_name(kind: TaskKind) -> Score:
 def higher_is_better(kind: TaskKind) -> bool:
     """Whether a larger score is a better one."""
     return kind == "classification"
+
+
+def better(kind: TaskKind, score: float, than: float) -> bool:
+    """Whether a score is strictly better; NaN never is."""
+    return score > than if higher_is_better(kind) else score < than
 
 
 def metric_names(kind: TaskKind) -> tuple[str, ...]:

@@ -116,10 +116,8 @@ class PerStepSGD(InnerOptimizer):
 class PerStepNorm(BackboneWrapper):
     """A backbone whose normalisation layers have a scale and a shift of their own for each step.
 
-    They are [T, C], of which ``Norm.step`` chooses the row ("per-step batch normalization weights
-    and biases").
-
-    All rows start as the network's own; passes after more than T - 1 steps take the last.
+    "Per-step batch normalization weights and biases": they are [T, C], and ``Norm.step`` chooses
+    the row. All start as the network's own; passes after more than T - 1 steps take the last.
 
     Attributes:
         steps: T, adaptation steps in training; at least one row is kept.
@@ -140,7 +138,7 @@ class PerStepNorm(BackboneWrapper):
     ) -> tuple[Tensor, Statistics]:
         """Outputs [n, outputs] for examples [n, ...]."""
         row = min(norm.step, max(self.steps, 1) - 1)
-        chosen = {name: params[name][row] for name in self.norm_parameters if name in params}
+        chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
         return super().forward({**params, **chosen}, x, norm, trace, **hooks)
 
 

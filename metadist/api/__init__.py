@@ -5,7 +5,7 @@ from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
 from metadist.api.prepared import preview, verify
 from metadist.api.results import compare, evaluate, report
-from metadist.api.training import train, versions
+from metadist.api.training import train
 
 __all__ = [
     "Plugins",
@@ -22,5 +22,4 @@ __all__ = [
     "shard",
     "train",
     "verify",
-    "versions",
 ]

@@ -8,13 +8,12 @@ from typing import Any
 from data_pipeline.formats.labelled_images import read_queries, read_support
 from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
-from metadist.compute.collectives import Solo
 from metadist.compute.device import Device, local_device
 from metadist.errors import AdaptError, RunError
+from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.report.adapted import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
-from metadist.training.loop import Run
 
 
 def open_classifier(root: Path, run: str, data_dir: Path, device: Device) -> ImageClassifier:
@@ -42,8 +41,8 @@ def open_classifier(root: Path, run: str, data_dir: Path, device: Device) -> Ima
             f"({section.dataset})"
         )
     plugins.require(directory.path, info, warn=True)
-    loaded = Run(directory, data_dir, Solo(), local_device(device))
-    return ImageClassifier.of(loaded.member(), info)
+    ended = EndedRun.load(directory, data_dir, local_device(device))
+    return ImageClassifier.of(ended.member(), info)
 
 
 def adapt_run(

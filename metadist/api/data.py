@@ -148,8 +148,8 @@ def shard(
     from data_pipeline.storage.object_uri import address_of
     from data_pipeline.storage.working_copies import pull, push
     from metadist.compute.resolve import of_its_dataset
-    from metadist.episode_data import open_data, shards_root
-    from metadist.episode_data import prepare as prepare_data
+    from metadist.driver.preflight import open_data
+    from metadist.episode_data import shards_root
     from metadist.plugins import use
     from metadist.process.resources import available_cores, human_bytes
     from metadist.recipe.schema import load_recipe
@@ -157,8 +157,7 @@ def shard(
     with use(plugins):
         parsed = of_its_dataset(load_recipe(str(recipe), tuple(overrides)))
         directory = data_directory(data_dir)
-        prepare_data(parsed, directory, announce)
-        data = open_data(parsed, directory)
+        data = open_data(parsed, directory, announce)
         source = data.live("train", parsed.data.queries, parsed.data.seed)
         count = count or data.needed
         chosen: Payload = "index" if payload == "index" else "inline"

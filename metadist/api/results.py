@@ -63,13 +63,12 @@ def evaluate(
     """
     from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
-    from metadist.compute.collectives import Solo
     from metadist.compute.device import local_device
     from metadist.errors import RunError
-    from metadist.evaluation import ensembles as ensembles
+    from metadist.evaluation import ensembles
+    from metadist.evaluation.ended_run import EndedRun
     from metadist.evaluation.protocols import EvalRequest
     from metadist.runs.listing import open_run
-    from metadist.training.loop import Run
 
     asked = EvalRequest(part, shots, queries, steps, episodes, seed)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
@@ -80,7 +79,8 @@ def evaluate(
         for name in [run] if isinstance(run, str) else run:
             directory = open_run(root, name)
             outside.require(directory.path, directory.info(), warn=True)
-            runs.append(Run(directory, data_directory(data_dir), Solo(), local_device(device)))
+            place = data_directory(data_dir), local_device(device)
+            runs.append(EndedRun.load(directory, *place))
         if alone:
             return runs[0].evaluate(asked)
         members = ensembles.Ensemble(tuple(one.member() for one in runs))

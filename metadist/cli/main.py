@@ -24,7 +24,7 @@ class _Group(Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with StopRequest(heeded=False):
+            with StopRequest(handled=False):
                 settle()
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -10,11 +11,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
 from metadist.executors.polling import Polling
+from metadist.process.announce import Announce
 from metadist.runs.log import LogReader, Point
 from metadist.runs.run_dir import RunDir
 
@@ -220,6 +222,37 @@ class AboveProgress(logging.StreamHandler[TextIO]):
         if progress := self._progress():
             progress.clear()
         super().emit(record)
+
+
+@contextlib.contextmanager
+def show_progress(run: RunDir, steps: int | None, announce: Announce) -> Iterator[Announce]:
+    """Keep a live line on standard error while the block runs; what else is said appears above it.
+
+    Args:
+        steps: outer steps of the run; None: no line is wanted.
+
+    Yields:
+        What to announce with.
+    """
+    if steps is None:
+        yield announce
+        return
+    progress = Progress(steps)
+
+    def above(line: str) -> None:
+        progress.clear()
+        announce(line)
+
+    root = logging.getLogger()
+    handlers = root.handlers
+    handler = AboveProgress(lambda: progress)
+    handler.setFormatter(handlers[0].formatter if handlers else None)
+    root.handlers = [handler] if handlers else []
+    try:
+        with ProgressFollower(run, progress):
+            yield above
+    finally:
+        root.handlers = handlers
 
 
 def _mean(values: Iterable[float]) -> float:

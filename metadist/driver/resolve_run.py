@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.compute.outer_optimizer import schedule_depends_on_total
+from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError, RunError
 from metadist.plugins import changes
 from metadist.recipe.schema import Recipe, differences
@@ -32,33 +33,23 @@ class Started:
     result: dict[str, Any] | None
 
 
-def find_run(
-    root: Path,
-    recipe: Recipe,
-    name: str | None,
-    resume: str | None,
-    default_name: str,
-    facts: dict[str, Any],
-) -> Started:
+def find_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Started:
     """The run that a request means.
 
     Args:
-        root: directory of all runs.
         recipe: resolved.
-        name: ``--name``.
-        resume: None for a new run, ``auto``, or the name or path of a run.
-        default_name: name of a new run if none is given.
         facts: of a new run's run.json.
 
     Raises:
         RunError: a name in use without resume, no such run, or a recipe or plugin that differs.
     """
+    root, name, resume = request.runs_dir, request.name, request.resume
     if resume is None:
-        return _new(root, recipe, name, default_name, facts)
+        return _new(request, recipe, facts)
     if resume == AUTO:
         run = _named(root, name) if name is not None else _newest(root, recipe, facts)
         if run is None:
-            return _new(root, recipe, name, default_name, facts)
+            return _new(request, recipe, facts)
         return _continue(run, recipe, facts, may_extend=False)
     if name is not None and name != Path(resume).name:
         raise RunError(
@@ -67,27 +58,27 @@ def find_run(
     return _continue(open_run(root, resume), recipe, facts, may_extend=True)
 
 
-def meant_run(root: Path, name: str | None, resume: str | None) -> RunDir | None:
+def named_run(request: RunRequest) -> RunDir | None:
     """The run that a request to continue names, before anything is known of its recipe.
 
     Raises:
         RunError: there is none of the name that ``resume`` gives.
     """
-    if resume is None:
+    if request.resume is None:
         return None
-    if resume != AUTO:
-        return open_run(root, resume)
-    return None if name is None else _named(root, name)
+    if request.resume != AUTO:
+        return open_run(request.runs_dir, request.resume)
+    return None if request.name is None else _named(request.runs_dir, request.name)
 
 
-def _new(
-    root: Path, recipe: Recipe, name: str | None, default_name: str, facts: dict[str, Any]
-) -> Started:
-    if name is not None:
-        return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+def _new(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Started:
+    root, facts = request.runs_dir, {**facts, "mlflow": None, "restarts": 0, "result": None}
+    if request.name is not None:
+        return Started(create_run(root, request.name, recipe, facts), resumed=False, result=None)
+    default = request.default_name
     # Runs that start in the same second would have the same name.
     for number in itertools.count(1):
-        chosen = default_name if number == 1 else f"{default_name}-{number}"
+        chosen = default if number == 1 else f"{default}-{number}"
         if not (root / chosen).exists():
             with contextlib.suppress(RunError):
                 return Started(create_run(root, chosen, recipe, facts), resumed=False, result=None)

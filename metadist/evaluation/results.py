@@ -1,7 +1,7 @@
-"""What a run comes to: figures, examples and diagnostics of a checkpoint, computed, then written.
+"""What a run comes to: figures, examples and diagnostics of a checkpoint, to be written at once.
 
-Computing takes minutes and needs nobody's leave. Writing takes a moment, in which whoever may write
-to the run must still be the one: all files of an outcome are written in one commit.
+Computing them takes minutes and needs nobody's leave. Writing takes a moment, in which whoever may
+write to the run must still be the one: all files are written in one commit.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from data_pipeline.episodes.types import EpisodeSource
-from metadist.episode_data import EpisodeData
-from metadist.evaluation.diagnostics import diagnose, write_diagnostics
-from metadist.evaluation.evaluator import Evaluation, examples, write_evaluation, write_examples
-from metadist.evaluation.protocols import EvalProtocol, own_protocols
-from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
+from metadist.evaluation.evaluator import (
+    Evaluation,
+    figures_of,
+    points_of,
+    write_evaluation,
+    write_examples,
+)
 
-#: Test episodes whose predictions are kept for the report.
-EXAMPLES = 6
 #: What ``evaluation/`` is called among the documents of a run.
 EVALUATION = "evaluation"
 
@@ -34,44 +34,31 @@ class Writer(Protocol):
         """Write ``documents`` inside this block; raises RunError if another has the right now."""
 
 
-def source(learner: TrainedLearner, data: EpisodeData, how: EvalProtocol) -> EpisodeSource:
-    """The episodes of a protocol."""
-    return data.live(how.part, how.queries, how.seed, how.shots)
-
-
-def show(learner: TrainedLearner, data: EpisodeData) -> dict[str, Tensor]:
-    """A few test episodes with predictions, by the last of the recipe's protocols."""
-    how = own_protocols(learner.recipe)[-1]
-    count = min(EXAMPLES, how.episodes)
-    return examples(learner, source(learner, data, how), count, how.steps)
-
-
-def explain(learner: TrainedLearner, data: EpisodeData, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Diagnostics, on training episodes and those of the last of the recipe's protocols.
-
-    Args:
-        facts: what else the numbers depend on.
-    """
-    recipe = learner.recipe
-    training = data.live("train", recipe.data.queries, recipe.data.seed)
-    return diagnose(learner, training, source(learner, data, own_protocols(recipe)[-1]), facts)
-
-
 @dataclass(frozen=True)
-class Outcome:
+class Results:
     """What was computed of a checkpoint.
 
     Attributes:
         facts: what the figures depend on beside their protocols.
-        results: by protocol, the main one first.
-        examples: see :func:`show`; empty where nothing is to be shown.
-        diagnostics: see :func:`explain`; empty where nothing is to be explained.
+        evaluations: by protocol, the main one first.
+        examples: see :func:`metadist.evaluation.evaluator.examples`; empty: none are shown.
+        diagnostics: see :func:`metadist.evaluation.diagnostics.diagnose`; empty: none are wanted.
     """
 
     facts: Mapping[str, Any]
-    results: Sequence[Evaluation]
+    evaluations: Sequence[Evaluation]
     examples: dict[str, Tensor] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The figures of the run's result."""
+        return figures_of(self.evaluations)
+
+    @property
+    def points(self) -> dict[str, float]:
+        """The same, and the diagnostics that are few enough, as metrics."""
+        return points_of(self.evaluations) | diagnostic_points(self.diagnostics)
 
     def write(self, writer: Writer, directory: Path) -> None:
         """All of it into a run's ``evaluation/``.
@@ -80,7 +67,7 @@ class Outcome:
             RunError: another attempt has taken over, or the run was continued; nothing is written.
         """
         with writer.commit(EVALUATION):
-            for result in self.results:
+            for result in self.evaluations:
                 write_evaluation(directory, result, self.facts)
             if self.examples:
                 write_examples(directory, self.examples)

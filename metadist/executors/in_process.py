@@ -14,11 +14,11 @@ from metadist.process.announce import Announce
 
 
 def execute(job: Job, announce: Announce) -> dict[str, Any]:
-    """Train and return the run's result.
+    """Train in this process and return the run's result.
 
     Raises:
         Terminated: asked to end; a checkpoint of the last step is kept.
-        MetadistError: see :meth:`metadist.training.loop.Run.train`.
+        MetadistError: see :meth:`metadist.training.loop.TrainingLoop.train`.
     """
     keep_freed_memory()
     device = local_device(job.device)

@@ -1,4 +1,4 @@
-"""What a worker needs to take part in a run, and what an operator is told about it."""
+"""A run to be trained, as its driver hands it to an executor and that to each worker."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import torch
 
 from metadist.compute.collectives import Group
-from metadist.compute.device import Device, check_device, local_device
+from metadist.compute.device import Device
+from metadist.compute.setup import Setup
 from metadist.executors.world_size import IN_PROCESS, WorldSize
 from metadist.plugins import Plugin, use
-from metadist.process.announce import Announce
 from metadist.runs.run_dir import RunDir
-from metadist.training.loop import Run
+from metadist.training.loop import TrainingLoop
 from metadist.training.run_control import RunControl
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained.
+    """A run directory to be worked at.
 
     Attributes:
         run: the run directory; all workers must see it at this path.
@@ -29,7 +29,9 @@ class Job:
         address: of their Ray cluster; None: a private Ray.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
-        control, tested: see :class:`metadist.training.loop.Run`.
+        control: asked between steps what becomes of the run; None: whoever signals the driver.
+        tested: evaluate on test classes at the end.
+        setup: what this process has opened already; None: each worker opens its own.
     """
 
     run: Path
@@ -40,38 +42,16 @@ class Job:
     plugins: tuple[Plugin, ...] = ()
     control: RunControl | None = None
     tested: bool = True
+    setup: Setup | None = None
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
-        """Take part in the run as one worker of ``group``; the run's result.
+        """Take part in the run as one worker of ``group``; see :meth:`TrainingLoop.train`.
 
         Raises:
             PluginError: this worker cannot import a plugin, or has another source of it.
         """
         with use(self.plugins):
-            run = Run(
-                RunDir(self.run),
-                self.data_dir,
-                group,
-                device,
-                control=self.control,
-                tested=self.tested,
-            )
-            return run.train()
-
-
-def check_place(size: WorldSize, device: Device, address: str | None, announce: Announce) -> None:
-    """See that there is a place to compute, before anything is begun that would be computed there.
-
-    Args:
-        address: of the Ray cluster of workers.
-
-    Raises:
-        ResourceError: there is none; see also :func:`check_device`.
-    """
-    check_device(device)
-    if size.high:
-        from metadist.executors.cluster.connection import check_workers
-
-        check_workers(size, device, address, announce)
-    else:
-        local_device(device)
+            run = RunDir(self.run)
+            setup = self.setup or Setup.open(run.recipe(), self.data_dir)
+            loop = TrainingLoop(run, setup, group, device, control=self.control, tested=self.tested)
+            return loop.train()

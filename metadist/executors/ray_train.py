@@ -68,9 +68,9 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
     ):
         channel = _channel(job)
         tell = channel.send_yield if isinstance(channel, ControlFile) else None
-        heeded = channel is not None
+        handled = channel is not None
         with (
-            SignalControl(job.run, tell=tell, heeded=heeded, lost=died) as signals,
+            SignalControl(job.run, tell=tell, handled=handled, lost=died) as signals,
             _told_to_end(signals),
         ):
             result = _Groups(job, channel, signals, announce).train()

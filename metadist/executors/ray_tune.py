@@ -12,9 +12,6 @@ trial sees it when its report has been taken, and ends itself, with whatever it 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import importlib.util
 import logging
 import os
 import shutil
@@ -28,7 +25,7 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator, Searcher
 
-from metadist.errors import MetadistError, SpaceError
+from metadist.errors import MetadistError
 from metadist.executors.cluster.remote_jobs import DEATHS, cause_of
 from metadist.executors.cluster.resources import Resources
 from metadist.executors.cluster.worker_environment import (
@@ -37,10 +34,11 @@ from metadist.executors.cluster.worker_environment import (
     with_same_code,
 )
 from metadist.executors.control.trial_mailbox import Report
+from metadist.executors.optuna_search import tpe_searcher
 from metadist.executors.trial_schedulers import WORST, cooperative
 from metadist.process.environment import restored
 from metadist.process.imports import PACKAGES
-from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
+from metadist.space import Point, Space
 
 log = logging.getLogger(__name__)
 #: What trials report, whatever a space calls its metric: their best validation score so far.
@@ -100,7 +98,7 @@ def run_trials(
     for leftover in stop_files.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=stop_files.parent))
-    searcher = _searcher(space, seed, known) if points is None else _fixed(resources)
+    searcher = tpe_searcher(space, seed, known, SCORE) if points is None else _fixed(resources)
     offset = 0 if points is None else 1
     events = _TrialEvents(listener, offset)
     trainable = tune.with_resources(_trainable(function, space, stop_files), resources.bundle)
@@ -274,64 +272,3 @@ def _fixed(resources: Resources) -> Searcher:
     """Takes the points as they stand; it limits how many run at once itself."""
     generator: Any = BasicVariantGenerator(max_concurrent=resources.concurrent)
     return cast(Searcher, generator)
-
-
-def _searcher(space: Space, seed: int, known: Sequence[Point]) -> Searcher:
-    """Optuna's tree-structured Parzen estimator; conditions are part of the space."""
-    check_optuna()
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    searcher: Any = OptunaSearch(
-        space=functools.partial(_propose, space),
-        metric=SCORE,
-        mode=space.mode,
-        points_to_evaluate=[dict(p) for p in known] or None,
-        # Known points draw no random numbers: with the same ones again they would be repeated.
-        sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(known)), multivariate=False),
-    )
-    return cast(Searcher, searcher)
-
-
-def check_optuna() -> None:
-    """See that points can be proposed.
-
-    Raises:
-        SpaceError: Optuna is not installed.
-    """
-    if importlib.util.find_spec("optuna") is None:
-        raise SpaceError(
-            "searcher 'tpe' needs Optuna, which is not installed: pip install 'metadist[tune]', or "
-            "--searcher random"
-        )
-
-
-def _seed(seed: int, known: int) -> int:
-    if not known:
-        return seed % 2**32
-    return int.from_bytes(hashlib.sha256(f"{seed} {known}".encode()).digest()[:4], "big")
-
-
-def _propose(space: Space, trial: Any) -> None:
-    """Have a trial of Optuna's draw each value that counts; Optuna remembers them."""
-    chosen: dict[str, Any] = {}
-    for key, domain in space.search.items():
-        if isinstance(domain, When):
-            if chosen.get(domain.key) not in domain.values:
-                continue
-            domain = domain.then
-        chosen[key] = _suggest(trial, key, domain)
-
-
-def _suggest(trial: Any, key: str, domain: Any) -> Any:
-    match domain:
-        case LogUniform(low, high):
-            return trial.suggest_float(key, low, high, log=True)
-        case Uniform(low, high):
-            return trial.suggest_float(key, low, high)
-        case Integers(low, high, log_scale):
-            return trial.suggest_int(key, low, high, log=log_scale)
-        case Choice(values):
-            return trial.suggest_categorical(key, list(values))
-    raise AssertionError(domain)

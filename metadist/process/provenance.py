@@ -9,6 +9,7 @@ import functools
 import os
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,14 @@ def provenance() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": version("torch"),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's behaviour."""
+    names = ("metadist", "torch", "numpy", "pyarrow", "ray", "mlflow", "webdataset")
+    return {"python": platform.python_version(), "platform": sys.platform} | {
+        name: version(name) for name in names
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from metadist.errors import Terminated
 
 #: The signals by which a process is asked to end. Whoever ignores one, as ``nohup`` does, means it.
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Seconds within which another signal is the same request: ``timeout`` signals the process and then
 #: its group, a shell passes on what the terminal has sent already.
 SAME_SECONDS = 1.0
@@ -30,7 +30,7 @@ def _main_thread() -> bool:
 @contextmanager
 def kept() -> Iterator[None]:
     """Whoever puts in handlers while the block runs, they are ours again after it."""
-    before = {number: signal.getsignal(number) for number in ASKING}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         yield
     except SystemExit:  # one of theirs was called
@@ -42,16 +42,16 @@ def kept() -> Iterator[None]:
 
 
 class StopRequest:
-    """While the block runs, a signal of :data:`ASKING` is a request to end.
+    """While the block runs, a signal of :data:`STOP_SIGNALS` is a request to end.
 
     In another thread than the main one nothing is noted.
 
     Args:
-        heeded: somebody looks at :attr:`event`, or is told by ``tell``, and ends the block. If
+        handled: somebody looks at :attr:`event`, or is told by ``tell``, and ends the block. If
             not, and when a signal comes a second time, it raises :class:`Terminated`.
         tell: called when the first one comes, amid whatever the main thread does.
-        pointless: asked again and again from then on; when it is true nobody will heed the request
-            any more, and it raises :class:`Terminated`.
+        pointless: asked again and again from then on; when it is true nobody will handle the
+            request any more, and it raises :class:`Terminated`.
     """
 
     #: When a signal was last taken; of the process, for blocks lie within each other.
@@ -60,11 +60,11 @@ class StopRequest:
     def __init__(
         self,
         *,
-        heeded: bool = True,
+        handled: bool = True,
         tell: Callable[[], None] | None = None,
         pointless: Callable[[], bool] | None = None,
     ) -> None:
-        self._heeded = heeded
+        self._handled = handled
         self._tell = tell
         self._pointless = pointless
         self._number = int(signal.SIGTERM)
@@ -93,7 +93,7 @@ class StopRequest:
         if first:
             self._number = number
             self.event.set()
-        if not (first and self._heeded):
+        if not (first and self._handled):
             raise self.error()
         if self._tell is not None:
             self._tell()
@@ -113,7 +113,7 @@ class StopRequest:
     def start(self) -> Self:
         """Begin; for a block that ends elsewhere than it begins."""
         if _main_thread():
-            for number in ASKING:
+            for number in STOP_SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._end)
         return self

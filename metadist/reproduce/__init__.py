@@ -71,7 +71,7 @@ def reproduce(
             no error: its rows say so.
     """
     from metadist.api import data_directory, runs_directory
-    from metadist.executors.job import check_place
+    from metadist.driver.preflight import check_workers
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
     from metadist.process.provenance import provenance
@@ -101,7 +101,7 @@ def reproduce(
         source=table if isinstance(table, str) else "",
     )
     address = os.environ.get("RAY_ADDRESS") if workers else None
-    check_place(WorldSize.of(workers), device, address or None, lambda line: None)
+    check_workers(WorldSize.of(workers), device, address or None)
     if not offline:
         _check_tracking(request)
     facts = provenance()

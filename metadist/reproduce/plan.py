@@ -12,10 +12,8 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.compute.learners import Learners
 from metadist.compute.resolve import dropped, dropped_lines, resolve
-from metadist.episode_data import open_data
-from metadist.episode_data import prepare as prepare_data
+from metadist.driver.preflight import preflight
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.overrides import parse_override
@@ -210,9 +208,7 @@ def _check_data(
     request: Request, run: RunDir, recipe: Recipe, announce: Callable[[str], None]
 ) -> str:
     """Make or open the data, and say what they lack of the complete dataset."""
-    prepare_data(recipe, request.data_dir, announce)
-    data = open_data(recipe, request.data_dir)
-    Learners(recipe, data.shape)
+    data = preflight(recipe, request.data_dir, announce).data
     if (run.path / "run.json").exists():
         made_with = run.info()["dataset"]["digest"]
         if made_with != data.digest:

@@ -9,6 +9,7 @@ that of the tensors; nothing is ever unpickled.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class TrainState:
     optimizer: dict[str, Tensor]
     learner_state: dict[str, Tensor]
     best: Best | None
+
+    def current(self, score: float = math.nan) -> Best:
+        """The parameters of this step with their validation score."""
+        return Best(self.step, score, self.params, self.learner_state)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors under ``group/name``."""

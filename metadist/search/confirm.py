@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from metadist.api import evaluate
+from metadist import plugins
+from metadist.compute.device import local_device
 from metadist.errors import SpaceError
+from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
@@ -74,26 +76,25 @@ def confirm_run(context: TrialContext, job: ConfirmationRun, episodes: int) -> N
         if there.path.exists() and not is_of(there, anew):
             # Of a trial that was lost, whose number has another point now.
             search.set_aside(there.path)
-        train_run(context, job.name, anew, tested=True)
+        train_run(context, job.name, anew)
     run = search.run(job.name)
     recipe = run.recipe()
     name = fresh_name(recipe, episodes, job.fresh)
     if not all((run.evaluation / f"{name}.{end}").is_file() for end in ("json", "parquet")):
-        evaluate(
-            str(run.path),
-            part="val",
-            episodes=episodes,
-            seed=recipe.eval.seed + job.fresh,
-            data_dir=context.data_dir,
-            device=context.device,
-            plugins=context.plugins,
-        )
+        with plugins.use(context.plugins):
+            plugins.require(run.path, run.info(), warn=True)
+            ended = EndedRun.load(run, context.data_dir, local_device(context.device))
+            ended.evaluate(fresh_request(recipe, episodes, job.fresh))
+
+
+def fresh_request(recipe: Recipe, episodes: int, fresh: int) -> EvalRequest:
+    """Fresh validation episodes."""
+    return EvalRequest(part="val", episodes=episodes, seed=recipe.eval.seed + fresh)
 
 
 def fresh_name(recipe: Recipe, episodes: int, fresh: int) -> str:
     """The name of the results on fresh validation episodes."""
-    asked = EvalRequest(part="val", episodes=episodes, seed=recipe.eval.seed + fresh)
-    return protocol([("", recipe)], asked).name
+    return protocol([("", recipe)], fresh_request(recipe, episodes, fresh)).name
 
 
 def candidates(plan: Plan, trials: Sequence[TrialRecord]) -> list[ConfirmationRun]:

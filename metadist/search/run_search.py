@@ -13,14 +13,14 @@ from typing import Any
 
 from metadist import api
 from metadist import plugins as outside
+from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
-from metadist.episode_data import open_data
-from metadist.episode_data import prepare as prepare_data
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
-from metadist.executors.ray_tune import TrialFunction, check_optuna, run_trials
+from metadist.executors.optuna_search import check_optuna
+from metadist.executors.ray_tune import TrialFunction, run_trials
 from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
@@ -85,7 +85,7 @@ def run_search(request: Request, announce: Announce) -> dict[str, Any]:
 @contextlib.contextmanager
 def _asked_to_end() -> Iterator[None]:
     """A signal ends the search as Ctrl-C does, which Tune takes for itself meanwhile."""
-    with StopRequest(heeded=False) as asked:
+    with StopRequest(handled=False) as asked:
         try:
             yield
         except KeyboardInterrupt:
@@ -104,10 +104,7 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     recipe = plan.recipe({})
     for line in plan.dropped():
         announce(line)
-    prepare_data(recipe, data_dir, announce)
-    data = open_data(recipe, data_dir)
-    data.training()
-    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    data = preflight(recipe, data_dir, announce).data
     check_learners(plan, data.shape)
     kind = data.shape.kind
     metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"

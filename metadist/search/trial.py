@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
-from metadist.api import train
 from metadist.compute.device import Device
-from metadist.driver.drive import Trial
+from metadist.driver.request import RunRequest
+from metadist.driver.resolve_run import AUTO
+from metadist.driver.run import train
 from metadist.errors import (
     GivenUp,
     MetadistError,
@@ -27,6 +28,7 @@ from metadist.errors import (
     TrackingError,
 )
 from metadist.executors.control.trial_mailbox import Report, TrialMailbox
+from metadist.executors.world_size import WorldSize
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import Recipe
 from metadist.runs.log import Point as LogPoint
@@ -174,40 +176,37 @@ def train_trial(
 
 
 def train_run(
-    context: TrialContext,
-    name: str,
-    recipe: Recipe,
-    control: RunControl | None = None,
-    *,
-    tested: bool = False,
+    context: TrialContext, name: str, recipe: Recipe, control: RunControl | None = None
 ) -> dict[str, Any]:
     """Train a run of the search, or go on with it; its result.
 
     A tracking server that is away costs the training nothing: the search sends the run at its end.
+
+    Args:
+        control: of a trial; other runs are evaluated on test classes.
     """
-
-    def run(offline: bool) -> dict[str, Any]:
-        return train(
-            recipe,
-            name=name,
-            resume="auto",
-            workers=context.workers if context.workers > 1 else 0,
-            runs_dir=context.search.runs,
-            data_dir=context.data_dir,
-            device=context.device,
-            tracking_uri=context.tracking_uri,
-            experiment=context.experiment,
-            offline=offline,
-            plugins=context.plugins,
-            announce=log.info,
-            trial=Trial(control, tested, {**context.tags, **run_tags(name)}),
-        )
-
+    request = RunRequest(
+        recipe,
+        name=name,
+        resume=AUTO,
+        workers=WorldSize.of(context.workers if context.workers > 1 else 0),
+        data_dir=context.data_dir,
+        runs_dir=context.search.runs,
+        tracking_uri=context.tracking_uri,
+        experiment=context.experiment,
+        offline=context.offline,
+        device=context.device,
+        plugins=context.plugins,
+        control=control,
+        tested=control is None,
+        reported=False,
+        tags={**context.tags, **run_tags(name)},
+    )
     try:
-        return run(context.offline)
+        return train(request, log.info)
     except TrackingError as error:
         log.warning("%s: trained without MLflow for now (%s)", name, error)
-        return run(True)
+        return train(replace(request, offline=True), log.info)
 
 
 def _in_thread(

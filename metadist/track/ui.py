@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from metadist.errors import TrackingError
 from metadist.process.imports import environment, standard_library
-from metadist.process.signals import ASKING
+from metadist.process.signals import STOP_SIGNALS
 from metadist.track.client import connect, explain, impatient
 from metadist.track.experiments import KEY_TAG, VIEW_KEY, offer_view
 from metadist.track.sqlite_schema import check_schema
@@ -109,7 +109,7 @@ def run_ui(
         interrupted.set()
         process.terminate()
 
-    numbers = [n for n in ASKING if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
     before = {n: signal.signal(n, end) for n in numbers}
     try:
         while ready is not None and process.poll() is None and not interrupted.wait(_LOOK_SECONDS):

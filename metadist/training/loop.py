@@ -1,220 +1,76 @@
-"""A run from its newest checkpoint to its result, on one worker of a group of any size."""
+"""The training loop of one worker of a group of any size: steps, validation, checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from data_pipeline.episodes.loader import Loader
+from data_pipeline.episodes.types import EpisodeBatch
+from metadist.compute.agreement import check_workers
 from metadist.compute.collectives import Group
 from metadist.compute.determinism import check_equal, numerics, reproducible
-from metadist.compute.digest import params_sha256
-from metadist.compute.learners import Learners
-from metadist.episode_data import EpisodeData, open_data
-from metadist.errors import NonFiniteError, RunError
-from metadist.evaluation.diagnostics import diagnostic_points
-from metadist.evaluation.ensembles import Member
-from metadist.evaluation.evaluation_lock import EvaluationLock
-from metadist.evaluation.evaluator import (
-    Evaluation,
-    adapts_by_steps,
-    evaluate,
-    figures_of,
-    finite,
-    points_of,
-)
-from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, own_protocols, protocol
-from metadist.evaluation.results import Outcome, Writer, explain, show, source
-from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.objectives import higher_is_better, score_name
-from metadist.process.code import code_digest
-from metadist.recipe.schema import Recipe
-from metadist.runs import checkpoints
-from metadist.runs.attempts import bits_of, history, losses
-from metadist.runs.checkpoints import Best, TrainState
-from metadist.runs.log import LogWriter, NullSink, Sink, write_parquet
-from metadist.runs.run_dir import Attempt, RunDir
-from metadist.training.agreement import (
-    Twin,
-    check_repeated,
-    check_workers,
-    first_predictions,
-    named,
-)
+from metadist.compute.setup import Setup
+from metadist.errors import NonFiniteError
+from metadist.evaluation.evaluator import finite
+from metadist.evaluation.run_evaluator import RunEvaluator
+from metadist.objectives import score_name
+from metadist.runs.run_dir import RunDir
+from metadist.tasks import Params
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
+from metadist.training.run_writer import RunWriter
+from metadist.training.start import start
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
+from metadist.training.twin import Twin
 
 log = logging.getLogger(__name__)
 #: Outer steps between two points of ``perf/*``.
 PERF_EVERY = 10
 
 
-class Run:
-    """One worker's part in a run.
+class TrainingLoop:
+    """One worker's part in a run, from its newest checkpoint to its result.
 
     Args:
         run: the run directory, which all workers see.
-        data_dir: where prepared data lie.
+        setup: data and learner of its recipe.
         group: all workers.
         device: where this worker computes.
         control: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
-        tested: evaluate on test classes at the end. A trial of a search is not: what it shows
-            there must not decide anything.
+        tested: evaluate on test classes at the end.
+
+    Raises:
+        NumericsError: the data are others than the run's, or the workers compute other bits.
     """
 
     def __init__(
         self,
         run: RunDir,
-        data_dir: Path,
+        setup: Setup,
         group: Group,
         device: torch.device,
         *,
         control: RunControl | None = None,
         tested: bool = True,
     ) -> None:
+        setup.data.check(run.path, run.info()["dataset"]["digest"])
         self._run = run
+        self._setup = setup
+        self._recipe = setup.recipe
+        self._group = group
         self._control = GroupControl(control, group)
         self._tested = tested
-        self._group = group
-        self._device = device
-        self.recipe: Recipe = run.recipe()
-        self.data: EpisodeData = open_data(self.recipe, data_dir)
-        self.kind = self.data.shape.kind
-        self._learners = Learners(self.recipe, self.data.shape)
-        self.algorithm = self._learners.after(0)
         self._numerics = numerics(device)
-        check_equal(self._numerics, group, self.recipe.engine.reduction)
-        self.data.check(run.path, run.info()["dataset"]["digest"])
-        self.trainer = Trainer(self.recipe, self.algorithm, self.kind, group, device)
-        self._attempt: Attempt | None = None
-        self._ended: EvaluationLock | None = None
-        self._sink: Sink = NullSink()
-        self._saved = -1
+        check_equal(self._numerics, group, setup.recipe.engine.reduction)
+        self._evaluator = RunEvaluator(run.name, setup, group, device)
+        self._trainer = Trainer(setup.recipe, setup.algorithm, setup.kind, group, device)
         self._clock = Clock()
-        self._last_speed = {"perf/tasks_per_second": 0.0, "perf/data_wait": 0.0}
-
-    @property
-    def _exact(self) -> bool:
-        return self.recipe.engine.reduction == "exact"
-
-    def _start(self) -> Twin:
-        """Rank 0 claims the run and picks the newest good checkpoint; all workers load it.
-
-        Raises:
-            NumericsError: the workers do not begin from the same state.
-        """
-        twin = Twin(self.trainer, self.data.shape, self._group)
-        scalars: dict[str, Any] | None = None
-        state: TrainState | None = None
-        if self._group.rank == 0:
-            self._attempt = self._run.claim(
-                {
-                    "world_size": self._group.size,
-                    "numerics": self._numerics,
-                    "code": code_digest(),
-                    "bits": bits_of(self._run, self._numerics),
-                }
-            )
-            # Only now does no earlier attempt commit any more.
-            found = checkpoints.newest(self._run, self.recipe.lineage)
-            state = found[0] if found else None
-            scalars = {"fresh": state is None}
-            self._attempt.record(from_step=state.step if state else 0)
-            checkpoints.set_aside(self._attempt, state.step if state else -1)
-            self._sink = LogWriter(self._attempt)
-            if state is None and not self._exact:
-                state = self.trainer.state()  # machines may differ, parameters may not
-            scalars["state"] = state.scalars() if state else None
-        received = self._group.broadcast(scalars)
-        if received["fresh"]:
-            twin.check_fresh()
-        if received["state"] is not None:
-            tensors = self._group.broadcast_tensors(state.tensors() if state else None)
-            self.trainer.restore(TrainState.of(received["state"], tensors))
-        self._check_workers()
-        self._check_workers(self._probe(self._current(0.0)))
-        return twin
-
-    def _check_workers(self, found: dict[str, Tensor] | None = None) -> None:
-        """See that all workers have the same state, or what else they have found."""
-        if self._exact and self._group.size > 1:
-            tensors = self.trainer.state().tensors() if found is None else found
-            check_workers(tensors, self._group, f"after {self.trainer.step_done} steps")
-
-    def _probe(self, best: Best) -> dict[str, Tensor]:
-        """What a checkpoint predicts for a validation episode.
-
-        Raises:
-            NumericsError: it is not what the same parts predict when they are built anew.
-        """
-        how = self._validation
-        anew = Learners(self.recipe, self.data.shape)
-        learner, other = self._trained(best), self._trained(best, anew)
-        episodes = source(learner, self.data, how)
-        found, again = (first_predictions(t, episodes, how.steps) for t in (learner, other))
-        check_repeated(found, again, named(self.recipe))
-        return found
-
-    def _save(self) -> None:
-        """Commit a checkpoint; the log is made durable first."""
-        self._saved = self.trainer.step_done
-        self._check_workers()
-        if self._attempt is None:
-            return
-        self._sink.flush()
-        trainer = self.trainer
-        facts = {
-            "recipe_hash": self.recipe.hash,
-            "lineage": self.recipe.lineage,
-            "numerics": self._numerics,
-            "mlflow": self._run.info().get("mlflow"),
-        }
-        checkpoints.save(self._attempt, trainer.state(), facts)
-        best = trainer.best.step if trainer.best else None
-        checkpoints.prune(self._attempt, self.recipe.run.keep, best)
-
-    def _trained(self, best: Best, learners: Learners | None = None) -> TrainedLearner:
-        algorithm, recipe = (learners or self._learners).at(best.step)
-        return TrainedLearner.of(algorithm, best, recipe, self._device)
-
-    def _evaluate(self, how: EvalProtocol, best: Best) -> Evaluation:
-        learner = self._trained(best)
-        episodes = source(learner, self.data, how)
-        return evaluate(learner, episodes, how, self.kind, self._group)
-
-    def _current(self, score: float) -> Best:
-        """The parameters of this moment."""
-        state = self.trainer.state()
-        return Best(state.step, score, state.params, state.learner_state)
-
-    @property
-    def _validation(self) -> EvalProtocol:
-        # Only the figure after the trained steps is looked at; a longer curve would be for nothing.
-        asked = EvalRequest(part="val", steps=self.recipe.inner.steps)
-        return protocol([(self._run.name, self.recipe)], asked)
-
-    def _validate(self) -> float:
-        """Score on validation classes with the trained number of adaptation steps.
-
-        NaN, which is never the best, where an episode of functions has failed: a mean over the
-        rest would favour learners that diverge on what is hard for them.
-        """
-        result = self._evaluate(self._validation, self._current(0.0))
-        figures = result.figure
-        name = f"val/{result.score_name}"
-        failed = int(result.failed[:, self.recipe.inner.steps].sum())
-        points = {name: figures["mean"], "val/loss": figures["loss"]}
-        self._sink.add(self.trainer.step_done, points | ({"val/failed": failed} if failed else {}))
-        return math.nan if failed and self.kind == "regression" else figures["mean"]
+        self._saved = -1
 
     def train(self) -> dict[str, Any]:
         """Train to the last step, evaluate the best checkpoint and return the run's result.
@@ -223,138 +79,104 @@ class Run:
 
         Raises:
             NonFiniteError: see :meth:`Trainer.step`; a checkpoint of the state before it is kept.
+            NumericsError: workers, or parts that are built anew, do not compute the same bits.
             SupersededError: another attempt has taken over.
         """
-        with reproducible(self._device):
-            if not self._steps(self._start()):
-                return {"yielded": self.trainer.step_done}
-            chosen = self._choose()
-            if self._tested:
-                outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
-                figures = figures_of(outcome.results)
-                points = points_of(outcome.results) | diagnostic_points(outcome.diagnostics)
-            else:
-                figures, points = {f"val_{score_name(self.kind)}": finite(chosen.score)}, {}
-        result = self._result(chosen, figures)
-        self._log_result(points)
-        if self.trainer.step_done < self.recipe.outer.steps:
-            result["stopped"] = True
-        return result | {
-            "tasks_per_second": self._last_speed["perf/tasks_per_second"],
-            "data_wait": self._last_speed["perf/data_wait"],
-        }
+        with reproducible(self._evaluator.device):
+            rebuilt = self._setup.rebuilt()
+            twin = Twin(self._trainer, rebuilt, self._group)
+            attempt = start(self._run, self._trainer, twin, self._group, self._numerics)
+            self._writer = RunWriter(self._run, attempt, self._numerics)
+            self._check_workers(self._trainer.state().tensors())
+            current = self._trainer.state().current()
+            self._check_workers(self._evaluator.check_predictions(current, rebuilt))
+            if self._steps(twin) == "yield":
+                return {"yielded": self._trainer.step_done}
+            return self._result() | self._clock.last_speed
 
-    def evaluate(self, asked: EvalRequest = OWN) -> dict[str, Any]:
-        """Evaluate the best checkpoint anew, by the recipe's protocols or by another one.
+    def _result(self) -> dict[str, Any]:
+        """Choose the best checkpoint, evaluate it and close the log."""
+        evaluator, state = self._evaluator, self._trainer.state()
+        best = evaluator.best(state, self._writer.log)
+        figures, points = {f"val_{score_name(self._setup.kind)}": finite(best.score)}, {}
+        if self._tested:
+            results = evaluator.explained_results(best)
+            self._writer.write_results(results)
+            figures, points = results.figures, results.points
+        self._writer.close(state.step, points)
+        stopped = {"stopped": True} if state.step < self._recipe.outer.steps else {}
+        return evaluator.result(state, best, figures) | stopped
 
-        Args:
-            asked: what to do otherwise than the recipe says; its results have files of their own.
+    def _check_workers(self, found: Params) -> None:
+        """See that all workers have the same state, or have found the same."""
+        if self._recipe.engine.reduction == "exact" and self._group.size > 1:
+            check_workers(found, self._group, f"after {self._trainer.step_done} steps")
 
-        Returns:
-            The run's figures, and what is in ``evaluation/<name>.json`` under ``protocols``.
-
-        Raises:
-            RunError: see :meth:`EvaluationLock.state`; the run was continued meanwhile; or steps
-                were asked of a learner without.
-        """
-        with reproducible(self._device):
-            chosen = self.best()
-            self._probe(chosen)
-            if asked == OWN:
-                outcome = self._outcome(chosen, own_protocols(self.recipe), explained=True)
-            else:
-                how = protocol([(self._run.name, self.recipe)], asked)
-                self._check_steps(asked, how, chosen)
-                outcome = self._outcome(chosen, [how], explained=False)
-        summaries = {r.protocol.name: r.summary({}) for r in outcome.results}
-        return self._result(chosen, figures_of(outcome.results)) | {"protocols": summaries}
-
-    def _check_steps(self, asked: EvalRequest, how: EvalProtocol, chosen: Best) -> None:
-        learner = self._trained(chosen)
-        if asked.steps and not adapts_by_steps(learner, source(learner, self.data, how)):
-            raise RunError(
-                f"{self._run.path}: {self.recipe.algorithm.name} does not adapt by steps, "
-                f"{asked.steps} were asked for; leave the number of steps out"
-            )
-
-    def member(self) -> Member:
-        """This run's best checkpoint, for an ensemble; see :meth:`EvaluationLock.state`."""
-        with reproducible(self._device):
-            chosen = self.best()
-        return Member(self._run.name, self._trained(chosen), self.data, self._facts(chosen))
-
-    def best(self) -> Best:
-        """The best checkpoint of a run that has ended; see :meth:`EvaluationLock.state`."""
-        self._ended = EvaluationLock.of(self._run, self.recipe)
-        state = self._ended.state()
-        bits_of(self._run, self._numerics)
-        self.trainer.restore(state)
-        return self._choose()
-
-    def _steps(self, twin: Twin) -> bool:
-        """Train; False if the workers were told to yield before the end."""
-        if self.algorithm.estimator == "none":
-            self._skip_training()
-            return True
+    def _steps(self, twin: Twin) -> Command:
+        """Take the outer steps that are left; why there are no more of them."""
+        self._clock.start(self._trainer.step_done)
+        if self._setup.algorithm.estimator == "none":
+            return self._skip_training()
         command: Command = "go"
-        recipe, trainer, clock = self.recipe, self.trainer, self._clock
-        batch, total = recipe.outer.batch, recipe.outer.steps
-        sequence = self.data.sequence
-        clock.began = time.perf_counter()
-        start = trainer.step_done
+        batch, sequence = self._recipe.outer.batch, self._setup.data.sequence
         with Loader(
-            self.data.training(),
-            self.data.sequence,
+            self._setup.data.training(),
+            sequence,
             per_step=batch,
-            share=trainer.share,
-            start=start,
-            stop=total,
+            share=self._trainer.share,
+            start=self._trainer.step_done,
+            stop=self._recipe.outer.steps,
         ) as loader:
             for step, episodes in loader:
-                began = time.perf_counter()
-                trainer.algorithm = self._learners.after(step)
                 ids = sequence.ids(step * batch, (step + 1) * batch)
                 twin.follow()
-                try:
-                    report = trainer.step(episodes, ids)
-                except NonFiniteError:
-                    self._save()
-                    raise
-                clock.engine += time.perf_counter() - began
-                clock.waited = loader.waited
-                if report.bad_episodes:
-                    log.warning("step %d: left out episodes %s", step + 1, report.bad_episodes)
-                self._sink.add(step + 1, {f"train/{k}": v for k, v in report.metrics.items()})
-                if (step + 1) % PERF_EVERY == 0 or step + 1 == total:
-                    speed = clock.speed((step + 1 - start) * batch)
-                    self._sink.add(step + 1, speed | {"perf/world_size": self._group.size})
-                began = time.perf_counter()
-                twin.check_step(episodes, ids)
-                command = self._pause()
-                clock.apart += time.perf_counter() - began
+                self._step(step, episodes, ids, loader)
+                with self._clock.apart():
+                    twin.check_step(episodes, ids)
+                    command = self._pause()
                 if command in ("yield", "stop"):
                     break
-        self._last_speed = clock.speed((trainer.step_done - start) * batch)
-        self._sink.flush()
-        return command != "yield"
+        self._clock.speed(self._trainer.step_done, batch)
+        self._writer.log.flush()
+        return command
 
-    def _skip_training(self) -> None:
+    def _step(
+        self, step: int, episodes: EpisodeBatch | None, ids: Sequence[int], loader: Loader
+    ) -> None:
+        """One outer step, and what it says to the log."""
+        done, clock, points = step + 1, self._clock, self._writer.log
+        self._trainer.algorithm = self._setup.learners.after(step)
+        try:
+            with clock.engine():
+                report = self._trainer.step(episodes, ids)
+        except NonFiniteError:
+            self._save()
+            raise
+        clock.waited = loader.waited
+        if report.bad_episodes:
+            log.warning("step %d: left out episodes %s", done, report.bad_episodes)
+        points.add(done, {f"train/{name}": value for name, value in report.metrics.items()})
+        if done % PERF_EVERY == 0 or done == self._recipe.outer.steps:
+            speed = clock.speed(done, self._recipe.outer.batch)
+            points.add(done, speed | {"perf/world_size": self._group.size})
+
+    def _skip_training(self) -> Command:
         """A learner that does not meta-learn is as good after no step as after all of them."""
-        log.info("%s does not meta-learn: no outer steps are taken", self.recipe.algorithm.name)
-        self._clock.began = time.perf_counter()
-        if self.trainer.step_done < self.recipe.outer.steps:
-            self.trainer.step_done = self.recipe.outer.steps
+        log.info("%s does not meta-learn: no outer steps are taken", self._recipe.algorithm.name)
+        if self._trainer.step_done < self._recipe.outer.steps:
+            self._trainer.step_done = self._recipe.outer.steps
             self._pause()
-        self._sink.flush()
+        self._writer.log.flush()
+        return "go"
 
     def _pause(self) -> Command:
         """Validation and checkpoints, where they are due or wanted; what is to be done then."""
-        recipe, trainer = self.recipe, self.trainer
+        recipe, trainer = self._recipe, self._trainer
         done, total = trainer.step_done, recipe.outer.steps
         score, improved = None, False
         if done % recipe.eval.every == 0:
-            score = self._validate()
-            improved = trainer.consider_best(score, higher_is_better(self.kind))
+            score = self._evaluator.validate(trainer.state(), self._writer.log)
+            improved = trainer.consider_best(score)
         judged = score is not None and self._control.judges
         if improved or judged or done == total or done % recipe.run.checkpoint_every == 0:
             self._save()
@@ -364,78 +186,8 @@ class Run:
             self._save()
         return command
 
-    def _choose(self) -> Best:
-        """The best checkpoint on validation classes, the last one included.
-
-        A last step that no validation fell on is validated here and not recorded as best, so that
-        a run which is later given more steps goes on as if it had had them from the start.
-        """
-        best = self.trainer.best
-        if best is not None and self.trainer.step_done % self.recipe.eval.every == 0:
-            return best
-        last = self._current(self._validate())
-        if best is None:
-            return last
-        better = last.score > best.score if higher_is_better(self.kind) else last.score < best.score
-        return last if better else best
-
-    def _facts(self, chosen: Best) -> dict[str, Any]:
-        """What the figures of a checkpoint depend on beside the protocol."""
-        return {
-            "recipe_hash": self.recipe.hash,
-            "norm": self.recipe.model.norm,
-            "checkpoint": {"step": chosen.step, "params_sha256": params_sha256(chosen.params)},
-        }
-
-    def _outcome(
-        self, chosen: Best, protocols: Sequence[EvalProtocol], *, explained: bool
-    ) -> Outcome:
-        """Evaluate a checkpoint, and write what comes of it to the run directory.
-
-        Args:
-            explained: with examples and diagnostics for the report; rank 0 alone has them.
-        """
-        results = [self._evaluate(how, chosen).with_classes(self.data) for how in protocols]
-        outcome = Outcome(self._facts(chosen), results)
-        if explained:
-            shown, found = self._show(chosen), self._explain(chosen)
-            outcome = replace(outcome, examples=shown, diagnostics=found)
-        writer: Writer | None = self._attempt or self._ended
-        if writer is not None:
-            outcome.write(writer, self._run.evaluation)
-        return outcome
-
-    def _show(self, chosen: Best) -> dict[str, Tensor]:
-        """Examples for the report; nothing on other workers than rank 0."""
-        return show(self._in_order(chosen), self.data) if self._group.rank == 0 else {}
-
-    def _explain(self, chosen: Best) -> dict[str, Any]:
-        """Diagnostics for the report; nothing on other workers than rank 0."""
-        if self._group.rank != 0:
-            return {}
-        return explain(self._in_order(chosen), self.data, self._facts(chosen))
-
-    def _in_order(self, chosen: Best) -> TrainedLearner:
-        # After a restart parameters stand in another order; what is written must not.
-        params = {name: chosen.params[name] for name in self.trainer.params}
-        return self._trained(replace(chosen, params=params))
-
-    def _result(self, chosen: Best, figures: dict[str, Any]) -> dict[str, Any]:
-        """The figures of the run; its steps are 0 where there is nothing to train."""
-        trained = self.algorithm.estimator != "none"
-        return {
-            "run": self._run.name,
-            "steps": self.trainer.step_done if trained else 0,
-            "params_sha256": params_sha256(self.trainer.params),
-            **figures,
-            "best_step": chosen.step if trained else 0,
-        }
-
-    def _log_result(self, points: dict[str, float]) -> None:
-        """Figures of the result as points of the last step, and the whole log as Parquet."""
-        if self._attempt is None:
-            return
-        self._sink.add(self.trainer.step_done, points | losses(history(self._run)))
-        self._sink.flush()
-        with self._attempt.commit("summary"):
-            write_parquet(self._run)
+    def _save(self) -> None:
+        """Commit a checkpoint, if all workers have the same state."""
+        self._saved = self._trainer.step_done
+        self._check_workers(self._trainer.state().tensors())
+        self._writer.save(self._trainer)

@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-@dataclass
 class Clock:
-    """Seconds of training. Validation and checkpoints stand apart."""
+    """Seconds of training. Validation and checkpoints stand apart.
 
-    engine: float = 0.0
-    waited: float = 0.0
-    apart: float = 0.0
-    began: float = 0.0
+    Attributes:
+        waited: for data.
+        last_speed: what a run's result says of the speed; zeros before the first step.
+    """
 
-    @property
-    def training(self) -> float:
-        """Seconds since the start without validation and checkpoints."""
-        return max(time.perf_counter() - self.began - self.apart, 1e-9)
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self.last_speed = {"tasks_per_second": 0.0, "data_wait": 0.0}
+        self._engine = self._apart = 0.0
+        self.start(0)
 
-    def speed(self, tasks: int) -> dict[str, float]:
-        """Tasks per second over all workers, and shares of the time."""
+    def start(self, step: int) -> None:
+        """Training begins when so many steps are done."""
+        self._first, self._began = step, time.perf_counter()
+
+    @contextmanager
+    def engine(self) -> Iterator[None]:
+        """The block takes an outer step."""
+        began = time.perf_counter()
+        yield
+        self._engine += time.perf_counter() - began
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """The block is no training."""
+        began = time.perf_counter()
+        yield
+        self._apart += time.perf_counter() - began
+
+    def speed(self, step: int, batch: int) -> dict[str, float]:
+        """Tasks per second over all workers, and shares of the time, when so many steps are done.
+
+        Args:
+            batch: tasks of a step.
+        """
+        training = max(time.perf_counter() - self._began - self._apart, 1e-9)
+        tasks_per_second = (step - self._first) * batch / training
+        data_wait = self.waited / training
+        self.last_speed = {"tasks_per_second": tasks_per_second, "data_wait": data_wait}
         return {
-            "perf/tasks_per_second": tasks / self.training,
-            "perf/data_wait": self.waited / self.training,
-            "perf/engine": self.engine / self.training,
+            "perf/tasks_per_second": tasks_per_second,
+            "perf/data_wait": data_wait,
+            "perf/engine": self._engine / training,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.compute.outer_optimizer import OuterOptimizer
 from metadist.errors import NonFiniteError
 from metadist.learner import Learner
-from metadist.objectives import metric_names
+from metadist.objectives import better, metric_names
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
 from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
@@ -46,6 +47,7 @@ class Trainer:
         self.device = device
         self.step_done = 0
         self.best: Best | None = None
+        self._kind = kind
         self._group = group
         self._dtype = getattr(torch, recipe.engine.dtype)
         params = move(initial_params(recipe, algorithm), device)
@@ -165,15 +167,14 @@ class Trainer:
         }
         return StepReport(metrics, bad)
 
-    def consider_best(self, score: float, higher_is_better: bool) -> bool:
+    def consider_best(self, score: float) -> bool:
         """Keep the current parameters as the best if their validation score is strictly better."""
-        better = self.best is None or (
-            score > self.best.score if higher_is_better else score < self.best.score
-        )
-        if better and score == score:
-            self.best = Best(self.step_done, score, clone(self.params), clone(self.learner_state))
-            return True
-        return False
+        if math.isnan(score):
+            return False
+        if self.best is not None and not better(self._kind, score, self.best.score):
+            return False
+        self.best = Best(self.step_done, score, clone(self.params), clone(self.learner_state))
+        return True
 
     def state(self) -> TrainState:
         """Everything needed to go on, on the CPU."""

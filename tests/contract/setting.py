@@ -109,13 +109,13 @@ class Setting:
         return self.part(index, index + 1)
 
     def part(self, start: int, stop: int) -> Setting:
-        """Some of the tasks; signals stay those of all."""
+        """Some of the tasks; step scalars stay those of all."""
         return replace(self, tasks=self.tasks.slice(start, stop), noise=self.noise[start:stop])
 
     def at(self, **changes: Any) -> Setting:
         """The same at another phase, outer step or number of inner steps, with draws for it."""
         ctx = replace(self.ctx, **changes)
-        return replace(self, ctx=ctx, noise=draws_of(self.case, self.algorithm, ctx, len(self)))
+        return replace(self, ctx=ctx, noise=noise_of(self.case, self.algorithm, ctx, len(self)))
 
     def loop(self) -> ChunkResult:
         """The engine's gradient, task by task."""
@@ -154,14 +154,14 @@ class Setting:
         return torch.stack([value for value, _ in pairs]), total(g for _, g in pairs)
 
 
-def draws_of(case: Case, algorithm: Learner, ctx: Context, count: int) -> list[dict[str, Tensor]]:
+def noise_of(case: Case, algorithm: Learner, ctx: Context, count: int) -> list[dict[str, Tensor]]:
     """Random numbers of each task."""
     key = Key.of("contract", case.model)
     return [algorithm.noise(key.fold("draws", i), ctx) for i in range(count)]
 
 
 def step_scalars_of(setting: Setting, size: int | None = None) -> dict[str, Tensor]:
-    """The signals of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
+    """The step scalars of all tasks, as the trainer hands them on; of ``size`` tasks at once."""
     names = setting.algorithm.step_scalar_names
     if not names:
         return {}
@@ -193,7 +193,7 @@ def make(case: Case) -> Setting:
 def of_tasks(
     case: Case, algorithm: Learner, params: Params, tasks: TaskBatch, ctx: Context
 ) -> Setting:
-    """These parameters on these tasks, with random numbers and signals."""
-    noise = draws_of(case, algorithm, ctx, len(tasks))
+    """These parameters on these tasks, with random numbers and step scalars."""
+    noise = noise_of(case, algorithm, ctx, len(tasks))
     setting = Setting(case, algorithm, params, tasks, ctx, noise)
     return replace(setting, ctx=replace(ctx, step_scalars=step_scalars_of(setting)))

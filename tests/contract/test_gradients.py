@@ -2,8 +2,8 @@
 
 ``exact`` is the derivative of ``loss``: it is held against a plain loop of double backward passes
 and against central differences. Other estimators are held against their definition, written a
-second time, and must differ from the derivative. The loss of an algorithm with signals is taken
-with the signals of the whole step as constants.
+second time, and must differ from the derivative. The loss of an algorithm with step scalars is
+taken with the scalars of the whole step as constants.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_there_may_be_no_inner_steps(algorithm: str):
                 assert distance(setting.looped.gradients, setting.exact) <= EXACT
 
 
-# --- estimators and signals -----------------------------------------------------------------------
+# --- estimators and step scalars ------------------------------------------------------------------
 
 
 ANNEALED = [

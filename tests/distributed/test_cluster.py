@@ -117,7 +117,8 @@ def test_other_numerics_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     import torch
 
     from metadist.compute.collectives import Solo
-    from metadist.training.loop import Run
+    from metadist.compute.setup import Setup
+    from metadist.training.loop import TrainingLoop
 
     class Strange(Solo):
         def broadcast(self, value: Any) -> Any:
@@ -127,7 +128,7 @@ def test_other_numerics_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     run, data = small_run(tmp_path)
     with pytest.raises(MetadistError, match="arithmetic is the same"):
-        Run(run, data, Strange(), torch.device("cpu"))
+        TrainingLoop(run, Setup.open(run.recipe(), data), Strange(), torch.device("cpu"))
 
 
 def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:

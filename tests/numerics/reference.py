@@ -176,7 +176,7 @@ class Reference:
         norm: training mode of normalisation.
         options: of the algorithm, validated, with all defaults.
         step, total_steps: outer steps done and planned.
-        signals: the algorithm's signals of all tasks of the step, each [B].
+        step_scalars: the algorithm's of all tasks of the step, each [B].
     """
 
     net: Network
@@ -251,9 +251,9 @@ def derivative(value: Tensor, at: Tensors) -> Tensors:
 
 
 Noise = Mapping[str, Tensor]
-#: ``definition(learner, theta, task, draws)``: loss and meta-gradient of one task.
+#: ``definition(learner, theta, task, noise)``: loss and meta-gradient of one task.
 Definition = Callable[[Reference, Mapping[str, Tensor], Episode, Noise], tuple[Tensor, Tensors]]
-#: ``prediction(learner, theta, task, draws)``: outputs [Q, E] for the queries after all steps.
+#: ``prediction(learner, theta, task, noise)``: outputs [Q, E] for the queries after all steps.
 Prediction = Callable[[Reference, Mapping[str, Tensor], Episode, Noise], Tensor]
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from data_pipeline.store.build import build_store
 from metadist.compute.collectives import Solo
 from metadist.compute.resolve import resolve
-from metadist.episode_data import open_data
+from metadist.compute.setup import Setup
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.run_dir import RunDir
-from metadist.training.loop import Run
+from metadist.training.loop import TrainingLoop
 
 #: Data and network of recipes on functions; lines about the network may follow.
 SINUSOIDS = """
@@ -88,9 +88,10 @@ def image_data(directory: Path) -> Path:
 def ended_run(root: Path, name: str, text: str, *overrides: str) -> RunDir:
     """A run under ``root / "runs"`` on data in ``root / "data"``, trained and evaluated."""
     recipe: Recipe = resolve(parse_recipe(text, name, overrides))
-    data = open_data(recipe, root / "data")
-    facts = {"dataset": {"name": recipe.data.dataset, "digest": data.digest}, "mlflow": None}
+    setup = Setup.open(recipe, root / "data")
+    digest = setup.data.digest
+    facts = {"dataset": {"name": recipe.data.dataset, "digest": digest}, "mlflow": None}
     run = create_run(root / "runs", name, recipe, facts)
-    result = Run(run, root / "data", Solo(), torch.device("cpu")).train()
+    result = TrainingLoop(run, setup, Solo(), torch.device("cpu")).train()
     run.update(status="finished", result=result)
     return run

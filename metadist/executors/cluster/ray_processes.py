@@ -50,7 +50,7 @@ class RayProcess(services.ConsolePopen):
         self.alive.append(self)
 
     def terminate(self) -> None:
-        """Ray would wait a second for each that does not heed SIGTERM."""
+        """Ray would wait a second for each that ignores SIGTERM."""
         self.kill()
 
     def kill(self) -> None:

@@ -18,6 +18,7 @@ from ray.job_config import JobConfig
 from metadist.errors import RunError
 from metadist.process import code
 from metadist.process.code import differences
+from metadist.process.environment import restored
 from metadist.process.imports import import_path, shadowed
 
 # Where other code is, this must not depend on it.
@@ -39,15 +40,11 @@ class ImportPath(JobConfig):
 @contextlib.contextmanager
 def same_import_path() -> Iterator[dict[str, Any]]:
     """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
-    given = os.environ.get("PYTHONPATH")
-    if given is not None:
-        os.environ["PYTHONPATH"] = _unshadowed(given)
-    try:
+    with restored("PYTHONPATH"):
+        if given := os.environ.get("PYTHONPATH"):
+            os.environ["PYTHONPATH"] = _unshadowed(given)
         # A hook, as uv has one, would send the working directory.
         yield {"job_config": ImportPath(import_path()), "_skip_env_hook": True}
-    finally:
-        if given is not None:
-            os.environ["PYTHONPATH"] = given
 
 
 def _unshadowed(variable: str) -> str:

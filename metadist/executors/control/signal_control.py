@@ -23,7 +23,7 @@ class SignalControl(StopRequest):
 
     Args:
         run: directory of the run.
-        tell, heeded: see :class:`metadist.process.signals.StopRequest`.
+        tell, handled: see :class:`metadist.process.signals.StopRequest`.
         lost: whether the workers are gone, and will not yield by themselves.
     """
 
@@ -34,10 +34,10 @@ class SignalControl(StopRequest):
         run: Path,
         *,
         tell: Callable[[], None] | None = None,
-        heeded: bool = True,
+        handled: bool = True,
         lost: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(heeded=heeded, tell=tell, pointless=lambda: lost() or self._trained())
+        super().__init__(handled=handled, tell=tell, pointless=lambda: lost() or self._trained())
         self._run = RunDir(run)
 
     def _trained(self) -> bool:

@@ -169,7 +169,10 @@ def test_it_is_resumed(
         raise MetadistError("died")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"metadist.training.loop.{'evaluate' if saved else 'checkpoints.save'}", die)
+        patch.setattr(
+            f"metadist.{'evaluation.run_evaluator.evaluate' if saved else 'runs.checkpoints.save'}",
+            die,
+        )
         with pytest.raises(MetadistError, match="died"):
             place.train(recipe)
     assert checkpoints.steps(place.run) == ([10] if saved else [])

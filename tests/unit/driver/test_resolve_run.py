@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from run_place import Place, died
@@ -28,16 +27,7 @@ def test_names_that_cannot_be_directories(place: Place, name: str) -> None:
 
 
 def test_default_names_do_not_collide(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metadist.driver import resolve_run
-
-    original: Any = resolve_run.find_run
-
-    def same_second(*arguments: Any) -> Any:
-        changed = [*arguments]
-        changed[4] = "same"
-        return original(*changed)
-
-    monkeypatch.setattr("metadist.driver.drive.find_run", same_second)
+    monkeypatch.setattr("metadist.driver.request.RunRequest.default_name", "same")
     assert [place.train()["run"] for _ in range(3)] == ["same", "same-2", "same-3"]
 
 

@@ -14,18 +14,20 @@ from fresh_learners import CPU, learner, sources
 
 import metadist
 from metadist.compute.collectives import Solo
+from metadist.compute.setup import Setup
 from metadist.evaluation.diagnostics import (
     diagnose,
     diagnostic_points,
     feature_similarity,
     write_diagnostics,
 )
+from metadist.evaluation.ended_run import EndedRun
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import LearnedQuantities
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
-from metadist.training.loop import Run
+from metadist.training.loop import TrainingLoop
 
 # --- what adaptation changes ----------------------------------------------------------------------
 
@@ -152,10 +154,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def again(run: RunDir, root: Path) -> Run:
-    return Run(run, root / "data", Solo(), CPU)
-
-
 def test_repeated_evaluation_writes_the_same_bytes(place):
     run = RunDir(place / "runs" / "masked")
     path = run.evaluation / "diagnostics.json"
@@ -177,17 +175,16 @@ def test_repeated_evaluation_writes_the_same_bytes(place):
 class Second(Solo):
     """Any worker but the first."""
 
-    rank = 1
+    rank, size = 1, 2
 
 
 def test_other_workers_write_nothing(place, tmp_path):
     run = RunDir(place / "runs" / "masked")
     path = run.evaluation / "diagnostics.json"
     before = path.stat().st_mtime_ns
-    worker = again(run, place)
-    best = worker.best()
-    worker._group = Second()
-    assert worker._explain(best) == {}
+    ended = EndedRun.load(run, place / "data", CPU)
+    results = replace(ended.evaluator, group=Second()).explained_results(ended.best)
+    assert (results.examples, results.diagnostics) == ({}, {})
     assert path.stat().st_mtime_ns == before
 
 
@@ -198,5 +195,6 @@ def test_findings_are_points_of_the_log_once(place):
     assert {p.metric: p.value for p in points} == diagnostic_points(found)
     assert len(points) == 3 + 3 + 3 + 3 + 1  # p_update, singular values, CKA, cosine
     assert {p.step for p in points} == {4}
-    again(run, place).train()  # a resumed run ends once more
+    setup = Setup.open(run.recipe(), place / "data")
+    TrainingLoop(run, setup, Solo(), CPU).train()  # a resumed run ends once more
     assert [p for p in LogReader(run).poll() if p.metric.startswith("what_was_learned/")] == points

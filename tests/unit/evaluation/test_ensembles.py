@@ -16,13 +16,12 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 from numpy.typing import NDArray
 
 import metadist
-from metadist.compute.collectives import Solo
 from metadist.errors import RunError
+from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.ensembles import Ensemble, Member, averaged
 from metadist.evaluation.evaluator import predictions
 from metadist.runs.listing import list_runs
 from metadist.runs.run_dir import RunDir
-from metadist.training.loop import Run
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +61,7 @@ def table(directory: Path | str, name: str) -> dict[str, Any]:
 
 def member(place: Path, name: str) -> Member:
     run = RunDir(place / "runs" / name)
-    return Run(run, place / "data", Solo(), torch.device("cpu")).member()
+    return EndedRun.load(run, place / "data", torch.device("cpu")).member()
 
 
 # --- the average ----------------------------------------------------------------------------------

@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 
 from metadist.errors import Terminated
-from metadist.process.signals import ASKING, SAME_SECONDS, StopRequest, kept
+from metadist.process.signals import SAME_SECONDS, STOP_SIGNALS, StopRequest, kept
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test's signal is the same as that of the one before; handlers are as they were."""
     monkeypatch.setattr(StopRequest, "_taken", -SAME_SECONDS)
-    before = [signal.getsignal(number) for number in ASKING]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     yield
-    assert [signal.getsignal(number) for number in ASKING] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
 
 
-@pytest.mark.parametrize("number", ASKING)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_the_first_is_noted_and_a_later_one_ends(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,14 +44,14 @@ def test_the_first_is_noted_and_a_later_one_ends(
 
 
 def test_where_nobody_listens_the_first_ends() -> None:
-    with pytest.raises(Terminated), StopRequest(heeded=False):
+    with pytest.raises(Terminated), StopRequest(handled=False):
         os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopRequest(heeded=False):
+        with StopRequest(handled=False):
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -97,7 +97,7 @@ def test_a_signal_waits_until_ray_has_connected(
     monkeypatch.setattr(host_process, "HANGING", hanging)
     monkeypatch.setattr("ray.init", connect)
     with (
-        StopRequest(heeded=False),
+        StopRequest(handled=False),
         pytest.raises(Terminated) as ended,
         connection.connected(None, 1, lambda _: None),
     ):

@@ -13,6 +13,7 @@ from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
 from metadist.executors import in_process
 from metadist.executors.job import Job
+from metadist.process.announce import quiet
 from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
 from metadist.recipe.schema import load_recipe
 from metadist.tasks import TaskShape
@@ -86,7 +87,7 @@ def test_learners_of_step_sizes_refuse_it(algorithm: str) -> None:
 
 def _digest(directory: Path, *settings: str) -> str:
     run, data = small_run(directory, *settings)
-    return str(in_process.execute(Job(run.path, data), print)["params_sha256"])
+    return str(in_process.execute(Job(run.path, data), quiet)["params_sha256"])
 
 
 def test_a_change_changes_what_comes_after_it(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import pytest
 from run_place import Boom, Place, files
 
 import metadist
-from metadist.driver import drive, resolve_run
+from metadist.driver import ending, resolve_run
+from metadist.driver import run as driver
+from metadist.driver.request import RunRequest
 from metadist.errors import RunError, SupersededError
-from metadist.evaluation import results
+from metadist.evaluation import run_evaluator
 from metadist.recipe.schema import Recipe
 from metadist.runs.log import LogWriter, series
 from metadist.runs.run_dir import RunDir
-from metadist.training import loop
 
 FACTS = {"numerics": {}, "world_size": 1, "from_step": 0, "bits": ""}
 
@@ -61,7 +62,7 @@ def test_a_run_continued_meanwhile_keeps_its_own_figures(
         place.train("outer.steps=20", resume="a")
         left.update(files(run))
 
-    first(monkeypatch, loop, "evaluate", resume, after=False)
+    first(monkeypatch, run_evaluator, "evaluate", resume, after=False)
     with pytest.raises(RunError, match=r"continued while it was evaluated .*evaluate it again"):
         evaluate(place, **asked)
     assert files(run) == left
@@ -75,7 +76,13 @@ def test_a_run_given_more_steps_is_continued_before_an_attempt_is_claimed(
     place.train(name="a")
     run = place.run("a")
     before = files(run)
-    first(monkeypatch, loop, "evaluate", lambda: run.update(recipe_hash="0" * 64), after=False)
+    first(
+        monkeypatch,
+        run_evaluator,
+        "evaluate",
+        lambda: run.update(recipe_hash="0" * 64),
+        after=False,
+    )
     with pytest.raises(RunError, match="recipe 000000000000 now"):
         evaluate(place, episodes=3)
     assert files(run) == before
@@ -100,7 +107,7 @@ def test_a_superseded_attempt_leaves_nothing_of_its_outcome(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = place.run("a")
-    first(monkeypatch, results, "diagnose", lambda: run.claim(FACTS), after=False)
+    first(monkeypatch, run_evaluator, "diagnose", lambda: run.claim(FACTS), after=False)
     with pytest.raises(SupersededError, match="attempt 2 has taken over"):
         place.train(name="a")
     assert not run.evaluation.exists()
@@ -130,7 +137,7 @@ def test_a_superseded_driver_does_not_call_the_run_finished(
 ) -> None:
     run = place.run("a")
     # The successor's workers have not claimed an attempt yet.
-    first(monkeypatch, drive, "_fit", lambda: run.drive(status="running"), after=True)
+    first(monkeypatch, driver, "_execute", lambda: run.drive(status="running"), after=True)
     with pytest.raises(SupersededError, match="another driver has taken over"):
         place.train(name="a")
     assert record(run) == {"status": "running", "result": None, "closed": None}
@@ -142,7 +149,7 @@ def test_a_successors_result_stays(place: Place, monkeypatch: pytest.MonkeyPatch
     def succeed() -> None:
         later.append(place.train(name="a", resume="auto"))
 
-    first(monkeypatch, drive, "_fit", succeed, after=True)
+    first(monkeypatch, driver, "_execute", succeed, after=True)
     with pytest.raises(SupersededError):
         place.train(name="a")
     assert later[0]["restarts"] == 1
@@ -159,7 +166,7 @@ def test_a_superseded_driver_does_not_call_the_run_failed(
         run.drive(status="running")
         raise error
 
-    first(monkeypatch, drive, "_fit", die, after=False)
+    first(monkeypatch, driver, "_execute", die, after=False)
     said: list[str] = []
     with pytest.raises(error):
         place.train(name="a", announce=said.append)
@@ -176,7 +183,7 @@ def test_a_superseded_driver_does_not_close_the_run(
     def take_over() -> None:
         run.drive(status="running", closed=False)
 
-    first(monkeypatch, drive, "write_report", take_over, after=True)
+    first(monkeypatch, ending, "write_report", take_over, after=True)
     result = place.train(name="a")
     assert record(run) == {"status": "running", "result": result, "closed": False}
 
@@ -190,9 +197,10 @@ def test_a_run_given_more_steps_is_not_finished_by_the_driver_of_fewer(
         fields = run.recipe().model_dump()
         fields["outer"]["steps"] = 20
         longer = Recipe.model_validate(fields)
-        resolve_run.find_run(place.runs, longer, None, "a", "a", run.info())
+        request = RunRequest(longer, resume="a", runs_dir=place.runs)
+        resolve_run.find_run(request, longer, run.info())
 
-    first(monkeypatch, drive, "_fit", extend, after=True)
+    first(monkeypatch, driver, "_execute", extend, after=True)
     with pytest.raises(SupersededError):
         place.train(name="a")
     assert record(run) == {"status": "created", "result": None, "closed": False}

@@ -12,6 +12,7 @@ from small_spaces import SMALL_SPACE
 from metadist.errors import RunError, SpaceError
 from metadist.executors import in_process
 from metadist.executors.job import Job
+from metadist.process.announce import quiet
 from metadist.recipe.rate_changes import parse_changes
 from metadist.runs.branch import branch
 from metadist.runs.listing import list_runs
@@ -119,7 +120,7 @@ def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> 
         run = context.search.run(member.run)
         assert run.info()["forked_from"]["run"].startswith("trial-")
         again = fresh_run(tmp_path / member.run, plan.recipe(member.point), context.data_dir)
-        result = in_process.execute(Job(again.path, context.data_dir, tested=False), print)
+        result = in_process.execute(Job(again.path, context.data_dir, tested=False), quiet)
         assert result["params_sha256"] == run.info()["result"]["params_sha256"]
         for metric in ("train/loss", plan.space.metric):
             mine, theirs = series(again)[metric], series(run)[metric]

@@ -64,7 +64,7 @@ def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
     run = context.search.run("trial-0001")
     run_id = run.info()["mlflow"]["run_id"]
     with monkeypatch.context() as patch:
-        patch.setattr("metadist.driver.drive.reopen_run", away)
+        patch.setattr("metadist.driver.tracking.reopen_run", away)
         run_trial(plan, context, 1, POINT, lambda step, score: True)
     assert run.info()["status"] == "finished"
     assert not run.info()["closed"]

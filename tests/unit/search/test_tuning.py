@@ -13,6 +13,7 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors import ray_tune
+from metadist.executors.optuna_search import tpe_searcher
 from metadist.search.plan import make_plan
 from metadist.search.request import (
     LASTING,
@@ -28,7 +29,7 @@ from metadist.space import Asha, Choice, Domain, LogUniform, Point, Population, 
 
 
 def _points(known: list[Point], count: int) -> list[Point]:
-    searcher = ray_tune._searcher(SMALL_SPACE, 0, known)
+    searcher = tpe_searcher(SMALL_SPACE, 0, known, ray_tune.SCORE)
     found = []
     for number in range(count):
         point = searcher.suggest(str(number))
@@ -51,7 +52,7 @@ def test_conditions_hold_in_what_is_proposed() -> None:
         "algorithm.name": Choice("maml", "meta_curvature"),
         "algorithm.variant": When("algorithm.name", ("meta_curvature",), Choice("mc1", "mc2")),
     }
-    searcher = ray_tune._searcher(replace(SMALL_SPACE, search=search), 0, [])
+    searcher = tpe_searcher(replace(SMALL_SPACE, search=search), 0, [], ray_tune.SCORE)
     points = [searcher.suggest(str(i)) for i in range(12)]
     assert {len(point or {}) for point in points} == {1, 2}
     for point in points:

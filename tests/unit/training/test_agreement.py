@@ -12,11 +12,11 @@ from small_runs import SMALL
 from torch import nn
 
 import metadist
+from metadist.compute import agreement
+from metadist.compute.agreement import check_workers
 from metadist.compute.collectives import Solo
 from metadist.errors import NumericsError
 from metadist.keys import Key
-from metadist.training import agreement
-from metadist.training.agreement import check_workers
 
 
 def train(folder: Path, source: str, *more: str, **asked: Any) -> dict[str, Any]:

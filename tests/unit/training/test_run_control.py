@@ -10,11 +10,12 @@ import torch
 from run_place import Place, files, losses
 
 from metadist.compute.collectives import Solo
+from metadist.compute.setup import Setup
 from metadist.runs import checkpoints
 from metadist.runs.attempts import history
 from metadist.runs.log import series
 from metadist.training import run_control
-from metadist.training.loop import Run
+from metadist.training.loop import TrainingLoop
 from metadist.training.run_control import Command, GroupControl, Progress
 
 
@@ -90,8 +91,8 @@ def test_other_ranks_do_as_they_are_told_and_ask_nobody() -> None:
 def _part(place: Place, name: str, script: Script) -> dict[str, Any]:
     """What a worker does in a run that exists."""
     run = place.run(name)
-    data = place.runs.parent / "data"
-    return Run(run, data, Solo(), torch.device("cpu"), control=script).train()
+    setup = Setup.open(run.recipe(), place.runs.parent / "data")
+    return TrainingLoop(run, setup, Solo(), torch.device("cpu"), control=script).train()
 
 
 @pytest.fixture

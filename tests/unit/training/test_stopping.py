@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from run_place import Place, files
 
-from metadist.driver import drive
+from metadist.driver import run as driver
+from metadist.driver.ending import Ending
 from metadist.errors import Terminated
+from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.process.signals import StopRequest
 from metadist.runs import checkpoints
 from metadist.training import run_control
-from metadist.training.loop import Run
 from metadist.training.trainer import Trainer
 
 
@@ -71,7 +72,8 @@ def test_the_last_evaluation_is_not_waited_for(
     expected = place.train(name="whole")
     with monkeypatch.context() as patch:
         patch.setattr(StopRequest, "_taken", -1.0)
-        patch.setattr(Run, "_outcome", _signal(signal.SIGTERM, lambda *_, **__: time.sleep(60)))
+        slow = _signal(signal.SIGTERM, lambda *_: time.sleep(60))
+        patch.setattr(RunEvaluator, "explained_results", slow)
         with pytest.raises(Terminated):
             place.train(name="a")
     run = place.run("a")
@@ -81,14 +83,15 @@ def test_the_last_evaluation_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("where", "status"), [("_announce_start", "killed"), ("_report", "finished")]
+    ("room", "where", "status"),
+    [(driver, "_start_line", "killed"), (Ending, "_report", "finished")],
 )
 def test_the_record_tells_the_truth_whenever_the_signal_comes(
-    place: Place, monkeypatch: pytest.MonkeyPatch, where: str, status: str
+    place: Place, monkeypatch: pytest.MonkeyPatch, room: Any, where: str, status: str
 ) -> None:
     """While the run begins, and while its result is passed on."""
     monkeypatch.setattr(StopRequest, "_taken", -1.0)
-    monkeypatch.setattr(drive, where, _signal(signal.SIGHUP, getattr(drive, where)))
+    monkeypatch.setattr(room, where, _signal(signal.SIGHUP, getattr(room, where)))
     with pytest.raises(Terminated) as ended:
         place.train(name="a")
     assert ended.value.exit_status == 129

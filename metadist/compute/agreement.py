@@ -7,20 +7,15 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 
-from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource
 from metadist.compute.collectives import Group
 from metadist.compute.digest import params_sha256
-from metadist.compute.learners import Learners
 from metadist.errors import NumericsError
-from metadist.evaluation.evaluator import predictions
-from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Params, TaskShape
-from metadist.training.trainer import Trainer
+from metadist.tasks import Params
 
 CURE = (
     "a part draws random numbers that do not come from its key (a generator of torch's, NumPy's or "
@@ -65,60 +60,9 @@ def check_repeated(one: Params, other: Params, what: str) -> None:
         )
 
 
-def first_predictions(trained: TrainedLearner, source: EpisodeSource, steps: int) -> Params:
-    """Outputs for the first episode after each number of steps, by a name for messages."""
-    ((_, outputs),) = predictions(trained, source, [0], steps)
-    return {f"predictions after step {number}": output for number, output in enumerate(outputs)}
-
-
 def named(recipe: Recipe) -> str:
     """The parts of a recipe that may draw random numbers, for a message."""
     return f"{recipe.algorithm.name} on {recipe.model.name}"
-
-
-class Twin:
-    """A second trainer from the same recipe with all parts built anew, for the first step.
-
-    Args:
-        first: the trainer of this worker, fresh.
-    """
-
-    def __init__(self, first: Trainer, shape: TaskShape, group: Group) -> None:
-        recipe = first.recipe
-        self._who = named(recipe)
-        self._first = first
-        self._learners = Learners(recipe, shape)
-        built = self._learners.after(0)
-        self._second: Trainer | None = Trainer(recipe, built, shape.kind, group, first.device)
-
-    def check_fresh(self) -> None:
-        """Compare fresh parameters and states.
-
-        Raises:
-            NumericsError: they differ.
-        """
-        self._compare(f"fresh {self._who}")
-
-    def follow(self) -> None:
-        """Before the first step: begin it from where the first trainer does."""
-        if self._second is not None:
-            self._second.restore(self._first.state())
-            self._second.algorithm = self._learners.after(self._first.step_done)
-
-    def check_step(self, episodes: EpisodeBatch | None, ids: Sequence[int]) -> None:
-        """After the first step: take it too; nothing after others, nor where sums are not exact.
-
-        Raises:
-            NumericsError: parameters or states after it differ.
-        """
-        if self._second is not None and self._first.recipe.engine.reduction == "exact":
-            self._second.step(episodes, ids)
-            self._compare(f"step {self._first.step_done} of {self._who}")
-        self._second = None
-
-    def _compare(self, what: str) -> None:
-        assert self._second is not None
-        check_repeated(self._first.state().tensors(), self._second.state().tensors(), what)
 
 
 def _digests(tensors: Params) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""What is looked at before anything starts: recipe, data, learner, workers, once for all.
+
+Training, a search, a table and the data commands all go through here, so that what one of them
+refuses the others refuse in the same words, before there is anything to clean up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from metadist import episode_data, plugins
+from metadist.compute.agreement import check_repeated, named
+from metadist.compute.device import Device, check_device, local_device
+from metadist.compute.resolve import dropped_lines, resolve
+from metadist.compute.setup import Setup
+from metadist.episode_data import EpisodeData
+from metadist.executors.world_size import WorldSize
+from metadist.process.announce import Announce, quiet
+from metadist.process.provenance import versions
+from metadist.recipe.schema import Recipe
+
+
+def resolve_recipe(stated: Recipe, announce: Announce = quiet) -> Recipe:
+    """The recipe with every option of its parts; what was dropped or is not used is said.
+
+    Raises:
+        RecipeError: an unknown part or option.
+    """
+    for line in dropped_lines(stated):
+        announce(line)
+    recipe = resolve(stated)
+    for plugin in plugins.unused(recipe):
+        announce(f"The recipe does not name {plugin.kind} {plugin.name!r} of {plugin.source}")
+    return recipe
+
+
+def open_data(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> EpisodeData:
+    """The data of a recipe, made first if they are embedded and not there.
+
+    Raises:
+        DataError: what is there is damaged, of another dataset, or made by other code of this one.
+        RecipeError: data that has to be brought is not there; the message says how to bring it.
+    """
+    episode_data.prepare(recipe, data_dir, announce)
+    return episode_data.open_data(recipe, data_dir)
+
+
+def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Setup:
+    """See that a resolved recipe can be trained and evaluated, and return what does it.
+
+    Raises:
+        DataError: see :func:`open_data`; shards of other episodes, or too few.
+        RecipeError: episodes of that size cannot be drawn, or parts do not fit.
+    """
+    data = open_data(recipe, data_dir, announce)
+    data.training()
+    data.live("val", recipe.eval.queries, recipe.eval.seed)
+    for queries in recipe.protocols:
+        data.live("test", queries, recipe.eval.seed)
+    return Setup.of(data)
+
+
+def check_fresh(setup: Setup) -> None:
+    """See that fresh parameters are the same when all parts are built anew.
+
+    Raises:
+        NumericsError: they are not.
+    """
+    what = f"fresh {named(setup.recipe)}"
+    check_repeated(setup.fresh_params, setup.rebuilt().fresh_params, what)
+
+
+def check_workers(
+    workers: WorldSize, device: Device, address: str | None, announce: Announce = quiet
+) -> None:
+    """See that there is a place to compute.
+
+    Args:
+        address: of the Ray cluster of workers.
+
+    Raises:
+        ResourceError: there is none; see also :func:`check_device`.
+    """
+    check_device(device)
+    if workers.high:
+        from metadist.executors.cluster import connection
+
+        connection.check_workers(workers, device, address, announce)
+    else:
+        local_device(device)
+
+
+def facts_of(setup: Setup) -> dict[str, Any]:
+    """What ``run.json`` says of data, learner, plugins and versions."""
+    recipe, store, learner = setup.recipe, setup.data.store, setup.algorithm
+    return {
+        "dataset": {
+            "name": recipe.data.dataset,
+            "split": store.split if store else "",
+            "digest": setup.data.digest,
+            "licence": store.licence if store else "",
+        },
+        "learner": {
+            "algorithm": recipe.algorithm.name,
+            "derivative_order": learner.derivative_order,
+            "estimator": learner.estimator,
+            "norm": recipe.model.norm,
+            "parameters": sum(p.numel() for p in setup.fresh_params.values()),
+        },
+        "plugins": plugins.facts(plugins.of(recipe)),
+        "versions": versions(),
+    }

@@ -1,0 +1,161 @@
+"""The driver of a run, from a request to a result.
+
+It checks everything before anything exists, finds or creates the run directory, hands the work to
+an executor, and tells the run's record, its report and MLflow how it has ended. The driver is the
+only process that talks to MLflow, and it sends only what the run's own log holds durably; a
+tracking server that is away costs the training nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from data_pipeline.storage.object_uri import address_of
+from data_pipeline.timeouts import seconds_of
+from metadist import plugins
+from metadist.compute.setup import Setup
+from metadist.driver.ending import Ending
+from metadist.driver.preflight import (
+    check_fresh,
+    check_workers,
+    facts_of,
+    preflight,
+    resolve_recipe,
+)
+from metadist.driver.progress import show_progress
+from metadist.driver.request import RunRequest
+from metadist.driver.resolve_run import find_run, named_run
+from metadist.driver.tracking import check_tracking, open_tracking
+from metadist.errors import NonFiniteError, TrackingError
+from metadist.executors import in_process
+from metadist.executors.job import Job
+from metadist.process.announce import Announce, quiet
+from metadist.process.home import settle
+from metadist.process.provenance import provenance
+from metadist.process.signals import StopRequest
+from metadist.runs import checkpoints
+from metadist.runs.record import check_name
+from metadist.runs.run_dir import Driver, RunDir
+
+
+def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
+    """Train as requested and return the run's result; see :func:`metadist.train`.
+
+    Raises:
+        Terminated: asked to end by a signal; the run can be continued.
+        MetadistError, DataError: the message says how to mend it.
+    """
+    with plugins.use(request.plugins):
+        run = named_run(request)
+        if run is not None:
+            plugins.require(run.path, run.info())
+        if run is None or run.info().get("status") != "finished":
+            check_workers(request.workers, request.device, request.cluster, announce)
+        recipe = resolve_recipe(request.load_recipe(run), announce)
+        setup = preflight(recipe, request.data_dir, announce)
+        if run is None:
+            check_fresh(setup)
+        settle()
+        with StopRequest(handled=False):
+            return _drive(request, setup, announce)
+
+
+def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, Any]:
+    if request.name is not None:
+        check_name(request.name)
+    wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
+    check_tracking(request)
+    # From its directory on, a run must be told how it ends.
+    starting = StopRequest().start()
+    found = find_run(request, setup.recipe, facts_of(setup))
+    run = found.run
+    if found.result is not None:
+        announce(f"{run.name} is finished already; nothing to do")
+        info = run.info()
+        if not info.get("closed") or not (request.offline or info.get("mlflow")):
+            # Its driver was killed between the result and the last point sent, or was offline.
+            driver = Driver(run, info.get("driver"))
+            synchroniser = open_tracking(request, run, announce)
+            Ending(driver, synchroniser, wait, announce).close("finished")
+        return found.result
+    synchroniser = open_tracking(request, run, announce)
+    with ExitStack() as undo:
+        if synchroniser is not None:
+            undo.callback(synchroniser.stop)
+        announce(_start_line(request, setup, run, found.resumed))
+        driver = run.drive(status="running", made_by=_makers(run, announce))
+        undo.pop_all()
+    ending = Ending(driver, synchroniser, wait, announce, reported=request.reported)
+    status = "failed"
+    try:
+        starting.stop()
+        starting.check()
+        result = _execute(request, setup, run, announce)
+        result["restarts"] = run.latest_attempt() - 1
+        ended = "stopped" if result.pop("stopped", False) else "finished"
+        driver.update(status=ended, result=result, restarts=result["restarts"])
+        status = ended
+    except BaseException as error:
+        status = ending.failed(error)
+        if status != "superseded" and not isinstance(error, NonFiniteError):
+            announce(f"{run.name} has ended early; go on with --resume {run.name}")
+        raise
+    finally:
+        ending.close(status)
+    return result
+
+
+def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce) -> dict[str, Any]:
+    """Have the run trained in this process or by Ray workers."""
+    job = Job(
+        run.path,
+        request.data_dir,
+        request.workers,
+        request.cluster,
+        request.device,
+        tuple(plugins.of(setup.recipe).values()),
+        request.control,
+        request.tested,
+        setup if request.workers.high == 0 else None,
+    )
+    steps = setup.recipe.outer.steps if request.progress else None
+    with show_progress(run, steps, announce) as above:
+        if job.workers.high == 0:
+            return in_process.execute(job, above)
+        from metadist.executors import ray_train
+
+        return ray_train.execute(job, above)
+
+
+def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
+    """The sources and machines that have worked at a run, this one included."""
+    there: list[dict[str, str]] = run.info().get("made_by") or []
+    me = provenance()
+    if there and there[-1].get("commit") != me["commit"]:
+        announce(
+            f"{run.name} was trained by metadist {there[-1].get('commit')} so far and goes on with "
+            f"{me['commit']}: the same bits are promised within one version only"
+        )
+    return there if me in there else [*there, me]
+
+
+def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -> str:
+    """What begins, in a line."""
+    recipe, learner = setup.recipe, setup.algorithm
+    order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
+    steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
+    norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"
+    if learner.estimator == "none":
+        # Without a derivative there is no network whose activations were normalised.
+        norm = norm if learner.derivative_order else "no network"
+        order, steps = "no meta-learning", "no outer steps"
+    where = f"{request.workers} Ray workers" if request.workers.high else "this process"
+    verb, at = run.name, ""
+    if resumed:
+        found = checkpoints.newest(run, recipe.lineage)
+        verb, at = f"Continuing {run.name}", f" from step {found[0].step if found else 0}"
+    return (
+        f"{verb}{at}: {recipe.algorithm.name} ({order}, {norm}) "
+        f"on {recipe.data.dataset}, {steps}, {where}; {address_of(run.path)}"
+    )

@@ -1,0 +1,160 @@
+"""Checkpoints of a run at work: validated, chosen, evaluated, explained.
+
+At the end of training all workers of the group do this together; later one process does it alone,
+and gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from data_pipeline.episodes.types import EpisodeSource
+from metadist.compute.agreement import check_repeated, named
+from metadist.compute.collectives import Group
+from metadist.compute.digest import params_sha256
+from metadist.compute.setup import Setup
+from metadist.evaluation.diagnostics import diagnose
+from metadist.evaluation.evaluator import Evaluation, evaluate, examples, predictions
+from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
+from metadist.evaluation.results import Results
+from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.objectives import better
+from metadist.runs.checkpoints import Best, TrainState
+from metadist.runs.log import Sink
+from metadist.tasks import Params
+
+#: Test episodes whose predictions are kept for the report.
+EXAMPLES = 6
+
+
+@dataclass(frozen=True)
+class RunEvaluator:
+    """Evaluates checkpoints of a run, as one worker of a group.
+
+    Attributes:
+        run: its name.
+        group: all workers; they evaluate together.
+    """
+
+    run: str
+    setup: Setup
+    group: Group
+    device: torch.device
+
+    def trained(self, best: Best, setup: Setup | None = None) -> TrainedLearner:
+        """The learner at a checkpoint, built as in ``setup`` if that is given."""
+        algorithm, recipe = (setup or self.setup).learners.at(best.step)
+        return TrainedLearner.of(algorithm, best, recipe, self.device)
+
+    def source(self, how: EvalProtocol) -> EpisodeSource:
+        """The episodes of a protocol."""
+        return self.setup.data.live(how.part, how.queries, how.seed, how.shots)
+
+    def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
+        """Evaluate a checkpoint under a protocol."""
+        learner = self.trained(best)
+        return evaluate(learner, self.source(how), how, self.setup.kind, self.group)
+
+    @property
+    def validation(self) -> EvalProtocol:
+        """On validation classes with the trained number of adaptation steps."""
+        # Only the figure after these is looked at; a longer curve would be for nothing.
+        asked = EvalRequest(part="val", steps=self.setup.recipe.inner.steps)
+        return protocol([(self.run, self.setup.recipe)], asked)
+
+    def validate(self, state: TrainState, log: Sink) -> float:
+        """The validation score of a state, which goes to the log.
+
+        NaN, which is never the best, where an episode of functions has failed: a mean over the
+        rest would favour learners that diverge on what is hard for them.
+        """
+        result = self.evaluate(state.current(), self.validation)
+        figures, failed = result.figure, result.failures
+        points = {f"val/{result.score_name}": figures["mean"], "val/loss": figures["loss"]}
+        log.add(state.step, points | ({"val/failed": failed} if failed else {}))
+        return math.nan if failed and result.kind == "regression" else figures["mean"]
+
+    def best(self, state: TrainState, log: Sink) -> Best:
+        """The best checkpoint on validation classes, the last one included.
+
+        A last step that no validation fell on is validated here and not recorded as best, so that
+        a run which is later given more steps goes on as if it had had them from the start.
+        """
+        best = state.best
+        if best is not None and state.step % self.setup.recipe.eval.every == 0:
+            return best
+        last = state.current(self.validate(state, log))
+        if best is None or better(self.setup.kind, last.score, best.score):
+            return last
+        return best
+
+    def check_predictions(self, best: Best, rebuilt: Setup) -> Params:
+        """What a checkpoint predicts for the first validation episode, by a name for messages.
+
+        Args:
+            rebuilt: the setup with all parts built anew.
+
+        Raises:
+            NumericsError: the same parts predict otherwise when they are built anew.
+        """
+        how = self.validation
+        source = self.source(how)
+
+        def first(setup: Setup) -> Params:
+            ((_, outputs),) = predictions(self.trained(best, setup), source, [0], how.steps)
+            return {f"predictions after step {number}": o for number, o in enumerate(outputs)}
+
+        found = first(self.setup)
+        check_repeated(found, first(rebuilt), named(self.setup.recipe))
+        return found
+
+    def facts(self, best: Best) -> dict[str, Any]:
+        """What the figures of a checkpoint depend on beside the protocol."""
+        return {
+            "recipe_hash": self.setup.recipe.hash,
+            "norm": self.setup.recipe.model.norm,
+            "checkpoint": {"step": best.step, "params_sha256": params_sha256(best.params)},
+        }
+
+    def results(self, best: Best, protocols: Sequence[EvalProtocol]) -> Results:
+        """The figures of a checkpoint under each protocol."""
+        data = self.setup.data
+        found = [self.evaluate(best, how).with_classes(data) for how in protocols]
+        return Results(self.facts(best), found)
+
+    def explained_results(self, best: Best) -> Results:
+        """The figures under the recipe's own protocols, with examples and diagnostics.
+
+        Rank 0 alone has the latter two; they are of the last of the protocols.
+        """
+        recipe, data = self.setup.recipe, self.setup.data
+        results = self.results(best, own_protocols(recipe))
+        if self.group.rank != 0:
+            return results
+        # After a restart parameters stand in another order; what is written must not.
+        params = {name: best.params[name] for name in self.setup.fresh_params}
+        learner = self.trained(replace(best, params=params))
+        how = own_protocols(recipe)[-1]
+        training = data.live("train", recipe.data.queries, recipe.data.seed)
+        test = self.source(how)
+        return replace(
+            results,
+            examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),
+            diagnostics=diagnose(learner, training, test, results.facts),
+        )
+
+    def result(self, state: TrainState, best: Best, figures: dict[str, Any]) -> dict[str, Any]:
+        """A run's result, from its last state; steps are 0 where there is nothing to train."""
+        trained = self.setup.algorithm.estimator != "none"
+        return {
+            "run": self.run,
+            "steps": state.step if trained else 0,
+            "params_sha256": params_sha256(state.params),
+            **figures,
+            "best_step": best.step if trained else 0,
+        }
