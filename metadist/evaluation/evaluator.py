@@ -248,11 +248,12 @@ def predictions(
 
     A learner that does not adapt by steps predicts the same after any number of them.
     """
-    tasks = trained.tasks(source, ids)
-    for row, index in enumerate(ids):
-        task = tasks.task(row)
-        outputs = trained.outputs(task, tasks.info_of(row), source.identity.part, index, steps)
-        yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
+    for start in range(0, len(ids), CHUNK):
+        tasks = trained.tasks(source, ids[start : start + CHUNK])
+        for row, index in enumerate(tasks.ids):
+            task = tasks.task(row)
+            outputs = trained.outputs(task, tasks.info_of(row), source.identity.part, index, steps)
+            yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
 
 
 def adapts_by_steps(trained: TrainedLearner, source: EpisodeSource) -> bool:
@@ -272,13 +273,10 @@ def evaluate(
     """Adapt to and score the first episodes of ``source``, spread over the workers."""
     count, steps = protocol.episodes, protocol.steps
     table = torch.zeros(count, steps + 1, 3, dtype=torch.float64)
-    first, last = group.rank * count // group.size, (group.rank + 1) * count // group.size
-    for start in range(first, last, CHUNK):
-        ids = range(start, min(start + CHUNK, last))
-        episodes = predictions(trained, source, ids, steps)
-        for index, (task, outputs) in zip(ids, episodes, strict=True):
-            rows = [score(kind, o, task.query_y) for o in outputs]
-            table[index] = torch.tensor(rows, dtype=torch.float64)
+    ids = range(group.rank * count // group.size, (group.rank + 1) * count // group.size)
+    for index, (task, outputs) in zip(ids, predictions(trained, source, ids, steps), strict=True):
+        rows = [score(kind, o, task.query_y) for o in outputs]
+        table[index] = torch.tensor(rows, dtype=torch.float64)
     # One worker wrote each row and the others hold zeros: the sum of the bit patterns is exact.
     group.sum_(table.view(torch.int64))
     digest = source.identity.digest

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from data_pipeline.episodes.types import EpisodeSource
+from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
 from metadist.recipe.schema import Recipe
 from metadist.recipe.sections import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, too_many_rows
@@ -84,6 +86,10 @@ class EvalProtocol:
     seed: int
     steps: int
     figure_step: int
+
+    def source(self, data: EpisodeData) -> EpisodeSource:
+        """Its episodes."""
+        return data.live(self.part, self.queries, self.seed, self.shots)
 
 
 def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from data_pipeline.episodes.types import EpisodeSource
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.collectives import Group
 from metadist.compute.digest import params_sha256
@@ -51,14 +50,10 @@ class RunEvaluator:
         algorithm, recipe = (setup or self.setup).learners.at(best.step)
         return TrainedLearner.of(algorithm, best, recipe, self.device)
 
-    def source(self, how: EvalProtocol) -> EpisodeSource:
-        """The episodes of a protocol."""
-        return self.setup.data.live(how.part, how.queries, how.seed, how.shots)
-
     def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
         """Evaluate a checkpoint under a protocol."""
-        learner = self.trained(best)
-        return evaluate(learner, self.source(how), how, self.setup.kind, self.group)
+        source = how.source(self.setup.data)
+        return evaluate(self.trained(best), source, how, self.setup.kind, self.group)
 
     @property
     def validation(self) -> EvalProtocol:
@@ -103,7 +98,7 @@ class RunEvaluator:
             NumericsError: the same parts predict otherwise when they are built anew.
         """
         how = self.validation
-        source = self.source(how)
+        source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
             ((_, outputs),) = predictions(self.trained(best, setup), source, [0], how.steps)
@@ -141,7 +136,7 @@ class RunEvaluator:
         learner = self.trained(replace(best, params=params))
         how = own_protocols(recipe)[-1]
         training = data.live("train", recipe.data.queries, recipe.data.seed)
-        test = self.source(how)
+        test = how.source(data)
         return replace(
             results,
             examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),

@@ -21,9 +21,8 @@ from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.objectives import score_name
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
+from metadist.training.attempt import start_attempt
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
-from metadist.training.run_writer import RunWriter
-from metadist.training.start import start
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
 from metadist.training.twin import Twin
@@ -85,8 +84,9 @@ class TrainingLoop:
         with reproducible(self._evaluator.device):
             rebuilt = self._setup.rebuilt()
             twin = Twin(self._trainer, rebuilt, self._group)
-            attempt = start(self._run, self._trainer, twin, self._group, self._numerics)
-            self._writer = RunWriter(self._run, attempt, self._numerics)
+            self._writer = start_attempt(
+                self._run, self._trainer, twin, self._group, self._numerics
+            )
             self._check_workers(self._trainer.state().tensors())
             current = self._trainer.state().current()
             self._check_workers(self._evaluator.check_predictions(current, rebuilt))
