@@ -99,6 +99,12 @@ def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
     )
 
 
+def validation_protocol(recipe: Recipe) -> EvalProtocol:
+    """The protocol on validation episodes while a recipe is trained, after as many steps."""
+    # Only the figure after these is looked at; a longer curve would be for nothing.
+    return protocol([("", recipe)], EvalRequest(part="val", steps=recipe.inner.steps))
+
+
 def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProtocol:
     """What was asked, the rest as the recipes say.
 

@@ -19,7 +19,7 @@ from metadist.compute.digest import params_sha256
 from metadist.compute.setup import Setup
 from metadist.evaluation.diagnostics import diagnose
 from metadist.evaluation.evaluator import Evaluation, evaluate, examples, predictions
-from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
+from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import better
@@ -55,20 +55,13 @@ class RunEvaluator:
         source = how.source(self.setup.data)
         return evaluate(self.trained(best), source, how, self.setup.kind, self.group)
 
-    @property
-    def validation(self) -> EvalProtocol:
-        """On validation classes with the trained number of adaptation steps."""
-        # Only the figure after these is looked at; a longer curve would be for nothing.
-        asked = EvalRequest(part="val", steps=self.setup.recipe.inner.steps)
-        return protocol([(self.run, self.setup.recipe)], asked)
-
     def validate(self, state: TrainState, log: Sink) -> float:
         """The validation score of a state, which goes to the log.
 
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        result = self.evaluate(state.current(), self.validation)
+        result = self.evaluate(state.current(), validation_protocol(self.setup.recipe))
         figures, failed = result.figure, result.failures
         points = {f"val/{result.score_name}": figures["mean"], "val/loss": figures["loss"]}
         log.add(state.step, points | ({"val/failed": failed} if failed else {}))
@@ -97,7 +90,7 @@ class RunEvaluator:
         Raises:
             NumericsError: the same parts predict otherwise when they are built anew.
         """
-        how = self.validation
+        how = validation_protocol(self.setup.recipe)
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
