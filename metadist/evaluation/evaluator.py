@@ -185,38 +185,6 @@ def _median(values: NDArray[np.float64]) -> float:
     return float(low / 2 + high / 2)
 
 
-def figures_of(results: Sequence[Evaluation]) -> dict[str, Any]:
-    """The figures of a result: the first protocol's, and the means of the others.
-
-    All are of the same classes; the interval over new ones is that of the first.
-    """
-    main = results[0]
-    figures = {main.score_name: finite(main.figure["mean"]), "ci95": finite(main.figure["ci95"])}
-    for extra in results[1:]:
-        name = f"{extra.score_name}_{extra.protocol.queries}q"
-        figures[name] = finite(extra.figure["mean"])
-    return {**figures, "episodes": len(main.score), "failed": main.failures, **main.of_classes}
-
-
-def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
-    """The same as metrics, and the first protocol's mean after each number of steps."""
-    main = results[0]
-    points = {f"test/{main.score_name}": main.figure["mean"]}
-    if math.isfinite(main.figure["ci95"]):
-        points[f"test/{main.score_name}_ci95"] = main.figure["ci95"]
-    if main.classes is not None:
-        points["test/classes"] = float(main.classes.count)
-        if math.isfinite(main.ci95_classes):
-            points[f"test/{main.score_name}_ci95_classes"] = main.ci95_classes
-    points["test/failed"] = float(main.failures)
-    for step in range(main.score.shape[1]):
-        points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
-    for extra in results[1:]:
-        name = f"test/{extra.score_name}_{extra.protocol.queries}q"
-        points[name] = extra.figure["mean"]
-    return points
-
-
 def finite(value: float) -> float | None:
     """The value, or None where there is none: JSON has no NaN."""
     return value if math.isfinite(value) else None
