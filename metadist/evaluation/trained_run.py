@@ -1,4 +1,4 @@
-"""A run that has ended, evaluated anew from its checkpoint alone."""
+"""A run that has been trained, evaluated anew from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metadist.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class EndedRun:
+class TrainedRun:
     """The state at a run's end, and its best checkpoint."""
 
     run: RunDir
@@ -34,7 +34,7 @@ class EndedRun:
     best: Best
 
     @classmethod
-    def load(cls, run: RunDir, data_dir: Path, device: torch.device) -> EndedRun:
+    def load(cls, run: RunDir, data_dir: Path, device: torch.device) -> TrainedRun:
         """Read a run's last checkpoint and open its data.
 
         Raises:
