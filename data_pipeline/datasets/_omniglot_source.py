@@ -22,7 +22,7 @@ from pathlib import Path
 
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, Alphabet
 from data_pipeline.datasets._tables import only_parquet, read_parquet
-from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData, listed
 from data_pipeline.formats.images import read_bytes
 from data_pipeline.storage import local
 from data_pipeline.storage.folders import files_below, in_litter
@@ -199,17 +199,20 @@ def _verify(source: Path, drawings: dict[str, bytes]) -> None:
         for drawer in range(1, DRAWERS + 1)
     }
     if missing := expected - drawings.keys():
-        raise MissingData(f"{source}: {len(missing)} drawings are missing: {_some(missing)}")
+        raise MissingData(
+            f"{source}: {len(missing)} drawings are missing: {listed(sorted(missing))}"
+        )
     if surplus := drawings.keys() - expected:
-        raise DamagedData(f"{source}: not drawings of Omniglot: {_some(surplus)}")
+        raise DamagedData(f"{source}: not drawings of Omniglot: {listed(sorted(surplus))}")
     digests = {path: hashlib.sha256(data).digest() for path, data in drawings.items()}
     whole = hashlib.sha256()
     for path in sorted(digests):
         whole.update(path.encode() + b"\0" + digests[path])
     if whole.hexdigest() != CONTENT_SHA256:
+        altered = listed(sorted(_altered(digests)))
         raise DamagedData(
-            f"{source}: not the published drawings: {_some(_altered(digests))}. Copy Omniglot "
-            f"again; its contents' digest is {whole.hexdigest()}, {CONTENT_SHA256} expected"
+            f"{source}: not the published drawings: {altered}. Copy Omniglot again; its contents' "
+            f"digest is {whole.hexdigest()}, {CONTENT_SHA256} expected"
         )
 
 
@@ -242,8 +245,3 @@ def _altered(digests: dict[str, bytes]) -> set[str]:
 
 def _fingerprint(digests: Iterator[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:8]
-
-
-def _some(paths: set[str]) -> str:
-    shown = ", ".join(islice(sorted(paths), 5))
-    return shown if len(paths) <= 5 else f"{shown} and {len(paths) - 5} more"

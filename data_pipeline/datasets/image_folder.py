@@ -243,8 +243,7 @@ def _divide(
     if few:
         raise DataError(
             f"{root}: {len(few)} classes have fewer than {min_images} images: "
-            f"{', '.join(few[:8])}{' ...' if len(few) > 8 else ''}. Add images, remove these "
-            "folders, or ask for a smaller min_images"
+            f"{listed(few)}. Add images, remove these folders, or ask for a smaller min_images"
         )
     if None in found:
         names = _hash_split(root, list(everything))

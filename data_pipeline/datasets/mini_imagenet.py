@@ -28,7 +28,7 @@ from data_pipeline.datasets._mini_imagenet_classes import (
     LIST_SHA256,
 )
 from data_pipeline.datasets._tables import only_parquet, read_list, read_parquet
-from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.errors import DamagedData, DataError, MissingData, listed
 from data_pipeline.formats.damaged import Damaged
 from data_pipeline.formats.images import Preparation, read_bytes
 from data_pipeline.storage import local
@@ -225,10 +225,9 @@ def _check_classes_present(source: Path, listing: _Listing) -> None:
     for part in PARTS:
         missing = [wnid for wnid in CLASSES[part] if wnid not in here]
         if missing:
-            more = "" if len(missing) <= 5 else f" and {len(missing) - 5} more"
             raise MissingData(
-                f"{source}: no images of {', '.join(missing[:5])}{more}; {part!r} has "
-                f"{len(CLASSES[part])} classes"
+                f"{source}: no images of {listed(missing)}; {part!r} has {len(CLASSES[part])} "
+                "classes"
             )
 
 

@@ -64,36 +64,25 @@ class Preparation:
         if not 0 <= self.low < self.high <= MOST:
             raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
 
-    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    def pixels(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        seen: Callable[[Samples], None] = lambda samples: None,
+    ) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, C] of an encoded image.
+
+        Args:
+            data, name, max_pixels: see :func:`decode_samples`.
+            seen: called with what was decoded.
 
         Raises:
             DamagedData, UnsafeData: see :func:`decode_samples`.
         """
-        return self.finish(self.samples(data, name, max_pixels=max_pixels))
-
-    def file(
-        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
-    ) -> NDArray[np.uint8]:
-        """:meth:`pixels` of a file.
-
-        Args:
-            seen: called with what was decoded.
-
-        Raises:
-            MissingData: no such file.
-            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
-        """
-        samples = self.samples(read_bytes(path), str(path))
+        samples = decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
         seen(samples)
-        return self.finish(samples)
-
-    def samples(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Samples:
-        """The first half of :meth:`pixels`: what is decoded."""
-        return decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
-
-    def finish(self, samples: Samples) -> NDArray[np.uint8]:
-        """The second half of :meth:`pixels`: uint8 [H, W, C]."""
         return to_pixels(
             samples.image((self.low, self.high)),
             self.shape,
@@ -101,6 +90,17 @@ class Preparation:
             resampling=self.resampling,
             invert=self.invert,
         )
+
+    def file(
+        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
+    ) -> NDArray[np.uint8]:
+        """:meth:`pixels` of a file.
+
+        Raises:
+            MissingData: no such file.
+            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+        """
+        return self.pixels(read_bytes(path), str(path), seen=seen)
 
 
 # Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
@@ -125,37 +125,14 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def decode(
-    data: bytes,
-    name: str,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    upright: bool = False,
-) -> Image.Image:
-    """Decode one image to eight bits, transparency laid on white; samples of 16 bits keep the
-    high byte. Arguments and errors are those of :func:`decode_samples`.
-    """
-    samples = decode_samples(
-        data, name, max_bytes=max_bytes, max_pixels=max_pixels, upright=upright
-    )
-    return samples.image()
-
-
 def decode_samples(
-    data: bytes,
-    name: str,
-    *,
-    max_bytes: int = MAX_BYTES,
-    max_pixels: int = MAX_PIXELS,
-    upright: bool = False,
+    data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, upright: bool = False
 ) -> Samples:
     """Decode one image. Its metadata have no say in whether it can be.
 
     Args:
         data: the encoded image.
         name: what to call it in an error: its path, or its place in an archive.
-        max_bytes: largest encoded size.
         max_pixels: largest decoded size.
         upright: turn it as its EXIF orientation says (photographs of users).
 
@@ -163,8 +140,8 @@ def decode_samples(
         DamagedData: not an image of an accepted format, or cut off.
         UnsafeData: too many bytes or pixels.
     """
-    if len(data) > max_bytes:
-        raise UnsafeData(f"{name}: {len(data)} bytes, at most {max_bytes} are accepted")
+    if len(data) > MAX_BYTES:
+        raise UnsafeData(f"{name}: {len(data)} bytes, at most {MAX_BYTES} are accepted")
     kind, width, height = _declared(data)
     if not kind:
         known = ", ".join(FORMATS)
@@ -208,7 +185,7 @@ def to_pixels(
     height and width already is not resampled.
 
     Args:
-        image: from :func:`decode`, or any other.
+        image: in any mode of Pillow's.
         shape: (height, width, channels).
         fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
             the whole image whatever its proportions.

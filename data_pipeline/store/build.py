@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_pipeline import datasets
-from data_pipeline.datasets import DatasetSpec, Option, Part
+from data_pipeline.datasets import Option, Part, RawImage
 from data_pipeline.errors import DamagedData, DataError, MissingData, did_you_mean
 from data_pipeline.formats.damaged import SKIPPED, SKIPPING, Damaged
 from data_pipeline.storage import local
@@ -25,6 +25,7 @@ from data_pipeline.store.layout import (
     STORE_FILE,
     PartContents,
     contents_digest,
+    read_description,
 )
 from data_pipeline.store.writer import StoreWriter
 
@@ -35,46 +36,101 @@ logger = logging.getLogger(__name__)
 class _Request:
     """What a store is asked to be; two equal requests give the same bytes."""
 
-    spec: DatasetSpec
+    module: datasets.Dataset
+    source: Path | None
     split: str
     options: dict[str, Option]
     source_options: dict[str, Option]
     shape: tuple[int, int, int]
 
+    @classmethod
+    def of(
+        cls, module: datasets.Dataset, split: str, given: Mapping[str, Option], source: Path | None
+    ) -> _Request:
+        """With every option of the dataset.
+
+        Raises:
+            DataError: no such split or option, or a value of another type.
+        """
+        spec = module.SPEC
+        usual = {**spec.options, **spec.source_options}
+        for key, value in given.items():
+            if key not in usual:
+                known = ", ".join(sorted(usual)) or "none"
+                raise DataError(
+                    f"dataset {spec.name!r} has no option {key!r}; it has {known}."
+                    f"{did_you_mean(key, usual)}"
+                )
+            if type(value) is not (wanted := type(usual[key])):
+                raise DataError(
+                    f"option {key!r} of dataset {spec.name!r} is of type {wanted.__name__}, "
+                    f"got {value!r}"
+                )
+        options = {key: given.get(key, value) for key, value in spec.options.items()}
+        reading = {key: given.get(key, value) for key, value in spec.source_options.items()}
+        # A dataset whose options change the size of its images says so itself.
+        shaper = getattr(module, "image_shape", None)
+        shape = spec.shape if shaper is None else shaper(**options)
+        split = datasets.check_split(spec, split)
+        # So does one whose options depend on the images.
+        if recorded := getattr(module, "recorded_options", None):
+            options = recorded(source, **options, **reading)
+        return cls(module, source, split, options, reading, shape)
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        spec = self.module.SPEC
+        return {
+            "dataset": spec.name,
+            "split": self.split,
+            "options": self.options,
+            "version": spec.version,
+        }
+
     def mismatch(self, held: Mapping[str, Any]) -> list[str]:
         """What differs between the request and the contents of a ``store.json``, in words."""
-        wanted = {
-            "dataset": self.spec.name,
-            "split": self.split,
-            "version": self.spec.version,
-            "options": self.options,
-        }
         return [
             f"{key} {held[key]!r}, not {value!r}"
-            for key, value in wanted.items()
+            for key, value in self._wanted.items()
             if held[key] != value
         ]
+
+    def described(self) -> dict[str, str] | None:
+        """What the store's description is to say; None if there is nothing to make it from."""
+        if self.source is None and not self.module.SPEC.embedded:
+            return None
+        return provenance.describe(self.module, self.source, self.source_options)
+
+    def images(self, damaged: Damaged) -> Iterator[RawImage]:
+        """All images of the dataset."""
+        noting: dict[str, Any] = {"damaged": damaged} if self.module.SPEC.may_skip else {}
+        return self.module.iter_images(
+            self.source, self.split, **noting, **self.options, **self.source_options
+        )
 
     def body(
         self, described: dict[str, str], written: Mapping[Part, PartContents], manifest: str
     ) -> dict[str, Any]:
         """The contents of ``store.json``."""
-        identity: dict[str, Any] = {
-            "dataset": self.spec.name,
-            "split": self.split,
-            "options": self.options,
-            "version": self.spec.version,
-            "shape": list(self.shape),
-        }
+        identity = {**self._wanted, "shape": list(self.shape)}
         return identity | {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "licence": self.spec.licence,
+            "licence": self.module.SPEC.licence,
             "description": described,
             "manifest": manifest,
             "pixels": {part: held.sha256 for part, held in written.items()},
             "digest": contents_digest(identity, written),
         }
+
+    def replacement(self, root: Path) -> str:
+        """The command that makes a store in place of the one at ``root``."""
+        spec = self.module.SPEC
+        source = "" if spec.embedded else " --source PATH"
+        return (
+            f"`metadist data prepare {spec.name}{source} --split {self.split} --name "
+            f"{root.parent.name} --replace`"
+        )
 
 
 def store_root(data_dir: Path, dataset: str, split: str = "", name: str = "") -> Path:
@@ -141,93 +197,71 @@ def build_store(
         )
     damaged = Damaged(skip_damaged, SKIPPING)
     with local.links_followed(follow_links):
-        request = _request(module, split, options or {}, source)
+        request = _Request.of(module, split, options or {}, source)
         root = store_root(data_dir, dataset, request.split, name)
         if not replace:
             pull(root, DESCRIPTION)
-        store = _make_or_reuse(root, module, request, source, progress, replace, damaged)
+        if (root / STORE_FILE).exists() and not replace:
+            store = _reused(root, request, damaged)
+        else:
+            store = _made(root, request, damaged, progress, replace)
     push(root, DESCRIPTION, replace=replace)
     return store
 
 
-def _make_or_reuse(
+def _made(
     root: Path,
-    module: datasets.Dataset,
     request: _Request,
-    source: Path | None,
+    damaged: Damaged,
     progress: Callable[[int, str], None] | None,
     replace: bool,
-    damaged: Damaged,
 ) -> ClassStore:
-    dataset = request.spec.name
-    described = None
-    if source is not None or module.SPEC.embedded:
-        described = provenance.describe(module, source, request.source_options)
-    if (root / STORE_FILE).exists() and not replace:
-        return _reuse(root, module, request, described, damaged)
+    spec, described = request.module.SPEC, request.described()
     if root.exists() and not replace:
         raise DataError(f"{root} is in the way: it holds no class store; remove it or `--replace`")
     if described is None:
-        home = f" It can be had from {module.SPEC.homepage}." if module.SPEC.homepage else ""
+        home = f" It can be had from {spec.homepage}." if spec.homepage else ""
         raise MissingData(
-            f"no prepared {dataset!r} at {root} and no source to make it from: name the folder "
-            f"or file that holds its images, `metadist data prepare {dataset} --source PATH`.{home}"
+            f"no prepared {spec.name!r} at {root} and no source to make it from: name the folder "
+            f"or file that holds its images, `metadist data prepare {spec.name} --source PATH`."
+            f"{home}"
         )
-    started = time.monotonic()
-    noting: dict[str, Any] = {"damaged": damaged} if request.spec.may_skip else {}
-    given = {**request.options, **request.source_options}
-    images = module.iter_images(source, request.split, **noting, **given)
-    writer = StoreWriter(dataset, request.shape, progress)
+    started, writer = time.monotonic(), StoreWriter(spec.name, request.shape, progress)
     try:
         with local.new_directory(root, replace=replace) as directory:
-            written = writer.write(directory, images)
-            if provenance.describe(module, source, request.source_options) != described:
-                raise DataError(f"{source}: changed while it was read; prepare it again")
+            written = writer.write(directory, request.images(damaged))
+            if request.described() != described:
+                raise DataError(f"{request.source}: changed while it was read; prepare it again")
             manifest = local.sha256_file(directory / MANIFEST_FILE)
             body = request.body(described | damaged.described(), written, manifest)
             local.write_sealed_json(directory / STORE_FILE, body)
     except FileExistsError:
         # Another process finished the same store first.
-        return _reuse(root, module, request, described, damaged)
+        return _reused(root, request, damaged)
     except OSError as error:
         raise DataError(
             f"{root}: could not be made, after {writer.count} images: {error}. Whatever store was "
             "there before is untouched; mend the cause and prepare it again"
         ) from error
-    seconds = time.monotonic() - started
-    logger.info("%s: %d images in %.1f s", root, writer.count, seconds)
+    logger.info("%s: %d images in %.1f s", root, writer.count, time.monotonic() - started)
     return open_local(root)
 
 
-def _request(
-    module: datasets.Dataset, split: str, options: Mapping[str, Option], source: Path | None
-) -> _Request:
-    spec = module.SPEC
-    usual = {**spec.options, **spec.source_options}
-    for key, value in options.items():
-        if key not in usual:
-            known = ", ".join(sorted(usual)) or "none"
-            raise DataError(
-                f"dataset {spec.name!r} has no option {key!r}; it has {known}."
-                f"{did_you_mean(key, usual)}"
-            )
-        wanted = type(usual[key])
-        if type(value) is not wanted:
-            raise DataError(
-                f"option {key!r} of dataset {spec.name!r} is of type {wanted.__name__}, "
-                f"got {value!r}"
-            )
-    given = {**usual, **options}
-    merged = {key: given[key] for key in spec.options}
-    # A dataset whose options change the size of its images says so itself.
-    shaper = getattr(module, "image_shape", None)
-    shape = spec.shape if shaper is None else shaper(**merged)
-    reading = {key: given[key] for key in spec.source_options}
-    split = datasets.check_split(spec, split)
-    # So does one whose options depend on the images.
-    if recorded := getattr(module, "recorded_options", None):
-        merged = recorded(source, **merged, **reading)
-    return _Request(spec, split, merged, reading, shape)
+def _reused(root: Path, request: _Request, damaged: Damaged) -> ClassStore:
+    """The store at ``root`` if it is the one that is asked for."""
+    described = request.described()
+    try:
+        store = open_local(root)
+    except DamagedData as error:
+        raise DamagedData(f"{error}; make it anew with {request.replacement(root)}") from error
+    mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
+    mismatch, whole = request.mismatch(vars(store)), described is not None
+    if whole:
+        mismatch += damaged.mismatch(store.description)
+    held = {key: said for key, said in store.description.items() if key != SKIPPED}
+    wanted = described or provenance.settings(request.module, request.source_options)
+    provenance.check_same(root, mismatch, held, wanted, mend, whole=whole)
+    return store
 
 
 def check_current(root: Path, dataset: str, split: str = "") -> None:
@@ -242,50 +276,18 @@ def check_current(root: Path, dataset: str, split: str = "") -> None:
         MissingData, DamagedData: no store, or it is damaged.
         DataError: it is another, or was made by another version of the dataset.
     """
-    module = datasets.load(dataset)
-    held = local.read_sealed_json(root / STORE_FILE)
-    mend = _anew(module.SPEC, split, root)
+    module, held = datasets.load(dataset), read_description(root)
     try:
         of_store = held["split"] if held["dataset"] == dataset else ""
-        request = _request(module, split or of_store, {}, None)
+        request = _Request.of(module, split or of_store, {}, None)
         mismatch = request.mismatch({**held, "options": request.options})
         other = (held["dataset"], held["split"]) != (dataset, request.split)
         said = dict(held["description"])
     except (LookupError, TypeError, ValueError) as error:
         raise DamagedData(
-            f"{root / STORE_FILE}: not that of a store ({error!r}): {mend}"
+            f"{root / STORE_FILE}: not the description of a store ({error!r}); prepare it anew"
         ) from error
     # Somebody may still want a store of other data: making it anew is not the first advice.
     how = "name the right one with data.store, or replace this one" if other else "make it anew"
-    provenance.check_same(root, mismatch, said, provenance.code(module), f"{how} with {mend}")
-
-
-def _anew(spec: DatasetSpec, split: str, root: Path) -> str:
-    """The command that makes a store in place of the one at ``root``."""
-    source = "" if spec.embedded else " --source PATH"
-    chosen = f" --split {split}" if split else ""
-    name = f"{source}{chosen} --name {root.parent.name}"
-    return f"`metadist data prepare {spec.name}{name} --replace`"
-
-
-def _reuse(
-    root: Path,
-    module: datasets.Dataset,
-    request: _Request,
-    described: dict[str, str] | None,
-    damaged: Damaged,
-) -> ClassStore:
-    """The store at ``root`` if it is the one that is asked for."""
-    try:
-        store = open_local(root)
-    except DamagedData as error:
-        again = _anew(request.spec, request.split, root)
-        raise DamagedData(f"{error}; make it anew with {again}") from error
-    mend = "give this one a name of its own with `--name`, or replace that one with `--replace`"
-    mismatch, whole = request.mismatch(vars(store)), described is not None
-    if whole:
-        mismatch += damaged.mismatch(store.description)
-    held = {key: said for key, said in store.description.items() if key != SKIPPED}
-    wanted = described or provenance.settings(module, request.source_options)
-    provenance.check_same(root, mismatch, held, wanted, mend, whole=whole)
-    return store
+    mend = f"{how} with {request.replacement(root)}"
+    provenance.check_same(root, mismatch, said, provenance.code(module), mend)

@@ -1,23 +1,12 @@
-"""Results in words, for people who do not read JSON."""
+"""Results for people who do not read JSON."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
-import click
 
-
-def show(result: dict[str, Any], *, as_json: bool) -> None:
-    """Print a result: words, and as last line JSON if asked for."""
-    for line in words(result):
-        click.echo(line, err=as_json)
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
-
-
-def words(result: dict[str, Any]) -> list[str]:
+def text(result: dict[str, Any]) -> list[str]:
     """The figures of a result: of a run that was trained or evaluated, or of an ensemble."""
     score = "accuracy" if "accuracy" in result else "mse"
     lines = _ensemble(result, score) if "members" in result else _run(result, score)

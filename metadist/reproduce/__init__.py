@@ -23,7 +23,6 @@ from metadist.errors import MetadistError, TableError
 from metadist.reproduce.table import Table, load_table, table_names
 
 if TYPE_CHECKING:
-    from metadist.api import Plugins
     from metadist.reproduce.result import Result
 
 __all__ = ["Table", "load_table", "record", "reproduce", "table_names", "write"]
@@ -41,7 +40,7 @@ def reproduce(
     seeds: int = 1,
     rows: Sequence[str] = (),
     workers: int = 0,
-    plugins: Plugins = (),
+    plugins: str | Path | Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -70,7 +69,7 @@ def reproduce(
         MetadistError: the request, the table or the tracking store is wrong. A run that fails is
             no error: its rows say so.
     """
-    from metadist.api import data_directory, runs_directory
+    from metadist.driver.directories import data_directory, runs_directory
     from metadist.driver.preflight import check_workers
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 from metadist.cli.main import main
-from metadist.cli.results import curve, words
+from metadist.cli.results import curve, text
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,12 @@ def test_a_result_from_before_classes_were_recorded_says_so():
         "run": "a", "steps": 4, "accuracy": 0.5, "ci95": 0.1, "episodes": 3, "failed": 0,
         "best_step": 2,
     }  # fmt: skip
-    assert words(result) == [
+    assert text(result) == [
         "a: accuracy 50.00 % ± 10.00 % on 3 test episodes, number of classes not recorded (95 % "
         "confidence; checkpoint of step 2 of 4)"
     ]
     turned = {"ways": 5, "classes": 423, "turned_classes": 1692, "ci95_classes": 0.2}
-    lines = words({**result, **turned})
+    lines = text({**result, **turned})
     assert " on 3 test episodes of 423 classes, 1,692 with turns (95 % " in lines[0]
     assert lines[1] == "for new classes: 50.00 % ± 20.00 % (95 % over classes and episodes)"
     assert len(lines) == 2
@@ -189,7 +189,7 @@ def test_nothing_finite_and_one_episode_have_words():
         "run": "a", "steps": 4, "mse": None, "ci95": None, "mse_20q": None, "episodes": 3,
         "failed": 3, "best_step": 2,
     }  # fmt: skip
-    assert words(result) == [
+    assert text(result) == [
         "a: no episode had a finite result on 3 test episodes, 3 failed (95 % confidence; "
         "checkpoint of step 2 of 4)"
     ]

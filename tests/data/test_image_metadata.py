@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from image_bytes import chunk, encoded, exif, png, riff, segment
+from image_bytes import chunk, decode, encoded, exif, png, riff, segment
 from PIL import Image, PngImagePlugin
 
 from data_pipeline.errors import DamagedData, UnsafeData
-from data_pipeline.formats.images import Preparation, decode, is_image
+from data_pipeline.formats.images import Preparation, is_image
 
 NOISE = np.random.Generator(np.random.Philox(3))
 PIXELS = NOISE.integers(0, 256, (24, 36, 3), dtype=np.uint8)

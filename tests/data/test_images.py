@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_bytes import decode
 from PIL import Image
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.formats.images import FORMATS, MAX_PIXELS, decode, read_bytes, to_pixels
+from data_pipeline.formats.images import FORMATS, MAX_BYTES, MAX_PIXELS, read_bytes, to_pixels
 
 COLOURS = np.random.Generator(np.random.Philox(1)).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 
@@ -169,7 +170,7 @@ def test_too_many_bytes_are_refused(tmp_path):
     with pytest.raises(UnsafeData, match=r"large\.png"):
         read_bytes(path, 100)
     with pytest.raises(UnsafeData, match="large"):
-        decode(bytes(101), "large", max_bytes=100)
+        decode(bytes(MAX_BYTES + 1), "large")
     with pytest.raises(MissingData, match=r"none\.png"):
         read_bytes(tmp_path / "none.png")
 

@@ -11,8 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_pipeline.formats.images import decode_samples
+
 #: Channels of a PNG, by colour type.
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def decode(data: bytes, name: str, **options: Any) -> Image.Image:
+    """An image as it is read, in eight bits."""
+    return decode_samples(data, name, **options).image()
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -50,14 +49,11 @@ def adapt(as_json: bool, **arguments: Any) -> None:
     Results: predictions.csv, a picture of them, and adaptation.json, in a directory of their own.
     """
     result = api.adapt(**arguments)
-    for line in words(result):
-        click.echo(line, err=as_json)
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+    options.show(_text(result), result, as_json)
 
 
-def words(result: dict[str, Any]) -> list[str]:
-    """An adaptation in words."""
+def _text(result: dict[str, Any]) -> list[str]:
+    """An adaptation for people."""
     shots = ", ".join(f"{label} ({count})" for label, count in list(result["labels"].items())[:20])
     if len(result["labels"]) > 20:
         shots += f" and {len(result['labels']) - 20} more"

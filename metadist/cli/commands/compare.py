@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import Any
 
@@ -50,10 +49,8 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
 
     from metadist.comparison import text
 
-    for line in text(result, shutil.get_terminal_size((100, 24)).columns):
-        click.echo(line, err=as_json)
+    columns = shutil.get_terminal_size((100, 24)).columns
+    options.show(text(result, columns), result, as_json)
     for name in ("html", "csv"):
         if arguments[name]:
-            click.echo(f"Written: {arguments[name]}", err=True)
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+            options.say(f"Written: {arguments[name]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -83,10 +82,7 @@ def reproduce(
         progress=sys.stderr,
         **arguments,
     )
-    for line in text(result):
-        click.echo(line, err=as_json)
-    if as_json:
-        click.echo(json.dumps(result.document(), allow_nan=False))
+    options.show(text(result), result.document(), as_json)
     files = tables.write(result, out)
     options.say(f"Written: {', '.join(str(file) for file in files)}")
     if not arguments["offline"]:

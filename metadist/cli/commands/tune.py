@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -88,14 +87,11 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         return
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
-    from metadist.search import tune as search
+    from metadist.api import tune as search
     from metadist.search.summary import text
 
     result = search(space, announce=options.say, live=True, **arguments)
-    for line in text(result):
-        click.echo(line, err=as_json)
-    if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+    options.show(text(result), result, as_json)
 
 
 def _list() -> None:
