@@ -86,7 +86,7 @@ class Progress:
             return
         self._changed = True
 
-    def note(self, waiting: str) -> None:
+    def wait_for(self, waiting: str) -> None:
         """Say in the line what is waited for; nothing if it is empty."""
         with self._lock:
             # Without a terminal each change would be a line of its own.
@@ -188,7 +188,7 @@ class ProgressFollower(Polling):
         """Draw what is new."""
         self._read()
         away = seconds_away()
-        self.progress.note("" if away is None else f"object store away for {duration(away)}")
+        self.progress.wait_for("" if away is None else f"object store away for {duration(away)}")
         self.progress.draw()
 
     def last(self) -> None:

@@ -79,7 +79,8 @@ class EndedRun:
 
     def _check_steps(self, asked: EvalRequest, how: EvalProtocol) -> None:
         work = self.evaluator
-        if asked.steps and not adapts_by_steps(work.trained(self.best), work.source(how)):
+        source = how.source(work.setup.data)
+        if asked.steps and not adapts_by_steps(work.trained(self.best), source):
             raise RunError(
                 f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by steps, "
                 f"{asked.steps} were asked for; leave the number of steps out"

@@ -211,9 +211,9 @@ def test_the_line_says_that_an_object_store_is_waited_for(monkeypatch):
     progress = Progress(10, stream=stream)
     progress.feed(step_points(1, 3))
     progress.draw()
-    progress.note("object store away for 0:03")
+    progress.wait_for("object store away for 0:03")
     progress.draw()
     assert "30% · object store away for 0:03 · loss" in stream.getvalue()
-    progress.note("")
+    progress.wait_for("")
     progress.draw()
     assert "away" not in stream.getvalue().rpartition("\r")[2]
