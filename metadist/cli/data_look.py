@@ -109,6 +109,7 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
     from data_pipeline.store.preview import contact_sheet, nearest_neighbour_accuracy, statistics
     from metadist.api import data_directory
     from metadist.statistics.classes import few_classes
+    from metadist.statistics.format import mean_ci
 
     store = open_store(_one_store(what, data_directory(data_dir)))
     path = typed_path(out or f"{store.root.parent.name}-{part}.png").absolute()
@@ -126,7 +127,7 @@ def preview(what: str, part: Part, out: str | None, data_dir: str | None) -> Non
     with contextlib.suppress(DataError):  # too few classes to tell five apart
         mean, half = nearest_neighbour_accuracy(store, part)
         click.echo(
-            f"comparing raw pixels gets {100 * mean:.1f} ± {100 * half:.1f} % of 5-way 1-shot "
+            f"comparing raw pixels gets {mean_ci(mean, half, '{:.1f}', '%')} of 5-way 1-shot "
             f"{part} episodes right, of {figures[part]['classes']:g} classes"
         )
         if few := few_classes(int(figures[part]["classes"]), 5, part):

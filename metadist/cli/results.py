@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from metadist.statistics.format import mean_ci, percent
+
 
 def show(result: dict[str, Any], *, as_json: bool) -> None:
     """Print a result: words, and as last line JSON if asked for."""
@@ -128,12 +130,12 @@ def _figure(score: str, value: float | None, ci95: float | None) -> str:
     if value is None:
         return "no episode had a finite result"
     # The interval of a single episode, or of errors beyond all measure, is none.
-    return _value(score, value) + ("" if ci95 is None else f" ± {_value(score, ci95)}")
+    return mean_ci(value, ci95, lambda part: _value(score, part))
 
 
 def _value(score: str, value: float) -> str:
     if score == "accuracy":
-        return f"{100 * value:.2f} %"
+        return percent(value, 2)
     return f"{value:.4f}" if math.fabs(value) < 1e6 else f"{value:.3e}"
 
 

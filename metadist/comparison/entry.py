@@ -11,11 +11,15 @@ from typing import Any, Literal
 import numpy as np
 
 from metadist.errors import UNREADABLE, RunError
-from metadist.evaluation.protocols import own_protocols
 from metadist.recipe.schema import Recipe
-from metadist.report.protocol import Protocol, read_protocol
-from metadist.runs.compute_cost import Cost, training_cost
 from metadist.runs.log import series
+from metadist.runs.readers.compute_cost import Cost, meta_learns, training_cost
+from metadist.runs.readers.evaluations import (
+    StoredEvaluation,
+    evaluation_names,
+    own_names,
+    read_evaluation,
+)
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.paired import Rows
 
@@ -36,7 +40,7 @@ class Entry:
     info: Mapping[str, Any]
     recipe: Recipe
     attempt: Mapping[str, Any]
-    protocol: Protocol
+    protocol: StoredEvaluation
     validation: tuple[tuple[int, float], ...]
     cost: Cost
 
@@ -72,7 +76,7 @@ class Entry:
     @property
     def learns(self) -> bool:
         """Whether the learner meta-learns."""
-        return self.learner.get("estimator") != "none"
+        return meta_learns(self.info)
 
 
 def protocols_of(run: RunDir) -> list[str]:
@@ -87,11 +91,11 @@ def protocols_of(run: RunDir) -> list[str]:
             f"{run.path}: not finished (its status is {status!r}); let it end, or go on with "
             f"--resume {run.name}"
         )
-    there = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
-    own = [how.name for how in own_protocols(run.recipe()) if how.name in there]
+    there = evaluation_names(run)
+    own = [name for name in own_names(run.recipe()) if name in there]
     if not there:
         raise RunError(f"{run.path}: no results; make them with 'metadist evaluate {run.name}'")
-    return own + sorted(there - set(own))
+    return own + [name for name in there if name not in own]
 
 
 def shared_protocol(names: Sequence[tuple[str, Sequence[str]]], asked: str | None) -> str:
@@ -137,15 +141,13 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
         number = run.latest_attempt()
         attempt = run.attempt_facts(number) if number else {}
         points = series(run)
-        learner = info.get("learner")
-        learns = not isinstance(learner, Mapping) or learner.get("estimator") != "none"
-        cost = training_cost(run, recipe, learns=learns)
+        cost = training_cost(run, recipe)
     except RunError:
         raise
     except UNREADABLE as error:
         raise RunError(f"{run.path}: damaged ({type(error).__name__}: {error})") from None
     protocol = _protocol(run, name)
-    main = own_protocols(recipe)[0].name
+    main = own_names(recipe)[0]
     if name != main and (run.evaluation / f"{main}.json").is_file():
         _same_checkpoint(run, protocol, _protocol(run, main))
     found = points.get("val/mse" if protocol.score == "mse" else "val/accuracy", [])
@@ -153,10 +155,10 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
 
 
-def _protocol(run: RunDir, name: str) -> Protocol:
+def _protocol(run: RunDir, name: str) -> StoredEvaluation:
     """Results with their scores, which must be those that the figures were made of."""
     notes: list[str] = []
-    protocol = read_protocol(run.evaluation / f"{name}.json", True, notes)
+    protocol = read_evaluation(run, name, notes)
     if protocol is None or protocol.scores is None or notes:
         why = " ".join(notes)
         raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")
@@ -174,7 +176,7 @@ def _protocol(run: RunDir, name: str) -> Protocol:
     return protocol
 
 
-def _same_checkpoint(run: RunDir, protocol: Protocol, main: Protocol) -> None:
+def _same_checkpoint(run: RunDir, protocol: StoredEvaluation, main: StoredEvaluation) -> None:
     if protocol.checkpoint_sha256 != main.checkpoint_sha256:
         raise RunError(
             f"{run.evaluation / protocol.name}.json: of the checkpoint of step "

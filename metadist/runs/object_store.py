@@ -21,6 +21,7 @@ from data_pipeline.storage.local import new_directory, read_json, unseal_json, w
 from data_pipeline.storage.objects import ObjectPlace, object_place
 from metadist.errors import DamagedCheckpoint, RunError, SupersededError
 from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile, parse_claim
+from metadist.runs.record import encode
 from metadist.runs.store import RunStore, checkpoint_name, checkpoint_step
 
 #: Documents of a run, by bundle: patterns below its directory.
@@ -63,11 +64,7 @@ class ObjectStoreRun(RunStore):
         self._logs: dict[str, GrowingFile] = {}
 
     def _note(self, what: str) -> dict[str, Any]:
-        try:
-            note = read_json(self.path / _NOTES / f"{what}.json")
-            return note if isinstance(note, dict) else {}
-        except DataError:
-            return {}
+        return _json(self.path / _NOTES / f"{what}.json")
 
     def _set_note(self, what: str, note: dict[str, Any]) -> None:
         write_atomic(self.path / _NOTES / f"{what}.json", json.dumps(note).encode())
@@ -80,16 +77,12 @@ class ObjectStoreRun(RunStore):
 
     def pull(self) -> bool:
         """Bring run.json, attempts, logs and documents."""
-        if not self._pull_info_locked():
+        if not self.pull_info():
             return False
         with self.locked("attempt"):
             self._pull_attempts()
             self._pull_documents()
         return True
-
-    def pull_info(self) -> None:
-        """Bring run.json and recipe.toml, if the object store has them."""
-        self._pull_info_locked()
 
     def pull_logs(self) -> None:
         """Bring attempts, their logs and what workers on other nodes have to say."""
@@ -98,8 +91,8 @@ class ObjectStoreRun(RunStore):
             for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
                 self._messages(name).pull()
 
-    def _pull_info_locked(self) -> bool:
-        """False if there is no such run, of which no directory is made then."""
+    def pull_info(self) -> bool:
+        """Bring run.json and recipe.toml; of a run that is not there no directory is made."""
         if not self.exists():
             return False
         self.path.mkdir(parents=True, exist_ok=True)
@@ -149,13 +142,13 @@ class ObjectStoreRun(RunStore):
         if body is None:
             return
         try:
-            texts = {"recipe.toml": str(body["recipe"]), "run.json": _info_text(body["info"])}
+            files = {"recipe.toml": str(body["recipe"]).encode(), "run.json": encode(body["info"])}
         except KeyError as error:
             raise DamagedData(f"{self.place}/info: a record has no {error}") from None
-        for name, text in texts.items():
+        for name, data in files.items():
             path = self.path / name
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                write_atomic(path, text.encode())
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data)
 
     def _own_info(self, *, anew: bool) -> bool:
         """Become the writer of run.json and recipe.toml; False if this node is already.
@@ -208,7 +201,7 @@ class ObjectStoreRun(RunStore):
             if there.get("key") != claim.key or claim == winners[-1]:
                 facts = {**self._attempts.read(claim), "key": claim.key}
                 if facts != there:
-                    write_atomic(path, json.dumps(facts, sort_keys=True, indent=1).encode())
+                    write_atomic(path, encode(facts))
             if claim in winners[-2:] or claim.name not in self._logs:
                 self._log(claim).pull()  # others do not grow any more
 
@@ -392,10 +385,6 @@ def names_in_store(root: Path) -> list[str]:
     """Names of what an object store has below a working copy's directory; any names."""
     place = object_place(root)
     return [] if place is None else place.folders()
-
-
-def _info_text(info: dict[str, Any]) -> str:
-    return json.dumps(info, sort_keys=True, indent=1, allow_nan=False)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ anything is decided, and what is written here is pushed once it is on disk.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 
 from data_pipeline.storage.local import read_json, write_atomic
 from metadist.errors import RunError
-from metadist.runs.record import locked
+from metadist.runs.record import encode, locked
 
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 _STEP = re.compile(r"step-(\d{8,})")
@@ -71,8 +70,9 @@ class RunStore:
         """
         return self.exists()
 
-    def pull_info(self) -> None:
-        """Bring run.json and recipe.toml up to date, if there is such a run."""
+    def pull_info(self) -> bool:
+        """Bring run.json and recipe.toml up to date; False if there is no such run."""
+        return self.exists()
 
     def pull_logs(self) -> None:
         """Bring what attempts have recorded and logged up to date."""
@@ -144,8 +144,7 @@ class RunStore:
     def record_attempt(self, number: int, **facts: Any) -> None:
         """Add to what an attempt has recorded of itself (no lock)."""
         document = {**self.attempt_facts(number), **facts}
-        text = json.dumps(document, sort_keys=True, indent=1)
-        write_atomic(self.attempt_path(number), text.encode())
+        write_atomic(self.attempt_path(number), encode(document))
 
     def check_attempt(self, number: int) -> None:
         """Raise if another node has claimed a later attempt.
@@ -210,8 +209,8 @@ def _create(path: Path, document: dict[str, Any]) -> bool:
     path.parent.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump(document, handle, sort_keys=True, indent=1)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(encode(document))
             handle.flush()
             os.fsync(handle.fileno())
         os.link(name, path)

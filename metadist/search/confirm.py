@@ -20,7 +20,7 @@ from metadist.driver.drive import Trial
 from metadist.errors import SpaceError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import Recipe
-from metadist.report.protocol import Protocol, read_protocol
+from metadist.runs.readers.evaluations import StoredEvaluation, read_evaluation
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked, run_tags
@@ -247,9 +247,9 @@ def fresh_rows(search: SearchDir, run_name: str, episodes: int, fresh: int = JUD
     return Rows(found.episode_digest, measure, found.scores[:, found.figure_step])
 
 
-def _read(run: RunDir, name: str) -> Protocol:
+def _read(run: RunDir, name: str) -> StoredEvaluation:
     notes: list[str] = []
-    found = read_protocol(run.evaluation / f"{name}.json", own=False, notes=notes)
+    found = read_evaluation(run, name, notes)
     if found is None:
         raise SpaceError(f"{run.path}: {' '.join(notes)}")
     return found

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from metadist.report.phrases import number
 from metadist.space import Space
+from metadist.statistics.format import number
 
 Status = Literal["running", "finished", "stopped", "failed"]
 

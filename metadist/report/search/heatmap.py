@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from metadist.report.figures import below
-from metadist.report.phrases import number
 from metadist.report.search.data import SearchData
 from metadist.report.search.heatmap_cells import Cell, CellMap
 from metadist.report.search.scales import score_scale
 from metadist.report.search.trial_markers import DEFAULT, MANY, STATUSES, WINNER, scatter
 from metadist.report.svg import CARD, FG, MAIN, drawing
 from metadist.space import Mode
+from metadist.statistics.format import number
 
 #: Columns or rows that still have room for a number in each cell.
 _NUMBERED = 10

@@ -12,8 +12,8 @@ from report_page import seen
 from metadist.report import write_report
 from metadist.report.charts import MOST_ROWS
 from metadist.report.diagnostics_section import learned_section
-from metadist.report.load import load_run
 from metadist.report.svg import pictures
+from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
 
 

@@ -14,8 +14,8 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import SpaceError
 from metadist.recipe.schema import load_recipe
-from metadist.report.protocol import read_protocol
 from metadist.report.search.result_schema import read_found
+from metadist.runs.readers.evaluations import read_evaluation
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
 from metadist.search.drive import _best, summary
@@ -44,7 +44,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Place]:
 
 
 def _scores(search: SearchDir, run: str, name: str) -> list[float]:
-    found = read_protocol(search.run(run).evaluation / f"{name}.json", own=False, notes=[])
+    found = read_evaluation(search.run(run), name, [])
     assert found is not None
     assert found.scores is not None
     return [float(score) for score in found.scores[:, found.figure_step]]

@@ -1,4 +1,4 @@
-"""What a file under ``evaluation/`` says, checked: anybody may have altered it since."""
+"""Results of protocols: ``evaluation/<protocol>.json``, ``.parquet`` and ``.classes.parquet``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from data_pipeline.errors import DataError
 from data_pipeline.formats.parquet import read_capped
 from data_pipeline.storage.local import read_json
+from metadist.errors import RunError
+from metadist.recipe.schema import Recipe
+from metadist.runs.readers.fields import count, real, text
+from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import (
     EpisodeClasses,
     classes_file,
@@ -24,9 +28,7 @@ from metadist.statistics.classes import (
 )
 
 _SCORES = {"classification": "accuracy", "regression": "mse"}
-#: Nobody counts further in a few-shot protocol.
-_MOST = 10**9
-#: Nor evaluates more episodes x steps; three numbers each, and a table's fixed part.
+#: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
 
 
@@ -50,19 +52,17 @@ class StepFigures:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class StoredEvaluation:
     """Results of one evaluation protocol.
 
     Attributes:
         name: as its files are called.
-        own: whether it is one of the recipe's; others were asked for later.
         figure_step: the number of steps whose figure is the protocol's.
-        scores: float64 [E, K + 1]: each episode's score after each step; None if not readable.
+        scores: float64 [E, K + 1]: each episode's score after each step; None if not read.
         classes: of the episodes; None of functions, if not readable, and if not recorded.
     """
 
     name: str
-    own: bool
     part: str
     queries: int
     kind: str
@@ -73,11 +73,17 @@ class Protocol:
     figure_step: int
     episode_digest: str
     norm: str
+    recipe_hash: Any
     checkpoint_step: int
     checkpoint_sha256: str
     steps: tuple[StepFigures, ...]
-    scores: NDArray[np.float64] | None
+    scores: NDArray[np.float64] | None = None
     classes: EpisodeClasses | None = None
+
+    @property
+    def checkpoint(self) -> tuple[int, str]:
+        """Which checkpoint they are of."""
+        return self.checkpoint_step, self.checkpoint_sha256
 
     @property
     def figure(self) -> StepFigures:
@@ -96,113 +102,124 @@ class Protocol:
         return few_classes(known.count, known.ways, self.part) if known else ""
 
 
-def read_protocol(path: Path, own: bool, notes: list[str]) -> Protocol | None:
-    """Read ``evaluation/<name>.json`` and its table; what cannot be read is noted.
+def own_names(recipe: Recipe) -> list[str]:
+    """Names of the recipe's own protocols on test episodes, its main one first."""
+    return [f"test-{queries}q" for queries in recipe.protocols]
 
-    Args:
-        own: whether the protocol is one of the recipe's.
+
+def evaluation_names(run: RunDir) -> list[str]:
+    """Names of the protocols that a run has results of."""
+    found = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
+    return sorted(found)
+
+
+def read_figures(run: RunDir, name: str) -> StoredEvaluation:
+    """Read the figures of a protocol alone, without the scores they were made of.
+
+    Raises:
+        RunError: they are missing or damaged.
     """
+    path = run.evaluation / f"{name}.json"
     try:
-        return _with_classes(_parsed(path, own, notes), path.parent, notes)
+        return _figures(path)
+    except (DataError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error!r})") from None
+
+
+def read_own_figures(run: RunDir, recipe: Recipe, name: str) -> StoredEvaluation:
+    """The figures of a protocol, of the checkpoint that the run's main evaluation is of.
+
+    Raises:
+        RunError: there are none, they are damaged, or they are of another checkpoint, as those of
+            a run that was evaluated before it ended.
+    """
+    own = own_names(recipe)[0]
+    found, main = read_figures(run, name), read_figures(run, own)
+    if main.recipe_hash != recipe.hash:
+        raise RunError(f"{run.evaluation / own}.json: of another recipe than the run's")
+    path = run.evaluation / f"{name}.json"
+    if found.recipe_hash != main.recipe_hash:
+        raise RunError(f"{path}: of another recipe hash than {own}.json")
+    if found.checkpoint != main.checkpoint:
+        raise RunError(f"{path}: of another checkpoint than {own}.json")
+    return found
+
+
+def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluation | None:
+    """Read the results of a protocol with scores and classes; what cannot be read is noted."""
+    path = run.evaluation / f"{name}.json"
+    try:
+        found = _figures(path)
+        shape = (found.episodes, len(found.steps))
+        scores = _scores(path.with_suffix(".parquet"), found.score, shape, notes)
+        return _with_classes(replace(found, scores=scores), path.parent, notes)
     except (DataError, OSError, KeyError, TypeError, ValueError) as error:
         notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
         return None
 
 
-def _parsed(path: Path, own: bool, notes: list[str]) -> Protocol:
+def _figures(path: Path) -> StoredEvaluation:
     raw = read_json(path)
-    episodes = _count(raw, "episodes", 1)
-    part, queries = _text(raw, "part"), _count(raw, "queries", 1)
+    episodes = count(raw["episodes"], "episodes", 1)
+    part, queries = text(raw["part"], "part"), count(raw["queries"], "queries", 1)
     if not (path.stem.startswith(f"{part}-") and path.stem.endswith(f"-{queries}q")):
         raise ValueError(f"it is of part {part!r} and {queries} queries, its name says otherwise")
-    kind, score = _text(raw, "kind"), _text(raw, "score")
+    kind, score = text(raw["kind"], "kind"), text(raw["score"], "score")
     if _SCORES.get(kind) != score:
         raise ValueError(f"kind {kind!r} and score {score!r} do not go together")
     if len(raw["failed_by_step"]) != len(raw["by_step"]) or not raw["by_step"]:
         raise ValueError("by_step and failed_by_step need as many entries, and at least one")
-    steps = tuple(
-        _step(k, row, failed, episodes)
-        for k, (row, failed) in enumerate(zip(raw["by_step"], raw["failed_by_step"], strict=True))
-    )
-    trained = _count(raw, "trained_steps", 0)
+    rows = zip(raw["by_step"], raw["failed_by_step"], strict=True)
+    steps = tuple(_step(k, row, failed, episodes) for k, (row, failed) in enumerate(rows))
+    trained = count(raw["trained_steps"], "trained_steps")
     # Older files are about the trained number of steps.
-    about = min(trained, len(steps) - 1)
-    figure = _count({"figure_step": about, **raw}, "figure_step", 0, len(steps) - 1)
-    return Protocol(
+    about = raw.get("figure_step", min(trained, len(steps) - 1))
+    checkpoint = raw["checkpoint"]
+    return StoredEvaluation(
         name=path.stem,
-        own=own,
         part=part,
         queries=queries,
         kind=kind,
         score=score,
         episodes=episodes,
-        failed=_count(raw, "failed", 0, episodes),
+        failed=count(raw["failed"], "failed", 0, episodes),
         trained_steps=trained,
-        figure_step=figure,
-        episode_digest=_text(raw, "episode_digest"),
-        norm=_text(raw, "norm"),
-        checkpoint_step=_count(raw["checkpoint"], "step", 0),
-        checkpoint_sha256=_text(raw["checkpoint"], "params_sha256"),
+        figure_step=count(about, "figure_step", 0, len(steps) - 1),
+        episode_digest=text(raw["episode_digest"], "episode_digest"),
+        norm=text(raw["norm"], "norm"),
+        recipe_hash=raw.get("recipe_hash"),
+        checkpoint_step=count(checkpoint["step"], "checkpoint.step"),
+        checkpoint_sha256=text(checkpoint["params_sha256"], "checkpoint.params_sha256"),
         steps=steps,
-        scores=_scores(path.with_suffix(".parquet"), score, (episodes, len(steps)), notes),
     )
 
 
-def _with_classes(protocol: Protocol, directory: Path, notes: list[str]) -> Protocol:
+def _with_classes(found: StoredEvaluation, directory: Path, notes: list[str]) -> StoredEvaluation:
     """The same with the classes of its episodes and what follows from them."""
-    if protocol.kind == "regression":
-        return protocol
-    path = classes_file(directory, protocol.name)
+    if found.kind == "regression":
+        return found
+    path = classes_file(directory, found.name)
     try:
-        classes = read_classes(path, protocol.episodes)
+        classes = read_classes(path, found.episodes)
     except DataError as error:
         notes.append(f"evaluation/{path.name} cannot be read: {error}.")
-        return protocol
-    if classes is None or protocol.scores is None or not np.isfinite(protocol.scores).all():
-        return replace(protocol, classes=classes)
-    steps = zip(protocol.steps, classes.ci95(protocol.scores), strict=True)
+        return found
+    if classes is None or found.scores is None or not np.isfinite(found.scores).all():
+        return replace(found, classes=classes)
+    steps = zip(found.steps, classes.ci95(found.scores), strict=True)
     told = tuple(replace(step, ci95_classes=float(half)) for step, half in steps)
-    return replace(protocol, classes=classes, steps=told)
+    return replace(found, classes=classes, steps=told)
 
 
 def _step(position: int, row: Mapping[str, Any], failed: Any, episodes: int) -> StepFigures:
-    _count(row, "step", position, position)
-    names = ("mean", "ci95", "worst_decile", "loss")
-    mean, ci95, worst, loss = (_real(row, name) for name in names)
+    count(row["step"], "step", position, position)
+    numbers = {name: real(row[name], name) for name in ("mean", "ci95", "worst_decile", "loss")}
     return StepFigures(
         step=position,
-        mean=mean,
-        ci95=ci95,
-        worst_decile=worst,
-        loss=loss,
-        # Older files have none.
-        median=_real({"median": None, **row}, "median"),
-        failed=_count({"failed_by_step": failed}, "failed_by_step", 0, episodes),
+        **numbers,
+        median=real(row.get("median"), "median"),  # older files have none
+        failed=count(failed, "failed_by_step", 0, episodes),
     )
-
-
-def _count(raw: Mapping[str, Any], name: str, least: int, most: int = _MOST) -> int:
-    value = raw[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        needed = f"{least}" if least == most else f"a whole number from {least} to {most}"
-        raise ValueError(f"{name}: {needed} is needed, got {str(value)[:40]!r}")
-    return value
-
-
-def _real(raw: Mapping[str, Any], name: str) -> float:
-    value = raw[name]
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e308:
-        raise ValueError(f"{name}: a number is needed, got {str(value)[:40]!r}")
-    return float(value)
-
-
-def _text(raw: Mapping[str, Any], name: str) -> str:
-    value = raw[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{name}: text is needed, got {str(value)[:40]!r}")
-    return value
 
 
 def _scores(
