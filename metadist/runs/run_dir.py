@@ -21,7 +21,7 @@ from typing import Any
 from data_pipeline.storage.local import write_atomic
 from metadist.errors import RunError, SupersededError
 from metadist.recipe.schema import Recipe, parse_recipe
-from metadist.runs.object_store import run_store
+from metadist.runs.object_store.run import run_store
 from metadist.runs.record import RecordDir
 from metadist.runs.store import RunStore
 

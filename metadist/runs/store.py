@@ -1,7 +1,7 @@
 """Where a run is kept: in its directory alone, or in an object store that other nodes write to.
 
 What lies in the directory decides. Where it is this node's working copy of a run in an object store
-(:class:`metadist.runs.object_store.ObjectStoreRun`), what other nodes wrote is pulled before
+(:class:`metadist.runs.object_store.run.ObjectStoreRun`), what other nodes wrote is pulled before
 anything is decided, and what is written here is pushed once it is on disk.
 """
 
