@@ -19,10 +19,10 @@ from metadist.errors import UNREADABLE, MetadistError, RunError
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
+from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
 from metadist.runs.readers.diagnostics import read_learned_quantities
 from metadist.runs.readers.evaluations import StoredEvaluation, read_own_figures
-from metadist.statistics.classes import classes_file, read_classes
 from metadist.statistics.paired import t975
 
 

@@ -17,15 +17,10 @@ from data_pipeline.formats.parquet import read_capped
 from data_pipeline.storage.local import read_json
 from metadist.errors import RunError
 from metadist.recipe.schema import Recipe
+from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.fields import count, real, text
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.classes import (
-    EpisodeClasses,
-    classes_file,
-    few_classes,
-    of_classes,
-    read_classes,
-)
+from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
 
 _SCORES = {"classification": "accuracy", "regression": "mse"}
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.

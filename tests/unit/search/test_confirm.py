@@ -15,6 +15,7 @@ from small_spaces import SMALL_SPACE
 from metadist.errors import SpaceError
 from metadist.recipe.schema import load_recipe
 from metadist.report.search.result_schema import read_found
+from metadist.runs.classes import classes_file
 from metadist.runs.readers.evaluations import read_evaluation
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
@@ -24,7 +25,6 @@ from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 from metadist.search.summary import text
 from metadist.search.trial import Place, run_trial
 from metadist.space import LogUniform, Point
-from metadist.statistics.classes import classes_file
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
 HOW = Confirmation(episodes=5, seeds=2)
