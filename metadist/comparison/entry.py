@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from metadist.runs.readers.evaluations import (
     read_evaluation,
 )
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.paired import Rows
+from metadist.statistics.paired import Measure, Rows
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,15 @@ class Entry:
     cost: Cost
 
     @property
-    def measure(self) -> Literal["accuracy", "mse"]:
+    def measure(self) -> Measure:
         """What a score is."""
-        return "mse" if self.protocol.score == "mse" else "accuracy"
+        return self.protocol.score
 
     @property
     def rows(self) -> Rows:
         """The score of each episode, after the steps that the protocol's figure is about."""
-        assert self.protocol.scores is not None
-        scores = self.protocol.scores[:, self.protocol.figure_step]
-        return Rows(self.protocol.episode_digest, self.measure, scores)
+        assert self.protocol.rows is not None
+        return self.protocol.rows
 
     @property
     def learner(self) -> Mapping[str, Any]:
@@ -150,7 +149,7 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
     main = own_names(recipe)[0]
     if name != main and (run.evaluation / f"{main}.json").is_file():
         _same_checkpoint(run, protocol, _protocol(run, main))
-    found = points.get("val/mse" if protocol.score == "mse" else "val/accuracy", [])
+    found = points.get(f"val/{protocol.score}", [])
     validation = tuple((p.step, p.value) for p in found)
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
 
@@ -159,11 +158,10 @@ def _protocol(run: RunDir, name: str) -> StoredEvaluation:
     """Results with their scores, which must be those that the figures were made of."""
     notes: list[str] = []
     protocol = read_evaluation(run, name, notes)
-    if protocol is None or protocol.scores is None or notes:
+    if protocol is None or protocol.rows is None or notes:
         why = " ".join(notes)
         raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")
-    scores = protocol.scores[:, protocol.figure_step]
-    finite = scores[np.isfinite(scores)]
+    finite = protocol.rows.score[np.isfinite(protocol.rows.score)]
     mean = math.fsum(finite / len(finite)) if len(finite) else math.nan
     told = protocol.figure.mean
     same = math.isclose(mean, told, rel_tol=1e-6, abs_tol=1e-12)

@@ -59,7 +59,7 @@ class RunStore:
     # --- the whole run (no lock: they take theirs)
 
     def exists(self) -> bool:
-        """Whether there is such a run."""
+        """Whether there is such a run, here or in the object store."""
         return (self.path / "run.json").is_file()
 
     def pull(self) -> bool:
@@ -93,11 +93,7 @@ class RunStore:
             yield
 
     def create(self) -> None:
-        """Make what is on disk a new run (no lock).
-
-        Raises:
-            SupersededError: another process has made a run of this name meanwhile.
-        """
+        """Push a new run (no lock); SupersededError if another has made one of its name."""
 
     # --- attempts and logs (lock: attempt)
 
@@ -142,16 +138,12 @@ class RunStore:
         return {p.name: p.stat().st_size for p in logs}
 
     def record_attempt(self, number: int, **facts: Any) -> None:
-        """Add to what an attempt has recorded of itself (no lock)."""
+        """Add to what an attempt of this node has recorded of itself (no lock)."""
         document = {**self.attempt_facts(number), **facts}
         write_atomic(self.attempt_path(number), encode(document))
 
     def check_attempt(self, number: int) -> None:
-        """Raise if another node has claimed a later attempt.
-
-        Raises:
-            SupersededError: it has.
-        """
+        """Raise SupersededError if another node has claimed a later attempt."""
 
     def push_attempt(self, number: int, *documents: str) -> None:
         """Push what an attempt has logged, and documents that it has written."""
@@ -162,7 +154,7 @@ class RunStore:
     # --- checkpoints (lock: attempt, for those that write)
 
     def checkpoints(self) -> list[int]:
-        """Steps that have a checkpoint, ascending; whether they are good is not looked at."""
+        """Steps with a checkpoint, here or in the store, ascending; good or not."""
         return self._checkpoints_on_disk()
 
     def _checkpoints_on_disk(self) -> list[int]:

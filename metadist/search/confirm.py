@@ -241,10 +241,9 @@ def fresh_rows(search: SearchDir, run_name: str, episodes: int, fresh: int = JUD
     """Scores of a run on the fresh validation episodes."""
     run = search.run(run_name)
     found = _read(run, fresh_name(run.recipe(), episodes, fresh))
-    if found.scores is None:
+    if found.rows is None:
         raise SpaceError(f"{run.path}: the scores of {found.name} cannot be read")
-    measure: Any = "mse" if found.score == "mse" else "accuracy"
-    return Rows(found.episode_digest, measure, found.scores[:, found.figure_step])
+    return found.rows
 
 
 def _read(run: RunDir, name: str) -> StoredEvaluation:

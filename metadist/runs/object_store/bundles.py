@@ -11,8 +11,7 @@ from pathlib import Path
 from data_pipeline.errors import DamagedData, UnsafeData
 from data_pipeline.storage.local import inside, sealed_json, sha256_file, unseal_json
 from data_pipeline.storage.objects import ObjectPlace, in_parallel
-from metadist.runs.object_store.claims import Claim, parse_claim
-from metadist.runs.object_store.copied import Copied
+from metadist.runs.object_store.claims import Claim, Copied, parse_claim
 
 #: Documents of a run: patterns below its directory.
 DOCUMENTS = {

@@ -1,16 +1,19 @@
-"""Who may write something in an object store: numbered claims, of which the first counts."""
+"""Who may write something in an object store, and what this node has got of it already."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import MissingData
-from data_pipeline.storage.local import sealed_json, unseal_json
+from data_pipeline.errors import DataError, MissingData
+from data_pipeline.storage.local import read_json, sealed_json, unseal_json, write_atomic
 from data_pipeline.storage.objects import ObjectPlace
 
 #: Stores tell the time of an object in whole seconds: after a longer pause every other claim of the
@@ -99,3 +102,27 @@ class Claims:
             return unseal_json(place.get(), place)
         except MissingData:
             return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if it is missing or none."""
+    with contextlib.suppress(DataError):
+        value = read_json(path)
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+class Copied:
+    """A record of this node alone, ``.copied/<name>.json`` in a run directory."""
+
+    def __init__(self, run: Path, name: str) -> None:
+        self._path = run / ".copied" / f"{name}.json"
+
+    def get(self, key: str) -> Any:
+        """A field; None if it is not recorded."""
+        return read_object(self._path).get(key)
+
+    def set(self, **fields: Any) -> None:
+        """Replace the record."""
+        write_atomic(self._path, json.dumps(fields).encode())

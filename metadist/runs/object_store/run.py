@@ -19,8 +19,7 @@ from data_pipeline.storage.objects import ObjectPlace, object_place
 from metadist.errors import RunError, SupersededError
 from metadist.runs.object_store.bundles import DOCUMENTS, Document
 from metadist.runs.object_store.checkpoints import StoredCheckpoints
-from metadist.runs.object_store.claims import Claim, Claims, parse_claim
-from metadist.runs.object_store.copied import Copied, read_object
+from metadist.runs.object_store.claims import Claim, Claims, Copied, parse_claim, read_object
 from metadist.runs.object_store.growing_file import GrowingFile
 from metadist.runs.record import encode
 from metadist.runs.store import RunStore
@@ -61,11 +60,9 @@ class ObjectStoreRun(RunStore):
     # --- the whole run
 
     def exists(self) -> bool:
-        """Whether the object store has it."""
         return self._newest_info() is not None
 
     def pull(self) -> bool:
-        """Bring run.json, attempts, logs and documents."""
         if not self.pull_info():
             return False
         with self.locked("attempt"):
@@ -96,7 +93,6 @@ class ObjectStoreRun(RunStore):
     def writing_info(
         self, check: Callable[[], None] = lambda: None, *, take_over: bool = False
     ) -> Iterator[None]:
-        """Write both here inside this block, as the only node that does."""
         with self.locked("info"):
             self._pull_info()
             check()
@@ -108,7 +104,6 @@ class ObjectStoreRun(RunStore):
             self._push_info()
 
     def create(self) -> None:
-        """Claim the name and put what is on disk."""
         self._own_info(anew=True)
         if self.exists():  # meanwhile
             raise SupersededError(f"{self.place}: another process has made the run")
@@ -123,11 +118,6 @@ class ObjectStoreRun(RunStore):
         return None
 
     def _pull_info(self) -> None:
-        """Bring both up to date.
-
-        Raises:
-            DamagedData: the record is not what was written; the object is named.
-        """
         body = self._newest_info()
         if body is None:
             return
@@ -163,7 +153,6 @@ class ObjectStoreRun(RunStore):
         return True
 
     def _push_info(self) -> None:
-        """Put run.json and recipe.toml, of which this node is the writer."""
         mine = self._own_claim()
         if mine is None:
             raise RunError(f"{self.path}: this node is not the writer of run.json")
@@ -213,13 +202,11 @@ class ObjectStoreRun(RunStore):
         return mine.number
 
     def record_attempt(self, number: int, **facts: Any) -> None:
-        """Add to what an attempt of this node has recorded of itself."""
         super().record_attempt(number, **facts)
         document = self.attempt_facts(number)
         self._attempts.record(Claim(number, document["key"]), document)
 
     def check_attempt(self, number: int) -> None:
-        """Raise unless this node's attempt is the latest in the object store."""
         latest = self._attempts.winners()[-1:]
         if latest != [self._claim(number)]:
             raise SupersededError(
@@ -251,32 +238,26 @@ class ObjectStoreRun(RunStore):
         return self._logs.setdefault(claim.name, GrowingFile(place, path))
 
     def push_documents(self, *documents: str) -> None:
-        """Put some of :data:`metadist.runs.object_store.bundles.DOCUMENTS`."""
         for name in documents:
             Document(name, self.place, self.path).push()
 
     # --- checkpoints (lock: attempt, for those that write)
 
     def checkpoints(self) -> list[int]:
-        """Those that have not been fetched included."""
         return sorted({*super().checkpoints(), *self._checkpoints.writers()})
 
     def push_checkpoint(self, number: int, step: int) -> None:
-        """Put a checkpoint of this node's attempt, after its log."""
-        self.push_attempt(number)
+        self.push_attempt(number)  # no checkpoint before the log of its steps
         self._checkpoints.put(self._claim(number), step, self.checkpoint_path(step))
 
     def pull_checkpoint(self, step: int) -> bool:
-        """Fetch a checkpoint: of several the latest that is what was written."""
         return self._checkpoints.get(step, self.checkpoint_path(step))
 
     def set_aside(self, number: int, good: int) -> None:
-        """The same on every node."""
         self._checkpoints.set_aside(good)
         super().set_aside(number, good)
 
     def prune(self, number: int, keep: int, best_step: int | None) -> None:
-        """The same in the object store."""
         self._checkpoints.prune(number, keep, best_step)
         super().prune(number, keep, best_step)
 

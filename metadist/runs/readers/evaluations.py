@@ -21,8 +21,9 @@ from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.fields import count, real, text
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
+from metadist.statistics.paired import Measure, Rows
 
-_SCORES = {"classification": "accuracy", "regression": "mse"}
+_SCORES: dict[str, Measure] = {"classification": "accuracy", "regression": "mse"}
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
 
@@ -61,7 +62,7 @@ class StoredEvaluation:
     part: str
     queries: int
     kind: str
-    score: str
+    score: Measure
     episodes: int
     failed: int
     trained_steps: int
@@ -84,6 +85,13 @@ class StoredEvaluation:
     def figure(self) -> StepFigures:
         """The protocol's figures."""
         return self.steps[self.figure_step]
+
+    @property
+    def rows(self) -> Rows | None:
+        """The score of each episode, after the steps that the figure is about; None if not read."""
+        if self.scores is None:
+            return None
+        return Rows(self.episode_digest, self.score, self.scores[:, self.figure_step])
 
     @property
     def of_classes(self) -> str:
@@ -159,9 +167,10 @@ def _figures(path: Path) -> StoredEvaluation:
     part, queries = text(raw["part"], "part"), count(raw["queries"], "queries", 1)
     if not (path.stem.startswith(f"{part}-") and path.stem.endswith(f"-{queries}q")):
         raise ValueError(f"it is of part {part!r} and {queries} queries, its name says otherwise")
-    kind, score = text(raw["kind"], "kind"), text(raw["score"], "score")
-    if _SCORES.get(kind) != score:
-        raise ValueError(f"kind {kind!r} and score {score!r} do not go together")
+    kind = text(raw["kind"], "kind")
+    score = _SCORES.get(kind)
+    if score is None or raw["score"] != score:
+        raise ValueError(f"kind {kind!r} and score {raw['score']!r} do not go together")
     if len(raw["failed_by_step"]) != len(raw["by_step"]) or not raw["by_step"]:
         raise ValueError("by_step and failed_by_step need as many entries, and at least one")
     rows = zip(raw["by_step"], raw["failed_by_step"], strict=True)
