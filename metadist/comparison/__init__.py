@@ -12,8 +12,8 @@ from typing import Any
 from data_pipeline.storage.local import write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.comparison.comparison import Comparison, compare_runs
+from metadist.comparison.csv_table import to_csv
 from metadist.comparison.page import render
-from metadist.comparison.table import to_csv
 from metadist.comparison.text import text
 from metadist.errors import RunError
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metadist.comparison.choose import LeftOut, labels, named, of_experiment
 from metadist.comparison.classes import of_classes, paired_over_classes
 from metadist.comparison.differences import Value, differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
-from metadist.errors import MetadistError, RunError
-from metadist.runs.run_dir import RunDir
+from metadist.comparison.selection import LeftOut, Selection, select
+from metadist.errors import RunError
 from metadist.statistics.paired import Paired, paired
 
 #: More runs than these are shown in the order of their figures, the best first.
@@ -93,99 +92,42 @@ def compare_runs(
     Args:
         root: the runs directory.
     """
-    by_mlflow = experiment is not None or filter_string is not None
-    if by_mlflow and names:
-        raise RunError("name runs, or an experiment and a filter, not both")
-    left_out: list[LeftOut] = []
-    if by_mlflow:
-        where = (experiment or "metadist", filter_string or "")
-        runs, left_out = of_experiment(root, tracking_uri, *where)
-    else:
-        runs = named(root, names)
-    runs, first = _with_baseline(root, runs, baseline)
-    # An experiment's runs may all be left out but one that was chosen to compare with.
-    chosen = first if baseline is not None or not by_mlflow else None
-    told = labels(runs)
-    there: dict[str, tuple[RunDir, list[str]]] = {}
-    for run, label in zip(runs, told, strict=True):
-        try:
-            there[label] = (run, protocols_of(run))
-        except MetadistError as error:
-            _leave_out(label, error, left_out, allowed=by_mlflow and run != chosen)
-    if by_mlflow:
-        first = chosen or _tested(there)
-        _leave_others_out(there, first, protocol, left_out)
-    _enough([*there], left_out, by_mlflow)
-    name = shared_protocol([(label, own) for label, (_, own) in there.items()], protocol)
-    entries: list[Entry] = []
-    for label, (run, _) in there.items():
-        try:
-            entries.append(read_entry(run, label, name))
-        except MetadistError as error:
-            _leave_out(label, error, left_out, allowed=by_mlflow and run != first)
-    _enough([entry.label for entry in entries], left_out, by_mlflow)
+    runs = select(root, names, experiment, filter_string, baseline, tracking_uri)
+    protocols = runs.read(lambda run, _: protocols_of(run))
+    if runs.by_mlflow:
+        _leave_others_out(runs, protocols, protocol)
+    runs.check_enough()
+    name = shared_protocol([(label, protocols[label]) for label in runs.runs], protocol)
+    entries = [*runs.read(lambda run, label: read_entry(run, label, name)).values()]
+    runs.check_enough()
     kinds = {entry.measure: entry.label for entry in entries}
     if len(kinds) > 1:
         listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
         raise RunError(f"the runs do not measure the same ({listed}); compare them apart")
-    base = next(entry for entry in entries if entry.run == first)
+    base = next(entry for entry in entries if entry.run == runs.baseline)
     against = {e.label: _difference(e, base) for e in entries if e is not base}
     if len(entries) > MOST_UNRANKED:
         entries.sort(key=_rank)
-    return Comparison(tuple(entries), name, base, against, differences(entries), tuple(left_out))
-
-
-def _tested(there: dict[str, tuple[RunDir, list[str]]]) -> RunDir | None:
-    """The first run with results on test classes, else the first one."""
-    runs = [run for run, own in there.values() if any(p.startswith("test-") for p in own)]
-    return next(iter(runs or [run for run, _ in there.values()]), None)
+    left_out = tuple(runs.left_out)
+    return Comparison(tuple(entries), name, base, against, differences(entries), left_out)
 
 
 def _leave_others_out(
-    there: dict[str, tuple[RunDir, list[str]]],
-    first: RunDir | None,
-    protocol: str | None,
-    left_out: list[LeftOut],
+    runs: Selection, protocols: Mapping[str, Sequence[str]], protocol: str | None
 ) -> None:
     """Leave out runs that have not been evaluated as the baseline was.
 
-    The trials of a search are among the runs of its experiment, and are not tested.
+    The trials of a search are among the runs of its experiment, and are not tested. If no baseline
+    is named, it is the first run with results on test classes, else the first one.
     """
-    wanted = protocol or next((own[0] for run, own in there.values() if run == first and own), None)
-    for label in [label for label, (run, own) in there.items() if run != first]:
-        if wanted is not None and wanted not in there[label][1]:
-            left_out.append(LeftOut(label, f"it has no results of {wanted}"))
-            del there[label]
-
-
-def _with_baseline(
-    root: Path, runs: list[RunDir], baseline: str | None
-) -> tuple[list[RunDir], RunDir | None]:
-    """All runs with the baseline among them, and which one it is."""
-    if baseline is None:
-        return runs, runs[0] if runs else None
-    (first,) = named(root, [baseline])
-    return (runs if first in runs else [first, *runs]), first
-
-
-def _leave_out(label: str, error: MetadistError, left_out: list[LeftOut], *, allowed: bool) -> None:
-    """A run that was named must be there; one of many that were found may be left out."""
-    if not allowed:
-        raise error
-    left_out.append(LeftOut(label, str(error)))
-
-
-def _enough(found: list[str], left_out: list[LeftOut], by_mlflow: bool) -> None:
-    if len(found) >= 2:
-        return
-    there = f"there is {found[0]}" if found else "there is none"
-    if not by_mlflow:
-        raise RunError(f"at least two runs are needed to compare, {there}; name more runs")
-    listed = "; ".join(f"{out.name}: {out.why}" for out in left_out[:5])
-    raise RunError(
-        f"at least two finished runs of the experiment are needed, {there}"
-        f"{f' (left out: {listed})' if listed else ''}"
-    )
+    if runs.baseline is None:
+        tested = [x for x in runs.runs if any(p.startswith("test-") for p in protocols[x])]
+        runs.baseline = next((runs.runs[label] for label in tested or runs.runs), None)
+    own = next((protocols[x] for x, run in runs.runs.items() if run == runs.baseline), [])
+    wanted = protocol or next(iter(own), None)
+    for label in [x for x, run in runs.runs.items() if run != runs.baseline]:
+        if wanted is not None and wanted not in protocols[label]:
+            runs.leave_out(label, f"it has no results of {wanted}")
 
 
 def _difference(entry: Entry, base: Entry) -> Difference:

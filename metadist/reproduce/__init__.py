@@ -122,7 +122,7 @@ def reproduce(
                 at_once=1 if wanted.exclusive else jobs,
                 deadline=None if minutes is None else began + 60 * minutes,
                 watch=display,
-                # Not among the words: a password in it would be written down, and seen by all.
+                # Not among the arguments: a password in it would be written down, and seen by all.
                 environment={"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {},
             )
             try:

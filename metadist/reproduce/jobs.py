@@ -32,7 +32,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") el
 class Command:
     """A command line and, for people, what it does."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     what: str
 
 
@@ -77,10 +77,10 @@ class Active:
     def start(self) -> None:
         """Start its present command; what it says is added to its log."""
         with self.log.open("ab") as log:
-            log.write(f"$ {' '.join(self.command.words)}\n".encode())
+            log.write(f"$ {' '.join(self.command.arguments)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                self.command.words,
+                self.command.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -218,7 +218,7 @@ class Jobs:
             why = f"the time was up while {active.command.what}"
             outcome = Outcome("stopped", why, seconds)
         else:
-            said = why or f"{last_words(active.log)} ({active.command.what}; see {active.log})"
+            said = why or f"{error_line(active.log)} ({active.command.what}; see {active.log})"
             outcome = Outcome("failed", said, seconds)
         self._end(active.job, outcome)
 
@@ -249,7 +249,7 @@ class Jobs:
                 self._end(active.job, Outcome("stopped", "interrupted", seconds))
 
 
-def last_words(log: Path) -> str:
+def error_line(log: Path) -> str:
     """The error that a command ended with: its ``Error:`` line, else the last line it wrote."""
     try:
         lines = log.read_text(errors="replace").splitlines()

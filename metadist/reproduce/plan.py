@@ -69,15 +69,15 @@ class Request:
     @property
     def command(self) -> str:
         """The command line that gives the same figures."""
-        words = ["metadist", "reproduce", self.source or self.table.name]
-        words += ["--tasks", str(self.tasks)]
+        arguments = ["metadist", "reproduce", self.source or self.table.name]
+        arguments += ["--tasks", str(self.tasks)]
         if self.seeds > 1:
-            words += ["--seeds", str(self.seeds)]
+            arguments += ["--seeds", str(self.seeds)]
         if len(self.rows) < len(self.table.rows):
-            words += ["--rows", ",".join(row.id for row in self.rows)]
+            arguments += ["--rows", ",".join(row.id for row in self.rows)]
         for plugin in self.plugins:
-            words += ["--plugin", plugin]
-        return shlex.join(words)
+            arguments += ["--plugin", plugin]
+        return shlex.join(arguments)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Planned:
         overrides: of its recipe, as given to ``metadist train``.
         recipe: resolved; None if there is a problem.
         problem: why it cannot be run or read.
-        incomplete: what the dataset lacks of the published one, in its own words.
+        incomplete: what the dataset lacks of the published one, in its own arguments.
     """
 
     key: str
@@ -246,14 +246,14 @@ def job(planned: Planned, request: Request) -> Job | None:
     start = [sys.executable, "-m", "metadist"]
     commands = []
     if not _ended(planned, request):
-        words = [*start, "train", request.table.recipe_of(planned.key)]
-        words += ["--name", planned.name, "--resume", "auto", "--workers", str(request.workers)]
+        arguments = [*start, "train", request.table.recipe_of(planned.key)]
+        arguments += ["--name", planned.name, "--resume", "auto", "--workers", str(request.workers)]
         for setting in planned.overrides:
-            words += ["--set", setting]
-        words += ["--experiment", request.table.name, *places]
+            arguments += ["--set", setting]
+        arguments += ["--experiment", request.table.name, *places]
         if request.offline:
-            words.append("--offline")
-        commands.append(Command(tuple(words), "training"))
+            arguments.append("--offline")
+        commands.append(Command(tuple(arguments), "training"))
     assert planned.recipe is not None
     there = functools.partial(_readable, planned.run, planned.recipe)
     if planned.finished and not all(there(own.name) for own in own_protocols(planned.recipe)):
@@ -262,11 +262,11 @@ def job(planned: Planned, request: Request) -> Job | None:
     for name, how in planned.asked.items():
         if planned.finished and there(name):
             continue
-        words = [*start, "evaluate", planned.name, *places]
+        arguments = [*start, "evaluate", planned.name, *places]
         for option in ("shots", "queries", "steps", "episodes"):
             if (value := getattr(how, option)) is not None:
-                words += [f"--{option}", str(value)]
-        commands.append(Command(tuple(words), f"evaluating {name}"))
+                arguments += [f"--{option}", str(value)]
+        commands.append(Command(tuple(arguments), f"evaluating {name}"))
     return Job(planned.name, tuple(commands)) if commands else None
 
 

@@ -160,7 +160,7 @@ class SearchDir(RecordDir):
                 return
 
     def set_run_aside(self, number: int, run: str) -> None:
-        """Move a trial's run out of the way, and take back the order that it had."""
+        """Move a trial's run out of the way, and take back that it was to stop."""
         self.set_aside(self.run(run).path)
         (self.stop_files / f"{number:04d}").unlink(missing_ok=True)
 

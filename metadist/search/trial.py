@@ -247,7 +247,7 @@ def replay(plan: Plan, run: RunDir, report: Report) -> bool:
 
 
 def _end(run: RunDir) -> Status:
-    """End a trial that had its order when its process died."""
+    """End a trial that was told to stop when its process died."""
     info = run.info()
     if info["status"] == "finished":
         return "finished"

@@ -186,9 +186,9 @@ def test_the_budget_decides_steps_and_names(tmp_path):
     todo = jobs(planned, request)
     assert [job.name[-4:] for job in todo] == ["0-s0", "0-s0", "0-s1", "0-s1"]
     train, evaluate = todo[0].commands
-    assert train.words[1:4] == ("-m", "metadist", "train")
-    assert "--shots" in evaluate.words
-    assert evaluate.words[evaluate.words.index("--steps") + 1] == "1"
+    assert train.arguments[1:4] == ("-m", "metadist", "train")
+    assert "--shots" in evaluate.arguments
+    assert evaluate.arguments[evaluate.arguments.index("--steps") + 1] == "1"
     assert len(todo[1].commands) == 1
 
 

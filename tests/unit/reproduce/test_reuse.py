@@ -146,7 +146,7 @@ def test_a_password_is_in_no_command_and_no_log(tmp_path: Path):
     request, _ = planned_run(tmp_path)
     uri = "http://me:hunter2@127.0.0.1:1"
     asked = replace(request, offline=False, tracking_uri=uri)
-    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.words]
+    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.arguments]
     assert words
     assert not any("hunter2" in word for word in words)
     seen = ("sh", "-c", 'test "$MLFLOW_TRACKING_URI" = "$0"', "x")

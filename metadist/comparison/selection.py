@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.object_uri import local_path
-from metadist.errors import RunError
+from metadist.errors import MetadistError, RunError
 from metadist.runs.listing import list_runs, open_run
 from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri, run_key, search_runs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,78 @@ class LeftOut:
 
     name: str
     why: str
+
+
+@dataclass
+class Selection:
+    """The runs that are compared.
+
+    Attributes:
+        runs: by their labels.
+        baseline: None: it is yet to be chosen.
+        by_mlflow: they are those of an experiment. Such a run may be left out, if it is not the
+            baseline; one that was named must be there.
+    """
+
+    runs: dict[str, RunDir]
+    baseline: RunDir | None
+    by_mlflow: bool
+    left_out: list[LeftOut]
+
+    def read(self, reader: Callable[[RunDir, str], T]) -> dict[str, T]:
+        """What a reader of a run and its label makes of each; what it refuses is left out."""
+        found = {}
+        for label, run in list(self.runs.items()):
+            try:
+                found[label] = reader(run, label)
+            except MetadistError as error:
+                if not self.by_mlflow or run == self.baseline:
+                    raise
+                self.leave_out(label, str(error))
+        return found
+
+    def leave_out(self, label: str, why: str) -> None:
+        """Do not compare a run."""
+        self.left_out.append(LeftOut(label, why))
+        del self.runs[label]
+
+    def check_enough(self) -> None:
+        """Raises RunError if there are not two."""
+        if len(self.runs) >= 2:
+            return
+        there = f"there is {next(iter(self.runs))}" if self.runs else "there is none"
+        if not self.by_mlflow:
+            raise RunError(f"at least two runs are needed to compare, {there}; name more runs")
+        listed = "; ".join(f"{out.name}: {out.why}" for out in self.left_out[:5])
+        raise RunError(
+            f"at least two finished runs of the experiment are needed, {there}"
+            f"{f' (left out: {listed})' if listed else ''}"
+        )
+
+
+def select(
+    root: Path,
+    names: Sequence[str],
+    experiment: str | None,
+    filter_string: str | None,
+    baseline: str | None,
+    uri: str | None,
+) -> Selection:
+    """The runs that were asked for, with the baseline among them; see :func:`metadist.compare`."""
+    by_mlflow = experiment is not None or filter_string is not None
+    if by_mlflow and names:
+        raise RunError("name runs, or an experiment and a filter, not both")
+    left_out: list[LeftOut] = []
+    if by_mlflow:
+        runs, left_out = of_experiment(root, uri, experiment or "metadist", filter_string or "")
+    else:
+        runs = named(root, names)
+    # Of an experiment whose baseline is not named it is known when all runs are.
+    first = runs[0] if runs and not by_mlflow else None
+    if baseline is not None:
+        (first,) = named(root, [baseline])
+        runs = runs if first in runs else [first, *runs]
+    return Selection(dict(zip(labels(runs), runs, strict=True)), first, by_mlflow, left_out)
 
 
 def named(root: Path, names: Sequence[str]) -> list[RunDir]:
