@@ -12,7 +12,7 @@ from metadist.compute.device import Device, local_device
 from metadist.errors import AdaptError, RunError
 from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.evaluation.trained_run import TrainedRun
-from metadist.report.adapted import check_directory, free_directory, write_adaptation
+from metadist.report.adaptation import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
 
 

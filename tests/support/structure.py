@@ -31,7 +31,6 @@ ONE_FILE_EACH = {
     "metadist/algorithms": "one file per learner",
     "metadist/backbones": "one file per network",
     "metadist/cli/commands": "one file per command",
-    "metadist/report/sections": "one file per section of the report",
     "data_pipeline/datasets": "one file per data set",
     "data_pipeline/functions": "one file per family of functions",
     "tune_spaces": "one file per search space",
