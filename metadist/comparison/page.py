@@ -9,7 +9,7 @@ from typing import Any
 from metadist.comparison import phrases
 from metadist.report.charts import ranges
 from metadist.report.curves import Line, curves
-from metadist.report.document import document, note
+from metadist.report.document import document, figure, note, table
 
 #: Runs that are drawn; all are in the tables.
 MOST_DRAWN = 12
@@ -78,15 +78,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """A table of text, its head first."""
-    head, *body = rows
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body
-    )
-    return (
-        f'<div class="card scroll"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>\n"
-    )
+    return table(rows[0], rows[1:]).replace("scroll", "card scroll", 1) + "\n"
 
 
 def _new_classes(result: Mapping[str, Any]) -> str:
@@ -119,10 +111,6 @@ def _drawn(result: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str]:
     return first, f" Drawn are the {MOST_DRAWN - 1} best runs and the baseline."
 
 
-def _figure(svg: str, caption: str) -> str:
-    return f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
 def _differences_figure(result: Mapping[str, Any]) -> str:
     runs, others = _drawn(result)
     percent = 100.0 if result["score"] == "accuracy" else 1.0
@@ -143,7 +131,7 @@ def _differences_figure(result: Mapping[str, Any]) -> str:
         rows,
         mark=(0.0, "baseline"),
     )
-    return f'<div style="max-width: 44rem; margin-top: 1rem">{_figure(svg, _PAIRED + others)}</div>'
+    return f'<div style="max-width: 44rem; margin-top: 1rem">{figure(svg, _PAIRED + others)}</div>'
 
 
 def _curves(result: Mapping[str, Any]) -> str:
@@ -170,7 +158,7 @@ def _curves(result: Mapping[str, Any]) -> str:
     if not steps:
         return "<p>None of these runs has validated while it learned.</p>\n"
     told = "Validation episodes choose the checkpoint; tests are made once, at the end."
-    return _figure(steps, told + others) + "<br>" + _figure(tasks, told + others)
+    return figure(steps, told + others) + "<br>" + figure(tasks, told + others)
 
 
 def _line(run: Mapping[str, Any], scale: int) -> Line:

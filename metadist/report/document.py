@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def note(title: str, text: str, *, warning: bool = False) -> str:
     """A box with a word in bold and sentences, both of which are text."""
     kind = "note warning" if warning else "note"
     return f'<div class="{kind}"><p><b>{escape(title)}</b> {escape(text)}</p></div>\n'
+
+
+def figure(svg: str, caption: str) -> str:
+    """A picture on a card, with what is to be said of it."""
+    return f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, chosen: int | None = None) -> str:
+    """A table of text that scrolls where it is too wide.
+
+    Args:
+        chosen: index of a row that stands out.
+    """
+    heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = []
+    for i, row in enumerate(rows):
+        mark = ' class="chosen"' if i == chosen else ""
+        lines.append(f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}'
+        "</tbody></table></div>"
+    )
 
 
 def write_page(page: str, path: Path, figures: Path) -> None:

@@ -6,9 +6,8 @@ import math
 import shlex
 from collections import Counter
 from html import escape
-from typing import Any
 
-from metadist.report.document import note, stat
+from metadist.report.document import note, stat, table
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, value_text
 from metadist.search.report.result_schema import Estimate, Found, Rival
@@ -234,37 +233,30 @@ def _setting(data: SearchData, found: Found) -> str:
             for values in (found.point, data.default)
         ]
         default = there[1] if data.default else "unknown"
-        rows.append(
-            f"<tr><td>{escape(key)}</td><td>{escape(there[0])}</td><td>{escape(default)}</td></tr>"
-        )
-    head = "<tr><th>key</th><th>found</th><th>default</th></tr>"
-    return table(head, rows)
+        rows.append([key, there[0], default])
+    return table(["key", "found", "default"], rows)
 
 
 def _rivals(data: SearchData, found: Found) -> str:
     rows = [_rival(data, rival) for rival in found.rivals]
-    head = (
-        "<tr><th>trial</th><th>in the search</th><th>fresh episodes</th>"
-        "<th>to the best</th><th></th></tr>"
-    )
+    head = ["trial", "in the search", "fresh episodes", "to the best", ""]
+    best = next((i for i, rival in enumerate(found.rivals) if rival.apart is None), None)
     about = (
         f"The score in the search chose these trials and flatters them; {found.episodes:,} fresh "
         f"validation episodes{_beside(data, found, 'val')} choose among them. Differences are "
         "paired by episode."
     )
-    return f'{table(head, rows)}<p class="muted">{about}</p>'
+    return f'{table(head, rows, chosen=best)}<p class="muted">{about}</p>'
 
 
-def _rival(data: SearchData, rival: Rival) -> str:
+def _rival(data: SearchData, rival: Rival) -> list[str]:
     fresh = " ".join(estimate(data, rival.fresh))
     apart, word = "", "best"
     if rival.apart is not None:
         apart = " ".join(difference(data, rival.apart))
         word = rival.apart.word(data.measure) or "too few to tell"
     searched = data.shown(rival.searched) if math.isfinite(rival.searched) else "none"
-    chosen = ' class="chosen"' if rival.apart is None else ""
-    cells = [str(rival.trial), searched, fresh, apart, word]
-    return f"<tr{chosen}>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
+    return [str(rival.trial), searched, fresh, apart, word]
 
 
 def _anew(data: SearchData, found: Found) -> str:
@@ -273,16 +265,12 @@ def _anew(data: SearchData, found: Found) -> str:
     for name, setting in (("found", found.best), ("default", found.default)):
         if setting is None:
             continue
-        cells: list[Any] = [
-            name,
-            ", ".join(map(str, setting.seeds)),
-            " ".join(estimate(data, setting.validation)),
-            " ".join(estimate(data, setting.test)),
-        ]
-        rows.append(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
+        seeds = ", ".join(map(str, setting.seeds))
+        figures = (" ".join(estimate(data, of)) for of in (setting.validation, setting.test))
+        rows.append([name, seeds, *figures])
     if not rows:
         return ""
-    head = "<tr><th>setting</th><th>seeds</th><th>fresh validation</th><th>test</th></tr>"
+    head = ["setting", "seeds", "fresh validation", "test"]
     over = found.best.test.over if found.best else "episodes"
     told = f"{data.score_name.capitalize()} at the search's budget, intervals over {over}."
     if found.against_default is not None:
@@ -296,11 +284,3 @@ def _anew(data: SearchData, found: Found) -> str:
         told += "."
     text = f'<p class="muted">{escape(told)}</p>'
     return f'<section class="card"><h3>Trained anew</h3>{table(head, rows)}{text}</section>'
-
-
-def table(head: str, rows: list[str]) -> str:
-    """A table that scrolls where it is too wide."""
-    return (
-        f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div>"
-    )

@@ -8,10 +8,10 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from metadist.report.document import document, stat
+from metadist.report.document import document, figure, stat, table
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, TrialData, value_text
-from metadist.search.report.headline import found_section, header, notes, table
+from metadist.search.report.headline import found_section, header, notes
 from metadist.search.report.heatmap import cell_map, default_is_outside, plane
 from metadist.search.report.importance import (
     best_trials,
@@ -55,12 +55,6 @@ def render(data: SearchData) -> str:
     return document(f"{data.name} · metadist report", "".join(sections))
 
 
-def _figure(svg: str, caption: str, *, wide: bool = False) -> str:
-    if wide:
-        svg = f'<div class="scroll wide">{svg}</div>'
-    return f'<figure class="card">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
 def _trials(data: SearchData, found: Found | None) -> str:
     title = "<h2>Trials</h2>"
     if not data.trials:
@@ -71,21 +65,22 @@ def _trials(data: SearchData, found: Found | None) -> str:
         "Each line is a trial; scores at the right, the better the higher. A trial without a score "
         "ends in a cross."
     )
+    wide = f'<div class="scroll wide">{line}</div>'
     conditional = any(isinstance(d, When) for d in data.space.search.values())
     if isinstance(data.space.scheduler, Population):
         lines += " Rates are those that the run has begun with."
     lines += " Below: the key does not count in this trial." if conditional else ""
     return (
-        f'{title}<div class="grid halves">{_figure(history(data), told)}'
+        f'{title}<div class="grid halves">{figure(history(data), told)}'
         f"{_budget_figure(data)}</div>"
-        f'<div class="below">{_figure(line, lines, wide=True)}</div>\n'
+        f'<div class="below">{figure(wide, lines)}</div>\n'
     )
 
 
 def _budget_figure(data: SearchData) -> str:
     svg = budget(data)
     told = "Trials at once share the axis: every validation counts when it came."
-    return _figure(svg, told) if svg else ""
+    return figure(svg, told) if svg else ""
 
 
 def _space(data: SearchData, found: Found | None) -> str:
@@ -106,7 +101,7 @@ def _space(data: SearchData, found: Found | None) -> str:
             told += " Rates are those that the run has begun with."
         if default_is_outside(data, cells):
             told += " The default lies outside."
-        cards.append(_figure(plane(data, cells, found.point if found else None), told))
+        cards.append(figure(plane(data, cells, found.point if found else None), told))
     cards.append(_importance(data))
     return f'<h2>Where the good values are</h2><div class="grid halves">{"".join(cards)}</div>\n'
 
@@ -119,7 +114,7 @@ def _schedules(data: SearchData, found: Found | None) -> str:
         "A population takes over runs and changes rates while it trains; each line is the schedule "
         "that has led to a member's parameters."
     )
-    cards = "".join(_figure(svg, told) for svg in figures)
+    cards = "".join(figure(svg, told) for svg in figures)
     return f'<h2>Schedules</h2><div class="grid halves">{cards}</div>\n'
 
 
@@ -140,7 +135,7 @@ def _importance(data: SearchData) -> str:
     missing = [key for key in data.space.search if key not in {i.key for i in found}]
     if missing:
         told += f" Not measured, as not every trial has them: {', '.join(missing)}."
-    return _figure(importance_figure(found), told)
+    return figure(importance_figure(found), told)
 
 
 def _curves(data: SearchData) -> str:
@@ -149,10 +144,10 @@ def _curves(data: SearchData) -> str:
         return ""
     cards = ""
     if trials:
-        cards += _figure(trials, "In colours the best trials by their score in the search.")
+        cards += figure(trials, "In colours the best trials by their score in the search.")
     if anew:
         seeds = sorted({run.seed for run in data.confirmed})
-        cards += _figure(
+        cards += figure(
             anew,
             f"Each line is a run; seeds {', '.join(map(str, seeds))}, which no trial has had.",
         )
@@ -189,19 +184,18 @@ def _table(data: SearchData, found: Found | None) -> str:
     names = ["trial", *keys, data.score_name, "rank", "best step", "steps", "tasks", "status"]
     errors = any(t.error for t in data.trials)
     names += ["error"] if errors else []
-    head = f"<tr>{''.join(f'<th>{escape(n)}</th>' for n in names)}</tr>"
     rows = []
-    for trial in data.trials:
-        chosen = found is not None and trial.number == found.trial
-        cells = _cells(data, trial, ranks, chosen=chosen)
+    winner = next((i for i, t in enumerate(data.trials) if found and t.number == found.trial), None)
+    for i, trial in enumerate(data.trials):
+        cells = _cells(data, trial, ranks, chosen=i == winner)
         if errors:
             cells.append(trial.error if len(trial.error) <= 120 else f"{trial.error[:119]}…")
-        mark = ' class="chosen"' if chosen else ""
-        rows.append(f"<tr{mark}>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
+        rows.append(cells)
     opened = " open" if len(rows) <= _OPEN else ""
     return (
         f'<h2>All trials</h2><details class="card"{opened}>'
-        f"<summary>{plural(len(rows), 'trial')}</summary>{table(head, rows)}</details>\n"
+        f"<summary>{plural(len(rows), 'trial')}</summary>{table(names, rows, chosen=winner)}"
+        "</details>\n"
     )
 
 
