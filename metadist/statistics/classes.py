@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_pipeline.episodes.types import TURNS
 from data_pipeline.errors import DamagedData
 from data_pipeline.formats.parquet import read_capped, write_table
 from metadist.statistics.new_classes import Floats, ci95_new_classes
@@ -41,7 +42,7 @@ class EpisodeClasses:
     """The classes of E episodes of N ways.
 
     Attributes:
-        ids: int64 [E, N], 4 x class index in the part + quarter turns.
+        ids: int64 [E, N], see :data:`data_pipeline.episodes.types.TURNS`.
         count: classes of the part, whether or not they are in one of the episodes.
         turned: as many, or four times as many where turned images are classes of their own.
     """
@@ -60,7 +61,7 @@ class EpisodeClasses:
 
         A class and its turns are one: whoever finds a new character can turn it as well.
         """
-        return ci95_new_classes(scores, self.ids[: len(scores)] >> 2)
+        return ci95_new_classes(scores, self.ids[: len(scores)] // TURNS)
 
     def told(self) -> dict[str, int]:
         """The numbers that stand beside a figure."""
@@ -102,8 +103,7 @@ def write_classes(path: Path, found: EpisodeClasses) -> None:
     ids, size = found.ids.reshape(-1), found.ids.size
     columns = (
         np.repeat(np.arange(episodes), ways),
-        ids >> 2,
-        ids & 3,
+        *np.divmod(ids, TURNS),
         np.full(size, found.count),
         np.full(size, found.turned),
     )
@@ -124,8 +124,8 @@ def read_classes(path: Path, episodes: int) -> EpisodeClasses | None:
     if not ways or not np.array_equal(episode, np.repeat(np.arange(episodes), ways)):
         raise DamagedData(f"{path}: its rows are not episodes 0 to {episodes - 1}, each as long")
     most, all_turned = int(count[0]), int(turned[0])
-    sound = (index >= 0) & (index < most) & (turns >= 0) & (turns < 4)
+    sound = (index >= 0) & (index < most) & (turns >= 0) & (turns < TURNS)
     sound &= (count == most) & (turned == all_turned)
-    if not sound.all() or all_turned not in (most, 4 * most):
+    if not sound.all() or all_turned not in (most, TURNS * most):
         raise DamagedData(f"{path}: its classes are not among those that there are")
-    return EpisodeClasses((4 * index + turns).reshape(episodes, ways), most, all_turned)
+    return EpisodeClasses((TURNS * index + turns).reshape(episodes, ways), most, all_turned)
