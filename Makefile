@@ -26,8 +26,8 @@ WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/recipe/t
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
 # What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
 LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
-	data/test_images.py unit/track/test_points.py unit/track/test_register.py unit/report/test_page.py \
-	unit/search/test_schedulers.py 'distributed/test_world_size.py::test_workers_do_not_matter[2]'
+	data/test_images.py unit/track/test_points.py unit/track/test_registry.py unit/report/test_page.py \
+	unit/executors/test_trial_schedulers.py 'distributed/test_world_size.py::test_workers_do_not_matter[2]'
 # The run of `make demo`; fresh each time, because a name in use is refused.
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 

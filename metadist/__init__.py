@@ -13,11 +13,10 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import adapt, compare, evaluate, prepare, register, report, train
+from metadist.api import adapt, compare, evaluate, prepare, register, report, train, tune
 from metadist.errors import MetadistError
 from metadist.recipe.files import builtin_names
 from metadist.recipe.schema import Recipe, load_recipe
-from metadist.search import tune
 
 __version__ = "0.1.0"
 __all__ = [

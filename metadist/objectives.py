@@ -1,4 +1,4 @@
-"""What is minimised and what is measured on each kind of task.
+"""Loss and metrics: what is minimised and what is measured on each kind of task.
 
 Everything that differs between kinds in loss, metrics and score is asked here.
 """

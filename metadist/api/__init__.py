@@ -1,11 +1,13 @@
 """The verbs of the command line: functions to call from a notebook."""
 
-from metadist.api.common import Plugins, Result, data_directory, runs_directory
+from metadist.api.common import Plugins, Result
 from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
 from metadist.api.prepared import preview, verify
 from metadist.api.results import compare, evaluate, report
 from metadist.api.training import train
+from metadist.api.tuning import tune
+from metadist.driver.directories import data_directory, runs_directory
 
 __all__ = [
     "Plugins",
@@ -21,5 +23,6 @@ __all__ = [
     "runs_directory",
     "shard",
     "train",
+    "tune",
     "verify",
 ]

@@ -10,8 +10,8 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
 from metadist.compute.device import Device, local_device
 from metadist.errors import AdaptError, RunError
-from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.image_classifier import ImageClassifier
+from metadist.evaluation.trained_run import TrainedRun
 from metadist.report.adapted import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
 
@@ -41,8 +41,8 @@ def open_classifier(root: Path, run: str, data_dir: Path, device: Device) -> Ima
             f"({section.dataset})"
         )
     plugins.require(directory.path, info, warn=True)
-    ended = EndedRun.load(directory, data_dir, local_device(device))
-    return ImageClassifier.of(ended.member(), info)
+    trained = TrainedRun.load(directory, data_dir, local_device(device))
+    return ImageClassifier.of(trained.member(), info)
 
 
 def adapt_run(

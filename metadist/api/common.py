@@ -1,8 +1,7 @@
-"""What the verbs share: types, and where prepared data live."""
+"""Types that the verbs share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,39 +12,3 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 #: Modules and files that hold parts from outside this package, as typed or as read already.
 Plugins = Sequence["str | Path | Plugin"]
-
-
-def runs_directory(given: str | Path, *, local_for: str = "") -> Path:
-    """Where runs live.
-
-    Of a place in an object store (``s3://bucket/prefix``) it is the working copy on this node.
-
-    Args:
-        local_for: what is to be done that needs a path.
-
-    Raises:
-        StoreError: a URI that names no such place.
-        RunError: a URI where a path is needed.
-    """
-    from data_pipeline.storage.object_uri import is_uri, local_path, redacted
-    from metadist.errors import RunError
-
-    if local_for and is_uri(str(given)):
-        raise RunError(
-            f"--runs-dir {redacted(str(given))}: {local_for} needs a path that all nodes see; runs "
-            "in an object store are for train, evaluate, report, compare, adapt, register and sync"
-        )
-    return local_path(given)
-
-
-def data_directory(given: str | Path | None = None) -> Path:
-    """Where prepared data live: as given, else METADIST_DATA_DIR, else ./data.
-
-    Of a place in an object store (``s3://bucket/prefix``) it is the working copy on this node.
-
-    Raises:
-        StoreError: a URI that names no such place.
-    """
-    from data_pipeline.storage.object_uri import local_path
-
-    return local_path(given or os.environ.get("METADIST_DATA_DIR") or "data")

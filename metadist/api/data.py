@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metadist.api.common import Plugins, Result, data_directory
+from metadist.api.common import Plugins, Result
+from metadist.driver.directories import data_directory
 from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory, runs_directory
+from metadist.api.common import Plugins, Result
+from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.compute.device import Device

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Result, data_directory
+from metadist.api.common import Result
+from metadist.driver.directories import data_directory
 from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:

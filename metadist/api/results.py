@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metadist.api.common import Plugins, Result, data_directory, runs_directory
+from metadist.api.common import Plugins, Result
+from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.compute.device import Device
@@ -66,8 +67,8 @@ def evaluate(
     from metadist.compute.device import local_device
     from metadist.errors import RunError
     from metadist.evaluation import ensembles
-    from metadist.evaluation.ended_run import EndedRun
     from metadist.evaluation.protocols import EvalRequest
+    from metadist.evaluation.trained_run import TrainedRun
     from metadist.runs.listing import open_run
 
     asked = EvalRequest(part, shots, queries, steps, episodes, seed)
@@ -80,7 +81,7 @@ def evaluate(
             directory = open_run(root, name)
             outside.require(directory.path, directory.info(), warn=True)
             place = data_directory(data_dir), local_device(device)
-            runs.append(EndedRun.load(directory, *place))
+            runs.append(TrainedRun.load(directory, *place))
         if alone:
             return runs[0].evaluate(asked)
         members = ensembles.Ensemble(tuple(one.member() for one in runs))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result, data_directory, runs_directory
+from metadist.api.common import Plugins, Result
+from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:

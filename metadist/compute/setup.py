@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from data_pipeline.episodes.types import EpisodeSource
 from metadist.compute.learners import Learners, initial_params
 from metadist.episode_data import EpisodeData, open_data
 from metadist.learner import Learner
@@ -58,6 +59,15 @@ class Setup:
     def fresh_params(self) -> Params:
         """Its parameters before the first step, on the CPU."""
         return initial_params(self.recipe, self.algorithm)
+
+    @cached_property
+    def training(self) -> EpisodeSource:
+        """Training episodes, live or from shards.
+
+        Raises:
+            DataError: the shards are of other episodes, or hold too few.
+        """
+        return self.data.training()
 
     def rebuilt(self) -> Setup:
         """The same with all parts built anew, to see that they do the same."""

@@ -15,6 +15,7 @@ from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData
+from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
 from metadist.process.provenance import versions
@@ -53,12 +54,11 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
         DataError: see :func:`open_data`; shards of other episodes, or too few.
         RecipeError: episodes of that size cannot be drawn, or parts do not fit.
     """
-    data = open_data(recipe, data_dir, announce)
-    data.training()
-    data.live("val", recipe.eval.queries, recipe.eval.seed)
-    for queries in recipe.protocols:
-        data.live("test", queries, recipe.eval.seed)
-    return Setup.of(data)
+    setup = Setup.of(open_data(recipe, data_dir, announce))
+    protocols = (validation_protocol(recipe), *own_protocols(recipe))
+    # Episodes that cannot be drawn, and shards of others, are refused here.
+    _ = [setup.training, *(how.source(setup.data) for how in protocols)]
+    return setup
 
 
 def check_fresh(setup: Setup) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
@@ -86,7 +86,7 @@ class Progress:
             return
         self._changed = True
 
-    def note(self, waiting: str) -> None:
+    def wait_for(self, waiting: str) -> None:
         """Say in the line what is waited for; nothing if it is empty."""
         with self._lock:
             # Without a terminal each change would be a line of its own.
@@ -188,7 +188,7 @@ class ProgressFollower(Polling):
         """Draw what is new."""
         self._read()
         away = seconds_away()
-        self.progress.note("" if away is None else f"object store away for {duration(away)}")
+        self.progress.wait_for("" if away is None else f"object store away for {duration(away)}")
         self.progress.draw()
 
     def last(self) -> None:
@@ -204,23 +204,15 @@ class ProgressFollower(Polling):
 
 
 class AboveProgress(logging.StreamHandler[TextIO]):
-    """A log handler whose records do not run into the progress line.
+    """A log handler whose records do not run into the progress line."""
 
-    Args:
-        progress: gives the line that is drawn at the moment, if any.
-        stream: where to write; standard error if not given.
-    """
-
-    def __init__(
-        self, progress: Callable[[], Progress | None], stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, progress: Progress, stream: TextIO | None = None) -> None:
         super().__init__(stream)
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
         """Clear the line, write the record; the line is drawn again with the next point."""
-        if progress := self._progress():
-            progress.clear()
+        self._progress.clear()
         super().emit(record)
 
 
@@ -245,7 +237,7 @@ def show_progress(run: RunDir, steps: int | None, announce: Announce) -> Iterato
 
     root = logging.getLogger()
     handlers = root.handlers
-    handler = AboveProgress(lambda: progress)
+    handler = AboveProgress(progress)
     handler.setFormatter(handlers[0].formatter if handlers else None)
     root.handlers = [handler] if handlers else []
     try:

@@ -104,7 +104,7 @@ def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
 
 
 def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
-    """Check that continuing is continuing the same thing."""
+    """Check that continuing is continuing the same thing, and give the run the recipe."""
     run.pull()
     info = run.info()
     digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
@@ -113,6 +113,27 @@ def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend:
             f"{run.path}: made with dataset digest {made_with}, the data here has {digest}; name "
             "the right data with --data-dir or data.store, or start a run of another name"
         )
+    there = _recorded_recipe(run, info, recipe)
+    changed = changes(info.get("plugins", {}), facts.get("plugins", {}))
+    if changed and recipe.lineage == there.lineage:
+        raise RunError(
+            f"{run.path}: {'; '.join(changed)}; the same bits need the same source: put it back, "
+            "or start a run of another name"
+        )
+    if recipe != there:
+        if recipe.hash != there.hash:
+            _check_extends(run, there, recipe, may_extend)
+            # A driver that is still ending the shorter run must not call the longer one finished.
+            info = run.update(
+                recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
+            )
+        run.set_recipe(recipe)
+    result = info.get("result") if info.get("status") == "finished" else None
+    return Started(run, resumed=True, result=result)
+
+
+def _recorded_recipe(run: RunDir, info: dict[str, Any], recipe: Recipe) -> Recipe:
+    """The recipe that run.json names; raises RunError if recipe.toml is another one."""
     there = run.recipe()
     if recipe.hash == info["recipe_hash"] != there.hash and recipe.lineage == there.lineage:
         # A driver that was to add steps died between writing one and the other.
@@ -123,37 +144,25 @@ def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend:
             f"{run.path}: recipe.toml has hash {there.hash}, run.json says "
             f"{info['recipe_hash']}; one of them was altered, put it back"
         )
-    changed = changes(info.get("plugins", {}), facts.get("plugins", {}))
-    if changed and recipe.lineage == there.lineage:
+    return there
+
+
+def _check_extends(run: RunDir, there: Recipe, recipe: Recipe, may_extend: bool) -> None:
+    """Raise RunError or RecipeError unless a recipe is another one with more steps."""
+    only_steps = recipe.lineage == there.lineage
+    if not (may_extend and only_steps):
+        hint = "; only outer.steps may grow, by an explicit --resume RUN" if only_steps else ""
         raise RunError(
-            f"{run.path}: {'; '.join(changed)}; the same bits need the same source: put it back, "
-            "or start a run of another name"
+            f"{run.path} was made by another recipe ({', '.join(differences(there, recipe))})"
+            f"{hint}; use {run.path / 'recipe.toml'}, or start a run of another name"
         )
-    if recipe.hash != there.hash:
-        only_steps = recipe.lineage == there.lineage
-        if not (may_extend and only_steps):
-            hint = "; only outer.steps may grow, by an explicit --resume RUN" if only_steps else ""
-            raise RunError(
-                f"{run.path} was made by another recipe ({', '.join(differences(there, recipe))})"
-                f"{hint}; use {run.path / 'recipe.toml'}, or start a run of another name"
-            )
-        if recipe.outer.steps < there.outer.steps:
-            raise RecipeError(
-                f"outer.steps: the run has {there.outer.steps}, at least that many are needed to "
-                f"continue it, got {recipe.outer.steps}"
-            )
-        if schedule_depends_on_total(recipe.outer):
-            raise RecipeError(
-                f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
-                f"{there.outer.steps} steps; more would change the steps already taken"
-            )
-        # A driver that is still ending the shorter run must not call the longer one finished.
-        run.update(
-            recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
+    if recipe.outer.steps < there.outer.steps:
+        raise RecipeError(
+            f"outer.steps: the run has {there.outer.steps}, at least that many are needed to "
+            f"continue it, got {recipe.outer.steps}"
         )
-        run.set_recipe(recipe)
-        return Started(run, resumed=True, result=None)
-    if recipe != there:
-        run.set_recipe(recipe)
-    result = info.get("result") if info.get("status") == "finished" else None
-    return Started(run, resumed=True, result=result)
+    if schedule_depends_on_total(recipe.outer):
+        raise RecipeError(
+            f"outer.steps: the {recipe.outer.schedule} schedule of {run.path} was made for "
+            f"{there.outer.steps} steps; more would change the steps already taken"
+        )

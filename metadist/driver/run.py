@@ -25,7 +25,7 @@ from metadist.driver.preflight import (
 )
 from metadist.driver.progress import show_progress
 from metadist.driver.request import RunRequest
-from metadist.driver.resolve_run import find_run, named_run
+from metadist.driver.resolve_run import Started, find_run, named_run
 from metadist.driver.tracking import check_tracking, open_tracking
 from metadist.errors import NonFiniteError, TrackingError
 from metadist.executors import in_process
@@ -69,32 +69,18 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
     # From its directory on, a run must be told how it ends.
     starting = StopRequest().start()
     found = find_run(request, setup.recipe, facts_of(setup))
-    run = found.run
     if found.result is not None:
-        announce(f"{run.name} is finished already; nothing to do")
-        info = run.info()
-        if not info.get("closed") or not (request.offline or info.get("mlflow")):
-            # Its driver was killed between the result and the last point sent, or was offline.
-            driver = Driver(run, info.get("driver"))
-            synchroniser = open_tracking(request, run, announce)
-            Ending(driver, synchroniser, wait, announce).close("finished")
+        _close_finished(request, found.run, wait, announce)
         return found.result
-    synchroniser = open_tracking(request, run, announce)
-    with ExitStack() as undo:
-        if synchroniser is not None:
-            undo.callback(synchroniser.stop)
-        announce(_start_line(request, setup, run, found.resumed))
-        driver = run.drive(status="running", made_by=_makers(run, announce))
-        undo.pop_all()
-    ending = Ending(driver, synchroniser, wait, announce, reported=request.reported)
-    status = "failed"
+    ending = _begin(request, setup, found, wait, announce)
+    run, status = found.run, "failed"
     try:
         starting.stop()
         starting.check()
         result = _execute(request, setup, run, announce)
         result["restarts"] = run.latest_attempt() - 1
         ended = "stopped" if result.pop("stopped", False) else "finished"
-        driver.update(status=ended, result=result, restarts=result["restarts"])
+        ending.driver.update(status=ended, result=result, restarts=result["restarts"])
         status = ended
     except BaseException as error:
         status = ending.failed(error)
@@ -104,6 +90,30 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
     finally:
         ending.close(status)
     return result
+
+
+def _close_finished(request: RunRequest, run: RunDir, wait: float, announce: Announce) -> None:
+    """Tell MLflow of the end, if the driver was killed before it had, or was offline."""
+    announce(f"{run.name} is finished already; nothing to do")
+    info = run.info()
+    if not info.get("closed") or not (request.offline or info.get("mlflow")):
+        synchroniser = open_tracking(request, run, announce)
+        Ending(Driver(run, info.get("driver")), synchroniser, wait, announce).close("finished")
+
+
+def _begin(
+    request: RunRequest, setup: Setup, found: Started, wait: float, announce: Announce
+) -> Ending:
+    """Become the run's driver, and have MLflow told of it from now on."""
+    run = found.run
+    synchroniser = open_tracking(request, run, announce)
+    with ExitStack() as undo:
+        if synchroniser is not None:
+            undo.callback(synchroniser.stop)
+        announce(_start_line(request, setup, run, found.resumed))
+        driver = run.drive(status="running", made_by=_makers(run, announce))
+        undo.pop_all()
+    return Ending(driver, synchroniser, wait, announce, request.reported)
 
 
 def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce) -> dict[str, Any]:

@@ -19,14 +19,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import canonical_json, read_json, sha256_bytes, write_atomic
 from metadist.compute.determinism import reproducible
 from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
 from metadist.evaluation.evaluator import (
-    CHUNK,
     Evaluation,
     columns,
     failed_score,
@@ -205,13 +203,11 @@ def evaluate_ensemble(
     size = 1 + len(ensemble.members)
     table = torch.zeros(size, protocol.episodes, protocol.steps + 1, 3, dtype=torch.float64)
     with reproducible(ensemble.members[0].trained.device):
-        for start in range(0, protocol.episodes, CHUNK):
-            ids = range(start, min(start + CHUNK, protocol.episodes))
-            for index, rows in zip(ids, _scores(ensemble, protocol, ids, kind, by), strict=True):
-                table[:, index] = torch.tensor(rows, dtype=torch.float64)
+        for index, rows in enumerate(_scores(ensemble, protocol, by)):
+            table[:, index] = torch.tensor(rows, dtype=torch.float64)
     trained = [member.trained.recipe.inner.steps for member in ensemble.members]
     first = ensemble.members[0]
-    digest = _source(first, protocol).identity.digest
+    digest = protocol.source(first.data).identity.digest
     common = trained[0] if len(set(trained)) == 1 else None
     results = [
         Evaluation.of(part, protocol, kind, steps, digest).with_classes(first.data)
@@ -220,19 +216,15 @@ def evaluate_ensemble(
     return Together(results[0], tuple(results[1:]), by)
 
 
-def _source(member: Member, protocol: EvalProtocol) -> EpisodeSource:
-    return member.data.live(protocol.part, protocol.queries, protocol.seed, protocol.shots)
-
-
 Row = list[tuple[float, float, bool]]
 
 
-def _scores(
-    ensemble: Ensemble, protocol: EvalProtocol, ids: range, kind: TaskKind, average: Average
-) -> Iterator[list[Row]]:
+def _scores(ensemble: Ensemble, protocol: EvalProtocol, average: Average) -> Iterator[list[Row]]:
     """Of each episode: a row for the ensemble, then one for each member, over the steps."""
+    kind, ids = ensemble.kind, range(protocol.episodes)
     streams = [
-        predictions(m.trained, _source(m, protocol), ids, protocol.steps) for m in ensemble.members
+        predictions(member.trained, protocol.source(member.data), ids, protocol.steps)
+        for member in ensemble.members
     ]
     for episode in zip(*streams, strict=True):
         own = [[score(kind, o, task.query_y) for o in outputs] for task, outputs in episode]

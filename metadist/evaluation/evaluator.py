@@ -185,38 +185,6 @@ def _median(values: NDArray[np.float64]) -> float:
     return float(low / 2 + high / 2)
 
 
-def figures_of(results: Sequence[Evaluation]) -> dict[str, Any]:
-    """The figures of a result: the first protocol's, and the means of the others.
-
-    All are of the same classes; the interval over new ones is that of the first.
-    """
-    main = results[0]
-    figures = {main.score_name: finite(main.figure["mean"]), "ci95": finite(main.figure["ci95"])}
-    for extra in results[1:]:
-        name = f"{extra.score_name}_{extra.protocol.queries}q"
-        figures[name] = finite(extra.figure["mean"])
-    return {**figures, "episodes": len(main.score), "failed": main.failures, **main.of_classes}
-
-
-def points_of(results: Sequence[Evaluation]) -> dict[str, float]:
-    """The same as metrics, and the first protocol's mean after each number of steps."""
-    main = results[0]
-    points = {f"test/{main.score_name}": main.figure["mean"]}
-    if math.isfinite(main.figure["ci95"]):
-        points[f"test/{main.score_name}_ci95"] = main.figure["ci95"]
-    if main.classes is not None:
-        points["test/classes"] = float(main.classes.count)
-        if math.isfinite(main.ci95_classes):
-            points[f"test/{main.score_name}_ci95_classes"] = main.ci95_classes
-    points["test/failed"] = float(main.failures)
-    for step in range(main.score.shape[1]):
-        points[f"test/{main.score_name}_step_{step}"] = main.at(step)["mean"]
-    for extra in results[1:]:
-        name = f"test/{extra.score_name}_{extra.protocol.queries}q"
-        points[name] = extra.figure["mean"]
-    return points
-
-
 def finite(value: float) -> float | None:
     """The value, or None where there is none: JSON has no NaN."""
     return value if math.isfinite(value) else None
@@ -248,11 +216,12 @@ def predictions(
 
     A learner that does not adapt by steps predicts the same after any number of them.
     """
-    tasks = trained.tasks(source, ids)
-    for row, index in enumerate(ids):
-        task = tasks.task(row)
-        outputs = trained.outputs(task, tasks.info_of(row), source.identity.part, index, steps)
-        yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
+    for start in range(0, len(ids), CHUNK):
+        tasks = trained.tasks(source, ids[start : start + CHUNK])
+        for row, index in enumerate(tasks.ids):
+            task = tasks.task(row)
+            outputs = trained.outputs(task, tasks.info_of(row), source.identity.part, index, steps)
+            yield task, outputs * (steps + 1) if len(outputs) == 1 else outputs
 
 
 def adapts_by_steps(trained: TrainedLearner, source: EpisodeSource) -> bool:
@@ -272,13 +241,10 @@ def evaluate(
     """Adapt to and score the first episodes of ``source``, spread over the workers."""
     count, steps = protocol.episodes, protocol.steps
     table = torch.zeros(count, steps + 1, 3, dtype=torch.float64)
-    first, last = group.rank * count // group.size, (group.rank + 1) * count // group.size
-    for start in range(first, last, CHUNK):
-        ids = range(start, min(start + CHUNK, last))
-        episodes = predictions(trained, source, ids, steps)
-        for index, (task, outputs) in zip(ids, episodes, strict=True):
-            rows = [score(kind, o, task.query_y) for o in outputs]
-            table[index] = torch.tensor(rows, dtype=torch.float64)
+    ids = range(group.rank * count // group.size, (group.rank + 1) * count // group.size)
+    for index, (task, outputs) in zip(ids, predictions(trained, source, ids, steps), strict=True):
+        rows = [score(kind, o, task.query_y) for o in outputs]
+        table[index] = torch.tensor(rows, dtype=torch.float64)
     # One worker wrote each row and the others hold zeros: the sum of the bit patterns is exact.
     group.sum_(table.view(torch.int64))
     digest = source.identity.digest

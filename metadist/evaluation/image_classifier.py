@@ -21,7 +21,6 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor
 
 from data_pipeline import datasets
 from data_pipeline.errors import DataError
@@ -34,7 +33,7 @@ from metadist.evaluation.ensembles import Member
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe
 from metadist.recipe.sections import MOST_STEPS
-from metadist.runs.checkpoints import move
+from metadist.runs.checkpoints import join_groups, move, split_groups
 from metadist.tasks import TaskShape, to_inputs
 
 FORMAT = 1
@@ -265,7 +264,8 @@ class ImageClassifier:
 
     def save(self, folder: Path) -> None:
         """Write it to a folder that exists."""
-        data = safetensors.torch.save(_tensors(self.trained))
+        groups = {"params": self.trained.params, "state": self.trained.state}
+        data = safetensors.torch.save(join_groups(groups))
         text = self.trained.recipe.to_toml().encode()
         (folder / _WEIGHTS).write_bytes(data)
         (folder / _RECIPE).write_bytes(text)
@@ -317,24 +317,11 @@ class ImageClassifier:
         except UNREADABLE as error:
             raise DamagedCheckpoint(f"{config}: {describe(error)}") from None
         recipe = parse_recipe(text, str(folder / _RECIPE))
-        groups: dict[str, dict[str, Tensor]] = {"params": {}, "state": {}}
         try:
-            tensors = safetensors.torch.load(read[_WEIGHTS])
-            for key, tensor in move(tensors, device).items():
-                group, _, name = key.partition("/")
-                groups[group][name] = tensor
-        except (SafetensorError, KeyError) as error:
+            groups = split_groups(move(safetensors.torch.load(read[_WEIGHTS]), device))
+        except SafetensorError as error:
             raise DamagedCheckpoint(f"{folder / _WEIGHTS}: {error}") from None
         trained = TrainedLearner(
             build(recipe, shape), groups["params"], groups["state"], recipe, device
         )
         return cls(trained, shape, preparation, facts)
-
-
-def _tensors(trained: TrainedLearner) -> dict[str, Tensor]:
-    groups: dict[str, Mapping[str, Tensor]] = {"params": trained.params, "state": trained.state}
-    return {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
-        for group, tensors in groups.items()
-        for name, tensor in tensors.items()
-    }

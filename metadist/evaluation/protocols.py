@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from data_pipeline.episodes.types import EpisodeSource
+from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
 from metadist.recipe.schema import Recipe
 from metadist.recipe.sections import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, too_many_rows
@@ -85,12 +87,22 @@ class EvalProtocol:
     steps: int
     figure_step: int
 
+    def source(self, data: EpisodeData) -> EpisodeSource:
+        """Its episodes."""
+        return data.live(self.part, self.queries, self.seed, self.shots)
+
 
 def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
     """The protocols of a recipe on test episodes, its main one first."""
     return tuple(
         protocol([("", recipe)], EvalRequest(queries=queries)) for queries in recipe.protocols
     )
+
+
+def validation_protocol(recipe: Recipe) -> EvalProtocol:
+    """The protocol on validation episodes while a recipe is trained, after as many steps."""
+    # Only the figure after these is looked at; a longer curve would be for nothing.
+    return protocol([("", recipe)], EvalRequest(part="val", steps=recipe.inner.steps))
 
 
 def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProtocol:

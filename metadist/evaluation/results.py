@@ -6,6 +6,7 @@ write to the run must still be the one: all files are written in one commit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,13 +16,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
-from metadist.evaluation.evaluator import (
-    Evaluation,
-    figures_of,
-    points_of,
-    write_evaluation,
-    write_examples,
-)
+from metadist.evaluation.evaluator import Evaluation, finite, write_evaluation, write_examples
 
 #: What ``evaluation/`` is called among the documents of a run.
 EVALUATION = "evaluation"
@@ -52,13 +47,38 @@ class Results:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The figures of the run's result."""
-        return figures_of(self.evaluations)
+        """The figures of the run's result: the main protocol's, and the means of the others.
+
+        All are of the same classes; the interval over new ones is that of the first.
+        """
+        main, *others = self.evaluations
+        return {
+            main.score_name: finite(main.figure["mean"]),
+            "ci95": finite(main.figure["ci95"]),
+            **{_other_name(other): finite(other.figure["mean"]) for other in others},
+            "episodes": len(main.score),
+            "failed": main.failures,
+            **main.of_classes,
+        }
 
     @property
     def points(self) -> dict[str, float]:
-        """The same, and the diagnostics that are few enough, as metrics."""
-        return points_of(self.evaluations) | diagnostic_points(self.diagnostics)
+        """The same as metrics, the main protocol's mean after each number of steps, and the
+        diagnostics that are few enough."""
+        main, *others = self.evaluations
+        name = f"test/{main.score_name}"
+        points = {name: main.figure["mean"]}
+        if math.isfinite(main.figure["ci95"]):
+            points[f"{name}_ci95"] = main.figure["ci95"]
+        if main.classes is not None:
+            points["test/classes"] = float(main.classes.count)
+            if math.isfinite(main.ci95_classes):
+                points[f"{name}_ci95_classes"] = main.ci95_classes
+        points["test/failed"] = float(main.failures)
+        for step in range(main.score.shape[1]):
+            points[f"{name}_step_{step}"] = main.at(step)["mean"]
+        points |= {f"test/{_other_name(other)}": other.figure["mean"] for other in others}
+        return points | diagnostic_points(self.diagnostics)
 
     def write(self, writer: Writer, directory: Path) -> None:
         """All of it into a run's ``evaluation/``.
@@ -73,3 +93,7 @@ class Results:
                 write_examples(directory, self.examples)
             if self.diagnostics:
                 write_diagnostics(directory, self.diagnostics)
+
+
+def _other_name(evaluation: Evaluation) -> str:
+    return f"{evaluation.score_name}_{evaluation.protocol.queries}q"

@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 
-from data_pipeline.episodes.types import EpisodeSource
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.collectives import Group
 from metadist.compute.digest import params_sha256
 from metadist.compute.setup import Setup
 from metadist.evaluation.diagnostics import diagnose
 from metadist.evaluation.evaluator import Evaluation, evaluate, examples, predictions
-from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
+from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import better
@@ -51,21 +50,10 @@ class RunEvaluator:
         algorithm, recipe = (setup or self.setup).learners.at(best.step)
         return TrainedLearner.of(algorithm, best, recipe, self.device)
 
-    def source(self, how: EvalProtocol) -> EpisodeSource:
-        """The episodes of a protocol."""
-        return self.setup.data.live(how.part, how.queries, how.seed, how.shots)
-
     def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
         """Evaluate a checkpoint under a protocol."""
-        learner = self.trained(best)
-        return evaluate(learner, self.source(how), how, self.setup.kind, self.group)
-
-    @property
-    def validation(self) -> EvalProtocol:
-        """On validation classes with the trained number of adaptation steps."""
-        # Only the figure after these is looked at; a longer curve would be for nothing.
-        asked = EvalRequest(part="val", steps=self.setup.recipe.inner.steps)
-        return protocol([(self.run, self.setup.recipe)], asked)
+        source = how.source(self.setup.data)
+        return evaluate(self.trained(best), source, how, self.setup.kind, self.group)
 
     def validate(self, state: TrainState, log: Sink) -> float:
         """The validation score of a state, which goes to the log.
@@ -73,7 +61,7 @@ class RunEvaluator:
         NaN, which is never the best, where an episode of functions has failed: a mean over the
         rest would favour learners that diverge on what is hard for them.
         """
-        result = self.evaluate(state.current(), self.validation)
+        result = self.evaluate(state.current(), validation_protocol(self.setup.recipe))
         figures, failed = result.figure, result.failures
         points = {f"val/{result.score_name}": figures["mean"], "val/loss": figures["loss"]}
         log.add(state.step, points | ({"val/failed": failed} if failed else {}))
@@ -102,8 +90,8 @@ class RunEvaluator:
         Raises:
             NumericsError: the same parts predict otherwise when they are built anew.
         """
-        how = self.validation
-        source = self.source(how)
+        how = validation_protocol(self.setup.recipe)
+        source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
             ((_, outputs),) = predictions(self.trained(best, setup), source, [0], how.steps)
@@ -141,7 +129,7 @@ class RunEvaluator:
         learner = self.trained(replace(best, params=params))
         how = own_protocols(recipe)[-1]
         training = data.live("train", recipe.data.queries, recipe.data.seed)
-        test = self.source(how)
+        test = how.source(data)
         return replace(
             results,
             examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),

@@ -53,7 +53,7 @@ class TrainedLearner:
         """Logits [Q, N] or values [Q, E] for a task's queries, without gradient.
 
         Args:
-            side: what the learner needs to know of the task beside its examples.
+            info: what the learner needs to know of the task beside its examples.
             episode: its id, which with ``eval.seed`` decides its random numbers.
             steps: adaptation steps.
 
@@ -76,7 +76,7 @@ class TrainedLearner:
         """What predicts after 0, 1, … ``steps`` steps, without gradient, and what it must know.
 
         Args:
-            side, episode, steps: see :meth:`outputs`.
+            info, episode, steps: see :meth:`outputs`.
         """
         ctx = context(self.recipe, phase, self.recipe.outer.steps)
         ctx = replace(ctx, state=self.state, inner_steps=steps)

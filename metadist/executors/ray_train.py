@@ -27,9 +27,8 @@ from metadist.executors.control.control_actor import ControlActor
 from metadist.executors.control.control_file import ControlFile
 from metadist.executors.control.elastic_group import ElasticGroup
 from metadist.executors.control.signal_control import SignalControl
-from metadist.executors.group_errors import causes, found_no_place, lasting_error
 from metadist.executors.job import Job
-from metadist.executors.worker_group import run_group
+from metadist.executors.worker_group import causes, found_no_place, lasting_error, run_group
 from metadist.process.announce import Announce
 from metadist.process.environment import variables
 from metadist.runs import checkpoints

@@ -1,4 +1,4 @@
-"""One group of Ray workers, from its start to the result of rank 0."""
+"""One group of Ray workers: from its start to the result of rank 0, or why it has failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,13 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from data_pipeline.errors import DataError
 from data_pipeline.storage.object_uri import address_of, local_path
 from data_pipeline.timeouts import seconds_of
 from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Workers
-from metadist.errors import RunError
+from metadist.errors import MetadistError, RunError
+from metadist.executors.cluster.resources import room
 from metadist.executors.cluster.worker_environment import (
     change_directory,
     current_directory,
@@ -31,14 +34,8 @@ from metadist.executors.job import Job
 from metadist.process.code import COMPUTING
 from metadist.runs.run_dir import RunDir
 
-
-def group_timeout() -> int:
-    """Seconds after which a collective that a worker does not join fails.
-
-    A node that is cut off does not end a collective by itself: Ray ends the group when it has
-    declared the node dead, and this is for what Ray does not see.
-    """
-    return max(1, math.ceil(seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)))
+#: What Ray's trainer calls a group that has found no place in time; it does not export the class.
+NO_PLACE = "WorkerGroupStartupTimeoutError"
 
 
 def run_group(job: Job, workers: int, resources: dict[str, float]) -> dict[str, Any]:
@@ -77,12 +74,17 @@ def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) 
     addresses = address_of(job.run), address_of(job.data_dir)
     work = functools.partial(_work, job, *addresses, gpu, current_directory())
     checked = with_same_code(work, *COMPUTING)
+    # A collective that a worker does not join fails after this time. A node that is cut off does
+    # not end it: Ray ends the group when it has declared the node dead; this is for the rest.
+    timeout = seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)
     return _Trainer(
         lambda: checked(),  # Ray counts its arguments
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=gpu, resources_per_worker=resources
         ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=group_timeout()),
+        torch_config=TorchConfig(
+            backend="nccl" if gpu else "gloo", timeout_s=max(1, math.ceil(timeout))
+        ),
         run_config=RunConfig(
             name=f"{job.run.name}-{uuid.uuid4().hex[:8]}",
             storage_path=scratch,
@@ -105,3 +107,32 @@ def _work(job: Job, run: str, data_dir: str, gpu: bool, directory: str) -> dict[
         write_messages(job.run)
     device = ray.train.torch.get_device() if gpu else torch.device("cpu")
     return job.train(Workers(device), device)
+
+
+def lasting_error(error: BaseException) -> MetadistError | DataError | None:
+    """The error that another group would meet again, if that is what ended the workers."""
+    return next((e for e in causes(error) if isinstance(e, MetadistError | DataError)), None)
+
+
+def found_no_place(error: BaseException, workers: int, resources: dict[str, float]) -> bool:
+    """Whether a group has found no place because others are there."""
+    # The workers of a group that has not come to be cannot have said what the matter is.
+    queued = any(type(cause).__name__ == NO_PLACE for cause in causes(error))
+    return queued and room(resources) < workers
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """What has ended the workers: the error itself, and all that it says it came from."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        failures = getattr(current, "worker_failures", None)
+        if isinstance(failures, dict):
+            todo.extend(failures.values())
+        todo += [getattr(current, name, None) for name in ("cause", "controller_failure")]
+        todo += [current.__cause__, current.__context__]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from metadist.errors import JobError
 from metadist.jobs.secrets import redacted
@@ -35,7 +35,11 @@ def dashboard_url(given: str | None, environ: Mapping[str, str]) -> str:
                 "a cluster the same command line works without 'submit --'"
             )
         given = environ[where]
-    url = _split(given, where)
+    try:
+        url = urlsplit(given if "://" in given else f"http://{given}")
+        port = url.port
+    except ValueError as error:
+        raise JobError(f"{where} {redacted(given)!r}: {error}; http://HEAD:8265 is meant") from None
     if url.scheme not in ("http", "https") or url.hostname in (None, "", "auto", "local"):
         raise JobError(
             f"{where} {redacted(given)!r}: jobs are submitted to the dashboard, as "
@@ -46,7 +50,6 @@ def dashboard_url(given: str | None, environ: Mapping[str, str]) -> str:
             f"{where} {redacted(given)!r}: a URL without user, password and query is needed; a "
             "token is read from RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN"
         )
-    port = url.port
     if port in _OTHER_PORTS:
         raise JobError(
             f"{where} {given}: {port} is {_OTHER_PORTS[port]}; jobs are submitted to the "
@@ -56,12 +59,3 @@ def dashboard_url(given: str | None, environ: Mapping[str, str]) -> str:
         port = PORT if "://" not in given else {"http": 80, "https": 443}[url.scheme]
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
     return f"{url.scheme}://{host}:{port}{url.path.rstrip('/')}"
-
-
-def _split(given: str, where: str) -> SplitResult:
-    try:
-        url = urlsplit(given if "://" in given else f"http://{given}")
-        _ = url.port
-    except ValueError as error:
-        raise JobError(f"{where} {redacted(given)!r}: {error}; http://HEAD:8265 is meant") from None
-    return url

@@ -7,7 +7,6 @@ the cluster, and stay there.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,11 +48,6 @@ def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
         for name, value in stripped.items()
         if len(value) >= _SHORTEST and (_PASSWORD.search(name) or not _ONE_WORD.fullmatch(value))
     }
-
-
-def own_secrets() -> dict[str, str]:
-    """Those of this process."""
-    return known_secrets(os.environ, Path.home())
 
 
 def check_text(where: str, text: str, secrets: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from metadist.jobs.client import JobClient
 from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking, plan
 from metadist.jobs.follow import DETACHED, Write
 from metadist.jobs.package import Package, developed, pack
-from metadist.jobs.secrets import check_words, own_secrets
+from metadist.jobs.secrets import check_words, known_secrets
 from metadist.jobs.submitter import Outcome, Submission, Submitter, goes_on
 from metadist.process.announce import Announce
 from metadist.process.imports import home
@@ -39,7 +39,7 @@ def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
         JobError: nothing was submitted, or what was cannot be followed; the message says which.
         RecipeError: there is no such recipe.
     """
-    planned, secrets = plan(request.command, _stamp()), own_secrets()
+    planned, secrets = plan(request.command, _stamp()), known_secrets(os.environ, Path.home())
     check_words(planned.command.argv, secrets)
     if planned.command.verb == "train" and planned.command.arguments:
         # Before a cluster is asked for anything.

@@ -1,1 +1,1 @@
-"""Recipes: their schema, their files, overrides on the command line."""
+"""Recipes: their sections, their files, rates that change in mid-run."""

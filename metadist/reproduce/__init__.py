@@ -23,7 +23,6 @@ from metadist.errors import MetadistError, TableError
 from metadist.reproduce.table import Table, load_table, table_names
 
 if TYPE_CHECKING:
-    from metadist.api import Plugins
     from metadist.reproduce.result import Result
 
 __all__ = ["Table", "load_table", "record", "reproduce", "table_names", "write"]
@@ -41,7 +40,7 @@ def reproduce(
     seeds: int = 1,
     rows: Sequence[str] = (),
     workers: int = 0,
-    plugins: Plugins = (),
+    plugins: str | Path | Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -70,7 +69,7 @@ def reproduce(
         MetadistError: the request, the table or the tracking store is wrong. A run that fails is
             no error: its rows say so.
     """
-    from metadist.api import data_directory, runs_directory
+    from metadist.driver.directories import data_directory, runs_directory
     from metadist.driver.preflight import check_workers
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
@@ -80,6 +79,7 @@ def reproduce(
     from metadist.reproduce.plan import Request, plan
     from metadist.reproduce.plan import jobs as jobs_of
     from metadist.reproduce.result import assemble
+    from metadist.track import ensure_experiment
 
     began = time.monotonic()
     wanted = load_table(table) if isinstance(table, str) else table
@@ -103,7 +103,7 @@ def reproduce(
     address = os.environ.get("RAY_ADDRESS") if workers else None
     check_workers(WorldSize.of(workers), device, address or None)
     if not offline:
-        _check_tracking(request)
+        ensure_experiment(request.store, wanted.name)  # it answers before anything is started
     facts = provenance()
     logs = request.runs_dir / LOGS
     with use(request.plugins), _alone(logs / f"{wanted.name}.lock"):
@@ -131,16 +131,6 @@ def reproduce(
                 if display is not None:
                     display.close()
         return assemble(request, planned, outcomes, facts)
-
-
-def _check_tracking(request: object) -> None:
-    """See that the store answers, before anything is started."""
-    from metadist.reproduce.plan import Request
-    from metadist.track import default_tracking_uri, ensure_experiment
-
-    assert isinstance(request, Request)
-    uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
-    ensure_experiment(uri, request.table.name)
 
 
 @contextlib.contextmanager
@@ -198,25 +188,24 @@ def record(result: Result, files: Sequence[Path]) -> str:
     Raises:
         TrackingError: the store does not answer, or refuses.
     """
-    from metadist.track import default_tracking_uri, record_summary
+    from metadist.track import record_summary
 
     request = result.request
-    uri = request.tracking_uri or default_tracking_uri(request.runs_dir.parent)
-    metrics = {}
+    metrics: dict[str, float | None] = {}
     for one in result.rows:
-        if one.measured.ours is not None and one.measured.ours.value is not None:
-            metrics[f"{one.row.id}/ours"] = one.measured.ours.value
-            if one.measured.ours.ci95 is not None:
-                metrics[f"{one.row.id}/ci95"] = one.measured.ours.ci95
-        if one.row.published is not None:
-            metrics[f"{one.row.id}/published"] = one.row.published.value
+        ours, published = one.measured.ours, one.row.published
+        if ours is not None and ours.value is not None:
+            metrics[f"{one.row.id}/ours"] = ours.value
+            metrics[f"{one.row.id}/ci95"] = ours.ci95
+        if published is not None:
+            metrics[f"{one.row.id}/published"] = published.value
     tags = {f"verdict.{one.row.id}": one.verdict.kind for one in result.rows}
     return record_summary(
-        uri,
+        request.store,
         request.table.name,
         f"{request.table.name}-t{request.tasks}",
         key=f"table {request.command} in {request.runs_dir}",
         tags={**tags, **result.facts, "command": request.command},
-        metrics=metrics,
+        metrics={name: value for name, value in metrics.items() if value is not None},
         files=files,
     )

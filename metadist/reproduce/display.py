@@ -12,7 +12,7 @@ from typing import TextIO
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
-from metadist.reproduce.jobs import Active, Job, Outcome
+from metadist.reproduce.jobs import Active, Job, Outcome, Watcher
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
 
@@ -23,7 +23,7 @@ PLAIN_SECONDS = 30.0
 _UP = "\x1b[{}A\r\x1b[J"
 
 
-class Display:
+class Display(Watcher):
     """Follows the runs of a request.
 
     Args:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from metadist.process.imports import environment
 
@@ -113,8 +113,8 @@ def _follow_parent(parent: int) -> Callable[[], None]:
     return follow
 
 
-class Watcher(Protocol):
-    """Somebody who wants to know what happens."""
+class Watcher:
+    """Somebody who may want to know what happens."""
 
     def started(self, job: Job) -> None:
         """A job has begun."""
@@ -124,19 +124,6 @@ class Watcher(Protocol):
 
     def looked(self, active: Sequence[Active], waiting: int) -> None:
         """The processes were looked at: these are at work, so many jobs wait."""
-
-
-class Nobody:
-    """Who wants to know nothing."""
-
-    def started(self, job: Job) -> None:
-        """Nothing."""
-
-    def ended(self, job: Job, outcome: Outcome) -> None:
-        """Nothing."""
-
-    def looked(self, active: Sequence[Active], waiting: int) -> None:
-        """Nothing."""
 
 
 class Jobs:
@@ -161,7 +148,7 @@ class Jobs:
         self._logs = logs
         self._at_once = at_once
         self._deadline = deadline
-        self._watch = watch or Nobody()
+        self._watch = watch or Watcher()
         self._environment = dict(environment or {})
         self._active: list[Active] = []
         self._outcomes: dict[str, Outcome] = {}

@@ -23,6 +23,7 @@ from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
+from metadist.track import default_tracking_uri
 
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.
 CHECKPOINTS = 10
@@ -54,6 +55,11 @@ class Request:
     offline: bool = False
     plugins: tuple[str, ...] = ()
     source: str = ""
+
+    @property
+    def store(self) -> str:
+        """The tracking store."""
+        return self.tracking_uri or default_tracking_uri(self.runs_dir.parent)
 
     @property
     def run_keys(self) -> list[str]:

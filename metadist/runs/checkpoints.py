@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +73,7 @@ class TrainState:
         if self.best is not None:
             groups["best-params"] = self.best.params
             groups["best-learner"] = self.best.learner_state
-        return {
-            f"{group}/{name}": tensor.detach().cpu().contiguous()
-            for group, tensors in groups.items()
-            for name, tensor in tensors.items()
-        }
+        return join_groups(groups)
 
     def scalars(self) -> dict[str, Any]:
         """What is not a tensor."""
@@ -85,25 +83,28 @@ class TrainState:
     @classmethod
     def of(cls, scalars: dict[str, Any], tensors: dict[str, Tensor]) -> TrainState:
         """The inverse of :meth:`scalars` and :meth:`tensors`."""
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            group, _, name = key.partition("/")
-            groups.setdefault(group, {})[name] = tensor
-        best = scalars["best"]
-        return cls(
-            step=scalars["step"],
-            params=groups.get("params", {}),
-            optimizer=groups.get("optimizer", {}),
-            learner_state=groups.get("learner", {}),
-            best=None
-            if best is None
-            else Best(
-                best["step"],
-                best["score"],
-                groups.get("best-params", {}),
-                groups.get("best-learner", {}),
-            ),
-        )
+        groups, best = split_groups(tensors), scalars["best"]
+        if best is not None:
+            best = Best(best["step"], best["score"], groups["best-params"], groups["best-learner"])
+        return cls(scalars["step"], groups["params"], groups["optimizer"], groups["learner"], best)
+
+
+def join_groups(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors under ``group/name``, on the CPU, as safetensors takes them."""
+    return {
+        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        for group, tensors in groups.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def split_groups(tensors: Mapping[str, Tensor]) -> defaultdict[str, dict[str, Tensor]]:
+    """The inverse of :func:`join_groups`; a group without tensors is empty."""
+    groups: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        groups[group][name] = tensor
+    return groups
 
 
 def directory(run: RunDir, step: int) -> Path:

@@ -18,8 +18,8 @@ import numpy as np
 from metadist import plugins
 from metadist.compute.device import local_device
 from metadist.errors import SpaceError
-from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
+from metadist.evaluation.trained_run import TrainedRun
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.runs.run_dir import RunDir
@@ -83,7 +83,7 @@ def confirm_run(context: TrialContext, job: ConfirmationRun, episodes: int) -> N
     if not all((run.evaluation / f"{name}.{end}").is_file() for end in ("json", "parquet")):
         with plugins.use(context.plugins):
             plugins.require(run.path, run.info(), warn=True)
-            ended = EndedRun.load(run, context.data_dir, local_device(context.device))
+            ended = TrainedRun.load(run, context.data_dir, local_device(context.device))
             ended.evaluate(fresh_request(recipe, episodes, job.fresh))
 
 

@@ -55,9 +55,9 @@ def repair_records(plan: Plan, search: SearchDir, announce: Callable[[str], None
             announce(
                 f"trial {number}: nothing is left of it; it has another point, drawn at random"
             )
-    for order in search.stop_files.glob("[0-9]*"):
-        if order.is_file() and order.name not in {f"{n:04d}" for n in there}:
-            order.unlink()
+    for path in search.stop_files.glob("[0-9]*"):
+        if path.is_file() and path.name not in {f"{n:04d}" for n in there}:
+            path.unlink()
 
 
 def _from_run(

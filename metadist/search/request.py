@@ -19,7 +19,7 @@ from metadist.track import default_tracking_uri, public_uri, store_of, whole_uri
 
 
 @dataclass(frozen=True)
-class Request:
+class SearchRequest:
     """Everything a search needs to know; see :func:`metadist.tune`."""
 
     space: str | None
@@ -38,7 +38,7 @@ class Request:
     episodes: int | None
     default: bool | None
     address: str | None
-    data_dir: str | Path | None
+    data_dir: Path
     runs_dir: Path
     tracking_uri: str | None
     experiment: str | None
@@ -57,7 +57,7 @@ LASTING: dict[str, Any] = {
 }
 
 
-def check(request: Request) -> None:
+def check(request: SearchRequest) -> None:
     """See that numbers are possible; raises SpaceError."""
     _check_counts(
         workers_per_trial=request.workers,
@@ -84,7 +84,7 @@ def check(request: Request) -> None:
         )
 
 
-def search_to_resume(request: Request) -> SearchDir | None:
+def search_to_resume(request: SearchRequest) -> SearchDir | None:
     """The search to go on with; None if a new one is meant.
 
     Raises:
@@ -108,7 +108,7 @@ def _check_counts(**counts: int | None) -> None:
             raise SpaceError(f"{name}: {_LEAST[name]} or more is needed, got {value}")
 
 
-def plan_for(request: Request, there: SearchDir | None) -> Plan:
+def plan_for(request: SearchRequest, there: SearchDir | None) -> Plan:
     """The plan of a new search, or that of one which is there, perhaps with more trials."""
     if there is None:
         return _new_plan(request)
@@ -145,7 +145,7 @@ def plan_for(request: Request, there: SearchDir | None) -> Plan:
     return replace(plan, space=replace(plan.space, trials=trials))
 
 
-def _new_plan(request: Request) -> Plan:
+def _new_plan(request: SearchRequest) -> Plan:
     assert request.space is not None
     return make_plan(
         request.space,
@@ -157,7 +157,7 @@ def _new_plan(request: Request) -> Plan:
     )
 
 
-def lasting_for(request: Request, there: SearchDir | None) -> dict[str, Any]:
+def lasting_for(request: SearchRequest, there: SearchDir | None) -> dict[str, Any]:
     """What stays as it was when the search began.
 
     Raises:
@@ -187,7 +187,7 @@ def _lasting_of(there: SearchDir) -> dict[str, Any]:
     return was
 
 
-def store_for(request: Request, there: SearchDir | None) -> str | None:
+def store_for(request: SearchRequest, there: SearchDir | None) -> str | None:
     """The tracking store, which a search keeps; None: without MLflow.
 
     Raises:

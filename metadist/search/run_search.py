@@ -7,11 +7,10 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metadist import api
 from metadist import plugins as outside
 from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
@@ -33,20 +32,20 @@ from metadist.search.population import run_population
 from metadist.search.repair import repair_records
 from metadist.search.report import write_search_report
 from metadist.search.request import (
-    Request,
+    SearchRequest,
     check,
     lasting_for,
     plan_for,
     search_to_resume,
     store_for,
 )
-from metadist.search.search_dir import SearchDir, TrialRecord, create_search
+from metadist.search.search_dir import SearchDir, create_search
 from metadist.search.tracking import ParentRun
 from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Population
 
 
-def run_search(request: Request, announce: Announce) -> dict[str, Any]:
+def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
     """Search as requested; see :func:`metadist.tune`."""
     check(request)
     there = search_to_resume(request)
@@ -61,8 +60,7 @@ def run_search(request: Request, announce: Announce) -> dict[str, Any]:
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")
             return summary(there, plan, there.info()["result"])
-        data_dir = api.data_directory(request.data_dir)
-        _check_task(plan, data_dir, announce)
+        _check_task(plan, request.data_dir, announce)
         parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with (
@@ -79,7 +77,7 @@ def run_search(request: Request, announce: Announce) -> dict[str, Any]:
             elif plan != plan_of(there.info().get("plan")):
                 there.update(**facts, result=None)
             how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
-            return _search(request, plan, there, parent, data_dir, resources, how, announce)
+            return _Search(request, plan, there, parent, resources, how, announce).run()
 
 
 @contextlib.contextmanager
@@ -115,53 +113,7 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
         )
 
 
-def _search(
-    request: Request,
-    plan: Plan,
-    search: SearchDir,
-    parent: ParentRun,
-    data_dir: Path,
-    resources: Resources,
-    how: Confirmation,
-    announce: Announce,
-) -> dict[str, Any]:
-    repair_records(plan, search, announce)
-    tags = parent.open(search, plan)
-    context = TrialContext(
-        path=search.path,
-        data_dir=data_dir,
-        workers=request.workers,
-        device=request.device,
-        tracking_uri=parent.uri,
-        experiment=parent.experiment,
-        offline=request.offline,
-        plugins=request.plugins,
-        tags=tags,
-    )
-    known = search.trials()
-    verb = f"Going on with {search.name}" if known else search.name
-    announce(
-        f"{verb}: {plan.trials} trials of {plan.space.steps} steps on {plan.space.base} "
-        f"({plan.space.searcher}), {sum(t.over for t in known)} done; {search.path}"
-    )
-    search.update(status="running")
-    status = "failed"
-    try:
-        _trials(plan, context, resources, request, announce)
-        result = _confirm(plan, context, resources, how, announce)
-        status = "finished"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        announce(f"{search.name} was interrupted; go on with --resume {search.name}")
-        raise
-    finally:
-        search.update(status=status)
-        write_search_report(search, announce)
-        parent.close(search, plan, status, announce)
-    return result
-
-
-def _resources(request: Request, address: str | None) -> Resources:
+def _resources(request: SearchRequest, address: str | None) -> Resources:
     gpus = request.gpus
     if gpus is None:
         gpus = 1.0 if request.device != "cpu" and gpus_there() else 0.0
@@ -176,83 +128,122 @@ def _resources(request: Request, address: str | None) -> Resources:
     return capacity(request.workers, request.cpus, gpus, asked)
 
 
-def _trials(
-    plan: Plan, context: TrialContext, resources: Resources, request: Request, announce: Announce
-) -> None:
-    """All trials, to their ends.
+@dataclass(frozen=True)
+class _Search:
+    """A search that exists, on a Ray that this process is connected to."""
 
-    Raises:
-        KeyboardInterrupt: Tune was interrupted, and has ended its trials.
-    """
-    known = context.search.trials()
-    if len(known) >= plan.trials and all(t.over for t in known):
-        return
-    display = Display(plan, context.search, announce, live=request.live)
+    request: SearchRequest
+    plan: Plan
+    search: SearchDir
+    parent: ParentRun
+    resources: Resources
+    confirmation: Confirmation
+    announce: Announce
 
-    def run(work: TrialFunction) -> bool:
-        with display:
-            return run_trials(
-                plan.space,
-                work,
-                seed=plan.seed,
-                resources=resources,
-                known=[t.point for t in known],
-                points=plan.points,
-                stop_files=context.search.stop_files,
-                listener=display,
+    def run(self) -> dict[str, Any]:
+        """All of it, from wherever it stands."""
+        plan, search, announce = self.plan, self.search, self.announce
+        repair_records(plan, search, announce)
+        context = self._context()
+        known = search.trials()
+        verb = f"Going on with {search.name}" if known else search.name
+        announce(
+            f"{verb}: {plan.trials} trials of {plan.space.steps} steps on {plan.space.base} "
+            f"({plan.space.searcher}), {sum(t.over for t in known)} done; {search.path}"
+        )
+        search.update(status="running")
+        status = "failed"
+        try:
+            self._run_trials(context)
+            result = self._confirm(context)
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            announce(f"{search.name} was interrupted; go on with --resume {search.name}")
+            raise
+        finally:
+            search.update(status=status)
+            write_search_report(search, announce)
+            self.parent.close(search, plan, status, announce)
+        return result
+
+    def _context(self) -> TrialContext:
+        request, parent = self.request, self.parent
+        return TrialContext(
+            path=self.search.path,
+            data_dir=request.data_dir,
+            workers=request.workers,
+            device=request.device,
+            tracking_uri=parent.uri,
+            experiment=parent.experiment,
+            offline=request.offline,
+            plugins=request.plugins,
+            tags=parent.open(self.search, self.plan),
+        )
+
+    def _run_trials(self, context: TrialContext) -> None:
+        """All trials, to their ends.
+
+        Raises:
+            KeyboardInterrupt: Tune was interrupted, and has ended its trials.
+        """
+        plan, search = self.plan, self.search
+        known = search.trials()
+        if len(known) >= plan.trials and all(t.over for t in known):
+            return
+        display = Display(plan, search, self.announce, live=self.request.live)
+
+        def run(function: TrialFunction) -> bool:
+            with display:
+                return run_trials(
+                    plan.space,
+                    function,
+                    seed=plan.seed,
+                    resources=self.resources,
+                    known=[t.point for t in known],
+                    points=plan.points,
+                    stop_files=search.stop_files,
+                    listener=display,
+                )
+
+        if isinstance(plan.space.scheduler, Population):
+            run_population(plan, context, self.announce, run)
+        elif not run(functools.partial(run_trial, plan, context)):
+            raise KeyboardInterrupt
+        for trial in search.trials():
+            if not trial.over:
+                error = "its process died again and again"
+                search.record(replace(trial, status="failed", error=error))
+
+    def _confirm(self, context: TrialContext) -> dict[str, Any]:
+        """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
+        plan, search, how = self.plan, self.search, self.confirmation
+        trials = search.trials()
+        first = confirm.candidates(plan, trials)
+        self.announce(
+            f"Comparing the best {len(first)} of {len(trials)} trials on {how.episodes} fresh "
+            "validation episodes"
+        )
+        self._run_confirmation(context, first)
+        chosen = confirm.choose(plan, search, trials, how.episodes)
+        final = confirm.final_runs(plan, chosen.winner, how)
+        if final:
+            beside = " beside the default setting" if how.default else ""
+            self.announce(
+                f"Training trial {chosen.winner.number} anew with {how.seeds} seeds{beside}"
             )
+            self._run_confirmation(context, final)
+        result = confirm.results(plan, search, chosen, how)
+        recipe = final[0].recipe if final else plan.recipe(chosen.winner.point)
+        assert recipe is not None
+        search.best.write_text(_best(plan, search, recipe, result), encoding="utf-8")
+        search.update(result=result)
+        return summary(search, plan, result)
 
-    if isinstance(plan.space.scheduler, Population):
-        run_population(plan, context, announce, run)
-        ended = True
-    else:
-        ended = run(functools.partial(run_trial, plan, context))
-    if not ended:
-        raise KeyboardInterrupt
-    _give_up(context.search)
-
-
-def _give_up(search: SearchDir) -> None:
-    """Trials whose process has died too often have failed."""
-    for trial in search.trials():
-        if not trial.over:
-            error = "its process died again and again"
-            search.record(replace(trial, status="failed", error=error))
-
-
-def _confirm(
-    plan: Plan, context: TrialContext, resources: Resources, how: Confirmation, announce: Announce
-) -> dict[str, Any]:
-    """Choose the winner on fresh episodes, train it anew, and write down what came of it."""
-    search = context.search
-    trials = search.trials()
-    first = confirm.candidates(plan, trials)
-    announce(
-        f"Comparing the best {len(first)} of {len(trials)} trials on {how.episodes} fresh "
-        "validation episodes"
-    )
-    _run(context, first, how, resources)
-    chosen = confirm.choose(plan, search, trials, how.episodes)
-    second = confirm.final_runs(plan, chosen.winner, how)
-    if second:
-        beside = " beside the default setting" if how.default else ""
-        announce(f"Training trial {chosen.winner.number} anew with {how.seeds} seeds{beside}")
-        _run(context, second, how, resources)
-    result = confirm.results(plan, search, chosen, how)
-    recipe = second[0].recipe if second else plan.recipe(chosen.winner.point)
-    assert recipe is not None
-    search.best.write_text(_best(plan, search, recipe, result), encoding="utf-8")
-    search.update(result=result)
-    return summary(search, plan, result)
-
-
-def _run(
-    context: TrialContext, jobs: list[ConfirmationRun], how: Confirmation, resources: Resources
-) -> None:
-    run_jobs(
-        [functools.partial(confirm.confirm_run, context, job, how.episodes) for job in jobs],
-        resources,
-    )
+    def _run_confirmation(self, context: TrialContext, runs: list[ConfirmationRun]) -> None:
+        episodes = self.confirmation.episodes
+        jobs = [functools.partial(confirm.confirm_run, context, run, episodes) for run in runs]
+        run_jobs(jobs, self.resources)
 
 
 def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any]) -> str:
@@ -270,7 +261,7 @@ def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any])
 
 def summary(search: SearchDir, plan: Plan, result: dict[str, Any]) -> dict[str, Any]:
     """What :func:`metadist.tune` returns."""
-    trials: list[TrialRecord] = search.trials()
+    trials = search.trials()
     return {
         "search": search.name,
         "directory": str(search.path),

@@ -21,9 +21,8 @@ from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.objectives import score_name
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
+from metadist.training.attempt import start_attempt
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
-from metadist.training.run_writer import RunWriter
-from metadist.training.start import start
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
 from metadist.training.twin import Twin
@@ -85,9 +84,10 @@ class TrainingLoop:
         with reproducible(self._evaluator.device):
             rebuilt = self._setup.rebuilt()
             twin = Twin(self._trainer, rebuilt, self._group)
-            attempt = start(self._run, self._trainer, twin, self._group, self._numerics)
-            self._writer = RunWriter(self._run, attempt, self._numerics)
-            self._check_workers(self._trainer.state().tensors())
+            self._writer = start_attempt(
+                self._run, self._trainer, twin, self._group, self._numerics
+            )
+            self._check_workers()
             current = self._trainer.state().current()
             self._check_workers(self._evaluator.check_predictions(current, rebuilt))
             if self._steps(twin) == "yield":
@@ -107,10 +107,11 @@ class TrainingLoop:
         stopped = {"stopped": True} if state.step < self._recipe.outer.steps else {}
         return evaluator.result(state, best, figures) | stopped
 
-    def _check_workers(self, found: Params) -> None:
-        """See that all workers have the same state, or have found the same."""
+    def _check_workers(self, found: Params | None = None) -> None:
+        """See that all workers have the same state, or what else they have found."""
         if self._recipe.engine.reduction == "exact" and self._group.size > 1:
-            check_workers(found, self._group, f"after {self._trainer.step_done} steps")
+            tensors = self._trainer.state().tensors() if found is None else found
+            check_workers(tensors, self._group, f"after {self._trainer.step_done} steps")
 
     def _steps(self, twin: Twin) -> Command:
         """Take the outer steps that are left; why there are no more of them."""
@@ -120,7 +121,7 @@ class TrainingLoop:
         command: Command = "go"
         batch, sequence = self._recipe.outer.batch, self._setup.data.sequence
         with Loader(
-            self._setup.data.training(),
+            self._setup.training,
             sequence,
             per_step=batch,
             share=self._trainer.share,
@@ -189,5 +190,5 @@ class TrainingLoop:
     def _save(self) -> None:
         """Commit a checkpoint, if all workers have the same state."""
         self._saved = self._trainer.step_done
-        self._check_workers(self._trainer.state().tensors())
+        self._check_workers()
         self._writer.save(self._trainer)

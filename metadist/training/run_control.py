@@ -56,7 +56,7 @@ class RunControl(Protocol):
 class GroupControl:
     """Makes all workers do what rank 0 is told, after the same step.
 
-    Asking after each step would cost a broadcast each time. With each answer rank 0 says after
+    To ask after each step would cost a broadcast each time. With each answer rank 0 says after
     which step it asks again.
 
     Args:

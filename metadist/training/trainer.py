@@ -101,7 +101,7 @@ class Trainer:
     def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
     ) -> dict[str, Tensor]:
-        """The signals of all tasks of the step, each [B], with the same bits on all workers."""
+        """The scalars of all tasks of the step, each [B], with the same bits on all workers."""
         names, size = self.algorithm.step_scalar_names, self.recipe.engine.chunk
         table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
         at = self.share[0]

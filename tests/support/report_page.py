@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 
 from metadist.report import write_report
 from metadist.runs.run_dir import RunDir
+from metadist.search.report import write_search_report
+from metadist.search.search_dir import SearchDir
 
 
 class Page(HTMLParser):
@@ -55,6 +57,14 @@ class Page(HTMLParser):
 
 def read(run: RunDir) -> Page:
     return Page(write_report(run).read_text())
+
+
+def search_page(search: SearchDir) -> Page:
+    """The page of a search; one that cannot be written fails the test."""
+    lines: list[str] = []
+    write_search_report(search, lines.append)
+    assert lines == [f"Report: {search.report}"]
+    return Page(search.report.read_text())
 
 
 def seen(page: str) -> str:

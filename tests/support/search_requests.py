@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metadist.search.request import Request
+from metadist.search.request import SearchRequest
 
 
-def request(runs_dir: Path, **changes: object) -> Request:
-    plain: dict[str, object] = dict.fromkeys(Request.__dataclass_fields__)
+def request(runs_dir: Path, **changes: object) -> SearchRequest:
+    plain: dict[str, object] = dict.fromkeys(SearchRequest.__dataclass_fields__)
     plain |= {"default_name": "x", "overrides": (), "changes": {}, "workers": 0, "cpus": 1.0}
     plain |= {"runs_dir": runs_dir, "offline": True, "device": "cpu", "plugins": (), "live": False}
-    return Request(**{**plain, **changes})  # type: ignore[arg-type]
+    return SearchRequest(**{**plain, **changes})  # type: ignore[arg-type]

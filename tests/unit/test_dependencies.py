@@ -97,7 +97,7 @@ def test_private_modules_are_imported_where_it_is_known_alone():
 
 def test_what_ray_does_not_promise_is_there():
     # Without these a run still ends, but heeds no notice of a node and gives up where it can wait.
-    from metadist.executors.group_errors import NO_PLACE
+    from metadist.executors.worker_group import NO_PLACE
 
     assert callable(import_module("ray._private.state").state.get_draining_nodes)
     assert issubclass(

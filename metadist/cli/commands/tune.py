@@ -87,7 +87,7 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         return
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
-    from metadist.search import tune as search
+    from metadist.api import tune as search
     from metadist.search.summary import text
 
     result = search(space, announce=options.say, live=True, **arguments)

@@ -47,7 +47,8 @@ def _make(announce: Announce) -> Path:
         try:
             place = _make_in(base)
         except OSError as error:
-            why = "too long a path" if _too_long(error) else error.strerror or str(error)
+            long = error.errno == errno.ENAMETOOLONG or "too long" in str(error)
+            why = "too long a path" if long else error.strerror or str(error)
             refused.append(f"{base} ({why})")
             continue
         if named and base != named[0]:
@@ -75,10 +76,6 @@ def _make_in(base: str) -> Path:
         shutil.rmtree(place, ignore_errors=True)
         raise
     return place
-
-
-def _too_long(error: OSError) -> bool:
-    return error.errno == errno.ENAMETOOLONG or "too long" in str(error)
 
 
 def ray_directory(place: Path) -> str:

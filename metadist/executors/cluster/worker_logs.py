@@ -22,15 +22,10 @@ _LOGGERS = ("metadist", "data_pipeline")
 _POLL_SECONDS, _MIRROR_SECONDS = 0.5, 2.0
 
 
-def messages_path(run: Path) -> Path:
-    """Where this process's messages go."""
-    own = f"-{uuid.uuid4().hex}" if RunDir(run).store.shared else ""
-    return run / "log" / f"messages{own}.txt"
-
-
 def write_messages(run: Path) -> None:
     """Let this process append its warnings to the run's messages."""
-    path = messages_path(run)
+    own = f"-{uuid.uuid4().hex}" if RunDir(run).store.shared else ""
+    path = run / "log" / f"messages{own}.txt"
     path.parent.mkdir(exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setLevel(logging.WARNING)

@@ -21,7 +21,7 @@ from metadist.evaluation.diagnostics import (
     feature_similarity,
     write_diagnostics,
 )
-from metadist.evaluation.ended_run import EndedRun
+from metadist.evaluation.trained_run import TrainedRun
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import LearnedQuantities
 from metadist.runs.log import LogReader
@@ -182,7 +182,7 @@ def test_other_workers_write_nothing(place, tmp_path):
     run = RunDir(place / "runs" / "masked")
     path = run.evaluation / "diagnostics.json"
     before = path.stat().st_mtime_ns
-    ended = EndedRun.load(run, place / "data", CPU)
+    ended = TrainedRun.load(run, place / "data", CPU)
     results = replace(ended.evaluator, group=Second()).explained_results(ended.best)
     assert (results.examples, results.diagnostics) == ({}, {})
     assert path.stat().st_mtime_ns == before

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 import metadist
 from metadist.errors import RunError
-from metadist.evaluation.ended_run import EndedRun
 from metadist.evaluation.ensembles import Ensemble, Member, averaged
 from metadist.evaluation.evaluator import predictions
+from metadist.evaluation.trained_run import TrainedRun
 from metadist.runs.listing import list_runs
 from metadist.runs.run_dir import RunDir
 
@@ -61,7 +61,7 @@ def table(directory: Path | str, name: str) -> dict[str, Any]:
 
 def member(place: Path, name: str) -> Member:
     run = RunDir(place / "runs" / name)
-    return EndedRun.load(run, place / "data", torch.device("cpu")).member()
+    return TrainedRun.load(run, place / "data", torch.device("cpu")).member()
 
 
 # --- the average ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from metadist.executors.optuna_search import tpe_searcher
 from metadist.search.plan import make_plan
 from metadist.search.request import (
     LASTING,
-    Request,
+    SearchRequest,
     check,
     lasting_for,
     plan_for,
@@ -93,7 +93,7 @@ def test_a_search_that_is_driven_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_auto_means_the_search_of_that_name_or_a_new_one(tmp_path: Path) -> None:
-    def asked(**changes: object) -> Request:
+    def asked(**changes: object) -> SearchRequest:
         plain = {"space": "sinusoid-lr", "name": "s", "resume": "auto", "seed": 3}
         return request(tmp_path, **{**plain, **changes})
 

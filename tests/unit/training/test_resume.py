@@ -51,7 +51,7 @@ def test_other_code_goes_on_and_it_is_said(
     expected = place.train(name="whole")
     died(place, monkeypatch, 6, name="a")
     assert not caplog.records
-    for module in ("training.start", "runs.attempts"):
+    for module in ("training.attempt", "runs.attempts"):
         monkeypatch.setattr(f"metadist.{module}.code_digest", lambda: "0" * 64)
     assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
     (record,) = caplog.records

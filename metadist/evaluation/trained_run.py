@@ -1,4 +1,4 @@
-"""A run that has ended, evaluated anew from its checkpoint alone."""
+"""A run that has been trained, evaluated anew from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metadist.runs.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class EndedRun:
+class TrainedRun:
     """The state at a run's end, and its best checkpoint."""
 
     run: RunDir
@@ -34,7 +34,7 @@ class EndedRun:
     best: Best
 
     @classmethod
-    def load(cls, run: RunDir, data_dir: Path, device: torch.device) -> EndedRun:
+    def load(cls, run: RunDir, data_dir: Path, device: torch.device) -> TrainedRun:
         """Read a run's last checkpoint and open its data.
 
         Raises:
@@ -79,7 +79,8 @@ class EndedRun:
 
     def _check_steps(self, asked: EvalRequest, how: EvalProtocol) -> None:
         work = self.evaluator
-        if asked.steps and not adapts_by_steps(work.trained(self.best), work.source(how)):
+        source = how.source(work.setup.data)
+        if asked.steps and not adapts_by_steps(work.trained(self.best), source):
             raise RunError(
                 f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by steps, "
                 f"{asked.steps} were asked for; leave the number of steps out"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from report_page import Page
+from report_page import search_page
 from search_dirs import (
     MANY,
     a_result,
@@ -26,40 +22,14 @@ from search_dirs import (
 )
 
 from metadist.cli.main import main
-from metadist.errors import SpaceError
-from metadist.runs.log import Point
 from metadist.search.plan import make_plan
-from metadist.search.report import write_search_report
-from metadist.search.report.data import SearchData, TrialData, search_data
-from metadist.search.report.importance import Importance, importances
-from metadist.search.report.progress import spent
-from metadist.search.report.result_schema import read_found
-from metadist.search.search_dir import SearchDir, TrialRecord
+from metadist.search.report.data import search_data
+from metadist.search.search_dir import TrialRecord
 from metadist.space import Population
 
 
-def said(search: SearchDir) -> Page:
-    """The page of a search; one that cannot be written fails the test."""
-    lines: list[str] = []
-    write_search_report(search, lines.append)
-    assert lines == [f"Report: {search.report}"]
-    return Page(search.report.read_text())
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> SearchDir:
-    """A search that has ended; not to be altered."""
-    return finished_search(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def search(made: SearchDir, tmp_path: Path) -> SearchDir:
-    """A copy that a test may alter."""
-    return SearchDir(Path(shutil.copytree(made.path, tmp_path / "searches" / "demo")))
-
-
 def test_a_finished_search_is_told_whole(search):
-    page = said(search)
+    page = search_page(search)
     best = min((t for t in search.trials() if t.score is not None), key=lambda t: t.score)
     for words in (
         "12 of 12 trials of 400 outer steps",
@@ -88,12 +58,12 @@ def test_a_finished_search_is_told_whole(search):
     assert {p.stem for p in search.figures.glob("*.svg")} == figures
     assert figures <= set(page.ids)
     text = search.report.read_bytes()
-    said(search)
+    search_page(search)
     assert search.report.read_bytes() == text
 
 
 def test_what_was_stopped_early_was_not_paid_for(search):
-    page = said(search)
+    page = search_page(search)
     tasks = sum(t.tasks for t in search.trials())
     assert f"{tasks:,} tasks spent on trials" in page.text
     share = round(100 * tasks / (12 * 400 * 25))
@@ -101,7 +71,7 @@ def test_what_was_stopped_early_was_not_paid_for(search):
 
 
 def test_accuracies_and_conditions_of_eight_keys(tmp_path):
-    page = said(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
+    page = search_page(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
     for words in ("not set", "points", "share of queries that are right", "cosine", "cells, %"):
         assert words.replace("cells, %", "in each cell, %") in page.text, words
     for key in MANY.search:
@@ -112,21 +82,21 @@ def test_a_population_shows_the_schedules_of_its_rates(tmp_path):
     plan = rates_plan(scheduler=Population(interval=1), trials=4)
     search = make_search(tmp_path, plan)
     records = [add_trial(plan, search, number) for number in range(1, 5)]
-    page = said(search)
+    page = search_page(search)
     assert "Schedules" not in page.text
     best = min(records, key=lambda t: t.score or math.inf)
     changed = {**best.point, "outer.lr_changes": "100: 0.004, 300: 0.0005"}
     records[best.number - 1] = replace(best, point=changed)
     search.record(records[best.number - 1])
     conclude(plan, search, records)
-    page = said(search)
+    page = search_page(search)
     assert f"trial {best.number}, found" in page.text
     assert "outer.lr over outer steps" in page.text
     assert "100: 0.004, 300: 0.0005" in page.text
     assert "the rates of a population change" in page.text
     # What somebody has altered is no schedule, and no harm.
     search.record(replace(best, point={**changed, "outer.lr_changes": "soon: 3"}))
-    assert "Schedules" not in said(search).text
+    assert "Schedules" not in search_page(search).text
 
 
 def test_one_key_has_no_plane(tmp_path):
@@ -141,14 +111,14 @@ def test_one_key_has_no_plane(tmp_path):
                 tasks=10_000,
             )
         )
-    page = said(search)
+    page = search_page(search)
     assert "nothing to compare it with" in page.text
     assert "in each cell" not in page.text
     assert "it chose itself: not confirmed" in page.text
 
 
 def test_a_search_without_trials(tmp_path):
-    page = said(make_search(tmp_path, rates_plan()))
+    page = search_page(make_search(tmp_path, rates_plan()))
     assert "No trial has begun" in page.text
     assert "This search is not finished." in page.text
 
@@ -161,7 +131,7 @@ def test_a_search_in_which_no_trial_has_a_score(tmp_path, status):
         record = add_trial(plan, search, number, status="failed")
         search.record(replace(record, status=status))
     search.update(status="failed")
-    page = said(search)
+    page = search_page(search)
     assert "no trial has one yet" in page.text
     assert "This search ended early." in page.text
     assert ("Failed trials. 2 of 2: 2 × the loss" in page.text) == (status == "failed")
@@ -178,7 +148,7 @@ def test_an_interrupted_search_is_a_report_of_what_there_is(tmp_path):
     assert third.score == pytest.approx(error_of(points_of(plan)[2]))
     assert (third.best_step, third.steps, third.tasks) == (400, 400, 10_000)
     search.update(status="interrupted")
-    page = said(search)
+    page = search_page(search)
     assert "This search was interrupted." in page.text
     assert "3 of 12 trials" in page.text
     assert "not ended" in page.text
@@ -191,7 +161,7 @@ def test_noise_seeds_and_ends_of_domains_are_warned_of(search):
     result["against_default"]["by_seed"][0]["mean"] = 0.5
     result["point"]["inner.lr"] = 0.99
     search.update(result=result)
-    page = said(search)
+    page = search_page(search)
     assert "Within noise of the next." in page.text
     assert "Seeds disagree. With 1 of 2 seeds" in page.text
     assert "At the end of its domain. inner.lr = 0.99" in page.text
@@ -202,107 +172,9 @@ def test_a_choice_that_was_not_confirmed(search):
     for name in ("against_default", "best_test", "best_validation", "default_test"):
         del result[name]
     search.update(result={**result, "best": [], "default": []})
-    page = said(search)
+    page = search_page(search)
     assert "Not trained anew." in page.text
     assert "mean squared error of trial" in page.text
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"trial": "4"},
-        {"top": None},
-        {"point": {"inner.lr": [1]}},
-        {"best_test": {"mean": "x", "ci95": 0, "over": ""}},
-        {"best": [{"run": "best-seed1"}]},
-        {"against_default": {"mean": 1.0, "ci95": True, "n": 1, "left_out": 0, "by_seed": []}},
-    ],
-)
-def test_a_damaged_result_is_no_result(made, change):
-    result = made.info()["result"]
-    read_found(result)
-    with pytest.raises(ValueError, match=r"needed|Error"):
-        read_found({**result, **change})
-
-
-@pytest.mark.parametrize("result", [7, {}])
-def test_a_damaged_result_is_noted(search, result):
-    search.update(result=result)
-    (search.path / "trials" / "0003.json").write_text("{")
-    page = said(search)
-    assert "The result in search.json cannot be read" in page.text
-    assert "it chose itself: not confirmed" in page.text
-    assert "The record of a trial, 0003.json, cannot be read" in page.text
-
-
-def test_a_run_is_looked_for_in_the_search_only(search):
-    result = search.info()["result"]
-    outside = {**result["best"][0], "run": "../runs/best-seed1"}
-    search.update(result={**result, "best": [outside]})
-    assert [run.setting for run in search_data(search).confirmed] == ["default", "default"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"score": "good"},
-        {"score": 1e999},
-        {"steps": -1},
-        {"number": "2"},
-        {"status": "sleeping"},
-        {"point": [1, 2]},
-        {"point": {"inner.lr": None}},
-        {"error": 3},
-        {"surprise": 1},
-    ],
-)
-def test_a_damaged_record_is_noted(search, change):
-    path = search.path / "trials" / "0004.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    data = search_data(search)
-    assert len(data.trials) == 11
-    (note,) = data.notes
-    assert note.startswith("The record of a trial, 0004.json, cannot be read")
-
-
-def test_values_that_are_not_of_the_space(search):
-    path = search.path / "trials" / "0004.json"
-    record = json.loads(path.read_text())
-    record["point"] = {"inner.lr": "<b>", "outer.optimizer": "adam"}
-    path.write_text(json.dumps(record))
-    page = said(search)
-    assert "&lt;b&gt;" in search.report.read_text()
-    assert "a trial does not fit the space" in page.text
-
-
-def test_runs_that_are_gone_or_damaged(search):
-    shutil.rmtree(search.run("trial-0001").path)
-    (search.run("trial-0004").path / "attempts" / "0001.json").write_text("{")
-    (search.run("best-seed1").path / "recipe.toml").write_text("[")
-    search.best.unlink()
-    page = said(search)
-    assert "The metric log of trial-0004 cannot be read" in page.text
-    assert "The recipe of best-seed1 cannot be read" in page.text
-    assert "metadist train" not in page.text
-
-
-def test_texts_are_escaped(search):
-    evil = "</td><script>alert(1)</script>"
-    record = search.trials()[1]
-    search.record(replace(record, error=evil))
-    plan = search.info()["plan"]
-    search.update(plan={**plan, "declared": {**plan["declared"], "about": evil}})
-    said(search)
-    assert "<script" not in search.report.read_text()
-
-
-def test_without_its_record_there_is_no_report(search, caplog):
-    (search.path / "search.json").write_text("{}")
-    with pytest.raises(SpaceError, match="format 1"):
-        search_data(search)
-    write_search_report(search, lambda line: pytest.fail(line))
-    assert "the report could not be written" in caplog.text
-    assert not search.report.exists()
 
 
 def test_the_command_writes_it_again(search, tmp_path, monkeypatch):
@@ -314,77 +186,6 @@ def test_the_command_writes_it_again(search, tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["report", "none", "--runs-dir", "."])
     assert result.exit_code != 0
     assert "no run 'none'" in result.output
-
-
-def test_tasks_are_counted_as_they_came():
-    def trial(number: int, times: list[int], scores: list[float], tasks: int) -> TrialData:
-        curve = [
-            Point("val/mse", 10 * (i + 1), t, s)
-            for i, (t, s) in enumerate(zip(times, scores, strict=True))
-        ]
-        return TrialData(
-            number,
-            {},
-            "trial-0001",
-            "finished",
-            min(scores),
-            10,
-            10 * len(times),
-            tasks,
-            curve=curve,
-        )
-
-    trials = (trial(1, [1, 4], [3.0, 2.0], 40), trial(2, [2, 3], [math.nan, 2.5], 60))
-    data = SearchData("s", "finished", "", rates_plan(), trials=trials)
-    assert spent(data) == ([20, 50, 80, 100], [3.0, 3.0, 2.5, 2.0])
-
-
-def test_tasks_spent_are_those_of_the_records(search):
-    data = search_data(search)
-    tasks, best = spent(data)
-    assert tasks[-1] == sum(t.tasks for t in search.trials())
-    assert best[-1] == pytest.approx(data.ranked()[0].score)
-    assert tasks == sorted(tasks)
-
-
-def of_scores(how, trials: int = 40) -> SearchData:
-    plan = rates_plan(trials=trials)
-    found = tuple(
-        TrialData(i, point, f"trial-{i:04d}", "finished", how(point), 400, 400, 10_000)
-        for i, point in enumerate(points_of(plan), 1)
-    )
-    return SearchData("s", "finished", "", plan, trials=found)
-
-
-def measured(data: SearchData) -> list[Importance]:
-    found = importances(data)
-    assert isinstance(found, list), found
-    return found
-
-
-def test_the_key_that_decides_is_the_important_one():
-    pytest.importorskip("optuna")
-    first, second = measured(of_scores(lambda p: abs(math.log(p["outer.lr"]) + 5)))
-    assert (first.key, first.clear) == ("outer.lr", True)
-    assert (second.key, second.clear) == ("inner.lr", False)
-    assert first.share + second.share == pytest.approx(1.0)
-    first, _ = measured(of_scores(lambda p: abs(math.log(p["inner.lr"]) + 5)))
-    assert (first.key, first.clear) == ("inner.lr", True)
-
-
-def test_more_is_better_where_it_is():
-    pytest.importorskip("optuna")
-    data = of_scores(lambda p: -abs(math.log(p["outer.lr"]) + 5))
-    first, _ = measured(
-        replace(data, plan=replace(data.plan, space=replace(data.space, mode="max")))
-    )
-    assert (first.key, first.clear) == ("outer.lr", True)
-
-
-def test_importance_of_few_trials_or_without_optuna(monkeypatch):
-    assert "7 trials have a score" in str(importances(of_scores(error_of, 7)))
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "pip install 'metadist[tune]'" in str(importances(of_scores(error_of, 8)))
 
 
 def test_the_result_here_is_as_the_search_writes_it():
@@ -405,7 +206,7 @@ def test_classes_stand_beside_what_was_found(tmp_path):
     search = make_search(tmp_path, plan)
     trials = [add_trial(plan, search, n) for n in range(1, plan.trials + 1)]
     conclude(plan, search, trials)
-    assert "not recorded" not in said(search).text  # functions have no classes
+    assert "not recorded" not in search_page(search).text  # functions have no classes
     result = {**search.info()["result"], "metric": "val/accuracy"}
     facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
     lines = "\n".join(text({**facts, **result}))
@@ -417,7 +218,7 @@ def test_classes_stand_beside_what_was_found(tmp_path):
     assert "Warning: 16 validation classes are fewer than 5 x 5 ways" in lines
     assert "30 test classes are fewer" not in lines
     search.update(result={**search.info()["result"], "of_classes": told})
-    page = said(search).text
+    page = search_page(search).text
     for words in (
         "on test episodes of 30 classes, the setting found",
         "50 fresh validation episodes of 16 classes, mean over seeds",
@@ -431,4 +232,4 @@ def test_a_tie_of_records_is_no_problem(tmp_path):
     search = make_search(tmp_path, plan)
     records = [add_trial(plan, search, n) for n in range(1, plan.trials + 1)]
     conclude(plan, search, records)
-    assert "which are those of a grid" in said(search).text
+    assert "which are those of a grid" in search_page(search).text

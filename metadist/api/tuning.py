@@ -1,0 +1,120 @@
+"""Hyper-parameters, searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metadist.api.common import Plugins, Result
+from metadist.driver.directories import data_directory, runs_directory
+from metadist.process.announce import Announce, quiet
+
+if TYPE_CHECKING:
+    from metadist.compute.device import Device
+    from metadist.space import Searcher
+
+
+def tune(
+    space: str | None = None,
+    *,
+    name: str | None = None,
+    resume: str | None = None,
+    base: str | None = None,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    steps: int | None = None,
+    every: int | None = None,
+    searcher: Searcher | None = None,
+    seed: int | None = None,
+    workers_per_trial: int = 0,
+    concurrent: int | None = None,
+    cpus_per_trial: float = 1.0,
+    gpus_per_trial: float | None = None,
+    seeds: int | None = None,
+    episodes: int | None = None,
+    default: bool | None = None,
+    address: str | None = None,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+    offline: bool = False,
+    device: Device = "auto",
+    plugins: Plugins = (),
+    announce: Announce = quiet,
+    live: bool = False,
+) -> Result:
+    """Search a space, confirm the winner, write ``best.toml`` and a report.
+
+        result = metadist.tune("maml-lr", name="first", trials=16, seed=0)
+        metadist.train(result["best_recipe"], name="best")
+
+    Trials are judged on validation classes. The best three are compared on fresh validation
+    episodes, the winner of them is trained anew with several seeds beside the default setting at
+    the same budget, and only these are evaluated on test classes, once.
+
+    Args:
+        space: a name of ``metadist tune --list``; not needed with ``resume``.
+        name: of the search; made from the space's name and the time if not given.
+        resume: name or path of a search to go on with; what is finished is not done again.
+            ``auto``: the search called ``name``, if the same was asked of it, or a new one.
+        base, overrides: another base recipe; ``section.key=value`` for every trial.
+        trials, steps, every, searcher: instead of the space's own.
+        seed: of the searcher, 0 if not given. Points of a random search are a function of it and
+            their number; those proposed by TPE depend also on the order in which trials end.
+        workers_per_trial: Ray workers of each trial; 0 and 1: it trains in its own process.
+        concurrent: trials at once; as many as fit if not given.
+        cpus_per_trial, gpus_per_trial: of a trial's own process; fractions share. One GPU if there
+            are any and none is said. Workers take one CPU or one GPU each.
+        seeds: runs of the winner and of the default, 3 if not given; 0: none are trained anew.
+        episodes: fresh validation episodes, 1,000 if not given: as many to choose the winner, and
+            others to judge it.
+        default: train the default setting for comparison too, as is done if nothing is said.
+        live: show a live table on standard error.
+        address, data_dir, runs_dir, tracking_uri, experiment, offline, device, plugins, announce:
+            see :func:`metadist.train`.
+
+    Returns:
+        search, directory, trials (by status), tasks, best_recipe and what search.json holds under
+        ``result``.
+
+    Raises:
+        SpaceError: the space, or the request to search it, is wrong; before any trial starts.
+        ResourceError: the cluster lacks what a trial asks for.
+        TrackingError: the tracking server cannot be reached.
+        KeyboardInterrupt: it was interrupted; ``resume`` goes on.
+    """
+    from metadist.search.request import SearchRequest
+    from metadist.search.run_search import run_search
+
+    return run_search(
+        SearchRequest(
+            space=space,
+            name=name,
+            default_name=f"{space or 'search'}-{datetime.now():%Y%m%d-%H%M%S}",
+            resume=resume,
+            base=base,
+            overrides=tuple(overrides),
+            changes={"trials": trials, "steps": steps, "every": every, "searcher": searcher},
+            seed=seed,
+            workers=workers_per_trial,
+            concurrent=concurrent,
+            cpus=cpus_per_trial,
+            gpus=gpus_per_trial,
+            seeds=seeds,
+            episodes=episodes,
+            default=default,
+            address=address,
+            data_dir=data_directory(data_dir),
+            runs_dir=runs_directory(runs_dir, local_for="a search"),
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            offline=offline,
+            device=device,
+            plugins=(plugins,) if isinstance(plugins, str | Path) else tuple(plugins),
+            live=live,
+        ),
+        announce,
+    )
