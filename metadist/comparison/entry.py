@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metadist.errors import UNREADABLE, RunError
+from metadist.errors import RunError
 from metadist.evaluation.protocols import own_protocols
 from metadist.recipe.schema import Recipe
 from metadist.report.protocol import Protocol, read_protocol
 from metadist.runs.compute_cost import Cost, training_cost
 from metadist.runs.log import series
+from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.paired import Rows
 

@@ -1,11 +1,14 @@
-"""Where runs and prepared data live: the directories that are meant by what was typed."""
+"""Where runs and prepared data live: the directories that are meant by what was typed.
+
+``metadist`` imports this at its start, where ``metadist doctor`` must still be able to say that
+another ``data_pipeline`` is in the way: so ours is imported when it is needed.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from data_pipeline.storage.object_uri import is_uri, local_path, redacted
 from metadist.errors import RunError
 
 
@@ -21,6 +24,8 @@ def runs_directory(given: str | Path, *, local_for: str = "") -> Path:
         StoreError: a URI that names no such place.
         RunError: a URI where a path is needed.
     """
+    from data_pipeline.storage.object_uri import is_uri, local_path, redacted
+
     if local_for and is_uri(str(given)):
         raise RunError(
             f"--runs-dir {redacted(str(given))}: {local_for} needs a path that all nodes see; runs "
@@ -37,4 +42,6 @@ def data_directory(given: str | Path | None = None) -> Path:
     Raises:
         StoreError: a URI that names no such place.
     """
+    from data_pipeline.storage.object_uri import local_path
+
     return local_path(given or os.environ.get("METADIST_DATA_DIR") or "data")

@@ -17,12 +17,13 @@ from typing import Any
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json
-from metadist.errors import UNREADABLE, MetadistError, RunError
+from metadist.errors import MetadistError, RunError
 from metadist.evaluation.diagnostics import FILE as DIAGNOSTICS
 from metadist.reproduce.evaluations import read_summary
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
+from metadist.runs.record import UNREADABLE
 from metadist.statistics.classes import classes_file, read_classes
 from metadist.statistics.paired import t975
 
