@@ -120,19 +120,23 @@ def read_json(path: Path) -> Any:
 
 def _read_json(path: Path) -> bytes:
     try:
-        with path.open("rb") as handle:
-            return handle.read(MAX_JSON_BYTES + 1)
+        _check_size(path.stat().st_size, path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise MissingData(f"{path}: no such file") from None
 
 
 def _parsed(data: bytes, name: object) -> Any:
-    if len(data) > MAX_JSON_BYTES:
-        raise DamagedData(f"{name}: more than {MAX_JSON_BYTES} bytes are no JSON of ours")
+    _check_size(len(data), name)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamagedData(f"{name}: not valid JSON ({error})") from None
+
+
+def _check_size(size: int, name: object) -> None:
+    if size > MAX_JSON_BYTES:
+        raise DamagedData(f"{name}: {size} bytes of JSON, at most {MAX_JSON_BYTES} expected")
 
 
 def fsync_directory(path: Path) -> None:
