@@ -13,7 +13,7 @@ from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.sources import require_drawn
-from data_pipeline.episodes.types import EpisodeSource, EpisodeSpec
+from data_pipeline.episodes.types import TURNS, EpisodeSource, EpisodeSpec
 from data_pipeline.errors import TooFew
 from data_pipeline.functions import family_digest
 from data_pipeline.registry import part_hint
@@ -148,7 +148,7 @@ class EpisodeData:
             latent = len(spec.latent)
             return TaskShape("regression", (spec.inputs,), spec.outputs, latent=latent)
         height, width, channels = self.store.shape
-        turns = 1 if section.rotations == "none" else 4
+        turns = 1 if section.rotations == "none" else TURNS
         classes = turns * (len(self.store.parts["train"].offsets) - 1)
         inputs = (channels, height, width)
         return TaskShape("classification", inputs, section.ways, classes=classes)
@@ -198,7 +198,7 @@ class EpisodeData:
         spec = EpisodeSpec(section.ways, 1, 1, section.rotations, section.labels)
         ids = ImageEpisodes(self.store, part, spec, seed).class_ids(range(episodes))
         count = len(self.store.parts[part].class_names)
-        turns = 4 if section.rotations == "as_classes" else 1
+        turns = TURNS if section.rotations == "as_classes" else 1
         return EpisodeClasses(ids, count, turns * count)
 
     @property

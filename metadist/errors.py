@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-from data_pipeline.errors import DataError
-
 
 class MetadistError(Exception):
     """Base of every error this package raises on purpose."""
@@ -102,22 +100,3 @@ class UnreachableError(JobError):
 
 class JobUnknown(JobError):
     """A cluster knows no such job: it was never there, or its head has lost its memory."""
-
-
-#: What reading a file that is damaged, or that somebody has altered, may raise.
-UNREADABLE = (
-    MetadistError,
-    DataError,
-    OSError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-)
-
-
-def describe(error: BaseException) -> str:
-    """An error for a message: what Python says of a missing key is the key alone."""
-    bare = isinstance(error, (LookupError, AttributeError, TypeError))
-    return f"{type(error).__name__}: {error}" if bare else str(error)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_pipeline.episodes.types import EpisodeBatch
+from data_pipeline.episodes.types import TURNS, EpisodeBatch
 
 #: Named tensors: all meta-parameters, or those that are adapted, or their gradients.
 Params = dict[str, Tensor]
@@ -162,7 +162,7 @@ def _info(
     if "class_ids" in needs and episodes.class_ids is not None:
         # Episodes count four turns of a class whether they are used or not.
         ids = torch.from_numpy(np.ascontiguousarray(episodes.class_ids))
-        info["class_ids"] = (ids if turned else ids // 4).to(device)
+        info["class_ids"] = (ids if turned else ids // TURNS).to(device)
     if "latent" in needs and episodes.latent is not None:
         info["latent"] = torch.from_numpy(np.ascontiguousarray(episodes.latent)).to(device, dtype)
     return info

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.datasets import Part
-from data_pipeline.episodes.types import GENERATOR_VERSION, EpisodeBatch, EpisodeSpec, Identity
+from data_pipeline.episodes.types import (
+    GENERATOR_VERSION,
+    TURNS,
+    EpisodeBatch,
+    EpisodeSpec,
+    Identity,
+)
 from data_pipeline.errors import DataError, TooFew
 from data_pipeline.rng import Stream, fold
 from data_pipeline.store.class_store import ClassStore
@@ -23,7 +29,7 @@ class EpisodeRows:
         ids: int64 [T].
         support_rows, query_rows: int64 [T, S] and [T, Q], rows of the part in the class store.
         support_y, query_y: int64 [T, S] and [T, Q], labels in [0, N).
-        class_ids: int64 [T, N], 4 x class index in the part + quarter turns.
+        class_ids: int64 [T, N], see :data:`data_pipeline.episodes.types.TURNS`.
     """
 
     ids: NDArray[np.int64]
@@ -44,8 +50,8 @@ def fetch(images: NDArray[np.uint8], rows: EpisodeRows) -> EpisodeBatch:
 
     def turned(index: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
         x = images[index]
-        turns = np.take_along_axis(rows.class_ids & 3, labels, axis=1)
-        for quarter in (1, 2, 3):
+        turns = np.take_along_axis(rows.class_ids % TURNS, labels, axis=1)
+        for quarter in range(1, TURNS):
             chosen = turns == quarter
             if chosen.any():
                 x[chosen] = np.rot90(x[chosen], quarter, axes=(1, 2))
@@ -114,7 +120,7 @@ class ImageEpisodes:
         self._sizes = sizes.tolist()
         self._draw_key = fold("episode", GENERATOR_VERSION, store.digest, part, seed)
         self._order_key = fold("order", GENERATOR_VERSION, store.digest, part, seed)
-        self._universe = len(sizes) * (4 if spec.rotations == "as_classes" else 1)
+        self._universe = len(sizes) * (TURNS if spec.rotations == "as_classes" else 1)
         self._groups: list[list[int]] | None = None
         if spec.labels == "fixed":
             key = fold("labels", GENERATOR_VERSION, store.digest, part, seed)
@@ -128,9 +134,9 @@ class ImageEpisodes:
         else:
             chosen = [group[stream.below(len(group))] for group in self._groups]
         if self._spec.rotations == "as_classes":
-            return [divmod(u, 4) for u in chosen]
+            return [divmod(u, TURNS) for u in chosen]
         if self._spec.rotations == "per_episode":
-            return [(c, stream.below(4)) for c in chosen]
+            return [(c, stream.below(TURNS)) for c in chosen]
         return [(c, 0) for c in chosen]
 
     def _rows(self, stream: Stream, classes: list[tuple[int, int]]) -> NDArray[np.int64]:
@@ -156,7 +162,7 @@ class ImageEpisodes:
         Shots and queries do not matter.
         """
         drawn = (self._classes(Stream(self._draw_key, int(i))) for i in ids)
-        chosen = [[4 * c + turns for c, turns in classes] for classes in drawn]
+        chosen = [[TURNS * c + turns for c, turns in classes] for classes in drawn]
         return np.array(chosen, dtype=np.int64).reshape(len(ids), self._spec.ways)
 
     def rows(self, ids: Sequence[int]) -> EpisodeRows:
@@ -173,7 +179,7 @@ class ImageEpisodes:
             stream = Stream(self._draw_key, i)
             classes = self._classes(stream)
             drawn = self._rows(stream, classes)
-            class_ids[t] = [4 * c + turns for c, turns in classes]
+            class_ids[t] = [TURNS * c + turns for c, turns in classes]
             order = Stream(self._order_key, i)
             for out, part in ((support, drawn[:, : spec.shots]), (query, drawn[:, spec.shots :])):
                 shuffled = np.array(order.permutation(part.size), dtype=np.int64)

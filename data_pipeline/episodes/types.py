@@ -17,6 +17,9 @@ GENERATOR_VERSION = 1
 #: Episode ids are permuted in blocks of this many (see :mod:`data_pipeline.episodes.sequence`).
 BLOCK = 64
 
+#: Quarter turns of an image; a class id is TURNS x the class's index in its part + its turns.
+TURNS = 4
+
 Rotations = Literal["none", "per_episode", "as_classes"]
 Labels = Literal["permuted", "fixed"]
 
@@ -52,7 +55,7 @@ class EpisodeBatch:
         support_x: uint8 [T, S, H, W, C] for images, float32 [T, S, D] for functions.
         support_y: int64 [T, S] labels in [0, N), or float32 [T, S, E] values.
         query_x, query_y: the same with Q.
-        class_ids: int64 [T, N], 4 x class index in the part + quarter turns; images only.
+        class_ids: int64 [T, N], see :data:`TURNS`; images only.
         latent: float64 [T, L], the true parameters of the function; functions only.
     """
 

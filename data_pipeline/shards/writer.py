@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import logging
 import multiprocessing
@@ -20,7 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -255,11 +256,10 @@ def _run(
             writers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_writer,
-            initargs=(recipe,),
         ) as pool,
     ):
         tasks: list[Future[_Written]] = [
-            pool.submit(_write_in_child, layout, directory, *job) for job in jobs
+            pool.submit(_write_in_child, recipe, layout, directory, *job) for job in jobs
         ]
         try:
             for task in as_completed(tasks):
@@ -284,18 +284,12 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-_child_recipe: SourceRecipe | None = None
-_child_source: EpisodeSource | None = None
-
-
-def _start_writer(recipe: SourceRecipe) -> None:
+def _start_writer() -> None:
     """Prepare a writer process."""
-    global _child_recipe
     # What asks the whole process group to end; the parent decides what becomes of the writers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _child_recipe = recipe
 
 
 def _end_with_parent() -> None:
@@ -306,13 +300,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _write_in_child(
-    layout: Layout, directory: Path, number: int, first: int, stop: int
-) -> _Written:
-    global _child_source
-    if _child_source is None:
-        if _child_recipe is None:
-            raise RuntimeError("this writer process was not prepared")
-        # Here and not in _start_writer, so that its errors reach the parent as they are.
-        _child_source = _child_recipe.open()
-    return _write_shard(_child_source, layout, directory, number, first, stop)
+#: The source of a writer process, made for its first shard.
+_opened = functools.cache(SourceRecipe.open)
+
+
+def _write_in_child(recipe: SourceRecipe, *job: Any) -> _Written:
+    return _write_shard(_opened(recipe), *job)

@@ -84,9 +84,9 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
 
     Raises:
         MissingData: no such file.
-        DamagedData: it is not JSON, or its digest does not match.
+        DamagedData: as :func:`unseal_json`.
     """
-    return _unsealed(read_json(path), path)
+    return unseal_json(_read_json(path), path)
 
 
 def unseal_json(data: bytes, name: object) -> dict[str, Any]:
@@ -95,24 +95,16 @@ def unseal_json(data: bytes, name: object) -> dict[str, Any]:
     Raises:
         DamagedData: it is too large, not JSON, or its digest does not match.
     """
-    if len(data) > MAX_JSON_BYTES:
-        raise DamagedData(f"{name}: {len(data)} bytes of JSON, at most {MAX_JSON_BYTES} expected")
-    try:
-        return _unsealed(json.loads(data), name)
-    except (ValueError, RecursionError) as error:
-        raise DamagedData(f"{name}: not valid JSON ({error})") from None
-
-
-def _unsealed(document: Any, path: object) -> dict[str, Any]:
+    document = _parsed(data, name)
     body = document.get("body") if isinstance(document, dict) else None
     if not isinstance(body, dict) or set(document) != {"sha256", "body"}:
-        raise DamagedData(f"{path}: not a sealed JSON document (needs 'body' and 'sha256')")
+        raise DamagedData(f"{name}: not a sealed JSON document (needs 'body' and 'sha256')")
     try:
         digest = sha256_bytes(canonical_json(body))
     except (ValueError, RecursionError) as error:  # half a character, or a number too large
-        raise DamagedData(f"{path}: holds what no JSON of ours can ({error})") from None
+        raise DamagedData(f"{name}: holds what no JSON of ours can ({error})") from None
     if digest != document["sha256"]:
-        raise DamagedData(f"{path}: its digest is {digest}, it says {document['sha256']}")
+        raise DamagedData(f"{name}: its digest is {digest}, it says {document['sha256']}")
     return body
 
 
@@ -123,15 +115,28 @@ def read_json(path: Path) -> Any:
         MissingData: no such file.
         DamagedData: it is too large or does not parse.
     """
+    return _parsed(_read_json(path), path)
+
+
+def _read_json(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise DamagedData(f"{path}: {size} bytes of JSON, at most {MAX_JSON_BYTES} expected")
-        return json.loads(path.read_bytes())
+        _check_size(path.stat().st_size, path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise MissingData(f"{path}: no such file") from None
+
+
+def _parsed(data: bytes, name: object) -> Any:
+    _check_size(len(data), name)
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DamagedData(f"{path}: not valid JSON ({error})") from None
+        raise DamagedData(f"{name}: not valid JSON ({error})") from None
+
+
+def _check_size(size: int, name: object) -> None:
+    if size > MAX_JSON_BYTES:
+        raise DamagedData(f"{name}: {size} bytes of JSON, at most {MAX_JSON_BYTES} expected")
 
 
 def fsync_directory(path: Path) -> None:

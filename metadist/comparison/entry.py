@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metadist.errors import UNREADABLE, RunError
+from metadist.errors import RunError
 from metadist.recipe.schema import Recipe
 from metadist.runs.log import series
 from metadist.runs.readers.compute_cost import Cost, meta_learns, training_cost
@@ -20,6 +20,7 @@ from metadist.runs.readers.evaluations import (
     own_names,
     read_evaluation,
 )
+from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.paired import Measure, Rows
 

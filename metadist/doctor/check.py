@@ -39,8 +39,3 @@ class Check:
 def brief(error: object) -> str:
     """The first line of an error."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def listed(names: list[str]) -> str:
-    """Names, one after another."""
-    return ", ".join(names)

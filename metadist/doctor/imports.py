@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from metadist.doctor.check import Check, listed
+from metadist.doctor.check import Check
 from metadist.process.imports import copies, home, import_path, shadowed, standard_library
 
 #: Whom a folder concerns that is not on the path of this process.
@@ -23,13 +23,15 @@ def imports() -> Iterator[Check]:
         who = "Python" if folder in path else _THERE
         if others := copies(folder):
             found = True
-            what = f"{folder} holds another {listed(others)} than {home()}, which is imported here"
+            what = (
+                f"{folder} holds another {', '.join(others)} than {home()}, which is imported here"
+            )
             mend = "work in another folder, or rename or uninstall the other"
             yield Check("imports", "warn", f"{what}: {_THERE} may compute with it", mend)
         before = path.index(folder) < _standard(path) if folder in path else folder == here
         if before and (names := shadowed(folder)):
             found = True
-            files = f"{listed(names[:5])}{', …' if len(names) > 5 else ''}"
+            files = f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
             what = f"{folder} hides {files} of the standard library: {who} would import these"
             yield Check("imports", "warn", what, "rename them, or work in another folder")
     if not found:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import metadist
-from metadist.doctor.check import INSTALL, Check, listed
+from metadist.doctor.check import INSTALL, Check
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
 _MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")
@@ -70,11 +70,11 @@ def data_pipeline() -> Iterator[Check]:
     home = Path(metadist.__file__).resolve().parent.parent / name
     missing = [marker for marker in _MARKERS if not (home / marker).is_file()]
     claims = set(importlib.metadata.packages_distributions().get(name, ())) - {"metadist"}
-    others = listed(sorted(claims))
+    others = ", ".join(sorted(claims))
     spec = importlib.util.find_spec(name)
     origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
     if missing:
-        found = f"{home} lacks {listed(missing)}"
+        found = f"{home} lacks {', '.join(missing)}"
         yield Check(name, "FAIL", found, f"install metadist anew: {INSTALL}")
     elif origin != home:
         whose = f"of {others}" if others else "a folder of that name earlier on Python's path"
@@ -89,7 +89,7 @@ def data_pipeline() -> Iterator[Check]:
         yield Check(
             name,
             "FAIL",
-            f"{home} was overwritten by {whose}: {listed(changed[:3])}",
+            f"{home} was overwritten by {whose}: {', '.join(changed[:3])}",
             "uninstall the other and install metadist anew, or use a virtual environment",
         )
     elif others:

@@ -28,12 +28,13 @@ from data_pipeline.formats.images import Preparation
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.compute.determinism import reproducible
 from metadist.compute.learners import build, initial_params
-from metadist.errors import UNREADABLE, AdaptError, DamagedCheckpoint, RunError, describe
+from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.evaluation.ensembles import Member
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe
 from metadist.recipe.sections import MOST_STEPS
 from metadist.runs.checkpoints import join_groups, move, split_groups
+from metadist.runs.record import UNREADABLE, describe
 from metadist.tasks import TaskShape, to_inputs
 
 FORMAT = 1

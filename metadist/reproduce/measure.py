@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from data_pipeline.errors import DataError
-from metadist.errors import UNREADABLE, MetadistError, RunError
+from metadist.errors import MetadistError, RunError
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
@@ -23,6 +23,7 @@ from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
 from metadist.runs.readers.diagnostics import read_learned_quantities
 from metadist.runs.readers.evaluations import StoredEvaluation, read_own_figures
+from metadist.runs.record import UNREADABLE
 from metadist.statistics.paired import t975
 
 

@@ -28,7 +28,8 @@ from data_pipeline.storage.local import (
     write_sealed_json,
 )
 from metadist.compute.digest import params_sha256
-from metadist.errors import UNREADABLE, DamagedCheckpoint, describe
+from metadist.errors import DamagedCheckpoint
+from metadist.runs.record import UNREADABLE, describe
 from metadist.runs.run_dir import Attempt, RunDir
 from metadist.tasks import Params
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data_pipeline.episodes.types import TURNS
 from data_pipeline.errors import DamagedData
 from data_pipeline.formats.parquet import read_capped, write_table
 from metadist.statistics.classes import EpisodeClasses
@@ -39,8 +40,8 @@ def write_classes(path: Path, found: EpisodeClasses) -> None:
     ids, size = found.ids.reshape(-1), found.ids.size
     columns = (
         np.repeat(np.arange(episodes), ways),
-        ids >> 2,
-        ids & 3,
+        ids // TURNS,
+        ids % TURNS,
         np.full(size, found.count),
         np.full(size, found.turned),
     )
@@ -61,8 +62,8 @@ def read_classes(path: Path, episodes: int) -> EpisodeClasses | None:
     if not ways or not np.array_equal(episode, np.repeat(np.arange(episodes), ways)):
         raise DamagedData(f"{path}: its rows are not episodes 0 to {episodes - 1}, each as long")
     most, all_turned = int(count[0]), int(turned[0])
-    sound = (index >= 0) & (index < most) & (turns >= 0) & (turns < 4)
+    sound = (index >= 0) & (index < most) & (turns >= 0) & (turns < TURNS)
     sound &= (count == most) & (turned == all_turned)
-    if not sound.all() or all_turned not in (most, 4 * most):
+    if not sound.all() or all_turned not in (most, TURNS * most):
         raise DamagedData(f"{path}: its classes are not among those that there are")
-    return EpisodeClasses((4 * index + turns).reshape(episodes, ways), most, all_turned)
+    return EpisodeClasses((TURNS * index + turns).reshape(episodes, ways), most, all_turned)

@@ -19,6 +19,23 @@ from metadist.errors import MetadistError, RunError
 
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+#: What reading a file that is damaged, or that somebody has altered, may raise.
+UNREADABLE = (
+    MetadistError,
+    DataError,
+    OSError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+)
+
+
+def describe(error: BaseException) -> str:
+    """An error for a message: what Python says of a missing key is the key alone."""
+    bare = isinstance(error, (LookupError, AttributeError, TypeError))
+    return f"{type(error).__name__}: {error}" if bare else str(error)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_pipeline.episodes.types import TURNS
 from metadist.statistics.new_classes import Floats, ci95_new_classes
 
 #: Fewer classes than so many times the ways are few.
@@ -22,7 +23,7 @@ class EpisodeClasses:
     """The classes of E episodes of N ways.
 
     Attributes:
-        ids: int64 [E, N], 4 x class index in the part + quarter turns.
+        ids: int64 [E, N], see :data:`data_pipeline.episodes.types.TURNS`.
         count: classes of the part, whether or not they are in one of the episodes.
         turned: as many, or four times as many where turned images are classes of their own.
     """
@@ -41,7 +42,7 @@ class EpisodeClasses:
 
         A class and its turns are one: whoever finds a new character can turn it as well.
         """
-        return ci95_new_classes(scores, self.ids[: len(scores)] >> 2)
+        return ci95_new_classes(scores, self.ids[: len(scores)] // TURNS)
 
     def told(self) -> dict[str, int]:
         """The numbers that stand beside a figure."""

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from data_pipeline import functions
 from data_pipeline.errors import DataError
-from metadist.errors import UNREADABLE, MetadistError
+from metadist.errors import MetadistError
 from metadist.recipe.schema import Recipe
 from metadist.runs.attempts import Span, history
 from metadist.runs.log import Point, series
@@ -27,6 +27,7 @@ from metadist.runs.readers.evaluations import (
     own_names,
     read_evaluation,
 )
+from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
