@@ -294,7 +294,7 @@ def test_a_full_disk_is_not_the_tracking_servers_fault(place, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metadist.evaluation.image_classifier.Labeller.save", full)
+        patch.setattr("metadist.evaluation.image_classifier.ImageClassifier.save", full)
         with pytest.raises(OSError, match="No space left on device"):
             register(place, name="full")
     assert not connect(store(place)).search_model_versions("name = 'full'")
