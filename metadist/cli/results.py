@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from metadist.statistics.format import mean_ci, percent
+
 
 def text(result: dict[str, Any]) -> list[str]:
     """The figures of a result: of a run that was trained or evaluated, or of an ensemble."""
@@ -117,12 +119,12 @@ def _figure(score: str, value: float | None, ci95: float | None) -> str:
     if value is None:
         return "no episode had a finite result"
     # The interval of a single episode, or of errors beyond all measure, is none.
-    return _value(score, value) + ("" if ci95 is None else f" ± {_value(score, ci95)}")
+    return mean_ci(value, ci95, lambda part: _value(score, part))
 
 
 def _value(score: str, value: float) -> str:
     if score == "accuracy":
-        return f"{100 * value:.2f} %"
+        return percent(value, 2)
     return f"{value:.4f}" if math.fabs(value) < 1e6 else f"{value:.3e}"
 
 

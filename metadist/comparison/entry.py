@@ -6,19 +6,23 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from metadist.errors import RunError
-from metadist.evaluation.protocols import own_protocols
 from metadist.recipe.schema import Recipe
-from metadist.report.protocol import Protocol, read_protocol
-from metadist.runs.compute_cost import Cost, training_cost
 from metadist.runs.log import series
+from metadist.runs.readers.compute_cost import Cost, meta_learns, training_cost
+from metadist.runs.readers.evaluations import (
+    StoredEvaluation,
+    evaluation_names,
+    own_names,
+    read_evaluation,
+)
 from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.paired import Rows
+from metadist.statistics.paired import Measure, Rows
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,20 @@ class Entry:
     info: Mapping[str, Any]
     recipe: Recipe
     attempt: Mapping[str, Any]
-    protocol: Protocol
+    protocol: StoredEvaluation
     validation: tuple[tuple[int, float], ...]
     cost: Cost
 
     @property
-    def measure(self) -> Literal["accuracy", "mse"]:
+    def measure(self) -> Measure:
         """What a score is."""
-        return "mse" if self.protocol.score == "mse" else "accuracy"
+        return self.protocol.score
 
     @property
     def rows(self) -> Rows:
         """The score of each episode, after the steps that the protocol's figure is about."""
-        assert self.protocol.scores is not None
-        scores = self.protocol.scores[:, self.protocol.figure_step]
-        return Rows(self.protocol.episode_digest, self.measure, scores)
+        assert self.protocol.rows is not None
+        return self.protocol.rows
 
     @property
     def learner(self) -> Mapping[str, Any]:
@@ -73,7 +76,7 @@ class Entry:
     @property
     def learns(self) -> bool:
         """Whether the learner meta-learns."""
-        return self.learner.get("estimator") != "none"
+        return meta_learns(self.info)
 
 
 def protocols_of(run: RunDir) -> list[str]:
@@ -88,11 +91,11 @@ def protocols_of(run: RunDir) -> list[str]:
             f"{run.path}: not finished (its status is {status!r}); let it end, or go on with "
             f"--resume {run.name}"
         )
-    there = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
-    own = [how.name for how in own_protocols(run.recipe()) if how.name in there]
+    there = evaluation_names(run)
+    own = [name for name in own_names(run.recipe()) if name in there]
     if not there:
         raise RunError(f"{run.path}: no results; make them with 'metadist evaluate {run.name}'")
-    return own + sorted(there - set(own))
+    return own + [name for name in there if name not in own]
 
 
 def shared_protocol(names: Sequence[tuple[str, Sequence[str]]], asked: str | None) -> str:
@@ -138,31 +141,28 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
         number = run.latest_attempt()
         attempt = run.attempt_facts(number) if number else {}
         points = series(run)
-        learner = info.get("learner")
-        learns = not isinstance(learner, Mapping) or learner.get("estimator") != "none"
-        cost = training_cost(run, recipe, learns=learns)
+        cost = training_cost(run, recipe)
     except RunError:
         raise
     except UNREADABLE as error:
         raise RunError(f"{run.path}: damaged ({type(error).__name__}: {error})") from None
     protocol = _protocol(run, name)
-    main = own_protocols(recipe)[0].name
+    main = own_names(recipe)[0]
     if name != main and (run.evaluation / f"{main}.json").is_file():
         _same_checkpoint(run, protocol, _protocol(run, main))
-    found = points.get("val/mse" if protocol.score == "mse" else "val/accuracy", [])
+    found = points.get(f"val/{protocol.score}", [])
     validation = tuple((p.step, p.value) for p in found)
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
 
 
-def _protocol(run: RunDir, name: str) -> Protocol:
+def _protocol(run: RunDir, name: str) -> StoredEvaluation:
     """Results with their scores, which must be those that the figures were made of."""
     notes: list[str] = []
-    protocol = read_protocol(run.evaluation / f"{name}.json", True, notes)
-    if protocol is None or protocol.scores is None or notes:
+    protocol = read_evaluation(run, name, notes)
+    if protocol is None or protocol.rows is None or notes:
         why = " ".join(notes)
         raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")
-    scores = protocol.scores[:, protocol.figure_step]
-    finite = scores[np.isfinite(scores)]
+    finite = protocol.rows.score[np.isfinite(protocol.rows.score)]
     mean = math.fsum(finite / len(finite)) if len(finite) else math.nan
     told = protocol.figure.mean
     same = math.isclose(mean, told, rel_tol=1e-6, abs_tol=1e-12)
@@ -175,7 +175,7 @@ def _protocol(run: RunDir, name: str) -> Protocol:
     return protocol
 
 
-def _same_checkpoint(run: RunDir, protocol: Protocol, main: Protocol) -> None:
+def _same_checkpoint(run: RunDir, protocol: StoredEvaluation, main: StoredEvaluation) -> None:
     if protocol.checkpoint_sha256 != main.checkpoint_sha256:
         raise RunError(
             f"{run.evaluation / protocol.name}.json: of the checkpoint of step "

@@ -9,8 +9,8 @@ from typing import Any
 from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
-from metadist.report.phrases import number
 from metadist.report.text_table import short
+from metadist.statistics.format import mean_ci, number
 
 #: What stands where there is nothing.
 NOTHING = "–"
@@ -98,10 +98,9 @@ def _interval(score: str, mean: float | None, ci95: float | None) -> str:
     if mean is None:
         return "none finite"
     if score == "accuracy":
-        half = "" if ci95 is None else f" ± {100 * ci95:.2f}"
-        return f"{100 * mean:.2f}{half} %"
+        return mean_ci(mean, ci95, "{:.2f}", "%")
     like = max(abs(mean), ci95 or 0.0)
-    return number(mean, like) + ("" if ci95 is None else f" ± {number(ci95, like)}")
+    return mean_ci(mean, ci95, lambda value: number(value, like))
 
 
 def order(run: Mapping[str, Any]) -> str:

@@ -26,9 +26,9 @@ from metadist.evaluation.evaluator import finite
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
+from metadist.runs.readers.diagnostics import FILE
 from metadist.tasks import Params
 
-FILE = "diagnostics.json"
 #: Test episodes on which features are compared before and after adaptation.
 FEATURE_EPISODES = 8
 #: Training tasks whose meta-gradients are compared.

@@ -29,7 +29,8 @@ from metadist.compute.collectives import Group
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Score, accuracy, score_name, task_loss
-from metadist.statistics.classes import EpisodeClasses, classes_file, write_classes
+from metadist.runs.classes import classes_file, write_classes
+from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import Task, TaskKind
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from data_pipeline.formats.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier, Labels
-from metadist.report.phrases import percent, plural
+from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
+from metadist.statistics.format import percent
 
 #: Most that is drawn: classes, support images of each, queries.
 CLASSES, SHOTS, QUERIES = 20, 8, 40

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from metadist.report.figures import log_scale
-from metadist.report.phrases import number
 from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
 from metadist.report.text_table import short
+from metadist.statistics.format import number
 
 #: Rows of a chart; what is beyond stands in the file that the chart is made from.
 MOST_ROWS = 48

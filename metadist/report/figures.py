@@ -17,11 +17,11 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from metadist.report.load import RunData
 from metadist.report.phrases import label, plural
-from metadist.report.protocol import Protocol
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
+from metadist.runs.readers.evaluations import StoredEvaluation
+from metadist.runs.readers.run_data import RunData
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
     return figures
 
 
-def adaptation(protocols: Sequence[Protocol], ways: int, floor: float | None = None) -> str:
+def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | None = None) -> str:
     """Score after each adaptation step, with its 95 % interval, for each protocol.
 
     Args:
@@ -226,7 +226,7 @@ def adaptation(protocols: Sequence[Protocol], ways: int, floor: float | None = N
     return figure.svg
 
 
-def _cut(protocols: Sequence[Protocol]) -> float:
+def _cut(protocols: Sequence[StoredEvaluation]) -> float:
     """Where a picture of errors has to end to show anything if some explode; else infinite."""
     means = [s.mean for p in protocols for s in p.steps if math.isfinite(s.mean)]
     if not means or not 0 < 1000 * min(means) < max(means):
@@ -235,7 +235,7 @@ def _cut(protocols: Sequence[Protocol]) -> float:
     return _CUT * max([min(means), *before])
 
 
-def _cut_off(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
+def _cut_off(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> None:
     """End the picture at ``top``, say so, and show the medians, which stay below."""
     for number, protocol in enumerate(protocols):
         x = [s.step for s in protocol.steps]
@@ -258,7 +258,7 @@ def _cut_off(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
     )
 
 
-def _diverged(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
+def _diverged(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> None:
     """A cross where episodes have failed: on the curve, or on top where that cannot be seen."""
     look: dict[str, Any] = {"linestyle": "", "marker": "x", "color": BAD, "markersize": 8}
     failed = [s for p in protocols for s in p.steps if s.failed]
@@ -273,7 +273,7 @@ def _diverged(axes: Axes, protocols: Sequence[Protocol], top: float) -> None:
         )
 
 
-def _bins(values: Floats, protocol: Protocol, ways: int) -> Floats:
+def _bins(values: Floats, protocol: StoredEvaluation, ways: int) -> Floats:
     if protocol.kind == "regression":
         positive = values[values > 0]
         if not len(positive):
@@ -285,7 +285,7 @@ def _bins(values: Floats, protocol: Protocol, ways: int) -> Floats:
     return np.linspace(0.0, 1.0, 26)
 
 
-def distribution(protocol: Protocol, ways: int) -> str:
+def distribution(protocol: StoredEvaluation, ways: int) -> str:
     """How the episodes' scores spread, before and after adaptation; empty without scores."""
     if protocol.scores is None:
         return ""

@@ -9,23 +9,16 @@ from pathlib import Path
 
 from metadist.report.document import document, note, stat, write_page
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.load import RunData, load_run
-from metadist.report.phrases import (
-    diverged,
-    label,
-    mean_and_interval,
-    number,
-    percent,
-    plural,
-    queries,
-)
-from metadist.report.protocol import Protocol
+from metadist.report.phrases import diverged, label, plural, queries
 from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
+from metadist.runs.readers.evaluations import StepFigures, StoredEvaluation
+from metadist.runs.readers.run_data import RunData, load_run
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import SAME_CLASSES
+from metadist.statistics.format import number, percent, score_ci
 
 _STATUS = {
     "created": "This run has not begun.",
@@ -109,7 +102,7 @@ def _stats(data: RunData) -> list[str]:
     result: list[str] = []
     unseen = "unseen functions" if data.regression else "unseen classes"
     for protocol in data.own[:2]:
-        value, unit = mean_and_interval(protocol.figure, data.regression)
+        value, unit = _figure(protocol.figure, data.regression)
         result.append(
             stat(
                 value,
@@ -120,7 +113,7 @@ def _stats(data: RunData) -> list[str]:
             )
         )
     if data.protocols[0].figure_step:
-        value, unit = mean_and_interval(data.protocols[0].steps[0], data.regression)
+        value, unit = _figure(data.protocols[0].steps[0], data.regression)
         result.append(stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
     if data.untrained:
         return result
@@ -136,7 +129,11 @@ def _stats(data: RunData) -> list[str]:
     return result
 
 
-def _beside(protocol: Protocol) -> str:
+def _figure(step: StepFigures, regression: bool) -> tuple[str, str]:
+    return score_ci(step.mean, step.ci95, regression)
+
+
+def _beside(protocol: StoredEvaluation) -> str:
     """How many classes those are, and the interval that counts them as drawn."""
     if protocol.classes is None:
         return ""
@@ -147,12 +144,12 @@ def _beside(protocol: Protocol) -> str:
     return f" ({count}; {told})"
 
 
-def _after(protocol: Protocol) -> str:
+def _after(protocol: StoredEvaluation) -> str:
     step = protocol.figure_step
     return f"after {plural(step, 'adaptation step')}" if step else "without adaptation steps"
 
 
-def _score_name(protocol: Protocol) -> str:
+def _score_name(protocol: StoredEvaluation) -> str:
     return "mean squared error" if protocol.score == "mse" else protocol.score
 
 
@@ -241,7 +238,7 @@ def _adaptation(data: RunData, ways: int) -> str:
     cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
     if spread:
         cards += f'<figure class="card">{spread}<figcaption>{_SPREAD}</figcaption></figure>'
-    tables = "".join(_table(p, open=not i) for i, p in enumerate(data.protocols))
+    tables = "".join(_table(p, own=data.owns(p), open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
 
 
@@ -279,13 +276,13 @@ def _divergence(data: RunData) -> str:
     return "".join(f"<br>{line}" for line in lines)
 
 
-def _table(protocol: Protocol, *, open: bool) -> str:
+def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
     regression = protocol.kind == "regression"
     medians = regression and any(math.isfinite(s.median) for s in protocol.steps)
     failures = any(s.failed for s in protocol.steps)
     rows = []
     for step in protocol.steps:
-        value, unit = mean_and_interval(step, regression)
+        value, unit = _figure(step, regression)
         worst = number(step.worst_decile) if regression else percent(step.worst_decile)
         drawn = step.ci95_classes
         half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
@@ -300,7 +297,7 @@ def _table(protocol: Protocol, *, open: bool) -> str:
             + "</tr>"
         )
     unit = "error" if regression else "accuracy"
-    extra = "" if protocol.own else f" ({protocol.name})"
+    extra = "" if own else f" ({protocol.name})"
     part = "validation" if protocol.part == "val" else protocol.part
     about = label(protocol).removeprefix("validation, ")
     name = f"{protocol.episodes:,} {part} episodes{protocol.of_classes}, {about}{extra}"

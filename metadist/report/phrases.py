@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 
-from metadist.report.protocol import Protocol, StepFigures
+from metadist.runs.readers.evaluations import StepFigures, StoredEvaluation
 
 
 def plural(count: int, noun: str) -> str:
@@ -15,13 +14,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} queries" if noun == "query" else f"{count:,} {noun}s"
 
 
-def queries(protocol: Protocol) -> str:
+def queries(protocol: StoredEvaluation) -> str:
     """A protocol's number of queries."""
     count = plural(protocol.queries, "query")
     return count if protocol.kind == "regression" else f"{count} per class"
 
 
-def label(protocol: Protocol) -> str:
+def label(protocol: StoredEvaluation) -> str:
     """What its name says: ``15 queries per class``, ``5 shots, 10 steps, 10 queries``."""
     part, *different, _ = protocol.name.split("-")
     words = ["validation"] if part == "val" else []
@@ -34,27 +33,3 @@ def label(protocol: Protocol) -> str:
 def diverged(step: StepFigures, episodes: int) -> str:
     """``37 of 600 episodes diverged``; nothing if none has."""
     return f"{step.failed:,} of {plural(episodes, 'episode')} diverged" if step.failed else ""
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """``87.3 %``."""
-    return f"{100 * value:.{digits}f} %"
-
-
-def number(value: float, like: float | None = None) -> str:
-    """Three significant digits, zeros included; or as many decimals as ``like`` has so."""
-    scale = abs(value if like is None else like)
-    if not math.isfinite(value) or not math.isfinite(scale):
-        return str(value)
-    if scale and not 1e-4 <= scale < 1e6:
-        return f"{value:.2e}"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(scale)))}f}" if scale else "0"
-
-
-def mean_and_interval(step: StepFigures, regression: bool) -> tuple[str, str]:
-    """A mean and its 95 % interval: (``87.3``, ``± 0.5 %``) or (``0.53``, ``± 0.04``)."""
-    if not math.isfinite(step.mean):
-        return "none finite", ""
-    if regression:
-        return number(step.mean), f"± {number(step.ci95, like=step.mean)}"
-    return f"{100 * step.mean:.1f}", f"± {percent(step.ci95)}"

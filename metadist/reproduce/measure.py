@@ -13,18 +13,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage.local import read_json
 from metadist.errors import MetadistError, RunError
-from metadist.evaluation.diagnostics import FILE as DIAGNOSTICS
-from metadist.reproduce.evaluations import read_summary
 from metadist.reproduce.plan import Planned, row_protocol
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Ours
+from metadist.runs.classes import classes_file, read_classes
+from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
+from metadist.runs.readers.diagnostics import read_learned_quantities
+from metadist.runs.readers.evaluations import StoredEvaluation, read_own_figures
 from metadist.runs.record import UNREADABLE
-from metadist.statistics.classes import classes_file, read_classes
 from metadist.statistics.paired import t975
 
 
@@ -100,33 +99,30 @@ def _protocol(row: Row, planned: Planned) -> str:
     return row_protocol(row, planned.name, planned.recipe)[0]
 
 
-def _summary(row: Row, planned: Planned) -> dict[str, Any]:
+def _figures(row: Row, planned: Planned) -> StoredEvaluation:
     assert planned.recipe is not None
-    name = _protocol(row, planned)
-    summary = read_summary(planned.run, planned.recipe, name)
-    if summary["score"] != row.metric:
-        raise RunError(f"{row.metric} was asked for, {name}.json holds {summary['score']}")
-    return summary
+    found = read_own_figures(planned.run, planned.recipe, _protocol(row, planned))
+    if found.score != row.metric:
+        raise RunError(f"{row.metric} was asked for, {found.name}.json holds {found.score}")
+    return found
 
 
 def _score(row: Row, planned: Planned) -> Ours:
-    summary = _summary(row, planned)
-    path = classes_file(planned.run.evaluation, _protocol(row, planned))
-    known = read_classes(path, int(summary["episodes"]))
-    step = int(summary["figure_step"]) if row.step is None else row.step
-    figures = summary["by_step"][step]
+    found = _figures(row, planned)
+    known = read_classes(classes_file(planned.run.evaluation, found.name), found.episodes)
+    figures = found.figure if row.step is None else found.steps[row.step]
     return Ours(
-        value=_number(figures["mean"]),
-        ci95=_number(figures["ci95"]),
-        episodes=int(summary["episodes"]),
-        failed=int(summary["failed_by_step"][step]),
+        value=_finite(figures.mean),
+        ci95=_finite(figures.ci95),
+        episodes=found.episodes,
+        failed=figures.failed,
         classes=known.told() if known else {},
     )
 
 
 def _curve(row: Row, planned: Planned) -> tuple[tuple[int, float | None, float | None], ...]:
-    steps = _summary(row, planned)["by_step"]
-    return tuple((int(s["step"]), _number(s["mean"]), _number(s["ci95"])) for s in steps)
+    steps = _figures(row, planned).steps
+    return tuple((s.step, _finite(s.mean), _finite(s.ci95)) for s in steps)
 
 
 def _speed(row: Row, planned: Planned) -> Ours:
@@ -137,11 +133,11 @@ def _speed(row: Row, planned: Planned) -> Ours:
 
 
 def _finding(row: Row, planned: Planned) -> Ours:
-    found = read_json(planned.run.evaluation / DIAGNOSTICS)["findings"]
+    found = read_learned_quantities(planned.run.evaluation / DIAGNOSTICS)
     for level, name in ((found, row.finding), (found.get(row.finding, {}), row.part)):
         if name not in level:
             raise RunError(f"no {name!r} among {', '.join(level) or 'nothing'}")
-    mean = fmean(float(v) for v in found[row.finding][row.part])
+    mean = fmean(found[row.finding][row.part])
     if not math.isfinite(mean):
         raise RunError(f"{row.finding} of {row.part} is not finite")
     return Ours(mean, None)
@@ -155,8 +151,8 @@ _READERS: dict[str, Callable[[Row, Planned], Ours]] = {
 }
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def combine(row: Row, a: Ours, b: Ours) -> Ours:
@@ -209,11 +205,3 @@ def scaled(ours: Ours, by: float) -> Ours:
         value=None if ours.value is None else ours.value * by,
         ci95=None if ours.ci95 is None else ours.ci95 * by,
     )
-
-
-def trained_tasks(planned: Planned) -> int:
-    """Tasks that a finished run was meta-trained on; 0 for a learner that does not meta-learn."""
-    assert planned.recipe is not None
-    if planned.run.info().get("learner", {}).get("estimator") == "none":
-        return 0
-    return planned.recipe.outer.steps * planned.recipe.outer.batch

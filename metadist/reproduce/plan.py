@@ -18,9 +18,9 @@ from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.overrides import parse_override
 from metadist.recipe.schema import Recipe, differences, load_recipe
-from metadist.reproduce.evaluations import has_summary
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
+from metadist.runs.readers.evaluations import read_own_figures
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri
@@ -255,7 +255,7 @@ def job(planned: Planned, request: Request) -> Job | None:
             words.append("--offline")
         commands.append(Command(tuple(words), "training"))
     assert planned.recipe is not None
-    there = functools.partial(has_summary, planned.run, planned.recipe)
+    there = functools.partial(_readable, planned.run, planned.recipe)
     if planned.finished and not all(there(own.name) for own in own_protocols(planned.recipe)):
         again = (*start, "evaluate", planned.name, *places)
         commands.append(Command(again, "evaluating again"))
@@ -268,6 +268,15 @@ def job(planned: Planned, request: Request) -> Job | None:
                 words += [f"--{option}", str(value)]
         commands.append(Command(tuple(words), f"evaluating {name}"))
     return Job(planned.name, tuple(commands)) if commands else None
+
+
+def _readable(run: RunDir, recipe: Recipe, name: str) -> bool:
+    """Whether a protocol's figures can be read and need not be made again."""
+    try:
+        read_own_figures(run, recipe, name)
+    except RunError:
+        return False
+    return True
 
 
 def jobs(planned: Sequence[Planned], request: Request) -> list[Job]:

@@ -9,6 +9,7 @@ from metadist.report.text_table import aligned
 from metadist.reproduce.result import Result, RowResult
 from metadist.reproduce.table import Published
 from metadist.reproduce.verdict import Ours, percent
+from metadist.statistics.format import mean_ci
 
 #: Columns of both forms; figures are set to the right.
 COLUMNS = ("row", "ours", "published", "budget", "verdict", "notes")
@@ -50,8 +51,8 @@ def ours_text(ours: Ours | None, unit: str) -> str:
     if ours is None:
         return "–"
     text = number(ours.value, unit)
-    if ours.ci95 is not None and ours.value is not None:
-        text += f" ± {number(ours.ci95, unit)}"
+    if ours.value is not None:
+        text = mean_ci(ours.value, ours.ci95, lambda value: number(value, unit))
     if unit:
         text += f" {unit}"
     return f"{text} (n = {ours.seeds})" if ours.seeds > 1 else text
@@ -62,9 +63,7 @@ def published_text(published: Published | None, unit: str) -> str:
     if published is None:
         return "–"
     text = "≥ " if published.relation == "at_least" else ""
-    text += f"{published.value:.10g}"
-    if published.ci95 is not None:
-        text += f" ± {published.ci95:.10g}"
+    text += mean_ci(published.value, published.ci95, "{:.10g}")
     if unit:
         text += f" {unit}"
     if published.ensemble:

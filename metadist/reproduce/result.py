@@ -8,10 +8,11 @@ from typing import Any
 
 from metadist.process.provenance import KEYS
 from metadist.reproduce.jobs import Outcome
-from metadist.reproduce.measure import Measured, measure, trained_tasks
+from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
 from metadist.reproduce.verdict import Verdict, class_notes, judge, notes
+from metadist.runs.readers.compute_cost import trained_tasks
 
 #: Of the JSON document.
 FORMAT = 1
@@ -115,7 +116,9 @@ def _judged(
     table, mine = request.table, [p for p in planned if p.key in row.runs]
     measured = measure(row, planned, reasons)
     trained = next((p for p in mine if p.key == row.run and p.finished), None)
-    used = None if trained is None or measured.ours is None else trained_tasks(trained)
+    used = None
+    if trained is not None and trained.recipe is not None and measured.ours is not None:
+        used = trained_tasks(trained.run.info(), trained.recipe)
     published = table.published_tasks(row.run)
     incomplete = next((p.incomplete for p in mine if p.incomplete), "")
     against = row.not_comparable

@@ -68,18 +68,9 @@ def history(run: RunDir) -> list[Span]:
         lost = None if stopped is None or new is None else max(new - stopped, 0) / 1000
         redone = max(min(reached, last) - first, 0)
         size = facts.get("world_size")
-        spans.append(
-            Span(
-                number,
-                size if isinstance(size, int) else 1,
-                first,
-                last,
-                began,
-                ended,
-                redone if spans else 0,
-                lost,
-            )
-        )
+        workers = size if isinstance(size, int) else 1
+        redone = redone if spans else 0
+        spans.append(Span(number, workers, first, last, began, ended, redone, lost))
         reached = max(reached, last)
         stopped = ended if ended is not None else stopped
     return spans

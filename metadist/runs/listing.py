@@ -12,7 +12,7 @@ from data_pipeline.storage.object_uri import address_of, is_uri, local_path
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import RunError, SupersededError
 from metadist.recipe.schema import Recipe
-from metadist.runs.object_store import names_in_store
+from metadist.runs.object_store.run import names_in_store
 from metadist.runs.record import check_name, is_name, record_facts
 from metadist.runs.run_dir import RunDir
 

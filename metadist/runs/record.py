@@ -50,6 +50,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
+def encode(document: Any, *, sort: bool = True) -> bytes:
+    """JSON as it stands in the files of runs and searches."""
+    return json.dumps(document, sort_keys=sort, indent=1, allow_nan=False).encode()
+
+
 def is_name(name: str) -> bool:
     """Whether a run or a search may be called so."""
     return bool(_NAME.fullmatch(name))
@@ -129,11 +134,7 @@ class RecordDir:
 
     def write_info(self, info: dict[str, Any], directory: Path | None = None) -> None:
         """Write the record whole, atomically; to ``directory`` while this one is being made."""
-        write_atomic((directory or self.path) / self.RECORD, self.encode(info))
-
-    def encode(self, document: Any) -> bytes:
-        """JSON as it stands in the files of this directory."""
-        return json.dumps(document, sort_keys=self.SORTED, indent=1, allow_nan=False).encode()
+        write_atomic((directory or self.path) / self.RECORD, encode(info, sort=self.SORTED))
 
     def replace_info(self, **fields: Any) -> dict[str, Any]:
         """Replace fields of the record; who calls sees to it that nobody else does."""

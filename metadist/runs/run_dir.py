@@ -21,7 +21,7 @@ from typing import Any
 from data_pipeline.storage.local import write_atomic
 from metadist.errors import RunError, SupersededError
 from metadist.recipe.schema import Recipe, parse_recipe
-from metadist.runs.object_store import run_store
+from metadist.runs.object_store.run import run_store
 from metadist.runs.record import RecordDir
 from metadist.runs.store import RunStore
 
@@ -60,11 +60,7 @@ class RunDir(RecordDir):
         return run_store(self.path)
 
     def pull(self) -> bool:
-        """Bring a working copy up to date, but for checkpoints; False if there is no such run.
-
-        Raises:
-            DataError: the object store is away or refuses, or an object is damaged.
-        """
+        """Bring a working copy up to date, see :meth:`RunStore.pull`; False without a run."""
         return self.store.pull()
 
     def push_document(self, what: str) -> None:
@@ -109,11 +105,7 @@ class RunDir(RecordDir):
         return self.store.latest_attempt()
 
     def attempt_facts(self, number: int) -> dict[str, Any]:
-        """What an attempt has recorded of itself.
-
-        Raises:
-            RunError, DataError: it is damaged.
-        """
+        """What an attempt has recorded of itself; raises RunError or DataError if damaged."""
         return self.store.attempt_facts(number)
 
     def claim(self, facts: dict[str, Any]) -> Attempt:

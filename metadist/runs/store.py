@@ -1,14 +1,13 @@
 """Where a run is kept: in its directory alone, or in an object store that other nodes write to.
 
 What lies in the directory decides. Where it is this node's working copy of a run in an object store
-(:class:`metadist.runs.object_store.ObjectStoreRun`), what other nodes wrote is pulled before
+(:class:`metadist.runs.object_store.run.ObjectStoreRun`), what other nodes wrote is pulled before
 anything is decided, and what is written here is pushed once it is on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 
 from data_pipeline.storage.local import read_json, write_atomic
 from metadist.errors import RunError
-from metadist.runs.record import locked
+from metadist.runs.record import encode, locked
 
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 _STEP = re.compile(r"step-(\d{8,})")
@@ -60,7 +59,7 @@ class RunStore:
     # --- the whole run (no lock: they take theirs)
 
     def exists(self) -> bool:
-        """Whether there is such a run."""
+        """Whether there is such a run, here or in the object store."""
         return (self.path / "run.json").is_file()
 
     def pull(self) -> bool:
@@ -71,8 +70,9 @@ class RunStore:
         """
         return self.exists()
 
-    def pull_info(self) -> None:
-        """Bring run.json and recipe.toml up to date, if there is such a run."""
+    def pull_info(self) -> bool:
+        """Bring run.json and recipe.toml up to date; False if there is no such run."""
+        return self.exists()
 
     def pull_logs(self) -> None:
         """Bring what attempts have recorded and logged up to date."""
@@ -93,11 +93,7 @@ class RunStore:
             yield
 
     def create(self) -> None:
-        """Make what is on disk a new run (no lock).
-
-        Raises:
-            SupersededError: another process has made a run of this name meanwhile.
-        """
+        """Push a new run (no lock); SupersededError if another has made one of its name."""
 
     # --- attempts and logs (lock: attempt)
 
@@ -142,17 +138,12 @@ class RunStore:
         return {p.name: p.stat().st_size for p in logs}
 
     def record_attempt(self, number: int, **facts: Any) -> None:
-        """Add to what an attempt has recorded of itself (no lock)."""
+        """Add to what an attempt of this node has recorded of itself (no lock)."""
         document = {**self.attempt_facts(number), **facts}
-        text = json.dumps(document, sort_keys=True, indent=1)
-        write_atomic(self.attempt_path(number), text.encode())
+        write_atomic(self.attempt_path(number), encode(document))
 
     def check_attempt(self, number: int) -> None:
-        """Raise if another node has claimed a later attempt.
-
-        Raises:
-            SupersededError: it has.
-        """
+        """Raise SupersededError if another node has claimed a later attempt."""
 
     def push_attempt(self, number: int, *documents: str) -> None:
         """Push what an attempt has logged, and documents that it has written."""
@@ -163,7 +154,7 @@ class RunStore:
     # --- checkpoints (lock: attempt, for those that write)
 
     def checkpoints(self) -> list[int]:
-        """Steps that have a checkpoint, ascending; whether they are good is not looked at."""
+        """Steps with a checkpoint, here or in the store, ascending; good or not."""
         return self._checkpoints_on_disk()
 
     def _checkpoints_on_disk(self) -> list[int]:
@@ -210,8 +201,8 @@ def _create(path: Path, document: dict[str, Any]) -> bool:
     path.parent.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump(document, handle, sort_keys=True, indent=1)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(encode(document))
             handle.flush()
             os.fsync(handle.fileno())
         os.link(name, path)

@@ -21,7 +21,7 @@ from metadist.errors import SpaceError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.evaluation.trained_run import TrainedRun
 from metadist.recipe.schema import Recipe
-from metadist.report.protocol import Protocol, read_protocol
+from metadist.runs.readers.evaluations import StoredEvaluation, read_evaluation
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked
@@ -224,15 +224,14 @@ def fresh_rows(search: SearchDir, run_name: str, episodes: int, fresh: int = JUD
     """Scores of a run on the fresh validation episodes."""
     run = search.run(run_name)
     found = _read(run, fresh_name(run.recipe(), episodes, fresh))
-    if found.scores is None:
+    if found.rows is None:
         raise SpaceError(f"{run.path}: the scores of {found.name} cannot be read")
-    measure: Any = "mse" if found.score == "mse" else "accuracy"
-    return Rows(found.episode_digest, measure, found.scores[:, found.figure_step])
+    return found.rows
 
 
-def _read(run: RunDir, name: str) -> Protocol:
+def _read(run: RunDir, name: str) -> StoredEvaluation:
     notes: list[str] = []
-    found = read_protocol(run.evaluation / f"{name}.json", own=False, notes=notes)
+    found = read_evaluation(run, name, notes)
     if found is None:
         raise SpaceError(f"{run.path}: {' '.join(notes)}")
     return found

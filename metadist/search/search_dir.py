@@ -22,7 +22,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import SpaceError
-from metadist.runs.record import RecordDir, check_name, locked, record_facts
+from metadist.runs.record import RecordDir, check_name, encode, locked, record_facts
 from metadist.runs.run_dir import RunDir
 from metadist.space import Mode, Point
 
@@ -118,7 +118,7 @@ class SearchDir(RecordDir):
         """Write down what is known of a trial."""
         path = self.record_path(trial.number)
         path.parent.mkdir(exist_ok=True)
-        write_atomic(path, self.encode(asdict(trial)))
+        write_atomic(path, encode(asdict(trial), sort=False))
 
     def trials(self) -> list[TrialRecord]:
         """All trials that were begun, by number.

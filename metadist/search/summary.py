@@ -7,6 +7,7 @@ from typing import Any
 
 from metadist.search.display import values
 from metadist.statistics.classes import few_classes, of_classes
+from metadist.statistics.format import mean_ci
 
 
 def text(result: Mapping[str, Any]) -> list[str]:
@@ -83,8 +84,5 @@ def shown(figure: Mapping[str, Any], accuracy: bool, *, signed: bool = False) ->
     if mean is None:
         return "no figure"
     sign = "+" if signed else ""
-    if accuracy:
-        half = "" if ci95 is None else f" ± {100 * ci95:.1f}"
-        return f"{100 * mean:{sign}.1f}{half} %"
-    half = "" if ci95 is None else f" ± {ci95:.3f}"
-    return f"{mean:{sign}.3f}{half}"
+    text = mean_ci(mean, ci95, "{:.1f}", "%") if accuracy else mean_ci(mean, ci95, "{:.3f}")
+    return text if text.startswith("-") else sign + text

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from metadist.errors import RunError
 
+Measure = Literal["accuracy", "mse"]
 Word = Literal["better", "worse", "within noise"]
 
 
@@ -36,7 +37,7 @@ class Rows:
     """
 
     episode_digest: str
-    measure: Literal["accuracy", "mse"]
+    measure: Measure
     score: NDArray[np.float64]
 
 
@@ -56,7 +57,7 @@ class Paired:
     n: int
     left_out: int
 
-    def word(self, measure: Literal["accuracy", "mse"]) -> Word | None:
+    def word(self, measure: Measure) -> Word | None:
         """Whether the first learner is better; None where the pairs are too few to tell."""
         if not (math.isfinite(self.mean) and math.isfinite(self.ci95)):
             return None

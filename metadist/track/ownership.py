@@ -130,10 +130,7 @@ def _has(directory: str, run: RunDir, run_id: str) -> bool:
         return False
     try:
         other = RunDir(local_path(directory))
-        if not other.store.exists():
-            return False
-        other.store.pull_info()
-        if other.path.samefile(run.path):
+        if not other.store.pull_info() or other.path.samefile(run.path):
             return False  # moved, or the same under another name
         info = other.info()
         known = (info.get("mlflow") or {}).get("run_id")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator
 
-from metadist.report.load import RunData
 from metadist.report.phrases import plural
 from metadist.report.svg import BAD, MAIN, SECOND, drawing
+from metadist.runs.readers.run_data import RunData
 
 _READING = (
     "Left: outer steps done; flat is time in which nothing was gained, marked where an attempt "

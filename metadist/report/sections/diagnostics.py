@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from metadist.report.charts import MOST_ROWS, bars, heat_map, ranges
-from metadist.report.diagnostics import Diagnostics
-from metadist.report.load import RunData
 from metadist.report.phrases import plural
+from metadist.runs.readers.diagnostics import Diagnostics
+from metadist.runs.readers.run_data import RunData
 
 #: A quantity's numbers by name.
 Found = Mapping[str, tuple[float, ...]]

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metadist.report.load import Arrays
-from metadist.report.phrases import percent, plural
+from metadist.report.phrases import plural
 from metadist.report.sections.regression_plots import fits, reading_aid
+from metadist.runs.readers.run_data import Arrays
+from metadist.statistics.format import percent
 
 #: Episodes drawn, and tiles of queries per episode.
 EPISODES = 4

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from metadist.report.load import RunData
 from metadist.report.phrases import plural
+from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import of_classes
 
 Facts = Mapping[str, Any]

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from metadist.report.figures import below
-from metadist.report.load import Arrays
 from metadist.report.phrases import plural
 from metadist.report.svg import FG, GOOD, MAIN, MUTED, SECOND, drawing
+from metadist.runs.readers.run_data import Arrays
 
 Floats = NDArray[np.float64]
 #: How the prediction after a number of steps is drawn.

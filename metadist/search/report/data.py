@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
-from metadist.report.phrases import number
 from metadist.runs.log import Point, series
 from metadist.search.plan import Plan, plan_of
 from metadist.search.search_dir import SearchDir, TrialRecord, ranked
 from metadist.search.trial import validations
 from metadist.space import Space
+from metadist.statistics.format import number
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from html import escape
 from typing import Any
 
 from metadist.report.document import note, stat
-from metadist.report.phrases import number, plural
+from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, value_text
 from metadist.search.report.result_schema import Estimate, Found, Rival
 from metadist.search.report.scales import key_axes
 from metadist.statistics.classes import few_classes, of_classes
+from metadist.statistics.format import mean_ci, number, score_ci
 from metadist.statistics.paired import Paired
 
 _STATUS = {
@@ -104,29 +105,21 @@ def _by_status(data: SearchData) -> dict[str, int]:
 
 def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:
     """A mean and its interval in words."""
-    if not math.isfinite(of.mean):
-        return "none finite", ""
-    if data.regression:
-        half = f"± {number(of.ci95, like=of.mean)}" if math.isfinite(of.ci95) else ""
-        return number(of.mean), half
-    half = f"± {100 * of.ci95:.1f} %" if math.isfinite(of.ci95) else "%"
-    return f"{100 * of.mean:.1f}", half
+    return score_ci(of.mean, of.ci95, data.regression)
 
 
 def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
     """A paired difference and its interval in words, with a sign."""
     if not math.isfinite(apart.mean):
         return "none finite", ""
-    known = math.isfinite(apart.ci95)
-    if not data.regression:
-        half = f"± {100 * apart.ci95:.1f} points" if known else "points"
-        return f"{100 * apart.mean:+.1f}".replace("-", "−"), half
     # Not more decimals than the larger of the two bears.
-    like = max(abs(apart.mean), apart.ci95) if known else apart.mean
-    value = number(apart.mean, like=like)
-    sign = "" if value.startswith("-") else "+"
-    half = f"± {number(apart.ci95, like=like)}" if known else ""
-    return f"{sign}{value}".replace("-", "−"), half
+    like = max(abs(apart.mean), apart.ci95) if math.isfinite(apart.ci95) else apart.mean
+    if data.regression:
+        text = mean_ci(apart.mean, apart.ci95, lambda value: number(value, like=like))
+    else:
+        text = mean_ci(apart.mean, apart.ci95, "{:.1f}", "points")
+    value, _, half = text.partition(" ")
+    return ("" if value.startswith("-") else "+") + value.replace("-", "−"), half
 
 
 def notes(data: SearchData, found: Found | None) -> str:

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from metadist.report.figures import below
-from metadist.report.phrases import number
 from metadist.report.svg import CARD, FG, MAIN, drawing
 from metadist.search.report.data import SearchData, TrialData
 from metadist.search.report.scales import KeyAxis, key_axes, score_scale
 from metadist.search.report.trial_markers import DEFAULT, MANY, STATUSES, WINNER, scatter
 from metadist.space import Mode
+from metadist.statistics.format import number
 
 #: Columns or rows that still have room for a number in each cell.
 _NUMBERED = 10

@@ -26,9 +26,10 @@ from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protoco
 from metadist.objectives import task_loss
 from metadist.recipe.schema import load_recipe, parse_recipe
 from metadist.runs import checkpoints
+from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.log import series
+from metadist.runs.readers.evaluations import own_names
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.classes import classes_file, read_classes
 from metadist.tasks import to_tasks
 
 #: Large steps that the network survives once, and not ten times.
@@ -87,8 +88,8 @@ def test_a_name_says_what_differs(asked, name, steps, figure_step):
 
 
 def test_names_of_a_recipes_own_protocols_stay():
-    own = own_protocols(load_recipe("strokes-5w1s-maml"))
-    assert [p.name for p in own] == ["test-1q", "test-15q"]
+    recipe = load_recipe("strokes-5w1s-maml")
+    assert [p.name for p in own_protocols(recipe)] == own_names(recipe) == ["test-1q", "test-15q"]
     # As many steps as in training and at test: nothing differs.
     recipe = load_recipe("strokes-5w1s-maml", ("inner.steps=3", "eval.steps=0"))
     assert protocol([("a", recipe)], EvalRequest(steps=3)).name == "test-1q"

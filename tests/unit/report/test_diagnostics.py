@@ -11,9 +11,9 @@ from report_page import seen
 
 from metadist.report import write_report
 from metadist.report.charts import MOST_ROWS
-from metadist.report.load import load_run
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.svg import pictures
+from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
 
 

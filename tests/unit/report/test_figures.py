@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 from metadist.report import write_report
 from metadist.report.curves import Line, curves, validation_line
 from metadist.report.figures import adaptation
-from metadist.report.load import load_run
 from metadist.report.sections.episodes import draw_episodes
 from metadist.report.svg import pictures, standalone
+from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
 from metadist.track.upload import artifacts
 

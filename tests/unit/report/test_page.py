@@ -21,10 +21,11 @@ from report_runs import (
 from metadist.errors import RunError
 from metadist.report import write_report
 from metadist.report.figures import smooth
-from metadist.report.phrases import number, plural
+from metadist.report.phrases import plural
 from metadist.report.sections.episodes import label
 from metadist.runs.log import LogWriter
 from metadist.runs.run_dir import RunDir
+from metadist.statistics.format import number
 
 
 def test_a_finished_run_is_told_whole(tmp_path):

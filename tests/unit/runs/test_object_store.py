@@ -20,11 +20,14 @@ from data_pipeline.storage.objects import ObjectPlace, object_place
 from metadist.compute.resolve import resolve
 from metadist.errors import RunError, SupersededError
 from metadist.recipe.schema import Recipe, load_recipe
-from metadist.runs import checkpoints, object_claims
+from metadist.runs import checkpoints
 from metadist.runs.checkpoints import TrainState
 from metadist.runs.listing import create_run, list_runs, open_run
 from metadist.runs.log import LogWriter, series
-from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile
+from metadist.runs.object_store import claims as claims_module
+from metadist.runs.object_store.bundles import Bundles
+from metadist.runs.object_store.claims import Claim, Claims
+from metadist.runs.object_store.growing_file import GrowingFile
 from metadist.runs.run_dir import Attempt, RunDir
 
 
@@ -38,7 +41,7 @@ def place(shelf: str) -> ObjectPlace:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Claimants do not wait for others: in the test there are none at the same moment."""
-    monkeypatch.setattr(object_claims, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(claims_module, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_last_words_of_the_driver_before_end_no_successor(
     shelf: str, recipe: Recipe, node: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It claims the record while the new driver waits to see whether anybody else does."""
-    monkeypatch.setattr(object_claims, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(claims_module, "SETTLE_SECONDS", 0.0)
     node("a")
     run = _create(shelf, recipe)
     first = run.drive(status="running")

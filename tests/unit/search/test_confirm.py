@@ -14,7 +14,8 @@ from small_spaces import SMALL_SPACE
 
 from metadist.errors import SpaceError
 from metadist.recipe.schema import load_recipe
-from metadist.report.protocol import read_protocol
+from metadist.runs.classes import classes_file
+from metadist.runs.readers.evaluations import read_evaluation
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation
 from metadist.search.plan import Plan, make_plan
@@ -25,7 +26,6 @@ from metadist.search.spaces import load_space
 from metadist.search.summary import text
 from metadist.search.trial import TrialContext, run_trial
 from metadist.space import LogUniform, Point
-from metadist.statistics.classes import classes_file
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
 HOW = Confirmation(episodes=5, seeds=2)
@@ -45,7 +45,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, TrialConte
 
 
 def _scores(search: SearchDir, run: str, name: str) -> list[float]:
-    found = read_protocol(search.run(run).evaluation / f"{name}.json", own=False, notes=[])
+    found = read_evaluation(search.run(run), name, [])
     assert found is not None
     assert found.scores is not None
     return [float(score) for score in found.scores[:, found.figure_step]]

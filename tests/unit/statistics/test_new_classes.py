@@ -16,14 +16,8 @@ from scipy import stats
 
 from data_pipeline.errors import DataError
 from data_pipeline.formats.parquet import write_table
-from metadist.statistics.classes import (
-    EpisodeClasses,
-    classes_file,
-    few_classes,
-    of_classes,
-    read_classes,
-    write_classes,
-)
+from metadist.runs.classes import classes_file, read_classes, write_classes
+from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
 from metadist.statistics.new_classes import ci95_new_classes
 
 Floats = NDArray[np.float64]

@@ -27,6 +27,7 @@ def preview(part: Any, **arguments: Any) -> None:
     NAME is that of a store under the data directory or of a dataset.
     """
     from metadist.statistics.classes import few_classes
+    from metadist.statistics.format import mean_ci
 
     result = api.preview(part=part, announce=options.say, **arguments)
     figures = result["statistics"]
@@ -37,7 +38,7 @@ def preview(part: Any, **arguments: Any) -> None:
     if result["nearest_neighbour"] is not None:
         (mean, half), classes = result["nearest_neighbour"], int(figures[part]["classes"])
         click.echo(
-            f"comparing raw pixels gets {100 * mean:.1f} ± {100 * half:.1f} % of 5-way 1-shot "
+            f"comparing raw pixels gets {mean_ci(mean, half, '{:.1f}', '%')} of 5-way 1-shot "
             f"{part} episodes right, of {classes} classes"
         )
         if few := few_classes(classes, 5, part):

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.storage.local import new_directory, read_json, unseal_json, write_atomic
+from data_pipeline.errors import DamagedData
+from data_pipeline.storage.local import read_json, write_atomic
 from data_pipeline.storage.objects import ObjectPlace, object_place
-from metadist.errors import DamagedCheckpoint, RunError, SupersededError
-from metadist.runs.object_claims import Bundles, Claim, Claims, GrowingFile, parse_claim
-from metadist.runs.store import RunStore, checkpoint_name, checkpoint_step
+from metadist.errors import RunError, SupersededError
+from metadist.runs.object_store.bundles import DOCUMENTS, Document
+from metadist.runs.object_store.checkpoints import StoredCheckpoints
+from metadist.runs.object_store.claims import Claim, Claims, Copied, parse_claim, read_object
+from metadist.runs.object_store.growing_file import GrowingFile
+from metadist.runs.record import encode
+from metadist.runs.store import RunStore
 
-#: Documents of a run, by bundle: patterns below its directory.
-DOCUMENTS = {
-    "evaluation": ("evaluation/*",),
-    "summary": ("log/metrics.parquet",),
-    "report": ("report.html", "figures/*"),
-}
-#: Notes of a working copy: which claim or bundle it holds.
-_NOTES = ".copied"
 _MESSAGES = re.compile(r"messages-[0-9a-f]{32}\.txt")
 
 
@@ -61,35 +54,22 @@ class ObjectStoreRun(RunStore):
         self._info = Claims(place / "info")
         self._attempts = Claims(place / "attempts")
         self._logs: dict[str, GrowingFile] = {}
-
-    def _note(self, what: str) -> dict[str, Any]:
-        try:
-            note = read_json(self.path / _NOTES / f"{what}.json")
-            return note if isinstance(note, dict) else {}
-        except DataError:
-            return {}
-
-    def _set_note(self, what: str, note: dict[str, Any]) -> None:
-        write_atomic(self.path / _NOTES / f"{what}.json", json.dumps(note).encode())
+        self._checkpoints = StoredCheckpoints(place / "checkpoints")
+        self._copied = Copied(path, "info")
 
     # --- the whole run
 
     def exists(self) -> bool:
-        """Whether the object store has it."""
         return self._newest_info() is not None
 
     def pull(self) -> bool:
-        """Bring run.json, attempts, logs and documents."""
-        if not self._pull_info_locked():
+        if not self.pull_info():
             return False
         with self.locked("attempt"):
             self._pull_attempts()
-            self._pull_documents()
+            for name in DOCUMENTS:
+                Document(name, self.place, self.path).pull()
         return True
-
-    def pull_info(self) -> None:
-        """Bring run.json and recipe.toml, if the object store has them."""
-        self._pull_info_locked()
 
     def pull_logs(self) -> None:
         """Bring attempts, their logs and what workers on other nodes have to say."""
@@ -98,8 +78,8 @@ class ObjectStoreRun(RunStore):
             for name in filter(_MESSAGES.fullmatch, (self.place / "messages").folders()):
                 self._messages(name).pull()
 
-    def _pull_info_locked(self) -> bool:
-        """False if there is no such run, of which no directory is made then."""
+    def pull_info(self) -> bool:
+        """Bring run.json and recipe.toml; of a run that is not there no directory is made."""
         if not self.exists():
             return False
         self.path.mkdir(parents=True, exist_ok=True)
@@ -113,7 +93,6 @@ class ObjectStoreRun(RunStore):
     def writing_info(
         self, check: Callable[[], None] = lambda: None, *, take_over: bool = False
     ) -> Iterator[None]:
-        """Write both here inside this block, as the only node that does."""
         with self.locked("info"):
             self._pull_info()
             check()
@@ -125,7 +104,6 @@ class ObjectStoreRun(RunStore):
             self._push_info()
 
     def create(self) -> None:
-        """Claim the name and put what is on disk."""
         self._own_info(anew=True)
         if self.exists():  # meanwhile
             raise SupersededError(f"{self.place}: another process has made the run")
@@ -140,22 +118,17 @@ class ObjectStoreRun(RunStore):
         return None
 
     def _pull_info(self) -> None:
-        """Bring both up to date.
-
-        Raises:
-            DamagedData: the record is not what was written; the object is named.
-        """
         body = self._newest_info()
         if body is None:
             return
         try:
-            texts = {"recipe.toml": str(body["recipe"]), "run.json": _info_text(body["info"])}
+            files = {"recipe.toml": str(body["recipe"]).encode(), "run.json": encode(body["info"])}
         except KeyError as error:
             raise DamagedData(f"{self.place}/info: a record has no {error}") from None
-        for name, text in texts.items():
+        for name, data in files.items():
             path = self.path / name
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                write_atomic(path, text.encode())
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data)
 
     def _own_info(self, *, anew: bool) -> bool:
         """Become the writer of run.json and recipe.toml; False if this node is already.
@@ -176,11 +149,10 @@ class ObjectStoreRun(RunStore):
                 f"{self.place}: another process has taken over the run; this one stops without "
                 "writing to it"
             )
-        self._set_note("info", {"claim": mine.name})
+        self._copied.set(claim=mine.name)
         return True
 
     def _push_info(self) -> None:
-        """Put run.json and recipe.toml, of which this node is the writer."""
         mine = self._own_claim()
         if mine is None:
             raise RunError(f"{self.path}: this node is not the writer of run.json")
@@ -191,7 +163,7 @@ class ObjectStoreRun(RunStore):
         self._info.record(mine, body)
 
     def _own_claim(self) -> Claim | None:
-        return parse_claim(str(self._note("info").get("claim", "")))
+        return parse_claim(str(self._copied.get("claim")))
 
     # --- attempts and logs (lock: attempt)
 
@@ -200,7 +172,7 @@ class ObjectStoreRun(RunStore):
         winners = self._attempts.winners()
         for claim in winners:
             path = self.attempt_path(claim.number)
-            there = _json(path)
+            there = read_object(path)
             if there.get("key") != claim.key:
                 # A claim that another has beaten is none, and its log does not count.
                 (self.path / "log" / f"{claim.number:04d}.jsonl").unlink(missing_ok=True)
@@ -208,7 +180,7 @@ class ObjectStoreRun(RunStore):
             if there.get("key") != claim.key or claim == winners[-1]:
                 facts = {**self._attempts.read(claim), "key": claim.key}
                 if facts != there:
-                    write_atomic(path, json.dumps(facts, sort_keys=True, indent=1).encode())
+                    write_atomic(path, encode(facts))
             if claim in winners[-2:] or claim.name not in self._logs:
                 self._log(claim).pull()  # others do not grow any more
 
@@ -230,13 +202,11 @@ class ObjectStoreRun(RunStore):
         return mine.number
 
     def record_attempt(self, number: int, **facts: Any) -> None:
-        """Add to what an attempt of this node has recorded of itself."""
         super().record_attempt(number, **facts)
         document = self.attempt_facts(number)
         self._attempts.record(Claim(number, document["key"]), document)
 
     def check_attempt(self, number: int) -> None:
-        """Raise unless this node's attempt is the latest in the object store."""
         latest = self._attempts.winners()[-1:]
         if latest != [self._claim(number)]:
             raise SupersededError(
@@ -256,7 +226,7 @@ class ObjectStoreRun(RunStore):
 
     def _key(self, number: int) -> str:
         """Whose attempt is on disk under this number."""
-        return str(_json(self.attempt_path(number)).get("key"))
+        return str(read_object(self.attempt_path(number)).get("key"))
 
     def _messages(self, name: str) -> GrowingFile:
         file = GrowingFile(self.place / "messages" / name, self.path / "log" / name)
@@ -267,140 +237,32 @@ class ObjectStoreRun(RunStore):
         place = self.place / "log" / claim.name
         return self._logs.setdefault(claim.name, GrowingFile(place, path))
 
+    def push_documents(self, *documents: str) -> None:
+        for name in documents:
+            Document(name, self.place, self.path).push()
+
     # --- checkpoints (lock: attempt, for those that write)
 
     def checkpoints(self) -> list[int]:
-        """Those that have not been fetched included."""
-        return sorted({*super().checkpoints(), *self._writers()})
-
-    def _writers(self) -> dict[int, list[Claim]]:
-        """Steps with complete checkpoints, and the attempts they are of, the latest first."""
-        found: dict[int, list[Claim]] = {}
-        for step, claim, complete in self._prefixes():
-            if complete:
-                found.setdefault(step, []).append(claim)
-        return {step: sorted(claims, reverse=True) for step, claims in found.items()}
-
-    def _prefixes(self) -> Iterator[tuple[int, Claim, bool]]:
-        names: dict[tuple[str, str], set[str]] = {}
-        for found in (self.place / "checkpoints").objects():
-            folder, _, rest = found.name.partition("/")
-            writer, _, file = rest.partition("/")
-            names.setdefault((folder, writer), set()).add(file)
-        for (folder, writer), files in names.items():
-            step, claim = checkpoint_step(folder), parse_claim(writer)
-            if step is not None and claim:
-                yield step, claim, "checkpoint.json" in files
-
-    def _prefix(self, step: int, claim: Claim) -> ObjectPlace:
-        return self.place / "checkpoints" / checkpoint_name(step) / claim.name
+        return sorted({*super().checkpoints(), *self._checkpoints.writers()})
 
     def push_checkpoint(self, number: int, step: int) -> None:
-        """Put a checkpoint of this node's attempt, after its log; its record last."""
-        self.push_attempt(number)
-        place, directory = self._prefix(step, self._claim(number)), self.checkpoint_path(step)
-        (place / "state.safetensors").put_file(directory / "state.safetensors")
-        (place / "checkpoint.json").put((directory / "checkpoint.json").read_bytes())
+        self.push_attempt(number)  # no checkpoint before the log of its steps
+        self._checkpoints.put(self._claim(number), step, self.checkpoint_path(step))
 
     def pull_checkpoint(self, step: int) -> bool:
-        """Fetch a checkpoint: of several the latest that is what was written."""
-        problem: DataError | None = None
-        for claim in self._writers().get(step, []):
-            try:
-                self._fetch(self._prefix(step, claim), self.checkpoint_path(step))
-                return True
-            except (DamagedData, MissingData) as error:
-                problem = error
-        if problem is not None:
-            raise DamagedCheckpoint(str(problem))
-        return False
-
-    def _fetch(self, place: ObjectPlace, directory: Path) -> None:
-        record = (place / "checkpoint.json").get()
-        body = unseal_json(record, place / "checkpoint.json")
-        try:
-            state = body["files"]["state.safetensors"]
-            sha256, size = str(state["sha256"]), int(state["bytes"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedData(f"{place}: {error!r}") from None
-        with new_directory(directory, replace=True) as temporary:
-            target = temporary / "state.safetensors"
-            (place / "state.safetensors").get_file(target, sha256, size)
-            (temporary / "checkpoint.json").write_bytes(record)
+        return self._checkpoints.get(step, self.checkpoint_path(step))
 
     def set_aside(self, number: int, good: int) -> None:
-        """Let no checkpoint after step ``good`` count, on any node."""
-        for step, claims in self._writers().items():
-            if step > good:
-                for claim in claims:
-                    (self._prefix(step, claim) / "checkpoint.json").delete()
+        self._checkpoints.set_aside(good)
         super().set_aside(number, good)
 
     def prune(self, number: int, keep: int, best_step: int | None) -> None:
-        """The same in the object store, and what attempts before this one began and left."""
-        prefixes = list(self._prefixes())
-        kept = set(sorted({step for step, _, complete in prefixes if complete})[-keep:])
-        for step, claim, complete in prefixes:
-            cut_off = not complete and claim.number < number
-            if cut_off or (step not in kept and step != best_step):
-                (self._prefix(step, claim) / "checkpoint.json").delete()
-                self._prefix(step, claim).delete_below()
-        for step in {step for step, _, _ in prefixes} - kept - {best_step}:
-            (self.place / "checkpoints" / checkpoint_name(step)).delete_below()
+        self._checkpoints.prune(number, keep, best_step)
         super().prune(number, keep, best_step)
-
-    # --- documents (lock: attempt)
-
-    def push_documents(self, *documents: str) -> None:
-        """Put the files of some of :data:`DOCUMENTS` as they are on disk."""
-        for what in documents:
-            files = self._files(what)
-            if files:
-                bundle = Bundles(self.place / what).put(self.path, files)
-                self._set_note(what, {"bundle": bundle.name, "files": files})
-
-    def _pull_documents(self) -> None:
-        """Bring all documents up to date."""
-        for what in DOCUMENTS:
-            bundles = Bundles(self.place / what)
-            newest, note = bundles.newest(), self._note(what)
-            if newest is None or newest.name == note.get("bundle"):
-                continue
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.path) as scratch:
-                files = bundles.get(newest, Path(scratch))
-                foreign = [name for name in files if not _belongs(what, name)]
-                if foreign:
-                    raise UnsafeData(f"{self.place}/{what}/{newest.name}: no place for {foreign}")
-                for name in files:
-                    (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                    (Path(scratch) / name).replace(self.path / name)
-            for name in set(self._files(what)) - set(files):
-                (self.path / name).unlink(missing_ok=True)
-            self._set_note(what, {"bundle": newest.name, "files": files})
-
-    def _files(self, what: str) -> list[str]:
-        found = (path for pattern in DOCUMENTS[what] for path in self.path.glob(pattern))
-        names = (str(p.relative_to(self.path)) for p in found if p.is_file())
-        return sorted(name for name in names if not Path(name).name.startswith("."))
-
-
-def _belongs(what: str, name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in DOCUMENTS[what])
 
 
 def names_in_store(root: Path) -> list[str]:
     """Names of what an object store has below a working copy's directory; any names."""
     place = object_place(root)
     return [] if place is None else place.folders()
-
-
-def _info_text(info: dict[str, Any]) -> str:
-    return json.dumps(info, sort_keys=True, indent=1, allow_nan=False)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(DataError):
-        value = read_json(path)
-        if isinstance(value, dict):
-            return value
-    return {}

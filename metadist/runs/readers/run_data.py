@@ -15,13 +15,19 @@ from safetensors.numpy import load_file
 from data_pipeline import functions
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
-from metadist.evaluation.protocols import own_protocols
 from metadist.recipe.schema import Recipe
-from metadist.report.diagnostics import Diagnostics, read_diagnostics
-from metadist.report.protocol import Protocol as Protocol
-from metadist.report.protocol import read_protocol
 from metadist.runs.attempts import Span, history
 from metadist.runs.log import Point, series
+from metadist.runs.readers.compute_cost import meta_learns
+from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
+from metadist.runs.readers.diagnostics import Diagnostics, read_diagnostics
+from metadist.runs.readers.evaluations import (
+    StoredEvaluation,
+    evaluation_names,
+    own_names,
+    read_evaluation,
+)
+from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -48,7 +54,7 @@ class RunData:
     attempts: list[dict[str, Any]]
     series: dict[str, list[Point]]
     spans: list[Span] = field(default_factory=list)
-    protocols: list[Protocol] = field(default_factory=list)
+    protocols: list[StoredEvaluation] = field(default_factory=list)
     examples: Arrays | None = None
     diagnostics: Diagnostics | None = None
     notes: list[str] = field(default_factory=list)
@@ -61,9 +67,13 @@ class RunData:
         return self.recipe is not None and self.recipe.data.ways == 0
 
     @property
-    def own(self) -> list[Protocol]:
+    def own(self) -> list[StoredEvaluation]:
         """The recipe's own protocols; whatever there is if there are none of them."""
-        return [p for p in self.protocols if p.own] or self.protocols
+        return [p for p in self.protocols if self.owns(p)] or self.protocols
+
+    def owns(self, protocol: StoredEvaluation) -> bool:
+        """Whether it is one of the recipe's; others were asked for later."""
+        return self.recipe is None or protocol.name in own_names(self.recipe)
 
     @property
     def steps_done(self) -> int:
@@ -83,8 +93,7 @@ class RunData:
     @property
     def untrained(self) -> bool:
         """Whether the learner does not meta-learn: it takes no outer steps."""
-        learner = self.info.get("learner")
-        return isinstance(learner, dict) and learner.get("estimator") == "none"
+        return not meta_learns(self.info)
 
     @property
     def without_network(self) -> bool:
@@ -121,26 +130,34 @@ def load_run(run: RunDir) -> RunData:
         data.spans = history(run)
     except (DataError, OSError, KeyError, TypeError, AttributeError) as error:
         data.notes.append(f"The metric log cannot be read in full: {error}.")
-    own = [how.name for how in own_protocols(data.recipe)] if data.recipe else []
-    for path in sorted([*run.evaluation.glob("test-*.json"), *run.evaluation.glob("val-*.json")]):
-        protocol = read_protocol(path, path.stem in own or not own, data.notes)
-        if protocol is not None:
-            data.protocols.append(protocol)
+    own = own_names(data.recipe) if data.recipe else []
+    found = [read_evaluation(run, name, data.notes) for name in evaluation_names(run)]
     places = {name: place for place, name in enumerate(own)}
-    data.protocols.sort(key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name))
+    data.protocols = sorted(
+        filter(None, found),
+        key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name),
+    )
     data.examples = _examples(run.evaluation / "examples.safetensors", data.notes)
     once = data.examples is not None and data.examples["outputs"].shape[1:2] == (1,)
-    if once and any(p.own and len(p.steps) > 1 for p in data.protocols):
+    if once and any(data.owns(p) and len(p.steps) > 1 for p in data.protocols):
         data.protocols = [_without_steps(p) for p in data.protocols]
-    data.diagnostics = read_diagnostics(run.evaluation / "diagnostics.json", data.notes)
+    data.diagnostics = _diagnostics(run.evaluation / DIAGNOSTICS, data.notes)
     return data
 
 
-def _without_steps(protocol: Protocol) -> Protocol:
+def _diagnostics(path: Path, notes: list[str]) -> Diagnostics | None:
+    try:
+        return read_diagnostics(path) if path.is_file() else None
+    except UNREADABLE as error:
+        notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
+        return None
+
+
+def _without_steps(found: StoredEvaluation) -> StoredEvaluation:
     """Of a learner that predicts once: evaluation repeats that for every number of steps."""
-    scores = None if protocol.scores is None else protocol.scores[:, :1]
-    first = protocol.steps[:1]
-    return replace(protocol, steps=first, scores=scores, trained_steps=0, figure_step=0)
+    scores = None if found.scores is None else found.scores[:, :1]
+    first = found.steps[:1]
+    return replace(found, steps=first, scores=scores, trained_steps=0, figure_step=0)
 
 
 def _examples(path: Path, notes: list[str]) -> Arrays | None:

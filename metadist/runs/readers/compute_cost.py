@@ -7,7 +7,9 @@ checkpoints, evaluation and the start of workers are in neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from metadist.recipe.schema import Recipe
 from metadist.runs.log import by_attempt
@@ -30,22 +32,30 @@ class Cost:
     worker_seconds: float | None
 
 
-def training_cost(run: RunDir, recipe: Recipe, *, learns: bool = True) -> Cost:
+def meta_learns(info: Mapping[str, Any]) -> bool:
+    """Whether the learner that a run.json names takes outer steps."""
+    learner = info.get("learner")
+    return not isinstance(learner, Mapping) or learner.get("estimator") != "none"
+
+
+def trained_tasks(info: Mapping[str, Any], recipe: Recipe) -> int:
+    """Tasks that a finished run was meta-trained on."""
+    return recipe.outer.steps * recipe.outer.batch if meta_learns(info) else 0
+
+
+def training_cost(run: RunDir, recipe: Recipe) -> Cost:
     """The cost of a run that has finished.
 
     The log holds, every few steps, the tasks per second since the start of the attempt; an
     attempt's seconds are the tasks up to its last such point over that speed. An attempt that was
     killed has worked for up to ten steps more.
 
-    Args:
-        learns: whether the learner meta-learns; one that does not takes no outer steps.
-
     Raises:
-        RunError, DataError: the record of an attempt is damaged.
+        RunError, DataError: run.json or the record of an attempt is damaged.
     """
-    if not learns:
+    tasks = trained_tasks(run.info(), recipe)
+    if not tasks:
         return Cost(0, 0.0, 0.0)
-    tasks = recipe.outer.steps * recipe.outer.batch
     seconds = worker_seconds = 0.0
     told = False
     for number, points in by_attempt(run).items():

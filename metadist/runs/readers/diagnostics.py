@@ -1,0 +1,76 @@
+"""``evaluation/diagnostics.json``: what explains a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.storage.local import read_json
+from metadist.runs.readers.fields import count, mapping, real
+
+FILE = "diagnostics.json"
+_COUNTS = ("adaptation_steps", "queries", "episodes", "failed_episodes", "tasks", "failed_tasks")
+#: Numbers of one name that are taken from the file.
+_MOST_NUMBERS = 1000
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Numbers that explain a run; NaN where there is none.
+
+    Attributes:
+        findings: quantity -> name -> numbers, at least one.
+        similarity: CKA by layer.
+        alignment: mean cosine by parameter, and ``all``.
+        adaptation_steps, queries, episodes, failed_episodes: of the similarity.
+        tasks, failed_tasks: of the alignment.
+    """
+
+    learned_quantities: dict[str, dict[str, tuple[float, ...]]]
+    similarity: dict[str, float]
+    alignment: dict[str, float]
+    adaptation_steps: int
+    queries: int
+    episodes: int
+    failed_episodes: int
+    tasks: int
+    failed_tasks: int
+
+
+def read_diagnostics(path: Path) -> Diagnostics:
+    """Read the file.
+
+    Raises:
+        UNREADABLE: missing or damaged.
+    """
+    raw = read_json(path)
+    return Diagnostics(
+        learned_quantities=_quantities(raw),
+        similarity=_numbers(raw["feature_similarity"], "feature_similarity"),
+        alignment=_numbers(raw["gradient_alignment"], "gradient_alignment"),
+        **{name: count(raw[name], name) for name in _COUNTS},
+    )
+
+
+def read_learned_quantities(path: Path) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The same of what was learned alone."""
+    return _quantities(read_json(path))
+
+
+def _quantities(raw: Any) -> dict[str, dict[str, tuple[float, ...]]]:
+    found = {
+        quantity: {name: _list(values, name) for name, values in mapping(by_name, quantity).items()}
+        for quantity, by_name in mapping(raw["findings"], "findings").items()
+    }
+    return {quantity: by_name for quantity, by_name in found.items() if by_name}
+
+
+def _numbers(values: Any, name: str) -> dict[str, float]:
+    return {key: real(value, key) for key, value in mapping(values, name).items()}
+
+
+def _list(value: Any, name: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= _MOST_NUMBERS:
+        raise ValueError(f"{name}: a list of numbers is needed, got {str(value)[:40]!r}")
+    return tuple(real(v, name) for v in value)

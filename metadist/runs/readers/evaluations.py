@@ -1,0 +1,252 @@
+"""Results of protocols: ``evaluation/<protocol>.json``, ``.parquet`` and ``.classes.parquet``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from data_pipeline.errors import DataError
+from data_pipeline.formats.parquet import read_capped
+from data_pipeline.storage.local import read_json
+from metadist.errors import RunError
+from metadist.recipe.schema import Recipe
+from metadist.runs.classes import classes_file, read_classes
+from metadist.runs.readers.fields import count, real, text
+from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
+from metadist.statistics.paired import Measure, Rows
+
+_SCORES: dict[str, Measure] = {"classification": "accuracy", "regression": "mse"}
+#: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
+_MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """Figures after one number of adaptation steps; NaN where there is no finite one.
+
+    Attributes:
+        failed: episodes with an output that is not finite.
+        ci95_classes: half-width of the interval over new classes.
+    """
+
+    step: int
+    mean: float
+    ci95: float
+    worst_decile: float
+    loss: float
+    median: float = math.nan
+    failed: int = 0
+    ci95_classes: float = math.nan
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """Results of one evaluation protocol.
+
+    Attributes:
+        name: as its files are called.
+        figure_step: the number of steps whose figure is the protocol's.
+        scores: float64 [E, K + 1]: each episode's score after each step; None if not read.
+        classes: of the episodes; None of functions, if not readable, and if not recorded.
+    """
+
+    name: str
+    part: str
+    queries: int
+    kind: str
+    score: Measure
+    episodes: int
+    failed: int
+    trained_steps: int
+    figure_step: int
+    episode_digest: str
+    norm: str
+    recipe_hash: Any
+    checkpoint_step: int
+    checkpoint_sha256: str
+    steps: tuple[StepFigures, ...]
+    scores: NDArray[np.float64] | None = None
+    classes: EpisodeClasses | None = None
+
+    @property
+    def checkpoint(self) -> tuple[int, str]:
+        """Which checkpoint they are of."""
+        return self.checkpoint_step, self.checkpoint_sha256
+
+    @property
+    def figure(self) -> StepFigures:
+        """The protocol's figures."""
+        return self.steps[self.figure_step]
+
+    @property
+    def rows(self) -> Rows | None:
+        """The score of each episode, after the steps that the figure is about; None if not read."""
+        if self.scores is None:
+            return None
+        return Rows(self.episode_digest, self.score, self.scores[:, self.figure_step])
+
+    @property
+    def of_classes(self) -> str:
+        """`` of 423 classes``; nothing where they are not known."""
+        return of_classes(self.classes.told(), self.score) if self.classes else ""
+
+    @property
+    def few_classes(self) -> str:
+        """A warning if the classes are few; empty if not, or if they are not known."""
+        known = self.classes
+        return few_classes(known.count, known.ways, self.part) if known else ""
+
+
+def own_names(recipe: Recipe) -> list[str]:
+    """Names of the recipe's own protocols on test episodes, its main one first."""
+    return [f"test-{queries}q" for queries in recipe.protocols]
+
+
+def evaluation_names(run: RunDir) -> list[str]:
+    """Names of the protocols that a run has results of."""
+    found = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
+    return sorted(found)
+
+
+def read_figures(run: RunDir, name: str) -> StoredEvaluation:
+    """Read the figures of a protocol alone, without the scores they were made of.
+
+    Raises:
+        RunError: they are missing or damaged.
+    """
+    path = run.evaluation / f"{name}.json"
+    try:
+        return _figures(path)
+    except (DataError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error!r})") from None
+
+
+def read_own_figures(run: RunDir, recipe: Recipe, name: str) -> StoredEvaluation:
+    """The figures of a protocol, of the checkpoint that the run's main evaluation is of.
+
+    Raises:
+        RunError: there are none, they are damaged, or they are of another checkpoint, as those of
+            a run that was evaluated before it ended.
+    """
+    own = own_names(recipe)[0]
+    found, main = read_figures(run, name), read_figures(run, own)
+    if main.recipe_hash != recipe.hash:
+        raise RunError(f"{run.evaluation / own}.json: of another recipe than the run's")
+    path = run.evaluation / f"{name}.json"
+    if found.recipe_hash != main.recipe_hash:
+        raise RunError(f"{path}: of another recipe hash than {own}.json")
+    if found.checkpoint != main.checkpoint:
+        raise RunError(f"{path}: of another checkpoint than {own}.json")
+    return found
+
+
+def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluation | None:
+    """Read the results of a protocol with scores and classes; what cannot be read is noted."""
+    path = run.evaluation / f"{name}.json"
+    try:
+        found = _figures(path)
+        shape = (found.episodes, len(found.steps))
+        scores = _scores(path.with_suffix(".parquet"), found.score, shape, notes)
+        return _with_classes(replace(found, scores=scores), path.parent, notes)
+    except (DataError, OSError, KeyError, TypeError, ValueError) as error:
+        notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
+        return None
+
+
+def _figures(path: Path) -> StoredEvaluation:
+    raw = read_json(path)
+    episodes = count(raw["episodes"], "episodes", 1)
+    part, queries = text(raw["part"], "part"), count(raw["queries"], "queries", 1)
+    if not (path.stem.startswith(f"{part}-") and path.stem.endswith(f"-{queries}q")):
+        raise ValueError(f"it is of part {part!r} and {queries} queries, its name says otherwise")
+    kind = text(raw["kind"], "kind")
+    score = _SCORES.get(kind)
+    if score is None or raw["score"] != score:
+        raise ValueError(f"kind {kind!r} and score {raw['score']!r} do not go together")
+    if len(raw["failed_by_step"]) != len(raw["by_step"]) or not raw["by_step"]:
+        raise ValueError("by_step and failed_by_step need as many entries, and at least one")
+    rows = zip(raw["by_step"], raw["failed_by_step"], strict=True)
+    steps = tuple(_step(k, row, failed, episodes) for k, (row, failed) in enumerate(rows))
+    trained = count(raw["trained_steps"], "trained_steps")
+    # Older files are about the trained number of steps.
+    about = raw.get("figure_step", min(trained, len(steps) - 1))
+    checkpoint = raw["checkpoint"]
+    return StoredEvaluation(
+        name=path.stem,
+        part=part,
+        queries=queries,
+        kind=kind,
+        score=score,
+        episodes=episodes,
+        failed=count(raw["failed"], "failed", 0, episodes),
+        trained_steps=trained,
+        figure_step=count(about, "figure_step", 0, len(steps) - 1),
+        episode_digest=text(raw["episode_digest"], "episode_digest"),
+        norm=text(raw["norm"], "norm"),
+        recipe_hash=raw.get("recipe_hash"),
+        checkpoint_step=count(checkpoint["step"], "checkpoint.step"),
+        checkpoint_sha256=text(checkpoint["params_sha256"], "checkpoint.params_sha256"),
+        steps=steps,
+    )
+
+
+def _with_classes(found: StoredEvaluation, directory: Path, notes: list[str]) -> StoredEvaluation:
+    """The same with the classes of its episodes and what follows from them."""
+    if found.kind == "regression":
+        return found
+    path = classes_file(directory, found.name)
+    try:
+        classes = read_classes(path, found.episodes)
+    except DataError as error:
+        notes.append(f"evaluation/{path.name} cannot be read: {error}.")
+        return found
+    if classes is None or found.scores is None or not np.isfinite(found.scores).all():
+        return replace(found, classes=classes)
+    steps = zip(found.steps, classes.ci95(found.scores), strict=True)
+    told = tuple(replace(step, ci95_classes=float(half)) for step, half in steps)
+    return replace(found, classes=classes, steps=told)
+
+
+def _step(position: int, row: Mapping[str, Any], failed: Any, episodes: int) -> StepFigures:
+    count(row["step"], "step", position, position)
+    numbers = {name: real(row[name], name) for name in ("mean", "ci95", "worst_decile", "loss")}
+    return StepFigures(
+        step=position,
+        **numbers,
+        median=real(row.get("median"), "median"),  # older files have none
+        failed=count(failed, "failed_by_step", 0, episodes),
+    )
+
+
+def _scores(
+    path: Path, score: str, shape: tuple[int, int], notes: list[str]
+) -> NDArray[np.float64] | None:
+    try:
+        most = min(shape[0] * shape[1], _MOST_ROWS)
+        table = read_capped(
+            path,
+            columns=("episode", "step", score),
+            max_rows=most,
+            max_bytes=_TABLE_BYTES + _ROW_BYTES * most,
+        )
+        table = table.sort_by([("episode", "ascending"), ("step", "ascending")])
+        column = table[score].to_numpy().astype(np.float64)
+        if len(column) != shape[0] * shape[1]:
+            raise ValueError(f"{shape[0]} episodes x {shape[1]} steps expected, got {len(column)}")
+        places = (np.repeat(np.arange(shape[0]), shape[1]), np.tile(np.arange(shape[1]), shape[0]))
+        for name, expected in zip(("episode", "step"), places, strict=True):
+            if not np.array_equal(table[name].to_numpy(), expected):
+                rows = f"episodes 0 to {shape[0] - 1}, steps 0 to {shape[1] - 1}"
+                raise ValueError(f"its rows are not {rows}, each once")
+        return np.asarray(column.reshape(shape), dtype=np.float64)
+    except (DataError, pa.ArrowException, OSError, KeyError, ValueError) as error:
+        notes.append(f"evaluation/{path.name} cannot be read: {error}.")
+        return None
