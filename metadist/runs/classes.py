@@ -40,8 +40,7 @@ def write_classes(path: Path, found: EpisodeClasses) -> None:
     ids, size = found.ids.reshape(-1), found.ids.size
     columns = (
         np.repeat(np.arange(episodes), ways),
-        ids // TURNS,
-        ids % TURNS,
+        *np.divmod(ids, TURNS),
         np.full(size, found.count),
         np.full(size, found.turned),
     )
