@@ -26,7 +26,8 @@ _NUMBERED = 10
 #: Corners of a cell where its number may stand.
 _CORNERS = ((0.5, 0.82), (0.5, 0.18), (0.26, 0.5), (0.74, 0.5), (0.5, 0.5))
 
-Place = tuple[float, float]
+#: A place (x, y), or two ends.
+Pair = tuple[float, float]
 
 #: Looked at first, where they are searched.
 PREFERRED = ("inner.lr", "outer.lr")
@@ -48,8 +49,8 @@ class Cell:
 
     column: int
     row: int
-    x: Place
-    y: Place
+    x: Pair
+    y: Pair
     trials: tuple[int, ...]
     best: int | None
     score: float | None
@@ -126,13 +127,13 @@ def _index(edges: Sequence[float], place: float) -> int:
     return min(max(bisect.bisect_right(edges, place) - 1, 0), len(edges) - 2)
 
 
-def _span(axis: KeyAxis, edges: Sequence[float], index: int) -> Place:
+def _span(axis: KeyAxis, edges: Sequence[float], index: int) -> Pair:
     assert axis.scale is not None
     return axis.scale.value(edges[index]), axis.scale.value(edges[index + 1])
 
 
 def _cell(
-    data: SearchData, column: int, row: int, x: Place, y: Place, trials: Sequence[TrialData]
+    data: SearchData, column: int, row: int, x: Pair, y: Pair, trials: Sequence[TrialData]
 ) -> Cell:
     numbers = tuple(t.number for t in trials)
     best = next((t for t in data.ranked() if t.number in numbers), None)
@@ -167,8 +168,8 @@ def default_is_outside(data: SearchData, cells: CellMap) -> bool:
     return bool(data.default) and _inside(cells, data.default) is None
 
 
-def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Place]:
-    everywhere: list[Place] = []
+def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Pair]:
+    everywhere: list[Pair] = []
     for status in STATUSES:
         places = [_place(cells, t.point) for t in data.trials if t.status == status]
         there = [p for p in places if all(map(math.isfinite, p))]
@@ -182,18 +183,18 @@ def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Place]:
     return everywhere
 
 
-def _place(cells: CellMap, point: Mapping[str, Any]) -> Place:
+def _place(cells: CellMap, point: Mapping[str, Any]) -> Pair:
     return cells.x_axis.place(point.get(cells.x_key)), cells.y_axis.place(point.get(cells.y_key))
 
 
-def _inside(cells: CellMap, values: Mapping[str, Any]) -> Place | None:
+def _inside(cells: CellMap, values: Mapping[str, Any]) -> Pair | None:
     x, y = _place(cells, values)
     edges = (cells.x_edges, cells.y_edges)
     inside = all(e[0] - 1e-9 <= v <= e[-1] + 1e-9 for e, v in zip(edges, (x, y), strict=True))
     return (x, y) if inside else None
 
 
-def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Place]) -> None:
+def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Pair]) -> None:
     scored = [(c, c.score) for c in cells.cells if c.score is not None]
     scale = score_scale(data, _clear([s for _, s in scored], data.space.mode))
     numbered = max(len(cells.x_edges), len(cells.y_edges)) <= _NUMBERED + 1
@@ -222,10 +223,10 @@ def _clear(scores: Sequence[float], mode: Mode) -> list[float]:
     return ordered[: math.ceil(0.75 * len(ordered))]
 
 
-def _free(x: Place, y: Place, marked: Sequence[Place]) -> Place:
+def _free(x: Pair, y: Pair, marked: Sequence[Pair]) -> Pair:
     """Where in a cell a number is farthest from every point."""
 
-    def room(corner: Place) -> float:
+    def room(corner: Pair) -> float:
         away = [
             # A number is wide and low.
             math.hypot(((p - x[0]) / (x[1] - x[0]) - corner[0]) * 0.6,
