@@ -24,8 +24,9 @@ from metadist.recipe.schema import Recipe
 from metadist.runs.readers.evaluations import StoredEvaluation, read_evaluation
 from metadist.runs.run_dir import RunDir
 from metadist.search.plan import Plan
-from metadist.search.search_dir import SearchDir, TrialRecord, ranked
+from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.search.trial import TrialContext, is_of, train_run
+from metadist.space import Point
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
 #: Trials that are compared on fresh episodes.
@@ -55,17 +56,11 @@ class ConfirmationRun:
     """A run to be trained if it is not, and to be evaluated on fresh episodes.
 
     Attributes:
-        name: of the run.
         recipe: None: a trial that has been trained.
     """
 
     name: str
     recipe: Recipe | None = None
-
-    @property
-    def fresh(self) -> int:
-        """Which fresh episodes."""
-        return CHOOSING if self.recipe is None else JUDGING
 
 
 def confirm_run(context: TrialContext, job: ConfirmationRun, episodes: int) -> None:
@@ -79,12 +74,13 @@ def confirm_run(context: TrialContext, job: ConfirmationRun, episodes: int) -> N
         train_run(context, job.name, anew)
     run = search.run(job.name)
     recipe = run.recipe()
-    name = fresh_name(recipe, episodes, job.fresh)
+    fresh = CHOOSING if anew is None else JUDGING
+    name = fresh_name(recipe, episodes, fresh)
     if not all((run.evaluation / f"{name}.{end}").is_file() for end in ("json", "parquet")):
         with plugins.use(context.plugins):
             plugins.require(run.path, run.info(), warn=True)
             ended = TrainedRun.load(run, context.data_dir, local_device(context.device))
-            ended.evaluate(fresh_request(recipe, episodes, job.fresh))
+            ended.evaluate(fresh_request(recipe, episodes, fresh))
 
 
 def fresh_request(recipe: Recipe, episodes: int, fresh: int) -> EvalRequest:
@@ -130,25 +126,24 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
     """The best trial on fresh validation episodes; :func:`confirm_run` has evaluated it on them."""
     best = ranked(list(trials), plan.space.mode)[:TOP]
     rows = {t.number: fresh_rows(search, t.run, episodes, CHOOSING) for t in best}
-    sign = -1.0 if plan.space.mode == "max" else 1.0
     means = {number: _mean(of) for number, of in rows.items()}
+    failed = {number: int((~np.isfinite(of.score)).sum()) for number, of in rows.items()}
 
-    def order_of(trial: TrialRecord) -> tuple[bool, float, int]:
+    def order_of(trial: TrialRecord) -> tuple[Any, ...]:
         # A mean over what did not fail favours learners that diverge on what is hard for them.
-        failed = not np.isfinite(rows[trial.number].score).all()
-        return (failed, _last(sign * means[trial.number][0]), trial.number)
+        n = trial.number
+        return failed[n] > 0, rank(means[n][0], plan.space.mode), n
 
     order = sorted(best, key=order_of)
     winner = order[0]
     top, close = [], []
     for trial in order:
-        mean, ci95 = means[trial.number]
         entry: dict[str, Any] = {
             "trial": trial.number,
-            **_figure(mean, ci95),
+            **_figure(*means[trial.number]),
             "search": trial.score,
+            "failed": failed[trial.number],
         }
-        entry["failed"] = int((~np.isfinite(rows[trial.number].score)).sum())
         if trial is not winner:
             apart = paired(rows[trial.number], rows[winner.number])
             close.append(apart.word(rows[winner.number].measure) != "worse")
@@ -159,17 +154,24 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
 
 def final_runs(plan: Plan, winner: TrialRecord, how: Confirmation) -> list[ConfirmationRun]:
     """The winner and the default, each with the same new seeds."""
-    jobs = []
-    for seed in seeds(plan, how):
-        jobs.append(ConfirmationRun(best_name(winner, seed), plan.recipe(winner.point, seed=seed)))
-        if how.default:
-            jobs.append(ConfirmationRun(f"default-seed{seed}", plan.recipe({}, seed=seed)))
-    return jobs
+    points: dict[str, Point] = {"best": winner.point, "default": {}}
+    names = run_names(plan, winner, how)
+    return [
+        ConfirmationRun(names[setting][i], plan.recipe(points[setting], seed=seed))
+        for i, seed in enumerate(seeds(plan, how))
+        for setting in ("best", "default")
+        if names[setting]
+    ]
 
 
-def best_name(winner: TrialRecord, seed: int) -> str:
-    """The name of a run of the winner; another winner has others."""
-    return f"best-{winner.run}-seed{seed}"
+def run_names(plan: Plan, winner: TrialRecord, how: Confirmation) -> dict[str, list[str]]:
+    """Names of the runs of the ``best`` setting and of the ``default``, by their seeds.
+
+    Another winner has others.
+    """
+    stems = {"best": f"best-{winner.run}", "default": "default"}
+    names = {key: [f"{stem}-seed{s}" for s in seeds(plan, how)] for key, stem in stems.items()}
+    return names if how.default else {**names, "default": []}
 
 
 def winners_tested(search: SearchDir) -> list[str]:
@@ -188,9 +190,7 @@ def seeds(plan: Plan, how: Confirmation) -> list[int]:
 def results(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) -> dict[str, Any]:
     """What the search has come to, JSON-able: ``result`` in search.json."""
     winner = chosen.winner
-    names = {"best": [best_name(winner, seed) for seed in seeds(plan, how)], "default": []}
-    if how.default:
-        names["default"] = [f"default-seed{seed}" for seed in seeds(plan, how)]
+    names = run_names(plan, winner, how)
     rows = {name: fresh_rows(search, name, how.episodes) for own in names.values() for name in own}
     result: dict[str, Any] = {
         "trial": winner.number,
@@ -231,18 +231,14 @@ def fresh_rows(search: SearchDir, run_name: str, episodes: int, fresh: int = JUD
 
 def _read(run: RunDir, name: str) -> StoredEvaluation:
     notes: list[str] = []
-    found = read_evaluation(run, name, notes)
-    if found is None:
+    if (found := read_evaluation(run, name, notes)) is None:
         raise SpaceError(f"{run.path}: {' '.join(notes)}")
     return found
 
 
 def difference(apart: Paired) -> dict[str, Any]:
     """A paired difference, JSON-able."""
-    return {
-        k: v if not isinstance(v, float) or math.isfinite(v) else None
-        for k, v in asdict(apart).items()
-    }
+    return {name: _finite(value) for name, value in asdict(apart).items()}
 
 
 def _of_classes(
@@ -264,15 +260,13 @@ def _mean(rows: Rows) -> tuple[float, float]:
     return float(kept.mean()), float(1.96 * kept.std(ddof=1) / math.sqrt(len(kept)))
 
 
-def _last(value: float) -> float:
-    """For an order in which what has no figure stands last."""
-    return value if math.isfinite(value) else math.inf
+def _finite(value: float) -> float | None:
+    """JSON-able: nothing where there is no finite figure."""
+    return value if math.isfinite(value) else None
 
 
 def _figure(mean: float, ci95: float) -> dict[str, float | None]:
-    """JSON-able: nothing where there is no finite figure."""
-    finite = {"mean": mean, "ci95": ci95}
-    return {name: value if math.isfinite(value) else None for name, value in finite.items()}
+    return {"mean": _finite(mean), "ci95": _finite(ci95)}
 
 
 def _averaged(rows: Sequence[Rows]) -> Rows:

@@ -8,29 +8,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 from metadist.process.announce import Announce
 from metadist.report.text_table import aligned
 from metadist.search.plan import Plan
-from metadist.search.search_dir import SearchDir, TrialRecord, ranked
+from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.space import Point
 
 #: Seconds between two drawings.
 _EVERY = 0.5
 #: Rows of the live table.
 _ROWS = 12
-
-
-@dataclass
-class _Seen:
-    point: Point
-    step: int = 0
-    score: float = math.nan
-    status: str = "running"
 
 
 @dataclass
@@ -48,7 +39,8 @@ class Display:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
 
     def __post_init__(self) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, TrialRecord] = {}
+        self._died: set[int] = set()
         self._drawn = 0
         self._at = -math.inf
         self._lock = threading.Lock()
@@ -58,42 +50,37 @@ class Display:
     def __enter__(self) -> Display:
         for trial in self.search.trials():
             if trial.over:
-                self._seen[trial.number] = _of(trial)
+                self._seen[trial.number] = trial
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._draw(force=True)
 
     def began(self, number: int, point: Point) -> None:
         """A trial has begun."""
         with self._lock:
-            there = self._seen.get(number)
-            if there is None or there.status == "died":
-                self._seen[number] = _Seen(point)
+            if number not in self._seen or number in self._died:
+                self._died.discard(number)
+                self._seen[number] = TrialRecord(number, point, "", "running")
         self._draw()
 
     def scored(self, number: int, step: int, score: float) -> None:
         """A trial was validated."""
         with self._lock:
             seen = self._seen.get(number)
-            if seen is not None and seen.status == "running":
-                seen.step = max(seen.step, step)
-                seen.score = score if abs(score) < 1e29 else math.nan
+            if seen is not None and self._running(number):
+                known = score if abs(score) < 1e29 else None
+                self._seen[number] = replace(seen, steps=max(seen.steps, step), score=known)
         self._draw()
 
     def ended(self, number: int) -> None:
         """A trial has ended."""
         record = {t.number: t for t in self.search.trials()}.get(number)
         with self._lock:
-            was = self._seen.get(number)
+            fresh = number not in self._seen or self._running(number)
             if record is not None:
-                self._seen[number] = _of(record)
-        fresh = was is None or was.status == "running"
+                self._died.discard(number)
+                self._seen[number] = record
         if record is not None and record.over and not self._table and fresh:
             self.announce(self._line(record))
         self._draw()
@@ -102,13 +89,13 @@ class Display:
         """A trial's process has died too often."""
         with self._lock:
             if number in self._seen:
-                self._seen[number].status = "died"
+                self._died.add(number)
         if not self._table:
             self.announce(f"trial {number}: its process died again and again; it is given up")
         self._draw()
 
     def _line(self, trial: TrialRecord) -> str:
-        over = sum(s.status not in ("running", "died") for s in self._seen.values())
+        over = sum(seen.over for number, seen in self._seen.items() if number not in self._died)
         head = f"[{over}/{self.plan.trials}] trial {trial.number}: {values(trial.point)}"
         if trial.status == "failed":
             return f"{head} failed: {trial.error}"
@@ -123,7 +110,7 @@ class Display:
         # A terminal that is gone is no reason to end a search.
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._at = time.monotonic()
-            lines = table(self._rows(), self.plan)
+            lines = self._table_lines()
             up = f"\x1b[{self._drawn}A" if self._drawn else ""
             self.stream.write(up + "".join(f"\x1b[K{line}\n" for line in lines))
             extra = self._drawn - len(lines)
@@ -132,31 +119,35 @@ class Display:
             self.stream.flush()
             self._drawn = len(lines)
 
-    def _rows(self) -> list[tuple[int, _Seen]]:
-        sign = -1.0 if self.plan.space.mode == "max" else 1.0
+    def _running(self, number: int) -> bool:
+        return not self._seen[number].over and number not in self._died
 
-        def order(row: tuple[int, _Seen]) -> tuple[bool, float, int]:
-            number, seen = row
-            unknown = math.isnan(seen.score)
-            return (unknown, 0.0 if unknown else sign * seen.score, number)
-
-        ordered = sorted(self._seen.items(), key=order)
-        running = [row for row in ordered if row[1].status == "running"]
-        others = [row for row in ordered if row[1].status != "running"]
+    def _rows(self) -> list[TrialRecord]:
+        mode = self.plan.space.mode
+        ordered = sorted(self._seen.values(), key=lambda t: (rank(t.score, mode), t.number))
+        running = [trial for trial in ordered if self._running(trial.number)]
+        others = [trial for trial in ordered if not self._running(trial.number)]
         return others[: max(_ROWS - len(running), 3)] + running
 
-
-def _of(trial: TrialRecord) -> _Seen:
-    score = math.nan if trial.score is None else trial.score
-    return _Seen(trial.point, trial.steps, score, trial.status)
+    def _table_lines(self) -> list[str]:
+        """Lines of equal columns: trial, values, step, score, status."""
+        space = self.plan.space
+        body = [["trial", *space.search, "step", space.metric, ""]]
+        for trial in self._rows():
+            point = [_value(trial.point.get(key, "–")) for key in space.search]
+            step, score = f"{trial.steps}/{space.steps}", figure(trial.score, space.metric)
+            status = "died" if trial.number in self._died else trial.status
+            body.append([str(trial.number), *point, step, score, status])
+        return aligned(body, right=range(len(space.search) + 3), rule=False)
 
 
 def values(point: Mapping[str, object]) -> str:
     """A point in words."""
-    return ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in point.items()
-    )
+    return ", ".join(f"{key} {_value(value)}" for key, value in point.items())
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def figure(score: float | None, metric: str) -> str:
@@ -164,19 +155,3 @@ def figure(score: float | None, metric: str) -> str:
     if score is None or not math.isfinite(score):
         return "no score"
     return f"{100 * score:.1f} %" if metric == "val/accuracy" else f"mse {score:.4g}"
-
-
-def table(rows: Sequence[tuple[int, _Seen]], plan: Plan) -> list[str]:
-    """Lines of equal columns: trial, values, step, score, status."""
-    keys = list(plan.space.search)
-    body = [["trial", *keys, "step", plan.space.metric, ""]]
-    for number, seen in rows:
-        shown = [
-            f"{seen.point[k]:.3g}"
-            if isinstance(seen.point.get(k), float)
-            else str(seen.point.get(k, "–"))
-            for k in keys
-        ]
-        step = f"{seen.step}/{plan.space.steps}"
-        body.append([str(number), *shown, step, figure(seen.score, plan.space.metric), seen.status])
-    return aligned(body, right=range(len(keys) + 3), rule=False)

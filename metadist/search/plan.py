@@ -6,9 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from metadist.overrides import parse_override
 from metadist.recipe.files import recipe_text
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.recipe.sections import EvalSection
-from metadist.search.spaces import check_types, space_name
+from metadist.search.spaces import check_space, space_name
 from metadist.space import (
     Choice,
     Domain,
@@ -80,8 +79,8 @@ class Plan:
 
     def dropped(self) -> list[str]:
         """What trials say of parts that they do not name: a line for each part that is chosen."""
-        points = [{}, *({**_context(self.space, k), k: v} for k, v in ends(self) if _is_part(k))]
-        return list(dict.fromkeys(x for p in points for x in dropped_lines(self.stated(p))))
+        parts = [p for key, _, p in ends(self) if key in ("model.name", "algorithm.name")]
+        return list(dict.fromkeys(x for p in [{}, *parts] for x in dropped_lines(self.stated(p))))
 
     def tested(self, recipe: Recipe) -> Recipe:
         """A trial's recipe, evaluated on test tasks as the base is.
@@ -90,13 +89,12 @@ class Plan:
         needs stays, for it chooses the checkpoint; and so does what was asked for by ``--set``.
         """
         base = EvalSection.model_validate(tomllib.loads(self.base).get("eval", {}))
-        asked = {".".join(parse_override(text)[:2]) for text in self.overrides}
-        kept = {f"eval.{key}" for key in ("episodes", "extra_queries", "steps")} - asked
-        values = {key.partition(".")[2]: getattr(base, key.partition(".")[2]) for key in kept}
+        asked = {parse_override(text)[:2] for text in self.overrides}
+        cut = ("episodes", "extra_queries", "steps")
+        values = {key: getattr(base, key) for key in cut if ("eval", key) not in asked}
         if values.get("steps", 0) < recipe.inner.steps:
             values.pop("steps", None)
-        evaluation = recipe.eval.model_copy(update=values)
-        return recipe.model_copy(update={"eval": evaluation})
+        return recipe.model_copy(update={"eval": recipe.eval.model_copy(update=values)})
 
     def point_of(self, recipe: Recipe) -> Point:
         """The values that a recipe has at the searched keys."""
@@ -128,10 +126,8 @@ class Plan:
 
     def drawn(self, index: int) -> Point:
         """A point drawn at random, a function of the seed and the index."""
-        point: Point = {}
-        for key, domain in self.space.search.items():
-            point[key] = at(domain, uniform(self.seed, str(index), key))
-        return self.space.active(point)
+        draws = {k: uniform(self.seed, str(index), k) for k in self.space.search}
+        return self.space.active({k: at(d, draws[k]) for k, d in self.space.search.items()})
 
     def same(self, other: Plan) -> bool:
         """Whether it is the same search; a base may lie elsewhere now, if it reads the same."""
@@ -202,8 +198,7 @@ def make_plan(
     if base is not None:
         given["base"] = base
     space = replace(space, **given)
-    check_types(space, name)
-    spaces.check_shape(space, name)
+    check_space(space, name)
     plan = Plan(space_name(name), space, recipe_text(space.base), tuple(overrides), seed)
     _check(plan)
     return plan
@@ -225,9 +220,14 @@ def _check(plan: Plan) -> None:
         plan.recipe({})
     except RecipeError as error:
         raise SpaceError(f"space {plan.name}: {str(error).removeprefix('--set: ')}") from None
-    for key, value in ends(plan):
+    _try_ends(plan, lambda key, recipe: None)
+
+
+def _try_ends(plan: Plan, attempt: Callable[[str, Recipe], object]) -> None:
+    """Make the recipe of each end of a domain, and see that something can be done with it."""
+    for key, value, point in ends(plan):
         try:
-            plan.recipe({**_context(plan.space, key), key: value})
+            attempt(key, plan.recipe(point))
         except MetadistError as error:
             why = str(error).removeprefix("--set: ")
             raise SpaceError(f"space {plan.name}: {key} = {value!r}: {why}") from None
@@ -242,29 +242,23 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
     changed: Point = {}
     if isinstance(plan.space.scheduler, Population):
         # Rates that a population changes must be ones that may change.
-        for key, low in ends(plan):
+        for key, low, _ in ends(plan):
             changed[f"{key.partition('.')[0]}.lr_changes"] = f"1: {low}"
     try:
         Learners(plan.recipe(changed), shape)
     except RecipeError as error:
         raise SpaceError(f"space {plan.name}: {error}") from None
-    for key, value in ends(plan):
-        try:
-            if not key.startswith("data."):
-                build(plan.recipe({**_context(plan.space, key), key: value}), shape)
-        except MetadistError as error:
-            raise SpaceError(f"space {plan.name}: {key} = {value!r}: {error}") from None
+    # Where the data differ, so does the shape.
+    _try_ends(plan, lambda key, recipe: key.startswith("data.") or build(recipe, shape))
 
 
-def _is_part(key: str) -> bool:
-    return key in ("model.name", "algorithm.name")
-
-
-def ends(plan: Plan) -> Iterator[tuple[str, Any]]:
-    """Each key with each value at an end of its domain."""
+def ends(plan: Plan) -> Iterator[tuple[str, Any, Point]]:
+    """Each key with each value at an end of its domain, and a point in which it counts."""
     for key, domain in plan.space.search.items():
-        for value in _ends(domain):
-            yield key, value
+        plain = domain.then if isinstance(domain, When) else domain
+        values = plain.values if isinstance(plain, Choice) else (plain.low, plain.high)
+        for value in values:
+            yield key, value, {**_context(plan.space, key), key: value}
 
 
 def _context(space: Space, key: str) -> Point:
@@ -273,16 +267,6 @@ def _context(space: Space, key: str) -> Point:
     if not isinstance(domain, When):
         return {}
     return {**_context(space, domain.key), domain.key: domain.values[0]}
-
-
-def _ends(domain: Domain) -> list[Any]:
-    match domain:
-        case Choice(values):
-            return list(values)
-        case When():
-            return _ends(domain.then)
-        case _:
-            return [domain.low, domain.high]
 
 
 def plan_of(document: Any) -> Plan:
@@ -303,8 +287,7 @@ def plan_of(document: Any) -> Plan:
         texts = all(isinstance(text, str) for text in (name, base, *overrides))
         if not texts or type(seed) is not int:
             raise ValueError(f"space {name!r}, overrides {overrides!r}, seed {seed!r}")
-        check_types(space, name)
-        spaces.check_shape(space, name)
+        check_space(space, name)
         return Plan(name, space, base, overrides, seed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"the record of the search is damaged: {error!r}") from None
@@ -314,7 +297,7 @@ def plan_of(document: Any) -> Plan:
 
 def _part(document: Mapping[str, Any]) -> Any:
     values = dict(document)
-    kind = getattr(sys.modules[spaces.__name__], str(values.pop("kind")))
+    kind = getattr(spaces, str(values.pop("kind")))
     if not dataclasses.is_dataclass(kind):
         raise ValueError(f"{kind} is no part of a space")
     if kind is Choice:

@@ -28,7 +28,7 @@ from metadist.runs import checkpoints
 from metadist.runs.branch import branch
 from metadist.search.display import figure, values
 from metadist.search.plan import Plan, at, uniform
-from metadist.search.search_dir import SearchDir, Status, TrialRecord
+from metadist.search.search_dir import SearchDir, Status, TrialRecord, rank
 from metadist.search.trial import TrialContext, replay, run_recorded, train_trial, validations
 from metadist.space import Integers, LogUniform, Point, Population, Uniform
 
@@ -69,13 +69,7 @@ def evolve(
     """
     how = plan.space.scheduler
     assert isinstance(how, Population)
-    sign = -1.0 if plan.space.mode == "max" else 1.0
-
-    def order(member: int) -> tuple[bool, float, int]:
-        score = scores[member]
-        return (score is None, 0.0 if score is None else sign * score, member)
-
-    ordered = sorted(scores, key=order)
+    ordered = sorted(scores, key=lambda m: (rank(scores[m], plan.space.mode), m))
     several = max(1, int(len(ordered) * how.quantile))
     best = [m for m in ordered[:several] if scores[m] is not None]
     worst = [m for m in ordered[len(ordered) - several :] if m not in best]
@@ -137,8 +131,10 @@ def run_population(
             _decide(plan, search, number, step, path)
         for move in _moves(path):
             _apply(plan, search, step, move, announce)
-        shown = _shown(plan, search, path)
-        announce(f"Round {number} of {len(ends)}, step {step}: {shown}")
+        scores = [score for score in read_json(path)["scores"] if score is not None]
+        best = figure(min(scores, key=lambda s: rank(s, plan.space.mode)), plan.space.metric)
+        told = f"best {best}, {len(_moves(path))} taken over"
+        announce(f"Round {number} of {len(ends)}, step {step}: {told}")
 
 
 def _decide(plan: Plan, search: SearchDir, number: int, step: int, path: Path) -> None:
@@ -154,8 +150,8 @@ def _score_at(plan: Plan, search: SearchDir, member: TrialRecord, step: int) -> 
     if member.status == "failed":
         return None
     points = validations(plan.space, search.run(member.run))
-    found = [p.value for p in points if p.step == step]
-    return found[0] if found and found[0] == found[0] else None
+    found = next((p.value for p in points if p.step == step), math.nan)
+    return None if math.isnan(found) else found
 
 
 def _moves(path: Path) -> list[Move]:
@@ -169,7 +165,7 @@ def _apply(plan: Plan, search: SearchDir, step: int, move: Move, announce: Annou
     """Let a member take over; what was done before is not done again."""
     members = {m.number: m for m in search.trials()}
     member, donor = members[move.member], members[move.donor]
-    if member.run == move.run or _later(member.run, move.run):
+    if _round_of(member.run) >= _round_of(move.run):
         return
     if not search.run(move.run).path.exists():
         try:
@@ -182,19 +178,9 @@ def _apply(plan: Plan, search: SearchDir, step: int, move: Move, announce: Annou
     announce(f"  trial {move.member} takes over trial {move.donor}: {values(rates)}")
 
 
-def _later(run: str, than: str) -> bool:
-    """Whether a member's run is of a later round."""
-
-    def number(name: str) -> int:
-        return int(name.rpartition("-")[2]) if "-round-" in name else 0
-
-    return number(run) > number(than)
-
-
-def _shown(plan: Plan, search: SearchDir, path: Path) -> str:
-    scores = [s for s in read_json(path)["scores"] if s is not None]
-    best = max(scores) if plan.space.mode == "max" else min(scores)
-    return f"best {figure(best, plan.space.metric)}, {len(_moves(path))} taken over"
+def _round_of(run: str) -> int:
+    """After which round a member's run began; 0 for its first."""
+    return int(run.rpartition("-")[2]) if "-round-" in run else 0
 
 
 def run_member(

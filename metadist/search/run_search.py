@@ -63,10 +63,7 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
         _check_task(plan, request.data_dir, announce)
         parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
-        with (
-            connected(address, max(request.workers, 1), announce),
-            _asked_to_end(),
-        ):
+        with connected(address, max(request.workers, 1), announce), _asked_to_end():
             resources = _resources(request, address)
             # Nothing was written so far; from here on the search exists.
             facts = {"plan": plan.document(), "lasting": lasting}
@@ -108,7 +105,7 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):
         raise SpaceError(
-            f"space {plan.name}: {data.shape.kind} on {recipe.data.dataset} is measured by "
+            f"space {plan.name}: {kind} on {recipe.data.dataset} is measured by "
             f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
         )
 

@@ -16,7 +16,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
@@ -182,34 +184,27 @@ class SearchDir(RecordDir):
 #: A trial's run; what is not so called is not touched, whatever a record says.
 _RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
 _FIRST = re.compile(r"trial-(\d{4,})")
-_STATUS = ("running", "finished", "stopped", "failed")
 
 
-def _checked(trial: TrialRecord, path: Path) -> TrialRecord:
-    """Raises ValueError or TypeError for a record that somebody has altered."""
+def _checked(trial: Any, path: Path) -> TrialRecord:
+    """Raises ValueError or TypeError for a record that somebody has altered: of whatever types."""
     counts = (trial.number, trial.best_step, trial.steps, trial.tasks)
     if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
         raise ValueError(f"whole numbers are needed, got {counts}")
     if path.name != f"{trial.number:04d}.json" or not _RUN.fullmatch(trial.run):
         raise ValueError(f"number {trial.number!r}, run {str(trial.run)[:80]!r}")
-    if trial.status not in _STATUS:
+    if trial.status not in get_args(Status):
         raise ValueError(f"no status: {str(trial.status)[:40]!r}")
-    score, point, error = _any(trial.score), _any(trial.point), _any(trial.error)
-    if score is not None and not (
-        type(score) in (int, float) and math.isfinite(score) and abs(score) < 1e300
-    ):
+    score = trial.score
+    if score is not None and not (type(score) in (int, float) and abs(score) < 1e300):
         raise ValueError(f"no score: {str(score)[:40]!r}")
-    if not isinstance(error, str):
-        raise ValueError(f"no reason: {str(error)[:40]!r}")
-    values = point.values() if isinstance(point, dict) else [None]
+    if not isinstance(trial.error, str):
+        raise ValueError(f"no reason: {str(trial.error)[:40]!r}")
+    values = trial.point.values() if isinstance(trial.point, dict) else [None]
     if not all(type(v) in (bool, int, float, str) for v in values):
-        raise ValueError(f"no point: {str(point)[:80]!r}")
-    return trial
-
-
-def _any(value: Any) -> Any:
-    """What a file says is of any type, whatever the dataclass promises."""
-    return value
+        raise ValueError(f"no point: {str(trial.point)[:80]!r}")
+    checked: TrialRecord = trial
+    return checked
 
 
 def run_tags(name: str) -> dict[str, str]:
@@ -221,9 +216,21 @@ def run_tags(name: str) -> dict[str, str]:
 
 def ranked(trials: Sequence[Trial], mode: Mode) -> list[Trial]:
     """Trials with a score, the best first; of equals the one with fewer tasks, then the earlier."""
-    sign = -1.0 if mode == "max" else 1.0
     scored = [t for t in trials if t.score is not None]
-    return sorted(scored, key=lambda t: (sign * (t.score or 0.0), t.tasks, t.number))
+    return sorted(scored, key=lambda t: (rank(t.score, mode), t.tasks, t.number))
+
+
+def rank(score: float | None, mode: Mode) -> tuple[bool, float]:
+    """A key that sorts the best score first, and what has none (None, NaN) last."""
+    if score is None or math.isnan(score):
+        return True, 0.0
+    return False, -score if mode == "max" else score
+
+
+def best_so_far(scores: Sequence[float], mode: Mode) -> list[float]:
+    """Of each score the best up to it; NaN until there is one."""
+    best = np.fmax if mode == "max" else np.fmin
+    return [float(score) for score in best.accumulate(np.asarray(scores, dtype=np.float64))]
 
 
 def create_search(root: Path, name: str, facts: dict[str, Any]) -> SearchDir:

@@ -10,7 +10,6 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 from data_pipeline import registry
@@ -28,16 +27,12 @@ from metadist.space import (
     Space,
     Uniform,
     When,
+    check_shape,
 )
 
 #: What trials may be measured by.
 METRICS = ("val/accuracy", "val/mse")
 _SCALAR = (bool, int, float, str)
-
-
-def module_name(name: str) -> str:
-    """``maml-lr`` is the module ``maml_lr``."""
-    return name.replace("-", "_")
 
 
 def space_name(name: str) -> str:
@@ -68,30 +63,27 @@ def load_space(name: str) -> Space:
             f"There are {', '.join(known)}"
         )
     try:
-        module = registry.load(_package(), module_name(name), "search space")
+        module = registry.load(_package(), name.replace("-", "_"), "search space")
     except registry.PartError as error:
         raise SpaceError(str(error)) from error
     space = getattr(module, "SPACE", None)
     if not isinstance(space, Space):
         raise SpaceError(f"search space {name!r}: SPACE of {module.__name__} is no metadist Space")
-    return _base_beside(space, module)
-
-
-def _base_beside(space: Space, module: ModuleType) -> Space:
-    """A base that is a file beside the space's own is meant from there."""
+    # A base that is a file beside the space's own is meant from there.
     beside = Path(module.__file__ or "").parent / str(space.base)
     found = space.base not in builtin_names() and beside.is_file()
     return replace(space, base=str(beside.resolve())) if found else space
 
 
-def check_types(space: Space, name: str) -> None:
-    """Whether the values of a space are of the types that it says.
+def check_space(space: Space, name: str) -> None:
+    """Whether the values of a space are of the types that it says, and then make sense.
 
     Raises:
-        SpaceError: one is not; each is named.
+        SpaceError: one does not; each is named.
     """
     if problems := _problems(space):
         raise SpaceError(f"space {name}: {'; '.join(problems)}")
+    check_shape(space, name)
 
 
 def _problems(space: Any) -> list[str]:
@@ -137,9 +129,8 @@ def _problems(space: Any) -> list[str]:
 def _of_domain(key: str, domain: Any) -> list[str]:
     match domain:
         case LogUniform(low, high) | Uniform(low, high):
-            odd = (
-                [] if _real(low) and _real(high) else [f"{key}: numbers are needed, got {domain!r}"]
-            )
+            good = _real(low) and _real(high)
+            odd = [] if good else [f"{key}: numbers are needed, got {domain!r}"]
             return odd + _whole(f"{key}: ", domain, ("grid",))
         case Integers():
             return _whole(f"{key}: ", domain, ("low", "high"))
@@ -147,15 +138,11 @@ def _of_domain(key: str, domain: Any) -> list[str]:
             good = all(isinstance(value, _SCALAR) for value in values)
             return [] if good else [f"{key}: numbers, texts or truth values, got {list(values)!r}"]
         case When() if not isinstance(domain.then, When):
-            other, values = _any(domain.key), _any(domain.values)
-            good = isinstance(other, str) and isinstance(values, tuple | list)
+            declared: dict[str, Any] = vars(domain)
+            good = isinstance(declared["key"], str) and isinstance(declared["values"], tuple | list)
             odd = [] if good else [f"{key}: a key and its values are needed, got {domain!r}"]
             return odd + _of_domain(key, domain.then)
     return [f"{key}: a domain is needed (LogUniform, Uniform, Integers, Choice), got {domain!r}"]
-
-
-def _any(value: Any) -> Any:
-    return value
 
 
 def _real(value: Any) -> bool:
@@ -163,9 +150,8 @@ def _real(value: Any) -> bool:
 
 
 def _whole(where: str, part: Any, names: Sequence[str]) -> list[str]:
-    values = {name: getattr(part, name) for name in names}
     return [
         f"{where}{name}: a whole number is needed, got {value!r}"
-        for name, value in values.items()
-        if type(value) is not int
+        for name in names
+        if type(value := getattr(part, name)) is not int
     ]

@@ -36,8 +36,7 @@ def text(result: Mapping[str, Any]) -> list[str]:
             "  The best is within noise of another: these episodes cannot tell them apart."
         )
     for what in ("best", "default"):
-        runs = result[what]
-        if not runs:
+        if not (runs := result[what]):
             continue
         validation, test = result[f"{what}_validation"], result[f"{what}_test"]
         seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
@@ -55,7 +54,9 @@ def text(result: Mapping[str, Any]) -> list[str]:
         signs = {(seed["mean"] or 0.0) > 0 for seed in apart["by_seed"]}
         if len(signs) > 1:
             lines.append("  Its seeds disagree on which is better.")
-    lines += [f"Warning: {warning}" for warning in warnings(result)]
+    for part, known in result.get("of_classes", {}).items():
+        if few := few_classes(known["classes"], known["ways"], part):
+            lines.append(f"Warning: {few}")
     if len(winners := result.get("tested", [])) > 1:
         lines.append(
             f"Test classes have been looked at for {len(winners)} winners of this search: "
@@ -69,13 +70,6 @@ def beside(result: Mapping[str, Any], part: str) -> str:
     """`` of 16 classes``: those of validation (``val``) or ``test`` episodes."""
     told = result.get("of_classes", {}).get(part, {})
     return of_classes(told, "accuracy" if result["metric"] == "val/accuracy" else "mse")
-
-
-def warnings(result: Mapping[str, Any]) -> list[str]:
-    """A line for each part that has few classes."""
-    known = result.get("of_classes", {}).items()
-    told = [few_classes(own["classes"], own["ways"], part) for part, own in known]
-    return [warning for warning in told if warning]
 
 
 def shown(figure: Mapping[str, Any], accuracy: bool, *, signed: bool = False) -> str:

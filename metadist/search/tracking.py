@@ -11,13 +11,7 @@ from metadist.process.announce import Announce
 from metadist.runs.listing import list_runs
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, run_tags
-from metadist.track import (
-    ensure_experiment,
-    public_uri,
-    record_summary,
-    start_run,
-    sync_run,
-)
+from metadist.track import ensure_experiment, public_uri, record_summary, start_run, sync_run
 
 #: How a search has ended, as MLflow calls it of a run.
 _ENDED = {"finished": "finished", "failed": "failed", "interrupted": "killed"}
@@ -60,14 +54,9 @@ class ParentRun:
             "metric": plan.space.metric,
             **{f"search.{key}": str(domain) for key, domain in plan.space.search.items()},
         }
-        run_id = start_run(
-            self.uri,
-            self.experiment,
-            search.name,
-            params,
-            {"search": search.name, "search.space": plan.name},
-            key=self._key(search),
-        )
+        own = {"search": search.name, "search.space": plan.name}
+        key = self._key(search)
+        run_id = start_run(self.uri, self.experiment, search.name, params, own, key=key)
         search.update(mlflow_run=run_id, tracking_uri=public_uri(self.uri))
         return {**tags, "mlflow.parentRunId": run_id}
 
@@ -81,7 +70,6 @@ class ParentRun:
             with contextlib.suppress(LookupError, TypeError, ValueError):  # none yet, or altered
                 metrics[name.replace("_", "/")] = float(result[name]["mean"])
         parts = (search.best, search.report, search.figures, search.path / "search.json")
-        files = [part for part in parts if part.exists()]
         try:
             self._send(search)
             record_summary(
@@ -91,7 +79,7 @@ class ParentRun:
                 key=self._key(search),
                 tags={"search": search.name, "search.status": status},
                 metrics=metrics,
-                files=files,
+                files=[part for part in parts if part.exists()],
                 status=_ENDED[status],
             )
         except TrackingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -34,6 +35,7 @@ from metadist.recipe.schema import Recipe
 from metadist.runs.log import Point as LogPoint
 from metadist.runs.log import series
 from metadist.runs.run_dir import RunDir
+from metadist.search import search_dir
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
 from metadist.space import Point, Space
@@ -168,10 +170,8 @@ def train_trial(
     else:
         mailbox = TrialMailbox(context.search.stop_files / f"asks-{number:04d}")
         mailbox.clear()
-        result = _in_thread(
-            lambda: train_run(context, name, recipe, mailbox),
-            lambda ended: mailbox.answer(report, ended),
-        )
+        work = functools.partial(train_run, context, name, recipe, mailbox)
+        result = _in_thread(work, functools.partial(mailbox.answer, report))
     return "stopped" if result["steps"] < plan.space.steps and result["steps"] else "finished"
 
 
@@ -293,13 +293,9 @@ def validations(space: Space, run: RunDir) -> list[LogPoint]:
 
 def best_so_far(space: Space, run: RunDir) -> list[tuple[int, float]]:
     """Step and best score so far of every validation; NaN until there is one."""
-    best, found = math.nan, []
-    for point in validations(space, run):
-        better = point.value > best if space.mode == "max" else point.value < best
-        if better or math.isnan(best):
-            best = point.value
-        found.append((point.step, best))
-    return found
+    points = validations(space, run)
+    best = search_dir.best_so_far([p.value for p in points], space.mode)
+    return list(zip((p.step for p in points), best, strict=True))
 
 
 def steps_done(run: RunDir) -> int:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
-from metadist.runs.log import Point, series
+from metadist.runs.log import Point
 from metadist.search.plan import Plan, plan_of
-from metadist.search.search_dir import SearchDir, TrialRecord, ranked
-from metadist.search.trial import validations
+from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
+from metadist.search.trial import steps_done, validations
 from metadist.space import Space
 from metadist.statistics.format import number
 
@@ -32,9 +32,9 @@ class TrialData(TrialRecord):
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A run that confirms the search: the setting that was found, or the default, trained anew."""
+    """A run that confirms the search: the setting found (``best``) or ``default``, trained anew."""
 
-    setting: Literal["best", "default"]
+    setting: str
     seed: int
     tasks: int
     curve: Sequence[Point] = ()
@@ -86,10 +86,6 @@ class SearchData:
         """What a score is, for people."""
         return "mean squared error" if self.regression else "accuracy"
 
-    def better(self, a: float, b: float) -> bool:
-        """Whether score a is better than score b."""
-        return a > b if self.space.mode == "max" else a < b
-
     def ranked(self) -> list[TrialData]:
         """Trials with a score, the best first."""
         return ranked(self.trials, self.space.mode)
@@ -104,6 +100,16 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def shown(point: Mapping[str, Any], key: str) -> str:
+    """A point's value of a key in words."""
+    return value_text(point[key]) if key in point else "not set"
+
+
+def cut(text: str, room: int) -> str:
+    """A text in at most so many letters."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def search_data(search: SearchDir) -> SearchData:
@@ -131,7 +137,6 @@ def search_data(search: SearchDir) -> SearchData:
 
 
 def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
-    """The default's values of the searched keys."""
     try:
         return plan.point_of(plan.recipe({}))
     except MetadistError as error:
@@ -141,9 +146,8 @@ def _default(plan: Plan, notes: list[str]) -> Mapping[str, Any]:
 
 def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str]) -> TrialData:
     curve, steps = _curve(plan, search, record.run, notes)
-    trial = TrialData(**vars(record), curve=curve)
-    batch = _batch(plan, trial)
-    trial = replace(trial, full_tasks=plan.space.steps * batch)
+    batch = _batch(plan, record)
+    trial = TrialData(**vars(record), curve=curve, full_tasks=plan.space.steps * batch)
     if trial.over:
         return trial
     # A trial that has not ended writes no figures into its record; its log has them.
@@ -151,8 +155,7 @@ def _trial(plan: Plan, search: SearchDir, record: TrialRecord, notes: list[str])
     finite = [v for v in curve if math.isfinite(v.value)]
     if not finite:
         return trial
-    sign = -1.0 if plan.space.mode == "max" else 1.0
-    best = min(finite, key=lambda v: sign * v.value)
+    best = min(finite, key=lambda v: rank(v.value, plan.space.mode))
     return replace(trial, score=best.value, best_step=best.step)
 
 
@@ -174,19 +177,17 @@ def _curve(
     if not run.path.is_dir():
         return (), 0
     try:
-        losses, points = series(run).get("train/loss", []), validations(plan.space, run)
+        steps, points = steps_done(run), validations(plan.space, run)
     except (MetadistError, DataError, OSError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"The metric log of {name} cannot be read: {error}.")
         return (), 0
-    curve = tuple(p for p in points if p.value == p.value)
-    return curve, losses[-1].step if losses else 0
+    return tuple(p for p in points if not math.isnan(p.value)), steps
 
 
 def _confirmed(plan: Plan, search: SearchDir, result: Any, notes: list[str]) -> list[Confirmed]:
     """The runs that confirm the choice, as far as the result names them."""
     found = []
-    settings: tuple[Literal["best"], Literal["default"]] = ("best", "default")
-    for setting in settings:
+    for setting in ("best", "default"):
         runs = result.get(setting) if isinstance(result, dict) else None
         for run in runs if isinstance(runs, list) else ():
             name, seed = (run.get("run"), run.get("seed")) if isinstance(run, dict) else (0, 0)

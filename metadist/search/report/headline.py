@@ -9,7 +9,7 @@ from html import escape
 
 from metadist.report.document import note, stat, table
 from metadist.report.phrases import plural
-from metadist.search.report.data import SearchData, value_text
+from metadist.search.report.data import SearchData, cut, shown, value_text
 from metadist.search.report.result_schema import Estimate, Found, Rival
 from metadist.search.report.scales import key_axes
 from metadist.statistics.classes import few_classes, of_classes
@@ -46,42 +46,42 @@ def header(data: SearchData, found: Found | None) -> str:
 
 def _stats(data: SearchData, found: Found | None) -> list[str]:
     if found is None:
-        best = data.ranked()[:1]
-        counts = ", ".join(f"{n} {status}" for status, n in _by_status(data).items())
-        first = (
-            stat(data.shown(best[0].score or 0.0), "", _searched(data, best[0].number), first=True)
-            if best
-            else stat("no score", "", "no trial has one yet", first=True)
-        )
+        figure, words = "no score", "no trial has one yet"
+        if best := data.ranked()[:1]:
+            figure = data.shown(best[0].score or 0.0)
+            words = (
+                f"best validation {data.score_name} so far, trial {best[0].number}; it chose "
+                "itself: not confirmed"
+            )
+        by_status = sorted(Counter(t.status for t in data.trials).items())
+        counts = ", ".join(f"{n} {status}" for status, n in by_status)
+        first = stat(figure, "", words, first=True)
         return [first, stat(f"{len(data.trials):,}", "", f"trials begun ({counts or 'none'})")]
     result = []
     if found.best is None:
-        rival = found.rivals[0] if found.rivals else None
-        if rival:
+        for rival in found.rivals[:1]:
             words = (
-                f"{data.score_name} of trial {found.trial} on {found.episodes:,} fresh validation"
+                f"{data.score_name} of trial {found.trial} on {found.episodes:,} fresh validation "
+                f"episodes{_beside(data, found, 'val')}"
             )
-            of = _beside(data, found, "val")
-            result.append(stat(*estimate(data, rival.fresh), f"{words} episodes{of}", first=True))
+            result.append(stat(*estimate(data, rival.fresh), words, first=True))
     else:
         for setting, words in ((found.best, "the setting found"), (found.default, "the default")):
             if setting is None:
                 continue
-            seeds = plural(len(setting.seeds), "seed")
-            of = _beside(data, found, "test")
-            test = f"{data.score_name} on test episodes{of}, {words}, {seeds}, interval over "
-            result.append(
-                stat(*estimate(data, setting.test), f"{test}{setting.test.over}", first=not result)
+            test = (
+                f"{data.score_name} on test episodes{_beside(data, found, 'test')}, {words}, "
+                f"{plural(len(setting.seeds), 'seed')}, interval over {setting.test.over}"
             )
-    if found.against_default is not None:
-        apart = found.against_default
-        word = apart.word(data.measure) or "too few to tell"
+            result.append(stat(*estimate(data, setting.test), test, first=not result))
+    if (apart := found.against_default) is not None:
         of = "mean over seeds" if len(found.by_seed) > 1 else "one seed"
         result.append(
             stat(
                 *difference(data, apart),
-                f"{word}: found minus default on the same {apart.n:,} fresh validation episodes"
-                f"{_beside(data, found, 'val')}, {of}, interval over {found.over}",
+                f"{_word(data, apart)}: found minus default on the same {apart.n:,} fresh "
+                f"validation episodes{_beside(data, found, 'val')}, {of}, interval over "
+                f"{found.over}",
             )
         )
     return result
@@ -90,16 +90,6 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
 def _beside(data: SearchData, found: Found, part: str) -> str:
     """How many classes the episodes of a part are of."""
     return of_classes(found.of_classes.get(part, {}), data.measure)
-
-
-def _searched(data: SearchData, trial: int) -> str:
-    return (
-        f"best validation {data.score_name} so far, trial {trial}; it chose itself: not confirmed"
-    )
-
-
-def _by_status(data: SearchData) -> dict[str, int]:
-    return dict(sorted(Counter(t.status for t in data.trials).items()))
 
 
 def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:
@@ -121,89 +111,66 @@ def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
     return ("" if value.startswith("-") else "+") + value.replace("-", "−"), half
 
 
+def _word(data: SearchData, apart: Paired) -> str:
+    return apart.word(data.measure) or "too few to tell"
+
+
 def notes(data: SearchData, found: Found | None) -> str:
     """What one has to know to read the figures rightly."""
     told = []
     if data.status != "finished":
-        told.append(
-            note(
-                _STATUS.get(data.status, f"The state of this search is unknown ({data.status})."),
-                "The figures below are those of its directory at the time of this report.",
-                warning=data.status == "failed",
-            )
-        )
-    if found is not None and found.within_noise:
-        told.append(
-            note(
-                "Within noise of the next.",
-                f"On {found.episodes:,} fresh validation episodes the best trial and the next "
-                "cannot be told apart: another search may well find the other.",
-                warning=True,
-            )
-        )
-    if found is not None and found.best is None:
-        told.append(
-            note(
-                "Not trained anew.",
-                "No run with another seed confirms this setting, and test episodes have not been "
-                "looked at.",
-                warning=True,
-            )
-        )
+        what = _STATUS.get(data.status, f"The state of this search is unknown ({data.status}).")
+        text = "The figures below are those of its directory at the time of this report."
+        told.append(note(what, text, warning=data.status == "failed"))
     if found is not None:
-        for part, own in found.of_classes.items():
-            if few := few_classes(own["classes"], own["ways"], part):
-                told.append(note("Few classes.", f"{few}.", warning=True))
-        told += _seeds(data, found)
-        told += _edges(data, found)
+        told += _notes_on_result(data, found)
     failed = [t for t in data.trials if t.status == "failed"]
     if failed:
         reasons = Counter(t.error or "no reason given" for t in failed).most_common(3)
-        why = "; ".join(f"{n} × {_short(text)}" for text, n in reasons)
+        why = "; ".join(f"{n} × {cut(text, 200)}" for text, n in reasons)
         told.append(note("Failed trials.", f"{len(failed)} of {len(data.trials)}: {why}"))
     told += [note("Not shown.", text, warning=True) for text in data.notes]
     return "".join(told)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:199]}…"
-
-
-def _seeds(data: SearchData, found: Found) -> list[str]:
-    """Seeds that say otherwise than all together."""
-    whole = found.against_default
-    if whole is None or not math.isfinite(whole.mean):
-        return []
-    other = [a for a in found.by_seed if a.mean * whole.mean < 0]
-    if not other:
-        return []
-    return [
-        note(
-            "Seeds disagree.",
+def _notes_on_result(data: SearchData, found: Found) -> list[str]:
+    told = []
+    if found.within_noise:
+        text = (
+            f"On {found.episodes:,} fresh validation episodes the best trial and the next cannot "
+            "be told apart: another search may well find the other."
+        )
+        told.append(note("Within noise of the next.", text, warning=True))
+    if found.best is None:
+        text = (
+            "No run with another seed confirms this setting, and test episodes have not been "
+            "looked at."
+        )
+        told.append(note("Not trained anew.", text, warning=True))
+    for part, own in found.of_classes.items():
+        if few := few_classes(own["classes"], own["ways"], part):
+            told.append(note("Few classes.", f"{few}.", warning=True))
+    whole = math.nan if found.against_default is None else found.against_default.mean
+    other = [a for a in found.by_seed if a.mean * whole < 0]
+    if other and math.isfinite(whole):
+        text = (
             f"With {len(other)} of {plural(len(found.by_seed), 'seed')} the difference to the "
-            "default has the other sign.",
-            warning=True,
+            "default has the other sign."
         )
-    ]
+        told.append(note("Seeds disagree.", text, warning=True))
+    if at_end := _at_the_edge(data, found):
+        text = f"{', '.join(at_end)}: what is best may lie beyond. A wider domain would tell."
+        told.append(note("At the end of its domain.", text))
+    return told
 
 
-def _edges(data: SearchData, found: Found) -> list[str]:
-    axes = key_axes(data)
-    at_end = []
-    for key, value in found.point.items():
-        axis = axes.get(key)
-        if axis is None or axis.scale is None:
-            continue
-        place = axis.place(value)
-        if place <= _EDGE or place >= 1 - _EDGE:
-            at_end.append(f"{key} = {value_text(value)}")
-    if not at_end:
-        return []
+def _at_the_edge(data: SearchData, found: Found) -> list[str]:
+    axes = {key: axis for key, axis in key_axes(data).items() if axis.scale is not None}
+    places = {key: axes[key].place(value) for key, value in found.point.items() if key in axes}
     return [
-        note(
-            "At the end of its domain.",
-            f"{', '.join(at_end)}: what is best may lie beyond. A wider domain would tell.",
-        )
+        f"{key} = {value_text(found.point[key])}"
+        for key, place in places.items()
+        if place <= _EDGE or place >= 1 - _EDGE
     ]
 
 
@@ -225,15 +192,12 @@ def found_section(data: SearchData, found: Found | None) -> str:
 
 
 def _setting(data: SearchData, found: Found) -> str:
-    rows = []
     # A population's schedules are values too, and no searched keys.
-    for key in dict.fromkeys([*data.space.search, *found.point]):
-        there = [
-            value_text(values[key]) if key in values else "not set"
-            for values in (found.point, data.default)
-        ]
-        default = there[1] if data.default else "unknown"
-        rows.append([key, there[0], default])
+    keys = dict.fromkeys([*data.space.search, *found.point])
+    rows = [
+        [key, shown(found.point, key), shown(data.default, key) if data.default else "unknown"]
+        for key in keys
+    ]
     return table(["key", "found", "default"], rows)
 
 
@@ -254,7 +218,7 @@ def _rival(data: SearchData, rival: Rival) -> list[str]:
     apart, word = "", "best"
     if rival.apart is not None:
         apart = " ".join(difference(data, rival.apart))
-        word = rival.apart.word(data.measure) or "too few to tell"
+        word = _word(data, rival.apart)
     searched = data.shown(rival.searched) if math.isfinite(rival.searched) else "none"
     return [str(rival.trial), searched, fresh, apart, word]
 
@@ -273,11 +237,9 @@ def _anew(data: SearchData, found: Found) -> str:
     head = ["setting", "seeds", "fresh validation", "test"]
     over = found.best.test.over if found.best else "episodes"
     told = f"{data.score_name.capitalize()} at the search's budget, intervals over {over}."
-    if found.against_default is not None:
-        apart = found.against_default
-        word = apart.word(data.measure) or "too few to tell"
-        told += f" Found minus default, paired: {' '.join(difference(data, apart))} ({word}; "
-        told += f"interval over {found.over})"
+    if (apart := found.against_default) is not None:
+        told += f" Found minus default, paired: {' '.join(difference(data, apart))} "
+        told += f"({_word(data, apart)}; interval over {found.over})"
         if len(found.by_seed) > 1:
             each = "; ".join(" ".join(difference(data, a)) for a in found.by_seed)
             told += f"; by seed: {each}"

@@ -17,6 +17,7 @@ from metadist.report.svg import CARD, FG, MAIN, drawing
 from metadist.search.report.data import SearchData, TrialData
 from metadist.search.report.scales import KeyAxis, key_axes, score_scale
 from metadist.search.report.trial_markers import DEFAULT, MANY, STATUSES, WINNER, scatter
+from metadist.search.search_dir import rank
 from metadist.space import Mode
 from metadist.statistics.format import number
 
@@ -25,7 +26,8 @@ _NUMBERED = 10
 #: Corners of a cell where its number may stand.
 _CORNERS = ((0.5, 0.82), (0.5, 0.18), (0.26, 0.5), (0.74, 0.5), (0.5, 0.5))
 
-Place = tuple[float, float]
+#: A place (x, y), or two ends.
+Pair = tuple[float, float]
 
 #: Looked at first, where they are searched.
 PREFERRED = ("inner.lr", "outer.lr")
@@ -47,8 +49,8 @@ class Cell:
 
     column: int
     row: int
-    x: tuple[float, float]
-    y: tuple[float, float]
+    x: Pair
+    y: Pair
     trials: tuple[int, ...]
     best: int | None
     score: float | None
@@ -77,42 +79,25 @@ class CellMap:
 
     def best(self, data: SearchData) -> Cell | None:
         """The cell with the best score; None if no trial has one."""
-        found: Cell | None = None
-        for cell in self.cells:
-            if cell.score is None:
-                continue
-            if found is None or found.score is None or data.better(cell.score, found.score):
-                found = cell
-        return found
+        scored = [cell for cell in self.cells if cell.score is not None]
+        return min(scored, key=lambda cell: rank(cell.score, data.space.mode), default=None)
 
 
-def numeric_keys(data: SearchData) -> list[str]:
-    """Searched keys whose values are numbers."""
-    return [key for key, axis in key_axes(data).items() if axis.scale is not None]
-
-
-def cell_map(data: SearchData, keys: tuple[str, str] | None = None) -> CellMap | None:
+def cell_map(data: SearchData) -> CellMap | None:
     """The plane of two keys in cells; None if fewer than two keys are numbers.
 
-    Of a grid search, each pair of values is a cell; of others, the domains are cut into equal
-    parts on their own scale. Trials without one of the keys are in no cell.
-
-    Args:
-        keys: columns and rows; inner and outer learning rate if both are searched, else the first
-            two keys that are numbers.
+    The keys are inner and outer learning rate if both are searched, else the first two that are
+    numbers. Of a grid search, each pair of values is a cell; of others, the domains are cut into
+    equal parts on their own scale. Trials without one of the keys are in no cell.
     """
-    if keys is None:
-        numeric = numeric_keys(data)
-        if len(numeric) < 2:
-            return None
-        keys = PREFERRED if set(PREFERRED) <= set(numeric) else (numeric[0], numeric[1])
     axes = key_axes(data)
-    x, y = axes[keys[0]], axes[keys[1]]
-    placed: list[tuple[float, float, TrialData]] = []
-    for trial in data.trials:
-        at = x.place(trial.point.get(keys[0])), y.place(trial.point.get(keys[1]))
-        if all(map(math.isfinite, at)):
-            placed.append((*at, trial))
+    numeric = [key for key, axis in axes.items() if axis.scale is not None]
+    if len(numeric) < 2:
+        return None
+    x_key, y_key = PREFERRED if set(PREFERRED) <= set(numeric) else numeric[:2]
+    x, y = axes[x_key], axes[y_key]
+    places = [(x.place(t.point.get(x_key)), y.place(t.point.get(y_key)), t) for t in data.trials]
+    placed = [at for at in places if math.isfinite(at[0]) and math.isfinite(at[1])]
     parts = min(_MOST, max(_FEWEST, round(math.sqrt(2 * len(placed)))))
     x_edges, y_edges = _edges(x, parts), _edges(y, parts)
     inside: dict[tuple[int, int], list[TrialData]] = {}
@@ -124,7 +109,7 @@ def cell_map(data: SearchData, keys: tuple[str, str] | None = None) -> CellMap |
         for (row, column), trials in sorted(inside.items())
     )
     exact = bool(x.values) and bool(y.values)
-    return CellMap(keys[0], keys[1], x, y, tuple(x_edges), tuple(y_edges), cells, exact)
+    return CellMap(x_key, y_key, x, y, tuple(x_edges), tuple(y_edges), cells, exact)
 
 
 def _edges(axis: KeyAxis, parts: int) -> list[float]:
@@ -142,26 +127,18 @@ def _index(edges: Sequence[float], place: float) -> int:
     return min(max(bisect.bisect_right(edges, place) - 1, 0), len(edges) - 2)
 
 
-def _span(axis: KeyAxis, edges: Sequence[float], index: int) -> tuple[float, float]:
+def _span(axis: KeyAxis, edges: Sequence[float], index: int) -> Pair:
     assert axis.scale is not None
     return axis.scale.value(edges[index]), axis.scale.value(edges[index + 1])
 
 
 def _cell(
-    data: SearchData,
-    column: int,
-    row: int,
-    x: tuple[float, float],
-    y: tuple[float, float],
-    trials: Sequence[TrialData],
+    data: SearchData, column: int, row: int, x: Pair, y: Pair, trials: Sequence[TrialData]
 ) -> Cell:
     numbers = tuple(t.number for t in trials)
     best = next((t for t in data.ranked() if t.number in numbers), None)
-    return Cell(
-        column, row, x, y, numbers,
-        None if best is None else best.number,
-        None if best is None else best.score,
-    )  # fmt: skip
+    found = (None, None) if best is None else (best.number, best.score)
+    return Cell(column, row, x, y, numbers, *found)
 
 
 def plane(data: SearchData, cells: CellMap, winner: Mapping[str, Any] | None) -> str:
@@ -175,10 +152,8 @@ def plane(data: SearchData, cells: CellMap, winner: Mapping[str, Any] | None) ->
         axes = figure.axes()
         axes.set_title(title if data.regression else f"{title}, %")
         marked = _trials(axes, data, cells)
-        for values, how, text in (
-            (data.default, DEFAULT, "default"),
-            (winner or {}, WINNER, "found"),
-        ):
+        shown = ((data.default, DEFAULT, "default"), (winner or {}, WINNER, "found"))
+        for values, how, text in shown:
             if (at := _inside(cells, values)) is not None:
                 axes.plot(*at, linestyle="", label=text, zorder=6, **how)
                 marked.append(at)
@@ -193,67 +168,52 @@ def default_is_outside(data: SearchData, cells: CellMap) -> bool:
     return bool(data.default) and _inside(cells, data.default) is None
 
 
-def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Place]:
-    everywhere: list[Place] = []
+def _trials(axes: Axes, data: SearchData, cells: CellMap) -> list[Pair]:
+    everywhere: list[Pair] = []
     for status in STATUSES:
         places = [_place(cells, t.point) for t in data.trials if t.status == status]
         there = [p for p in places if all(map(math.isfinite, p))]
         if there:
             # On blue cells only the colour of text can be seen.
+            how: dict[str, Any] = {} if status == "finished" else {"markerfacecolor": "none"}
+            how["markersize"] = 4.5 if len(data.trials) <= MANY else 2
             x, y = [p[0] for p in there], [p[1] for p in there]
-            hollow = {} if status == "finished" else {"markerfacecolor": "none"}
-            scatter(
-                axes,
-                x,
-                y,
-                status,
-                color=FG,
-                markersize=4.5 if len(data.trials) <= MANY else 2,
-                zorder=5,
-                **hollow,
-            )
+            scatter(axes, x, y, status, color=FG, zorder=5, **how)
         everywhere += there
     return everywhere
 
 
-def _place(cells: CellMap, point: Mapping[str, Any]) -> Place:
+def _place(cells: CellMap, point: Mapping[str, Any]) -> Pair:
     return cells.x_axis.place(point.get(cells.x_key)), cells.y_axis.place(point.get(cells.y_key))
 
 
-def _inside(cells: CellMap, values: Mapping[str, Any]) -> Place | None:
+def _inside(cells: CellMap, values: Mapping[str, Any]) -> Pair | None:
     x, y = _place(cells, values)
     edges = (cells.x_edges, cells.y_edges)
     inside = all(e[0] - 1e-9 <= v <= e[-1] + 1e-9 for e, v in zip(edges, (x, y), strict=True))
     return (x, y) if inside else None
 
 
-def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Place]) -> None:
+def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Pair]) -> None:
     scored = [(c, c.score) for c in cells.cells if c.score is not None]
     scale = score_scale(data, _clear([s for _, s in scored], data.space.mode))
     numbered = max(len(cells.x_edges), len(cells.y_edges)) <= _NUMBERED + 1
     for cell, score in scored:
         place = scale.place(score)
         place = min(max(place if data.space.mode == "max" else 1 - place, 0.0), 1.0)
-        x, y = _ends(cells, cell)
+        x = cells.x_edges[cell.column], cells.x_edges[cell.column + 1]
+        y = cells.y_edges[cell.row], cells.y_edges[cell.row + 1]
+        size = x[1] - x[0], y[1] - y[0]
+        strength = 0.07 + 0.55 * place
         axes.add_patch(
-            Rectangle(
-                (x[0], y[0]),
-                x[1] - x[0],
-                y[1] - y[0],
-                facecolor=MAIN,
-                alpha=0.07 + 0.55 * place,
-                linewidth=0,
-                zorder=1,
-            )
+            Rectangle((x[0], y[0]), *size, facecolor=MAIN, alpha=strength, linewidth=0, zorder=1)
         )
         if numbered:
             text = number(score) if data.regression else f"{100 * score:.1f}"
-            at = _free(x, y, marked)
-            crowded = len(marked) > MANY
             ground = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
             axes.annotate(
-                text, at, ha="center", va="center", color=FG, fontsize=8.0, zorder=7,
-                bbox=ground if crowded else None,
+                text, _free(x, y, marked), ha="center", va="center", color=FG, fontsize=8.0,
+                zorder=7, bbox=ground if len(marked) > MANY else None,
             )  # fmt: skip
 
 
@@ -263,15 +223,10 @@ def _clear(scores: Sequence[float], mode: Mode) -> list[float]:
     return ordered[: math.ceil(0.75 * len(ordered))]
 
 
-def _ends(cells: CellMap, cell: Cell) -> tuple[Place, Place]:
-    x, y = cells.x_edges, cells.y_edges
-    return (x[cell.column], x[cell.column + 1]), (y[cell.row], y[cell.row + 1])
-
-
-def _free(x: Place, y: Place, marked: Sequence[Place]) -> Place:
+def _free(x: Pair, y: Pair, marked: Sequence[Pair]) -> Pair:
     """Where in a cell a number is farthest from every point."""
 
-    def room(corner: Place) -> float:
+    def room(corner: Pair) -> float:
         away = [
             # A number is wide and low.
             math.hypot(((p - x[0]) / (x[1] - x[0]) - corner[0]) * 0.6,
@@ -287,9 +242,8 @@ def _free(x: Place, y: Place, marked: Sequence[Place]) -> Place:
 def _axis(axes: Axes, cells: CellMap) -> None:
     axes.set_xlim(cells.x_edges[0], cells.x_edges[-1])
     axes.set_ylim(cells.y_edges[0], cells.y_edges[-1])
-    x, y = cells.x_axis.ticks(), cells.y_axis.ticks()
-    axes.set_xticks([place for place, _ in x], [text for _, text in x])
-    axes.set_yticks([place for place, _ in y], [text for _, text in y])
+    axes.set_xticks(*zip(*cells.x_axis.ticks(), strict=True))
+    axes.set_yticks(*zip(*cells.y_axis.ticks(), strict=True))
     axes.set_xlabel(cells.x_key)
     axes.set_ylabel(cells.y_key)
     axes.grid(visible=False)

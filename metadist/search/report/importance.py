@@ -99,30 +99,26 @@ def _measure(
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator
 
+    search = {key: d.then if isinstance(d, When) else d for key, d in search.items()}
     distributions = {key: _distribution(domain) for key, domain in search.items()}
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     quantile = best_trials(len(points)) / len(points)
     # Optuna 4 has begun with one name and ends with the other.
     name = inspect.signature(PedAnovaImportanceEvaluator).parameters
-    how: dict[str, Any] = {
-        "target_quantile" if "target_quantile" in name else "baseline_quantile": quantile
-    }
+    which = "target_quantile" if "target_quantile" in name else "baseline_quantile"
+    how: dict[str, Any] = {which: quantile}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             evaluator = PedAnovaImportanceEvaluator(**how)
             study = optuna.create_study(direction="minimize")
-            study.add_trials(
-                [
-                    optuna.trial.create_trial(
-                        params={key: _clipped(search[key], point[key]) for key in point},
-                        distributions={key: distributions[key] for key in point},
-                        value=0.0,
-                    )
-                    for point in points
-                ]
-            )
+            for point in points:
+                params = {key: _clipped(search[key], value) for key, value in point.items()}
+                kinds = {key: distributions[key] for key in point}
+                study.add_trial(
+                    optuna.trial.create_trial(params=params, distributions=kinds, value=0.0)
+                )
     finally:
         optuna.logging.set_verbosity(level)
 
@@ -136,8 +132,7 @@ def _measure(
 
 def _clipped(domain: Domain, value: Any) -> Any:
     """A value within its domain: the last point of a grid may be a rounding error beyond."""
-    domain = domain.then if isinstance(domain, When) else domain
-    if isinstance(domain, Choice) or isinstance(value, bool | str):
+    if isinstance(domain, Choice | When) or isinstance(value, bool | str):
         return value
     return min(max(value, domain.low), domain.high)
 
@@ -154,6 +149,4 @@ def _distribution(domain: Domain) -> Any:
             return d.IntDistribution(low, high, log=log)
         case Choice(values):
             return d.CategoricalDistribution(values)
-        case When():
-            return _distribution(domain.then)
     raise AssertionError(domain)

@@ -10,14 +10,10 @@ from typing import Any
 
 from metadist.report.document import document, figure, stat, table
 from metadist.report.phrases import plural
-from metadist.search.report.data import SearchData, TrialData, value_text
+from metadist.search.report.data import SearchData, TrialData, cut, shown, value_text
 from metadist.search.report.headline import found_section, header, notes
 from metadist.search.report.heatmap import cell_map, default_is_outside, plane
-from metadist.search.report.importance import (
-    best_trials,
-    importance_figure,
-    importances,
-)
+from metadist.search.report.importance import best_trials, importance_figure, importances
 from metadist.search.report.parallel import parallel
 from metadist.search.report.progress import budget, confirmed_curves, history, trial_curves
 from metadist.search.report.rates import schedules
@@ -59,28 +55,25 @@ def _trials(data: SearchData, found: Found | None) -> str:
     title = "<h2>Trials</h2>"
     if not data.trials:
         return f"{title}<p>No trial has begun.</p>"
-    told = "Scores are the best of each trial on the validation episodes that all trials share."
+    cards = figure(
+        history(data),
+        "Scores are the best of each trial on the validation episodes that all trials share.",
+    )
+    if svg := budget(data):
+        told = "Trials at once share the axis: every validation counts when it came."
+        cards += figure(svg, told)
     line = parallel(data, None if found is None else found.trial)
     lines = (
         "Each line is a trial; scores at the right, the better the higher. A trial without a score "
-        "ends in a cross."
+        f"ends in a cross.{_first_rates(data)}"
     )
     wide = f'<div class="scroll wide">{line}</div>'
-    conditional = any(isinstance(d, When) for d in data.space.search.values())
-    if isinstance(data.space.scheduler, Population):
-        lines += " Rates are those that the run has begun with."
-    lines += " Below: the key does not count in this trial." if conditional else ""
+    if any(isinstance(domain, When) for domain in data.space.search.values()):
+        lines += " Below: the key does not count in this trial."
     return (
-        f'{title}<div class="grid halves">{figure(history(data), told)}'
-        f"{_budget_figure(data)}</div>"
+        f'{title}<div class="grid halves">{cards}</div>'
         f'<div class="below">{figure(wide, lines)}</div>\n'
     )
-
-
-def _budget_figure(data: SearchData) -> str:
-    svg = budget(data)
-    told = "Trials at once share the axis: every validation counts when it came."
-    return figure(svg, told) if svg else ""
 
 
 def _space(data: SearchData, found: Found | None) -> str:
@@ -88,34 +81,38 @@ def _space(data: SearchData, found: Found | None) -> str:
     if not data.ranked():
         return ""
     cells = cell_map(data)
-    cards = []
+    cards = ""
     if cells is not None and cells.cells:
         told = (
             "Each cell: the best score of the trials in it, not their mean"
             + (", which are those of a grid" if cells.exact else "")
             + (", whatever their other values" if len(data.space.search) > 2 else "")
             + ". The stronger the colour, the better. Filled points finished, hollow ones were "
-            "stopped early."
+            f"stopped early.{_first_rates(data)}"
+            + (" The default lies outside." if default_is_outside(data, cells) else "")
         )
-        if isinstance(data.space.scheduler, Population):
-            told += " Rates are those that the run has begun with."
-        if default_is_outside(data, cells):
-            told += " The default lies outside."
-        cards.append(figure(plane(data, cells, found.point if found else None), told))
-    cards.append(_importance(data))
-    return f'<h2>Where the good values are</h2><div class="grid halves">{"".join(cards)}</div>\n'
+        cards = figure(plane(data, cells, found.point if found else None), told)
+    return _halves("Where the good values are", cards + _importance(data))
+
+
+def _halves(title: str, cards: str) -> str:
+    """A section of cards, two in a row."""
+    return f'<h2>{title}</h2><div class="grid halves">{cards}</div>\n'
+
+
+def _first_rates(data: SearchData) -> str:
+    population = isinstance(data.space.scheduler, Population)
+    return " Rates are those that the run has begun with." if population else ""
 
 
 def _schedules(data: SearchData, found: Found | None) -> str:
-    figures = schedules(data, None if found is None else found.trial)
-    if not figures:
-        return ""
     told = (
         "A population takes over runs and changes rates while it trains; each line is the schedule "
         "that has led to a member's parameters."
     )
+    figures = schedules(data, None if found is None else found.trial)
     cards = "".join(figure(svg, told) for svg in figures)
-    return f'<h2>Schedules</h2><div class="grid halves">{cards}</div>\n'
+    return _halves("Schedules", cards) if cards else ""
 
 
 def _importance(data: SearchData) -> str:
@@ -139,19 +136,13 @@ def _importance(data: SearchData) -> str:
 
 
 def _curves(data: SearchData) -> str:
-    trials, anew = trial_curves(data), confirmed_curves(data)
-    if not trials and not anew:
-        return ""
     cards = ""
-    if trials:
+    if trials := trial_curves(data):
         cards += figure(trials, "In colours the best trials by their score in the search.")
-    if anew:
-        seeds = sorted({run.seed for run in data.confirmed})
-        cards += figure(
-            anew,
-            f"Each line is a run; seeds {', '.join(map(str, seeds))}, which no trial has had.",
-        )
-    return f'<h2>Validation curves</h2><div class="grid halves">{cards}</div>\n'
+    if anew := confirmed_curves(data):
+        seeds = ", ".join(map(str, sorted({run.seed for run in data.confirmed})))
+        cards += figure(anew, f"Each line is a run; seeds {seeds}, which no trial has had.")
+    return _halves("Validation curves", cards) if cards else ""
 
 
 def _budget(data: SearchData) -> str:
@@ -159,14 +150,9 @@ def _budget(data: SearchData) -> str:
         return ""
     spent, full = sum(t.tasks for t in data.trials), sum(t.full_tasks for t in data.trials)
     counts = Counter(t.status for t in data.trials)
-    cards = [
-        stat(
-            f"{len(data.trials):,}",
-            "",
-            ", ".join(f"{counts[s]} {LABELS[s]}" for s in STATUSES if counts[s]),
-        ),
-        stat(f"{spent:,}", "tasks", "spent on trials"),
-    ]
+    ended = ", ".join(f"{counts[s]} {LABELS[s]}" for s in STATUSES if counts[s])
+    cards = [stat(f"{len(data.trials):,}", "", ended)]
+    cards.append(stat(f"{spent:,}", "tasks", "spent on trials"))
     if full > 0:
         share = f"{100 * spent / full:.0f} %"
         cards.append(stat(share, "", f"of the {full:,} tasks these trials would take in full"))
@@ -179,18 +165,16 @@ def _budget(data: SearchData) -> str:
 def _table(data: SearchData, found: Found | None) -> str:
     if not data.trials:
         return ""
-    keys = list(data.space.search)
-    ranks = {t.number: rank for rank, t in enumerate(data.ranked(), 1)}
-    names = ["trial", *keys, data.score_name, "rank", "best step", "steps", "tasks", "status"]
+    ranks = {t.number: str(rank) for rank, t in enumerate(data.ranked(), 1)}
     errors = any(t.error for t in data.trials)
-    names += ["error"] if errors else []
-    rows = []
+    names = ["trial", *data.space.search, data.score_name, "rank", "best step", "steps", "tasks"]
+    names += ["status", *(["error"] if errors else [])]
     winner = next((i for i, t in enumerate(data.trials) if found and t.number == found.trial), None)
-    for i, trial in enumerate(data.trials):
-        cells = _cells(data, trial, ranks, chosen=i == winner)
-        if errors:
-            cells.append(trial.error if len(trial.error) <= 120 else f"{trial.error[:119]}…")
-        rows.append(cells)
+    rows = [
+        _row(data, trial, ranks.get(trial.number, ""), chosen=i == winner)
+        + ([cut(trial.error, 120)] if errors else [])
+        for i, trial in enumerate(data.trials)
+    ]
     opened = " open" if len(rows) <= _OPEN else ""
     return (
         f'<h2>All trials</h2><details class="card"{opened}>'
@@ -199,19 +183,13 @@ def _table(data: SearchData, found: Found | None) -> str:
     )
 
 
-def _cells(
-    data: SearchData, trial: TrialData, ranks: Mapping[int, int], *, chosen: bool
-) -> list[str]:
-    point = [
-        value_text(trial.point[key]) if key in trial.point else "not set"
-        for key in data.space.search
-    ]
+def _row(data: SearchData, trial: TrialData, rank: str, *, chosen: bool) -> list[str]:
     scored = trial.score is not None
     return [
         f"{trial.number}{' ◂ found' if chosen else ''}",
-        *point,
+        *(shown(trial.point, key) for key in data.space.search),
         data.shown(trial.score) if trial.score is not None else "none",
-        str(ranks[trial.number]) if trial.number in ranks else "",
+        rank,
         f"{trial.best_step:,}" if scored else "",
         f"{trial.steps:,}",
         f"{trial.tasks:,}",

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from metadist.report.svg import BAD, CARD, FG, GOOD, MAIN, MUTED, drawing
 from metadist.report.text_table import short
 from metadist.search.report.data import SearchData, TrialData
-from metadist.search.report.scales import KeyAxis, key_axes, score_scale
+from metadist.search.report.scales import KeyAxis, Scale, key_axes, score_scale
 from metadist.search.report.trial_markers import LABELS, LINES, STATUSES, WINNER
 
 #: Trials that stand out.
@@ -40,13 +40,13 @@ def parallel(data: SearchData, winner: int | None) -> str:
         axes = figure.axes()
         scores = [t.score for t in data.trials if t.score is not None]
         scale = score_scale(data, scores)
-        score_axis = KeyAxis(scale, ())
         absent = [key for key in columns if any(key not in trial.point for trial in data.trials)]
-        for place, (key, column) in enumerate([*columns.items(), ("", score_axis)]):
-            name = key or data.score_name
-            if len(name) > _LONG:
-                name = name.replace(".", ".\n", 1) if key else name.replace(" ", "\n", 1)
-            _column(axes, place, name, _ticks(data, key, column), absent=key in absent)
+        for place, (key, column) in enumerate(columns.items()):
+            name = key.replace(".", ".\n", 1) if len(key) > _LONG else key
+            _column(axes, place, name, column.ticks(), absent=key in absent)
+        name = data.score_name
+        name = name.replace(" ", "\n", 1) if len(name) > _LONG else name
+        _column(axes, len(columns), name, _score_ticks(data, scale), absent=False)
         top = [t.number for t in data.ranked()[:TOP]]
         flip = data.space.mode == "min"
         ends = {}
@@ -58,13 +58,12 @@ def parallel(data: SearchData, winner: int | None) -> str:
                 end = scale.place(trial.score)
                 ends[trial.number] = 1 - end if flip else end
                 ys.append(ends[trial.number])
-            how = {"chosen": trial.number == winner, "top": trial.number in top}
-            _line(axes, trial, ys, faint=faint, **how)
+            chosen = trial.number == winner
+            _line(axes, trial, ys, faint=faint, chosen=chosen, top=trial.number in top)
         if winner in ends:
             axes.plot([len(columns)], [ends[winner]], linestyle="", zorder=6, **WINNER)
-        _numbers(
-            axes, len(columns), {n: ends[n] for n in dict.fromkeys([*top, winner]) if n in ends}
-        )
+        told = {n: ends[n] for n in dict.fromkeys([*top, winner]) if n in ends}
+        _numbers(axes, len(columns), told)
         axes.set_xlim(-0.35, len(columns) + 0.3)
         axes.set_ylim(_ABSENT - 0.06 if absent else -0.06, 1.06)
         axes.grid(visible=False)
@@ -80,12 +79,7 @@ def _y(trial: TrialData, key: str, column: KeyAxis) -> float:
     return min(max(place, 0.0), 1.0) if math.isfinite(place) else _ABSENT
 
 
-def _ticks(data: SearchData, key: str, column: KeyAxis) -> list[tuple[float, str]]:
-    ticks = column.ticks()
-    if key:
-        return ticks
-    scale = column.scale
-    assert scale is not None
+def _score_ticks(data: SearchData, scale: Scale) -> list[tuple[float, str]]:
     shown = [(scale.place(v), v) for v in scale.ticks()]
     text = "{:g}".format if data.regression else lambda v: f"{100 * v:g} %"
     return [(1 - p if data.space.mode == "min" else p, text(v)) for p, v in shown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from metadist.report.svg import FG, GOOD, MUTED, drawing
 from metadist.runs.log import Point
 from metadist.search.report.data import SearchData, TrialData
 from metadist.search.report.trial_markers import MARKS, STATUSES, scatter
+from metadist.search.search_dir import best_so_far
 
 #: Trials whose curves stand out.
 TOP = 5
@@ -32,20 +34,14 @@ def history(data: SearchData) -> str:
     with drawing("history", f"{label}, in order, and the best so far") as figure:
         axes = figure.axes()
         axes.set_title(label)
+        scored = [(t, t.score) for t in data.trials if t.score is not None]
         for status in STATUSES:
-            there = [t for t in data.trials if t.status == status and t.score is not None]
-            if there:
-                y = [t.score for t in there if t.score is not None]
-                scatter(axes, [float(t.number) for t in there], y, status)
-        x: list[int] = []
-        best: list[float] = []
-        for trial in data.trials:
-            if trial.score is not None:
-                x.append(trial.number)
-                old = best[-1] if best else trial.score
-                best.append(trial.score if data.better(trial.score, old) else old)
+            if there := [(float(t.number), score) for t, score in scored if t.status == status]:
+                scatter(axes, [at for at, _ in there], [score for _, score in there], status)
+        x, scores = [t.number for t, _ in scored], [score for _, score in scored]
+        best = best_so_far(scores, data.space.mode)
         axes.step(x, best, where="post", color=FG, linewidth=1.4, label="best so far", zorder=1.5)
-        _score_axis(axes, data, [t.score for t in data.trials if t.score is not None])
+        _score_axis(axes, data, scores)
         _without_score(axes, [t for t in data.trials if t.score is None])
         axes.set_xlabel("trial")
         axes.set_xlim(0.4, max(t.number for t in data.trials) + 0.6)
@@ -57,8 +53,7 @@ def history(data: SearchData) -> str:
 def _without_score(axes: Axes, trials: Sequence[TrialData]) -> None:
     """Marks at the lower end: that a trial failed is seen, and nothing of its score."""
     for status in STATUSES:
-        x = [float(t.number) for t in trials if t.status == status]
-        if x:
+        if x := [float(t.number) for t in trials if t.status == status]:
             how = {"transform": axes.get_xaxis_transform(), "clip_on": False}
             named = status in axes.get_legend_handles_labels()[1]
             scatter(axes, x, [0.02] * len(x), status, **how)
@@ -72,9 +67,8 @@ def spent(data: SearchData) -> tuple[list[int], list[float]]:
         per_step = trial.tasks / trial.steps if trial.steps else 0.0
         before = 0
         for v in trial.curve:
-            events.append(
-                (v.time, trial.number, v.step, round((v.step - before) * per_step), v.value)
-            )
+            more = round((v.step - before) * per_step)
+            events.append((v.time, trial.number, v.step, more, v.value))
             before = v.step
         left = max(trial.tasks - round(before * per_step), 0)
         if left or not trial.curve:
@@ -82,15 +76,10 @@ def spent(data: SearchData) -> tuple[list[int], list[float]]:
             last = trial.curve[-1].time if trial.curve else math.inf
             score = math.nan if trial.curve or trial.score is None else trial.score
             events.append((last, trial.number, trial.steps + 1, left, score))
-    tasks, best = [], []
-    total, now = 0, math.nan
-    for _, _, _, more, score in sorted(events, key=lambda e: e[:3]):
-        total += more
-        if math.isfinite(score) and (math.isnan(now) or data.better(score, now)):
-            now = score
-        tasks.append(total)
-        best.append(now)
-    return tasks, best
+    ordered = sorted(events, key=lambda event: event[:3])
+    scores = [score if math.isfinite(score) else math.nan for *_, score in ordered]
+    tasks = list(itertools.accumulate(more for *_, more, _ in ordered))
+    return tasks, best_so_far(scores, data.space.mode)
 
 
 def budget(data: SearchData) -> str:
@@ -98,9 +87,10 @@ def budget(data: SearchData) -> str:
     tasks, best = spent(data)
     if not any(map(math.isfinite, best)):
         return ""
-    with drawing("budget", f"Best validation {data.score_name} against tasks spent") as figure:
+    label = f"Best validation {data.score_name} against tasks spent"
+    with drawing("budget", label) as figure:
         axes = figure.axes()
-        axes.set_title(f"Best validation {data.score_name} against tasks spent")
+        axes.set_title(label)
         axes.step(tasks, best, where="post", color=GOOD, label="best so far")
         _score_axis(axes, data, best)
         full = sum(t.full_tasks for t in data.trials)
@@ -108,41 +98,37 @@ def budget(data: SearchData) -> str:
             axes.axvline(full, color=MUTED, linestyle="--", linewidth=1.2, label="all in full")
         axes.axvline(tasks[-1], color=FG, linestyle=":", linewidth=1.2, label="spent")
         axes.set_xlim(left=0)
-        axes.set_xlabel("tasks trained on, all trials")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        _count_axis(axes, "tasks trained on, all trials")
         below(axes)
     return figure.svg
 
 
 def trial_curves(data: SearchData) -> str:
     """Validation curves, the best trials' in colours; empty without any."""
-    ranked = [t for t in data.ranked() if t.curve]
-    if not any(math.isfinite(v.value) for t in data.trials for v in t.curve):
+    scores = [v.value for t in data.trials for v in t.curve]
+    if not any(map(math.isfinite, scores)):
         return ""
-    top = ranked[:TOP]
+    top = [t for t in data.ranked() if t.curve][:TOP]
     others = [t for t in data.trials if t.curve and t not in top]
     label = f"Validation {data.score_name} of the trials over outer steps"
     with drawing("trials", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
         axes.set_title(f"Validation {data.score_name} of the trials")
         for place, trial in enumerate(top):
-            how = {**look(place), "markersize": 4}
-            axes.plot(*_points(trial.curve), label=f"trial {trial.number}", **how)
+            name = f"trial {trial.number}"
+            axes.plot(*_points(trial.curve), markersize=4, label=name, **look(place))
         for index, trial in enumerate(others):
             axes.plot(
                 *_points(trial.curve), color=MUTED, linewidth=0.9, alpha=0.5,
                 zorder=1.5, label=None if index else "others",
             )  # fmt: skip
-        stopped = [t for t in data.trials if t.curve and t.status == "stopped"]
-        if stopped:
-            ends = [_end(t.curve) for t in stopped]
+        if ends := [_end(t.curve) for t in data.trials if t.curve and t.status == "stopped"]:
             axes.plot(
-                [e[0] for e in ends], [e[1] for e in ends], linestyle="", label="stopped early",
+                *zip(*ends, strict=True), linestyle="", label="stopped early",
                 markersize=8, markeredgewidth=1.4, zorder=4, **{**MARKS["stopped"], "color": FG},
             )  # fmt: skip
-        _score_axis(axes, data, [v.value for t in data.trials for v in t.curve])
-        _steps(axes)
+        _score_axis(axes, data, scores)
+        _count_axis(axes, "outer steps")
         below(axes)
     return figure.svg
 
@@ -162,7 +148,7 @@ def confirmed_curves(data: SearchData) -> str:
                 name = None if index else "found" if setting == "best" else "default"
                 axes.plot(*_points(run.curve), markersize=4, label=name, **how)
         _score_axis(axes, data, scores)
-        _steps(axes)
+        _count_axis(axes, "outer steps")
         below(axes)
     return figure.svg
 
@@ -177,18 +163,17 @@ def _end(curve: Sequence[Point]) -> tuple[float, float]:
     return (finite[-1].step, finite[-1].value) if finite else (math.nan, math.nan)
 
 
-def _steps(axes: Axes) -> None:
-    axes.set_xlabel("outer steps")
+def _count_axis(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _score_axis(axes: Axes, data: SearchData, scores: Sequence[float]) -> None:
-    finite = [s for s in scores if math.isfinite(s)]
     if not data.regression:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.set_ylabel("share of queries that are right")
         return
     axes.set_ylabel("mean squared error")
-    if finite and min(finite) > 0:
+    if min((s for s in scores if math.isfinite(s)), default=0.0) > 0:
         log_scale(axes)

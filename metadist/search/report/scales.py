@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metadist.search.report.data import SearchData, value_text
-from metadist.space import Choice, Domain, Integers, LogUniform, Uniform, When
+from metadist.space import Choice, Domain, Integers, LogUniform, When
 
 #: Values of a domain that each have a tick.
 _TICKED = 7
@@ -87,7 +87,7 @@ class KeyAxis:
         values = self.values
         if self.scale is not None and not 0 < len(values) <= _TICKED:
             values = tuple(self.scale.ticks())
-        return [(self.place(v), _tick(v)) for v in values]
+        return [(self.place(v), value_text(v)) for v in values]
 
 
 def key_axis(domain: Domain, *, grid: bool = False) -> KeyAxis:
@@ -96,20 +96,15 @@ def key_axis(domain: Domain, *, grid: bool = False) -> KeyAxis:
     Args:
         grid: only the points of a grid search are tried.
     """
-    match domain:
-        case When():
-            return key_axis(domain.then, grid=grid)
-        case Choice(values):
-            return KeyAxis(None, values)
-        case Integers(low, high, log):
-            few = grid or high - low < _TICKED
-            values = tuple(domain.points()) if grid else tuple(range(low, high + 1)) if few else ()
-            return KeyAxis(Scale(float(low), float(high), log), values)
-        case LogUniform(low, high):
-            return KeyAxis(Scale(low, high, True), tuple(domain.points()) if grid else ())
-        case Uniform(low, high):
-            return KeyAxis(Scale(low, high, False), tuple(domain.points()) if grid else ())
-    raise AssertionError(domain)
+    if isinstance(domain, When):
+        return key_axis(domain.then, grid=grid)
+    if isinstance(domain, Choice):
+        return KeyAxis(None, domain.values)
+    log = domain.log if isinstance(domain, Integers) else isinstance(domain, LogUniform)
+    values = tuple(domain.points()) if grid else ()
+    if isinstance(domain, Integers) and not grid and domain.high - domain.low < _TICKED:
+        values = tuple(range(domain.low, domain.high + 1))
+    return KeyAxis(Scale(float(domain.low), float(domain.high), log), values)
 
 
 def key_axes(data: SearchData) -> dict[str, KeyAxis]:
@@ -126,7 +121,3 @@ def score_scale(data: SearchData, scores: Sequence[float]) -> Scale:
     if high <= low:
         low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
     return Scale(low, high, log)
-
-
-def _tick(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else value_text(value)
