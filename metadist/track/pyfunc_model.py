@@ -99,12 +99,9 @@ def _read(table: pd.DataFrame, prepare: Preparation) -> tuple[Any, list[str], An
             labels.append(label_text(label))
         else:
             queries.append(pixels)
-    empty = np.empty((0, *prepare.shape), dtype=np.uint8)
-    return (
-        np.stack(support) if support else empty,
-        labels,
-        np.stack(queries) if queries else empty,
-    )
+    # Of the same shape where there are none.
+    given, asked = (np.array(p, np.uint8).reshape(-1, *prepare.shape) for p in (support, queries))
+    return given, labels, asked
 
 
 def _text(row: Mapping[Any, Any], column: str) -> str:
