@@ -29,18 +29,23 @@ def of_classes(entry: Entry) -> dict[str, Any]:
     }
 
 
-def paired_over_classes(entry: Entry, base: Entry, apart: Paired) -> Paired | None:
-    """A paired difference with its interval over new classes and episodes; None if it has none.
+def over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
+    """The half-width of a paired difference over new classes and episodes, and its verdict.
 
-    Both runs have the same episodes, so one that has recorded their classes is enough.
+    None where they are not recorded; nothing of functions, which have none. Both runs have the same
+    episodes, so one that has recorded their classes is enough.
     """
-    known = entry.protocol.classes or base.protocol.classes
+    if entry.measure == "mse":
+        return {}
+    known, half = entry.protocol.classes or base.protocol.classes, math.nan
     common = min(len(entry.rows.score), len(base.rows.score))
-    if known is None or apart.n < common:
-        return None
-    scores = entry.rows.score[:common] - base.rows.score[:common]
-    half = float(known.ci95(scores[:, None])[0])
-    return replace(apart, ci95=half) if math.isfinite(half) else None
+    if known is not None and apart.n == common:
+        scores = entry.rows.score[:common] - base.rows.score[:common]
+        half = float(known.ci95(scores[:, None])[0])
+    return {
+        "ci95_classes": half if math.isfinite(half) else None,
+        "verdict_classes": replace(apart, ci95=half).word(entry.measure),
+    }
 
 
 def about(runs: Sequence[Mapping[str, Any]]) -> str:

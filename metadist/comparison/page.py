@@ -23,17 +23,17 @@ _FIGURES = {
     "failed": "failed",
     "difference": "paired difference",
     "verdict": "verdict",
-    "best step": "best step",
+    "best_step": "best step",
 }
 _COST_COLUMNS = {
     "run": "run",
     "order": "order",
     "parameters": "parameters",
     "steps": "outer steps",
-    "tasks per step": "tasks per step",
+    "tasks_per_step": "tasks per step",
     "tasks": "tasks",
     "time": "time",
-    "worker-seconds": "worker-seconds",
+    "worker_seconds": "worker-seconds",
 }
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "

@@ -16,6 +16,10 @@ from metadist.statistics.format import mean_ci, number
 NOTHING = "–"
 #: From so many comparisons on, chance is spoken of.
 MANY = 5
+_COUNTS = (
+    *("episodes", "failed", "best_step", "parameters"),
+    *("steps", "tasks_per_step", "tasks", "worker_seconds"),
+)
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -26,18 +30,11 @@ def cells(result: Mapping[str, Any]) -> list[dict[str, str]]:
             "number": str(number),
             "run": run["run"],
             "figure": figure(result, run),
-            "episodes": count(run["episodes"]),
-            "failed": count(run["failed"]),
             "difference": difference(result, run),
             "verdict": verdict(run),
-            "best step": count(run["best_step"]),
             "order": order(run),
-            "parameters": count(run["parameters"]),
-            "steps": count(run["steps"]),
-            "tasks per step": count(run["tasks_per_step"]),
-            "tasks": count(run["tasks"]),
             "time": NOTHING if run["seconds"] is None else duration(run["seconds"]),
-            "worker-seconds": count(run["worker_seconds"]),
+            **{name: count(run[name]) for name in _COUNTS},
         }
         for number, run in enumerate(result["runs"], 1)
     ]

@@ -69,8 +69,9 @@ def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
 
 
 def _costs(result: Mapping[str, Any], width: int) -> list[str]:
-    names = ("run", "order", "parameters", "best step", "steps", "tasks", "time")
-    columns = {"number": "", **{n: n for n in names}, "worker-seconds": "worker-s"}
+    names = ("run", "order", "parameters", "best_step", "steps", "tasks", "time")
+    shown = {name: name.replace("_", " ") for name in names}
+    columns = {"number": "", **shown, "worker_seconds": "worker-s"}
     return aligned(_named(phrases.table(result, columns), width), right={0, *range(3, 9)})
 
 
