@@ -83,11 +83,7 @@ def prepare(
 
 
 def _download(dataset: str, data_dir: Path, announce: Announce) -> Path:
-    """Where a dataset's own module has put what it fetched.
-
-    Raises:
-        DataError: it cannot be fetched.
-    """
+    """Where a dataset's own module has put what it fetched."""
     from data_pipeline import datasets
     from data_pipeline.errors import DataError
 
@@ -201,11 +197,7 @@ def _held_shards(
     payload: Payload | None,
     store: ClassStore | None,
 ) -> Result:
-    """The shards at ``root``, if they are those that are asked for.
-
-    Raises:
-        DataError: they are not.
-    """
+    """The shards at ``root``, if they are those that are asked for; raises DataError."""
     from data_pipeline.episodes.sources import require_drawn
     from data_pipeline.errors import DataError
     from data_pipeline.shards.index import read_description

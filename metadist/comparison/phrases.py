@@ -40,13 +40,15 @@ def cells(result: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def table(result: Mapping[str, Any], columns: Mapping[str, str]) -> list[list[str]]:
+def table(result: Mapping[str, Any], columns: Sequence[str], **headings: str) -> list[list[str]]:
     """A head and a row for each run.
 
     Args:
-        columns: names of :func:`cells`, each with its heading.
+        columns: names of :func:`cells`.
+        headings: of columns that are not headed by their names.
     """
-    return [[*columns.values()], *([run[name] for name in columns] for run in cells(result))]
+    head = [headings.get(name, name.replace("_", " ")) for name in columns]
+    return [head, *([run[name] for name in columns] for run in cells(result))]
 
 
 def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -137,7 +139,7 @@ def _plain(given: Value) -> str:
     if given is None:
         return NOTHING
     if isinstance(given, bool):
-        return "true" if given else "false"
+        return str(given).lower()
     return " ".join(str(given).split()) or '""'
 
 
