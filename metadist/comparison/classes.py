@@ -18,7 +18,7 @@ def of_classes(entry: Entry) -> dict[str, Any]:
 
     None where they are not recorded; nothing of functions, which have none.
     """
-    if entry.measure == "mse":
+    if entry.protocol.score == "mse":
         return {}
     known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
     return {
@@ -35,7 +35,7 @@ def over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
     None where they are not recorded; nothing of functions, which have none. Both runs have the same
     episodes, so one that has recorded their classes is enough.
     """
-    if entry.measure == "mse":
+    if entry.protocol.score == "mse":
         return {}
     known, half = entry.protocol.classes or base.protocol.classes, math.nan
     common = min(len(entry.rows.score), len(base.rows.score))
@@ -44,7 +44,7 @@ def over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
         half = float(known.ci95(scores[:, None])[0])
     return {
         "ci95_classes": half if math.isfinite(half) else None,
-        "verdict_classes": replace(apart, ci95=half).word(entry.measure),
+        "verdict_classes": replace(apart, ci95=half).word(entry.protocol.score),
     }
 
 

@@ -41,7 +41,7 @@ def compare_runs(
     name = shared_protocol([(label, protocols[label]) for label in runs.runs], protocol)
     entries = [*runs.read(lambda run, label: read_entry(run, label, name)).values()]
     runs.check_enough()
-    kinds = {entry.measure: entry.label for entry in entries}
+    kinds = {entry.protocol.score: entry.label for entry in entries}
     if len(kinds) > 1:
         listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
         raise RunError(f"the runs do not measure the same ({listed}); compare them apart")
@@ -88,7 +88,7 @@ def _rank(entry: Entry) -> tuple[float, str]:
     mean = entry.protocol.figure.mean
     if not math.isfinite(mean):
         return math.inf, entry.label
-    return (mean if entry.measure == "mse" else -mean), entry.label
+    return (mean if entry.protocol.score == "mse" else -mean), entry.label
 
 
 def _run(entry: Entry, base: Entry) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
     return {
         "run": entry.label,
         "path": str(entry.run.path),
-        entry.measure: _finite(figure.mean),
+        entry.protocol.score: _finite(figure.mean),
         "ci95": _finite(figure.ci95),
         **of_classes(entry),
         "episodes": entry.protocol.episodes,
@@ -128,7 +128,7 @@ def _difference(entry: Entry, base: Entry) -> dict[str, Any]:
         "ci95": _finite(found.ci95),
         "episodes": found.n,
         "left_out": found.left_out,
-        "verdict": found.word(entry.measure) or "too few episodes",
+        "verdict": found.word(entry.protocol.score) or "too few episodes",
         **over_classes(entry, base, found),
     }
 

@@ -9,20 +9,9 @@ from typing import Any
 
 #: Of each run, by the names that the result has for them.
 _OWN = (
-    "episodes",
-    "failed",
-    "adaptation_steps",
-    "algorithm",
-    "derivative_order",
-    "estimator",
-    "parameters",
-    "best_step",
-    "steps",
-    "tasks_per_step",
-    "tasks",
-    "seconds",
-    "worker_seconds",
-)
+    "episodes", "failed", "adaptation_steps", "algorithm", "derivative_order", "estimator",
+    "parameters", "best_step", "steps", "tasks_per_step", "tasks", "seconds", "worker_seconds",
+)  # fmt: skip
 
 
 def to_csv(result: Mapping[str, Any]) -> str:

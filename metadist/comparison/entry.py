@@ -22,7 +22,7 @@ from metadist.runs.readers.evaluations import (
 )
 from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.paired import Measure, Rows
+from metadist.statistics.paired import Rows
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class Entry:
     protocol: StoredEvaluation
     validation: tuple[tuple[int, float], ...]
     cost: Cost
-
-    @property
-    def measure(self) -> Measure:
-        """What a score is."""
-        return self.protocol.score
 
     @property
     def rows(self) -> Rows:

@@ -18,9 +18,8 @@ _VALUE = 40
 #: Columns of both tables, by their names in :func:`metadist.comparison.phrases.cells`.
 _FIGURES = ("run", "figure", "episodes", "failed", "difference", "verdict", "best_step")
 _COST_COLUMNS = (
-    *("run", "order", "parameters", "steps"),
-    *("tasks_per_step", "tasks", "time", "worker_seconds"),
-)
+    "run", "order", "parameters", "steps", "tasks_per_step", "tasks", "time", "worker_seconds",
+)  # fmt: skip
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
     "training alone, by the clock of the machine and under its load; worker-seconds are time "

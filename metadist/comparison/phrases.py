@@ -17,9 +17,9 @@ NOTHING = "–"
 #: From so many comparisons on, chance is spoken of.
 MANY = 5
 _COUNTS = (
-    *("episodes", "failed", "best_step", "parameters"),
-    *("steps", "tasks_per_step", "tasks", "worker_seconds"),
-)
+    "episodes", "failed", "best_step", "parameters", "steps", "tasks_per_step", "tasks",
+    "worker_seconds",
+)  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 
 

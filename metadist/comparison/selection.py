@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def of_experiment(
         TrackingError: see :func:`metadist.track.search_runs`.
     """
     store = uri or default_tracking_uri(root.parent)
-    here: dict[str, RunDir] | None = None
+    here = functools.cache(lambda: {run_key(run.info()): run for run in list_runs(root)})
     runs: dict[Path, RunDir] = {}
     left_out = []
     for found in search_runs(store, experiment, filter_string):
@@ -128,11 +129,7 @@ def of_experiment(
             why = "not finished" if found.key else "not a training of metadist"
             left_out.append((found.name, why))
             continue
-        run = _at(found.directory, found.key)
-        if run is None:
-            if here is None:
-                here = {run_key(r.info()): r for r in list_runs(root)}
-            run = here.get(found.key)
+        run = _at(found.directory, found.key) or here().get(found.key)
         if run is None:
             was = f" (it was {found.directory})" if found.directory else ""
             left_out.append((found.name, f"its run directory is not here{was}"))

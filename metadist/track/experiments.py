@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
-from metadist.track.client import asking, brief, explained, retry_on_conflict
+from metadist.track.client import asking, brief, retry_on_conflict
 from metadist.track.uris import artifact_location, public_uri, sqlite_path
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def ensure_experiment(uri: str, experiment: str) -> str:
 
 
 def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """:func:`ensure_experiment` with a client that is there already."""
+    """:func:`ensure_experiment` with a client of :func:`metadist.track.client.asking`."""
 
     def found_or_made() -> Any:
         found = client.get_experiment_by_name(name)
@@ -143,8 +143,7 @@ def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)
         return found
 
-    with explained(uri):
-        found = retry_on_conflict(found_or_made)
+    found = retry_on_conflict(found_or_made)
     if found is None:
         raise TrackingError(f"{public_uri(uri)}: experiment {name!r} cannot be created")
     if found.lifecycle_stage != "active":

@@ -253,10 +253,7 @@ def signature() -> ModelSignature:
             [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
         ),
         params=ParamSchema(
-            [
-                ParamSpec("steps", DataType.long, -1),
-                ParamSpec("invert", DataType.boolean, False),
-            ]
+            [ParamSpec("steps", DataType.long, -1), ParamSpec("invert", DataType.boolean, False)]
         ),
     )
 

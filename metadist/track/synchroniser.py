@@ -78,9 +78,8 @@ class Synchroniser:
         self._skip = max(self._cursor.read() - BATCH, 0)
         self._ending: tuple[str, tuple[Path, ...]] | None = None
         self._closing: list[Action] | None = None
-        self._failures = 0
+        self._failures = self._refused = 0
         self._gone = ""
-        self._refused = 0
         self._complete = True
         self._deadline = math.inf
         self._wake = threading.Event()
@@ -96,11 +95,7 @@ class Synchroniser:
         return self
 
     def finish(
-        self,
-        status: str,
-        wait_seconds: float = 300.0,
-        *,
-        checkpoints: Sequence[Path] = (),
+        self, status: str, wait_seconds: float = 300.0, *, checkpoints: Sequence[Path] = ()
     ) -> bool:
         """Send everything that is left, then artifacts and final tags, and end the MLflow run.
 

@@ -32,13 +32,7 @@ BATCH = 1000
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 #: Figures that a run has once. MLflow draws a metric whose step is 0 as a bar for each run, and one
 #: of any other step as a line, here of a single point.
-ONCE = (
-    "test/",
-    "what_was_learned/",
-    "perf/restarts",
-    "perf/steps_redone",
-    "perf/seconds_lost",
-)
+ONCE = ("test/", "what_was_learned/", "perf/restarts", "perf/steps_redone", "perf/seconds_lost")
 
 
 @dataclass(frozen=True)
