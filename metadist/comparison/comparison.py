@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metadist.comparison.classes import of_classes, over_classes
 from metadist.comparison.differences import differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
 from metadist.comparison.selection import Selection, select
 from metadist.errors import RunError
-from metadist.statistics.paired import paired
+from metadist.statistics.paired import Paired, paired
 
 #: More runs than these are shown in the order of their figures, the best first.
 MOST_UNRANKED = 12
@@ -99,7 +99,7 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
         "path": str(entry.run.path),
         entry.protocol.score: _finite(figure.mean),
         "ci95": _finite(figure.ci95),
-        **of_classes(entry),
+        **_of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
         "adaptation_steps": entry.protocol.figure_step,
@@ -129,7 +129,42 @@ def _difference(entry: Entry, base: Entry) -> dict[str, Any]:
         "episodes": found.n,
         "left_out": found.left_out,
         "verdict": found.word(entry.protocol.score) or "too few episodes",
-        **over_classes(entry, base, found),
+        **_over_classes(entry, base, found),
+    }
+
+
+def _of_classes(entry: Entry) -> dict[str, Any]:
+    """How many classes a run's episodes are of, and the half-width over new ones.
+
+    None where they are not recorded; nothing of functions, which have none.
+    """
+    if entry.protocol.score == "mse":
+        return {}
+    known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
+    return {
+        "ways": entry.recipe.data.ways,
+        "classes": None,
+        **(known.told() if known else {}),
+        "ci95_classes": _finite(half),
+    }
+
+
+def _over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
+    """The half-width of a paired difference over new classes and episodes, and its verdict.
+
+    None where they are not recorded; nothing of functions, which have none. Both runs have the same
+    episodes, so one that has recorded their classes is enough.
+    """
+    if entry.protocol.score == "mse":
+        return {}
+    known, half = entry.protocol.classes or base.protocol.classes, math.nan
+    common = min(len(entry.rows.score), len(base.rows.score))
+    if known is not None and apart.n == common:
+        scores = entry.rows.score[:common] - base.rows.score[:common]
+        half = float(known.ci95(scores[:, None])[0])
+    return {
+        "ci95_classes": _finite(half),
+        "verdict_classes": replace(apart, ci95=half).word(entry.protocol.score),
     }
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
 from metadist.report.text_table import short
+from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci, number
 
 #: What stands where there is nothing.
@@ -149,7 +149,7 @@ def about(result: Mapping[str, Any]) -> str:
     part = "validation" if result["part"] == "val" else result["part"]
     episodes = {run["episodes"] for run in result["runs"]}
     many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
-    of = classes.about(result["runs"])
+    of = _of_classes(result["runs"])
     return f"{name} on {many} {part} episodes{of}, {result['protocol']}"
 
 
@@ -188,8 +188,33 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     if result["part"] == "test" and len(runs) > 2:
         said.append("A run that is chosen by test episodes is no longer measured by them.")
-    said += classes.notes(result)
+    said += _class_notes(result)
     said += [f"Left out: {out['run']}: {out['why']}." for out in result["left_out"]]
+    return said
+
+
+def _of_classes(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`` of 384 classes``; nothing where they are not known."""
+    known = {run["classes"]: run for run in runs if run.get("classes") is not None}
+    if len(known) > 1:
+        return f" of {min(known):,}–{max(known):,} classes"
+    return "".join(of_classes(run, "accuracy") for run in known.values())
+
+
+def _class_notes(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said of the classes, a sentence each."""
+    runs = [run for run in result["runs"] if "classes" in run]
+    warnings = dict.fromkeys(
+        few_classes(run["classes"], run["ways"], result["part"])
+        for run in runs
+        if run["classes"] is not None
+    )
+    said = [f"{warning}." for warning in warnings if warning]
+    if unknown := [run["run"] for run in runs if run["classes"] is None]:
+        said.append(
+            f"{', '.join(unknown)}: the classes of the episodes are not recorded; 'metadist "
+            "evaluate RUN' does so."
+        )
     return said
 
 
