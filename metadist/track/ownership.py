@@ -58,18 +58,19 @@ def own_run(
         TrackingError: the store does not answer within seconds or refuses, or the run was deleted.
     """
     why = ""
-    with run.locked("tracking"), asking(uri) as client:  # two drivers must not make two
-        if run_id is None:
-            experiment_id = experiment_of(client, uri, experiment)
-            run_id = find_run(client, experiment_id, run_key(run.info()))
-        if run_id is not None:
-            why = foreign(client, run, run_id)
-        if why:
-            _set_apart(run, run_id)
-        if run_id is None or why:
-            run_id = _new(run, uri, tags, experiment)
-        elif starts:
-            set_tags(client, run_id, _claim(run))
+    with run.locked("tracking"):  # two drivers of one directory must not make two
+        with asking(uri) as client:
+            if run_id is None:
+                experiment_id = experiment_of(client, uri, experiment)
+                run_id = find_run(client, experiment_id, run_key(run.info()))
+            if run_id is not None:
+                why = foreign(client, run, run_id)
+            if why:
+                _set_apart(run, run_id)
+            if run_id is None or why:
+                run_id = _new(run, uri, tags, experiment)
+            elif starts:
+                set_tags(client, run_id, _claim(run))
         if (run.info().get("mlflow") or {}).get("run_id") != run_id:
             shown = public_uri(uri)  # a password must not be written down
             run.update(mlflow={"tracking_uri": shown, "experiment": experiment, "run_id": run_id})
