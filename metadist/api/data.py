@@ -83,11 +83,7 @@ def prepare(
 
 
 def _download(dataset: str, data_dir: Path, announce: Announce) -> Path:
-    """Where a dataset's own module has put what it fetched.
-
-    Raises:
-        DataError: it cannot be fetched.
-    """
+    """Where a dataset's own module has put what it fetched."""
     from data_pipeline import datasets
     from data_pipeline.errors import DataError
 
@@ -123,17 +119,15 @@ def shard(
 ) -> Result:
     """Write the training episodes of a recipe as shards; ``data.storage = "shards"`` reads them.
 
+    What is not explained here is as in :func:`train`.
+
     Args:
-        recipe: name of a built-in recipe, or path of a TOML file.
-        overrides: ``section.key=value`` strings.
         count: episodes; as many as the run reads if not given.
         writers: processes; one for each core if not given. The bytes do not depend on it.
         payload: ``inline`` holds images, ``index`` looks them up in the class store; ``auto``
             decides by their size.
         shard_episodes: episodes of one shard file, a multiple of 64.
         replace: write anew even if shards are there.
-        plugins: see :func:`train`.
-        announce: is told, in a line each, what is happening.
         progress: called with (episodes written, ``count``) at the start and after each shard.
 
     Returns:
@@ -195,17 +189,9 @@ def shard(
 
 
 def _held_shards(
-    root: Path,
-    source: EpisodeSource,
-    count: int,
-    payload: Payload | None,
-    store: ClassStore | None,
+    root: Path, source: EpisodeSource, count: int, payload: Payload | None, store: ClassStore | None
 ) -> Result:
-    """The shards at ``root``, if they are those that are asked for.
-
-    Raises:
-        DataError: they are not.
-    """
+    """The shards at ``root``, if they are those that are asked for; raises DataError."""
     from data_pipeline.episodes.sources import require_drawn
     from data_pipeline.errors import DataError
     from data_pipeline.shards.index import read_description

@@ -129,11 +129,7 @@ def preview(
 
 
 def _one_store(what: str, root: Path, announce: Announce) -> Path:
-    """The class store that a name or path means.
-
-    Raises:
-        DataError: none, or several.
-    """
+    """The class store that a name or path means; raises DataError if it is not one."""
     from data_pipeline import datasets, functions
     from data_pipeline.errors import DataError, MissingData
     from data_pipeline.prepared import find, folders

@@ -160,6 +160,6 @@ def compare(
         baseline=baseline,
         protocol=protocol,
         tracking_uri=tracking_uri,
-    ).result()
+    )
     write_files(found, html, csv)
     return found

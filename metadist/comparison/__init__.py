@@ -11,13 +11,13 @@ from typing import Any
 
 from data_pipeline.storage.local import write_atomic
 from data_pipeline.storage.typed_paths import typed_path
-from metadist.comparison.comparison import Comparison, compare_runs
+from metadist.comparison.comparison import compare_runs
 from metadist.comparison.csv_table import to_csv
 from metadist.comparison.page import render
 from metadist.comparison.text import text
 from metadist.errors import RunError
 
-__all__ = ["Comparison", "compare_runs", "render", "text", "to_csv", "write_files"]
+__all__ = ["compare_runs", "render", "text", "to_csv", "write_files"]
 
 
 def write_files(result: Mapping[str, Any], html: str | Path | None, csv: str | Path | None) -> None:

@@ -4,77 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metadist.comparison.classes import of_classes, paired_over_classes
-from metadist.comparison.differences import Value, differences, other_episodes
+from metadist.comparison.differences import differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
-from metadist.comparison.selection import LeftOut, Selection, select
+from metadist.comparison.selection import Selection, select
 from metadist.errors import RunError
 from metadist.statistics.paired import Paired, paired
 
 #: More runs than these are shown in the order of their figures, the best first.
 MOST_UNRANKED = 12
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A run against the baseline.
-
-    Attributes:
-        paired: over the episodes that both have; None if they are not the same.
-        not_paired: why not.
-        new_classes: the same with the interval over new classes; None where there is none.
-    """
-
-    paired: Paired | None
-    not_paired: str = ""
-    new_classes: Paired | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Runs that are compared, in the order in which they are shown.
-
-    Attributes:
-        protocol: by which they were evaluated.
-        baseline: the one that the others are compared with.
-        against: of each run but the baseline.
-        differing: name -> the value of each run; see :func:`differences`.
-        left_out: runs of the experiment that are not among them.
-    """
-
-    entries: tuple[Entry, ...]
-    protocol: str
-    baseline: Entry
-    against: dict[str, Difference]
-    differing: dict[str, list[Value]]
-    left_out: tuple[LeftOut, ...] = ()
-
-    @property
-    def ranked(self) -> bool:
-        """Whether the best run stands first."""
-        return len(self.entries) > MOST_UNRANKED
-
-    def result(self) -> dict[str, Any]:
-        """All of it, JSON-able: see :func:`metadist.compare`."""
-        first = self.entries[0].protocol
-        return {
-            "protocol": self.protocol,
-            "part": first.part,
-            "score": first.score,
-            "better": "lower" if first.score == "mse" else "higher",
-            "ranked": self.ranked,
-            "baseline": self.baseline.label,
-            "runs": [_run(entry, self.against.get(entry.label)) for entry in self.entries],
-            "differences": {
-                name: dict(zip([e.label for e in self.entries], values, strict=True))
-                for name, values in self.differing.items()
-            },
-            "left_out": [{"run": out.name, "why": out.why} for out in self.left_out],
-        }
 
 
 def compare_runs(
@@ -86,8 +27,8 @@ def compare_runs(
     baseline: str | None = None,
     protocol: str | None = None,
     tracking_uri: str | None = None,
-) -> Comparison:
-    """Read and compare runs; see :func:`metadist.compare`.
+) -> dict[str, Any]:
+    """Read and compare runs; see :func:`metadist.compare` for what comes of it, JSON-able.
 
     Args:
         root: the runs directory.
@@ -100,16 +41,28 @@ def compare_runs(
     name = shared_protocol([(label, protocols[label]) for label in runs.runs], protocol)
     entries = [*runs.read(lambda run, label: read_entry(run, label, name)).values()]
     runs.check_enough()
-    kinds = {entry.measure: entry.label for entry in entries}
+    kinds = {entry.protocol.score: entry.label for entry in entries}
     if len(kinds) > 1:
         listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
         raise RunError(f"the runs do not measure the same ({listed}); compare them apart")
     base = next(entry for entry in entries if entry.run == runs.baseline)
-    against = {e.label: _difference(e, base) for e in entries if e is not base}
-    if len(entries) > MOST_UNRANKED:
+    if ranked := len(entries) > MOST_UNRANKED:
         entries.sort(key=_rank)
-    left_out = tuple(runs.left_out)
-    return Comparison(tuple(entries), name, base, against, differences(entries), left_out)
+    first = entries[0].protocol
+    return {
+        "protocol": name,
+        "part": first.part,
+        "score": first.score,
+        "better": "lower" if first.score == "mse" else "higher",
+        "ranked": ranked,
+        "baseline": base.label,
+        "runs": [_run(entry, base) for entry in entries],
+        "differences": {
+            field: dict(zip([e.label for e in entries], values, strict=True))
+            for field, values in differences(entries).items()
+        },
+        "left_out": [{"run": label, "why": why} for label, why in runs.left_out],
+    }
 
 
 def _leave_others_out(
@@ -130,35 +83,27 @@ def _leave_others_out(
             runs.leave_out(label, f"it has no results of {wanted}")
 
 
-def _difference(entry: Entry, base: Entry) -> Difference:
-    why = other_episodes(entry, base)
-    if why:
-        return Difference(None, why)
-    apart = paired(entry.rows, base.rows)
-    return Difference(apart, new_classes=paired_over_classes(entry, base, apart))
-
-
 def _rank(entry: Entry) -> tuple[float, str]:
     """The best first; without a finite figure last."""
     mean = entry.protocol.figure.mean
     if not math.isfinite(mean):
         return math.inf, entry.label
-    return (mean if entry.measure == "mse" else -mean), entry.label
+    return (mean if entry.protocol.score == "mse" else -mean), entry.label
 
 
-def _run(entry: Entry, difference: Difference | None) -> dict[str, Any]:
+def _run(entry: Entry, base: Entry) -> dict[str, Any]:
     figure, cost = entry.protocol.figure, entry.cost
     learner = entry.learner
     return {
         "run": entry.label,
         "path": str(entry.run.path),
-        entry.measure: _finite(figure.mean),
+        entry.protocol.score: _finite(figure.mean),
         "ci95": _finite(figure.ci95),
-        **of_classes(entry),
+        **_of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
         "adaptation_steps": entry.protocol.figure_step,
-        "difference": None if difference is None else _told(entry, difference),
+        "difference": None if entry is base else _difference(entry, base),
         "algorithm": entry.recipe.algorithm.name,
         "derivative_order": learner.get("derivative_order"),
         "estimator": learner.get("estimator"),
@@ -173,25 +118,54 @@ def _run(entry: Entry, difference: Difference | None) -> dict[str, Any]:
     }
 
 
-def _told(entry: Entry, difference: Difference) -> dict[str, Any]:
-    found = difference.paired
-    if found is None:
-        return {"not_paired": difference.not_paired}
+def _difference(entry: Entry, base: Entry) -> dict[str, Any]:
+    """A run minus the baseline over the episodes that both have, or why they are not the same."""
+    if why := other_episodes(entry, base):
+        return {"not_paired": why}
+    found = paired(entry.rows, base.rows)
     return {
         "mean": _finite(found.mean),
         "ci95": _finite(found.ci95),
         "episodes": found.n,
         "left_out": found.left_out,
-        "verdict": found.word(entry.measure) or "too few episodes",
-        **_over_classes(entry, difference.new_classes),
+        "verdict": found.word(entry.protocol.score) or "too few episodes",
+        **_over_classes(entry, base, found),
     }
 
 
-def _over_classes(entry: Entry, found: Paired | None) -> dict[str, Any]:
-    if entry.measure == "mse":
+def _of_classes(entry: Entry) -> dict[str, Any]:
+    """How many classes a run's episodes are of, and the half-width over new ones.
+
+    None where they are not recorded; nothing of functions, which have none.
+    """
+    if entry.protocol.score == "mse":
         return {}
-    half, verdict = (None, None) if found is None else (found.ci95, found.word(entry.measure))
-    return {"ci95_classes": half, "verdict_classes": verdict}
+    known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
+    return {
+        "ways": entry.recipe.data.ways,
+        "classes": None,
+        **(known.told() if known else {}),
+        "ci95_classes": _finite(half),
+    }
+
+
+def _over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
+    """The half-width of a paired difference over new classes and episodes, and its verdict.
+
+    None where they are not recorded; nothing of functions, which have none. Both runs have the same
+    episodes, so one that has recorded their classes is enough.
+    """
+    if entry.protocol.score == "mse":
+        return {}
+    known, half = entry.protocol.classes or base.protocol.classes, math.nan
+    common = min(len(entry.rows.score), len(base.rows.score))
+    if known is not None and apart.n == common:
+        scores = entry.rows.score[:common] - base.rows.score[:common]
+        half = float(known.ci95(scores[:, None])[0])
+    return {
+        "ci95_classes": _finite(half),
+        "verdict_classes": replace(apart, ci95=half).word(entry.protocol.score),
+    }
 
 
 def _finite(value: float) -> float | None:

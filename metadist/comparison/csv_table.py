@@ -9,20 +9,9 @@ from typing import Any
 
 #: Of each run, by the names that the result has for them.
 _OWN = (
-    "episodes",
-    "failed",
-    "adaptation_steps",
-    "algorithm",
-    "derivative_order",
-    "estimator",
-    "parameters",
-    "best_step",
-    "steps",
-    "tasks_per_step",
-    "tasks",
-    "seconds",
-    "worker_seconds",
-)
+    "episodes", "failed", "adaptation_steps", "algorithm", "derivative_order", "estimator",
+    "parameters", "best_step", "steps", "tasks_per_step", "tasks", "seconds", "worker_seconds",
+)  # fmt: skip
 
 
 def to_csv(result: Mapping[str, Any]) -> str:
@@ -41,6 +30,12 @@ def to_csv(result: Mapping[str, Any]) -> str:
 def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
     paired = run["difference"] or {}
     baseline = run["difference"] is None
+    classes = {
+        "classes": run.get("classes"),
+        "ci95_classes": run.get("ci95_classes"),
+        "difference_ci95_classes": paired.get("ci95_classes"),
+        "verdict_classes": paired.get("verdict_classes"),
+    }
     return {
         "run": run["run"],
         "path": run["path"],
@@ -53,20 +48,8 @@ def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
         "pairs": paired.get("episodes"),
         "left_out": paired.get("left_out"),
         "verdict": "baseline" if baseline else paired.get("verdict", "not paired"),
-        **_new_classes(run, paired),
+        **(classes if "classes" in run else {}),  # functions have none
         "not_paired": paired.get("not_paired"),
         **{name: run[name] for name in _OWN},
         **{name: values[run["run"]] for name, values in result["differences"].items()},
-    }
-
-
-def _new_classes(run: Mapping[str, Any], paired: Mapping[str, Any]) -> dict[str, Any]:
-    """Nothing of functions, which have no classes."""
-    if "classes" not in run:
-        return {}
-    return {
-        "classes": run["classes"],
-        "ci95_classes": run["ci95_classes"],
-        "difference_ci95_classes": paired.get("ci95_classes"),
-        "verdict_classes": paired.get("verdict_classes"),
     }

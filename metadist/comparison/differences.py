@@ -44,9 +44,8 @@ def _facts(entry: Entry) -> dict[str, Value]:
     given: dict[str, Any] = {name: entry.info.get(name) for name in _FACTS}
     given["numerics"] = entry.attempt.get("numerics")
     flat = _flat(given)
-    flat["bits"] = _scalar(entry.attempt.get("bits"))
-    flat["code"] = _scalar(entry.attempt.get("code"))
-    flat["workers"] = _scalar(entry.attempt.get("world_size"))
+    for name, key in (("bits", "bits"), ("code", "code"), ("workers", "world_size")):
+        flat[name] = _scalar(entry.attempt.get(key))
     makers = entry.info.get("made_by")
     known = [m for m in makers if isinstance(m, Mapping)] if isinstance(makers, list) else []
     for name in ("commit", "machine"):

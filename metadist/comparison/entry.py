@@ -22,7 +22,7 @@ from metadist.runs.readers.evaluations import (
 )
 from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
-from metadist.statistics.paired import Measure, Rows
+from metadist.statistics.paired import Rows
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class Entry:
     protocol: StoredEvaluation
     validation: tuple[tuple[int, float], ...]
     cost: Cost
-
-    @property
-    def measure(self) -> Measure:
-        """What a score is."""
-        return self.protocol.score
 
     @property
     def rows(self) -> Rows:
@@ -149,7 +144,13 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
     protocol = _protocol(run, name)
     main = own_names(recipe)[0]
     if name != main and (run.evaluation / f"{main}.json").is_file():
-        _same_checkpoint(run, protocol, _protocol(run, main))
+        first = _protocol(run, main)
+        if protocol.checkpoint_sha256 != first.checkpoint_sha256:
+            raise RunError(
+                f"{run.evaluation / name}.json: of the checkpoint of step "
+                f"{protocol.checkpoint_step}, {main}.json is of step {first.checkpoint_step}; "
+                "evaluate the run again by that protocol"
+            )
     found = points.get(f"val/{protocol.score}", [])
     validation = tuple((p.step, p.value) for p in found)
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
@@ -173,12 +174,3 @@ def _protocol(run: RunDir, name: str) -> StoredEvaluation:
             f"{run.name}'"
         )
     return protocol
-
-
-def _same_checkpoint(run: RunDir, protocol: StoredEvaluation, main: StoredEvaluation) -> None:
-    if protocol.checkpoint_sha256 != main.checkpoint_sha256:
-        raise RunError(
-            f"{run.evaluation / protocol.name}.json: of the checkpoint of step "
-            f"{protocol.checkpoint_step}, {main.name}.json is of step {main.checkpoint_step}; "
-            "evaluate the run again by that protocol"
-        )

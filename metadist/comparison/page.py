@@ -16,25 +16,10 @@ MOST_DRAWN = 12
 #: Characters of a value, more where they tell two apart; the CSV has all of them.
 _VALUE = 40
 #: Columns of both tables, by their names in :func:`metadist.comparison.phrases.cells`.
-_FIGURES = {
-    "run": "run",
-    "figure": "",
-    "episodes": "episodes",
-    "failed": "failed",
-    "difference": "paired difference",
-    "verdict": "verdict",
-    "best step": "best step",
-}
-_COST_COLUMNS = {
-    "run": "run",
-    "order": "order",
-    "parameters": "parameters",
-    "steps": "outer steps",
-    "tasks per step": "tasks per step",
-    "tasks": "tasks",
-    "time": "time",
-    "worker-seconds": "worker-seconds",
-}
+_FIGURES = ("run", "figure", "episodes", "failed", "difference", "verdict", "best_step")
+_COST_COLUMNS = (
+    "run", "order", "parameters", "steps", "tasks_per_step", "tasks", "time", "worker_seconds",
+)  # fmt: skip
 _COSTS = (
     "Tasks are outer steps times tasks per step, the same on every machine. Time is that of "
     "training alone, by the clock of the machine and under its load; worker-seconds are time "
@@ -53,6 +38,8 @@ _PAIRED = (
 def render(result: Mapping[str, Any]) -> str:
     """The page as text; the same result gives the same text."""
     runs = result["runs"]
+    headings = {"figure": f"{result['score']} ± 95 % CI", "difference": "paired difference"}
+    cost_headings = {"steps": "outer steps", "worker_seconds": "worker-seconds"}
     sections = [
         f'<header><p class="eyebrow">Comparison</p><h1>{len(runs)} runs</h1>'
         f'<p class="lead">{escape(phrases.about(result))}, against '
@@ -60,7 +47,7 @@ def render(result: Mapping[str, Any]) -> str:
         "</header>\n",
         *(note("Note.", text, warning="not paired" in text) for text in phrases.notes(result)),
         "<h2>Figures</h2>",
-        _table(phrases.table(result, {**_FIGURES, "figure": f"{result['score']} ± 95 % CI"})),
+        _table(phrases.table(result, _FIGURES, **headings)),
         _new_classes(result),
         _differences_figure(result),
         "<h2>Learning curves</h2>",
@@ -68,7 +55,7 @@ def render(result: Mapping[str, Any]) -> str:
         "<h2>What differs</h2>",
         _varying(result),
         "<h2>Cost</h2>",
-        _table(phrases.table(result, _COST_COLUMNS)),
+        _table(phrases.table(result, _COST_COLUMNS, **cost_headings)),
         f"<p>{escape(_COSTS)}</p>",
         "<footer>Written by metadist from the run directories alone. Intervals are 95 % "
         "confidence intervals over episodes, but for those of new classes.</footer>",

@@ -6,16 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metadist.comparison import classes
 from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
 from metadist.report.text_table import short
+from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci, number
 
 #: What stands where there is nothing.
 NOTHING = "–"
 #: From so many comparisons on, chance is spoken of.
 MANY = 5
+_COUNTS = (
+    "episodes", "failed", "best_step", "parameters", "steps", "tasks_per_step", "tasks",
+    "worker_seconds",
+)  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -26,30 +30,25 @@ def cells(result: Mapping[str, Any]) -> list[dict[str, str]]:
             "number": str(number),
             "run": run["run"],
             "figure": figure(result, run),
-            "episodes": count(run["episodes"]),
-            "failed": count(run["failed"]),
             "difference": difference(result, run),
             "verdict": verdict(run),
-            "best step": count(run["best_step"]),
             "order": order(run),
-            "parameters": count(run["parameters"]),
-            "steps": count(run["steps"]),
-            "tasks per step": count(run["tasks_per_step"]),
-            "tasks": count(run["tasks"]),
             "time": NOTHING if run["seconds"] is None else duration(run["seconds"]),
-            "worker-seconds": count(run["worker_seconds"]),
+            **{name: count(run[name]) for name in _COUNTS},
         }
         for number, run in enumerate(result["runs"], 1)
     ]
 
 
-def table(result: Mapping[str, Any], columns: Mapping[str, str]) -> list[list[str]]:
+def table(result: Mapping[str, Any], columns: Sequence[str], **headings: str) -> list[list[str]]:
     """A head and a row for each run.
 
     Args:
-        columns: names of :func:`cells`, each with its heading.
+        columns: names of :func:`cells`.
+        headings: of columns that are not headed by their names.
     """
-    return [[*columns.values()], *([run[name] for name in columns] for run in cells(result))]
+    head = [headings.get(name, name.replace("_", " ")) for name in columns]
+    return [head, *([run[name] for name in columns] for run in cells(result))]
 
 
 def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -140,7 +139,7 @@ def _plain(given: Value) -> str:
     if given is None:
         return NOTHING
     if isinstance(given, bool):
-        return "true" if given else "false"
+        return str(given).lower()
     return " ".join(str(given).split()) or '""'
 
 
@@ -150,7 +149,7 @@ def about(result: Mapping[str, Any]) -> str:
     part = "validation" if result["part"] == "val" else result["part"]
     episodes = {run["episodes"] for run in result["runs"]}
     many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
-    of = classes.about(result["runs"])
+    of = _of_classes(result["runs"])
     return f"{name} on {many} {part} episodes{of}, {result['protocol']}"
 
 
@@ -189,8 +188,33 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     if result["part"] == "test" and len(runs) > 2:
         said.append("A run that is chosen by test episodes is no longer measured by them.")
-    said += classes.notes(result)
+    said += _class_notes(result)
     said += [f"Left out: {out['run']}: {out['why']}." for out in result["left_out"]]
+    return said
+
+
+def _of_classes(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`` of 384 classes``; nothing where they are not known."""
+    known = {run["classes"]: run for run in runs if run.get("classes") is not None}
+    if len(known) > 1:
+        return f" of {min(known):,}–{max(known):,} classes"
+    return "".join(of_classes(run, "accuracy") for run in known.values())
+
+
+def _class_notes(result: Mapping[str, Any]) -> list[str]:
+    """What has to be said of the classes, a sentence each."""
+    runs = [run for run in result["runs"] if "classes" in run]
+    warnings = dict.fromkeys(
+        few_classes(run["classes"], run["ways"], result["part"])
+        for run in runs
+        if run["classes"] is not None
+    )
+    said = [f"{warning}." for warning in warnings if warning]
+    if unknown := [run["run"] for run in runs if run["classes"] is None]:
+        said.append(
+            f"{', '.join(unknown)}: the classes of the episodes are not recorded; 'metadist "
+            "evaluate RUN' does so."
+        )
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,6 @@ from metadist.track import default_tracking_uri, run_key, search_runs
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """A run of the experiment that is not compared.
-
-    Attributes:
-        name: in MLflow.
-    """
-
-    name: str
-    why: str
-
-
 @dataclass
 class Selection:
     """The runs that are compared.
@@ -38,12 +27,13 @@ class Selection:
         baseline: None: it is yet to be chosen.
         by_mlflow: they are those of an experiment. Such a run may be left out, if it is not the
             baseline; one that was named must be there.
+        left_out: runs of the experiment that are not compared, and why.
     """
 
     runs: dict[str, RunDir]
     baseline: RunDir | None
     by_mlflow: bool
-    left_out: list[LeftOut]
+    left_out: list[tuple[str, str]]
 
     def read(self, reader: Callable[[RunDir, str], T]) -> dict[str, T]:
         """What a reader of a run and its label makes of each; what it refuses is left out."""
@@ -59,7 +49,7 @@ class Selection:
 
     def leave_out(self, label: str, why: str) -> None:
         """Do not compare a run."""
-        self.left_out.append(LeftOut(label, why))
+        self.left_out.append((label, why))
         del self.runs[label]
 
     def check_enough(self) -> None:
@@ -69,7 +59,7 @@ class Selection:
         there = f"there is {next(iter(self.runs))}" if self.runs else "there is none"
         if not self.by_mlflow:
             raise RunError(f"at least two runs are needed to compare, {there}; name more runs")
-        listed = "; ".join(f"{out.name}: {out.why}" for out in self.left_out[:5])
+        listed = "; ".join(f"{name}: {why}" for name, why in self.left_out[:5])
         raise RunError(
             f"at least two finished runs of the experiment are needed, {there}"
             f"{f' (left out: {listed})' if listed else ''}"
@@ -88,7 +78,7 @@ def select(
     by_mlflow = experiment is not None or filter_string is not None
     if by_mlflow and names:
         raise RunError("name runs, or an experiment and a filter, not both")
-    left_out: list[LeftOut] = []
+    left_out: list[tuple[str, str]] = []
     if by_mlflow:
         runs, left_out = of_experiment(root, uri, experiment or "metadist", filter_string or "")
     else:
@@ -118,8 +108,8 @@ def named(root: Path, names: Sequence[str]) -> list[RunDir]:
 
 def of_experiment(
     root: Path, uri: str | None, experiment: str, filter_string: str
-) -> tuple[list[RunDir], list[LeftOut]]:
-    """The finished runs of an MLflow experiment, the oldest first, and those that are left out.
+) -> tuple[list[RunDir], list[tuple[str, str]]]:
+    """The finished runs of an MLflow experiment, the oldest first; and who is left out, and why.
 
     A run directory is where MLflow says that it was, or under ``root`` if it was moved: the name
     and the time of its creation tell whether it is the one.
@@ -131,24 +121,18 @@ def of_experiment(
         TrackingError: see :func:`metadist.track.search_runs`.
     """
     store = uri or default_tracking_uri(root.parent)
-    here: dict[str, RunDir] | None = None
+    here = functools.cache(lambda: {run_key(run.info()): run for run in list_runs(root)})
     runs: dict[Path, RunDir] = {}
     left_out = []
     for found in search_runs(store, experiment, filter_string):
-        if not found.key:
-            left_out.append(LeftOut(found.name, "not a training of metadist"))
+        if not found.key or not found.finished:
+            why = "not finished" if found.key else "not a training of metadist"
+            left_out.append((found.name, why))
             continue
-        if not found.finished:
-            left_out.append(LeftOut(found.name, "not finished"))
-            continue
-        run = _at(found.directory, found.key)
-        if run is None:
-            if here is None:
-                here = {run_key(r.info()): r for r in list_runs(root)}
-            run = here.get(found.key)
+        run = _at(found.directory, found.key) or here().get(found.key)
         if run is None:
             was = f" (it was {found.directory})" if found.directory else ""
-            left_out.append(LeftOut(found.name, f"its run directory is not here{was}"))
+            left_out.append((found.name, f"its run directory is not here{was}"))
         else:
             runs[run.path] = run
     return list(runs.values()), left_out

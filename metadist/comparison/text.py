@@ -42,16 +42,10 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
 
 
 def _figures(result: Mapping[str, Any], base: str, width: int) -> list[str]:
-    columns = {
-        "number": "",
-        "run": "run",
-        "figure": result["score"],
-        "failed": "failed",
-        "difference": f"to {base}, paired",
-        "verdict": "verdict",
-    }
+    columns = ("number", "run", "figure", "failed", "difference", "verdict")
+    headings = {"number": "", "figure": result["score"], "difference": f"to {base}, paired"}
     # A curve is a hint: it gets what names and figures leave, or nothing.
-    rows = _named(phrases.table(result, columns), width - len(_GAP) - len(_LAST))
+    rows = _named(phrases.table(result, columns, **headings), width - len(_GAP) - len(_LAST))
     room = width - len(_GAP) - max(map(len, aligned(rows, ())))
     if room >= len(_LAST):
         last = [_LAST, *phrases.sparks(result, min(room, _CURVE))]
@@ -69,9 +63,9 @@ def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
 
 
 def _costs(result: Mapping[str, Any], width: int) -> list[str]:
-    names = ("run", "order", "parameters", "best step", "steps", "tasks", "time")
-    columns = {"number": "", **{n: n for n in names}, "worker-seconds": "worker-s"}
-    return aligned(_named(phrases.table(result, columns), width), right={0, *range(3, 9)})
+    columns = ("number", "run", "order", "parameters", "best_step", "steps", "tasks", "time")
+    rows = phrases.table(result, (*columns, "worker_seconds"), number="", worker_seconds="worker-s")
+    return aligned(_named(rows, width), right={0, *range(3, 9)})
 
 
 def _named(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:

@@ -166,11 +166,10 @@ class Progress:
             self._changed = False
 
     def _write(self, text: str) -> None:
-        try:
+        # A closed terminal or pipe is no reason to stop a run.
+        with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # a closed terminal or pipe is no reason to stop a run
-            log.debug("the progress line cannot be written")
 
 
 class ProgressFollower(Polling):

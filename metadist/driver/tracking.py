@@ -64,7 +64,7 @@ def open_tracking(request: RunRequest, run: RunDir, announce: Announce) -> Synch
 
 def _synchroniser(request: RunRequest, run: RunDir) -> Synchroniser:
     info, uri = run.info(), _store(request)
-    tags = run_tags(info, world_size=max(request.workers.low, 1), directory=run.path)
+    tags = run_tags(info, {"world_size": max(request.workers.low, 1)}, run.path)
     tags |= request.tags
     known, asked = info.get("mlflow") or {}, request.tracking_uri and uri
     if known and asked is not None and public_uri(asked) != whole_uri(known["tracking_uri"]):

@@ -3,7 +3,7 @@
 Nothing here imports mlflow before it is used.
 """
 
-from metadist.track.experiments import Found, ensure_experiment, search_runs
+from metadist.track.experiments import ensure_experiment, search_runs
 from metadist.track.ownership import own_run
 from metadist.track.runs import reopen_run, run_key, run_params, run_tags, start_run
 from metadist.track.synchroniser import Synchroniser
@@ -12,7 +12,6 @@ from metadist.track.upload import record_summary, sync_run
 from metadist.track.uris import default_tracking_uri, public_uri, store_of, whole_uri
 
 __all__ = [
-    "Found",
     "Synchroniser",
     "default_tracking_uri",
     "ensure_experiment",

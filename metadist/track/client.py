@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from metadist.errors import TrackingError
+from data_pipeline.errors import DataError
+from metadist.errors import MetadistError, TrackingError
 from metadist.process.environment import variables
 from metadist.track import sqlite_schema
 from metadist.track.uris import is_server, public_uri, sqlite_path, whole_uri, without_secrets
@@ -107,22 +108,50 @@ def connect(uri: str) -> MlflowClient:
 
     uri = whole_uri(uri)
     path = sqlite_path(uri)
+    with explained(uri), contextlib.ExitStack() as first:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if sqlite_schema.revision(path) is None:
+                first.enter_context(_alone(path))  # it takes seconds: one is enough
+            if not path.exists():
+                log.info("making the tracking store %s (a few seconds)", path)
+                sqlite_schema.make_store(path)
+            sqlite_schema.check_schema(path, uri)
+        client = MlflowClient(tracking_uri=uri)
+        if path is not None:
+            client.search_experiments(max_results=1)
+        return client
+
+
+@contextlib.contextmanager
+def asking(uri: str) -> Iterator[MlflowClient]:
+    """A client for requests of a start, whose failures are :func:`explained`."""
+    with impatient(), explained(uri):
+        yield connect(uri)
+
+
+@contextlib.contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Say what a request of this block that fails means to the user; errors of ours go through.
+
+    Raises:
+        TrackingError: a request has failed.
+    """
     try:
-        with contextlib.ExitStack() as first:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if sqlite_schema.revision(path) is None:
-                    first.enter_context(_alone(path))  # it takes seconds: one is enough
-                if not path.exists():
-                    log.info("making the tracking store %s (a few seconds)", path)
-                    sqlite_schema.make_store(path)
-                sqlite_schema.check_schema(path, uri)
-            client = MlflowClient(tracking_uri=uri)
-            if path is not None:
-                client.search_experiments(max_results=1)
-            return client
+        yield
+    except (MetadistError, DataError):
+        raise
     except Exception as error:
-        raise explain(uri, error) from error
+        if "out-of-date database schema" in str(error):
+            shown, reason = public_uri(uri), "out-of-date schema"
+            raise sqlite_schema.schema_error(shown, reason, older=True) from error
+        cures = (cure for said, cure in _CURES.items() if said in str(error))
+        cure = next(cures, "Start it or mend its address (--tracking-uri or MLFLOW_TRACKING_URI)")
+        raise TrackingError(
+            f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. {cure}, or go "
+            "on without it (--offline); what was not sent can be sent later with `metadist sync "
+            "RUN`"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -133,20 +162,6 @@ def _alone(path: Path) -> Iterator[None]:
     with name.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def explain(uri: str, error: BaseException) -> TrackingError:
-    """What a failed request means to the user."""
-    if isinstance(error, TrackingError):
-        return error
-    if "out-of-date database schema" in str(error):
-        return sqlite_schema.schema_error(public_uri(uri), "out-of-date schema", older=True)
-    cures = (cure for said, cure in _CURES.items() if said in str(error))
-    cure = next(cures, "Start it or mend its address (--tracking-uri or MLFLOW_TRACKING_URI)")
-    return TrackingError(
-        f"the tracking store {public_uri(uri)} cannot be used: {brief(error)}. {cure}, or go on "
-        "without it (--offline); what was not sent can be sent later with `metadist sync RUN`"
-    )
 
 
 def brief(error: BaseException) -> str:

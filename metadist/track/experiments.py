@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
-from metadist.track.client import brief, connect, explain, impatient, retry_on_conflict
+from metadist.track.client import asking, brief, retry_on_conflict
 from metadist.track.uris import artifact_location, public_uri, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
 
 #: The tag by which a run is recognised if its id was not yet written down when the driver died.
 KEY_TAG = "metadist.key"
@@ -55,7 +55,6 @@ class Found:
         finished: whether it has ended well.
     """
 
-    run_id: str
     name: str
     key: str
     directory: str
@@ -79,17 +78,18 @@ def search_runs(uri: str, experiment: str, filter_string: str = "") -> list[Foun
             f"there is no tracking store {path}: go to the directory where you trained, or name "
             "the store with --tracking-uri"
         )
-    with impatient():
-        client = connect(uri)
+    with asking(uri) as client:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = ", ".join(e.name for e in client.search_experiments(max_results=20))
+            raise TrackingError(
+                f"{public_uri(uri)}: no experiment {experiment!r}; there are: {known}"
+            )
+        runs: list[Run] = []
+        token: str | None = ""
         try:
-            found = client.get_experiment_by_name(experiment)
-            if found is None:
-                known = ", ".join(e.name for e in client.search_experiments(max_results=20))
-                raise TrackingError(
-                    f"{public_uri(uri)}: no experiment {experiment!r}; there are: {known}"
-                )
-            runs: list[Any] = []
-            token: str | None = ""
             while token is not None:
                 page = client.search_runs(
                     [found.experiment_id],
@@ -100,27 +100,20 @@ def search_runs(uri: str, experiment: str, filter_string: str = "") -> list[Foun
                 )
                 runs += page
                 token = page.token or None
-        except Exception as error:
-            if _refuses_filter(error):
-                raise TrackingError(
-                    f"--filter {filter_string!r}: MLflow does not understand it ({brief(error)}); "
-                    "such as \"params.`inner.lr` = '0.4' and metrics.`test/accuracy` > 0.6\""
-                ) from None
-            raise explain(uri, error) from error
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise TrackingError(
+                f"--filter {filter_string!r}: MLflow does not understand it ({brief(error)}); "
+                "such as \"params.`inner.lr` = '0.4' and metrics.`test/accuracy` > 0.6\""
+            ) from None
     return [_found(run) for run in runs]
 
 
-def _refuses_filter(error: Exception) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    return isinstance(error, MlflowException) and error.error_code == "INVALID_PARAMETER_VALUE"
-
-
-def _found(run: Any) -> Found:
+def _found(run: Run) -> Found:
     tags = run.data.tags
     ours = KEY_TAG in tags and "summary" not in tags
     return Found(
-        run_id=run.info.run_id,
         name=str(run.info.run_name),
         key=str(tags[KEY_TAG]) if ours else "",
         directory=str(tags.get(DIRECTORY_TAG, "")),
@@ -136,12 +129,12 @@ def ensure_experiment(uri: str, experiment: str) -> str:
     Raises:
         TrackingError: the store does not answer, or the experiment was deleted.
     """
-    with impatient():
-        return experiment_of(connect(uri), uri, experiment)
+    with asking(uri) as client:
+        return experiment_of(client, uri, experiment)
 
 
 def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """:func:`ensure_experiment` with a client that is there already."""
+    """:func:`ensure_experiment` with a client of :func:`metadist.track.client.asking`."""
 
     def found_or_made() -> Any:
         found = client.get_experiment_by_name(name)
@@ -150,10 +143,7 @@ def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)
         return found
 
-    try:
-        found = retry_on_conflict(found_or_made)
-    except Exception as error:
-        raise explain(uri, error) from error
+    found = retry_on_conflict(found_or_made)
     if found is None:
         raise TrackingError(f"{public_uri(uri)}: experiment {name!r} cannot be created")
     if found.lifecycle_stage != "active":

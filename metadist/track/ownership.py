@@ -17,7 +17,7 @@ from data_pipeline.storage.object_uri import address_of, local_path
 from metadist.errors import MetadistError
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import GONE, connect, explain, gone_error, impatient
+from metadist.track.client import GONE, asking, gone_error
 from metadist.track.client import run_state as state_of
 from metadist.track.experiments import DIRECTORY_TAG, experiment_of
 from metadist.track.runs import clean_name, find_run, run_key, run_params, set_tags, start_run
@@ -57,12 +57,12 @@ def own_run(
     Raises:
         TrackingError: the store does not answer within seconds or refuses, or the run was deleted.
     """
-    with run.locked("tracking"), impatient():  # two drivers of one directory must not make two
-        client, why = connect(uri), ""
-        try:
+    why = ""
+    with run.locked("tracking"):  # two drivers of one directory must not make two
+        with asking(uri) as client:
             if run_id is None:
-                place = experiment_of(client, uri, experiment)
-                run_id = find_run(client, place, run_key(run.info()))
+                experiment_id = experiment_of(client, uri, experiment)
+                run_id = find_run(client, experiment_id, run_key(run.info()))
             if run_id is not None:
                 why = foreign(client, run, run_id)
             if why:
@@ -71,10 +71,6 @@ def own_run(
                 run_id = _new(run, uri, tags, experiment)
             elif starts:
                 set_tags(client, run_id, _claim(run))
-        except (MetadistError, DataError):
-            raise
-        except Exception as error:
-            raise explain(uri, error) from error
         if (run.info().get("mlflow") or {}).get("run_id") != run_id:
             shown = public_uri(uri)  # a password must not be written down
             run.update(mlflow={"tracking_uri": shown, "experiment": experiment, "run_id": run_id})

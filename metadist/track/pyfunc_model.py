@@ -28,8 +28,6 @@ from data_pipeline.formats.labelled_images import label_text
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier
 
-ROLES = ("support", "query")
-
 
 class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     """A trained learner that adapts anew at each request."""
@@ -84,7 +82,7 @@ def _read(table: pd.DataFrame, prepare: Preparation) -> tuple[Any, list[str], An
     for number, row in enumerate(table.to_dict(orient="records"), start=1):
         where = f"row {number}"
         role, label = row.get("role"), _text(row, "label")
-        if role not in ROLES:
+        if role not in ("support", "query"):
             raise AdaptError(f"{where}: role: 'support' or 'query' is needed, got {role!r}")
         if role == "support" and not label:
             raise AdaptError(f"{where}: a support image needs a label, it has none")
@@ -99,12 +97,9 @@ def _read(table: pd.DataFrame, prepare: Preparation) -> tuple[Any, list[str], An
             labels.append(label_text(label))
         else:
             queries.append(pixels)
-    empty = np.empty((0, *prepare.shape), dtype=np.uint8)
-    return (
-        np.stack(support) if support else empty,
-        labels,
-        np.stack(queries) if queries else empty,
-    )
+    # Of the same shape where there are none.
+    given, asked = (np.array(p, np.uint8).reshape(-1, *prepare.shape) for p in (support, queries))
+    return given, labels, asked
 
 
 def _text(row: Mapping[Any, Any], column: str) -> str:

@@ -25,7 +25,7 @@ from metadist.errors import RunError, TrackingError
 from metadist.evaluation.image_classifier import ImageClassifier
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import connect, explain, impatient, settings
+from metadist.track.client import connect, explained, impatient, settings
 from metadist.track.ownership import foreign
 from metadist.track.upload import sync_run
 from metadist.track.uris import is_server, public_uri, store_of
@@ -149,7 +149,7 @@ def _register(
     from mlflow.models import Model
 
     tags = model_tags(classifier)
-    with _asking(address):
+    with explained(address):
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name, run_id, tags)
     try:
@@ -160,7 +160,7 @@ def _register(
             model_id=logged.model_id,
         )
         save_model(folder / "model", classifier, requirements, about)
-        with _asking(address):
+        with explained(address):
             client.log_model_artifacts(logged.model_id, str(folder / "model"))
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     except BaseException:
@@ -173,7 +173,7 @@ def _register(
     served = is_server(client.tracking_uri)
     source = f"models:/{logged.model_id}" if served else logged.artifact_location
     tags = {**tags, "model_id": logged.model_id}
-    with _asking(address):
+    with explained(address):
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         try:
             client.create_registered_model(name)
@@ -184,31 +184,16 @@ def _register(
     return int(made.version)
 
 
-@contextlib.contextmanager
-def _asking(address: str) -> Iterator[None]:
-    """Whatever fails here is the store's doing: nothing else belongs into this block."""
-    try:
-        yield
-    except Exception as error:
-        raise explain(address, error) from error
-
-
 def model_tags(classifier: ImageClassifier) -> dict[str, str]:
     """Where a model comes from and how good it was on test episodes."""
-    facts = classifier.facts
+    facts, recipe = classifier.facts, classifier.trained.recipe
+    source = ("run", "recipe_hash", "dataset", "dataset_digest", "licence")
+    figures = ("accuracy", "ci95", "classes", "ci95_classes")
     given = {
-        "run": facts["run"],
-        "recipe_hash": facts["recipe_hash"],
-        "dataset": facts["dataset"],
-        "dataset_digest": facts["dataset_digest"],
-        "licence": facts["licence"],
-        "algorithm": classifier.trained.recipe.algorithm.name,
-        "norm": classifier.trained.recipe.model.norm,
+        **{name: facts[name] for name in source + figures},
+        "algorithm": recipe.algorithm.name,
+        "norm": recipe.model.norm,
         "params_sha256": facts["checkpoint"]["params_sha256"],
-        "accuracy": facts["accuracy"],
-        "ci95": facts["ci95"],
-        "classes": facts["classes"],
-        "ci95_classes": facts["ci95_classes"],
     }
     return {key: str(value) for key, value in given.items() if value is not None}
 
@@ -268,10 +253,7 @@ def signature() -> ModelSignature:
             [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
         ),
         params=ParamSchema(
-            [
-                ParamSpec("steps", DataType.long, -1),
-                ParamSpec("invert", DataType.boolean, False),
-            ]
+            [ParamSpec("steps", DataType.long, -1), ParamSpec("invert", DataType.boolean, False)]
         ),
     )
 

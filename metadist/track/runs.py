@@ -7,19 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.storage.object_uri import address_of
 from metadist.recipe.schema import Recipe
-from metadist.track.client import (
-    GONE,
-    connect,
-    explain,
-    gone_error,
-    impatient,
-    retry_on_conflict,
-    run_state,
-)
+from metadist.track.client import GONE, asking, gone_error, retry_on_conflict, run_state
 from metadist.track.experiments import DIRECTORY_TAG, KEY_TAG, experiment_of
 
 if TYPE_CHECKING:
@@ -66,20 +59,13 @@ def run_params(recipe: Recipe) -> dict[str, str]:
 
 
 def run_tags(
-    info: Mapping[str, Any],
-    *,
-    world_size: int | None = None,
-    bits: str | None = None,
-    numerics: Mapping[str, Any] | None = None,
-    directory: Path | None = None,
+    info: Mapping[str, Any], attempt: Mapping[str, Any], directory: Path | None = None
 ) -> dict[str, str]:
     """What run.json says of a run, as tags: hash, dataset, versions, learner, numerics, result.
 
     Args:
         info: the contents of run.json.
-        world_size: workers of this attempt.
-        bits: ``unverified`` if the run was continued under other numerics.
-        numerics: of this attempt, if they are not in ``info``.
+        attempt: what the latest attempt has recorded: world_size, bits, numerics.
         directory: of the run, as it is called here.
     """
     given = {
@@ -88,10 +74,10 @@ def run_tags(
         "version": info.get("versions"),
         "learner": info.get("learner"),
         "plugin": info.get("plugins"),
-        "numerics": numerics or info.get("numerics"),
+        "numerics": attempt.get("numerics") or info.get("numerics"),
         "result": info.get("result"),
-        "world_size": world_size,
-        "bits": bits,
+        "world_size": attempt.get("world_size"),
+        "bits": attempt.get("bits"),
         DIRECTORY_TAG: None if directory is None else address_of(directory),
     }
     tags = _flat({name: value for name, value in given.items() if value is not None})
@@ -127,32 +113,24 @@ def start_run(
     Raises:
         TrackingError: the store does not answer within seconds, or refuses.
     """
-    with impatient():
-        client = connect(uri)
+    with asking(uri) as client:
         experiment_id = experiment_of(client, uri, experiment)
-        named = {KEY_TAG: key.replace("'", "_")} if key else {}
+        every_tag = {**tags, KEY_TAG: _quoted(key)} if key else tags
 
         def found_or_made() -> str:
             run_id = find_run(client, experiment_id, key)
             if run_id is None:
                 origin = {"mlflow.source.name": "metadist", "mlflow.user": _user()}
-                run = client.create_run(
-                    experiment_id,
-                    start_time=start_time,
-                    tags={**origin, **tags, **named},
-                    run_name=run_name,
+                made = client.create_run(
+                    experiment_id, start_time, {**origin, **every_tag}, run_name
                 )
-                run_id = str(run.info.run_id)
-            else:
-                client.update_run(run_id, status="RUNNING")
+                return str(made.info.run_id)
+            client.update_run(run_id, status="RUNNING")
             return run_id
 
-        try:
-            run_id = retry_on_conflict(found_or_made)
-            retry_on_conflict(lambda: _describe(client, run_id, params, {**tags, **named}))
-            retry_on_conflict(lambda: _name_dataset(client, run_id, tags))
-        except Exception as error:
-            raise explain(uri, error) from error
+        run_id = retry_on_conflict(found_or_made)
+        retry_on_conflict(lambda: set_tags(client, run_id, every_tag, params))
+        retry_on_conflict(lambda: _name_dataset(client, run_id, tags))
         return run_id
 
 
@@ -160,9 +138,13 @@ def find_run(client: MlflowClient, experiment_id: str, key: str) -> str | None:
     """The id of the run of a key; None if there is none, or the key is empty."""
     if not key:
         return None
-    quoted = key.replace("'", "_")
-    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1)
+    wanted = f"tags.`{KEY_TAG}` = '{_quoted(key)}'"
+    found = client.search_runs([experiment_id], wanted, max_results=1)
     return str(found[0].info.run_id) if found else None
+
+
+def _quoted(key: str) -> str:
+    return key.replace("'", "_")
 
 
 def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -174,21 +156,20 @@ def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[s
     Raises:
         TrackingError: the store does not answer within seconds, or the run was deleted there.
     """
-    with impatient():
-        client = connect(uri)
-        try:
-            if (state := run_state(client, run_id)) in GONE:
-                raise gone_error(uri, run_id, state)
-            client.update_run(run_id, status="RUNNING")
-            retry_on_conflict(lambda: _describe(client, run_id, params, tags))
-        except Exception as error:
-            raise explain(uri, error) from error
+    with asking(uri) as client:
+        if (state := run_state(client, run_id)) in GONE:
+            raise gone_error(uri, run_id, state)
+        client.update_run(run_id, status="RUNNING")
+        retry_on_conflict(lambda: set_tags(client, run_id, tags, params))
 
 
-def _describe(
-    client: MlflowClient, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]
+def set_tags(
+    client: MlflowClient,
+    run_id: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Add params and tags; may be repeated."""
+    """Set tags, also those that are there, and add params; may be repeated."""
     from mlflow.entities import Param, RunTag
 
     logged = client.get_run(run_id).data.params
@@ -209,11 +190,6 @@ def _name_dataset(client: MlflowClient, run_id: str, tags: Mapping[str, str]) ->
         source = json.dumps({"split": tags.get("dataset.split", ""), "digest": digest})
         dataset = Dataset(name, digest[:_SHORT_DIGEST], "metadist", source)
         client.log_inputs(run_id, [DatasetInput(dataset)])
-
-
-def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags; a tag that exists is replaced."""
-    _describe(client, run_id, {}, tags)
 
 
 def _user() -> str:

@@ -19,12 +19,23 @@ _REVISION = re.compile(r"^(down_)?revision\s*=\s*[\"'](\w+)[\"']", re.MULTILINE)
 
 def revision(path: Path) -> str | None:
     """Which tables a store has, by the id of their last migration; None if that cannot be read."""
-    with contextlib.suppress(sqlite3.Error):
+    found = _rows(path, "select version_num from alembic_version")
+    return found[0] if found else None
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a store of MLflow's, of any version."""
+    tables = _rows(path, "select name from sqlite_master where type = 'table'")
+    return {"alembic_version", "experiments", "runs"} <= set(tables)
+
+
+def _rows(path: Path, query: str) -> list[str]:
+    """The first column of what a query finds in a SQLite file; nothing if it cannot be read."""
+    with contextlib.suppress(sqlite3.Error, ValueError):
         database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
         with contextlib.closing(database):
-            found = database.execute("select version_num from alembic_version").fetchone()
-            return str(found[0]) if found else None
-    return None
+            return [str(row[0]) for row in database.execute(query)]
+    return []
 
 
 def check_schema(path: Path, uri: str) -> None:

@@ -78,9 +78,8 @@ class Synchroniser:
         self._skip = max(self._cursor.read() - BATCH, 0)
         self._ending: tuple[str, tuple[Path, ...]] | None = None
         self._closing: list[Action] | None = None
-        self._failures = 0
+        self._failures = self._refused = 0
         self._gone = ""
-        self._refused = 0
         self._complete = True
         self._deadline = math.inf
         self._wake = threading.Event()
@@ -96,11 +95,7 @@ class Synchroniser:
         return self
 
     def finish(
-        self,
-        status: str,
-        wait_seconds: float = 300.0,
-        *,
-        checkpoints: Sequence[Path] = (),
+        self, status: str, wait_seconds: float = 300.0, *, checkpoints: Sequence[Path] = ()
     ) -> bool:
         """Send everything that is left, then artifacts and final tags, and end the MLflow run.
 
@@ -194,9 +189,8 @@ class Synchroniser:
 
     def _check_owner(self) -> None:
         """Two copies of a directory may have been started at once, even where neither sees it."""
-        if self._client is None or self._again is None:
-            return
-        if time.monotonic() - self._asked < _OWNER_SECONDS:
+        recent = time.monotonic() - self._asked < _OWNER_SECONDS
+        if self._client is None or self._again is None or recent:
             return
         if not holds(self._client, self._run, self._run_id):
             self._run_id, self._closing = self._again(self._run_id), None
@@ -213,8 +207,7 @@ class Synchroniser:
             # What this reader had already taken is lost with it: begin again. Points that were
             # sent before vanish in MLflow.
             self._reader = LogReader(self._run)
-            self._cursor.restart()
-            self._skip = 0
+            self._cursor.sent = self._skip = 0
             raise
         if self._skip:  # sent by an earlier attempt, and noted
             skipped = min(self._skip, len(points))
@@ -255,8 +248,7 @@ class Synchroniser:
     def _succeeded(self) -> None:
         if self._failures:
             log.warning("MLflow: %s takes points again", public_uri(self._uri))
-        self._failures = 0
-        self._refused = 0
+        self._failures = self._refused = 0
         self._gone = ""
 
 
@@ -270,7 +262,7 @@ class _Cursor:
     def __init__(self, run: RunDir, run_id: str) -> None:
         self._path = run.log / "sent.json"
         self._run_id = run_id
-        self._sent = 0
+        self.sent = 0
         self._written = 0
         self._at = time.monotonic()
 
@@ -284,22 +276,18 @@ class _Cursor:
 
     def advance(self, points: int) -> None:
         """So many more were sent."""
-        self._sent += points
+        self.sent += points
         if time.monotonic() - self._at > _NOTE_SECONDS:
             self.write()
-
-    def restart(self) -> None:
-        """Count from zero again."""
-        self._sent = 0
 
     def write(self) -> None:
         """Make the note durable. A disk that refuses it costs only the note."""
         self._at = time.monotonic()
-        if self._sent == self._written:
+        if self.sent == self._written:
             return
         try:
-            note = {"run_id": self._run_id, "sent": self._sent}
+            note = {"run_id": self._run_id, "sent": self.sent}
             write_atomic(self._path, json.dumps(note, sort_keys=True).encode())
-            self._written = self._sent
+            self._written = self.sent
         except OSError as error:
             log.debug("%s: %s", self._path, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shlex
 import signal
@@ -14,21 +13,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from metadist.errors import TrackingError
 from metadist.process.imports import environment, standard_library
 from metadist.process.signals import STOP_SIGNALS
-from metadist.track.client import connect, explain, impatient
+from metadist.track.client import asking, connect, impatient
 from metadist.track.experiments import KEY_TAG, VIEW_KEY, offer_view
 from metadist.track.sqlite_schema import check_schema
 from metadist.track.uris import default_tracking_uri, is_server, public_uri, sqlite_path
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -116,27 +109,23 @@ def run_ui(
             if _answers(host, port):
                 ready()
                 ready = None
-        while True:
+        while process.returncode is None:
             try:
-                status = process.wait(_GRACE_SECONDS)
-                break
+                process.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 if interrupted.is_set():
-                    status = 0
                     break
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         _end_group(process)
-    return 0 if interrupted.is_set() else status
+    return 0 if interrupted.is_set() else process.wait()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of the server and its children."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        log.debug("the server's process group has ended")
     process.wait()
 
 
@@ -180,38 +169,27 @@ def _base(server: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
-def experiments(uri: str) -> dict[str, str]:
-    """Ids and names of the experiments that hold runs of ours, the one of the newest run first.
+def pages(uri: str, server: str) -> list[tuple[str, str]]:
+    """Names and addresses of the experiments with runs of ours, that of the newest run first.
+
+    Of a store without any, the list of all experiments.
 
     Raises:
         TrackingError: the store cannot be used.
     """
-    with impatient():
-        client = connect(uri)
-        try:
-            return _experiments(client)
-        except Exception as error:
-            raise explain(uri, error) from error
-
-
-def _experiments(client: MlflowClient) -> dict[str, str]:
-    there: dict[str, Any] = {e.experiment_id: e for e in client.search_experiments()}
-    newest = client.search_runs(
-        list(there),
-        f"tags.`{KEY_TAG}` LIKE '%'",
-        max_results=_RUNS_LOOKED_AT,
-        order_by=["attributes.start_time DESC"],
-    )
-    found = dict.fromkeys(run.info.experiment_id for run in newest)
-    for identity in found:
-        offer_view(client, there[identity])
-    return {identity: there[identity].name for identity in found}
-
-
-def pages(uri: str, server: str) -> list[tuple[str, str]]:
-    """Names and addresses of what there is to see, the newest first; at least one."""
-    found = [(name, runs_page(server, i)) for i, name in experiments(uri).items()]
-    return found or [("no run of metadist yet", experiments_page(server))]
+    with asking(uri) as client:
+        there = {e.experiment_id: e for e in client.search_experiments()}
+        newest = client.search_runs(
+            list(there),
+            f"tags.`{KEY_TAG}` LIKE '%'",
+            max_results=_RUNS_LOOKED_AT,
+            order_by=["attributes.start_time DESC"],
+        )
+        found = [there[i] for i in dict.fromkeys(run.info.experiment_id for run in newest)]
+        for experiment in found:
+            offer_view(client, experiment)
+    shown = [(e.name, runs_page(server, e.experiment_id)) for e in found]
+    return shown or [("no run of metadist yet", experiments_page(server))]
 
 
 def where_to_look(uri: str, run_id: str) -> str:

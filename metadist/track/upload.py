@@ -7,16 +7,18 @@ whenever it is read, so that sending it again adds nothing.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
 from metadist.runs.log import LogReader, Point
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import connect, explain, impatient, settings
+from metadist.track.client import asking, connect, explained, settings
 from metadist.track.ownership import own_run
 from metadist.track.runs import clean_name, run_tags, set_tags, start_run
 from metadist.track.uris import store_of
@@ -30,14 +32,7 @@ BATCH = 1000
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 #: Figures that a run has once. MLflow draws a metric whose step is 0 as a bar for each run, and one
 #: of any other step as a line, here of a single point.
-ONCE = (
-    "test/",
-    "what_was_learned/",
-    "perf/restarts",
-    "perf/steps_redone",
-    "perf/seconds_lost",
-)
-_LARGEST = 1.7976931348623157e308
+ONCE = ("test/", "what_was_learned/", "perf/restarts", "perf/steps_redone", "perf/seconds_lost")
 
 
 @dataclass(frozen=True)
@@ -65,9 +60,8 @@ def _step(point: Point) -> int:
 
 def _value(point: Point) -> float:
     """An infinite value as the largest finite one, which is what MLflow's stores make of it."""
-    if math.isinf(point.value):
-        return math.copysign(_LARGEST, point.value)
-    return point.value
+    value = point.value
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value
 
 
 def artifacts(run: RunDir, checkpoints: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -97,7 +91,7 @@ def closing(
     A run whose ``status`` is no end is left as it is.
     """
     actions = [
-        Action(_upload(client, run_id, path, folder or None), path)
+        Action(partial(_upload, client, run_id, path, folder or None), path)
         for path, folder in artifacts(run, checkpoints)
         if path.is_file() and not path.name.startswith(".")
     ]
@@ -107,27 +101,15 @@ def closing(
     return actions
 
 
-def _upload(
-    client: MlflowClient, run_id: str, path: Path, folder: str | None
-) -> Callable[[], None]:
-    def upload() -> None:
-        if path.is_file():  # an old checkpoint may have been pruned meanwhile
-            client.log_artifact(run_id, str(path), folder)
-
-    return upload
+def _upload(client: MlflowClient, run_id: str, path: Path, folder: str | None) -> None:
+    if path.is_file():  # an old checkpoint may have been pruned meanwhile
+        client.log_artifact(run_id, str(path), folder)
 
 
 def latest_tags(run: RunDir) -> dict[str, str]:
     """The tags of a run as its directory stands: run.json and its latest attempt."""
     number = run.latest_attempt()
-    facts: dict[str, Any] = run.attempt_facts(number) if number else {}
-    return run_tags(
-        run.info(),
-        world_size=facts.get("world_size"),
-        bits=facts.get("bits"),
-        numerics=facts.get("numerics"),
-        directory=run.path,
-    )
+    return run_tags(run.info(), run.attempt_facts(number) if number else {}, run.path)
 
 
 @settings()
@@ -171,7 +153,7 @@ def sync_run(
         run_id=known.get("run_id"),
     )
     client = connect(address)
-    try:
+    with explained(address):
         points = LogReader(run).poll()
         for start in range(0, len(points), BATCH):
             send_points(client, run_id, points[start : start + BATCH])
@@ -181,8 +163,6 @@ def sync_run(
         end_time = max((p.time for p in points), default=None)
         for action in closing(client, run_id, run, status, checkpoints, end_time):
             action.run()
-    except Exception as error:
-        raise explain(address, error) from error
     return run_id
 
 
@@ -215,17 +195,13 @@ def record_summary(
     run_id = start_run(uri, experiment, name, {}, {**tags, "summary": "true"}, key=key)
     now = round(time.time() * 1000)
     points = [Metric(clean_name(metric), value, now, 0) for metric, value in metrics.items()]
-    with impatient():
-        client = connect(uri)
-        try:
-            if points:
-                client.log_batch(run_id, metrics=points)
-            for path in files:
-                if path.is_dir():
-                    client.log_artifacts(run_id, str(path), path.name)
-                else:
-                    client.log_artifact(run_id, str(path))
-            client.set_terminated(run_id, STATUS[status])
-        except Exception as error:
-            raise explain(uri, error) from error
+    with asking(uri) as client:
+        if points:
+            client.log_batch(run_id, metrics=points)
+        for path in files:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), path.name)
+            else:
+                client.log_artifact(run_id, str(path))
+        client.set_terminated(run_id, STATUS[status])
     return run_id

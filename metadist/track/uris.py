@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from data_pipeline.storage.object_uri import cache_directory
 from data_pipeline.storage.redaction import HIDDEN, without_users
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import TrackingError
+from metadist.track.sqlite_schema import is_store
 
 _QUERY_VALUE = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)")
@@ -114,7 +114,7 @@ def store_of(recorded: str, given: str | None, root: Path, whose: Path) -> str:
             "--tracking-uri"
         )
     path = sqlite_path(recorded)
-    if path is not None and _is_store(path):
+    if path is not None and is_store(path):
         return recorded
     if is_server(recorded) and not any(_credentials()):
         return recorded
@@ -122,15 +122,6 @@ def store_of(recorded: str, given: str | None, root: Path, whose: Path) -> str:
         f"{whose}: it says that its store is {recorded}, which nobody here has named; if you know "
         "that store, name it with --tracking-uri, or go on without MLflow (--offline)"
     )
-
-
-def _is_store(path: Path) -> bool:
-    with contextlib.suppress(sqlite3.Error, ValueError):
-        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(database):
-            names = database.execute("select name from sqlite_master where type = 'table'")
-            return {"alembic_version", "experiments", "runs"} <= {name for (name,) in names}
-    return False
 
 
 def _credentials() -> Iterator[str]:

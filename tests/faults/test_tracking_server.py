@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def begin(run: RunDir, url: str) -> str:
-    params, tags = track.run_params(run.recipe()), track.run_tags(run.info())
+    params, tags = track.run_params(run.recipe()), track.run_tags(run.info(), {})
     return track.start_run(url, "metadist", run.name, params, tags, key=track.run_key(run.info()))
 
 

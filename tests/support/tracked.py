@@ -19,7 +19,7 @@ from metadist.track import synchroniser, upload
 
 def begin(run: RunDir, uri: str, **tags: Any) -> str:
     info = run.info()
-    params, found = track.run_params(run.recipe()), track.run_tags(info, **tags)
+    params, found = track.run_params(run.recipe()), track.run_tags(info, tags)
     return track.start_run(uri, "metadist", run.name, params, found, key=track.run_key(info))
 
 

@@ -104,7 +104,7 @@ def test_which_parts_of_a_recipe_come_from_outside():
                 "sha256": sign.sha256,
             }
         }
-        tags = run_tags({"plugins": plugins.facts({"algorithm": sign})})
+        tags = run_tags({"plugins": plugins.facts({"algorithm": sign})}, {})
         assert tags["plugin.algorithm.sha256"] == sign.sha256
     assert plugins.of(recipe) == {}
 
