@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from html import escape
 
 from metadist.report.charts import MOST_ROWS, bars, heat_map, ranges
+from metadist.report.document import figure
 from metadist.report.phrases import plural
 from metadist.runs.readers.diagnostics import Diagnostics
 from metadist.runs.readers.run_data import RunData
@@ -42,10 +42,7 @@ def learned_section(data: RunData) -> str:
     cards = [*_findings(data.diagnostics, lr), *_behaviour(data.diagnostics)]
     if not cards:
         return ""
-    drawn = "".join(
-        f'<figure class="card">{svg}<figcaption>{escape(text)}</figcaption></figure>'
-        for svg, text in cards
-    )
+    drawn = "".join(figure(svg, text) for svg, text in cards)
     return f'<h2>What was learned</h2><div class="learned">{drawn}</div>\n'
 
 
