@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -41,11 +42,8 @@ _COLUMNS = (_WIDTH - 2 * _MARGIN + _GAP) // (_COLUMN + _GAP)
 
 def free_directory(parent: Path, name: str) -> Path:
     """``parent / name``, or the first of ``name-2``, ``name-3``, … that is not there."""
-    path, number = parent / name, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{name}-{number}"
-    return path
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(parent.joinpath, names) if not path.exists())
 
 
 def check_directory(path: Path) -> None:

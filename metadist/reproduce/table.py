@@ -344,7 +344,7 @@ def _explain(error: ValidationError, document: dict[str, Any]) -> str:
             message = f"unknown key.{nearest(key, _keys(detail['loc'][:-1]))}"
         elif detail["type"] not in ("missing", "value_error"):
             message += f", got {detail['input']!r}"
-        lines.append(f"{place}{': ' if place else ''}{message}")
+        lines.append(f"{place}: {message}" if place else message)
     return "; ".join(dict.fromkeys(lines))
 
 

@@ -48,7 +48,7 @@ def learned_section(data: RunData) -> str:
 
 def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
     left = dict(found.learned_quantities)
-    for quantity in list(found.learned_quantities):
+    for quantity in found.learned_quantities:
         stem = quantity.rpartition("_")[0]
         both = (f"{stem}_smallest", f"{stem}_largest")
         three = (f"{stem}_min", f"{stem}_mean", f"{stem}_max")
@@ -83,15 +83,8 @@ def _triples(low: Found, middle: Found, high: Found) -> dict[str, tuple[float, f
 
 def _spectrum(stem: str, low: Found, high: Found) -> Card:
     rows = {n: (a, math.nan, c) for n, (a, _, c) in _triples(low, low, high).items()}
-    svg = ranges(
-        _name(stem),
-        f"{_title(stem)}: spread of singular values",
-        "singular value (logarithmic)",
-        rows,
-        log=True,
-        mark=(1.0, "identity"),
-        ratio=True,
-    )
+    title, x = f"{_title(stem)}: spread of singular values", "singular value (logarithmic)"
+    svg = ranges(_name(stem), title, x, rows, log=True, mark=(1.0, "identity"), ratio=True)
     aid = _RANGES.get(stem, "Bar: from the smallest to the largest singular value.")
     return svg, aid + _more(len(rows))
 
@@ -99,13 +92,9 @@ def _spectrum(stem: str, low: Found, high: Found) -> Card:
 def _spread(stem: str, low: Found, middle: Found, high: Found, lr: float) -> Card:
     rows = _triples(low, middle, high)
     steps = stem == "step_size" and math.isfinite(lr)
-    svg = ranges(
-        _name(stem),
-        f"{_title(stem)} within each parameter",
-        _STEP_SIZE if steps else stem.replace("_", " "),
-        rows,
-        mark=(lr, f"inner.lr = {lr:g}") if steps else None,
-    )
+    x = _STEP_SIZE if steps else stem.replace("_", " ")
+    mark = (lr, f"inner.lr = {lr:g}") if steps else None
+    svg = ranges(_name(stem), f"{_title(stem)} within each parameter", x, rows, mark=mark)
     aid = _RANGES.get(stem, "Bar: from the smallest to the largest number, dot: the mean.")
     return svg, aid + _more(len(rows))
 
@@ -197,9 +186,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
 
 
 def _lost(failed: int, what: str, because: str) -> str:
-    if not failed:
-        return ""
-    return f" {plural(failed, what)} left out: {because} was not finite."
+    return f" {plural(failed, what)} left out: {because} was not finite." if failed else ""
 
 
 def _more(rows: int) -> str:
