@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from metadist.errors import RecipeError
 from metadist.overrides import Declared
@@ -17,8 +17,6 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 class Options(Declared):
     """Base of the options a part declares: frozen and closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     def refuse_idle(self, needed: str, *names: str) -> None:
         """See that options which do nothing here are left at their defaults.

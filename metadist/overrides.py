@@ -6,7 +6,7 @@ import math
 import tomllib
 from typing import Any, get_args
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from metadist.errors import RecipeError
 
@@ -22,7 +22,9 @@ class Typed(str):
 
 
 class Declared(BaseModel):
-    """A description that takes numbers as people write them; see :func:`as_declared`."""
+    """A frozen, closed description that takes numbers as people write them (`as_declared`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     @model_validator(mode="before")
     @classmethod

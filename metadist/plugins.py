@@ -93,8 +93,7 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
         ("dataset", recipe.data.dataset),
         ("function", recipe.data.dataset),
     )
-    found = ((kind, _known(kind, name)) for kind, name in named)
-    return {kind: plugin for kind, plugin in found if plugin is not None}
+    return {kind: plugin for kind, name in named if (plugin := _known(kind, name))}
 
 
 def unused(recipe: Recipe) -> list[Plugin]:
@@ -121,8 +120,7 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
     """
     recorded: Mapping[str, Mapping[str, str]] = info.get("plugins", {})
     for kind, made in recorded.items():
-        plugin = _known(kind, made["name"])
-        if plugin is not None:
+        if plugin := _known(kind, made["name"]):
             changed = changes({kind: made}, {kind: plugin.facts})
             if changed and warn:
                 log.warning("%s: %s; its figures need not be the run's", run, changed[0])
@@ -141,20 +139,18 @@ def changes(
     """What differs between the parts from outside that a run was made with and those used now.
 
     Args:
-        recorded: under ``plugins`` in run.json; see :func:`facts`.
-        now: likewise.
+        recorded, now: as under ``plugins`` in run.json; see :func:`facts`.
     """
-    lines = []
-    for kind in sorted({*recorded, *now}):
-        made, used = recorded.get(kind), now.get(kind)
-        if (made or {}).get("sha256") == (used or {}).get("sha256"):
-            continue
-        lines.append(f"{kind} was {_words(made)}, is {_words(used)}")
-    return lines
+    both = [(kind, recorded.get(kind, {}), now.get(kind, {})) for kind in {**recorded, **now}]
+    return sorted(
+        f"{kind} was {_described(made)}, is {_described(used)}"
+        for kind, made, used in both
+        if made.get("sha256") != used.get("sha256")
+    )
 
 
-def _words(given: Mapping[str, str] | None) -> str:
-    if given is None:
+def _described(given: Mapping[str, str]) -> str:
+    if not given:
         return "built in"
     source = given.get("module") or given.get("path")
     return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"
@@ -226,9 +222,7 @@ def _from_file(path: Path) -> tuple[Plugin, ModuleType]:
         raise PluginError(f"{where}: cannot be read ({error.strerror})") from None
     digest = sha256_bytes(source)
     name = f"metadist_plugin_{path.stem}_{sha256_bytes(f'{path} {digest}'.encode())[:12]}"
-    module = sys.modules.get(name)
-    if module is None:
-        module = _run_source(name, path, source, where)
+    module = sys.modules.get(name) or _run_source(name, path, source, where)
     kind = registry.check(module, path.stem, where)
     return Plugin(kind, path.stem, str(path), digest), module
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from metadist.errors import SpaceError
@@ -18,6 +18,9 @@ Searcher = Literal["tpe", "random", "grid"]
 Mode = Literal["max", "min"]
 #: Values of one trial, by ``section.key``.
 Point = dict[str, Scalar]
+
+# Of every domain, ``problem`` says what is wrong with it (empty: nothing), ``points`` what a grid
+# search tries.
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,11 @@ class LogUniform:
     grid: int = 5
 
     def problem(self) -> str:
-        """What is wrong with it, or nothing."""
         if not (0 < self.low < self.high < math.inf):
             return f"0 < low < high is needed, got low {self.low!r} and high {self.high!r}"
         return _grid_problem(self.grid)
 
     def points(self) -> list[Scalar]:
-        """What a grid search tries."""
         ratio = math.log(self.high / self.low)
         inner = [self.low * math.exp(ratio * i / (self.grid - 1)) for i in range(1, self.grid - 1)]
         return [self.low, *inner, self.high]
@@ -54,13 +55,11 @@ class Uniform:
     grid: int = 5
 
     def problem(self) -> str:
-        """What is wrong with it, or nothing."""
         if not (-math.inf < self.low < self.high < math.inf):
             return f"low < high is needed, got low {self.low!r} and high {self.high!r}"
         return _grid_problem(self.grid)
 
     def points(self) -> list[Scalar]:
-        """What a grid search tries."""
         step = (self.high - self.low) / (self.grid - 1)
         return [self.low, *(self.low + step * i for i in range(1, self.grid - 1)), self.high]
 
@@ -74,15 +73,13 @@ class Integers:
     log: bool = False
 
     def problem(self) -> str:
-        """What is wrong with it, or nothing."""
         if not self.low < self.high or (self.log and self.low < 1):
             least = "1 <= low < high" if self.log else "low < high"
             return f"{least} is needed, got low {self.low!r} and high {self.high!r}"
         return ""
 
     def points(self) -> list[Scalar]:
-        """What a grid search tries: all of them, or the powers of two among them."""
-        if not self.log:
+        if not self.log:  # all of them, or the powers of two among them
             return list(range(self.low, self.high + 1))
         powers = [2**i for i in range(64) if self.low <= 2**i <= self.high]
         return [*powers] or [self.low, self.high]
@@ -98,13 +95,11 @@ class Choice:
         object.__setattr__(self, "values", values)
 
     def problem(self) -> str:
-        """What is wrong with it, or nothing."""
         if len(self.values) < 2 or len({(type(v), v) for v in self.values}) < len(self.values):
             return f"two or more different values are needed, got {list(self.values)}"
         return ""
 
     def points(self) -> list[Scalar]:
-        """What a grid search tries."""
         return list(self.values)
 
 
@@ -120,11 +115,9 @@ class When:
     then: LogUniform | Uniform | Integers | Choice
 
     def problem(self) -> str:
-        """What is wrong with it, or nothing."""
         return self.then.problem() if self.values else "values to wait for are needed, got none"
 
     def points(self) -> list[Scalar]:
-        """What a grid search tries where it counts."""
         return self.then.points()
 
 
@@ -232,28 +225,22 @@ class Space:
 
     def document(self) -> dict[str, Any]:
         """The space as JSON-able values."""
-        return {
-            "about": self.about,
-            "base": self.base,
+        order: dict[str, Any] = dict.fromkeys(("about", "base", "search", "fixed"))
+        return order | {
+            **vars(self),
             "search": {key: _document(domain) for key, domain in self.search.items()},
             "fixed": dict(self.fixed),
-            "metric": self.metric,
-            "mode": self.mode,
-            "steps": self.steps,
-            "every": self.every,
-            "trials": self.trials,
-            "searcher": self.searcher,
             "scheduler": None if self.scheduler is None else _document(self.scheduler),
         }
 
 
 def _document(part: Any) -> dict[str, Any]:
-    values = {
-        name: _document(value) if hasattr(value, "__dataclass_fields__") else value
-        for name, value in vars(part).items()
-    }
-    values = {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
-    return {"kind": type(part).__name__, **values}
+    def plain(value: Any) -> Any:
+        if is_dataclass(value):
+            return _document(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {"kind": type(part).__name__, **{name: plain(v) for name, v in vars(part).items()}}
 
 
 def _grid_problem(grid: int) -> str:
@@ -266,18 +253,15 @@ def check_shape(space: Space, name: str) -> None:
     Raises:
         SpaceError: it is; each problem is named.
     """
-    problems = []
-    if not space.search:
-        problems.append("nothing is searched")
-    seen: list[str] = []
-    for key, domain in space.search.items():
+    problems = [] if space.search else ["nothing is searched"]
+    keys = list(space.search)
+    for index, (key, domain) in enumerate(space.search.items()):
         if problem := domain.problem():
             problems.append(f"{key}: {problem}")
-        if isinstance(domain, When) and domain.key not in seen:
+        if isinstance(domain, When) and domain.key not in keys[:index]:
             problems.append(f"{key}: it waits for {domain.key!r}, which must be searched before it")
         if key in space.fixed:
             problems.append(f"{key}: both searched and fixed")
-        seen.append(key)
     for what, value in (("steps", space.steps), ("every", space.every), ("trials", space.trials)):
         if value < 1:
             problems.append(f"{what}: 1 or more is needed, got {value}")

@@ -10,7 +10,7 @@ from metadist.backbones import Backbone
 from metadist.errors import RecipeError
 from metadist.keys import Key
 from metadist.learner import Learner
-from metadist.recipe.rate_changes import rate_after
+from metadist.recipe.rate_changes import parse_changes, rate_after
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Context, Params, Phase, TaskShape
 
@@ -55,7 +55,8 @@ class Learners:
     """
 
     def __init__(self, recipe: Recipe, shape: TaskShape) -> None:
-        self._recipe, self._shape, self._changes = recipe, shape, recipe.inner.changes
+        self._recipe, self._shape = recipe, shape
+        self._changes = parse_changes(recipe.inner.lr_changes)
         self._built: dict[float, Learner] = {}
         first = self.after(0)
         if self._changes:

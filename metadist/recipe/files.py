@@ -1,17 +1,31 @@
-"""The text of recipes: of those that come with the package, and of files."""
+"""The text of recipes and tables: of those that come with the package, and of files."""
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 from metadist.discovery import nearest
-from metadist.errors import RecipeError
+from metadist.errors import MetadistError, RecipeError
+
+_RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def toml_names(folder: Path) -> list[str]:
+    """Names of the TOML files in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
 
 
 def builtin_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("metadist") / "recipes"
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+    return toml_names(_RECIPES)
+
+
+def read_text(path: Path, error: type[MetadistError]) -> str:
+    """The text of a file that a user wrote; ``error`` says that it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise error(f"{path}: cannot be read as text ({wrong})") from None
 
 
 def recipe_text(name_or_path: str) -> str:
@@ -22,15 +36,12 @@ def recipe_text(name_or_path: str) -> str:
     """
     known = builtin_names()
     if name_or_path in known:
-        return (resources.files("metadist") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+        return (_RECIPES / f"{name_or_path}.toml").read_text("utf-8")
     from data_pipeline.storage.typed_paths import typed_path
 
     path = typed_path(name_or_path)
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: cannot be read as text ({error})") from None
+        return read_text(path, RecipeError)
     raise RecipeError(
         f"no recipe {name_or_path!r}.{nearest(name_or_path, known)} It is neither a file nor one "
         f"of the built-in recipes; 'metadist recipes' lists all {len(known)}"

@@ -41,8 +41,4 @@ def write_changes(changes: Changes) -> str:
 
 def rate_after(first: float, changes: Changes, done: int) -> float:
     """The rate of the outer step that follows when ``done`` are done."""
-    rate = first
-    for step, changed in changes:
-        if step <= done:
-            rate = changed
-    return rate
+    return next((rate for step, rate in reversed(changes) if step <= done), first)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 
@@ -85,9 +85,7 @@ class Recipe(BaseModel):
     @property
     def lineage(self) -> str:
         """The hash without the number of outer steps, which may grow."""
-        from data_pipeline.storage.local import canonical_json, sha256_bytes
-
-        return sha256_bytes(canonical_json(self.hashed(without_steps=True)))
+        return _digest(self.hashed(without_steps=True))
 
     @property
     def protocols(self) -> tuple[int, ...]:
@@ -112,20 +110,17 @@ class Recipe(BaseModel):
     @property
     def hash(self) -> str:
         """SHA-256 over everything that can change the bits."""
-        # Here, so that `metadist doctor` starts where another `data_pipeline` is imported.
-        from data_pipeline.storage.local import canonical_json, sha256_bytes
-
-        return sha256_bytes(canonical_json(self.hashed()))
+        return _digest(self.hashed())
 
     def to_toml(self) -> str:
         """The recipe as TOML; reading it back gives an equal recipe."""
         lines = []
         for section, values in self.model_dump(mode="json").items():
             lines.append(f"[{section}]")
-            # JSON's numbers, strings and booleans are TOML's.
-            lines.extend(f"{k} = {_toml_value(v)}" for k, v in values.items())
+            lines.extend(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
             lines.append("")
-        return "\n".join(lines)
+        # JSON's numbers, strings and booleans are TOML's but for one control character.
+        return "\n".join(lines).replace("\x7f", "\\u007f")
 
     def with_inner_lr(self, lr: float) -> Recipe:
         """This recipe with one inner learning rate throughout."""
@@ -140,9 +135,11 @@ class Recipe(BaseModel):
         return Recipe.model_validate(data)
 
 
-def _toml_value(value: Scalar) -> str:
-    """JSON's spelling of a value, which is TOML's but for one control character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _digest(sections: dict[str, Any]) -> str:
+    # Here, so that `metadist doctor` starts where another `data_pipeline` is imported.
+    from data_pipeline.storage.local import canonical_json, sha256_bytes
+
+    return sha256_bytes(canonical_json(sections))
 
 
 def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
@@ -157,14 +154,10 @@ def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
         for key in sorted({key for sections in hashed for key in sections[section]}):
             # From the full recipe: a default may be missing among what is hashed.
             values = [sections[section].get(key) for sections in full]
-            if any(_other(value, values[0]) for value in values):
+            # True and 1, and 1 and 1.0, differ, as their hashes do.
+            if len({(type(value), value) for value in values}) > 1:
                 result[f"{section}.{key}"] = values
     return result
-
-
-def _other(a: Scalar | None, b: Scalar | None) -> bool:
-    """Whether two values differ; True and 1, and 1 and 1.0, do, as their hashes do."""
-    return a != b or type(a) is not type(b)
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
@@ -174,10 +167,7 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
 
 def _model(section: str) -> type[BaseModel]:
     """What describes a section."""
-    model = Recipe.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, BaseModel)
-    return model
+    return cast(type[BaseModel], Recipe.model_fields[section].annotation)
 
 
 def _check_keys(sections: dict[str, Any], where: str) -> None:
@@ -204,10 +194,7 @@ def _check_keys(sections: dict[str, Any], where: str) -> None:
 
 
 def parse_recipe(
-    text: str,
-    where: str = "recipe",
-    overrides: tuple[str, ...] = (),
-    base: tuple[str, ...] = (),
+    text: str, where: str = "recipe", overrides: tuple[str, ...] = (), base: tuple[str, ...] = ()
 ) -> Recipe:
     """A recipe from TOML text, with ``section.key=value`` overrides applied.
 

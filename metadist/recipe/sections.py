@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from metadist.overrides import Declared
-from metadist.recipe.rate_changes import Changes, parse_changes, write_changes
+from metadist.recipe.rate_changes import parse_changes, write_changes
 
 #: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
 #: would otherwise end in a lack of memory, or not at all.
@@ -40,14 +40,10 @@ def too_many_rows(episodes: int, steps: int) -> str:
     )
 
 
-class _Section(Declared):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
 class _OpenSection(Declared):
     """A section whose further keys are the options of the part it names, checked by that part."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(extra="allow")
 
     name: str
 
@@ -57,7 +53,7 @@ class _OpenSection(Declared):
         return dict(self.__pydantic_extra__ or {})
 
 
-class DataSection(_Section):
+class DataSection(Declared):
     """Which episodes the run learns from."""
 
     dataset: str
@@ -83,7 +79,7 @@ class AlgorithmSection(_OpenSection):
     """Which learner, with its options."""
 
 
-class InnerSection(_Section):
+class InnerSection(Declared):
     """Adaptation. ``loss`` is the reduction of the support loss: MAML's published step sizes
     belong to ``sum_over_ways``, which is N times the mean cross-entropy. ``lr_changes``: other
     rates after so many outer steps, as in ``120: 0.3, 180: 0.1``."""
@@ -93,13 +89,8 @@ class InnerSection(_Section):
     steps: Steps = 1
     loss: Literal["mean", "sum_over_ways"] = "mean"
 
-    @property
-    def changes(self) -> Changes:
-        """``lr_changes``, read."""
-        return parse_changes(self.lr_changes)
 
-
-class OuterSection(_Section):
+class OuterSection(Declared):
     """Meta-optimisation. ``batch`` is tasks per outer step; ``clip`` bounds each entry of the
     averaged meta-gradient (0: no bound). ``lr_changes`` as in ``inner``, of a constant schedule."""
 
@@ -112,13 +103,8 @@ class OuterSection(_Section):
     batch: Tasks = 32
     clip: float = Field(0.0, ge=0)
 
-    @property
-    def changes(self) -> Changes:
-        """``lr_changes``, read."""
-        return parse_changes(self.lr_changes)
 
-
-class EvalSection(_Section):
+class EvalSection(Declared):
     """Evaluation on fixed episodes of unseen classes.
 
     ``queries`` is the recipe's own protocol, ``extra_queries`` a second one beside it (0: none);
@@ -135,7 +121,7 @@ class EvalSection(_Section):
     val_episodes: Tasks = 200
 
 
-class EngineSection(_Section):
+class EngineSection(Declared):
     """How gradients are computed and summed. Frozen in the run; never depends on its workers."""
 
     mode: Literal["loop", "vmap"] = "loop"
@@ -145,7 +131,7 @@ class EngineSection(_Section):
     on_nonfinite: Literal["stop", "skip"] = "stop"
 
 
-class RunSection(_Section):
+class RunSection(Declared):
     """Seed of initialisation and random keys; cadence and number of checkpoints (not hashed)."""
 
     seed: Seed = 0

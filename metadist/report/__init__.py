@@ -13,12 +13,18 @@ __all__ = ["write_report"]
 
 
 def write_report(run: RunDir) -> Path:
-    """Write ``report.html`` into a run directory and return its path.
+    """Write ``report.html`` and its figures into a run directory and return the page's path.
+
+    It is made from the run directory alone; the same directory gives the same bytes. What is
+    missing there (the run is not finished, a file is damaged) is said in the report.
 
     Raises:
-        RunError: not a run directory, or damaged.
+        RunError: not a run directory, or run.json is missing or damaged.
     """
     # Loading this package must stay cheap: it is loaded with `metadist` itself.
-    from metadist.report.html import write_report as write
+    from metadist.report.document import write_page
+    from metadist.report.html import render
+    from metadist.runs.readers.run_data import load_run
 
-    return write(run)
+    write_page(render(load_run(run)), run.report, run.figures)
+    return run.report

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -40,11 +42,8 @@ _COLUMNS = (_WIDTH - 2 * _MARGIN + _GAP) // (_COLUMN + _GAP)
 
 def free_directory(parent: Path, name: str) -> Path:
     """``parent / name``, or the first of ``name-2``, ``name-3``, … that is not there."""
-    path, number = parent / name, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{name}-{number}"
-    return path
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(parent.joinpath, names) if not path.exists())
 
 
 def check_directory(path: Path) -> None:
@@ -130,8 +129,9 @@ def draw(
     page = _Page()
     page.title(_clip(f"{record['run']}: {len(queries)} images labelled", 74))
     page.text(_summary(record, labels))
-    for line in _wrapped(record["notes"]):
-        page.text(line)
+    for note in record["notes"]:
+        for line in textwrap.wrap(note, 118, break_long_words=False, break_on_hyphens=False):
+            page.text(line)
     page.heading("Support", "the labelled images it adapted to")
     images = {
         name: [row for row, label in enumerate(support.labels or ()) if label == name]
@@ -162,19 +162,6 @@ def _summary(record: Mapping[str, Any], labels: Labels) -> str:
     if "accuracy" in record:
         text += f"; {percent(record['accuracy'])} of the labels are right"
     return text
-
-
-def _wrapped(notes: Sequence[str], width: int = 118) -> list[str]:
-    lines = []
-    for note in notes:
-        line = ""
-        for word in note.split():
-            if len(line) + len(word) >= width:
-                lines.append(line)
-                line = ""
-            line += f" {word}" if line else word
-        lines.append(line)
-    return lines
 
 
 class _Page:

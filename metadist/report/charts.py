@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from metadist.report.figures import log_scale
+from metadist.report.figures import annotate, log_scale
 from metadist.report.svg import BAD, FG, MAIN, MUTED, drawing
 from metadist.report.text_table import short
 from metadist.statistics.format import number
@@ -22,11 +22,6 @@ _WIDTH = 6.2
 _ROW = 0.235
 #: What stands in place of a number that is not finite.
 NONE = "none"
-
-
-def shown(names: Sequence[str]) -> list[str]:
-    """The names that get a row."""
-    return list(names)[:MOST_ROWS]
 
 
 def _height(rows: int, extra: float = 0.95) -> float:
@@ -55,30 +50,12 @@ def _mark(axes: Axes, at: float, text: str) -> None:
     if not low <= at <= high:
         return
     axes.axvline(at, color=MUTED, linestyle="--", linewidth=1.1)
-    axes.annotate(
-        text,
-        (at, 1.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        color=MUTED,
-        fontsize=8.5,
-    )
+    annotate(axes, text, (at, 1.0), ("data", "axes fraction"), (0, 2), ha="center", color=MUTED)
 
 
 def _beside(axes: Axes, row: int, text: str) -> None:
     """A number at the right end of a row, outside the axes."""
-    axes.annotate(
-        text,
-        (1.0, row),
-        xycoords=("axes fraction", "data"),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        color=FG,
-        fontsize=8.5,
-    )
+    annotate(axes, text, (1.0, row), ("axes fraction", "data"), (6, 0), va="center", color=FG)
 
 
 def bars(
@@ -101,7 +78,7 @@ def bars(
         mark: a value to compare with, and what it is.
         first: the name of a bar that stands out.
     """
-    names = shown(list(values))
+    names = list(values)[:MOST_ROWS]
     with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
         axes = figure.axes()
         axes.set_title(title, pad=18.0 if mark else None)
@@ -143,7 +120,7 @@ def ranges(
         mark: a value to compare with, and what it is.
         ratio: write largest / smallest beside each row.
     """
-    names = shown(list(rows))
+    names = list(rows)[:MOST_ROWS]
     with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
         axes = figure.axes()
         axes.set_title(title, pad=18.0 if mark else None)
@@ -193,7 +170,7 @@ def heat_map(name: str, title: str, x: str, rows: Mapping[str, Sequence[float]])
     Args:
         x: what the columns are; they count from 1.
     """
-    names = shown(list(rows))
+    names = list(rows)[:MOST_ROWS]
     columns = min(MOST_COLUMNS, max(len(rows[n]) for n in names))
     magnitudes = [abs(v) for n in names for v in rows[n][:columns] if math.isfinite(v)]
     largest = max(magnitudes, default=0.0) or 1.0
@@ -203,23 +180,16 @@ def heat_map(name: str, title: str, x: str, rows: Mapping[str, Sequence[float]])
         for row, key in enumerate(names):
             for column, value in enumerate(rows[key][:columns]):
                 there = math.isfinite(value)
+                color = (BAD if value < 0 else MAIN) if there else "none"
+                alpha = 0.06 + 0.64 * abs(value) / largest if there else 1.0
+                corner = (column - 0.48, row - 0.46)
                 axes.add_patch(
-                    Rectangle(
-                        (column - 0.48, row - 0.46),
-                        0.96,
-                        0.92,
-                        facecolor=(BAD if value < 0 else MAIN) if there else "none",
-                        alpha=0.06 + 0.64 * abs(value) / largest if there else 1.0,
-                        linewidth=0,
-                    )
+                    Rectangle(corner, 0.96, 0.92, facecolor=color, alpha=alpha, linewidth=0)
                 )
+                text = number(value, like=largest).replace("-", "−") if there else NONE
+                size = 8.5 if columns <= 10 else 6.5
                 axes.annotate(
-                    number(value, like=largest).replace("-", "−") if there else NONE,
-                    (column, row),
-                    ha="center",
-                    va="center",
-                    color=FG,
-                    fontsize=8.5 if columns <= 10 else 6.5,
+                    text, (column, row), ha="center", va="center", color=FG, fontsize=size
                 )
         axes.set_xlim(-0.55, columns - 0.45)
         axes.set_xticks(range(columns), [str(c) for c in np.arange(1, columns + 1)])

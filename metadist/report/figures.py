@@ -17,7 +17,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from metadist.report.phrases import label, plural
+from metadist.report.phrases import after_steps, label
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
 from metadist.runs.readers.evaluations import StoredEvaluation
@@ -57,18 +57,14 @@ def smooth(y: Floats, window: int) -> Floats:
     return result
 
 
-def _window(count: int) -> int:
-    return max(3, min(101, count // 20))
-
-
-def _curve(axes: Axes, points: Sequence[Point], label: str) -> None:
+def _curve(axes: Axes, points: Sequence[Point]) -> None:
     """A noisy curve, faint, with its moving average."""
     x, y = _xy(points)
     if not len(x):
         return
-    window = _window(len(x))
+    window = max(3, min(101, len(x) // 20))
     axes.plot(*_binned(x, y), color=MAIN, alpha=0.25, linewidth=0.9)
-    axes.plot(*_binned(x, smooth(y, window)), color=MAIN, label=label)
+    axes.plot(*_binned(x, smooth(y, window)), color=MAIN, label="training, moving average")
 
 
 def _validation(axes: Axes, points: Sequence[Point], best: int | None) -> None:
@@ -80,33 +76,32 @@ def _validation(axes: Axes, points: Sequence[Point], best: int | None) -> None:
     chosen = x == best
     if chosen.any():
         axes.plot(
-            x[chosen],
-            y[chosen],
-            linestyle="",
-            marker="*",
-            markersize=13,
-            color=GOOD,
-            markeredgecolor=FG,
-            markeredgewidth=0.6,
-            label="checkpoint chosen",
-        )
+            x[chosen], y[chosen], linestyle="", marker="*", markersize=13, color=GOOD,
+            markeredgecolor=FG, markeredgewidth=0.6, label="checkpoint chosen",
+        )  # fmt: skip
 
 
 def below(axes: Axes) -> None:
     """A legend below the axes, where it hides nothing."""
-    figure = axes.figure
     handles, labels = axes.get_legend_handles_labels()
     # Letters with a handle of seven each; a figure of usual width holds eighty.
     widths = [len(text) + 7 for text in labels]
     columns = 5 if sum(widths) <= 80 else max(1, min(5, 80 // max(widths)))
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        handlelength=1.7,
-        columnspacing=1.4,
-    )
+    how = {"ncols": columns, "handlelength": 1.7, "columnspacing": 1.4}
+    axes.figure.legend(handles, labels, loc="outside lower center", **how)
+
+
+def annotate(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    coords: str | tuple[str, str],
+    offset: tuple[float, float],
+    **style: Any,
+) -> None:
+    """A small text at a point of the axes, so many points to the right and up."""
+    style |= {"xytext": offset, "textcoords": "offset points", "fontsize": 8.5}
+    axes.annotate(text, at, xycoords=coords, **style)
 
 
 def _steps_axis(axes: Axes) -> None:
@@ -137,31 +132,28 @@ def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
 
 def learning_curves(data: RunData, best: int | None) -> list[str]:
     """Training loss and, for classification, accuracy, with validation beside them."""
-    series, figures = data.series, []
-    loss, val_loss = series.get("train/loss", []), series.get("val/loss", [])
-    train, val = series.get("train/accuracy", []), series.get("val/accuracy", [])
-    if loss:
-        size = (6.2, 3.3) if train or val else (12.6, 3.4)  # alone it has the page's width
-        with drawing("loss", "Loss over outer steps, training and validation", size=size) as figure:
+    figures = []
+    scored = any(data.series.get(metric) for metric in ("train/accuracy", "val/accuracy"))
+    for name in ("loss", *(["accuracy"] if scored else [])):
+        train, val = (data.series.get(f"{part}/{name}", []) for part in ("train", "val"))
+        if name == "loss" and not train:
+            continue
+        # Alone, a figure has the page's width.
+        size = (6.2, 3.3) if scored else (12.6, 3.4)
+        alt = f"{name.capitalize()} over outer steps, training and validation"
+        with drawing(name, alt, size=size) as figure:
             axes = figure.axes()
-            axes.set_title("Query loss after adaptation")
-            _curve(axes, loss, "training, moving average")
-            _validation(axes, val_loss, best)
-            _, y = _xy([*loss, *val_loss])
-            if data.regression and len(y) and y.min() > 0:
-                log_scale(axes)
-            axes.set_ylabel("mean squared error" if data.regression else "cross-entropy (nats)")
-            _steps_axis(axes)
-            below(axes)
-        figures.append(figure.svg)
-    if train or val:
-        with drawing("accuracy", "Accuracy over outer steps, training and validation") as figure:
-            axes = figure.axes()
-            axes.set_title("Query accuracy after adaptation")
-            _curve(axes, train, "training, moving average")
+            axes.set_title(f"Query {name} after adaptation")
+            _curve(axes, train)
             _validation(axes, val, best)
-            axes.set_ylabel("share of queries that are right")
-            _percent(axes)
+            if name == "accuracy":
+                axes.set_ylabel("share of queries that are right")
+                _percent(axes)
+            else:
+                _, y = _xy([*train, *val])
+                if data.regression and len(y) and y.min() > 0:
+                    log_scale(axes)
+                axes.set_ylabel("mean squared error" if data.regression else "cross-entropy (nats)")
             _steps_axis(axes)
             below(axes)
         figures.append(figure.svg)
@@ -199,15 +191,8 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
             finite.extend(v for v in mean - ci if math.isfinite(v))
         if first.trained_steps < max(len(p.steps) for p in protocols):
             axes.axvline(first.trained_steps, color=MUTED, linestyle=":", linewidth=1.2)
-            axes.annotate(
-                "trained steps",
-                (first.trained_steps, 0.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(5, 3),
-                textcoords="offset points",
-                color=MUTED,
-                fontsize=8.5,
-            )
+            at = (first.trained_steps, 0.0)
+            annotate(axes, "trained steps", at, ("data", "axes fraction"), (5, 3), color=MUTED)
         if top < math.inf:
             _cut_off(axes, protocols, top)
         _diverged(axes, protocols, top)
@@ -240,22 +225,15 @@ def _cut_off(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> N
     for number, protocol in enumerate(protocols):
         x = [s.step for s in protocol.steps]
         y = [s.median if math.isfinite(s.median) else math.nan for s in protocol.steps]
-        text = None if number else "median"
+        told = None if number else "median"
         color = (MAIN, SECOND, GOOD, BAD)[number % 4]
-        axes.plot(x, y, color=color, linestyle=":", linewidth=1.4, label=text)
+        axes.plot(x, y, color=color, linestyle=":", linewidth=1.4, label=told)
     numbers = [v for p in protocols for s in p.steps for v in (s.mean, s.median)]
     numbers = [v for v in numbers if math.isfinite(v) and v > 0]
     axes.set_ylim(0.4 * min(numbers), top)
     axes.set_title(axes.get_title("left"), pad=22.0)
-    axes.annotate(
-        f"cut off: means up to {max(numbers):.0e}",
-        (0.0, 1.0),
-        xycoords="axes fraction",
-        xytext=(0, 6),
-        textcoords="offset points",
-        color=BAD,
-        fontsize=8.5,
-    )
+    text = f"cut off: means up to {max(numbers):.0e}"
+    annotate(axes, text, (0.0, 1.0), "axes fraction", (0, 6), color=BAD)
 
 
 def _diverged(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> None:
@@ -290,28 +268,18 @@ def distribution(protocol: StoredEvaluation, ways: int) -> str:
     if protocol.scores is None:
         return ""
     step = protocol.figure_step
-    before = protocol.scores[:, 0]
-    after = protocol.scores[:, step]
+    before, after = (s[np.isfinite(s)] for s in (protocol.scores[:, 0], protocol.scores[:, step]))
     both = np.concatenate([before, after])
-    both = both[np.isfinite(both)]
     if not len(both):
         return ""
     with drawing("spread", "Distribution of the score over test episodes") as figure:
         axes = figure.axes()
-        bins = _bins(both, protocol, ways)
+        bins = _bins(both, protocol, ways).tolist()
         axes.set_title(f"Test episodes by their score ({label(protocol)})")
         if step:
-            axes.hist(
-                before[np.isfinite(before)],
-                bins.tolist(),
-                histtype="step",
-                color=MUTED,
-                linewidth=1.4,
-                label="before adaptation",
-            )
-        axes.hist(
-            after[np.isfinite(after)], bins.tolist(), color=MAIN, alpha=0.55, label=_after(step)
-        )
+            told = "before adaptation"
+            axes.hist(before, bins, histtype="step", color=MUTED, linewidth=1.4, label=told)
+        axes.hist(after, bins, color=MAIN, alpha=0.55, label=after_steps(step))
         for value, style, text in (
             (protocol.figure.mean, "-", "mean"),
             (protocol.figure.worst_decile, ":", "worst tenth"),
@@ -328,7 +296,3 @@ def distribution(protocol: StoredEvaluation, ways: int) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         below(axes)
     return figure.svg
-
-
-def _after(steps: int) -> str:
-    return f"after {plural(steps, 'step')}" if steps else "without adaptation steps"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
-from metadist.report.document import document, note, stat, write_page
+from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.phrases import diverged, label, plural, queries
+from metadist.report.phrases import after_steps, diverged, label, queries
 from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
-from metadist.runs.readers.evaluations import StepFigures, StoredEvaluation
-from metadist.runs.readers.run_data import RunData, load_run
-from metadist.runs.run_dir import RunDir
+from metadist.runs.readers.evaluations import StoredEvaluation
+from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES
 from metadist.statistics.format import number, percent, score_ci
 
@@ -31,20 +30,17 @@ _LEARNING = (
     "checkpoint."
 )
 _SPREAD = "How many test episodes have which score: a narrow bulk is a learner one can rely on."
-
-
-def write_report(run: RunDir) -> Path:
-    """Write ``report.html`` and its figures into a run directory and return the page's path.
-
-    It is made from the run directory alone; the same directory gives the same bytes. What is
-    missing there (the run is not finished, a file is damaged) is said in the report.
-
-    Raises:
-        RunError: run.json is missing or damaged.
-    """
-    page = render(load_run(run))
-    write_page(page, run.report, run.figures)
-    return run.report
+_TRANSDUCTIVE = (
+    "Normalisation layers take their statistics from the whole query batch, as in MAML's published "
+    "experiments. A prediction therefore depends on the other queries of its episode: compare "
+    "these figures only with others computed so, at the same number of queries, and not with "
+    "learners that classify one image at a time. "
+    'model.norm = "support", "running" or "none" avoids it.'
+)
+_UNVERIFIED = (
+    "This run was continued under other numerics (torch build, CPU or GPU) than it began with. It "
+    "is a valid run, but its bits cannot be compared with those of an uninterrupted one."
+)
 
 
 def render(data: RunData) -> str:
@@ -102,35 +98,27 @@ def _stats(data: RunData) -> list[str]:
     result: list[str] = []
     unseen = "unseen functions" if data.regression else "unseen classes"
     for protocol in data.own[:2]:
-        value, unit = _figure(protocol.figure, data.regression)
+        value, unit = score_ci(protocol.figure.mean, protocol.figure.ci95, data.regression)
+        name = "mean squared error" if protocol.score == "mse" else protocol.score
+        after = after_steps(protocol.figure_step, "adaptation step")
         result.append(
             stat(
                 value,
                 unit,
-                f"{_score_name(protocol)} on {protocol.episodes:,} test episodes of {unseen}"
-                f"{_beside(protocol)}, {queries(protocol)}, {_after(protocol)}",
+                f"{name} on {protocol.episodes:,} test episodes of {unseen}{_beside(protocol)}, "
+                f"{queries(protocol)}, {after}",
                 first=not result,
             )
         )
     if data.protocols[0].figure_step:
-        value, unit = _figure(data.protocols[0].steps[0], data.regression)
+        before = data.protocols[0].steps[0]
+        value, unit = score_ci(before.mean, before.ci95, data.regression)
         result.append(stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
     if data.untrained:
         return result
-    chosen = data.protocols[0].checkpoint_step
     held_out = "validation functions" if data.regression else "validation classes"
-    result.append(
-        stat(
-            f"step {chosen:,}",
-            "",
-            f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test",
-        )
-    )
-    return result
-
-
-def _figure(step: StepFigures, regression: bool) -> tuple[str, str]:
-    return score_ci(step.mean, step.ci95, regression)
+    told = f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test"
+    return [*result, stat(f"step {data.protocols[0].checkpoint_step:,}", "", told)]
 
 
 def _beside(protocol: StoredEvaluation) -> str:
@@ -144,73 +132,42 @@ def _beside(protocol: StoredEvaluation) -> str:
     return f" ({count}; {told})"
 
 
-def _after(protocol: StoredEvaluation) -> str:
-    step = protocol.figure_step
-    return f"after {plural(step, 'adaptation step')}" if step else "without adaptation steps"
-
-
-def _score_name(protocol: StoredEvaluation) -> str:
-    return "mean squared error" if protocol.score == "mse" else protocol.score
-
-
 def _notes(data: RunData) -> str:
-    notes = []
+    state = ""
     status = data.info.get("status")
     if status != "finished":
-        notes.append(
-            note(
-                _STATUS.get(str(status), f"The state of this run is unknown ({status})."),
-                "The figures below are those of its directory at the time of this report.",
-                warning=status == "failed",
-            )
+        state = note(
+            _STATUS.get(str(status), f"The state of this run is unknown ({status})."),
+            "The figures below are those of its directory at the time of this report.",
+            warning=status == "failed",
         )
+    return state + "".join(note(title, text, warning=True) for title, text in _warnings(data))
+
+
+def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
+    """What makes the figures less than they seem: titles and texts."""
     if data.recipe and data.recipe.model.norm == "transductive" and not data.without_network:
-        notes.append(
-            note(
-                "Transductive normalisation.",
-                "Normalisation layers take their statistics from the whole query batch, as in "
-                "MAML's published experiments. A prediction therefore depends on the other "
-                "queries of its episode: compare these figures only with others computed so, at "
-                "the same number of queries, and not with learners that classify one image at a "
-                "time. "
-                'model.norm = "support", "running" or "none" avoids it.',
-                warning=True,
-            )
-        )
+        yield "Transductive normalisation.", _TRANSDUCTIVE
     if data.unverified:
-        notes.append(
-            note(
-                "Bits unverified.",
-                "This run was continued under other numerics (torch build, CPU or GPU) than it "
-                "began with. It is a valid run, but its bits cannot be compared with those of an "
-                "uninterrupted one.",
-                warning=True,
-            )
-        )
+        yield "Bits unverified.", _UNVERIFIED
     failed = [p for p in data.protocols if p.failed]
     if failed:
         counts = ", ".join(f"{p.failed} of {p.episodes:,} ({label(p)})" for p in failed)
         how = "left out of the mean" if data.regression else "counted with accuracy 0"
-        notes.append(
-            note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
-        )
-    for warning in dict.fromkeys(p.few_classes for p in data.protocols if p.few_classes):
-        few = f"{warning}. The interval for new classes counts the classes as drawn, too."
-        notes.append(note("Few classes.", few, warning=True))
+        yield "Failed episodes.", f"Outputs were not finite in {counts}; {how}."
+    for few in dict.fromkeys(p.few_classes for p in data.protocols if p.few_classes):
+        told = f"{few}. The interval for new classes counts the classes as drawn, too."
+        yield "Few classes.", told
     main = data.protocols[0] if data.protocols else None
     others = [p for p in data.protocols if main and p.checkpoint_sha256 != main.checkpoint_sha256]
     if main and others:
         which = "; ".join(f"{label(p)}: step {p.checkpoint_step:,}" for p in others)
-        notes.append(
-            note(
-                "Different checkpoints.",
-                f"The figures are of step {main.checkpoint_step:,}, but not all: {which}. Evaluate "
-                "the run again under these protocols.",
-                warning=True,
-            )
+        told = (
+            f"The figures are of step {main.checkpoint_step:,}, but not all: {which}. Evaluate the "
+            "run again under these protocols."
         )
-    notes.extend(note("Not shown.", text, warning=True) for text in data.notes)
-    return "".join(notes)
+        yield "Different checkpoints.", told
+    yield from (("Not shown.", text) for text in data.notes)
 
 
 def _learning(data: RunData, best: int | None) -> str:
@@ -219,10 +176,7 @@ def _learning(data: RunData, best: int | None) -> str:
     figures = learning_curves(data, best)
     if not figures:
         return "<h2>Learning</h2><p>No points in the log yet.</p>"
-    cards = "".join(
-        f'<figure class="card">{svg}<figcaption>{_LEARNING}</figcaption></figure>'
-        for svg in figures
-    )
+    cards = "".join(figure(svg, _LEARNING) for svg in figures)
     infinite = sum(not math.isfinite(p.value) for p in data.series.get("train/loss", []))
     note = f"<p>{infinite:,} steps without a finite loss are left out.</p>" if infinite else ""
     return f'<h2>Learning</h2><div class="grid">{cards}</div>{note}\n'
@@ -237,7 +191,7 @@ def _adaptation(data: RunData, ways: int) -> str:
     svg, aid = adaptation(data.protocols, ways, data.floor), _reading_aid(data)
     cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
     if spread:
-        cards += f'<figure class="card">{spread}<figcaption>{_SPREAD}</figcaption></figure>'
+        cards += figure(spread, _SPREAD)
     tables = "".join(_table(p, own=data.owns(p), open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
 
@@ -282,7 +236,7 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
     failures = any(s.failed for s in protocol.steps)
     rows = []
     for step in protocol.steps:
-        value, unit = _figure(step, regression)
+        value, unit = score_ci(step.mean, step.ci95, regression)
         worst = number(step.worst_decile) if regression else percent(step.worst_decile)
         drawn = step.ci95_classes
         half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"

@@ -14,6 +14,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} queries" if noun == "query" else f"{count:,} {noun}s"
 
 
+def after_steps(count: int, noun: str = "step") -> str:
+    """``after 1 step``, or that there were none."""
+    return f"after {plural(count, noun)}" if count else "without adaptation steps"
+
+
 def queries(protocol: StoredEvaluation) -> str:
     """A protocol's number of queries."""
     count = plural(protocol.queries, "query")

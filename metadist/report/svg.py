@@ -18,17 +18,9 @@ from metadist.report.style import CSS
 
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
-FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD, CARD = (f"#{n:02x}fe{n:02x}" for n in range(1, 9))
-_VARIABLES = {
-    FG: "var(--fg)",
-    MUTED: "var(--muted)",
-    GRID: "var(--grid)",
-    MAIN: "var(--main)",
-    SECOND: "var(--second)",
-    GOOD: "var(--good)",
-    BAD: "var(--bad)",
-    CARD: "var(--card)",
-}
+_ROLES = ("fg", "muted", "grid", "main", "second", "good", "bad", "card")
+_VARIABLES = {f"#{n:02x}fe{n:02x}": f"var(--{role})" for n, role in enumerate(_ROLES, 1)}
+FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD, CARD = _VARIABLES
 #: What the variables are on a light page.
 _LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", CSS[: CSS.index("}")]))
 _SETTINGS: dict[Any, Any] = {

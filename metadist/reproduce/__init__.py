@@ -11,7 +11,6 @@ Importing this package imports neither torch, Ray nor MLflow.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from metadist.errors import MetadistError, TableError
 from metadist.reproduce.table import Table, load_table, table_names
+from metadist.runs.record import locked
 
 if TYPE_CHECKING:
     from metadist.reproduce.result import Result
@@ -135,15 +135,11 @@ def reproduce(
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold a table's lock in a runs directory: two at once would take runs from each other.
-
-    Raises:
-        TableError: somebody else has it.
-    """
+    """Hold a table's lock in a runs directory: two at once would take runs from each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(path, wait=False))
         except BlockingIOError:
             raise TableError(
                 f"{path}: another process reproduces this table in this runs directory; wait for "
@@ -193,11 +189,9 @@ def record(result: Result, files: Sequence[Path]) -> str:
     request = result.request
     metrics: dict[str, float | None] = {}
     for one in result.rows:
-        ours, published = one.measured.ours, one.row.published
-        if ours is not None and ours.value is not None:
-            metrics[f"{one.row.id}/ours"] = ours.value
-            metrics[f"{one.row.id}/ci95"] = ours.ci95
-        if published is not None:
+        if ours := one.measured.ours:
+            metrics |= {f"{one.row.id}/ours": ours.value, f"{one.row.id}/ci95": ours.ci95}
+        if published := one.row.published:
             metrics[f"{one.row.id}/published"] = published.value
     tags = {f"verdict.{one.row.id}": one.verdict.kind for one in result.rows}
     return record_summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -94,8 +95,7 @@ class Display(Watcher):
         except (MetadistError, DataError, OSError):  # whoever writes the log will say so
             points = []
         progress.feed(points)
-        began = duration(moment - active.began)
-        return f"{name}: {progress.line()} · {began}"
+        return f"{name}: {progress.line()} · {duration(moment - active.began)}"
 
     def _clear(self) -> None:
         if self._drawn_lines:
@@ -103,8 +103,7 @@ class Display(Watcher):
             self._drawn_lines = 0
 
     def _write(self, text: str) -> None:
-        try:
+        # A closed terminal or pipe is no reason to stop runs.
+        with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # a closed terminal or pipe is no reason to stop runs
-            return

@@ -164,7 +164,7 @@ class Jobs:
         self._logs.mkdir(parents=True, exist_ok=True)
         try:
             while waiting or self._active:
-                if self._late():
+                if self._deadline is not None and time.monotonic() >= self._deadline:
                     self._stop()
                     while waiting:
                         self._end(waiting.popleft(), Outcome("waiting", "the time was up"))
@@ -180,12 +180,8 @@ class Jobs:
             self._wait()
         return self._outcomes
 
-    def _late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
-
     def _begin(self, job: Job) -> None:
-        log = self._logs / f"{job.name}.txt"
-        active = Active(job, log, time.monotonic(), self._environment)
+        active = Active(job, self._logs / f"{job.name}.txt", time.monotonic(), self._environment)
         self._watch.started(job)
         try:
             active.log.unlink(missing_ok=True)
@@ -218,8 +214,8 @@ class Jobs:
             why = f"the time was up while {active.command.what}"
             outcome = Outcome("stopped", why, seconds)
         else:
-            said = why or f"{error_line(active.log)} ({active.command.what}; see {active.log})"
-            outcome = Outcome("failed", said, seconds)
+            why = why or f"{_error_line(active.log)} ({active.command.what}; see {active.log})"
+            outcome = Outcome("failed", why, seconds)
         self._end(active.job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
@@ -249,7 +245,7 @@ class Jobs:
                 self._end(active.job, Outcome("stopped", "interrupted", seconds))
 
 
-def error_line(log: Path) -> str:
+def _error_line(log: Path) -> str:
     """The error that a command ended with: its ``Error:`` line, else the last line it wrote."""
     try:
         lines = log.read_text(errors="replace").splitlines()

@@ -10,7 +10,7 @@ runs' as if they were independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
@@ -76,11 +76,7 @@ def measure(row: Row, planned: Sequence[Planned], reasons: Mapping[str, str]) ->
 
 
 def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
-    """A run's figure.
-
-    Raises:
-        Missing: it has none.
-    """
+    """A run's figure, or :class:`Missing`."""
     if planned.problem:
         raise Missing(planned.problem)
     if not planned.finished:
@@ -94,14 +90,10 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
         raise Missing(f"{planned.run.path}: its result cannot be read ({what})") from None
 
 
-def _protocol(row: Row, planned: Planned) -> str:
-    assert planned.recipe is not None
-    return row_protocol(row, planned.name, planned.recipe)[0]
-
-
 def _figures(row: Row, planned: Planned) -> StoredEvaluation:
     assert planned.recipe is not None
-    found = read_own_figures(planned.run, planned.recipe, _protocol(row, planned))
+    protocol, _ = row_protocol(row, planned.name, planned.recipe)
+    found = read_own_figures(planned.run, planned.recipe, protocol)
     if found.score != row.metric:
         raise RunError(f"{row.metric} was asked for, {found.name}.json holds {found.score}")
     return found
@@ -143,12 +135,7 @@ def _finding(row: Row, planned: Planned) -> Ours:
     return Ours(mean, None)
 
 
-_READERS: dict[str, Callable[[Row, Planned], Ours]] = {
-    "accuracy": _score,
-    "mse": _score,
-    "speed": _speed,
-    "finding": _finding,
-}
+_READERS = {"accuracy": _score, "mse": _score, "speed": _speed, "finding": _finding}
 
 
 def _finite(value: float) -> float | None:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from metadist.report.curves import Line, draw_lines, look, validation_line
+from metadist.report.curves import draw_lines, look, validation_line
 from metadist.report.figures import log_scale
 from metadist.report.svg import MUTED, drawing, standalone
-from metadist.reproduce.plan import Planned
 from metadist.reproduce.result import Result, RowResult
 from metadist.reproduce.table import Picture
 
@@ -47,11 +46,6 @@ def _picture(wanted: Picture, result: Result) -> str | None:
     return standalone(figure.svg)
 
 
-def _validation(planned: Planned, label: str) -> Line | None:
-    """Validation scores of a run against outer steps, if it has any."""
-    return None if planned.problem else validation_line(planned.run, label, scale=100.0)
-
-
 def _curves(axes: Axes, wanted: Picture, result: Result) -> bool:
     """Validation against outer steps: a line for each run and seed, a colour for each run."""
     labels: dict[str, str] = {}
@@ -59,7 +53,8 @@ def _curves(axes: Axes, wanted: Picture, result: Result) -> bool:
         if one.row.versus is None:
             labels.setdefault(one.row.run, one.row.series or one.row.label)
     runs = [(p, label) for key, label in labels.items() for p in result.planned if p.key == key]
-    lines = [line for p, label in runs if (line := _validation(p, label)) is not None]
+    found = [validation_line(p.run, label, scale=100.0) for p, label in runs if not p.problem]
+    lines = [line for line in found if line is not None]
     draw_lines(axes, lines)
     return bool(lines)
 

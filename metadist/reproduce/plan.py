@@ -62,11 +62,6 @@ class Request:
         return self.tracking_uri or default_tracking_uri(self.runs_dir.parent)
 
     @property
-    def run_keys(self) -> list[str]:
-        """The table's runs that the rows take figures of."""
-        return list(dict.fromkeys(run for row in self.rows for run in row.runs))
-
-    @property
     def command(self) -> str:
         """The command line that gives the same figures."""
         arguments = ["metadist", "reproduce", self.source or self.table.name]
@@ -132,11 +127,8 @@ def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, EvalRequest 
 
 def plan(request: Request, announce: Callable[[str], None] = lambda line: None) -> list[Planned]:
     """All runs of a request, with what is wrong with those that cannot be had."""
-    return [
-        _planned(request, key, seed, announce)
-        for key in request.run_keys
-        for seed in range(request.seeds)
-    ]
+    keys = dict.fromkeys(run for row in request.rows for run in row.runs)
+    return [_planned(request, key, seed, announce) for key in keys for seed in range(request.seeds)]
 
 
 def _planned(request: Request, key: str, seed: int, announce: Callable[[str], None]) -> Planned:
@@ -158,7 +150,7 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
         recipe, settings = resolve(stated), _without(settings, dropped(stated))
         for line in dropped_lines(stated) if seed == 0 else ():
             announce(f"{key}: {line}")
-        rows = [row for row in request.rows if key in row.runs and row.metric in _EVALUATED]
+        rows = [r for r in request.rows if key in r.runs and r.metric in ("accuracy", "mse")]
         pairs = [row_protocol(row, name, recipe) for row in rows]
         asked = {protocol_name: how for protocol_name, how in pairs if how is not None}
         _check_same(request, run, recipe)
@@ -181,9 +173,6 @@ def _without(settings: Sequence[str], keys: Mapping[str, Sequence[str]]) -> list
     """Overrides but those of these keys, by section."""
     gone = {key for section in keys.values() for key in section}
     return [text for text in settings if ".".join(parse_override(text)[:2]) not in gone]
-
-
-_EVALUATED = ("accuracy", "mse")
 
 
 def _check_same(request: Request, run: RunDir, recipe: Recipe) -> None:
@@ -229,10 +218,8 @@ def _check_data(
 
 def _ended(planned: Planned, request: Request) -> bool:
     """Whether training has nothing left to do, nor to send."""
-    if not planned.finished:
-        return False
-    info = planned.run.info()
-    return request.offline or bool(info.get("closed") and info.get("mlflow"))
+    info = planned.run.info() if planned.finished else {}
+    return planned.finished and (request.offline or bool(info.get("closed") and info.get("mlflow")))
 
 
 def job(planned: Planned, request: Request) -> Job | None:
@@ -256,13 +243,13 @@ def job(planned: Planned, request: Request) -> Job | None:
         commands.append(Command(tuple(arguments), "training"))
     assert planned.recipe is not None
     there = functools.partial(_readable, planned.run, planned.recipe)
+    evaluate = (*start, "evaluate", planned.name, *places)
     if planned.finished and not all(there(own.name) for own in own_protocols(planned.recipe)):
-        again = (*start, "evaluate", planned.name, *places)
-        commands.append(Command(again, "evaluating again"))
+        commands.append(Command(evaluate, "evaluating again"))
     for name, how in planned.asked.items():
         if planned.finished and there(name):
             continue
-        arguments = [*start, "evaluate", planned.name, *places]
+        arguments = [*evaluate]
         for option in ("shots", "queries", "steps", "episodes"):
             if (value := getattr(how, option)) is not None:
                 arguments += [f"--{option}", str(value)]

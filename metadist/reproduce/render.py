@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from metadist.report.text_table import aligned
-from metadist.reproduce.result import Result, RowResult
+from metadist.reproduce.result import Result
 from metadist.reproduce.table import Published
 from metadist.reproduce.verdict import Ours, percent
 from metadist.statistics.format import mean_ci
@@ -17,20 +17,6 @@ COLUMNS = ("row", "ours", "published", "budget", "verdict", "notes")
 _SHORT = 44
 #: Behind the published figures of ensembles, and of those that nobody has compared with a source.
 _DAGGER, _UNCHECKED = "†", "?"
-
-
-class _Notes:
-    """Footnotes: each text once, numbered in order of appearance."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def marks(self, texts: Sequence[str]) -> str:
-        """The numbers of these texts."""
-        for text in texts:
-            if text not in self.texts:
-                self.texts.append(text)
-        return ",".join(str(number) for number in sorted(self.texts.index(t) + 1 for t in texts))
 
 
 def number(value: float | None, unit: str) -> str:
@@ -46,7 +32,7 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.2f}"
 
 
-def ours_text(ours: Ours | None, unit: str) -> str:
+def _ours(ours: Ours | None, unit: str) -> str:
     """Our figure with its interval, and the number of seeds if there are several."""
     if ours is None:
         return "–"
@@ -58,7 +44,7 @@ def ours_text(ours: Ours | None, unit: str) -> str:
     return f"{text} (n = {ours.seeds})" if ours.seeds > 1 else text
 
 
-def published_text(published: Published | None, unit: str) -> str:
+def _published(published: Published | None, unit: str) -> str:
     """The published figure with the digits it was published with."""
     if published is None:
         return "–"
@@ -71,33 +57,22 @@ def published_text(published: Published | None, unit: str) -> str:
     return text if published.checked else f"{text} {_UNCHECKED}"
 
 
-def budget_text(one: RowResult) -> str:
-    """The share of the published budget."""
-    if not one.published_tasks and one.used == 0:
-        return "no training"
-    return percent(one.share)
-
-
 def cells(result: Result) -> tuple[list[tuple[str, ...]], list[str]]:
-    """A tuple of strings for each row, and the texts of the notes."""
-    notes = _Notes()
+    """A tuple of strings for each row, and the texts of the notes, numbered as they appear."""
+    notes: dict[str, int] = {}
     rows: list[tuple[str, ...]] = []
     for one in result.rows:
         said, verdict = list(one.notes), one.verdict.text
         if len(verdict) > _SHORT and one.verdict.kind in ("missing", "not comparable"):
             verdict = one.verdict.kind
             said.insert(0, f"{one.verdict.kind.capitalize()}: {one.verdict.why}")
-        rows.append(
-            (
-                one.row.label,
-                ours_text(one.measured.ours, one.row.unit),
-                published_text(one.row.published, one.row.unit),
-                budget_text(one),
-                verdict,
-                notes.marks(said),
-            )
-        )
-    return rows, notes.texts
+        marks = sorted(notes.setdefault(text, len(notes) + 1) for text in said)
+        ours = _ours(one.measured.ours, one.row.unit)
+        published = _published(one.row.published, one.row.unit)
+        untrained = not one.published_tasks and one.used == 0
+        budget = "no training" if untrained else percent(one.share)
+        rows.append((one.row.label, ours, published, budget, verdict, ",".join(map(str, marks))))
+    return rows, list(notes)
 
 
 def _legend(result: Result) -> list[str]:
@@ -157,9 +132,8 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
     for picture in pictures:
         lines += [f"![{table.title}]({picture})", ""]
     if notes:
-        lines += ["## Notes", ""]
-        lines += [f"{index}. {_escaped(note)}" for index, note in enumerate(notes, 1)]
-        lines.append("")
+        numbered = [f"{index}. {_escaped(note)}" for index, note in enumerate(notes, 1)]
+        lines += ["## Notes", "", *numbered, ""]
     return "\n".join([*lines, *_sources(result)])
 
 

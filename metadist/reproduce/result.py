@@ -63,11 +63,8 @@ class Result:
     @property
     def failed(self) -> list[str]:
         """Names of runs that cannot be had, or whose commands have failed."""
-        return [
-            p.name
-            for p in self.planned
-            if p.problem or (p.name in self.outcomes and self.outcomes[p.name].state == "failed")
-        ]
+        broken = {name for name, outcome in self.outcomes.items() if outcome.state == "failed"}
+        return [p.name for p in self.planned if p.problem or p.name in broken]
 
     def document(self) -> dict[str, Any]:
         """Everything, JSON-able."""
@@ -120,10 +117,9 @@ def _judged(
     if trained is not None and trained.recipe is not None and measured.ours is not None:
         used = trained_tasks(trained.run.info(), trained.recipe)
     published = table.published_tasks(row.run)
-    incomplete = next((p.incomplete for p in mine if p.incomplete), "")
     against = row.not_comparable
     if not against and row.complete_data:
-        against = incomplete
+        against = next((p.incomplete for p in mine if p.incomplete), "")
     verdict = judge(
         measured.ours,
         row.published,
@@ -139,15 +135,8 @@ def _judged(
     said += notes(measured.ours, row.published, verdict)
     said += class_notes(measured.ours, row.metric)
     said += [f"A seed is missing: {why}" for why in measured.lost if measured.ours is not None]
-    return RowResult(
-        row,
-        measured,
-        used,
-        published,
-        verdict,
-        tuple(dict.fromkeys(said)),
-        tuple(p.name for p in mine),
-    )
+    runs = tuple(p.name for p in mine)
+    return RowResult(row, measured, used, published, verdict, tuple(dict.fromkeys(said)), runs)
 
 
 def _row(one: RowResult) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.discovery import nearest
 from metadist.errors import TableError
+from metadist.recipe.files import read_text, toml_names
 
 Better = Literal["higher", "lower", "neither"]
 Metric = Literal["accuracy", "mse", "speed", "finding"]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+_TABLES = Path(__file__).parent / "tables"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 #: In which direction a metric is better.
 _BETTER: dict[Metric, Better] = {
@@ -219,11 +220,10 @@ class Table(_Section):
         for name in self.runs:
             if not _SLUG.fullmatch(name):
                 raise ValueError(f"run names: lower-case letters, digits, '_', '.', got {name!r}")
-        seen: set[str] = set()
-        for row in self.rows:
-            if row.id in seen:
+        ids = [row.id for row in self.rows]
+        for index, row in enumerate(self.rows):
+            if row.id in ids[:index]:
                 raise ValueError(f"two rows have the id {row.id!r}")
-            seen.add(row.id)
             for run in row.runs:
                 if run not in self.runs:
                     raise ValueError(
@@ -262,16 +262,20 @@ class Table(_Section):
 
     def published_tasks(self, run: str) -> int:
         """The published budget of a run, in tasks; 0 where nothing is meta-trained."""
-        spec = self.runs[run]
-        steps = self.base.published_steps if spec.published_steps is None else spec.published_steps
-        batch = self.base.published_batch if spec.published_batch is None else spec.published_batch
+        spec, base = self.runs[run], self.base
+        steps = base.published_steps if spec.published_steps is None else spec.published_steps
+        batch = base.published_batch if spec.published_batch is None else spec.published_batch
         return steps * batch
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "published": Published, "rows": Row, "runs": RunSpec, "base": Base, "pictures": Picture,
+}  # fmt: skip
 
 
 def table_names() -> list[str]:
     """Names of the tables that come with the package."""
-    folder = resources.files("metadist.reproduce") / "tables"
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+    return toml_names(_TABLES)
 
 
 def load_table(name_or_path: str) -> Table:
@@ -282,18 +286,13 @@ def load_table(name_or_path: str) -> Table:
     """
     known = table_names()
     if name_or_path in known:
-        folder = resources.files("metadist.reproduce") / "tables"
-        path = Path(str(folder / f"{name_or_path}.toml"))
+        path = _TABLES / f"{name_or_path}.toml"
     elif not (path := typed_path(name_or_path)).is_file():
         raise TableError(
             f"no table {name_or_path!r}.{nearest(name_or_path, known)} It is neither a file nor "
             f"one of the built-in tables: {', '.join(known)}"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read as text ({error})") from None
-    return parse_table(text, path)
+    return parse_table(read_text(path, TableError), path)
 
 
 def parse_table(text: str, path: Path) -> Table:
@@ -345,18 +344,13 @@ def _explain(error: ValidationError, document: dict[str, Any]) -> str:
             message = f"unknown key.{nearest(key, _keys(detail['loc'][:-1]))}"
         elif detail["type"] not in ("missing", "value_error"):
             message += f", got {detail['input']!r}"
-        lines.append(f"{place}{': ' if place else ''}{message}")
+        lines.append(f"{place}: {message}" if place else message)
     return "; ".join(dict.fromkeys(lines))
 
 
 def _keys(place: tuple[int | str, ...]) -> list[str]:
     """The keys that are known at a place."""
-    models: dict[str, type[BaseModel]] = {
-        "published": Published,
-        "rows": Row,
-        "runs": RunSpec,
-        "base": Base,
-        "pictures": Picture,
-    }
-    known = [models[str(key)] for key in place if str(key) in models]
-    return list((known[-1] if known else Table).model_fields)
+    model: type[BaseModel] = Table
+    for key in place:
+        model = _MODELS.get(str(key), model)
+    return list(model.model_fields)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.errors import RunError
-from metadist.recipe.rate_changes import Changes, rate_after, write_changes
+from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
 from metadist.runs.listing import create_run
@@ -24,13 +24,13 @@ _FRESH = {"mlflow": None, "restarts": 0, "result": None, "driver": None, "closed
 
 def past(recipe: Recipe, done: int) -> Recipe:
     """What a recipe says of the first ``done`` outer steps: later changes of rates left out."""
-    inner = recipe.inner.model_copy(update={"lr_changes": _before(recipe.inner.changes, done)})
-    outer = recipe.outer.model_copy(update={"lr_changes": _before(recipe.outer.changes, done)})
+    inner = recipe.inner.model_copy(update={"lr_changes": _before(recipe.inner.lr_changes, done)})
+    outer = recipe.outer.model_copy(update={"lr_changes": _before(recipe.outer.lr_changes, done)})
     return recipe.model_copy(update={"inner": inner, "outer": outer})
 
 
-def _before(changes: Changes, done: int) -> str:
-    return write_changes(tuple(change for change in changes if change[0] < done))
+def _before(changes: str, done: int) -> str:
+    return write_changes(tuple(change for change in parse_changes(changes) if change[0] < done))
 
 
 def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
@@ -69,13 +69,13 @@ def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
 
 def segments(recipe: Recipe) -> list[dict[str, Any]]:
     """The learning rates of a recipe from each step on at which one of them changes."""
-    inner, outer = recipe.inner, recipe.outer
-    steps = sorted({0, *(s for s, _ in inner.changes), *(s for s, _ in outer.changes)})
+    inner, outer = parse_changes(recipe.inner.lr_changes), parse_changes(recipe.outer.lr_changes)
+    steps = sorted({0, *(step for step, _ in inner + outer)})
     return [
         {
             "from_step": step,
-            "inner.lr": rate_after(inner.lr, inner.changes, step),
-            "outer.lr": rate_after(outer.lr, outer.changes, step),
+            "inner.lr": rate_after(recipe.inner.lr, inner, step),
+            "outer.lr": rate_after(recipe.outer.lr, outer, step),
         }
         for step in steps
     ]

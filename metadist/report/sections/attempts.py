@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator
 
+from metadist.report.document import figure
 from metadist.report.phrases import plural
 from metadist.report.svg import BAD, MAIN, SECOND, drawing
 from metadist.runs.readers.run_data import RunData
@@ -54,10 +55,7 @@ def attempts_section(data: RunData) -> str:
             axes.set_xlim(0, max(since(end), 1e-9))
             axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     told = (
-        f"{plural(len(spans) - 1, 'restart')}, {plural(redone, 'step')} done twice, "
+        f"{_READING} {plural(len(spans) - 1, 'restart')}, {plural(redone, 'step')} done twice, "
         f"{lost:,.0f} seconds from the last point of an attempt to the next new step."
     )
-    return (
-        f'<h2>Attempts</h2><figure class="card">{drawn.svg}'
-        f"<figcaption>{_READING} {told}</figcaption></figure>\n"
-    )
+    return f"<h2>Attempts</h2>{figure(drawn.svg, told)}\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from html import escape
 
 from metadist.report.charts import MOST_ROWS, bars, heat_map, ranges
+from metadist.report.document import figure
 from metadist.report.phrases import plural
 from metadist.runs.readers.diagnostics import Diagnostics
 from metadist.runs.readers.run_data import RunData
@@ -42,16 +42,13 @@ def learned_section(data: RunData) -> str:
     cards = [*_findings(data.diagnostics, lr), *_behaviour(data.diagnostics)]
     if not cards:
         return ""
-    drawn = "".join(
-        f'<figure class="card">{svg}<figcaption>{escape(text)}</figcaption></figure>'
-        for svg, text in cards
-    )
+    drawn = "".join(figure(svg, text) for svg, text in cards)
     return f'<h2>What was learned</h2><div class="learned">{drawn}</div>\n'
 
 
 def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
     left = dict(found.learned_quantities)
-    for quantity in list(found.learned_quantities):
+    for quantity in found.learned_quantities:
         stem = quantity.rpartition("_")[0]
         both = (f"{stem}_smallest", f"{stem}_largest")
         three = (f"{stem}_min", f"{stem}_mean", f"{stem}_max")
@@ -86,15 +83,8 @@ def _triples(low: Found, middle: Found, high: Found) -> dict[str, tuple[float, f
 
 def _spectrum(stem: str, low: Found, high: Found) -> Card:
     rows = {n: (a, math.nan, c) for n, (a, _, c) in _triples(low, low, high).items()}
-    svg = ranges(
-        _name(stem),
-        f"{_title(stem)}: spread of singular values",
-        "singular value (logarithmic)",
-        rows,
-        log=True,
-        mark=(1.0, "identity"),
-        ratio=True,
-    )
+    title, x = f"{_title(stem)}: spread of singular values", "singular value (logarithmic)"
+    svg = ranges(_name(stem), title, x, rows, log=True, mark=(1.0, "identity"), ratio=True)
     aid = _RANGES.get(stem, "Bar: from the smallest to the largest singular value.")
     return svg, aid + _more(len(rows))
 
@@ -102,13 +92,9 @@ def _spectrum(stem: str, low: Found, high: Found) -> Card:
 def _spread(stem: str, low: Found, middle: Found, high: Found, lr: float) -> Card:
     rows = _triples(low, middle, high)
     steps = stem == "step_size" and math.isfinite(lr)
-    svg = ranges(
-        _name(stem),
-        f"{_title(stem)} within each parameter",
-        _STEP_SIZE if steps else stem.replace("_", " "),
-        rows,
-        mark=(lr, f"inner.lr = {lr:g}") if steps else None,
-    )
+    x = _STEP_SIZE if steps else stem.replace("_", " ")
+    mark = (lr, f"inner.lr = {lr:g}") if steps else None
+    svg = ranges(_name(stem), f"{_title(stem)} within each parameter", x, rows, mark=mark)
     aid = _RANGES.get(stem, "Bar: from the smallest to the largest number, dot: the mean.")
     return svg, aid + _more(len(rows))
 
@@ -200,9 +186,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
 
 
 def _lost(failed: int, what: str, because: str) -> str:
-    if not failed:
-        return ""
-    return f" {plural(failed, what)} left out: {because} was not finite."
+    return f" {plural(failed, what)} left out: {because} was not finite." if failed else ""
 
 
 def _more(rows: int) -> str:

@@ -30,10 +30,8 @@ def label(way: int) -> str:
 def png(image: NDArray[np.floating]) -> str:
     """An image [C, H, W] with values in [0, 1] as a data URI."""
     pixels = np.nan_to_num(np.clip(image.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
-    if pixels.shape[0] == 3:
-        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)), "RGB")
-    else:
-        picture = Image.fromarray(np.ascontiguousarray(pixels[0]), "L")
+    pixels = pixels.transpose(1, 2, 0) if pixels.shape[0] == 3 else pixels[0]
+    picture = Image.fromarray(np.ascontiguousarray(pixels))  # RGB, or grey
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -41,17 +39,15 @@ def png(image: NDArray[np.floating]) -> str:
 
 def draw_episodes(examples: Arrays, trained_steps: int) -> str:
     """The first few test episodes: images with predictions, or functions with fits."""
-    images = examples["support_x"].ndim == 5
-    blocks = []
-    if images:
-        for row in range(min(EPISODES, len(examples["ids"]))):
-            blocks.append(_image_episode(examples, row, trained_steps))
+    if examples["support_x"].ndim == 5:
+        rows = range(min(EPISODES, len(examples["ids"])))
+        aid, blocks = "", [_image_episode(examples, row, trained_steps) for row in rows]
     else:
-        for row, svg in fits(examples, trained_steps, EPISODES):
-            blocks.append(
-                f'<figure class="card">{svg}{_errors(examples, row, trained_steps)}</figure>'
-            )
-    aid = "" if images else f"<p>{escape(reading_aid(examples))}</p>"
+        aid = f"<p>{escape(reading_aid(examples))}</p>"
+        blocks = [
+            f'<figure class="card">{svg}{_errors(examples, row, trained_steps)}</figure>'
+            for row, svg in fits(examples, trained_steps, EPISODES)
+        ]
     return f'{aid}<div class="grid">{"".join(blocks)}</div>'
 
 
@@ -61,17 +57,14 @@ def _errors(examples: Arrays, row: int, trained_steps: int) -> str:
     with np.errstate(over="ignore", invalid="ignore"):
         squares = ((outputs - truth[None]) ** 2).mean((1, 2))
     told = [f"{s:.3g}" if np.isfinite(s) else "not finite" for s in squares]
-    trained = min(trained_steps, len(told) - 1)
-    if len(told) == 1:
-        return (
-            f"<figcaption>Mean squared error on its {outputs.shape[1]} queries: "
-            f"<b>{told[0]}</b>.</figcaption>"
-        )
+    last = len(told) - 1
+    trained = min(trained_steps, last)
+    before = f"{told[0]} before adaptation, " if last else ""
+    after = f" after {trained}" if last else ""
+    beyond = f", {told[-1]} after {last}" if trained < last else ""
     return (
         f"<figcaption>Mean squared error on its {outputs.shape[1]} queries: "
-        f"{told[0]} before adaptation, <b>{told[trained]}</b> after {trained}"
-        + (f", {told[-1]} after {len(told) - 1}" if trained < len(told) - 1 else "")
-        + ".</figcaption>"
+        f"{before}<b>{told[trained]}</b>{after}{beyond}.</figcaption>"
     )
 
 
@@ -125,8 +118,7 @@ def _way(way: int, images: NDArray[np.floating]) -> str:
 
 def _tile(image: NDArray[np.floating], truth: int, logits: NDArray[np.float64]) -> str:
     if not np.isfinite(logits).all():
-        state, verdict, said = "bad", "✗", "not finite"
-        sure = ""
+        state, verdict, said, sure = "bad", "✗", "not finite", ""
     else:
         guess = int(logits.argmax())
         powers = np.exp(logits - logits.max())

@@ -33,10 +33,8 @@ def facts_section(data: RunData) -> str:
     rows = "".join(_card(title, facts, " wide-facts") for title, facts in wide.items() if facts)
     recipe = ""
     if data.recipe:
-        toml = escape(data.recipe.to_toml().strip())
-        recipe = (
-            f'<details class="card"><summary>The whole recipe</summary><pre>{toml}</pre></details>'
-        )
+        recipe = '<details class="card"><summary>The whole recipe</summary>'
+        recipe += f"<pre>{escape(data.recipe.to_toml().strip())}</pre></details>"
     return f'<h2>Facts</h2><div class="facts">{cards}</div>{rows}{recipe}\n'
 
 
@@ -117,15 +115,12 @@ def _data(data: RunData) -> Facts:
             f"{plural(section.queries, 'query')} per class"
         )
         facts["training episodes"] = section.episodes
-        seeds = (
-            f"data {section.seed}, evaluation {data.recipe.eval.seed}, run {data.recipe.run.seed}"
-        )
-        facts["seeds"] = seeds
+        evaluation, run = data.recipe.eval.seed, data.recipe.run.seed
+        facts["seeds"] = f"data {section.seed}, evaluation {evaluation}, run {run}"
     for protocol in data.protocols:
         of = of_classes(protocol.classes.told() if protocol.classes else {}, protocol.score)
-        facts[protocol.name] = (
-            f"{plural(protocol.episodes, 'episode')}{of}, {protocol.failed} failed"
-        )
+        episodes = plural(protocol.episodes, "episode")
+        facts[protocol.name] = f"{episodes}{of}, {protocol.failed} failed"
     return facts
 
 

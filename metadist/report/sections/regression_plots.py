@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,12 +123,7 @@ def _over_input(axes: Axes, examples: Arrays, row: int, looks: Looks) -> None:
         *support, linestyle="", marker="o", markersize=6, color=GOOD, markeredgecolor=FG,
         markeredgewidth=0.6, label="support", zorder=5,
     )  # fmt: skip
-    drawn = np.concatenate([truth, support[1], *_within(examples, row, looks, limits)])
-    low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
-    pad = 0.08 * (high - low) or 1.0
-    axes.set_ylim(low - pad, high + pad)
-    axes.set_xlabel("x")
-    axes.set_ylabel("y")
+    _finish(axes, [truth, support[1], *_within(examples, row, looks, limits)], "x", "y")
 
 
 def _within(
@@ -137,6 +132,16 @@ def _within(
     """What of the predictions lies within the limits."""
     values = [_column(examples["outputs"][row, step]) for step in steps]
     return [v[np.isfinite(v) & (v >= limits[0]) & (v <= limits[1])] for v in values]
+
+
+def _finish(axes: Axes, drawn: Sequence[Floats], x: str, y: str) -> None:
+    """Limits with room about what is drawn, and labels."""
+    numbers = np.concatenate(drawn)
+    low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
+    pad = 0.08 * (high - low) or 1.0
+    axes.set_ylim(low - pad, high + pad)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
 
 
 def _against_truth(axes: Axes, examples: Arrays, row: int, looks: Looks) -> None:
@@ -153,9 +158,5 @@ def _against_truth(axes: Axes, examples: Arrays, row: int, looks: Looks) -> None
             markerfacecolor="none" if step == max(looks) else look["color"],
             alpha=0.85, label=_told(_name(step, looks), values, limits),
         )  # fmt: skip
-    drawn = np.concatenate([truth, *_within(examples, row, looks, limits)])
-    low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
-    pad = 0.08 * (high - low) or 1.0
-    axes.set_ylim(low - pad, high + pad)
-    axes.set_xlabel("true y")
-    axes.set_ylabel("predicted y")
+    drawn = [truth, *_within(examples, row, looks, limits)]
+    _finish(axes, drawn, "true y", "predicted y")

@@ -71,7 +71,7 @@ def test_the_learner_and_the_optimiser_follow() -> None:
     for checkpoint, rate in ((0, 0.01), (2, 0.01), (3, 0.5)):
         learner, evaluated = learners.at(checkpoint)
         assert learner.optimizer.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
-        assert not evaluated.inner.changes
+        assert not evaluated.inner.lr_changes
     assert [learning_rate(recipe.outer, step) for step in range(5)] == [1e-3] * 3 + [0.25] * 2
 
 

@@ -162,8 +162,10 @@ def test_a_fork_records_its_segments(tmp_path: Path) -> None:
             "inner.lr": recipe.inner.lr,
             "outer.lr": recipe.outer.lr,
         }
-        assert [s["from_step"] for s in segments[1:]] == [s for s, _ in recipe.inner.changes]
-        assert segments[-1]["inner.lr"] == recipe.inner.changes[-1][1]
+        assert [s["from_step"] for s in segments[1:]] == [
+            s for s, _ in parse_changes(recipe.inner.lr_changes)
+        ]
+        assert segments[-1]["inner.lr"] == parse_changes(recipe.inner.lr_changes)[-1][1]
 
 
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
