@@ -122,15 +122,12 @@ class Normalised(Learner):
         """How the network's passes are normalised."""
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [R, C] of each norm layer, in ``running`` mode only."""
         return self.normalisation.statistics(ctx)
 
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [R, C], float64: mean 0 and variance 1."""
         return self.normalisation.initial_state(ctx)
 
     def update_state(
         self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
     ) -> dict[str, Tensor]:
-        """Running statistics after an outer step whose statistics averaged to ``means``."""
         return self.normalisation.update_state(state, means)
