@@ -7,7 +7,6 @@ al., 2019). They are not to be compared with a single model's.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from metadist.evaluation.evaluator import (
 )
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, protocol
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.runs.record import encode
 from metadist.tasks import TaskKind
 
 log = logging.getLogger(__name__)
@@ -252,8 +252,7 @@ def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> Non
         for m in ensemble.members
     ]
     document = {"digest": ensemble.digest, "members": members}
-    text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
-    write_atomic(directory / "ensemble.json", text.encode())
+    write_atomic(directory / "ensemble.json", encode(document))
     more: dict[str, pa.Array] = {}
     for number, own in enumerate(result.members, 1):
         more |= columns(own, f"_{number}")
@@ -292,17 +291,11 @@ def check_directory(directory: Path, ensemble: Ensemble) -> None:
 
 def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
     """The figures of an ensemble and its members, JSON-able."""
-    name, together = result.ensemble.score_name, result.ensemble
+    together = result.ensemble
 
     def figures(own: Evaluation) -> dict[str, Any]:
-        figure = own.figure
-        ci95 = finite(figure["ci95"])
-        return {
-            name: finite(figure["mean"]),
-            "ci95": ci95,
-            "failed": own.failures,
-            **own.of_classes,
-        }
+        mean, ci95 = finite(own.figure["mean"]), finite(own.figure["ci95"])
+        return {own.score_name: mean, "ci95": ci95, "failed": own.failures, **own.of_classes}
 
     return {
         "ensemble": ensemble.name,

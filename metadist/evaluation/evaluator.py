@@ -8,7 +8,6 @@ the rest. Of errors that explode and stay finite the median tells, which stands 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Score, accuracy, score_name, task_loss
 from metadist.runs.classes import classes_file, write_classes
+from metadist.runs.record import encode
 from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import Task, TaskKind
 
@@ -288,8 +288,7 @@ def write_evaluation(
     write_table(directory / f"{name}.parquet", table)
     if result.classes is not None:
         write_classes(classes_file(directory, name), result.classes)
-    summary = json.dumps(result.summary(facts), sort_keys=True, indent=1, allow_nan=False)
-    write_atomic(directory / f"{name}.json", summary.encode())
+    write_atomic(directory / f"{name}.json", encode(result.summary(facts)))
 
 
 def examples(

@@ -175,14 +175,8 @@ def by_attempt(run: RunDir) -> dict[int, list[Point]]:
 def write_parquet(run: RunDir) -> Path:
     """The whole log as ``log/metrics.parquet``: metric, step, time (ms), value."""
     points = [p for _, ps in sorted(series(run).items()) for p in ps]
-    table = pa.table(
-        {
-            "metric": pa.array([p.metric for p in points], pa.string()),
-            "step": pa.array([p.step for p in points], pa.int64()),
-            "time": pa.array([p.time for p in points], pa.int64()),
-            "value": pa.array([p.value for p in points], pa.float64()),
-        }
-    )
+    types = {"metric": pa.string(), "step": pa.int64(), "time": pa.int64(), "value": pa.float64()}
+    table = pa.table({n: pa.array([getattr(p, n) for p in points], t) for n, t in types.items()})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     path = run.log / "metrics.parquet"

@@ -77,9 +77,7 @@ def start_attempt(
     Raises:
         NumericsError: fresh parameters are others when all parts are built anew.
     """
-    attempt: Attempt | None = None
-    state: TrainState | None = None
-    message: dict[str, Any] | None = None
+    attempt, state, message = None, None, None
     if group.rank == 0:
         attempt, state = _claim(run, trainer.recipe.lineage, group.size, numerics)
         fresh = state is None
@@ -99,14 +97,8 @@ def _claim(
     run: RunDir, lineage: str, workers: int, numerics: dict[str, str]
 ) -> tuple[Attempt, TrainState | None]:
     """Become the writer of a run, and read the checkpoint to go on from, if there is one."""
-    attempt = run.claim(
-        {
-            "world_size": workers,
-            "numerics": numerics,
-            "code": code_digest(),
-            "bits": bits_of(run, numerics),
-        }
-    )
+    facts = {"world_size": workers, "numerics": numerics, "code": code_digest()}
+    attempt = run.claim({**facts, "bits": bits_of(run, numerics)})
     # Only now does no earlier attempt commit any more.
     found = checkpoints.newest(run, lineage)
     state = found[0] if found else None
