@@ -241,10 +241,8 @@ def _scores(ensemble: Ensemble, protocol: EvalProtocol, average: Average) -> Ite
 def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> None:
     """``ensemble.json``, who the members are, and ``evaluation/<protocol>.json, .parquet``.
 
-    The table has the columns of a run's, and ``_1``, ``_2``, … of each member.
-
-    Raises:
-        RunError: the directory is a run's or another ensemble's.
+    The table has the columns of a run's, and ``_1``, ``_2``, … of each member. Raises RunError as
+    :func:`check_directory` does.
     """
     check_directory(directory, ensemble)
     members = [

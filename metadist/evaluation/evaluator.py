@@ -73,16 +73,9 @@ class Evaluation:
         episode_digest: str,
     ) -> Evaluation:
         """From a table float64 [E, K + 1, 3] of what :func:`score` returns."""
-        numbers = table.numpy()
-        return cls(
-            protocol,
-            kind,
-            trained_steps,
-            score=numbers[:, :, 0],
-            loss=numbers[:, :, 1],
-            failed=numbers[:, :, 2] > 0,
-            episode_digest=episode_digest,
-        )
+        score, loss, failed = table.unbind(2)
+        columns = score.numpy(), loss.numpy(), failed.numpy() > 0
+        return cls(protocol, kind, trained_steps, *columns, episode_digest)
 
     def with_classes(self, data: EpisodeData) -> Evaluation:
         """The same, knowing which classes of ``data`` its episodes are of."""

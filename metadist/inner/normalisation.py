@@ -42,15 +42,11 @@ class Normalisation:
             return Norm("off", step=step)
         if ctx.norm == "running" and ctx.phase != "train":
             row = min(step, self.rows(ctx) - 1)
-            layers = self.backbone.norm_layers
-            return Norm(
-                "given",
-                statistics={
-                    layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
-                    for layer in layers
-                },
-                step=step,
-            )
+            statistics = {
+                layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
+                for layer in self.backbone.norm_layers
+            }
+            return Norm("given", statistics=statistics, step=step)
         return Norm("batch", record=ctx.norm == "running", step=step)
 
     def query(self, params: Params, support_x: Tensor, ctx: Context, step: int = 0) -> Norm:

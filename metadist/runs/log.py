@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,8 +38,8 @@ class Point:
     value: float
 
 
-class Sink(Protocol):
-    """Where the engine sends its metrics."""
+class Sink:
+    """Where the engine sends its metrics; nothing is kept here, on workers other than rank 0."""
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of an outer step (counted from 1, as steps done)."""
@@ -49,17 +48,7 @@ class Sink(Protocol):
         """Make everything added so far durable."""
 
 
-class NullSink:
-    """For workers other than rank 0."""
-
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-
-class LogWriter:
+class LogWriter(Sink):
     """Appends to the log file of one attempt.
 
     Raises:

@@ -11,7 +11,7 @@ from metadist.process.code import code_digest
 from metadist.runs import checkpoints
 from metadist.runs.attempts import bits_of, history, losses
 from metadist.runs.checkpoints import TrainState
-from metadist.runs.log import LogWriter, NullSink, Sink, write_parquet
+from metadist.runs.log import LogWriter, Sink, write_parquet
 from metadist.runs.run_dir import Attempt, RunDir
 from metadist.training.trainer import Trainer
 from metadist.training.twin import Twin
@@ -29,7 +29,7 @@ class RunWriter:
         self._run = run
         self._attempt = attempt
         self._numerics = numerics
-        self.log: Sink = NullSink() if attempt is None else LogWriter(attempt)
+        self.log: Sink = Sink() if attempt is None else LogWriter(attempt)
 
     def save(self, trainer: Trainer) -> None:
         """Commit a checkpoint; the log is made durable first.
