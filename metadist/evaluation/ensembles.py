@@ -143,11 +143,7 @@ class Ensemble:
         return "values"
 
     def protocol(self, asked: EvalRequest, average: Average) -> EvalProtocol:
-        """What was asked, the rest as the members' recipes say.
-
-        Raises:
-            RunError: the members do not agree on something that was not asked for.
-        """
+        """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
         result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
         return replace(result, name=f"{result.name}-logits") if average == "logits" else result
 
