@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
@@ -20,10 +20,11 @@ from metadist.learner import Learner
 from metadist.tasks import TaskKind, TaskShape
 
 LoopT = TypeVar("LoopT", bound=InnerLoop)
+OptionsT = TypeVar("OptionsT", bound=Options, covariant=True)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Parts(Generic[OptionsT]):
     """What a learner is built from: flat values, never a recipe.
 
     Attributes:
@@ -36,7 +37,7 @@ class Parts:
     shape: TaskShape
     inner_lr: float
     inner_loss: Literal["mean", "sum_over_ways"]
-    options: Options
+    options: OptionsT
     inner_steps: int = 1
 
     @property
@@ -89,7 +90,7 @@ def kinds(name: str) -> tuple[TaskKind, ...]:
     return declared
 
 
-def build(name: str, parts: Parts) -> Learner:
+def build(name: str, parts: Parts[Options]) -> Learner:
     """The learner ``name``.
 
     Raises:

@@ -18,9 +18,7 @@ class Options(OptionsBase):
     first_order: bool = False
 
 
-def build(parts: Parts) -> InnerLoop:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options]) -> InnerLoop:
     return parts.inner_loop(
         InnerLoop,
         second_order=not parts.options.first_order,

@@ -60,7 +60,6 @@ class DecayedSGD(InnerOptimizer):
     others: Mapping[str, float] = field(default_factory=dict)
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
         slower = 1.0 + self.decay * step.index
         return {
             name: p - self.others.get(name, self.lr) / slower * gradients[name]
@@ -116,22 +115,19 @@ class FineTuning(Pretraining):
         return self.loop.adapt(start, x, support_y, without_steps(ctx))
 
     def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
         return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
 
     def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x."""
         return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))
 
 
-def build(parts: Parts) -> FineTuning:
+def build(parts: Parts[Options]) -> FineTuning:
     """The learner.
 
     Raises:
         RecipeError: a way to start a fresh head, for regression, which keeps its head.
     """
     options = parts.options
-    assert isinstance(options, Options)
     if parts.shape.kind == "regression":
         try:
             options.refuse_idle("classification; a regression keeps its head", "head_init")

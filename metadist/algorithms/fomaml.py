@@ -13,6 +13,5 @@ from metadist.inner.inner_loop import InnerLoop
 Options = maml.Options
 
 
-def build(parts: Parts) -> InnerLoop:
-    """The learner."""
+def build(parts: Parts[Options]) -> InnerLoop:
     return maml.build(parts, second_order=False)

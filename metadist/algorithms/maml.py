@@ -17,9 +17,7 @@ class Options(OptionsBase):
     adapt_norm: bool = False
 
 
-def build(parts: Parts, *, second_order: bool = True) -> InnerLoop:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options], *, second_order: bool = True) -> InnerLoop:
     return parts.inner_loop(
         InnerLoop, second_order=second_order, adapt_norm=parts.options.adapt_norm
     )

@@ -63,9 +63,7 @@ class InputBias(BackboneWrapper):
         return super().forward(params, torch.cat([x, constant], 1), norm, trace, **hooks)
 
 
-def build(parts: Parts) -> InnerLoop:
-    """The learner."""
+def build(parts: Parts[Options]) -> InnerLoop:
     options, shape = parts.options, parts.shape
-    assert isinstance(options, Options)
     wider = replace(shape, inputs=(shape.inputs[0] + options.size, *shape.inputs[1:]))
     return replace(maml.build(parts), backbone=InputBias(parts.network(wider), options.size))

@@ -98,11 +98,9 @@ class PerStepSGD(InnerOptimizer):
     steps: int
 
     def init(self, adapted: Params, key: Key) -> Params:
-        """Fresh step sizes, all the same."""
         return {f"{name}{SUFFIX}": torch.full((max(self.steps, 1),), self.lr) for name in adapted}
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
         row = min(step.index, max(self.steps, 1) - 1)
         sizes = {name: step.meta[f"{name}{SUFFIX}"][row] for name in adapted}
         return {name: p - sizes[name] * gradients[name] for name, p in adapted.items()}, {}
@@ -136,7 +134,6 @@ class PerStepNorm(BackboneWrapper):
     def forward(
         self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
     ) -> tuple[Tensor, Statistics]:
-        """Outputs [n, outputs] for examples [n, ...]."""
         row = min(norm.step, max(self.steps, 1) - 1)
         chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
         return super().forward({**params, **chosen}, x, norm, trace, **hooks)
@@ -150,14 +147,12 @@ class MAMLPlusPlus(InnerLoop):
 
     @property
     def estimator(self) -> Estimator:
-        """As the options say."""
         return "annealed" if self.options.derivative_annealing_epochs else super().estimator
 
     def _epoch(self, ctx: Context) -> int:
         return ctx.step // self.options.epoch_steps
 
     def second_order_at(self, ctx: Context) -> bool:
-        """Whether the meta-gradient goes through the inner gradients at this outer step."""
         return self.second_order and self._epoch(ctx) >= self.options.derivative_annealing_epochs
 
     def step_weights(self, ctx: Context) -> dict[int, float]:
@@ -182,10 +177,8 @@ class MAMLPlusPlus(InnerLoop):
         return replace(super().query_norm(measured, ctx), step=row)
 
 
-def build(parts: Parts) -> MAMLPlusPlus:
-    """The learner."""
+def build(parts: Parts[Options]) -> MAMLPlusPlus:
     options = parts.options
-    assert isinstance(options, Options)
     network, steps = parts.backbone, parts.inner_steps
     return parts.inner_loop(
         MAMLPlusPlus,

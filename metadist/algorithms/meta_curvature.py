@@ -74,7 +74,6 @@ class MetaCurvature(InnerOptimizer):
     vectors: Literal["vector", "matrix"] = "vector"
 
     def init(self, adapted: Params, key: Key) -> Params:
-        """Identities."""
         meta: Params = {}
         for name, p in adapted.items():
             if p.dim() == 1:
@@ -109,10 +108,8 @@ class MetaCurvature(InnerOptimizer):
         return singular_values("curvature", meta)
 
 
-def build(parts: Parts) -> InnerLoop:
-    """The learner."""
+def build(parts: Parts[Options]) -> InnerLoop:
     options = parts.options
-    assert isinstance(options, Options)
     optimizer = MetaCurvature(
         parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias
     )

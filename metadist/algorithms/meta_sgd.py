@@ -54,7 +54,6 @@ class MetaSGD(InnerOptimizer):
     high: float
 
     def init(self, adapted: Params, key: Key) -> Params:
-        """Fresh step sizes."""
         return {f"{name}{SUFFIX}": self._fresh(key.fold(name), p) for name, p in adapted.items()}
 
     def _fresh(self, key: Key, p: Tensor) -> Tensor:
@@ -63,7 +62,6 @@ class MetaSGD(InnerOptimizer):
         return self.low + (self.high - self.low) * key.uniform(p.shape)
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
         sizes = step.meta
         return {n: p - sizes[f"{n}{SUFFIX}"] * gradients[n] for n, p in adapted.items()}, {}
 
@@ -77,10 +75,8 @@ class MetaSGD(InnerOptimizer):
         }
 
 
-def build(parts: Parts) -> InnerLoop:
-    """The learner."""
+def build(parts: Parts[Options]) -> InnerLoop:
     options = parts.options
-    assert isinstance(options, Options)
     uniform = options.init == "uniform"
     low, high = (options.low, options.high) if uniform else (parts.inner_lr, parts.inner_lr)
     return replace(maml.build(parts), optimizer=MetaSGD(low, high))

@@ -121,7 +121,6 @@ class MaskedSGD(InnerOptimizer):
         return sampled_mask(logits, noise, self.temperature, self.hard)
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
         masks = {group: self._mask(group, step) for group in {self._group(n): 0 for n in adapted}}
         new = {}
         for name, p in adapted.items():
@@ -150,10 +149,8 @@ class MTNet(TNet):
         return "straight-through" if hard else super().estimator
 
 
-def build(parts: Parts) -> MTNet:
-    """The learner."""
+def build(parts: Parts[Options]) -> MTNet:
     options = parts.options
-    assert isinstance(options, Options)
     plain = maml.build(parts)
     # Which parameters have masks, and their shapes; the numbers are thrown away.
     adapted = plain.adapted(plain.backbone.init(Key.of("shapes")))

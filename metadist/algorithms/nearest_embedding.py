@@ -57,9 +57,7 @@ class NearestEmbedding(Pretraining):
         return fitted.neighbours.logits(features(self.network, fitted.params, x, norm))
 
 
-def build(parts: Parts) -> NearestEmbedding:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options]) -> NearestEmbedding:
     return NearestEmbedding(
         network=parts.network(joint_shape(parts.shape)),
         kind="classification",

@@ -33,16 +33,13 @@ class NearestPixels(Learner):
 
     @property
     def estimator(self) -> Estimator:
-        """Nothing is learned."""
         return "none"
 
     @property
     def derivative_order(self) -> int:
-        """Nothing is differentiated."""
         return 0
 
     def init(self, key: Key) -> Params:
-        """No parameters."""
         return {}
 
     def adapt(
@@ -62,7 +59,5 @@ class NearestPixels(Learner):
         return Loss(*loss_and_metrics("classification", outputs, task.query_y), {})
 
 
-def build(parts: Parts) -> NearestPixels:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options]) -> NearestPixels:
     return NearestPixels(parts.options, parts.shape.outputs)

@@ -74,8 +74,6 @@ class NIL(InnerLoop):
         return Loss(*loss_and_metrics(self.kind, outputs, task.query_y), {})
 
 
-def build(parts: Parts) -> NIL:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options]) -> NIL:
     trained = anil.build(parts)
     return NIL(**vars(trained), compare=parts.options.compare)

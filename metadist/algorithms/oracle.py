@@ -45,7 +45,7 @@ class Oracle(FineTuning):
         return torch.cat([x, latent.expand(len(x), len(latent))], 1)
 
 
-def build(parts: Parts) -> Oracle:
+def build(parts: Parts[Options]) -> Oracle:
     """The learner.
 
     Raises:

@@ -122,10 +122,8 @@ class Reptile(InnerLoop):
         return direction, Loss(value, metrics, self.normalisation.sums(recorded))
 
 
-def build(parts: Parts) -> Reptile:
-    """The learner."""
+def build(parts: Parts[Options]) -> Reptile:
     options, lr = parts.options, parts.inner_lr
-    assert isinstance(options, Options)
     return parts.inner_loop(
         Reptile,
         optimizer=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),

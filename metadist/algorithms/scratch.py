@@ -46,11 +46,9 @@ class Scratch(Learner):
 
     @property
     def estimator(self) -> Estimator:
-        """Nothing is meta-learned."""
         return "none"
 
     def init(self, key: Key) -> Params:
-        """No meta-parameters."""
         return {}
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
@@ -70,11 +68,9 @@ class Scratch(Learner):
         return self.loop.adapt(self._fresh(support_x, ctx), support_x, support_y, self._ctx(ctx))
 
     def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E] for queries x [n, ...]."""
         return self.loop.predict(fitted, x, self._ctx(ctx))
 
     def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x."""
         return self.loop.activations(fitted, x, self._ctx(ctx))
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
@@ -82,10 +78,8 @@ class Scratch(Learner):
         return self.loop.loss(self._fresh(task.support_x, ctx), task, self._ctx(ctx))
 
 
-def build(parts: Parts) -> Scratch:
-    """The learner."""
+def build(parts: Parts[Options]) -> Scratch:
     options = parts.options
-    assert isinstance(options, Options)
     optimizer = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
     return Scratch(
         parts.inner_loop(

@@ -138,11 +138,9 @@ class TAML(InnerLoop):
 
     @property
     def step_scalar_names(self) -> tuple[str, ...]:
-        """The loss before adaptation."""
         return ("before",) if self.weight and self.inequality else ()
 
     def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
-        """The loss before adaptation."""
         return {"before": self._before(params, task, ctx)}
 
     def _before(self, params: Params, task: Task, ctx: Context) -> Tensor:
@@ -181,14 +179,13 @@ class TAML(InnerLoop):
         return now + counted.sum() * (moved - now)
 
 
-def build(parts: Parts) -> TAML:
+def build(parts: Parts[Options]) -> TAML:
     """The learner.
 
     Raises:
         RecipeError: entropies of values, which have none.
     """
     options = parts.options
-    assert isinstance(options, Options)
     if options.variant == "entropy" and parts.shape.kind == "regression":
         raise RecipeError(
             "algorithm.variant: 'entropy' is of predicted classes, the data are tasks of "

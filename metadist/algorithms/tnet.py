@@ -73,7 +73,6 @@ class TNet(InnerLoop):
     """An inner loop that leaves the transforms as they are."""
 
     def adapts(self, name: str) -> bool:
-        """Whether the inner loop changes a parameter."""
         return super().adapts(name) and not name.endswith(SUFFIX)
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
@@ -83,9 +82,7 @@ class TNet(InnerLoop):
         return {**super().learned_quantities(params), **found}
 
 
-def build(parts: Parts) -> TNet:
-    """The learner."""
-    assert isinstance(parts.options, Options)
+def build(parts: Parts[Options]) -> TNet:
     return parts.inner_loop(
         TNet, backbone=Transformed(parts.backbone), adapt_norm=parts.options.adapt_norm
     )

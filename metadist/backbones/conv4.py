@@ -65,7 +65,6 @@ class Conv4:
 
     @property
     def norm_layers(self) -> dict[str, int]:
-        """Channels of each normalisation layer."""
         return {f"norm{i}": self.options.filters for i in range(1, BLOCKS + 1)}
 
     @cached_property

@@ -50,12 +50,10 @@ class MLP:
 
     @property
     def norm_layers(self) -> dict[str, int]:
-        """None: the network has no normalisation."""
         return {}
 
     @property
     def norm_parameters(self) -> frozenset[str]:
-        """None: the network has no normalisation."""
         return frozenset()
 
     def init(self, key: Key) -> Params:

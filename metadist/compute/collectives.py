@@ -34,21 +34,17 @@ class Group(Protocol):
 class Solo:
     """This process alone."""
 
-    rank = 0
-    size = 1
+    rank, size = 0, 1
 
     def max_(self, tensor: Tensor) -> None:
         """Nothing to do."""
 
-    def sum_(self, tensor: Tensor) -> None:
-        """Nothing to do."""
+    sum_ = max_
 
     def broadcast(self, value: Any) -> Any:
-        """The value itself."""
         return value
 
     def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """The tensors themselves."""
         assert tensors is not None
         return tensors
 
@@ -72,15 +68,12 @@ class Workers:
             tensor.copy_(moved)
 
     def max_(self, tensor: Tensor) -> None:
-        """All-reduce MAX, in place."""
         self._reduce(tensor, dist.ReduceOp.MAX)
 
     def sum_(self, tensor: Tensor) -> None:
-        """All-reduce SUM, in place."""
         self._reduce(tensor, dist.ReduceOp.SUM)
 
     def broadcast(self, value: Any) -> Any:
-        """Broadcast of a small object from rank 0."""
         box = [value if self.rank == 0 else None]
         dist.broadcast_object_list(box, src=0, device=self._device)
         return box[0]

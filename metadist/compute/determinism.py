@@ -23,10 +23,9 @@ _ISA_PREFIXES = ("avx512_", "avx_", "amx_", "asimd", "sve")
 
 def cpu_instruction_sets() -> str:
     """The vector instruction sets of this CPU, sorted, or its architecture where unknown."""
-    try:
+    text = ""
+    with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.machine()
     for line in text.splitlines():
         if line.lower().startswith(("flags", "features")):
             flags = line.partition(":")[2].split()

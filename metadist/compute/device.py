@@ -1,7 +1,9 @@
-"""Where a process computes."""
+"""Where a process computes, and how it keeps its memory."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +12,9 @@ from metadist.errors import ResourceError
 
 #: ``auto`` takes GPUs where there are any.
 Device = Literal["auto", "cpu", "cuda"]
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_TOP_PAD = 64 * 1024 * 1024
+_NEVER = 2**31 - 1
 
 
 def check_device(device: str) -> None:
@@ -39,3 +44,19 @@ def local_device(device: Device) -> torch.device:
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", 0)
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory in the process instead of handing it back to the kernel; True if it is.
+
+    glibc returns large freed buffers at once, and the next step pays for them again with page
+    faults: up to a third of a step on 84x84 images. Elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _TOP_PAD))
+    return all(bool(mallopt(option, value)) for option, value in settings)

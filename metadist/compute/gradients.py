@@ -144,12 +144,8 @@ def chunk_step_scalars(
                 lambda task, now: learner.step_scalars(params, task, now), tasks, noise, ctx, size
             )
         else:
-            each = [
-                learner.step_scalars(
-                    params, tasks.task(i), ctx.for_task(noise[i], tasks.info_of(i))
-                )
-                for i in range(len(tasks))
-            ]
+            nows = [ctx.for_task(d, tasks.info_of(i)) for i, d in enumerate(noise)]
+            each = [learner.step_scalars(params, tasks.task(i), n) for i, n in enumerate(nows)]
             values = {n: torch.stack([e[n] for e in each]) for n in learner.step_scalar_names}
     return torch.stack([values[n][: len(tasks)].double() for n in learner.step_scalar_names])
 
@@ -165,7 +161,7 @@ def vmap_chunk(
     """All tasks of a chunk at once; a short chunk is padded to ``size`` with masked tasks."""
     count = len(tasks)
 
-    def one(task: Task, now: Context) -> tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    def one(task: Task, now: Context) -> Any:
         if learner.estimator == "pseudo":
             direction, loss = learner.pseudo_gradient(params, task, now)
             return direction, (loss.metrics, loss.statistics)
@@ -174,9 +170,7 @@ def vmap_chunk(
             loss = learner.loss(p, task, now)
             return loss.value, (loss.metrics, loss.statistics)
 
-        result: tuple[Params, tuple[dict[str, Tensor], dict[str, Tensor]]]
-        result = torch.func.grad(value, has_aux=True)(params)
-        return result
+        return torch.func.grad(value, has_aux=True)(params)
 
     gradients, (metrics, statistics) = _together(one, tasks, noise, ctx, size)
     per_task = {name: m[:count].detach().double() for name, m in metrics.items()}

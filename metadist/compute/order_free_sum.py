@@ -148,11 +148,7 @@ def _bucket(
 
 
 def _exact(
-    good: Sequence[ChunkResult],
-    layout: Layout,
-    group: Group,
-    bucket: Tensor,
-    device: torch.device,
+    good: Sequence[ChunkResult], layout: Layout, group: Group, bucket: Tensor, device: torch.device
 ) -> list[tuple[Tensor, float]]:
     """Integer sums, as (float64 numbers, power of two to multiply by) per tensor."""
     sizes = layout.sizes
@@ -178,11 +174,7 @@ def _exact(
 
 
 def _fast(
-    good: Sequence[ChunkResult],
-    layout: Layout,
-    group: Group,
-    bucket: Tensor,
-    device: torch.device,
+    good: Sequence[ChunkResult], layout: Layout, group: Group, bucket: Tensor, device: torch.device
 ) -> list[tuple[Tensor, float]]:
     """A plain all-reduce of float sums: the last bits depend on the number of workers."""
     total = torch.zeros(sum(layout.sizes), dtype=torch.float64, device=device)

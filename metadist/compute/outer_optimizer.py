@@ -40,12 +40,9 @@ class OuterOptimizer:
         self._leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
         leaves = list(self._leaves.values())
         self._optimizer: torch.optim.Optimizer | None = None
-        if not leaves:
-            return  # A learner without meta-parameters, such as nearest neighbours.
-        if section.optimizer == "adam":
-            self._optimizer = torch.optim.Adam(leaves, lr=section.lr, foreach=False, fused=False)
-        else:
-            self._optimizer = torch.optim.SGD(leaves, lr=section.lr, foreach=False, fused=False)
+        if leaves:  # else a learner without meta-parameters, such as nearest neighbours
+            kind = torch.optim.Adam if section.optimizer == "adam" else torch.optim.SGD
+            self._optimizer = kind(leaves, lr=section.lr, foreach=False, fused=False)
 
     @property
     def params(self) -> Params:

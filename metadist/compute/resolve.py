@@ -36,18 +36,16 @@ def of_its_dataset(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: unknown dataset.
     """
-    if "split" in recipe.left("data") and recipe.data.split not in _splits(recipe.data.dataset):
-        return _with(recipe, "data", split="")
-    return recipe
+    if "split" not in recipe.left("data"):
+        return recipe
+    name = recipe.data.dataset
+    splits = () if is_function(name) else datasets.load(name).SPEC.splits
+    return recipe if recipe.data.split in splits else _with(recipe, "data", split="")
 
 
 def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
     changed = getattr(recipe, section).model_copy(update=values)
     return recipe.model_copy(update={section: changed})
-
-
-def _splits(dataset: str) -> tuple[str, ...]:
-    return () if is_function(dataset) else datasets.load(dataset).SPEC.splits
 
 
 def _options(

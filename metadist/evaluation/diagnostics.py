@@ -8,7 +8,6 @@ read each number.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
 from metadist.runs.readers.diagnostics import FILE
+from metadist.runs.record import encode
 from metadist.tasks import Params
 
 #: Test episodes on which features are compared before and after adaptation.
@@ -111,17 +111,14 @@ def feature_similarity(
         By layer; empty for learners without layers to look into. And how many episodes were left
         out because an activation was not finite.
     """
-    recipe, algorithm, part = trained.recipe, trained.algorithm, source.identity.part
-    ctx = replace(context(recipe, part, recipe.outer.steps), state=trained.state, inner_steps=steps)
+    algorithm, part = trained.algorithm, source.identity.part
     tasks = trained.tasks(source, range(FEATURE_EPISODES))
     grams: dict[str, list[tuple[Tensor, Tensor]]] = {}
     failed = 0
     with torch.no_grad():
         for row, index in enumerate(tasks.ids):
-            task = tasks.task(row)
-            noise = move(algorithm.noise(episode_key(recipe, part, 0, index), ctx), trained.device)
-            now = ctx.for_task(noise, tasks.info_of(row))
-            fitted = algorithm.adapt(trained.params, task.support_x, task.support_y, now)
+            task, info = tasks.task(row), tasks.info_of(row)
+            fitted, now = trained.fit(task.support_x, task.support_y, info, part, index, steps)
             ends = (fitted[0], fitted[-1])
             before, after = (algorithm.activations(f, task.query_x, now) for f in ends)
             both = [*before.values(), *after.values()]
@@ -243,4 +240,4 @@ def diagnostic_points(found: Mapping[str, Any]) -> Numbers:
 def write_diagnostics(directory: Path, found: Mapping[str, Any]) -> None:
     """``evaluation/diagnostics.json``."""
     # Not sorted: layers stand in the order of the network.
-    write_atomic(directory / FILE, json.dumps(found, indent=1, allow_nan=False).encode())
+    write_atomic(directory / FILE, encode(found, sort=False))

@@ -7,7 +7,6 @@ al., 2019). They are not to be compared with a single model's.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from metadist.evaluation.evaluator import (
 )
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, protocol
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.runs.record import encode
 from metadist.tasks import TaskKind
 
 log = logging.getLogger(__name__)
@@ -143,11 +143,7 @@ class Ensemble:
         return "values"
 
     def protocol(self, asked: EvalRequest, average: Average) -> EvalProtocol:
-        """What was asked, the rest as the members' recipes say.
-
-        Raises:
-            RunError: the members do not agree on something that was not asked for.
-        """
+        """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
         result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
         return replace(result, name=f"{result.name}-logits") if average == "logits" else result
 
@@ -241,10 +237,8 @@ def _scores(ensemble: Ensemble, protocol: EvalProtocol, average: Average) -> Ite
 def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> None:
     """``ensemble.json``, who the members are, and ``evaluation/<protocol>.json, .parquet``.
 
-    The table has the columns of a run's, and ``_1``, ``_2``, … of each member.
-
-    Raises:
-        RunError: the directory is a run's or another ensemble's.
+    The table has the columns of a run's, and ``_1``, ``_2``, … of each member. Raises RunError as
+    :func:`check_directory` does.
     """
     check_directory(directory, ensemble)
     members = [
@@ -252,8 +246,7 @@ def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> Non
         for m in ensemble.members
     ]
     document = {"digest": ensemble.digest, "members": members}
-    text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
-    write_atomic(directory / "ensemble.json", text.encode())
+    write_atomic(directory / "ensemble.json", encode(document))
     more: dict[str, pa.Array] = {}
     for number, own in enumerate(result.members, 1):
         more |= columns(own, f"_{number}")
@@ -292,17 +285,11 @@ def check_directory(directory: Path, ensemble: Ensemble) -> None:
 
 def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
     """The figures of an ensemble and its members, JSON-able."""
-    name, together = result.ensemble.score_name, result.ensemble
+    together = result.ensemble
 
     def figures(own: Evaluation) -> dict[str, Any]:
-        figure = own.figure
-        ci95 = finite(figure["ci95"])
-        return {
-            name: finite(figure["mean"]),
-            "ci95": ci95,
-            "failed": own.failures,
-            **own.of_classes,
-        }
+        mean, ci95 = finite(own.figure["mean"]), finite(own.figure["ci95"])
+        return {own.score_name: mean, "ci95": ci95, "failed": own.failures, **own.of_classes}
 
     return {
         "ensemble": ensemble.name,

@@ -80,11 +80,7 @@ class EvaluationLock:
             self.run.store.push_documents(*documents)
 
     def check(self) -> None:
-        """Raise unless the run is as it was.
-
-        Raises:
-            RunError: it has been continued, or given more steps.
-        """
+        """Raise RunError if the run has been continued, or given more steps."""
         attempt, digest = self.run.latest_attempt(), self.run.info()["recipe_hash"]
         if (attempt, digest) != (self.attempt, self.recipe.hash):
             raise RunError(

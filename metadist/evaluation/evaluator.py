@@ -8,7 +8,6 @@ the rest. Of errors that explode and stay finite the median tells, which stands 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Score, accuracy, score_name, task_loss
 from metadist.runs.classes import classes_file, write_classes
+from metadist.runs.record import encode
 from metadist.statistics.classes import EpisodeClasses
 from metadist.tasks import Task, TaskKind
 
@@ -73,16 +73,9 @@ class Evaluation:
         episode_digest: str,
     ) -> Evaluation:
         """From a table float64 [E, K + 1, 3] of what :func:`score` returns."""
-        numbers = table.numpy()
-        return cls(
-            protocol,
-            kind,
-            trained_steps,
-            score=numbers[:, :, 0],
-            loss=numbers[:, :, 1],
-            failed=numbers[:, :, 2] > 0,
-            episode_digest=episode_digest,
-        )
+        score, loss, failed = table.unbind(2)
+        columns = score.numpy(), loss.numpy(), failed.numpy() > 0
+        return cls(protocol, kind, trained_steps, *columns, episode_digest)
 
     def with_classes(self, data: EpisodeData) -> Evaluation:
         """The same, knowing which classes of ``data`` its episodes are of."""
@@ -288,8 +281,7 @@ def write_evaluation(
     write_table(directory / f"{name}.parquet", table)
     if result.classes is not None:
         write_classes(classes_file(directory, name), result.classes)
-    summary = json.dumps(result.summary(facts), sort_keys=True, indent=1, allow_nan=False)
-    write_atomic(directory / f"{name}.json", summary.encode())
+    write_atomic(directory / f"{name}.json", encode(result.summary(facts)))
 
 
 def examples(

@@ -181,7 +181,10 @@ class ImageClassifier:
         self._check(names, support, queries, steps)
         order = sorted(range(len(labels)), key=lambda row: labels[row])
         ways = {name: way for way, name in enumerate(names)}
-        trained, device = self._for(len(names)), self.trained.device
+        trained, device = self.trained, self.trained.device
+        if len(names) != self.ways:
+            shape = replace(self.shape, outputs=len(names))
+            trained = replace(trained, algorithm=build(trained.recipe, shape))
         taken = trained.recipe.inner.steps if steps is None else steps
         dtype = getattr(torch, trained.recipe.engine.dtype)
         with reproducible(device), torch.no_grad():
@@ -193,9 +196,12 @@ class ImageClassifier:
                     f"steps: {trained.recipe.algorithm.name} does not adapt by steps, {steps} were "
                     "asked for; leave the number of steps out"
                 )
+            # Queries that depend on each other are seen together.
+            size = len(queries) if self.transductive else _PASS
+            parts = [queries[at : at + size] for at in range(0, len(queries), size)]
             outputs = [
                 trained.algorithm.predict(fitted[-1], to_inputs(part, dtype, device), ctx)
-                for part in self._passes(queries)
+                for part in parts
             ]
         logits = torch.cat(outputs).double().cpu().numpy()
         if not np.isfinite(logits).all():
@@ -236,18 +242,6 @@ class ImageClassifier:
                 f"({shown}); a learner for {len(names)} needs training with "
                 f"data.ways = {len(names)}"
             )
-
-    def _for(self, ways: int) -> TrainedLearner:
-        if ways == self.ways:
-            return self.trained
-        algorithm = build(self.trained.recipe, replace(self.shape, outputs=ways))
-        return replace(self.trained, algorithm=algorithm)
-
-    def _passes(self, queries: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Queries that the network sees together: all of them, where they depend on each other."""
-        if self.transductive:
-            return [queries]
-        return [queries[at : at + _PASS] for at in range(0, len(queries), _PASS)]
 
     def _notes(self, queries: int) -> tuple[str, ...]:
         if not self.transductive:

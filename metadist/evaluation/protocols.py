@@ -61,7 +61,6 @@ class EvalRequest:
                 raise RunError(f"{name}: at most {most} are possible, got {value}")
 
 
-_IN_WORDS = {"seed": "eval.seed"}
 #: As the recipe says.
 OWN = EvalRequest()
 
@@ -150,9 +149,7 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProt
 def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:
     """The value that all runs have."""
     if len(set(values)) > 1:
+        known_as = "eval.seed" if what == "seed" else f"the number of {what}"
         listed = ", ".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))
-        raise RunError(
-            f"the runs do not agree on {_IN_WORDS.get(what, f'the number of {what}')} ({listed}); "
-            f"say which with --{what}"
-        )
+        raise RunError(f"the runs do not agree on {known_as} ({listed}); say which with --{what}")
     return values[0]

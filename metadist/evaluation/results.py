@@ -18,9 +18,6 @@ from torch import Tensor
 from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
 from metadist.evaluation.evaluator import Evaluation, finite, write_evaluation, write_examples
 
-#: What ``evaluation/`` is called among the documents of a run.
-EVALUATION = "evaluation"
-
 
 class Writer(Protocol):
     """The right to write to a run: an attempt's, or that of an evaluation of a run that ended."""
@@ -86,7 +83,7 @@ class Results:
         Raises:
             RunError: another attempt has taken over, or the run was continued; nothing is written.
         """
-        with writer.commit(EVALUATION):
+        with writer.commit("evaluation"):
             for result in self.evaluations:
                 write_evaluation(directory, result, self.facts)
             if self.examples:

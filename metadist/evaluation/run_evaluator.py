@@ -77,9 +77,7 @@ class RunEvaluator:
         if best is not None and state.step % self.setup.recipe.eval.every == 0:
             return best
         last = state.current(self.validate(state, log))
-        if best is None or better(self.setup.kind, last.score, best.score):
-            return last
-        return best
+        return last if best is None or better(self.setup.kind, last.score, best.score) else best
 
     def check_predictions(self, best: Best, rebuilt: Setup) -> Params:
         """What a checkpoint predicts for the first validation episode, by a name for messages.
@@ -111,8 +109,7 @@ class RunEvaluator:
 
     def results(self, best: Best, protocols: Sequence[EvalProtocol]) -> Results:
         """The figures of a checkpoint under each protocol."""
-        data = self.setup.data
-        found = [self.evaluate(best, how).with_classes(data) for how in protocols]
+        found = [self.evaluate(best, how).with_classes(self.setup.data) for how in protocols]
         return Results(self.facts(best), found)
 
     def explained_results(self, best: Best) -> Results:

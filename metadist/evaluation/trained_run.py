@@ -19,7 +19,7 @@ from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, protoc
 from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.runs.attempts import bits_of
 from metadist.runs.checkpoints import Best, TrainState
-from metadist.runs.log import NullSink
+from metadist.runs.log import Sink
 from metadist.runs.run_dir import RunDir
 
 
@@ -49,7 +49,7 @@ class TrainedRun:
         state = lock.state()
         bits_of(run, numerics(device))
         with reproducible(device):
-            best = evaluator.best(state, NullSink())
+            best = evaluator.best(state, Sink())
         return cls(run, evaluator, lock, state, best)
 
     def evaluate(self, asked: EvalRequest = OWN) -> dict[str, Any]:

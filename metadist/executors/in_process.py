@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Solo
-from metadist.compute.device import local_device
+from metadist.compute.device import keep_freed_memory, local_device
 from metadist.executors.control.signal_control import SignalControl
 from metadist.executors.job import Job
 from metadist.process.announce import Announce

@@ -19,8 +19,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from data_pipeline.errors import DataError
 from data_pipeline.storage.object_uri import address_of, local_path
 from data_pipeline.timeouts import seconds_of
-from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Workers
+from metadist.compute.device import keep_freed_memory
 from metadist.errors import MetadistError, RunError
 from metadist.executors.cluster.resources import room
 from metadist.executors.cluster.worker_environment import (

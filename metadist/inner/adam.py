@@ -36,7 +36,6 @@ class Adam(InnerOptimizer):
         }
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters and moments after one step."""
         first, second = (1.0 - beta ** (step.index + 1) for beta in (self.beta1, self.beta2))
         new: Params = {}
         state: Params = {}

@@ -19,21 +19,17 @@ class BackboneWrapper:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The network's linear maps; the last one is the head."""
         return self.network.layers
 
     @property
     def norm_layers(self) -> dict[str, int]:
-        """Channels of each normalisation layer."""
         return self.network.norm_layers
 
     @property
     def norm_parameters(self) -> frozenset[str]:
-        """Names of the parameters of normalisation layers."""
         return self.network.norm_parameters
 
     def forward(
         self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
     ) -> tuple[Tensor, Statistics]:
-        """Outputs [n, outputs] for examples [n, ...]."""
         return self.network.forward(params, x, norm, trace, **hooks)

@@ -109,16 +109,13 @@ class InnerLoop(Normalised):
         return None
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The optimizer's random numbers."""
         return self.optimizer.noise(key, ctx)
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
-        """What the optimizer has learned."""
         return self.optimizer.learned_quantities(meta_parameters(params))
 
     @property
     def normalisation(self) -> Normalisation:
-        """How the network's passes are normalised."""
         return Normalisation(self.backbone)
 
     def _steps(

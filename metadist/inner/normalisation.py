@@ -42,15 +42,11 @@ class Normalisation:
             return Norm("off", step=step)
         if ctx.norm == "running" and ctx.phase != "train":
             row = min(step, self.rows(ctx) - 1)
-            layers = self.backbone.norm_layers
-            return Norm(
-                "given",
-                statistics={
-                    layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
-                    for layer in layers
-                },
-                step=step,
-            )
+            statistics = {
+                layer: (ctx.state[f"{layer}.mean"][row], ctx.state[f"{layer}.variance"][row])
+                for layer in self.backbone.norm_layers
+            }
+            return Norm("given", statistics=statistics, step=step)
         return Norm("batch", record=ctx.norm == "running", step=step)
 
     def query(self, params: Params, support_x: Tensor, ctx: Context, step: int = 0) -> Norm:
@@ -122,15 +118,12 @@ class Normalised(Learner):
         """How the network's passes are normalised."""
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
-        """Mean and second moment [R, C] of each norm layer, in ``running`` mode only."""
         return self.normalisation.statistics(ctx)
 
     def initial_state(self, ctx: Context) -> dict[str, Tensor]:
-        """Running statistics [R, C], float64: mean 0 and variance 1."""
         return self.normalisation.initial_state(ctx)
 
     def update_state(
         self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
     ) -> dict[str, Tensor]:
-        """Running statistics after an outer step whose statistics averaged to ``means``."""
         return self.normalisation.update_state(state, means)

@@ -52,7 +52,6 @@ class Pretraining(Normalised):
         return Normalisation(self.network, per_step=False)
 
     def init(self, key: Key) -> Params:
-        """The network's parameters."""
         return self.network.init(key)
 
     def inputs(self, x: Tensor, ctx: Context) -> Tensor:

@@ -15,5 +15,4 @@ class SGD(InnerOptimizer):
     lr: float
 
     def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
         return {name: p - self.lr * gradients[name] for name, p in adapted.items()}, {}

@@ -66,10 +66,9 @@ def history(run: RunDir) -> list[Span]:
         ended = max((p.time for p in logs.get(number, [])), default=None)
         new = min((p.time for p in trained if p.step > reached), default=None)
         lost = None if stopped is None or new is None else max(new - stopped, 0) / 1000
-        redone = max(min(reached, last) - first, 0)
+        redone = max(min(reached, last) - first, 0) if spans else 0
         size = facts.get("world_size")
         workers = size if isinstance(size, int) else 1
-        redone = redone if spans else 0
         spans.append(Span(number, workers, first, last, began, ended, redone, lost))
         reached = max(reached, last)
         stopped = ended if ended is not None else stopped

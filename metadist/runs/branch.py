@@ -52,18 +52,16 @@ def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
     state, body = checkpoints.load(checkpoints.directory(run, step))
     if body["lineage"] != there.lineage or state.step != step:
         raise RunError(f"{run.path}: its checkpoint of step {step} is of another recipe or step")
-    facts = {key: value for key, value in info.items() if key not in _OWN}
-    new = create_run(run.path.parent, name, recipe, {**facts, **_FRESH})
-    began: dict[str, Any] = {"run": run.name, "step": step}
-    new.update(forked_from=began, segments=segments(recipe))
+    facts = {key: value for key, value in info.items() if key not in _OWN} | _FRESH
+    facts |= {"forked_from": {"run": run.name, "step": step}, "segments": segments(recipe)}
+    new = create_run(run.path.parent, name, recipe, facts)
     first = run.attempt_facts(run.latest_attempt())
     facts = {k: v for k, v in first.items() if k not in ("attempt", "sealed")}
     attempt = new.claim({**facts, "from_step": 0})
     _copy_log(run, step, new.log / f"{attempt.number:04d}.jsonl")
-    facts = {k: body[k] for k in ("numerics",) if k in body}
-    checkpoints.save(
-        attempt, state, {**facts, "recipe_hash": recipe.hash, "lineage": recipe.lineage}
-    )
+    facts = {"numerics": body["numerics"]} if "numerics" in body else {}
+    facts |= {"recipe_hash": recipe.hash, "lineage": recipe.lineage}
+    checkpoints.save(attempt, state, facts)
     return new
 
 
@@ -82,18 +80,7 @@ def segments(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 #: Of run.json: what is a run's own.
-_OWN = (
-    "format",
-    "name",
-    "created",
-    "status",
-    "recipe_hash",
-    "made_by",
-    "forked_from",
-    "segments",
-    "claims",
-    "copy",
-)
+_OWN = ("format", "name", "created", "status", "recipe_hash", "made_by", "claims", "copy")
 
 
 def _copy_log(run: RunDir, step: int, path: Path) -> None:

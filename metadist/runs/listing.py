@@ -29,8 +29,8 @@ def create_run(root: Path, name: str, recipe: Recipe, facts: dict[str, Any]) -> 
     # A working copy of a run that the object store does not have is of no use any more.
     with run.making(replace=run.store.shared) as temporary:
         write_atomic(temporary / "recipe.toml", recipe.to_toml().encode())
-        own = {"recipe_hash": recipe.hash, **facts}
-        run.write_info({**record_facts(name, "created"), **own}, temporary)
+        own = {**record_facts(name, "created"), "recipe_hash": recipe.hash, **facts}
+        run.write_info(own, temporary)
     try:
         run.store.create()
     except SupersededError:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,8 +38,8 @@ class Point:
     value: float
 
 
-class Sink(Protocol):
-    """Where the engine sends its metrics."""
+class Sink:
+    """Where the engine sends its metrics; nothing is kept here, on workers other than rank 0."""
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of an outer step (counted from 1, as steps done)."""
@@ -49,17 +48,7 @@ class Sink(Protocol):
         """Make everything added so far durable."""
 
 
-class NullSink:
-    """For workers other than rank 0."""
-
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-
-class LogWriter:
+class LogWriter(Sink):
     """Appends to the log file of one attempt.
 
     Raises:
@@ -175,14 +164,8 @@ def by_attempt(run: RunDir) -> dict[int, list[Point]]:
 def write_parquet(run: RunDir) -> Path:
     """The whole log as ``log/metrics.parquet``: metric, step, time (ms), value."""
     points = [p for _, ps in sorted(series(run).items()) for p in ps]
-    table = pa.table(
-        {
-            "metric": pa.array([p.metric for p in points], pa.string()),
-            "step": pa.array([p.step for p in points], pa.int64()),
-            "time": pa.array([p.time for p in points], pa.int64()),
-            "value": pa.array([p.value for p in points], pa.float64()),
-        }
-    )
+    types = {"metric": pa.string(), "step": pa.int64(), "time": pa.int64(), "value": pa.float64()}
+    table = pa.table({n: pa.array([getattr(p, n) for p in points], t) for n, t in types.items()})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     path = run.log / "metrics.parquet"

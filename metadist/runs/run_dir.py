@@ -35,11 +35,6 @@ class RunDir(RecordDir):
     ERROR = RunError
 
     @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints lie."""
-        return self.path / "checkpoints"
-
-    @property
     def evaluation(self) -> Path:
         """Where results on fixed episodes lie."""
         return self.path / "evaluation"
@@ -48,11 +43,6 @@ class RunDir(RecordDir):
     def log(self) -> Path:
         """Where metric logs lie, one file per attempt."""
         return self.path / "log"
-
-    @property
-    def attempts(self) -> Path:
-        """Where attempt numbers are claimed."""
-        return self.path / "attempts"
 
     @property
     def store(self) -> RunStore:
@@ -190,8 +180,7 @@ class Attempt:
     def append(self, path: Path, text: str) -> None:
         """Append to a file of this attempt alone, durably; the next commit puts it elsewhere too.
 
-        Raises:
-            SupersededError: a later attempt has been claimed.
+        Raises SupersededError as :meth:`held` does.
         """
         with self.held(), path.open("a") as handle:
             handle.write(text)
@@ -199,11 +188,7 @@ class Attempt:
             os.fsync(handle.fileno())
 
     def check(self) -> None:
-        """Raise unless this is still the latest attempt.
-
-        Raises:
-            SupersededError: a later attempt has been claimed.
-        """
+        """Raise SupersededError unless this is still the latest attempt."""
         latest = self.run.latest_attempt()
         if latest != self.number:
             raise SupersededError(

@@ -99,10 +99,7 @@ class RunStore:
 
     def latest_attempt(self) -> int:
         """The highest attempt number claimed so far; 0 if none (no lock)."""
-        attempts = self.path / "attempts"
-        if not attempts.is_dir():
-            return 0
-        names = (_ATTEMPT.fullmatch(p.name) for p in attempts.iterdir())
+        names = (_ATTEMPT.fullmatch(p.name) for p in (self.path / "attempts").glob("*.json"))
         return max((int(name[1]) for name in names if name), default=0)
 
     def attempt_path(self, number: int) -> Path:
@@ -155,13 +152,7 @@ class RunStore:
 
     def checkpoints(self) -> list[int]:
         """Steps with a checkpoint, here or in the store, ascending; good or not."""
-        return self._checkpoints_on_disk()
-
-    def _checkpoints_on_disk(self) -> list[int]:
-        folder = self.path / "checkpoints"
-        if not folder.is_dir():
-            return []
-        steps = (checkpoint_step(path.name) for path in folder.iterdir())
+        steps = (checkpoint_step(p.name) for p in (self.path / "checkpoints").glob("step-*"))
         return sorted(step for step in steps if step is not None)
 
     def checkpoint_path(self, step: int) -> Path:
@@ -181,14 +172,14 @@ class RunStore:
 
     def set_aside(self, number: int, good: int) -> None:
         """Let no checkpoint after step ``good`` count; attempt ``number`` says so."""
-        for step in self._checkpoints_on_disk():
+        for step in RunStore.checkpoints(self):  # those that are here
             if step > good:
                 path = self.checkpoint_path(step)
                 path.rename(path.with_name(f"damaged-{path.name}-{number:04d}"))
 
     def prune(self, number: int, keep: int, best_step: int | None) -> None:
         """Remove all but the ``keep`` newest checkpoints and the best, and what was cut off."""
-        for step in self._checkpoints_on_disk()[:-keep]:
+        for step in RunStore.checkpoints(self)[:-keep]:
             if step != best_step:
                 shutil.rmtree(self.checkpoint_path(step), ignore_errors=True)
         # Leftovers of writers that were killed before their rename.

@@ -11,7 +11,7 @@ from metadist.process.code import code_digest
 from metadist.runs import checkpoints
 from metadist.runs.attempts import bits_of, history, losses
 from metadist.runs.checkpoints import TrainState
-from metadist.runs.log import LogWriter, NullSink, Sink, write_parquet
+from metadist.runs.log import LogWriter, Sink, write_parquet
 from metadist.runs.run_dir import Attempt, RunDir
 from metadist.training.trainer import Trainer
 from metadist.training.twin import Twin
@@ -29,7 +29,7 @@ class RunWriter:
         self._run = run
         self._attempt = attempt
         self._numerics = numerics
-        self.log: Sink = NullSink() if attempt is None else LogWriter(attempt)
+        self.log: Sink = Sink() if attempt is None else LogWriter(attempt)
 
     def save(self, trainer: Trainer) -> None:
         """Commit a checkpoint; the log is made durable first.
@@ -77,9 +77,7 @@ def start_attempt(
     Raises:
         NumericsError: fresh parameters are others when all parts are built anew.
     """
-    attempt: Attempt | None = None
-    state: TrainState | None = None
-    message: dict[str, Any] | None = None
+    attempt, state, message = None, None, None
     if group.rank == 0:
         attempt, state = _claim(run, trainer.recipe.lineage, group.size, numerics)
         fresh = state is None
@@ -99,14 +97,8 @@ def _claim(
     run: RunDir, lineage: str, workers: int, numerics: dict[str, str]
 ) -> tuple[Attempt, TrainState | None]:
     """Become the writer of a run, and read the checkpoint to go on from, if there is one."""
-    attempt = run.claim(
-        {
-            "world_size": workers,
-            "numerics": numerics,
-            "code": code_digest(),
-            "bits": bits_of(run, numerics),
-        }
-    )
+    facts = {"world_size": workers, "numerics": numerics, "code": code_digest()}
+    attempt = run.claim({**facts, "bits": bits_of(run, numerics)})
     # Only now does no earlier attempt commit any more.
     found = checkpoints.newest(run, lineage)
     state = found[0] if found else None

@@ -132,7 +132,7 @@ class TrainingLoop:
                 ids = sequence.ids(step * batch, (step + 1) * batch)
                 twin.follow()
                 self._step(step, episodes, ids, loader)
-                with self._clock.apart():
+                with self._clock.during("apart"):
                     twin.check_step(episodes, ids)
                     command = self._pause()
                 if command in ("yield", "stop"):
@@ -148,7 +148,7 @@ class TrainingLoop:
         done, clock, points = step + 1, self._clock, self._writer.log
         self._trainer.algorithm = self._setup.learners.after(step)
         try:
-            with clock.engine():
+            with clock.during("engine"):
                 report = self._trainer.step(episodes, ids)
         except NonFiniteError:
             self._save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 
 class Clock:
@@ -18,7 +19,7 @@ class Clock:
     def __init__(self) -> None:
         self.waited = 0.0
         self.last_speed = {"tasks_per_second": 0.0, "data_wait": 0.0}
-        self._engine = self._apart = 0.0
+        self._spent = {"engine": 0.0, "apart": 0.0}
         self.start(0)
 
     def start(self, step: int) -> None:
@@ -26,18 +27,11 @@ class Clock:
         self._first, self._began = step, time.perf_counter()
 
     @contextmanager
-    def engine(self) -> Iterator[None]:
-        """The block takes an outer step."""
+    def during(self, what: Literal["engine", "apart"]) -> Iterator[None]:
+        """The block takes an outer step (``engine``), or is no training (``apart``)."""
         began = time.perf_counter()
         yield
-        self._engine += time.perf_counter() - began
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """The block is no training."""
-        began = time.perf_counter()
-        yield
-        self._apart += time.perf_counter() - began
+        self._spent[what] += time.perf_counter() - began
 
     def speed(self, step: int, batch: int) -> dict[str, float]:
         """Tasks per second over all workers, and shares of the time, when so many steps are done.
@@ -45,12 +39,12 @@ class Clock:
         Args:
             batch: tasks of a step.
         """
-        training = max(time.perf_counter() - self._began - self._apart, 1e-9)
+        training = max(time.perf_counter() - self._began - self._spent["apart"], 1e-9)
         tasks_per_second = (step - self._first) * batch / training
         data_wait = self.waited / training
         self.last_speed = {"tasks_per_second": tasks_per_second, "data_wait": data_wait}
         return {
             "perf/tasks_per_second": tasks_per_second,
             "perf/data_wait": data_wait,
-            "perf/engine": self._engine / training,
+            "perf/engine": self._spent["engine"] / training,
         }

@@ -35,12 +35,7 @@ class Trainer:
     """The state of meta-training on one worker; equal on all workers between steps."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        algorithm: Learner,
-        kind: TaskKind,
-        group: Group,
-        device: torch.device,
+        self, recipe: Recipe, algorithm: Learner, kind: TaskKind, group: Group, device: torch.device
     ) -> None:
         self.recipe = recipe
         self.algorithm = algorithm
@@ -85,48 +80,38 @@ class Trainer:
             return []
         turned = self.recipe.data.rotations != "none"
         tasks = to_tasks(episodes, self._dtype, self.device, self.algorithm.needs, turned)
-        step = self.step_done
+        step, engine = self.step_done, self.recipe.engine
         ctx = replace(context(self.recipe, "train", step), state=self.learner_state)
-        noise = [
-            self.algorithm.noise(episode_key(self.recipe, "train", step, i), ctx) for i in tasks.ids
-        ]
-        noise = [move(d, self.device) for d in noise]
+        keys = [episode_key(self.recipe, "train", step, i) for i in tasks.ids]
+        noise = [move(self.algorithm.noise(key, ctx), self.device) for key in keys]
         offset = self.share[0]
         bounds = [[b - offset for b in self._layout.bounds(c)] for c in range(*self._chunks)]
         chunks = [(tasks.slice(start, stop), noise[start:stop]) for start, stop in bounds]
         if self.algorithm.step_scalar_names:
             ctx = replace(ctx, step_scalars=self._step_scalars(chunks, ctx))
-        return [self._chunk(some, their_draws, ctx) for some, their_draws in chunks]
+        if engine.mode == "vmap":
+            return [
+                vmap_chunk(self.algorithm, self.params, *chunk, ctx, engine.chunk)
+                for chunk in chunks
+            ]
+        return [loop_chunk(self.algorithm, self.params, *chunk, ctx) for chunk in chunks]
 
     def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
     ) -> dict[str, Tensor]:
         """The scalars of all tasks of the step, each [B], with the same bits on all workers."""
-        names, size = self.algorithm.step_scalar_names, self.recipe.engine.chunk
+        names, engine = self.algorithm.step_scalar_names, self.recipe.engine
+        size = engine.chunk if engine.mode == "vmap" else None
         table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
         at = self.share[0]
         for tasks, noise in chunks:
             table[:, at : at + len(tasks)] = chunk_step_scalars(
-                self.algorithm,
-                self.params,
-                tasks,
-                noise,
-                ctx,
-                size if self.recipe.engine.mode == "vmap" else None,
+                self.algorithm, self.params, tasks, noise, ctx, size
             )
             at += len(tasks)
         # One worker wrote each column, the others hold zeros: the sum of bit patterns is exact.
         self._group.sum_(table.view(torch.int64))
         return {name: row.to(self._dtype) for name, row in zip(names, table, strict=True)}
-
-    def _chunk(
-        self, tasks: TaskBatch, noise: Sequence[dict[str, Tensor]], ctx: Context
-    ) -> ChunkResult:
-        if self.recipe.engine.mode == "vmap":
-            return vmap_chunk(
-                self.algorithm, self.params, tasks, noise, ctx, self.recipe.engine.chunk
-            )
-        return loop_chunk(self.algorithm, self.params, tasks, noise, ctx)
 
     def step(self, episodes: EpisodeBatch | None, ids: Sequence[int]) -> StepReport:
         """Adapt this worker's tasks, average over all workers and take one outer step.
@@ -169,9 +154,7 @@ class Trainer:
 
     def consider_best(self, score: float) -> bool:
         """Keep the current parameters as the best if their validation score is strictly better."""
-        if math.isnan(score):
-            return False
-        if self.best is not None and not better(self._kind, score, self.best.score):
+        if math.isnan(score) or (self.best and not better(self._kind, score, self.best.score)):
             return False
         self.best = Best(self.step_done, score, clone(self.params), clone(self.learner_state))
         return True

@@ -28,11 +28,7 @@ class Twin:
         )
 
     def check_fresh(self) -> None:
-        """Compare fresh parameters and states.
-
-        Raises:
-            NumericsError: they differ.
-        """
+        """Compare fresh parameters and states; raises NumericsError where they differ."""
         self._compare(f"fresh {self._who}")
 
     def follow(self) -> None:

@@ -94,7 +94,7 @@ def test_failures_with_progress_go_on(
 
     def failing(*_: Any) -> dict[str, Any]:
         calls.append(1)
-        (run.checkpoints / f"step-{len(calls):08d}").mkdir(parents=True)
+        (run.path / "checkpoints" / f"step-{len(calls):08d}").mkdir(parents=True)
         if len(calls) == 7:
             return {"steps": 7}
         raise WorkerGroupError("worker died", {0: RuntimeError("died")})

@@ -89,14 +89,14 @@ def test_the_outer_step_goes_towards_phi():
     worker = trainer(case)
     theta = {n: p.clone() for n, p in worker.params.items()}
     seen: list[Params] = []
-    plain = worker._chunk
+    plain = worker._compute
 
-    def recorded(tasks, noise, ctx):
-        result = plain(tasks, noise, ctx)
-        seen.append({n: theta[n] - g for n, g in result.gradients.items()})
-        return result
+    def recorded(episodes):
+        chunks = plain(episodes)
+        seen.extend({n: theta[n] - g for n, g in c.gradients.items()} for c in chunks)
+        return chunks
 
-    worker._chunk = recorded  # type: ignore[method-assign]
+    worker._compute = recorded  # type: ignore[method-assign]
     train(worker, case, 1)
     phi = total(seen)
     wanted = {n: p + epsilon * (phi[n] / len(seen) - p) for n, p in theta.items()}

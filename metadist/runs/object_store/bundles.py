@@ -103,7 +103,8 @@ class Document:
             return
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._path) as scratch:
             files = self._bundles.get(newest, Path(scratch))
-            if foreign := [name for name in files if not self._has(name)]:
+            allowed = DOCUMENTS[self._name]
+            if foreign := [n for n in files if not any(fnmatch(n, p) for p in allowed)]:
                 raise UnsafeData(f"{self._bundles.place / newest.name}: no place for {foreign}")
             for name in files:
                 (self._path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -111,9 +112,6 @@ class Document:
         for name in set(self._files()) - set(files):
             (self._path / name).unlink(missing_ok=True)
         self._copied.set(bundle=newest.name, files=files)
-
-    def _has(self, name: str) -> bool:
-        return any(fnmatch(name, pattern) for pattern in DOCUMENTS[self._name])
 
     def _files(self) -> list[str]:
         found = (p for pattern in DOCUMENTS[self._name] for p in self._path.glob(pattern))

@@ -80,16 +80,10 @@ class Claims:
         (self._place / f"{claim.name}.json").put(sealed_json(dict(body)))
 
     def read(self, claim: Claim) -> dict[str, Any]:
-        """The record of a claim, else what was known when it was made.
-
-        Raises:
-            DamagedData: it is not what was written; the object is named.
-        """
-        recorded = self.record_of(claim)
-        if recorded is not None:
-            return recorded
+        """The record of a claim, else what was known when it was made; see :meth:`record_of`."""
         place = self._place / f"{claim.name}.claim"
-        return unseal_json(place.get(), place)
+        recorded = self.record_of(claim)
+        return unseal_json(place.get(), place) if recorded is None else recorded
 
     def record_of(self, claim: Claim) -> dict[str, Any] | None:
         """The record of a claim; None if there is none yet.

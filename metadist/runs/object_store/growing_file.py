@@ -26,18 +26,15 @@ class GrowingFile:
         self._path = path
         self._known: tuple[int, int] | None = None  # segments and their bytes
 
-    def _count(self) -> tuple[int, int]:
-        if self._known is None:
-            held = self._place.objects()
-            self._known = len(held), sum(found.size - _HEAD for found in held)
-        return self._known
-
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
 
     def push(self) -> None:
         """Put what the file has and the store has not."""
-        count, length = self._count()
+        if self._known is None:
+            held = self._place.objects()
+            self._known = len(held), sum(found.size - _HEAD for found in held)
+        count, length = self._known
         if self._size() <= length:
             return
         with self._path.open("rb") as file:

@@ -27,17 +27,6 @@ from metadist.runs.store import RunStore
 _MESSAGES = re.compile(r"messages-[0-9a-f]{32}\.txt")
 
 
-@functools.lru_cache(maxsize=64)
-def _object_store_run(place: ObjectPlace, path: Path) -> ObjectStoreRun:
-    return ObjectStoreRun(place, path)
-
-
-def run_store(path: Path) -> RunStore:
-    """Where the run of a directory is kept."""
-    place = object_place(path)
-    return RunStore(path) if place is None else _object_store_run(place, path)
-
-
 class ObjectStoreRun(RunStore):
     """A run in an object store; see :class:`RunStore` for what its methods promise.
 
@@ -260,6 +249,15 @@ class ObjectStoreRun(RunStore):
     def prune(self, number: int, keep: int, best_step: int | None) -> None:
         self._checkpoints.prune(number, keep, best_step)
         super().prune(number, keep, best_step)
+
+
+_object_store_run = functools.lru_cache(maxsize=64)(ObjectStoreRun)
+
+
+def run_store(path: Path) -> RunStore:
+    """Where the run of a directory is kept."""
+    place = object_place(path)
+    return RunStore(path) if place is None else _object_store_run(place, path)
 
 
 def names_in_store(root: Path) -> list[str]:

@@ -112,8 +112,7 @@ def own_names(recipe: Recipe) -> list[str]:
 
 def evaluation_names(run: RunDir) -> list[str]:
     """Names of the protocols that a run has results of."""
-    found = {p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json")}
-    return sorted(found)
+    return sorted(p.stem for part in ("test", "val") for p in run.evaluation.glob(f"{part}-*.json"))
 
 
 def read_figures(run: RunDir, name: str) -> StoredEvaluation:

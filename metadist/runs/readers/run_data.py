@@ -134,8 +134,7 @@ def load_run(run: RunDir) -> RunData:
     found = [read_evaluation(run, name, data.notes) for name in evaluation_names(run)]
     places = {name: place for place, name in enumerate(own)}
     data.protocols = sorted(
-        filter(None, found),
-        key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name),
+        filter(None, found), key=lambda p: (places.get(p.name, len(own)), p.part, p.queries, p.name)
     )
     data.examples = _examples(run.evaluation / "examples.safetensors", data.notes)
     once = data.examples is not None and data.examples["outputs"].shape[1:2] == (1,)
@@ -156,8 +155,7 @@ def _diagnostics(path: Path, notes: list[str]) -> Diagnostics | None:
 def _without_steps(found: StoredEvaluation) -> StoredEvaluation:
     """Of a learner that predicts once: evaluation repeats that for every number of steps."""
     scores = None if found.scores is None else found.scores[:, :1]
-    first = found.steps[:1]
-    return replace(found, steps=first, scores=scores, trained_steps=0, figure_step=0)
+    return replace(found, steps=found.steps[:1], scores=scores, trained_steps=0, figure_step=0)
 
 
 def _examples(path: Path, notes: list[str]) -> Arrays | None:

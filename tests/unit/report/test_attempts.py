@@ -35,7 +35,7 @@ def test_no_picture_of_one_attempt_nor_of_a_damaged_one(
     assert "Attempts</h2>" not in write_report(place.run("whole")).read_text()
     died(place, monkeypatch, 6, name="a")
     place.train(name="a", resume="a")
-    (place.run("a").attempts / "0001.json").write_text("{")
+    (place.run("a").path / "attempts" / "0001.json").write_text("{")
     page = write_report(place.run("a")).read_text()
     assert "Attempts</h2>" not in page
     assert "cannot be read" in page

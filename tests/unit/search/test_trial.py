@@ -58,7 +58,7 @@ def context(tmp_path: Path, plan: Plan) -> TrialContext:
 
 
 def _checkpoints(search: SearchDir, name: str) -> list[str]:
-    return sorted(p.name for p in search.run(name).checkpoints.iterdir())
+    return sorted(p.name for p in (search.run(name).path / "checkpoints").iterdir())
 
 
 def test_a_trial_reports_its_best_and_is_not_tested(plan: Plan, context: TrialContext) -> None:

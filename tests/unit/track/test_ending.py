@@ -23,7 +23,7 @@ def test_finish_sends_files_result_and_end(run, uri):
     for name in ("test-1q.json", "test-1q.parquet", ".partial-x"):
         (run.evaluation / name).write_text("{}")
     run.report.write_text("<p>")
-    checkpoint = run.checkpoints / "step-00000010"
+    checkpoint = run.path / "checkpoints" / "step-00000010"
     checkpoint.mkdir(parents=True)
     (checkpoint / "state.safetensors").write_bytes(b"state")
     run.update(status="finished", result={"accuracy": 0.875, "steps": 10})

@@ -105,7 +105,7 @@ def test_kept_checkpoints(place: Place) -> None:
 
 def test_checkpoints_hold_no_pickle(place: Place) -> None:
     place.train(name="a")
-    for path in place.run("a").checkpoints.rglob("*"):
+    for path in (place.run("a").path / "checkpoints").rglob("*"):
         if path.is_file():
             assert path.suffix in {".safetensors", ".json"}
             assert not path.read_bytes().startswith((b"\x80", b"PK"))
@@ -179,7 +179,7 @@ def test_good_checkpoints_survive_behind_a_damaged_one(
             place.train("run.keep=2", every, name="a", resume="auto")
     # The damaged one of step 11 must not take the place of a good one.
     assert checkpoints.steps(run)[-2:] == [9, 10]
-    assert (run.checkpoints / "damaged-step-00000011-0002").is_dir()
+    assert (run.path / "checkpoints" / "damaged-step-00000011-0002").is_dir()
 
 
 def test_full_disk_leaves_the_last_checkpoint(
@@ -200,7 +200,7 @@ def test_full_disk_leaves_the_last_checkpoint(
             place.train(name="a")
     run = place.run("a")
     assert checkpoints.steps(run) == [4, 5]
-    assert [p.name for p in run.checkpoints.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in (run.path / "checkpoints").iterdir() if p.name.startswith(".")] == []
     result = place.train(name="a", resume="auto")
     assert run.attempt_facts(2)["from_step"] == 5
     assert result["params_sha256"] == expected["params_sha256"]

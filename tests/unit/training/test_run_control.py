@@ -134,7 +134,7 @@ def test_a_checkpoint_that_is_wanted_is_written_between_two_steps(place: Place) 
     (run.path / "run.json").write_text(
         (run.path / "run.json").read_text().replace('"status": "finished"', '"status": "failed"')
     )
-    for path in run.checkpoints.iterdir():
+    for path in (run.path / "checkpoints").iterdir():
         for file in path.iterdir():
             file.unlink()
         path.rmdir()
