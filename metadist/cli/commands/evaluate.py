@@ -17,7 +17,6 @@ from metadist.cli.results import text
     "--part",
     type=click.Choice(["test", "val"]),
     default="test",
-    show_default=True,
     help="Whose classes or functions.",
 )
 @click.option(
@@ -45,11 +44,7 @@ from metadist.cli.results import text
     metavar="DIR",
     help="Where an ensemble's results go. Default: ensembles/ in the runs directory.",
 )
-@options.plugins
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@options.of_a_run
 def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Evaluate the best checkpoint of RUN anew on its fixed test episodes.
 
