@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -73,14 +72,12 @@ class ShardSource:
         #: Which episodes these are, and how many: ids 0 to ``length - 1``.
         self.identity, self.length = shard_set.layout.identity, shard_set.length
         self._set = shard_set
-        self._reader = MemberReader(shard_set, images_of(shard_set, store))
+        reader = self._reader = MemberReader(shard_set, images_of(shard_set, store))
         if cache_members is None:
             # A member with a single episode is not read twice within an epoch.
             group = shard_set.layout.group
             cache_members = 2 * BLOCK // group if group > 1 else 1
-        self._keep = cache_members
-        self._cache: OrderedDict[int, Arrays] = OrderedDict()
-        self._lock = threading.Lock()
+        self._member = functools.lru_cache(cache_members)(lambda member: reader.read(member))
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order, in arrays of their own.
@@ -109,18 +106,6 @@ class ShardSource:
             for name, array in arrays.items():
                 array[places] = held[name][wanted[places] - starts[member]]
         return self._reader.batch({"ids": wanted, **arrays})
-
-    def _member(self, member: int) -> Arrays:
-        with self._lock:
-            if member in self._cache:
-                self._cache.move_to_end(member)
-                return self._cache[member]
-        arrays = self._reader.read(member)
-        with self._lock:
-            self._cache[member] = arrays
-            while len(self._cache) > self._keep:
-                self._cache.popitem(last=False)
-        return arrays
 
 
 def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBatch]:

@@ -26,9 +26,7 @@ from metadist.process.resources import available_cores
     help="Stop after so long; the same command goes on.",
 )
 @click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Runs at once. Default: as many as the cores allow.",
+    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as the cores allow."
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
