@@ -135,25 +135,20 @@ def _entry_points(path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
 
 def _load_entry_point(point: metadata.EntryPoint, kind: str, name: str) -> ModuleType:
     where = f"{kind} {name!r} from {origin(point)}"
-    module = imported(point.value, where)
+    with explained(where):
+        module = importlib.import_module(point.value)
     if check(module, name, where) != kind:
         raise PartError(f"{where}: the module says PART = {module.PART!r}; {kind!r} is announced")
     return module
 
 
-def imported(module: str, where: str) -> ModuleType:
-    """A module by its dotted name; ``where`` begins the message of an error.
-
-    Raises:
-        PartError: importing it failed; the cause is named, and chained.
-    """
-    with explained(where):
-        return importlib.import_module(module)
-
-
 @contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turn whatever another's module raises while it is imported into one line."""
+    """Turn whatever another's module raises while it is imported into one line.
+
+    Raises:
+        PartError: importing it failed; ``where`` begins the message, the cause is chained.
+    """
     try:
         yield
     # A module may also try to end the process.

@@ -85,9 +85,8 @@ def prepare(
     pull(root, DESCRIPTION)
     if (root / DESCRIPTION.name).is_file():
         check_current(root, section.dataset, section.split)
-        push(
-            root, DESCRIPTION
-        )  # an object store that an interrupted preparation has not filled yet
+        # An interrupted preparation may not have filled an object store yet.
+        push(root, DESCRIPTION)
         return
     spec = datasets.load(section.dataset).SPEC
     if spec.embedded:

@@ -146,28 +146,6 @@ def to_inputs(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor
     return tensor.to(dtype)
 
 
-def _targets(y: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(y)).to(device)
-    return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
-
-
-def _info(
-    episodes: EpisodeBatch,
-    dtype: torch.dtype,
-    device: torch.device,
-    needs: frozenset[str],
-    turned: bool,
-) -> dict[str, Tensor]:
-    info = {}
-    if "class_ids" in needs and episodes.class_ids is not None:
-        # Episodes count four turns of a class whether they are used or not.
-        ids = torch.from_numpy(np.ascontiguousarray(episodes.class_ids))
-        info["class_ids"] = (ids if turned else ids // TURNS).to(device)
-    if "latent" in needs and episodes.latent is not None:
-        info["latent"] = torch.from_numpy(np.ascontiguousarray(episodes.latent)).to(device, dtype)
-    return info
-
-
 def to_tasks(
     episodes: EpisodeBatch,
     dtype: torch.dtype,
@@ -181,11 +159,22 @@ def to_tasks(
         needs: what else of a task to hand on.
         turned: whether turned images are classes of their own.
     """
+
+    def moved(values: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+        return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
+
+    info = {}
+    if "class_ids" in needs and episodes.class_ids is not None:
+        # Episodes count four turns of a class whether they are used or not.
+        info["class_ids"] = moved(episodes.class_ids // (1 if turned else TURNS))
+    if "latent" in needs and episodes.latent is not None:
+        info["latent"] = moved(episodes.latent)
     return TaskBatch(
         ids=tuple(int(i) for i in episodes.ids),
         support_x=to_inputs(episodes.support_x, dtype, device),
-        support_y=_targets(episodes.support_y, dtype, device),
+        support_y=moved(episodes.support_y),
         query_x=to_inputs(episodes.query_x, dtype, device),
-        query_y=_targets(episodes.query_y, dtype, device),
-        info=_info(episodes, dtype, device, needs, turned),
+        query_y=moved(episodes.query_y),
+        info=info,
     )

@@ -13,10 +13,5 @@ SPACE = strokes(
         # A pseudo-gradient is a difference of parameters: 1 goes all the way.
         "outer.lr": LogUniform(1e-2, 2.0),
     },
-    {
-        "algorithm.name": "reptile",
-        "inner.loss": "mean",
-        "outer.optimizer": "sgd",
-        "outer.batch": 5,
-    },
+    {"algorithm.name": "reptile", "inner.loss": "mean", "outer.optimizer": "sgd", "outer.batch": 5},
 )

@@ -36,15 +36,7 @@ SETS = ("background", "evaluation")
 MAX_PNG_BYTES = 4096
 MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
 # What zipfile raises on damaged, encrypted or hostile archives.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
+_DAMAGE = zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError
 _FINGERPRINTS = "_omniglot_fingerprints.txt"
 
 #: Path and bytes of each drawing; the argument is told what was passed over.
@@ -175,7 +167,7 @@ def _zip_entries(archive: Path, litter: list[str]) -> Iterator[tuple[str, bytes]
                     )
                 with file.open(info) as handle:
                     yield member, handle.read(MAX_PNG_BYTES + 1)
-    except _ZIP_ERRORS as error:
+    except _DAMAGE as error:
         where = f"{archive}: member {member!r}" if member else str(archive)
         raise DamagedData(f"{where}: cannot be unpacked ({error})") from None
 

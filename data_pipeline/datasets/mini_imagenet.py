@@ -71,19 +71,14 @@ def describe(source: Path | None) -> dict[str, str]:
     low, high = min(counts.values()), max(counts.values())
     copy = {part: _copy_sha256(listing, part) for part in PARTS}
     contents = {f"source_sha256_{part}": digest for part, digest in copy.items()}
-    if {part: _list_sha256(listing, part) for part in PARTS} != LIST_SHA256:
-        images = f"{low}" if low == high else f"{low} to {high}"
-        return {
-            "complete": f"no: a subset of {images} images per class (of {IMAGES_PER_CLASS}): "
-            "not the benchmark",
-            **contents,
-        }
     # Other encoders give other bytes for the same images, so an unknown copy is not a wrong one.
     known = ", byte for byte a known copy" if copy == KNOWN_COPY_SHA256 else ""
-    return {
-        "complete": f"yes: the {len(listing)} images of the benchmark by file name{known}",
-        **contents,
-    }
+    complete = f"yes: the {len(listing)} images of the benchmark by file name{known}"
+    if {part: _list_sha256(listing, part) for part in PARTS} != LIST_SHA256:
+        images = f"{low}" if low == high else f"{low} to {high}"
+        subset = f"a subset of {images} images per class (of {IMAGES_PER_CLASS})"
+        complete = f"no: {subset}: not the benchmark"
+    return {"complete": complete, **contents}
 
 
 def preparation(**options: Option) -> Preparation:
@@ -158,11 +153,9 @@ def _from_lists(source: Path, lists: dict[Part, Path]) -> _Listing:
     for part, path in lists.items():
         for number, (filename, label) in read_list(path, ("filename", "label")):
             entry = _Entry(part, label, filename)
-            _check_class(entry, f"{path}, line {number}")
-            if entry in listing:
-                raise DataError(f"{path}, line {number}: {filename!r} is listed twice")
-            file = _find_image(source, entry, f"{path}, line {number}")
-            listing[entry] = partial(read_bytes, file)
+            where = f"{path}, line {number}"
+            _check_entry(entry, listing, where)
+            listing[entry] = partial(read_bytes, _find_image(source, entry, where))
     _check_classes_present(source, listing)
     return listing
 
@@ -190,9 +183,7 @@ def _from_parquet(path: Path) -> _Listing:
         if part not in get_args(Part):
             raise DataError(f"{where}: its split is {part!r}, not one of {', '.join(PARTS)}")
         entry = _Entry(part, str(wnid), str(filename))
-        _check_class(entry, where)
-        if entry in listing:
-            raise DataError(f"{where}: {filename!r} is listed twice")
+        _check_entry(entry, listing, where)
         listing[entry] = partial(_parquet_image, table, row, f"{path}: {filename}")
     _check_classes_present(path, listing)
     return listing
@@ -205,19 +196,20 @@ def _parquet_image(table: pa.Table, row: int, name: str) -> bytes:
     return data
 
 
-def _check_class(entry: _Entry, where: str) -> None:
+def _check_entry(entry: _Entry, listing: _Listing, where: str) -> None:
     named = entry.filename[:9]
     if named != entry.wnid and any(named in classes for classes in CLASSES.values()):
         raise DataError(f"{where}: {entry.filename!r} is no image of class {entry.wnid!r}")
-    if entry.wnid in CLASSES[entry.part]:
-        return
     home = next((part for part in PARTS if entry.wnid in CLASSES[part]), None)
     if home is None:
         raise DataError(f"{where}: {entry.wnid!r} is not one of the 100 classes of miniImageNet")
-    raise DataError(
-        f"{where}: class {entry.wnid} belongs to {home!r} in the split of Ravi and Larochelle, "
-        f"here it is in {entry.part!r}; wrong or exchanged lists?"
-    )
+    if home != entry.part:
+        raise DataError(
+            f"{where}: class {entry.wnid} belongs to {home!r} in the split of Ravi and Larochelle, "
+            f"here it is in {entry.part!r}; wrong or exchanged lists?"
+        )
+    if entry in listing:
+        raise DataError(f"{where}: {entry.filename!r} is listed twice")
 
 
 def _check_classes_present(source: Path, listing: _Listing) -> None:

@@ -8,13 +8,7 @@ import numpy as np
 
 from data_pipeline import functions
 from data_pipeline.datasets import Part
-from data_pipeline.episodes.types import (
-    GENERATOR_VERSION,
-    EpisodeBatch,
-    EpisodeSpec,
-    Identity,
-    stack,
-)
+from data_pipeline.episodes.types import GENERATOR_VERSION, EpisodeBatch, EpisodeSpec, Identity
 from data_pipeline.errors import DataError
 from data_pipeline.rng import Stream, fold
 
@@ -64,4 +58,5 @@ class FunctionEpisodes:
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order."""
-        return stack([self._one(int(i)) for i in ids])
+        drawn = [self._one(int(i)).arrays() for i in ids]
+        return EpisodeBatch(**{n: np.concatenate([one[n] for one in drawn]) for n in drawn[0]})

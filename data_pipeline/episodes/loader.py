@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
 
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource
@@ -72,14 +71,10 @@ class Loader:
         self._ended = False
         self._closed = False
         self._error: BaseException | None = None
-        self._waited = 0.0
+        #: Seconds the consumer has spent waiting for episodes so far.
+        self.waited = 0.0
         self._thread = threading.Thread(target=self._run, name="episode-loader", daemon=True)
         self._thread.start()
-
-    @property
-    def waited(self) -> float:
-        """Seconds the consumer has spent waiting for episodes so far."""
-        return self._waited
 
     def __iter__(self) -> Iterator[tuple[int, EpisodeBatch]]:
         """Yield ``(step, batch)`` in order.
@@ -92,7 +87,7 @@ class Loader:
             began = time.perf_counter()
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._ended or self._closed)
-                self._waited += time.perf_counter() - began
+                self.waited += time.perf_counter() - began
                 if self._closed:
                     raise RuntimeError("this loader is closed; make a new one to read on")
                 if not self._ready:
@@ -116,12 +111,7 @@ class Loader:
     def __enter__(self) -> Loader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:

@@ -50,12 +50,10 @@ class EpisodeSequence:
         return block * BLOCK + self._within(block)[offset - int(self._starts[place])]
 
     def _size(self, block: int) -> int:
-        assert self.length is not None
-        return min(BLOCK, self.length - block * BLOCK)
+        return min(BLOCK, (self.length or 0) - block * BLOCK)
 
     def _enter(self, epoch: int) -> None:
-        assert self.length is not None
-        blocks = -(-self.length // BLOCK)
+        blocks = -(-(self.length or 0) // BLOCK)
         self._order = Stream(self._blocks_key, epoch).permutation(blocks)
         sizes = [self._size(block) for block in self._order]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]

@@ -72,9 +72,7 @@ class EpisodeBatch:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that are present, by field name, in a fixed order."""
-        fields = ("ids", "support_x", "support_y", "query_x", "query_y", "class_ids", "latent")
-        values = ((name, getattr(self, name)) for name in fields)
-        return {name: value for name, value in values if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def stack(parts: Sequence[EpisodeBatch]) -> EpisodeBatch:

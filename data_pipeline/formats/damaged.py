@@ -30,11 +30,7 @@ class Damaged:
         self._errors: dict[str, DataError] = {}
 
     def read(
-        self,
-        name: str,
-        reading: Callable[Given, Read],
-        *args: Given.args,
-        **options: Given.kwargs,
+        self, name: str, reading: Callable[Given, Read], *args: Given.args, **options: Given.kwargs
     ) -> Read | None:
         """What ``reading`` returns for what is given, or None if it meets damage.
 

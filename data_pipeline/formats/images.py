@@ -7,6 +7,7 @@ handed to Pillow, and of a file only what makes pixels.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
@@ -32,12 +33,6 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 1 << 26
 
 Fit = Literal["crop", "stretch"]
-RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 @dataclass(frozen=True)
@@ -189,7 +184,7 @@ def to_pixels(
         shape: (height, width, channels).
         fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
             the whole image whatever its proportions.
-        resampling: a key of :data:`RESAMPLING`; all but ``nearest`` are anti-aliased.
+        resampling: a filter of Pillow's, such as ``lanczos``; all but ``nearest`` are anti-aliased.
         invert: exchange light and dark.
     """
     height, width, channels = shape
@@ -198,7 +193,7 @@ def to_pixels(
         image = ImageChops.invert(image)
     if image.size != (width, height):
         box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
-        image = image.resize((width, height), RESAMPLING[resampling], box=box)
+        image = image.resize((width, height), Image.Resampling[resampling.upper()], box=box)
     return np.asarray(image, dtype=np.uint8).reshape(shape)
 
 
@@ -229,14 +224,13 @@ def is_image(data: bytes) -> bool:
 
 
 def _declared(data: bytes) -> tuple[str, int, int]:
-    try:
+    """Format, width and height that the first bytes declare; an empty format if unknown."""
+    with contextlib.suppress(struct.error, IndexError):
         return _header(data)
-    except (struct.error, IndexError):
-        return "", 0, 0
+    return "", 0, 0
 
 
 def _header(data: bytes) -> tuple[str, int, int]:
-    """Format, width and height that the first bytes declare; an empty format if unknown."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
         return ("PNG", *struct.unpack_from(">II", data, 16))
     if data[:2] == b"BM":

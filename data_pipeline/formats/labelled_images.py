@@ -119,11 +119,7 @@ def label_text(text: str) -> str:
 
 
 def _labels(folder: Path, found: dict[str, list[str]]) -> tuple[str, ...]:
-    """The label of each image.
-
-    Raises:
-        DataError: two folders look alike.
-    """
+    """The label of each image, of folders that do not look alike."""
     first: dict[str, str] = {}
     for place in found:
         label = label_text(place)

@@ -21,6 +21,7 @@ from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.formats.parquet_sizes import Group, UnboundedEncoding, chunk_sizes, read_groups
 from data_pipeline.storage.local import write_atomic
 
+_UNREADABLE = pa.ArrowException, OSError, EOFError, ValueError, LookupError, ArithmeticError
 _AGAIN = "it is not what it should be, fetch or write it again"
 
 
@@ -73,14 +74,7 @@ def read_capped(
             f"{name}: pages in encoding {error}, whose size cannot be known before they are "
             "decoded; write it again in plain or dictionary encoding"
         ) from None
-    except (
-        pa.ArrowException,
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        ArithmeticError,
-    ) as error:
+    except _UNREADABLE as error:
         raise DamagedData(f"{name}: not a readable Parquet file ({error})") from None
 
 

@@ -257,16 +257,12 @@ class _Compact:
         return (value >> 1) ^ -(value & 1)
 
     def _varint(self, bits: int) -> int:
-        value = shift = 0
-        while True:
+        value, shift, byte = 0, 0, 128
+        while byte >= 128 and shift < bits:
             byte = self._byte()
             value |= (byte & 127) << shift
             shift += 7
-            if byte < 128:
-                break
-            if shift >= bits:
-                raise ValueError(f"a number of more than {bits} bits")
-        if value >> bits:
+        if byte >= 128 or value >> bits:
             raise ValueError(f"a number of more than {bits} bits")
         return value
 

@@ -46,39 +46,37 @@ class Family:
     inputs: int = 1
 
 
-def _sine(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray(p[0] * sine(p[1] * x + p[2]))
-
-
-def _line(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray(p[0] * x + p[1])
-
-
-def _quadratic(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray((p[0] * x + p[1]) * x + p[2])
-
-
-def _cubic(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray(((p[0] * x + p[1]) * x + p[2]) * x + p[3])
-
-
-def _surface(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray(p[0] * x * x + p[1] * z * z)
-
-
-def _ripple(p: Floats, x: Floats, z: Floats) -> Floats:
-    return np.asarray(p[1] - sine(p[0] * (x * x + z * z)))
-
-
 #: A sin(w x + b); a x + b; a x² + b x + c; a x³ + b x² + c x + d; a x² + b z²;
 #: sin(-a (x² + z²)) + b.
 FAMILIES = (
-    Family("sine", ((0.1, 5.0), (0.8, 1.2), (0.0, 2.0 * PI)), _sine),
-    Family("line", ((-3.0, 3.0), (-3.0, 3.0)), _line),
-    Family("quadratic", ((-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)), _quadratic),
-    Family("cubic", ((-0.1, 0.1), (-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)), _cubic),
-    Family("surface", ((-1.0, 1.0), (-1.0, 1.0)), _surface, inputs=2),
-    Family("ripple", ((-0.2, 0.2), (-3.0, 3.0)), _ripple, inputs=2),
+    Family(
+        "sine",
+        ((0.1, 5.0), (0.8, 1.2), (0.0, 2.0 * PI)),
+        lambda p, x, z: p[0] * sine(p[1] * x + p[2]),
+    ),
+    Family("line", ((-3.0, 3.0), (-3.0, 3.0)), lambda p, x, z: p[0] * x + p[1]),
+    Family(
+        "quadratic",
+        ((-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)),
+        lambda p, x, z: (p[0] * x + p[1]) * x + p[2],
+    ),
+    Family(
+        "cubic",
+        ((-0.1, 0.1), (-0.2, 0.2), (-2.0, 2.0), (-3.0, 3.0)),
+        lambda p, x, z: ((p[0] * x + p[1]) * x + p[2]) * x + p[3],
+    ),
+    Family(
+        "surface",
+        ((-1.0, 1.0), (-1.0, 1.0)),
+        lambda p, x, z: p[0] * x * x + p[1] * z * z,
+        inputs=2,
+    ),
+    Family(
+        "ripple",
+        ((-0.2, 0.2), (-3.0, 3.0)),
+        lambda p, x, z: p[1] - sine(p[0] * (x * x + z * z)),
+        inputs=2,
+    ),
 )
 
 

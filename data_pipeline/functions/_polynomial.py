@@ -8,16 +8,22 @@ is E[y²] = the sum over i of E[c_i²] E[x^(2i)] = (1/3) (1/4^i) (4^i / (2i + 1)
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from data_pipeline.datasets import Part
 from data_pipeline.functions import Drawn, FunctionSpec
 from data_pipeline.rng import Stream
 
 
-def specification(order: int) -> FunctionSpec:
-    """What the polynomials of an order are."""
+def family(order: int) -> tuple[FunctionSpec, partial[Drawn]]:
+    """``SPEC`` and ``draw`` of the polynomials of an order.
+
+    ``draw`` gives x [points, 1], y [points, 1], latent [c_0, ... c_order].
+    """
     terms = ("c0", "c1 x", "c2 x²")[: order + 1]
-    return FunctionSpec(
+    spec = FunctionSpec(
         name=f"polynomial{order}",
         summary=f"y = {' + '.join(terms)}, c_i in [-1, 1] / 2^i, x in [-2, 2]",
         inputs=1,
@@ -27,10 +33,10 @@ def specification(order: int) -> FunctionSpec:
         citation="Lee & Choi, ICML 2018",
         floor=sum(1 / (6 * i + 3) for i in range(order + 1)),
     )
+    return spec, partial(_draw, order)
 
 
-def draw_polynomial(stream: Stream, points: int, order: int) -> Drawn:
-    """One polynomial: x [points, 1], y [points, 1], latent [c_0, ... c_order]."""
+def _draw(order: int, stream: Stream, points: int, part: Part) -> Drawn:
     numbers = stream.uniforms(order + 1 + points)
     coefficients = 2.0 * numbers[: order + 1] - 1.0
     for i in range(order + 1):

@@ -35,26 +35,15 @@ _TAR_BLOCK = 512
 #: Bytes and episodes are counted in 64 bits.
 _MOST = (1 << 62) - 1
 #: What comes of a description in which anything may stand in the place of anything.
-_NO_DESCRIPTION = (
-    DataError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-)
+_NO_DESCRIPTION = DataError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError
 #: What a manifest takes in memory at most; a row of ours takes about 130 bytes.
 _ROW_BYTES, _TABLE_BYTES = 256, 1 << 20
+#: Columns of numbers.
+_NUMBERS = ("offset", "length", "first", "count")
+_TYPES = [pa.string(), pa.string(), *[pa.int64()] * len(_NUMBERS), pa.binary(32)]
 _MANIFEST_SCHEMA = pa.schema(
-    [
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("member", pa.string(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field("first", pa.int64(), nullable=False),
-        pa.field("count", pa.int64(), nullable=False),
-        pa.field("sha256", pa.binary(32), nullable=False),
-    ]
+    pa.field(name, kind, nullable=False)
+    for name, kind in zip(("shard", "member", *_NUMBERS, "sha256"), _TYPES, strict=True)
 )
 
 
@@ -110,7 +99,7 @@ def write_description(
     columns = [
         pa.array(names),
         pa.array([member_name(first) for first in members.first.tolist()]),
-        *(pa.array(getattr(members, n)) for n in ("offset", "length", "first", "count")),
+        *(pa.array(getattr(members, n)) for n in _NUMBERS),
         pa.array(members.sha256, type=pa.binary(32)),
     ]
     pq.write_table(
@@ -157,10 +146,8 @@ def read_description(root: Path) -> tuple[Layout, tuple[ShardFile, ...], dict[st
             )
             for s in body["shards"]
         )
-        manifest = {
-            "sha256": str(body["manifest"]["sha256"]),
-            "size": int(body["manifest"]["size"]),
-        }
+        held = body["manifest"]
+        manifest = {"sha256": str(held["sha256"]), "size": int(held["size"])}
         if len(shards) == 0 or int(body["episodes"]) != sum(s.count for s in shards):
             raise ValueError("its shards do not add up to its episodes")
         first = 0
@@ -254,7 +241,7 @@ def read_manifest(
         raise DamagedData(f"{path}: {table.num_rows} members, expected {expected}")
     place = {shard.name: number for number, shard in enumerate(shards)}
     names = table["shard"].to_pylist()
-    numbers = {n: table[n].to_numpy() for n in ("offset", "length", "first", "count")}
+    numbers = {n: table[n].to_numpy() for n in _NUMBERS}
     members = Members(
         shard=np.array([place.get(name, -1) for name in names], dtype=np.int64),
         sha256=table["sha256"].to_pylist(),

@@ -4,8 +4,7 @@
 group of episodes lies, and ``dataset.json``, written last, says what the episodes are and gives
 the digest of every other file (:mod:`data_pipeline.shards.index`). What stands in a member is in
 :mod:`data_pipeline.shards.members`; :mod:`data_pipeline.shards.writer` makes such a directory,
-:mod:`data_pipeline.shards.reader` reads it by episode id, :mod:`data_pipeline.shards.stream` in
-order, and :mod:`data_pipeline.shards.verify` checks it.
+:mod:`data_pipeline.shards.reader` reads it, and :mod:`data_pipeline.shards.verify` checks it.
 """
 
 from __future__ import annotations
@@ -41,28 +40,18 @@ MEMBER_CAP = 64 * 1024 * 1024
 #: Images in an episode have four.
 _MOST_DIMENSIONS = 8
 
-_COLUMNS: Mapping[tuple[str, Payload], tuple[tuple[str, str], ...]] = {
-    ("images", "inline"): (
-        ("support_x", "uint8"),
-        ("support_y", "int64"),
-        ("query_x", "uint8"),
-        ("query_y", "int64"),
-        ("class_ids", "int64"),
-    ),
-    ("images", "index"): (
-        ("support_rows", "int64"),
-        ("support_y", "int64"),
-        ("query_rows", "int64"),
-        ("query_y", "int64"),
-        ("class_ids", "int64"),
-    ),
-    ("function", "inline"): (
-        ("support_x", "float32"),
-        ("support_y", "float32"),
-        ("query_x", "float32"),
-        ("query_y", "float32"),
-        ("latent", "float64"),
-    ),
+
+def _columns(x: str, x_dtype: str, y_dtype: str, **last: str) -> dict[str, str]:
+    support, query = (
+        {f"{part}_{x}": x_dtype, f"{part}_y": y_dtype} for part in ("support", "query")
+    )
+    return {**support, **query, **last}
+
+
+_COLUMNS: Mapping[tuple[str, Payload], Mapping[str, str]] = {
+    ("images", "inline"): _columns("x", "uint8", "int64", class_ids="int64"),
+    ("images", "index"): _columns("rows", "int64", "int64", class_ids="int64"),
+    ("function", "inline"): _columns("x", "float32", "float32", latent="float64"),
 }
 
 
@@ -102,7 +91,7 @@ class Layout:
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Type of each column, in column order; all little-endian on disk."""
         columns = columns_of(self.identity.kind, self.payload)
-        return {name: np.dtype(dtype) for name, dtype in columns}
+        return {name: np.dtype(dtype) for name, dtype in columns.items()}
 
     @functools.cached_property
     def episode_bytes(self) -> int:
@@ -135,8 +124,8 @@ class Layout:
         }
 
 
-def columns_of(kind: str, payload: Payload) -> tuple[tuple[str, str], ...]:
-    """(name, dtype) of the columns beside ``id``.
+def columns_of(kind: str, payload: Payload) -> Mapping[str, str]:
+    """Name and dtype of the columns beside ``id``, in order.
 
     Raises:
         DataError: functions have no class store to point into.

@@ -29,7 +29,7 @@ def draw(source: EpisodeSource, payload: Payload, ids: Sequence[int]) -> Arrays:
     Raises:
         DataError: payload ``index`` of a source that is not over a class store.
     """
-    names = [name for name, _ in columns_of(source.identity.kind, payload)]
+    names = list(columns_of(source.identity.kind, payload))
     if payload == "inline":
         arrays = source.episodes(ids).arrays()
         return {name: arrays[name] for name in ("ids", *names)}
@@ -108,12 +108,6 @@ def decode(layout: Layout, data: bytes, first: int, count: int) -> Arrays:
 
 
 def _read_batch(layout: Layout, data: bytes, count: int) -> Any:
-    """The record batch of a member.
-
-    Raises:
-        DamagedData, OSError, ValueError, StopIteration, pyarrow.ArrowException: it is not what it
-            must be.
-    """
     if len(data) > MEMBER_CAP:
         raise DamagedData(f"{len(data)} bytes, at most {MEMBER_CAP} expected")
     stream = pa.BufferReader(data)

@@ -1,10 +1,9 @@
-"""Episodes from shards, by id: the same bytes as drawing them live."""
+"""Episodes from shards, by id or in order: the same bytes as drawing them live."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from data_pipeline.episodes.images import EpisodeRows, fetch
 from data_pipeline.episodes.sources import require_identity
 from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity
-from data_pipeline.errors import DamagedData, DataError, MissingData
-from data_pipeline.shards.index import DESCRIPTION, ShardSet, read_shard_set
+from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
+from data_pipeline.shards.index import DESCRIPTION, ShardSet, compare_tar, read_shard_set
 from data_pipeline.shards.layout import member_name
 from data_pipeline.shards.members import Arrays, decode
 from data_pipeline.storage import local
@@ -70,25 +69,15 @@ class ShardSource:
     ) -> None:
         pull(Path(root), DESCRIPTION)
         shard_set = read_shard_set(Path(root))
+        #: Which episodes these are, and how many: ids 0 to ``length - 1``.
+        self.identity, self.length = shard_set.layout.identity, shard_set.length
         self._set = shard_set
-        self._reader = MemberReader(shard_set, images_of(shard_set, store))
+        reader = self._reader = MemberReader(shard_set, images_of(shard_set, store))
         if cache_members is None:
             # A member with a single episode is not read twice within an epoch.
             group = shard_set.layout.group
             cache_members = 2 * BLOCK // group if group > 1 else 1
-        self._keep = cache_members
-        self._cache: OrderedDict[int, Arrays] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @property
-    def identity(self) -> Identity:
-        """Which episodes these are."""
-        return self._set.layout.identity
-
-    @property
-    def length(self) -> int:
-        """How many episodes the set holds: ids 0 to ``length - 1``."""
-        return self._set.length
+        self._member = functools.lru_cache(cache_members)(lambda member: reader.read(member))
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order, in arrays of their own.
@@ -118,17 +107,39 @@ class ShardSource:
                 array[places] = held[name][wanted[places] - starts[member]]
         return self._reader.batch({"ids": wanted, **arrays})
 
-    def _member(self, member: int) -> Arrays:
-        with self._lock:
-            if member in self._cache:
-                self._cache.move_to_end(member)
-                return self._cache[member]
-        arrays = self._reader.read(member)
-        with self._lock:
-            self._cache[member] = arrays
-            while len(self._cache) > self._keep:
-                self._cache.popitem(last=False)
-        return arrays
+
+def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBatch]:
+    """Every episode of a shard set once, in order of ids, one member at a time.
+
+    Each consumer reads every shard. A tar that holds anything but its members is refused before
+    a byte of it is decoded, and the digest of every member is checked. Members are read where the
+    manifest says, not by unpacking the tar: what unpacks one looks at its first bytes and may take
+    it for a compressed file.
+
+    Args:
+        root: directory of the shard set.
+        store: the class store; only for payload ``index``.
+
+    Yields:
+        The G episodes of a member, in arrays of their own.
+
+    Raises:
+        MissingData, DamagedData, DataError: as :class:`ShardSource`.
+        UnsafeData: a tar holds something that is not one of its members.
+    """
+    pull(Path(root), DESCRIPTION)
+    shard_set = read_shard_set(Path(root))
+    reader = MemberReader(shard_set, images_of(shard_set, store))
+    for number, shard in enumerate(shard_set.shards):
+        problems = compare_tar(shard_set, number)
+        path = shard_set.root / shard.name
+        if problems.foreign:
+            raise UnsafeData(f"{path}: {'; '.join(problems.foreign)}; nothing of it was read")
+        if problems.damaged:
+            raise DamagedData(f"{path}: {'; '.join(problems.damaged)}; write the shards again")
+        for member in np.flatnonzero(shard_set.members.shard == number).tolist():
+            arrays = reader.read(member)
+            yield reader.batch({name: array.copy() for name, array in arrays.items()})
 
 
 def images_of(shard_set: ShardSet, store: ClassStore | None) -> NDArray[np.uint8] | None:

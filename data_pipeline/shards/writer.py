@@ -253,9 +253,7 @@ def _run(
     with (
         _safe_path(),
         ProcessPoolExecutor(
-            writers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_writer,
+            writers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_writer
         ) as pool,
     ):
         tasks: list[Future[_Written]] = [

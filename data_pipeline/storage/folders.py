@@ -19,32 +19,13 @@ log = logging.getLogger(__name__)
 ITSELF = "."
 #: What desktops, photo tools and storage servers leave behind, in small letters; beside what is
 #: hidden (``._*``, ``.DS_Store``, ``.ipynb_checkpoints``).
-_LITTER = frozenset(
-    {
-        "ehthumbs.db",
-        "ehthumbs_vista.db",
-        "desktop.ini",
-        "picasa.ini",
-        "zbthumbnail.info",
-        "icon\r",
-        "__macosx",
-        "__pycache__",
-        "@eadir",
-        "@tmp",
-        "@recycle",
-        "@recently-snapshot",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "system volume information",
-        "lost+found",
-        "found.000",
-        "@__thumb",
-        "_vti_cnf",
-        "network trash folder",
-        "temporary items",
-    }
+_LITTER_NAMES = (
+    "ehthumbs.db,ehthumbs_vista.db,desktop.ini,picasa.ini,zbthumbnail.info,icon\r,__macosx,"
+    "__pycache__,@eadir,@tmp,@recycle,@recently-snapshot,#recycle,#snapshot,$recycle.bin,"
+    "system volume information,lost+found,found.000,@__thumb,_vti_cnf,network trash folder,"
+    "temporary items"
 )
+_LITTER = frozenset(_LITTER_NAMES.split(","))
 _LITTER_BEGINNINGS = (".", "~$", "thumbs.db")
 _LITTER_ENDINGS = ("@synoeastream", "@synoresource")
 #: Files whose digests are asked for together.

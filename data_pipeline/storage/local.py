@@ -162,13 +162,11 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
             os.fsync(handle.fileno())
         temporary.replace(path)
         fsync_directory(path.parent)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if error.filename is None:  # a write to a full disk does not say which file it was
+        # A write to a full disk does not say which file it was.
+        if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 

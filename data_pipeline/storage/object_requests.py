@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,18 +26,12 @@ _PAUSES = (0.25, 4.0)
 #: Seconds after which a connection, or a reply that does not go on, counts as failed.
 _CONNECT_SECONDS, _REPLY_SECONDS = 5.0, 10.0
 #: What AWS and its likes call a request that would be refused again; anything else is repeated.
-_REFUSED = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "INVALID_CLIENT_TOKEN_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "UNRECOGNIZED_CLIENT",
-    "MISSING_AUTHENTICATION_TOKEN",
-    "HTTP status 401",
-    "HTTP status 403",
+_REFUSED = re.compile(
+    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|"
+    "UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|HTTP status 40[13]"
 )
 #: curl's numbers of a certificate or protocol that does not fit.
-_NO_TLS = ("curlCode: 35,", "curlCode: 51,", "curlCode: 58,", "curlCode: 60,", "curlCode: 77,")
+_NO_TLS = re.compile("curlCode: (35|51|58|60|77),")
 
 
 @dataclass
@@ -163,13 +158,13 @@ def _explained(place: object, error: OSError) -> DataError | None:
         return no_bucket(place)
     if isinstance(error, FileNotFoundError):
         return MissingData(f"{place}: no such object")
-    if any(word in text for word in _REFUSED):
+    if _REFUSED.search(text):
         return StoreError(
             f"{place}: {endpoint()} denies access ({_brief(error)}); give credentials that may "
             "read, write, list and delete there, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "as AWS_PROFILE, or as the role of this machine"
         )
-    if any(word in text for word in _NO_TLS):
+    if _NO_TLS.search(text):
         return StoreError(
             f"{place}: no encrypted connection to {endpoint()} ({_brief(error)}); name its "
             "certificate authority with AWS_CA_BUNDLE"

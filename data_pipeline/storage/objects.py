@@ -174,29 +174,27 @@ class ObjectPlace:
         Raises:
             StoreError as :meth:`put`, also if there is no such bucket.
         """
-        from pyarrow.fs import FileSelector, FileType
-
-        selector = FileSelector(self._path, recursive=True, allow_not_found=True)
-        infos = patiently(self, lambda: filesystem().get_file_info(selector))
-        if not infos:
-            self.check_bucket()
         start = len(self._path) + 1
         found = [
             Found(info.path[start:], info.size, info.mtime.timestamp())
-            for info in infos
-            if info.type == FileType.File
+            for info in self._listed(recursive=True)
+            if info.is_file
         ]
         return sorted(found, key=lambda one: one.name)
 
     def folders(self) -> list[str]:
         """Names of the prefixes directly below, sorted; raises as :meth:`objects`."""
-        from pyarrow.fs import FileSelector, FileType
+        listed = self._listed(recursive=False)
+        return sorted(info.base_name for info in listed if not info.is_file)
 
-        selector = FileSelector(self._path, allow_not_found=True)
+    def _listed(self, recursive: bool) -> list[Any]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self._path, recursive=recursive, allow_not_found=True)
         infos = patiently(self, lambda: filesystem().get_file_info(selector))
         if not infos:
             self.check_bucket()
-        return sorted(info.base_name for info in infos if info.type == FileType.Directory)
+        return list(infos)
 
     def delete(self) -> None:
         """Remove the object, if it is there; raises as :meth:`put`."""

@@ -63,7 +63,8 @@ def pull(root: Path, description: Description) -> None:
     if data is None:
         return  # what there is here is still to be published
     with _locked(root):
-        if _read(root / description.name) == data:
+        held = root / description.name
+        if held.is_file() and held.read_bytes() == data:
             return
         with local.new_directory(root, replace=True) as directory:
             (directory / description.name).write_bytes(data)
@@ -156,13 +157,6 @@ def described(place: ObjectPlace, description: Description) -> bytes | None:
         return (place / description.name).get()
     place.check_bucket()
     return None
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 @contextlib.contextmanager

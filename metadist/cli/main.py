@@ -75,7 +75,7 @@ def _one_line(error: Exception) -> str:
 @click.group(
     cls=_Group,
     package="metadist.cli.commands",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(metadist.__version__, prog_name="metadist")
 @click.option("--debug", is_flag=True, help="Show tracebacks and more of what happens.")

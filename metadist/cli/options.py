@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+Decorator = Callable[[Any], Any]
 
 
 class Whole(click.IntRange):
@@ -60,7 +63,6 @@ device = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
-    show_default=True,
     help="Where to compute; auto takes GPUs where there are any. Which: CUDA_VISIBLE_DEVICES.",
 )
 plugins = click.option(
@@ -70,6 +72,15 @@ plugins = click.option(
     multiple=True,
     help="Run this code and let a recipe name it, as my_package.toy or ./toy.py: 'toy'.",
 )
+
+
+def _together(*several: Decorator) -> Decorator:
+    """Options as one, in the order in which help shows them."""
+    return lambda command: functools.reduce(lambda c, one: one(c), reversed(several), command)
+
+
+of_a_run = _together(plugins, data_dir, runs_dir, device, as_json)
+of_training = _together(offline, plugins, tracking_uri, data_dir, runs_dir, device, as_json)
 
 
 def say(line: str) -> None:

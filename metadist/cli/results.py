@@ -108,11 +108,8 @@ def curve(summary: dict[str, Any]) -> list[str]:
 
 
 def _main(score: str, value: float | None, ci95: float | None) -> str:
-    if value is None:
-        return "no episode had a finite result"
-    return f"{'accuracy' if score == 'accuracy' else 'mean squared error'} " + _figure(
-        score, value, ci95
-    )
+    name = {"accuracy": "accuracy ", "mse": "mean squared error "}[score]
+    return f"{'' if value is None else name}{_figure(score, value, ci95)}"
 
 
 def _figure(score: str, value: float | None, ci95: float | None) -> str:

@@ -50,9 +50,8 @@ def packages() -> Iterator[Check]:
         if _satisfies(wanted, version):
             good.append(f"{name} {version}")
         else:
-            yield Check(
-                name, "warn", f"{version}, {wanted.strip()} is asked for", "pip install that"
-            )
+            found = f"{version}, {wanted.strip()} is asked for"
+            yield Check(name, "warn", found, "pip install that")
     yield Check("packages", "OK", ", ".join(good))
 
 
@@ -78,27 +77,17 @@ def data_pipeline() -> Iterator[Check]:
         yield Check(name, "FAIL", found, f"install metadist anew: {INSTALL}")
     elif origin != home:
         whose = f"of {others}" if others else "a folder of that name earlier on Python's path"
-        yield Check(
-            name,
-            "FAIL",
-            f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {home}",
-            "use a virtual environment of its own, or rename or uninstall the other",
-        )
+        found = f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {home}"
+        mend = "use a virtual environment of its own, or rename or uninstall the other"
+        yield Check(name, "FAIL", found, mend)
     elif changed := _overwritten(name):
-        whose = others or "something else"
-        yield Check(
-            name,
-            "FAIL",
-            f"{home} was overwritten by {whose}: {', '.join(changed[:3])}",
-            "uninstall the other and install metadist anew, or use a virtual environment",
-        )
+        found = f"{home} was overwritten by {others or 'something else'}: {', '.join(changed[:3])}"
+        mend = "uninstall the other and install metadist anew, or use a virtual environment"
+        yield Check(name, "FAIL", found, mend)
     elif others:
-        yield Check(
-            name,
-            "warn",
-            f"ours, {home}; but {others} installs a package of that name too",
-            "uninstall it, or use a virtual environment of its own",
-        )
+        found = f"ours, {home}; but {others} installs a package of that name too"
+        mend = "uninstall it, or use a virtual environment of its own"
+        yield Check(name, "warn", found, mend)
     else:
         yield Check(name, "OK", f"ours, {home}")
 

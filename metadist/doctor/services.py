@@ -75,11 +75,9 @@ def _server(uri: str, shown: str) -> Check:
         return Check("tracking", "warn", found, "see whether it is an MLflow server")
     except (OSError, HTTPException, ValueError) as error:
         why = brief(getattr(error, "reason", error))
+        mend = "start it, mend --tracking-uri or MLFLOW_TRACKING_URI, or train with --offline"
         return Check(
-            "tracking",
-            "FAIL",
-            f"{shown}: no answer within {PATIENCE:.0f} s ({why})",
-            "start it, mend --tracking-uri or MLFLOW_TRACKINGURI, or train with --offline",
+            "tracking", "FAIL", f"{shown}: no answer within {PATIENCE:.0f} s ({why})", mend
         )
     return Check("tracking", "OK", f"{shown}: answers")
 

@@ -17,8 +17,7 @@ from data_pipeline.errors import DamagedData, UnsafeData
 from data_pipeline.shards.index import read_description
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE, Layout
 from data_pipeline.shards.members import layout_of
-from data_pipeline.shards.reader import ShardSource
-from data_pipeline.shards.stream import stream
+from data_pipeline.shards.reader import ShardSource, stream
 from data_pipeline.shards.verify import verify_shards
 from data_pipeline.storage import local
 

@@ -24,8 +24,7 @@ from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.shards.index import read_shard_set
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.shards.members import decode, draw, encode, layout_of
-from data_pipeline.shards.reader import ShardSource
-from data_pipeline.shards.stream import stream
+from data_pipeline.shards.reader import ShardSource, stream
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.storage import local
 

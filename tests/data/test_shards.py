@@ -14,8 +14,7 @@ from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource, EpisodeSpec, stack
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.shards.reader import ShardSource, open_shards
-from data_pipeline.shards.stream import stream
+from data_pipeline.shards.reader import ShardSource, open_shards, stream
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
 

@@ -35,11 +35,7 @@ from metadist.cli import options
 @click.option("--invert", is_flag=True, help="Exchange light and dark in all images.")
 @click.option("--follow-links", is_flag=True, help="Let links lead out of the folders of images.")
 @click.option("--skip-damaged", is_flag=True, help="Go on without images that cannot be decoded.")
-@options.plugins
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@options.of_a_run
 def adapt(as_json: bool, **arguments: Any) -> None:
     """Adapt the best checkpoint of RUN to labelled images and label others.
 

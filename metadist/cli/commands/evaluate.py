@@ -14,11 +14,7 @@ from metadist.cli.results import text
 @click.command()
 @click.argument("run", nargs=-1, required=True)
 @click.option(
-    "--part",
-    type=click.Choice(["test", "val"]),
-    default="test",
-    show_default=True,
-    help="Whose classes or functions.",
+    "--part", type=click.Choice(["test", "val"]), default="test", help="Whose classes or functions."
 )
 @click.option(
     "--shots", type=click.IntRange(min=1), help="Support examples per class, or support points."
@@ -31,9 +27,7 @@ from metadist.cli.results import text
 )
 @click.option("--episodes", type=options.Whole(min=1), help="Tasks.")
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    help="Of the episodes. Default: the recipe's eval.seed.",
+    "--seed", type=click.IntRange(min=0), help="Of the episodes. Default: the recipe's eval.seed."
 )
 @click.option(
     "--average",
@@ -45,11 +39,7 @@ from metadist.cli.results import text
     metavar="DIR",
     help="Where an ensemble's results go. Default: ensembles/ in the runs directory.",
 )
-@options.plugins
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@options.of_a_run
 def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Evaluate the best checkpoint of RUN anew on its fixed test episodes.
 

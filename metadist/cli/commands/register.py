@@ -14,8 +14,7 @@ from metadist.cli import options
 @click.command()
 @click.argument("run")
 @click.option(
-    "--name",
-    help="Of the registered model. Default: made from data, ways, shots and algorithm.",
+    "--name", help="Of the registered model. Default: made from data, ways, shots and algorithm."
 )
 @click.option(
     "--tracking-uri",

@@ -26,31 +26,20 @@ from metadist.process.resources import available_cores
     help="Stop after so long; the same command goes on.",
 )
 @click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Runs at once. Default: as many as the cores allow.",
+    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as the cores allow."
 )
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each kind."
+    "--rows", metavar="A,B", default="", show_default=False, help="Only these rows, by their ids."
 )
-@click.option("--rows", metavar="A,B", default="", help="Only these rows, by their ids.")
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Ray workers of each run; 0 trains in the run's own process.",
 )
-@click.option(
-    "--out", metavar="DIR", default="results", show_default=True, help="Where results go."
-)
-@options.offline
-@options.plugins
-@options.tracking_uri
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@click.option("--out", metavar="DIR", default="results", help="Where results go.")
+@options.of_training
 def reproduce(
     table: str | None,
     listed: bool,

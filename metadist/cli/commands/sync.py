@@ -18,7 +18,6 @@ from metadist.cli import options
 @click.option(
     "--experiment",
     default="metadist",
-    show_default=True,
     help="MLflow experiment, for a run that is in none yet.",
 )
 @options.runs_dir

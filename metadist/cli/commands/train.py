@@ -37,7 +37,6 @@ class WorkersType(click.ParamType[int | str]):
     "--workers",
     type=WorkersType(),
     default=0,
-    show_default=True,
     help="Ray workers; 0 trains in this process. MIN:MAX takes what the cluster has.",
 )
 @options.address
@@ -47,14 +46,8 @@ class WorkersType(click.ParamType[int | str]):
     metavar="RUN|auto",
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
-@click.option("--experiment", default="metadist", show_default=True, help="MLflow experiment.")
-@options.offline
-@options.plugins
-@options.tracking_uri
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@click.option("--experiment", default="metadist", help="MLflow experiment.")
+@options.of_training
 def train(as_json: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
 

@@ -33,7 +33,6 @@ from metadist.cli import options
     "--workers-per-trial",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Ray workers of each trial; 0 and 1: a trial trains in its own process.",
 )
 @click.option(
@@ -43,7 +42,6 @@ from metadist.cli import options
     "--cpus-per-trial",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
-    show_default=True,
     help="CPUs of a trial's own process; a fraction shares. Workers take one each.",
 )
 @click.option(
@@ -68,13 +66,7 @@ from metadist.cli import options
 )
 @options.address
 @click.option("--experiment", help="MLflow experiment. Default: metadist.")
-@options.offline
-@options.plugins
-@options.tracking_uri
-@options.data_dir
-@options.runs_dir
-@options.device
-@options.as_json
+@options.of_training
 def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
     """Search the hyper-parameters of SPACE and confirm what was found.
 

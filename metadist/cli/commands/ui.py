@@ -17,7 +17,6 @@ from metadist.cli import options
     "--port",
     type=click.IntRange(1, 65535),
     default=5000,
-    show_default=True,
     help="Port of the pages on this machine.",
 )
 @click.option(

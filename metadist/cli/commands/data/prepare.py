@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("--source", metavar="PATH", help="Folder or file that holds the images.")
-@click.option("--split", default="", metavar="SPLIT", help="Named division of the classes.")
 @click.option(
-    "--name", "store", default="", metavar="STORE", help="Name of the store. Default: NAME-SPLIT."
+    "--split",
+    default="",
+    metavar="SPLIT",
+    show_default=False,
+    help="Named division of the classes.",
+)
+@click.option(
+    "--name",
+    "store",
+    default="",
+    metavar="STORE",
+    show_default=False,
+    help="Name of the store. Default: NAME-SPLIT.",
 )
 @click.option(
     "--option",

@@ -16,7 +16,6 @@ from metadist.cli import options
     "--part",
     type=click.Choice(["train", "val", "test"]),
     default="train",
-    show_default=True,
     help="Which classes.",
 )
 @click.option("--out", metavar="FILE", help="Where the picture goes. Default: ./NAME-PART.png.")

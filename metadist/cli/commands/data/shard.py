@@ -34,14 +34,12 @@ from metadist.cli import options
     "--payload",
     type=click.Choice(["auto", "inline", "index"]),
     default="auto",
-    show_default=True,
     help="Images inside (inline) or looked up in the class store (index); auto: by their size.",
 )
 @click.option(
     "--shard-episodes",
     type=click.IntRange(min=1),
     default=4096,
-    show_default=True,
     metavar="N",
     help="Episodes of one shard file, a multiple of 64.",
 )

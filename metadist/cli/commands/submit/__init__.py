@@ -37,10 +37,14 @@ class _Group(Group):
     "--retries",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Submit again so many times if the driver or the head dies.",
 )
-@click.option("--wait/--no-wait", default=True, help="Follow the job to its end. Default: yes.")
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=False,
+    help="Follow the job to its end. Default: yes.",
+)
 @click.option(
     "--ship-code/--no-ship-code",
     default=None,
@@ -50,7 +54,6 @@ class _Group(Group):
     "--python",
     metavar="PATH",
     default="python",
-    show_default=True,
     help="Interpreter on the cluster, if it is not first on the PATH of its nodes.",
 )
 @click.option(
@@ -65,7 +68,6 @@ class _Group(Group):
     "--gpus",
     type=click.FloatRange(min=0),
     default=0.0,
-    show_default=True,
     help="GPUs likewise, if it computes itself.",
 )
 @options.as_json
