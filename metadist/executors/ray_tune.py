@@ -28,11 +28,7 @@ from ray.tune.search import BasicVariantGenerator, Searcher
 from metadist.errors import MetadistError
 from metadist.executors.cluster.remote_jobs import DEATHS, cause_of
 from metadist.executors.cluster.resources import Resources
-from metadist.executors.cluster.worker_environment import (
-    change_directory,
-    current_directory,
-    with_same_code,
-)
+from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.control.trial_mailbox import Report
 from metadist.executors.optuna_search import tpe_searcher
 from metadist.executors.trial_schedulers import WORST, cooperative
@@ -172,10 +168,7 @@ def _number(trial: Trial, offset: int) -> int:
 
 
 def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Callable[[Any], None]:
-    directory = current_directory()
-
     def trial(config: dict[str, Any]) -> None:
-        change_directory(directory)
         number = int(tune.get_context().get_trial_name().rpartition("-")[2])
 
         def report(step: int, score: float) -> bool:

@@ -23,11 +23,7 @@ from metadist.compute.allocator import keep_freed_memory
 from metadist.compute.collectives import Workers
 from metadist.errors import MetadistError, RunError
 from metadist.executors.cluster.resources import room
-from metadist.executors.cluster.worker_environment import (
-    change_directory,
-    current_directory,
-    with_same_code,
-)
+from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.cluster.worker_logs import write_messages
 from metadist.executors.control.control_actor import ControlActor
 from metadist.executors.job import Job
@@ -72,8 +68,7 @@ def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) 
     gpu = "GPU" in resources
     # Each node has its own path to what lies in an object store.
     addresses = address_of(job.run), address_of(job.data_dir)
-    work = functools.partial(_work, job, *addresses, gpu, current_directory())
-    checked = with_same_code(work, *COMPUTING)
+    checked = with_same_code(functools.partial(_work, job, *addresses, gpu), *COMPUTING)
     # A collective that a worker does not join fails after this time. A node that is cut off does
     # not end it: Ray ends the group when it has declared the node dead; this is for the rest.
     timeout = seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)
@@ -95,9 +90,8 @@ def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) 
     )
 
 
-def _work(job: Job, run: str, data_dir: str, gpu: bool, directory: str) -> dict[str, Any]:
+def _work(job: Job, run: str, data_dir: str, gpu: bool) -> dict[str, Any]:
     """What each worker runs."""
-    change_directory(directory)
     job = replace(job, run=local_path(run), data_dir=local_path(data_dir))
     RunDir(job.run).pull()
     keep_freed_memory()
