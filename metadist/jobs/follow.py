@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from data_pipeline.timeouts import seconds_of
@@ -51,9 +51,7 @@ def exit_status(job: JobInfo) -> int:
         return 0
     if job.status == "STOPPED":
         return STOPPED
-    code = job.exit_code
-    if not code:
-        return 1
+    code = job.exit_code or 1
     return code if code > 0 else 128 - code  # a shell's way to name a signal
 
 
@@ -87,16 +85,15 @@ def retry(
     Raises:
         UnreachableError: it was away for longer than ``seconds``.
     """
-    pauses: Iterator[float] | None = None
+    pauses, told = backoff(seconds), False
     while True:
         try:
             return work()
         except UnreachableError as error:
-            if pauses is None:
-                pauses = backoff(seconds)
+            if not told:
                 lost(error)
-            pause = next(pauses, None)
-            if pause is None:
+            told = True
+            if (pause := next(pauses, None)) is None:
                 raise
             time.sleep(pause)
 
@@ -155,7 +152,7 @@ class Follower:
         """Show the log until it ends, the connection does, or the job is over."""
         position = 0
         lines = self._client.tail(self._id)
-        coming = asyncio.ensure_future(_next(lines))
+        coming = asyncio.ensure_future(anext(lines, None))
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=_SILENCE)
@@ -169,7 +166,7 @@ class Follower:
                 if text is None:
                     return
                 position = self._show(text, position)
-                coming = asyncio.ensure_future(_next(lines))
+                coming = asyncio.ensure_future(anext(lines, None))
         finally:
             coming.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -184,10 +181,6 @@ class Follower:
             self._waits = True
             self._announce(f"{self._id} is pending: {job.message}")
         return job
-
-
-async def _next(lines: AsyncIterator[str]) -> str | None:
-    return await anext(lines, None)
 
 
 def stop(client: JobClient, job: JobInfo, seconds: float) -> JobInfo:
