@@ -15,9 +15,9 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from ray import cloudpickle, tune
@@ -91,7 +91,6 @@ def run_trials(
     stop_files.mkdir(parents=True, exist_ok=True)
     for leftover in stop_files.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=stop_files.parent))
     searcher: Any
     if points is None:
         searcher = tpe_searcher(space, seed, known, SCORE)
@@ -104,34 +103,34 @@ def run_trials(
         return f"trial-{_number(trial, offset):04d}"
 
     trainable = tune.with_resources(_trainable(function, space, stop_files), resources.bundle)
-    with _quiet():
-        try:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=None if points is None else {POINT: tune.grid_search([*points])},
-                tune_config=tune.TuneConfig(
-                    metric=SCORE,
-                    mode=space.mode,
-                    num_samples=space.trials if points is None else 1,
-                    max_concurrent_trials=resources.concurrent if points is None else None,
-                    search_alg=searcher,
-                    scheduler=cooperative(space, stop_files),
-                    trial_name_creator=name,
-                    trial_dirname_creator=name,
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name="search",
-                    storage_path=str(scratch),
-                    failure_config=tune.FailureConfig(max_failures=DEATHS),
-                    callbacks=[events],
-                    stop=events,
-                    verbose=0,
-                ),
-            )
-            tuner.fit()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    directory = TemporaryDirectory(
+        prefix=".tune-", dir=stop_files.parent, ignore_cleanup_errors=True
+    )
+    with directory as scratch, _quiet():
+        tuner = tune.Tuner(
+            trainable,
+            param_space=None if points is None else {POINT: tune.grid_search([*points])},
+            tune_config=tune.TuneConfig(
+                metric=SCORE,
+                mode=space.mode,
+                num_samples=space.trials if points is None else 1,
+                max_concurrent_trials=resources.concurrent if points is None else None,
+                search_alg=searcher,
+                scheduler=cooperative(space, stop_files),
+                trial_name_creator=name,
+                trial_dirname_creator=name,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                failure_config=tune.FailureConfig(max_failures=DEATHS),
+                callbacks=[events],
+                stop=events,
+                verbose=0,
+            ),
+        )
+        tuner.fit()
     if events.raised is not None:
         raise events.raised
     return events.all_ended(space.trials if points is None else len(points))

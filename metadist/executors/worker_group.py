@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray.train.torch
@@ -25,7 +25,7 @@ from metadist.errors import MetadistError, RunError
 from metadist.executors.cluster.resources import room
 from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.cluster.worker_logs import write_messages
-from metadist.executors.control.control_actor import ControlActor
+from metadist.executors.control.channels import ControlActor
 from metadist.executors.job import Job
 from metadist.process.code import COMPUTING
 from metadist.runs.run_dir import RunDir
@@ -46,14 +46,11 @@ def run_group(job: Job, workers: int, resources: dict[str, float]) -> dict[str, 
     # Ray keeps its own state under a fresh name: a re-used one would silently resume.
     for leftover in job.run.glob(".ray-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
-    try:
+    with TemporaryDirectory(prefix=".ray-", dir=job.run, ignore_cleanup_errors=True) as scratch:
         result = _trainer(job, workers, resources, scratch).fit().return_value
         if not isinstance(result, dict):
             raise RunError(f"{job.run}: the workers ended without a result")
         return result
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Trainer(TorchTrainer):

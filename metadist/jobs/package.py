@@ -161,11 +161,7 @@ class Package:
 
 
 def _copy(path: Path, target: Path, secrets: Mapping[str, str]) -> None:
-    """Copy a file.
-
-    Raises:
-        JobError: it is too large or holds a secret.
-    """
+    """Copy a file that is not too large and holds no secret."""
     if (size := path.stat().st_size) > LIMIT:
         raise JobError(
             f"{path}: {size:,} bytes; a job takes along code and recipes, at most {LIMIT:,} "

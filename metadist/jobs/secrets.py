@@ -52,11 +52,8 @@ def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
 def check_text(where: str, text: str, secrets: Mapping[str, str]) -> None:
     """See that a text holds no secret.
 
-    Args:
-        where: for the message.
-
     Raises:
-        JobError: it does; the message does not repeat it.
+        JobError: it does; the message says where, and does not repeat it.
     """
     if redacted(text) != text:
         raise JobError(
@@ -68,11 +65,7 @@ def check_text(where: str, text: str, secrets: Mapping[str, str]) -> None:
 
 
 def check_values(where: str, text: str, secrets: Mapping[str, str]) -> None:
-    """See that a text, which may speak of URIs as code does, holds none of these values.
-
-    Raises:
-        JobError: it does.
-    """
+    """See that a text, which may speak of URIs as code does, holds none of these; else JobError."""
     for name, value in secrets.items():
         if value in text:
             raise JobError(

@@ -43,15 +43,11 @@ def same_import_path() -> Iterator[dict[str, Any]]:
     """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
     with restored("PYTHONPATH"):
         if given := os.environ.get("PYTHONPATH"):
-            os.environ["PYTHONPATH"] = _unshadowed(given)
+            # Not those that hide a module of the standard library from Ray's processes.
+            folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(f for f in folders if not shadowed(f))
         # A hook, as uv has one, would send the working directory.
         yield {"job_config": ImportPath(import_path()), "_skip_env_hook": True}
-
-
-def _unshadowed(variable: str) -> str:
-    """Folders without those that hide a module of the standard library from Ray's processes."""
-    folders = [os.path.abspath(folder) for folder in variable.split(os.pathsep)]
-    return os.pathsep.join(folder for folder in folders if not shadowed(folder))
 
 
 def with_same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
