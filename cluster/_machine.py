@@ -170,16 +170,11 @@ class Machine:
         run("ip", "-n", self.name, "route", "add", "default", "via", self.host_ip.split("/")[0])
         self._pid_file.unlink(missing_ok=True)
         inside = ["ip", "netns", "exec", self.name, "unshare", "--pid", "--fork"]
-        inside += [
-            "--kill-child=KILL",
-            "--mount",
-            "--uts",
-            sys.executable,
-            str(Path(__file__).with_name("netns")),
-        ]
+        inside += ["--kill-child=KILL", "--mount", "--uts", sys.executable]
+        inside += [str(Path(__file__).with_name("netns")), "--state", str(self.state)]
         with open(self.log, "ab", opener=ours) as output:
             first = subprocess.Popen(
-                [*inside, "--state", str(self.state), "boot", str(self.number)],
+                [*inside, "boot", str(self.number)],
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from ray.tune.search import Searcher
 
@@ -21,7 +21,7 @@ def tpe_searcher(space: Space, seed: int, known: Sequence[Point], metric: str) -
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    searcher: Any = OptunaSearch(
+    return OptunaSearch(
         space=functools.partial(_propose, space),
         metric=metric,
         mode=space.mode,
@@ -29,7 +29,6 @@ def tpe_searcher(space: Space, seed: int, known: Sequence[Point], metric: str) -
         # Known points draw no random numbers: with the same ones again they would be repeated.
         sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(known)), multivariate=False),
     )
-    return cast(Searcher, searcher)
 
 
 def check_optuna() -> None:

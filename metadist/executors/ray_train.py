@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -23,8 +23,7 @@ from metadist.executors.cluster.connection import connected
 from metadist.executors.cluster.ray_processes import died
 from metadist.executors.cluster.resources import group_size
 from metadist.executors.cluster.worker_logs import LogMirror, ShowMessages
-from metadist.executors.control.control_actor import ControlActor
-from metadist.executors.control.control_file import ControlFile
+from metadist.executors.control.channels import ControlActor, ControlFile
 from metadist.executors.control.elastic_group import ElasticGroup
 from metadist.executors.control.signal_control import SignalControl
 from metadist.executors.job import Job
@@ -67,9 +66,8 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
     ):
         channel = _channel(job)
         tell = channel.send_yield if isinstance(channel, ControlFile) else None
-        handled = channel is not None
         with (
-            SignalControl(job.run, tell=tell, handled=handled, lost=died) as signals,
+            SignalControl(job.run, tell=tell, handled=channel is not None, lost=died) as signals,
             _told_to_end(signals),
         ):
             result = _Groups(job, channel, signals, announce).train()
@@ -98,29 +96,22 @@ def _told_to_end(signals: SignalControl) -> Iterator[None]:
         raise
 
 
+@dataclass
 class _Groups:
     """Groups of workers, one after another, until one has come to the end of the run."""
 
-    def __init__(
-        self,
-        job: Job,
-        channel: ControlActor | ControlFile | None,
-        signals: SignalControl,
-        announce: Announce,
-    ) -> None:
-        self._job = job
-        self._run = RunDir(job.run)
-        self._channel = channel
-        self._signals = signals
-        self._announce = announce
-        self._without_progress = 0
-        self._queued = False
+    job: Job
+    channel: ControlActor | ControlFile | None
+    signals: SignalControl
+    announce: Announce
+    without_progress: int = 0
+    queued: bool = False
 
     def train(self) -> dict[str, Any]:
         """The result of rank 0 of the last group."""
-        size, device = self._job.workers, self._job.device
-        wait, asked = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError), self._signals.event
-        workers, resources = group_size(size, device, self._announce, asked=asked)
+        size, device = self.job.workers, self.job.device
+        wait, asked = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError), self.signals.event
+        workers, resources = group_size(size, device, self.announce, asked=asked)
         while True:
             before = self._progress()
             try:
@@ -130,30 +121,30 @@ class _Groups:
                 why = f"Workers have left ({result['yielded']})"
             except TrainingFailedError as error:
                 why = self._why_failed(error, before, workers, resources)
-            self._signals.check()
+            self.signals.check()
             # Nodes may have come or gone: then another size fits, or none.
-            workers, resources = group_size(size, device, self._announce, wait, asked)
+            workers, resources = group_size(size, device, self.announce, wait, asked)
             if why:
                 at = max(self._progress(), 0)
-                self._announce(f"{why}; starting again from step {at} with {_count(workers)}")
-            self._queued = not why
+                self.announce(f"{why}; starting again from step {at} with {_count(workers)}")
+            self.queued = not why
 
     def _train_group(self, workers: int, resources: dict[str, float]) -> dict[str, Any]:
         """One group; ``yielded`` says why, if it has left before the run's end."""
-        channel, job = self._channel, self._job
+        channel, job = self.channel, self.job
         if channel is None:
             return run_group(job, workers, resources)
         channel.clear()
         job = replace(job, control=channel)
         if isinstance(channel, ControlFile):
-            if self._signals.event.is_set():
+            if self.signals.event.is_set():
                 channel.send_yield()
             try:
                 return run_group(job, workers, resources)
             finally:
                 channel.clear()
         with ElasticGroup(
-            channel, job.workers, workers, resources, self._signals.event, self._announce
+            channel, job.workers, workers, resources, self.signals.event, self.announce
         ) as elastic:
             result = run_group(job, workers, resources)
         if "yielded" in result:
@@ -163,29 +154,25 @@ class _Groups:
     def _why_failed(
         self, error: TrainingFailedError, before: int, workers: int, resources: dict[str, float]
     ) -> str:
-        """Why a group that is started again has failed; empty if it only waits for a place.
-
-        Raises:
-            RunError, MetadistError, DataError: it is not started again.
-        """
+        """Why a group that is started again has failed; empty if it only waits for a place."""
         if (lasting := lasting_error(error)) is not None:
             raise lasting from None
         if found_no_place(error, workers, resources):
-            if not self._queued:
-                self._announce(f"Waiting: others use what {_count(workers)} would need")
+            if not self.queued:
+                self.announce(f"Waiting: others use what {_count(workers)} would need")
             return ""
-        self._without_progress = 0 if self._progress() > before else self._without_progress + 1
+        self.without_progress = 0 if self._progress() > before else self.without_progress + 1
         reason = str(error).strip().splitlines()[-1][:300]
-        if self._without_progress >= PATIENCE:
+        if self.without_progress >= PATIENCE:
             machine = any(isinstance(cause, OSError) for cause in causes(error))
             raise (RunError if machine else GivenUp)(
-                f"{self._run.path}: given up after {PATIENCE} attempts without a new checkpoint; "
+                f"{self.job.run}: given up after {PATIENCE} attempts without a new checkpoint; "
                 f"the last ended with: {reason}"
             ) from error
         return f"Workers lost ({reason})"
 
     def _progress(self) -> int:
-        return max(checkpoints.steps(self._run), default=-1)
+        return max(checkpoints.steps(RunDir(self.job.run)), default=-1)
 
 
 def _count(workers: int) -> str:

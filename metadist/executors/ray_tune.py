@@ -15,24 +15,20 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
-from ray.tune.search import BasicVariantGenerator, Searcher
+from ray.tune.search import BasicVariantGenerator
 
 from metadist.errors import MetadistError
 from metadist.executors.cluster.remote_jobs import DEATHS, cause_of
 from metadist.executors.cluster.resources import Resources
-from metadist.executors.cluster.worker_environment import (
-    change_directory,
-    current_directory,
-    with_same_code,
-)
+from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.control.trial_mailbox import Report
 from metadist.executors.optuna_search import tpe_searcher
 from metadist.executors.trial_schedulers import WORST, cooperative
@@ -45,8 +41,6 @@ log = logging.getLogger(__name__)
 SCORE = "score"
 #: Under which a trial's point stands where all of them are known from the start.
 POINT = "point"
-
-
 #: A trial: its number (from 1), its point, and whom it reports to. If it raises a MetadistError it
 #: is tried again, and if it keeps raising it the search ends.
 TrialFunction = Callable[[int, Point, Report], None]
@@ -97,39 +91,46 @@ def run_trials(
     stop_files.mkdir(parents=True, exist_ok=True)
     for leftover in stop_files.parent.glob(".tune-*"):  # of a driver that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=stop_files.parent))
-    searcher = tpe_searcher(space, seed, known, SCORE) if points is None else _fixed(resources)
+    searcher: Any
+    if points is None:
+        searcher = tpe_searcher(space, seed, known, SCORE)
+    else:  # as they stand; it limits how many run at once itself
+        searcher = BasicVariantGenerator(max_concurrent=resources.concurrent)
     offset = 0 if points is None else 1
     events = _TrialEvents(listener, offset)
+
+    def name(trial: Trial) -> str:
+        return f"trial-{_number(trial, offset):04d}"
+
     trainable = tune.with_resources(_trainable(function, space, stop_files), resources.bundle)
-    with _quiet():
-        try:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=None if points is None else {POINT: tune.grid_search([*points])},
-                tune_config=tune.TuneConfig(
-                    metric=SCORE,
-                    mode=space.mode,
-                    num_samples=space.trials if points is None else 1,
-                    max_concurrent_trials=resources.concurrent if points is None else None,
-                    search_alg=searcher,
-                    scheduler=cooperative(space, stop_files),
-                    trial_name_creator=_name(offset),
-                    trial_dirname_creator=_name(offset),
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name="search",
-                    storage_path=str(scratch),
-                    failure_config=tune.FailureConfig(max_failures=DEATHS),
-                    callbacks=[events],
-                    stop=_StopOnError(events),
-                    verbose=0,
-                ),
-            )
-            tuner.fit()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    directory = TemporaryDirectory(
+        prefix=".tune-", dir=stop_files.parent, ignore_cleanup_errors=True
+    )
+    with directory as scratch, _quiet():
+        tuner = tune.Tuner(
+            trainable,
+            param_space=None if points is None else {POINT: tune.grid_search([*points])},
+            tune_config=tune.TuneConfig(
+                metric=SCORE,
+                mode=space.mode,
+                num_samples=space.trials if points is None else 1,
+                max_concurrent_trials=resources.concurrent if points is None else None,
+                search_alg=searcher,
+                scheduler=cooperative(space, stop_files),
+                trial_name_creator=name,
+                trial_dirname_creator=name,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                failure_config=tune.FailureConfig(max_failures=DEATHS),
+                callbacks=[events],
+                stop=events,
+                verbose=0,
+            ),
+        )
+        tuner.fit()
     if events.raised is not None:
         raise events.raised
     return events.all_ended(space.trials if points is None else len(points))
@@ -157,25 +158,13 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _name(offset: int) -> Callable[[Trial], str]:
-    """Names a trial by its number."""
-
-    def name(trial: Trial) -> str:
-        return f"trial-{_number(trial, offset):04d}"
-
-    return name
-
-
 def _number(trial: Trial, offset: int) -> int:
     """From 1. Tune counts them at the head of their tag, one generator from 0, the other from 1."""
     return int(str(trial.experiment_tag).partition("_")[0]) + offset
 
 
 def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Callable[[Any], None]:
-    directory = current_directory()
-
     def trial(config: dict[str, Any]) -> None:
-        change_directory(directory)
         number = int(tune.get_context().get_trial_name().rpartition("-")[2])
 
         def report(step: int, score: float) -> bool:
@@ -188,8 +177,8 @@ def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Calla
     return with_same_code(trial, *PACKAGES)
 
 
-class _TrialEvents(tune.Callback):
-    """Passes on what Tune tells of its trials."""
+class _TrialEvents(tune.Callback, tune.Stopper):
+    """Passes on what Tune tells of its trials, and ends them all when one has raised something."""
 
     def __init__(self, listener: TrialListener, offset: int) -> None:
         self._listener = listener
@@ -199,31 +188,33 @@ class _TrialEvents(tune.Callback):
         self.raised: MetadistError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune writes down its callbacks; they are never read back, and listeners hold streams.
+        # Tune writes it down; it is never read back, and listeners hold streams.
         return {}
 
     def all_ended(self, trials: int) -> bool:
-        """Whether so many trials are over."""
         return len(self._over) >= trials
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False  # no trial is ended for its own sake
+
+    def stop_all(self) -> bool:
+        return self.raised is not None
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A trial has begun."""
         config = trial.config
         self._listener.began(_number(trial, self._offset), dict(config.get(POINT, config)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial has reported."""
         if SCORE in result and "step" in result:
             self._listener.scored(_number(trial, self._offset), result["step"], result[SCORE])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A trial has ended."""
         self._over.add(_number(trial, self._offset))
         self._listener.ended(_number(trial, self._offset))
 
@@ -238,24 +229,6 @@ class _TrialEvents(tune.Callback):
         self._listener.died(_number(trial, self._offset))
 
 
-class _StopOnError(tune.Stopper):
-    """Ends all trials when one has raised something."""
-
-    def __init__(self, events: _TrialEvents) -> None:
-        self._events = events
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # as of _TrialEvents
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is ended for its own sake."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether to end all trials."""
-        return self._events.raised is not None
-
-
 def _raised(trial: Trial) -> MetadistError | None:
     """What a trial has raised; None if its process has died."""
     path = trial.pickled_error_file
@@ -266,9 +239,3 @@ def _raised(trial: Trial) -> MetadistError | None:
     error = cloudpickle.loads(Path(path).read_bytes())
     cause = cause_of(error) if isinstance(error, RayTaskError) else error
     return cause if isinstance(cause, MetadistError) else None
-
-
-def _fixed(resources: Resources) -> Searcher:
-    """Takes the points as they stand; it limits how many run at once itself."""
-    generator: Any = BasicVariantGenerator(max_concurrent=resources.concurrent)
-    return cast(Searcher, generator)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray.train.torch
@@ -23,13 +23,9 @@ from metadist.compute.collectives import Workers
 from metadist.compute.device import keep_freed_memory
 from metadist.errors import MetadistError, RunError
 from metadist.executors.cluster.resources import room
-from metadist.executors.cluster.worker_environment import (
-    change_directory,
-    current_directory,
-    with_same_code,
-)
+from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.cluster.worker_logs import write_messages
-from metadist.executors.control.control_actor import ControlActor
+from metadist.executors.control.channels import ControlActor
 from metadist.executors.job import Job
 from metadist.process.code import COMPUTING
 from metadist.runs.run_dir import RunDir
@@ -50,14 +46,11 @@ def run_group(job: Job, workers: int, resources: dict[str, float]) -> dict[str, 
     # Ray keeps its own state under a fresh name: a re-used one would silently resume.
     for leftover in job.run.glob(".ray-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    scratch = tempfile.mkdtemp(prefix=".ray-", dir=job.run)
-    try:
+    with TemporaryDirectory(prefix=".ray-", dir=job.run, ignore_cleanup_errors=True) as scratch:
         result = _trainer(job, workers, resources, scratch).fit().return_value
         if not isinstance(result, dict):
             raise RunError(f"{job.run}: the workers ended without a result")
         return result
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Trainer(TorchTrainer):
@@ -72,8 +65,7 @@ def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) 
     gpu = "GPU" in resources
     # Each node has its own path to what lies in an object store.
     addresses = address_of(job.run), address_of(job.data_dir)
-    work = functools.partial(_work, job, *addresses, gpu, current_directory())
-    checked = with_same_code(work, *COMPUTING)
+    checked = with_same_code(functools.partial(_work, job, *addresses, gpu), *COMPUTING)
     # A collective that a worker does not join fails after this time. A node that is cut off does
     # not end it: Ray ends the group when it has declared the node dead; this is for the rest.
     timeout = seconds_of("METADIST_GROUP_TIMEOUT_S", 300.0, RunError)
@@ -95,9 +87,8 @@ def _trainer(job: Job, workers: int, resources: dict[str, float], scratch: str) 
     )
 
 
-def _work(job: Job, run: str, data_dir: str, gpu: bool, directory: str) -> dict[str, Any]:
+def _work(job: Job, run: str, data_dir: str, gpu: bool) -> dict[str, Any]:
     """What each worker runs."""
-    change_directory(directory)
     job = replace(job, run=local_path(run), data_dir=local_path(data_dir))
     RunDir(job.run).pull()
     keep_freed_memory()

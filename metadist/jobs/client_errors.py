@@ -54,7 +54,7 @@ def _explanation(address: str, error: BaseException, known: bool) -> JobError:
     if trouble := _connect_error(address):
         return UnreachableError(trouble)
     text = redacted(f"{error} {error.__context__ or ''}")
-    last = _last_line(text)
+    last = (text.strip() or "no reason given").splitlines()[-1].strip()[:300]
     if _SERVER_ERROR.search(text):
         mend = _NO_AGENT if "No available agent" in text else ""
         return UnreachableError(f"{address}: it answers with an error: {last}{mend}")
@@ -106,8 +106,3 @@ def token_error(said: str, environ: Mapping[str, str]) -> str:
         f"the cluster refuses the token of {source or '~/.ray/auth_token'}: it has another one; "
         f"set {names} to that of its head"
     )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no reason given"

@@ -59,9 +59,9 @@ class Command:
         """What comes after ``metadist``."""
         words = [word for pair in self.options for word in pair if word is not None]
         # What looks like an option must come last, behind the mark that ends options.
-        odd = any(argument.startswith("-") for argument in self.arguments)
-        given = [*self.arguments]
-        return [self.verb, *words, "--", *given] if odd else [self.verb, *given, *words]
+        if any(argument.startswith("-") for argument in self.arguments):
+            return [self.verb, *words, "--", *self.arguments]
+        return [self.verb, *self.arguments, *words]
 
 
 @dataclass(frozen=True)

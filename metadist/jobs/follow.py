@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from data_pipeline.timeouts import seconds_of
@@ -51,9 +52,7 @@ def exit_status(job: JobInfo) -> int:
         return 0
     if job.status == "STOPPED":
         return STOPPED
-    code = job.exit_code
-    if not code:
-        return 1
+    code = job.exit_code or 1
     return code if code > 0 else 128 - code  # a shell's way to name a signal
 
 
@@ -87,20 +86,20 @@ def retry(
     Raises:
         UnreachableError: it was away for longer than ``seconds``.
     """
-    pauses: Iterator[float] | None = None
+    pauses, told = backoff(seconds), False
     while True:
         try:
             return work()
         except UnreachableError as error:
-            if pauses is None:
-                pauses = backoff(seconds)
+            if not told:
                 lost(error)
-            pause = next(pauses, None)
-            if pause is None:
+            told = True
+            if (pause := next(pauses, None)) is None:
                 raise
             time.sleep(pause)
 
 
+@dataclass
 class Follower:
     """Shows what a job says until it is over.
 
@@ -109,16 +108,13 @@ class Follower:
         seconds: to wait for a head that does not answer.
     """
 
-    def __init__(
-        self, client: JobClient, job_id: str, write: Write, announce: Announce, seconds: float
-    ) -> None:
-        self._client = client
-        self._id = job_id
-        self._write = write
-        self._announce = announce
-        self._seconds = seconds
-        self._shown = 0
-        self._waits = False
+    client: JobClient
+    job_id: str
+    write: Write
+    announce: Announce
+    seconds: float
+    _shown: int = 0
+    _waits: bool = False
 
     def follow(self) -> JobInfo:
         """The job when it is over.
@@ -128,34 +124,35 @@ class Follower:
             JobUnknown: the head is another one, which does not know the job.
             JobError: the head will not have us any more.
         """
-        while not (job := retry(self._look, self._seconds, self._lost)).over:
+        while not (job := retry(self._look, self.seconds, self._lost)).over:
             time.sleep(_FIRST)
         with contextlib.suppress(JobError):  # what the connection has not brought
-            self._show(self._client.logs(self._id), 0)
+            self._show(self.client.logs(self.job_id), 0)
         return job
 
     def _look(self) -> JobInfo:
         asyncio.run(self._tail())
-        return self._client.job(self._id)
+        return self.client.job(self.job_id)
 
     def _lost(self, error: UnreachableError) -> None:
-        self._announce(
-            f"Lost sight of {self._id} ({error}). Looking for it for at most {self._seconds:.0f} s"
+        self.announce(
+            f"Lost sight of {self.job_id} ({error}). "
+            f"Looking for it for at most {self.seconds:.0f} s"
         )
 
     def _show(self, text: str, start: int) -> int:
         """Write what is new of a piece of the log; where the next piece starts."""
         end = start + len(text)
         if end > self._shown:
-            self._write(text[max(self._shown - start, 0) :])
+            self.write(text[max(self._shown - start, 0) :])
             self._shown = end
         return end
 
     async def _tail(self) -> None:
         """Show the log until it ends, the connection does, or the job is over."""
         position = 0
-        lines = self._client.tail(self._id)
-        coming = asyncio.ensure_future(_next(lines))
+        lines = self.client.tail(self.job_id)
+        coming = asyncio.ensure_future(anext(lines, None))
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=_SILENCE)
@@ -169,7 +166,7 @@ class Follower:
                 if text is None:
                     return
                 position = self._show(text, position)
-                coming = asyncio.ensure_future(_next(lines))
+                coming = asyncio.ensure_future(anext(lines, None))
         finally:
             coming.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -179,25 +176,18 @@ class Follower:
 
     def _look_once(self) -> JobInfo:
         """How a job is that says nothing; that it is pending is said once."""
-        job = self._client.job(self._id)
+        job = self.client.job(self.job_id)
         if job.status == "PENDING" and not self._waits:
             self._waits = True
-            self._announce(f"{self._id} is pending: {job.message}")
+            self.announce(f"{self.job_id} is pending: {job.message}")
         return job
-
-
-async def _next(lines: AsyncIterator[str]) -> str | None:
-    return await anext(lines, None)
 
 
 def stop(client: JobClient, job: JobInfo, seconds: float) -> JobInfo:
     """Ask a job to end and wait until it has.
 
-    Args:
-        seconds: to wait.
-
     Raises:
-        JobError: it has not ended in time.
+        JobError: it has not ended after so many seconds.
     """
     client.stop(job.id)
     deadline = time.monotonic() + seconds

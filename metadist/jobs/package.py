@@ -34,8 +34,7 @@ LIMIT = 20_000_000
 STOP_SECONDS = 60
 #: Folders and files beside code that are no code.
 _LEFT = {"data", "runs", "searches", "mlruns", "mlflow.db", "venv", "env", "node_modules"}
-_LEFT_SUFFIXES = {".pyc", ".pem", ".key", ".p12", ".crt"}
-_CACHE = "__pycache__"
+_LEFT_SUFFIXES = {".pem", ".key", ".p12", ".crt"}
 
 
 def developed() -> bool:
@@ -70,7 +69,13 @@ def pack(
     package = Package(command, work, here, secrets)
     if code:
         package.modules = [*_copy_code(code, into / "code", secrets)]
-        _name_distribution(work)
+        # Let code that was not installed find the version it is of.
+        number = version("metadist")
+        facts_of = work / f"metadist-{number}.dist-info"
+        facts_of.mkdir()
+        (facts_of / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: metadist\nVersion: {number}\n", encoding="utf-8"
+        )
     shutil.copyfile(entrypoint.__file__, work / SCRIPT)
     (work / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True))
     _check_size(into)
@@ -100,13 +105,12 @@ class Package:
         arguments = command.arguments
         if command.verb == "train":
             arguments = tuple(self._recipe(name) for name in arguments)
-        options = tuple((name, self._option(name, value)) for name, value in command.options)
+        takes = {"--base": self._recipe, "--plugin": self._plugin}
+        options = tuple(
+            (name, takes[name](value) if value is not None and name in takes else value)
+            for name, value in command.options
+        )
         self.command = replace(command, arguments=arguments, options=options)
-
-    def _option(self, name: str, value: str | None) -> str | None:
-        if value is not None and name == "--base":
-            return self._recipe(value)
-        return self._plugin(value) if value is not None and name == "--plugin" else value
 
     def _recipe(self, name: str) -> str:
         path = self._here / name
@@ -157,11 +161,7 @@ class Package:
 
 
 def _copy(path: Path, target: Path, secrets: Mapping[str, str]) -> None:
-    """Copy a file.
-
-    Raises:
-        JobError: it is too large or holds a secret.
-    """
+    """Copy a file that is not too large and holds no secret."""
     if (size := path.stat().st_size) > LIMIT:
         raise JobError(
             f"{path}: {size:,} bytes; a job takes along code and recipes, at most {LIMIT:,} "
@@ -177,7 +177,7 @@ def _source_files(
 ) -> Iterator[Path]:
     """The files of a package; what does not look like a part of it is named in ``left``."""
     for path in sorted(folder.iterdir()):
-        if path.name == _CACHE or path.suffix == ".pyc":
+        if path.name == "__pycache__" or path.suffix == ".pyc":
             continue
         odd = path.name.startswith(".") or path.name in no_code or path.suffix in _LEFT_SUFFIXES
         if odd or path.is_symlink() or not (path.is_dir() or path.is_file()):
@@ -195,16 +195,6 @@ def _copy_code(root: Path, into: Path, secrets: Mapping[str, str]) -> Iterator[P
             _copy(path, into / path.relative_to(root), secrets)
         (into / name / COMMIT).write_text(commit(root / name) + "\n")
         yield into / name
-
-
-def _name_distribution(work: Path) -> None:
-    """Let code that was not installed find the version it is of."""
-    number = version("metadist")
-    folder = work / f"metadist-{number}.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: metadist\nVersion: {number}\n", encoding="utf-8"
-    )
 
 
 def _check_size(into: Path) -> None:

@@ -16,7 +16,7 @@ from metadist.errors import JobError
 
 #: Names of variables, and of values in the query of a URI, that hold secrets.
 _NAME = r"(?:token|password|passwd|secret|signature|credential|api_?key|access_?key)"
-_VARIABLE = re.compile(rf"{_NAME}", re.IGNORECASE)
+_VARIABLE = re.compile(_NAME, re.IGNORECASE)
 _QUERY = re.compile(rf"(?P<key>[?&][^=&#\s]*{_NAME}[^=&#\s]*=)[^&#\s'\"]+", re.IGNORECASE)
 #: Shorter values, and those that are one word or a small number, would be found everywhere (those
 #: of SECRET_BACKEND, TOKEN_LIFETIME). What calls itself a password is looked for in any case.
@@ -35,17 +35,16 @@ def redacted(text: str) -> str:
 def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     """Secrets of whoever submits: where each is known from, and its value."""
     found = {
-        name: value
+        name: value.strip()
         for name, value in environ.items()
         if _VARIABLE.search(name) and not name.endswith(_HARMLESS)
     }
     for path in (Path(environ.get("RAY_AUTH_TOKEN_PATH") or ""), home / ".ray" / "auth_token"):
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            found[str(path)] = path.read_text()
-    stripped = {name: value.strip() for name, value in found.items()}
+            found[str(path)] = path.read_text().strip()
     return {
         name: value
-        for name, value in stripped.items()
+        for name, value in found.items()
         if len(value) >= _SHORTEST and (_PASSWORD.search(name) or not _ONE_WORD.fullmatch(value))
     }
 
@@ -53,11 +52,8 @@ def known_secrets(environ: Mapping[str, str], home: Path) -> dict[str, str]:
 def check_text(where: str, text: str, secrets: Mapping[str, str]) -> None:
     """See that a text holds no secret.
 
-    Args:
-        where: for the message.
-
     Raises:
-        JobError: it does; the message does not repeat it.
+        JobError: it does; the message says where, and does not repeat it.
     """
     if redacted(text) != text:
         raise JobError(
@@ -69,11 +65,7 @@ def check_text(where: str, text: str, secrets: Mapping[str, str]) -> None:
 
 
 def check_values(where: str, text: str, secrets: Mapping[str, str]) -> None:
-    """See that a text, which may speak of URIs as code does, holds none of these values.
-
-    Raises:
-        JobError: it does.
-    """
+    """See that a text, which may speak of URIs as code does, holds none of these; else JobError."""
     for name, value in secrets.items():
         if value in text:
             raise JobError(

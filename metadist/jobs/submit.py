@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets as randomness
-import sys
 import tempfile
 from datetime import datetime
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.errors import JobError
+from metadist.jobs import entrypoint
 from metadist.jobs.address import dashboard_url
 from metadist.jobs.client import JobClient
 from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking, plan
@@ -71,17 +72,14 @@ def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
             if not outcome.jobs:
                 raise
             outcome.exit_status = getattr(error, "exit_status", DETACHED)
-            announce(_after_interrupt(outcome))
+            job_id = outcome.jobs[-1]
+            announce(
+                goes_on(job_id, outcome.address)
+                if outcome.lost is None
+                else f"{job_id}: {outcome.lost}; it was not submitted again. The same command line "
+                "with the run's --name continues it"
+            )
     return outcome
-
-
-def _after_interrupt(outcome: Outcome) -> str:
-    if outcome.lost is None:
-        return goes_on(outcome.jobs[-1], outcome.address)
-    return (
-        f"{outcome.jobs[-1]}: {outcome.lost}; it was not submitted again. The same command line "
-        "with the run's --name continues it"
-    )
 
 
 def _stamp() -> str:
@@ -112,11 +110,7 @@ def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
 def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
     """What the script that the job starts with must know."""
     return {
-        "versions": {
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-            "ray": version("ray"),
-            "metadist": version("metadist"),
-        },
+        "versions": entrypoint.found(),
         "any_version": request.any_version,
         "data_dir": data_beside(planned.command.value("--runs-dir") or ""),
         "needs_tracking": NO_TRACKING if needs_tracking(planned.command) else "",
@@ -142,9 +136,7 @@ def last_json(text: str) -> dict[str, Any] | None:
     """The last line of a log that is a JSON object: the result of a command with ``--json``."""
     for line in reversed(text.splitlines()):
         if line.startswith("{"):
-            try:
-                found = json.loads(line)
-            except ValueError:
-                continue
-            return found if isinstance(found, dict) else None
+            with contextlib.suppress(ValueError):
+                found: dict[str, Any] = json.loads(line)
+                return found
     return None

@@ -68,44 +68,44 @@ def goes_on(job_id: str, address: str) -> str:
     )
 
 
+@dataclass
 class Submitter:
     """Submits the same thing as often as it takes, each time under an id of its own."""
 
-    def __init__(
-        self, request: Submission, package: Package, outcome: Outcome, announce: Announce
-    ) -> None:
-        self._request = request
-        self._package = package
-        self._outcome = outcome
-        self._announce = announce
-        planned = outcome.plan
+    request: Submission
+    package: Package
+    outcome: Outcome
+    announce: Announce
+
+    def __post_init__(self) -> None:
+        planned = self.outcome.plan
         self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
 
     def submit(self, client: JobClient) -> JobClient:
         """Submit it to a cluster once more."""
-        jobs, planned = self._outcome.jobs, self._outcome.plan
+        jobs, planned = self.outcome.jobs, self.outcome.plan
         job_id = f"{self._base}-{len(jobs) + 1}" if jobs else self._base
         jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
         try:
             client.submit(
                 job_id,
-                shlex.join([self._request.python, SCRIPT, *self._package.command.argv]),
-                runtime_env(self._package),
+                shlex.join([self.request.python, SCRIPT, *self.package.command.argv]),
+                runtime_env(self.package),
                 {VERB: planned.command.verb, **({RUN: planned.run} if planned.run else {})},
-                cpus=planned.cpus if self._request.cpus is None else self._request.cpus,
-                gpus=self._request.gpus,
+                cpus=planned.cpus if self.request.cpus is None else self.request.cpus,
+                gpus=self.request.gpus,
             )
         except Exception:
             jobs.pop()
             raise
         of = f", which makes or continues {planned.run}" if planned.command.has("--resume") else ""
-        self._announce(f"Submitted {job_id} to {client.address}{of}")
+        self.announce(f"Submitted {job_id} to {client.address}{of}")
         return client
 
     def follow(self, client: JobClient, write: Write) -> None:
         """Follow the job, and submit it again if it has died."""
-        outcome, pauses = self._outcome, backoff()
-        for left in range(self._request.retries, -1, -1):
+        outcome, pauses = self.outcome, backoff()
+        for left in range(self.request.retries, -1, -1):
             outcome.lost = self._follow_once(client, write)
             if outcome.lost is None:
                 return
@@ -115,7 +115,7 @@ class Submitter:
                     return
                 raise JobError(f"{job_id}: {outcome.lost}; submit it again, as with --retries 3")
             pause = next(pauses)
-            self._announce(
+            self.announce(
                 f"{job_id}: {outcome.lost}; submitting it again in {pause:.0f} s ({left} left)"
             )
             time.sleep(pause)
@@ -124,9 +124,9 @@ class Submitter:
 
     def _follow_once(self, client: JobClient, write: Write) -> str | None:
         """Follow the newest job to its end; why it has died, if it has."""
-        outcome, job_id = self._outcome, self._outcome.jobs[-1]
+        outcome, job_id = self.outcome, self.outcome.jobs[-1]
         try:
-            job = Follower(client, job_id, write, self._announce, patience()).follow()
+            job = Follower(client, job_id, write, self.announce, patience()).follow()
         except JobUnknown:
             outcome.job, outcome.exit_status = None, 1
             return "the cluster's head was started anew and does not know it any more"
@@ -140,9 +140,9 @@ class Submitter:
         seconds = patience()
 
         def lost(error: UnreachableError) -> None:
-            self._announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
+            self.announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
 
-        return retry(lambda: self.submit(JobClient(self._outcome.address)), seconds, lost)
+        return retry(lambda: self.submit(JobClient(self.outcome.address)), seconds, lost)
 
 
 def _why(job: JobInfo) -> str:

@@ -5,6 +5,7 @@ Every driver of a run notes it under ``made_by`` in run.json.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -76,12 +77,9 @@ def commit(package: Path) -> str:
 def machine() -> str:
     """The processor's name, how many cores this process may use, and the system."""
     name = platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(models, name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name}, {cores} cores, {platform.system()}"

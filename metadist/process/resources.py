@@ -25,12 +25,9 @@ def memory() -> tuple[int | None, int | None]:
     """(total, free) bytes of memory; None where unknown."""
     total = free = None
     with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key == "MemTotal":
-                total = 1024 * int(value.split()[0])
-            elif key == "MemAvailable":
-                free = 1024 * int(value.split()[0])
+        lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+        found = {key: 1024 * int(kilobytes) for key, kilobytes, *_ in lines}
+        total, free = found.get("MemTotal:"), found.get("MemAvailable:")
     with contextlib.suppress(OSError, ValueError):  # "max": no limit
         limit = int((_CONTROL_GROUP / "memory.max").read_text())
         used = int((_CONTROL_GROUP / "memory.current").read_text())

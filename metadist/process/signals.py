@@ -131,8 +131,5 @@ class StopRequest:
             if self._looking is not None:
                 self._looking.join(1.0)  # what it sends must not meet whoever was there before us
         finally:
-            self._give_back()
-
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)

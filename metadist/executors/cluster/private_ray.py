@@ -79,10 +79,7 @@ def _own_token(directory: Path) -> Iterator[None]:
     """A token for this Ray alone, unless the user has named one.
 
     Ray would make one in the home directory, which need not be there, for all of the machine to
-    read; and whatever Ray the user starts later would want it.
-
-    Args:
-        directory: that others cannot read.
+    read; and whatever Ray the user starts later would want it. Others cannot read ``directory``.
     """
     if any(os.environ.get(name) for name in _TOKEN):
         yield

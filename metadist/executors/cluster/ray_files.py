@@ -61,11 +61,7 @@ def _make(announce: Announce) -> Path:
 
 
 def _make_in(base: str) -> Path:
-    """A new directory in which there is room for sockets.
-
-    Raises:
-        OSError: there is not.
-    """
+    """A new directory in which there is room for sockets; if there is not, OSError."""
     place = Path(tempfile.mkdtemp(prefix="metadist-", dir=os.path.abspath(base)))
     try:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -85,8 +81,8 @@ def ray_directory(place: Path) -> str:
 
 def did_not_start(place: Path, error: BaseException) -> str:
     """Why a private Ray has not come up, from what was raised and what its processes have said."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [_brief(line) for line in (lines or [type(error).__name__])[:1]] + _from_logs(place)
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    said = [_brief(first), *_from_logs(place)]
     return (
         f"a private Ray does not start on this machine: {'; '.join(said)}. 'metadist doctor' looks "
         "at what it needs; where the machine is only busy, try again; --workers 0 does without it"

@@ -9,11 +9,7 @@ import ray
 
 from metadist.errors import RunError
 from metadist.executors.cluster.resources import Resources
-from metadist.executors.cluster.worker_environment import (
-    change_directory,
-    current_directory,
-    with_same_code,
-)
+from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.process.imports import PACKAGES
 
 #: Deaths of a process (a node that goes, memory that runs out) before its work is given up.
@@ -30,16 +26,14 @@ def run_jobs(jobs: Sequence[Callable[[], None]], resources: Resources) -> None:
         for job in jobs:  # they have workers of their own
             job()
         return
-    remote: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS)(
-        _call
-    )
+    remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=DEATHS)
     waiting = [with_same_code(job, *PACKAGES) for job in jobs]
     active: list[Any] = []
     failure: BaseException | None = None
     try:
         while active or (waiting and failure is None):
             while waiting and failure is None and len(active) < resources.concurrent:
-                active.append(remote.remote(waiting.pop(0), current_directory()))
+                active.append(remote(waiting.pop(0)).remote())
             done, active = ray.wait(active)
             failure = failure or _failure(done[0])
     except BaseException:
@@ -64,8 +58,3 @@ def cause_of(error: ray.exceptions.RayTaskError) -> BaseException:
     """What a remote job has raised."""
     cause = error.cause
     return cause if isinstance(cause, BaseException) else error
-
-
-def _call(job: Callable[[], None], directory: str) -> None:
-    change_directory(directory)
-    job()

@@ -67,16 +67,13 @@ def capacity(workers: int, cpus: float, gpus: float, asked: int | None) -> Resou
                 f"--{kind.lower()}s-per-trial"
             )
         fits = min(fits, at_once)
-    if workers > 1:
-        # Its workers reserve for themselves, all or nothing; the trial only waits for them.
-        return Resources(fits, 0.0, 0.0)
-    return Resources(fits, cpus, gpus)
+    # Workers reserve for themselves, all or nothing; the trial only waits for them.
+    return Resources(fits, 0.0, 0.0) if workers > 1 else Resources(fits, cpus, gpus)
 
 
 def gpus_there() -> bool:
     """Whether the cluster this process is connected to has GPUs."""
-    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return there.get("GPU", 0.0) > 0
+    return _devices()[0] > 0
 
 
 def group_size(

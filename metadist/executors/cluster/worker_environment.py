@@ -7,6 +7,7 @@ even where the job's own process imports nothing from there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -42,25 +43,27 @@ def same_import_path() -> Iterator[dict[str, Any]]:
     """Arguments with which ``ray.init`` starts a Ray inside the block that imports what we do."""
     with restored("PYTHONPATH"):
         if given := os.environ.get("PYTHONPATH"):
-            os.environ["PYTHONPATH"] = _unshadowed(given)
+            # Not those that hide a module of the standard library from Ray's processes.
+            folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(f for f in folders if not shadowed(f))
         # A hook, as uv has one, would send the working directory.
         yield {"job_config": ImportPath(import_path()), "_skip_env_hook": True}
-
-
-def _unshadowed(variable: str) -> str:
-    """Folders without those that hide a module of the standard library from Ray's processes."""
-    folders = [os.path.abspath(folder) for folder in variable.split(os.pathsep)]
-    return os.pathsep.join(folder for folder in folders if not shadowed(folder))
 
 
 def with_same_code(work: Callable[..., Any], *packages: str) -> Callable[..., Any]:
     """``work`` for other processes, which first see that these packages are the same there.
 
+    Ray has its own idea of the working directory, and a plugin may open a file by the path that its
+    user typed: a process stands where this one does, if its node has that folder.
+
     Raises:
         RunError: by what is returned, naming machine, folder and files, where they are not.
     """
     expected = code.own(packages)
-    sent = cloudpickle.dumps(work)  # type: ignore[no-untyped-call]
+    folder = ""
+    with contextlib.suppress(FileNotFoundError):  # it was removed
+        folder = os.getcwd()
+    sent = cloudpickle.dumps(functools.partial(_in_folder, folder, work))  # type: ignore[no-untyped-call]
 
     def checked(*given: Any) -> Any:
         if differing := differences(expected, packages):
@@ -75,17 +78,7 @@ def with_same_code(work: Callable[..., Any], *packages: str) -> Callable[..., An
     return checked
 
 
-def current_directory() -> str:
-    """That of this process; empty if it was removed."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.getcwd()
-    return ""
-
-
-def change_directory(folder: str) -> None:
-    """Have relative paths mean what they mean to the driver, if this node has its folder.
-
-    Ray has its own idea of it, and a plugin may open a file by the path that its user typed.
-    """
+def _in_folder(folder: str, work: Callable[..., Any], *given: Any) -> Any:
     with contextlib.suppress(OSError):
         os.chdir(folder)
+    return work(*given)

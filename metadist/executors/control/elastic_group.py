@@ -10,7 +10,7 @@ from typing import Any
 from data_pipeline.timeouts import seconds_of
 from metadist.errors import RunError
 from metadist.executors.cluster.resources import room
-from metadist.executors.control.control_actor import ControlActor
+from metadist.executors.control.channels import ControlActor
 from metadist.executors.polling import Polling
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce

@@ -156,14 +156,13 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_pat
 
     listener = Listening()
     news = ray_tune._TrialEvents(listener, 0)
-    ending = ray_tune._StopOnError(news)
     fault = ResourceError("trial-0002: no space left on device")
     for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
-        assert not ending.stop_all()
+        assert not news.stop_all()
         news.on_trial_error(0, [], trial)  # type: ignore[arg-type]
     assert listener.dead == [1]
-    assert ending.stop_all()
-    assert not ending("2", {})
+    assert news.stop_all()
+    assert not news("2", {})
     assert isinstance(news.raised, ResourceError)
     assert str(news.raised) == str(fault)
 

@@ -1,17 +1,15 @@
-"""How a driver reaches the workers of a group on other machines: they ask an actor beside it.
-
-It costs a process, so that only runs on a cluster and elastic ones have it.
-"""
+"""How a driver reaches the workers of a group: they ask an actor, or look for a file."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metadist.training.run_control import Command, Progress
@@ -50,7 +48,10 @@ class _Actor:
 
 @dataclass(frozen=True)
 class ControlActor:
-    """A handle of the actor: the driver sends with it, workers ask with a copy."""
+    """For workers on other machines, a handle of the actor: the driver sends, they ask with a copy.
+
+    It costs a process, so that only runs on a cluster and elastic ones have it.
+    """
 
     actor: Any
     judges = False
@@ -73,9 +74,8 @@ class ControlActor:
 
     def nodes(self) -> list[str]:
         """The node of each worker that has joined the group; none if it does not answer."""
-        with contextlib.suppress(RayError, GetTimeoutError):
-            nodes: list[str] = ray.get(self.actor.nodes.remote(), timeout=_PATIENCE)
-            return nodes
+        with contextlib.suppress(RayError):
+            return cast(list[str], ray.get(self.actor.nodes.remote(), timeout=_PATIENCE))
         return []
 
     def join(self) -> None:
@@ -85,9 +85,28 @@ class ControlActor:
     def command(self, progress: Progress) -> Command:
         """See :class:`metadist.training.run_control.RunControl`."""
         try:
-            command: Command = ray.get(self.actor.command.remote(), timeout=_PATIENCE)
-        except (RayError, GetTimeoutError) as error:
+            return cast(Command, ray.get(self.actor.command.remote(), timeout=_PATIENCE))
+        except RayError as error:
             # Ray ends this process if the driver is gone; if it is only slow, training goes on.
             log.debug("the driver does not answer: %s", error)
             return "go"
-        return command
+
+
+@dataclass(frozen=True)
+class ControlFile:
+    """For workers on this machine: while the file is there, they are to yield."""
+
+    path: Path
+    judges = False
+
+    def send_yield(self) -> None:
+        """Let the workers know; they look about once a second."""
+        self.path.touch()
+
+    def clear(self) -> None:
+        """Nothing is wanted, or not any more."""
+        self.path.unlink(missing_ok=True)
+
+    def command(self, progress: Progress) -> Command:
+        """See :class:`metadist.training.run_control.RunControl`."""
+        return "yield" if self.path.exists() else "go"
