@@ -24,7 +24,7 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
     if job.control is not None:  # a trial: its search decides when it ends
         return job.train(Solo(), device)
     with SignalControl(job.run) as control:
-        outcome = replace(job, control=control).train(Solo(), device)
-    if "yielded" in outcome:
+        result = replace(job, control=control).train(Solo(), device)
+    if "yielded" in result:
         raise control.error()
-    return outcome
+    return result

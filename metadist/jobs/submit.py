@@ -20,7 +20,7 @@ from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking
 from metadist.jobs.follow import DETACHED, Write
 from metadist.jobs.package import Package, developed, pack
 from metadist.jobs.secrets import check_words, known_secrets
-from metadist.jobs.submitter import Outcome, Submission, Submitter, goes_on
+from metadist.jobs.submitter import JobResult, Submission, Submitter, goes_on
 from metadist.process.announce import Announce
 from metadist.process.imports import home
 from metadist.process.provenance import commit
@@ -30,7 +30,7 @@ from metadist.recipe.schema import load_recipe
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
-def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
+def submit(request: Submission, announce: Announce, write: Write) -> JobResult:
     """Submit a command line and, if asked to, follow it.
 
     Args:
@@ -50,7 +50,7 @@ def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
         announce(f"Warning: {warning}")
     ship_code = developed() if request.ship_code is None else request.ship_code
     code = Path(home()) if ship_code else None
-    outcome = Outcome(planned, client.address)
+    result = JobResult(planned, client.address)
     with tempfile.TemporaryDirectory(prefix="metadist-job-") as directory:
         package = pack(
             planned.command,
@@ -61,25 +61,25 @@ def submit(request: Submission, announce: Announce, write: Write) -> Outcome:
             secrets=secrets,
         )
         _announce_package(package, code, announce)
-        submitter = Submitter(request, package, outcome, announce)
+        submitter = Submitter(request, package, result, announce)
         try:
             submitter.submit(client)
             if request.wait:
                 submitter.follow(client, write)
             else:
-                outcome.job = client.job(outcome.jobs[-1])
+                result.job = client.job(result.jobs[-1])
         except KeyboardInterrupt as error:
-            if not outcome.jobs:
+            if not result.jobs:
                 raise
-            outcome.exit_status = getattr(error, "exit_status", DETACHED)
-            job_id = outcome.jobs[-1]
+            result.exit_status = getattr(error, "exit_status", DETACHED)
+            job_id = result.jobs[-1]
             announce(
-                goes_on(job_id, outcome.address)
-                if outcome.lost is None
-                else f"{job_id}: {outcome.lost}; it was not submitted again. The same command line "
+                goes_on(job_id, result.address)
+                if result.lost is None
+                else f"{job_id}: {result.lost}; it was not submitted again. The same command line "
                 "with the run's --name continues it"
             )
-    return outcome
+    return result
 
 
 def _stamp() -> str:

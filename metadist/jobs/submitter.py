@@ -42,7 +42,7 @@ class Submission:
 
 
 @dataclass
-class Outcome:
+class JobResult:
     """How it went.
 
     Attributes:
@@ -74,16 +74,16 @@ class Submitter:
 
     request: Submission
     package: Package
-    outcome: Outcome
+    result: JobResult
     announce: Announce
 
     def __post_init__(self) -> None:
-        planned = self.outcome.plan
+        planned = self.result.plan
         self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
 
     def submit(self, client: JobClient) -> JobClient:
         """Submit it to a cluster once more."""
-        jobs, planned = self.outcome.jobs, self.outcome.plan
+        jobs, planned = self.result.jobs, self.result.plan
         job_id = f"{self._base}-{len(jobs) + 1}" if jobs else self._base
         jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
         try:
@@ -104,35 +104,35 @@ class Submitter:
 
     def follow(self, client: JobClient, write: Write) -> None:
         """Follow the job, and submit it again if it has died."""
-        outcome, pauses = self.outcome, backoff()
+        result, pauses = self.result, backoff()
         for left in range(self.request.retries, -1, -1):
-            outcome.lost = self._follow_once(client, write)
-            if outcome.lost is None:
+            result.lost = self._follow_once(client, write)
+            if result.lost is None:
                 return
-            job_id = outcome.jobs[-1]
+            job_id = result.jobs[-1]
             if not left:
-                if outcome.job is not None:
+                if result.job is not None:
                     return
-                raise JobError(f"{job_id}: {outcome.lost}; submit it again, as with --retries 3")
+                raise JobError(f"{job_id}: {result.lost}; submit it again, as with --retries 3")
             pause = next(pauses)
             self.announce(
-                f"{job_id}: {outcome.lost}; submitting it again in {pause:.0f} s ({left} left)"
+                f"{job_id}: {result.lost}; submitting it again in {pause:.0f} s ({left} left)"
             )
             time.sleep(pause)
             client = self._submit_again()
-            outcome.lost = None
+            result.lost = None
 
     def _follow_once(self, client: JobClient, write: Write) -> str | None:
         """Follow the newest job to its end; why it has died, if it has."""
-        outcome, job_id = self.outcome, self.outcome.jobs[-1]
+        result, job_id = self.result, self.result.jobs[-1]
         try:
             job = Follower(client, job_id, write, self.announce, patience()).follow()
         except JobUnknown:
-            outcome.job, outcome.exit_status = None, 1
+            result.job, result.exit_status = None, 1
             return "the cluster's head was started anew and does not know it any more"
         except UnreachableError as error:
-            raise UnreachableError(f"{error}. {goes_on(job_id, outcome.address)}") from None
-        outcome.job, outcome.exit_status = job, exit_status(job)
+            raise UnreachableError(f"{error}. {goes_on(job_id, result.address)}") from None
+        result.job, result.exit_status = job, exit_status(job)
         return f"its driver has died ({_why(job)})" if died(job) else None
 
     def _submit_again(self) -> JobClient:
@@ -142,7 +142,7 @@ class Submitter:
         def lost(error: UnreachableError) -> None:
             self.announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
 
-        return retry(lambda: self.submit(JobClient(self.outcome.address)), seconds, lost)
+        return retry(lambda: self.submit(JobClient(self.result.address)), seconds, lost)
 
 
 def _why(job: JobInfo) -> str:

@@ -75,7 +75,7 @@ def reproduce(
     from metadist.plugins import use
     from metadist.process.provenance import provenance
     from metadist.reproduce.display import Display
-    from metadist.reproduce.jobs import Jobs, Outcome
+    from metadist.reproduce.jobs import CommandResult, Jobs
     from metadist.reproduce.plan import Request, plan
     from metadist.reproduce.plan import jobs as jobs_of
     from metadist.reproduce.result import assemble
@@ -109,7 +109,7 @@ def reproduce(
     with use(request.plugins), _alone(logs / f"{wanted.name}.lock"):
         said: list[str] = []
         planned = plan(request, said.append)
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, CommandResult] = {}
         if pending := jobs_of(planned, request):
             steps = {p.name: p.recipe.outer.steps for p in planned if p.recipe is not None}
             display = None

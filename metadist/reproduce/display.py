@@ -13,7 +13,7 @@ from typing import TextIO
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
-from metadist.reproduce.jobs import Active, Job, Outcome, Watcher
+from metadist.reproduce.jobs import Active, CommandResult, Job, Watcher
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
 
@@ -53,13 +53,13 @@ class Display(Watcher):
         if not self._live:
             self.say(f"{job.name}: {job.commands[0].what}")
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def ended(self, job: Job, result: CommandResult) -> None:
         """A job has ended."""
         self._done += 1
         self._followed.pop(job.name, None)
-        why = f": {outcome.why}" if outcome.why else ""
-        took = f" after {duration(outcome.seconds)}" if outcome.seconds else ""
-        self.say(f"{job.name}: {outcome.state}{took}{why}")
+        why = f": {result.why}" if result.why else ""
+        took = f" after {duration(result.seconds)}" if result.seconds else ""
+        self.say(f"{job.name}: {result.state}{took}{why}")
 
     def looked(self, active: Sequence[Active], waiting: int) -> None:
         """Draw what is at work, if it is time to."""

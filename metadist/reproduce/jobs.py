@@ -45,7 +45,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """How a job ended.
 
     Attributes:
@@ -119,7 +119,7 @@ class Watcher:
     def started(self, job: Job) -> None:
         """A job has begun."""
 
-    def ended(self, job: Job, outcome: Outcome) -> None:
+    def ended(self, job: Job, result: CommandResult) -> None:
         """A job has ended, or will not be started."""
 
     def looked(self, active: Sequence[Active], waiting: int) -> None:
@@ -151,10 +151,10 @@ class Jobs:
         self._watch = watch or Watcher()
         self._environment = dict(environment or {})
         self._active: list[Active] = []
-        self._outcomes: dict[str, Outcome] = {}
+        self._outcomes: dict[str, CommandResult] = {}
         self._kill_at: float | None = None
 
-    def run(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
+    def run(self, jobs: Sequence[Job]) -> dict[str, CommandResult]:
         """Run them all, and say of each how it ended.
 
         However this is left, no process of its own is left behind. Call it in the main thread: the
@@ -167,7 +167,7 @@ class Jobs:
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     self._stop()
                     while waiting:
-                        self._end(waiting.popleft(), Outcome("waiting", "the time was up"))
+                        self._end(waiting.popleft(), CommandResult("waiting", "the time was up"))
                 while waiting and len(self._active) < self._at_once:
                     self._begin(waiting.popleft())
                 for active in list(self._active):
@@ -187,7 +187,7 @@ class Jobs:
             active.log.unlink(missing_ok=True)
             active.start()
         except OSError as error:  # a full disk, or no such command
-            self._end(job, Outcome("failed", f"{active.log}: {error.strerror}"))
+            self._end(job, CommandResult("failed", f"{active.log}: {error.strerror}"))
         else:
             self._active.append(active)
 
@@ -209,18 +209,18 @@ class Jobs:
         self._active.remove(active)
         seconds = time.monotonic() - active.began
         if status == 0 and not more:
-            outcome = Outcome("done", seconds=seconds)
+            result = CommandResult("done", seconds=seconds)
         elif self._kill_at is not None:
             why = f"the time was up while {active.command.what}"
-            outcome = Outcome("stopped", why, seconds)
+            result = CommandResult("stopped", why, seconds)
         else:
             why = why or f"{_error_line(active.log)} ({active.command.what}; see {active.log})"
-            outcome = Outcome("failed", why, seconds)
-        self._end(active.job, outcome)
+            result = CommandResult("failed", why, seconds)
+        self._end(active.job, result)
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        self._outcomes[job.name] = outcome
-        self._watch.ended(job, outcome)
+    def _end(self, job: Job, result: CommandResult) -> None:
+        self._outcomes[job.name] = result
+        self._watch.ended(job, result)
 
     def _stop(self) -> None:
         """Ask every process to end, once."""
@@ -242,7 +242,7 @@ class Jobs:
                 active.kill()
                 active.process.wait()
                 seconds = time.monotonic() - active.began
-                self._end(active.job, Outcome("stopped", "interrupted", seconds))
+                self._end(active.job, CommandResult("stopped", "interrupted", seconds))
 
 
 def _error_line(log: Path) -> str:

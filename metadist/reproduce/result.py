@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from metadist.process.provenance import KEYS
-from metadist.reproduce.jobs import Outcome
+from metadist.reproduce.jobs import CommandResult
 from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
@@ -56,14 +56,14 @@ class Result:
 
     request: Request
     planned: tuple[Planned, ...]
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, CommandResult]
     rows: tuple[RowResult, ...]
     facts: Mapping[str, str]
 
     @property
     def failed(self) -> list[str]:
         """Names of runs that cannot be had, or whose commands have failed."""
-        broken = {name for name, outcome in self.outcomes.items() if outcome.state == "failed"}
+        broken = {name for name, result in self.outcomes.items() if result.state == "failed"}
         return [p.name for p in self.planned if p.problem or p.name in broken]
 
     def document(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Result:
 def assemble(
     request: Request,
     planned: Sequence[Planned],
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, CommandResult],
     facts: Mapping[str, str],
 ) -> Result:
     """Read every row's figure and judge it."""
@@ -168,17 +168,17 @@ def _row(one: RowResult) -> dict[str, Any]:
     }
 
 
-def _run(one: Planned, outcome: Outcome | None) -> dict[str, Any]:
+def _run(one: Planned, result: CommandResult | None) -> dict[str, Any]:
     info = one.run.info() if one.finished else {}
     return {
         "name": one.name,
         "run": one.key,
         "seed": one.seed,
-        "status": "finished" if one.finished else outcome.state if outcome else "failed",
-        "why": one.problem or (outcome.why if outcome else ""),
+        "status": "finished" if one.finished else result.state if result else "failed",
+        "why": one.problem or (result.why if result else ""),
         "overrides": list(one.overrides),
         "recipe_hash": info.get("recipe_hash"),
         "dataset_digest": info.get("dataset", {}).get("digest"),
         "params_sha256": (info.get("result") or {}).get("params_sha256"),
-        "seconds": None if outcome is None else round(outcome.seconds, 1),
+        "seconds": None if result is None else round(result.seconds, 1),
     }

@@ -25,10 +25,10 @@ from metadist.jobs.submitter import Submission
 
 def test_what_is_submitted(there: Dashboard, tmp_path: Path) -> None:
     there.after = [DONE]
-    outcome = submitted(there)
+    result = submitted(there)
     [asked] = there.submitted
     assert asked["entrypoint"] == f"python metadist_job.py {LINE} --resume auto --address auto"
-    assert asked["submission_id"] == outcome.jobs[0]
+    assert asked["submission_id"] == result.jobs[0]
     assert asked["submission_id"].startswith("n-")
     assert asked["metadata"] == {"metadist_run": "n", "metadist_command": "train"}
     assert set(asked["runtime_env"]) == {"working_dir", "env_vars"}
@@ -108,11 +108,11 @@ def test_what_has_died_is_submitted_again(
             return answer(method, path, body)
 
         monkeypatch.setattr(there, "answer", forgetful)
-    outcome = submitted(there, said, retries=2)
+    result = submitted(there, said, retries=2)
     count = 3 if death else 2
-    assert outcome.exit_status == 0
-    base = outcome.jobs[0]
-    assert outcome.jobs == [base, f"{base}-2", f"{base}-3"][:count]
+    assert result.exit_status == 0
+    base = result.jobs[0]
+    assert result.jobs == [base, f"{base}-2", f"{base}-3"][:count]
     # Each time it is the same run, which is continued.
     assert len({asked["entrypoint"] for asked in there.submitted}) == 1
     assert "--name n --runs-dir /all/runs --resume auto" in there.submitted[0]["entrypoint"]
@@ -128,8 +128,8 @@ def test_an_interrupt_between_two_tells_that_nothing_goes_on(
     said: list[str] = []
     there.after = [failed(driver_exit_code=-9), DONE]
     monkeypatch.setattr("metadist.jobs.submitter.time.sleep", interrupted)
-    outcome = submitted(there, said, retries=2)
-    assert outcome.exit_status == 130
+    result = submitted(there, said, retries=2)
+    assert result.exit_status == 130
     assert "it was not submitted again" in said[-1]
     assert not any("goes on" in line for line in said)
 
@@ -174,9 +174,9 @@ def test_an_answer_that_is_lost_is_no_second_job(
 
 def test_not_waiting(there: Dashboard) -> None:
     there.after = [{"status": "PENDING"}]
-    outcome = submitted(there, wait=False)
-    assert outcome.job is not None
-    assert (outcome.job.status, outcome.exit_status) == ("PENDING", 0)
+    result = submitted(there, wait=False)
+    assert result.job is not None
+    assert (result.job.status, result.exit_status) == ("PENDING", 0)
 
 
 def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,9 @@ def test_ctrl_c_leaves_the_job_alone(there: Dashboard, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(follow.Follower, "follow", interrupted)
-    outcome = submitted(there, said, retries=3)
-    assert outcome.exit_status == follow.DETACHED
-    [job] = outcome.jobs
+    result = submitted(there, said, retries=3)
+    assert result.exit_status == follow.DETACHED
+    [job] = result.jobs
     assert f"metadist submit logs -f {job} --address {there.url}" in said[-1]
     assert f"metadist submit stop {job} --address {there.url}" in said[-1]
     assert len(there.submitted) == 1

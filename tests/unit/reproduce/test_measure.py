@@ -16,7 +16,7 @@ from metadist.errors import TableError
 from metadist.evaluation.diagnostics import write_diagnostics
 from metadist.evaluation.protocols import EvalRequest
 from metadist.reproduce import reproduce
-from metadist.reproduce.jobs import Outcome
+from metadist.reproduce.jobs import CommandResult
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
 
@@ -40,8 +40,8 @@ def test_verdicts_of_planted_accuracies(tmp_path):
     finish(planned["good"], [0.2, 0.7, 0.8, 0.9])
     finish(planned["bad"], [0.2, 0.5, 0.6, 0.6])
     outcomes = {
-        planned["failed"].name: Outcome("failed", "it broke (training; see log)"),
-        planned["stopped"].name: Outcome("stopped", "the time was up while training"),
+        planned["failed"].name: CommandResult("failed", "it broke (training; see log)"),
+        planned["stopped"].name: CommandResult("stopped", "the time was up while training"),
     }
     result = assemble(request, list(planned.values()), outcomes, FACTS)
     small = "at 10 % of the published budget"
@@ -154,7 +154,7 @@ def test_seeds_are_a_mean_and_a_missing_one_is_said(tmp_path):
     planned = [planned_of(request, "a", seed) for seed in range(3)]
     finish(planned[0], [0.2, 0.90])
     finish(planned[2], [0.2, 0.92])
-    outcomes = {planned[1].name: Outcome("failed", "it broke")}
+    outcomes = {planned[1].name: CommandResult("failed", "it broke")}
     (result,) = assemble(request, planned, outcomes, FACTS).rows
     assert result.measured.ours is not None
     assert result.measured.ours.value == pytest.approx(91.0)

@@ -20,7 +20,7 @@ from metadist.errors import MetadistError
 from metadist.process.provenance import commit, machine
 from metadist.reproduce import table_names, write
 from metadist.reproduce.display import Display
-from metadist.reproduce.jobs import Active, Command, Job, Outcome
+from metadist.reproduce.jobs import Active, Command, CommandResult, Job
 from metadist.reproduce.render import cells, markdown, text
 from metadist.reproduce.result import Result, assemble
 from metadist.runs.log import LogWriter
@@ -47,7 +47,7 @@ def result(tmp_path: Path) -> Result:
             writer.add(step, {"val/mse": 3.0 / step})
         writer.flush()
     why = "a reason that is too long for a column of the table"
-    outcomes = {planned["c"].name: Outcome("failed", why)}
+    outcomes = {planned["c"].name: CommandResult("failed", why)}
     return assemble(request, list(planned.values()), outcomes, FACTS)
 
 
@@ -150,7 +150,7 @@ def test_the_display_says_what_is_at_work(result, monkeypatch):
     display.looked([active], 3)
     assert f"{name}: step" in stream.getvalue()
     assert "0 of 4 runs done, 1 at work" in stream.getvalue()
-    display.ended(active.job, Outcome("failed", "it broke", 61.0))
+    display.ended(active.job, CommandResult("failed", "it broke", 61.0))
     assert stream.getvalue().endswith(f"{name}: failed after 1:01: it broke\n")
 
 

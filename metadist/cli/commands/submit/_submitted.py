@@ -16,7 +16,7 @@ from metadist.process.imports import environment
 
 if TYPE_CHECKING:
     from metadist.jobs.command import Command
-    from metadist.jobs.submitter import Outcome, Submission
+    from metadist.jobs.submitter import JobResult, Submission
 
 _GIVEN = "metadist.submit.given"
 #: What a run or search begins with; one that goes on has its own.
@@ -85,9 +85,9 @@ def _submit(**_: Any) -> None:
     if jobs.IN_A_JOB in os.environ:
         _run_in_place(request)
     log = _Log(to_stderr=as_json)
-    outcome = jobs.submit(request, options.say, log.write)
-    _end(outcome, log, as_json)
-    ctx.exit(outcome.exit_status)
+    result = jobs.submit(request, options.say, log.write)
+    _end(result, log, as_json)
+    ctx.exit(result.exit_status)
 
 
 def _run_in_place(request: Submission) -> None:
@@ -114,18 +114,18 @@ class _Log:
         self.end = (self.end + text)[-1_000_000:]
 
 
-def _end(outcome: Outcome, log: _Log, as_json: bool) -> None:
+def _end(result: JobResult, log: _Log, as_json: bool) -> None:
     from metadist.jobs.submit import last_json
 
-    if outcome.job is not None:
-        options.say(_jobs.sentence(outcome.job, seen=True))
+    if result.job is not None:
+        options.say(_jobs.sentence(result.job, seen=True))
     if as_json:
         document = {
-            "address": outcome.address,
-            "jobs": outcome.jobs,
-            **(_jobs.document(outcome.job) if outcome.job else {"job": outcome.jobs[-1]}),
-            "run": outcome.plan.run,
-            "exit_status": outcome.exit_status,
-            "result": last_json(log.end) if outcome.exit_status == 0 else None,
+            "address": result.address,
+            "jobs": result.jobs,
+            **(_jobs.document(result.job) if result.job else {"job": result.jobs[-1]}),
+            "run": result.plan.run,
+            "exit_status": result.exit_status,
+            "result": last_json(log.end) if result.exit_status == 0 else None,
         }
         click.echo(json.dumps(document))
