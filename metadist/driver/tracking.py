@@ -40,7 +40,7 @@ def check_tracking(request: RunRequest) -> None:
 
 
 def _store(request: RunRequest) -> str:
-    if request.tracking_uri is not None:
+    if request.tracking_uri:  # an empty one is none: that of a variable that is not set
         return whole_uri(request.tracking_uri)
     return default_tracking_uri(request.runs_dir.parent)
 

@@ -85,7 +85,7 @@ class Planned:
         overrides: of its recipe, as given to ``metadist train``.
         recipe: resolved; None if there is a problem.
         problem: why it cannot be run or read.
-        incomplete: what the dataset lacks of the published one, in its own arguments.
+        incomplete: what the dataset lacks of the published one, in its own words.
     """
 
     key: str

@@ -186,7 +186,7 @@ def _round_of(run: str) -> int:
 def run_member(
     plan: Plan, context: TrialContext, until: int, number: int, point: Point, report: Report
 ) -> None:
-    """Train a member to the end of a round; it raises what :func:`run_trial` does."""
+    """Train a member to the end of a round; it raises what :func:`run_recorded` does."""
     search = context.search
     record = {t.number: t for t in search.trials()}[number]
     run = search.run(record.run)

@@ -49,8 +49,9 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
 
     from metadist.comparison import text
 
-    columns = shutil.get_terminal_size((100, 24)).columns
-    options.show(text(result, columns), result, as_json)
+    for line in text(result, shutil.get_terminal_size((100, 24)).columns):
+        click.echo(line, err=as_json)
     for name in ("html", "csv"):
         if arguments[name]:
             options.say(f"Written: {arguments[name]}")
+    options.show((), result, as_json)

@@ -20,7 +20,7 @@ class Diagnostics:
     """Numbers that explain a run; NaN where there is none.
 
     Attributes:
-        findings: quantity -> name -> numbers, at least one.
+        learned_quantities: quantity -> name -> numbers, at least one.
         similarity: CKA by layer.
         alignment: mean cosine by parameter, and ``all``.
         adaptation_steps, queries, episodes, failed_episodes: of the similarity.

@@ -256,6 +256,8 @@ def test_the_command_prints_and_writes(root, tmp_path):
     result = metadist.compare(NAMES, runs_dir=root)
     assert json.loads(done.stdout) == json.loads(json.dumps(result))
     assert "within noise" in done.stderr
+    # On a terminal, too, JSON ends it.
+    assert json.loads(done.output.splitlines()[-1]) == json.loads(done.stdout)
     assert html.read_text() == render(result)
     assert table.read_text() == to_csv(result)
     plain = run(*arguments)
