@@ -40,7 +40,7 @@ def check_tracking(request: RunRequest) -> None:
 
 
 def _store(request: RunRequest) -> str:
-    if request.tracking_uri is not None:
+    if request.tracking_uri:
         return whole_uri(request.tracking_uri)
     return default_tracking_uri(request.runs_dir.parent)
 
@@ -66,7 +66,7 @@ def _synchroniser(request: RunRequest, run: RunDir) -> Synchroniser:
     info, uri = run.info(), _store(request)
     tags = run_tags(info, {"world_size": max(request.workers.low, 1)}, run.path)
     tags |= request.tags
-    known, asked = info.get("mlflow") or {}, request.tracking_uri and uri
+    known, asked = info.get("mlflow") or {}, uri if request.tracking_uri else None
     if known and asked is not None and public_uri(asked) != whole_uri(known["tracking_uri"]):
         known = {}  # that store shall have the run too, with every point
     if known:
