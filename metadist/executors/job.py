@@ -32,6 +32,7 @@ class Job:
         control: asked between steps what becomes of the run; None: whoever signals the driver.
         tested: evaluate on test classes at the end.
         setup: what this process has opened already; None: each worker opens its own.
+        channel: asked where ``control`` wants nothing: how an executor reaches its workers.
     """
 
     run: Path
@@ -43,6 +44,7 @@ class Job:
     control: RunControl | None = None
     tested: bool = True
     setup: Setup | None = None
+    channel: RunControl | None = None
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
         """Take part in the run as one worker of ``group``; see :meth:`TrainingLoop.train`.
@@ -53,5 +55,13 @@ class Job:
         with use(self.plugins):
             run = RunDir(self.run)
             setup = self.setup or Setup.open(run.recipe(), self.data_dir)
-            loop = TrainingLoop(run, setup, group, device, control=self.control, tested=self.tested)
+            loop = TrainingLoop(
+                run,
+                setup,
+                group,
+                device,
+                control=self.control,
+                channel=self.channel,
+                tested=self.tested,
+            )
             return loop.train()

@@ -56,6 +56,7 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
         Terminated: asked to end; a checkpoint of the last step is kept.
         MetadistError: what the workers raised, if trying again would not help.
     """
+    wait = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError)
     if not job.address and not ray.is_initialized():
         job = replace(job, workers=job.workers.on(os.cpu_count() or 1))
     run = RunDir(job.run)
@@ -70,18 +71,16 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
             SignalControl(job.run, tell=tell, handled=channel is not None, lost=died) as signals,
             _told_to_end(signals),
         ):
-            result = _Groups(job, channel, signals, announce).train()
+            result = _Groups(job, channel, signals, announce, wait).train()
     run.pull()  # the workers may have been on other nodes
     return result
 
 
 def _channel(job: Job) -> ControlActor | ControlFile | None:
-    """How this process reaches the workers; not at all where somebody else controls them."""
-    if job.control is not None:
-        return None
+    """How this process reaches the workers; not at all on this machine if a search ends them."""
     if job.address or job.workers.elastic:
         return ControlActor.start()
-    return ControlFile(job.run / ".leave")
+    return ControlFile(job.run / ".leave") if job.control is None else None
 
 
 @contextlib.contextmanager
@@ -104,13 +103,13 @@ class _Groups:
     channel: ControlActor | ControlFile | None
     signals: SignalControl
     announce: Announce
+    wait: float
     without_progress: int = 0
     queued: bool = False
 
     def train(self) -> dict[str, Any]:
         """The result of rank 0 of the last group."""
-        size, device = self.job.workers, self.job.device
-        wait, asked = seconds_of("METADIST_NODE_WAIT_S", 600.0, RunError), self.signals.event
+        size, device, asked = self.job.workers, self.job.device, self.signals.event
         workers, resources = group_size(size, device, self.announce, asked=asked)
         while True:
             before = self._progress()
@@ -123,7 +122,7 @@ class _Groups:
                 why = self._why_failed(error, before, workers, resources)
             self.signals.check()
             # Nodes may have come or gone: then another size fits, or none.
-            workers, resources = group_size(size, device, self.announce, wait, asked)
+            workers, resources = group_size(size, device, self.announce, self.wait, asked)
             if why:
                 at = max(self._progress(), 0)
                 self.announce(f"{why}; starting again from step {at} with {_count(workers)}")
@@ -135,7 +134,7 @@ class _Groups:
         if channel is None:
             return run_group(job, workers, resources)
         channel.clear()
-        job = replace(job, control=channel)
+        job = replace(job, channel=channel)
         if isinstance(channel, ControlFile):
             if self.signals.event.is_set():
                 channel.send_yield()

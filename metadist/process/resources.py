@@ -24,7 +24,7 @@ def available_cores() -> int:
 def memory() -> tuple[int | None, int | None]:
     """(total, free) bytes of memory; None where unknown."""
     total = free = None
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
         found = {key: 1024 * int(kilobytes) for key, kilobytes, *_ in lines}
         total, free = found.get("MemTotal:"), found.get("MemAvailable:")

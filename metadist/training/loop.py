@@ -41,6 +41,7 @@ class TrainingLoop:
         group: all workers.
         device: where this worker computes.
         control: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
+        channel: asked likewise where that wants nothing.
         tested: evaluate on test classes at the end.
 
     Raises:
@@ -55,6 +56,7 @@ class TrainingLoop:
         device: torch.device,
         *,
         control: RunControl | None = None,
+        channel: RunControl | None = None,
         tested: bool = True,
     ) -> None:
         setup.data.check(run.path, run.info()["dataset"]["digest"])
@@ -62,7 +64,7 @@ class TrainingLoop:
         self._setup = setup
         self._recipe = setup.recipe
         self._group = group
-        self._control = GroupControl(control, group)
+        self._controls = [GroupControl(asked, group) for asked in (control, channel)]
         self._tested = tested
         self._numerics = numerics(device)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)
@@ -178,11 +180,13 @@ class TrainingLoop:
         if done % recipe.eval.every == 0:
             score = self._evaluator.validate(trainer.state(), self._writer.log)
             improved = trainer.consider_best(score)
-        judged = score is not None and self._control.judges
+        judged = score is not None and any(control.judges for control in self._controls)
         if improved or judged or done == total or done % recipe.run.checkpoint_every == 0:
             self._save()
         best = math.nan if trainer.best is None else trainer.best.score
-        command = self._control.command(Progress(done, total, score, best))
+        progress = Progress(done, total, score, best)
+        commands = (control.command(progress) for control in self._controls)
+        command: Command = next((command for command in commands if command != "go"), "go")
         if command != "go" and self._saved < done:
             self._save()
         return command

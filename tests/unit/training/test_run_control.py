@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_place import Place, files, losses
+from run_place import Place, died, files, losses
 
 from metadist.compute.collectives import Solo
 from metadist.compute.setup import Setup
@@ -149,11 +149,33 @@ def test_a_checkpoint_that_is_wanted_is_written_between_two_steps(place: Place) 
     assert seen[:3] == [[], [], [2]]
 
 
+@pytest.mark.usefixtures("every_step")
+def test_a_run_that_a_search_judges_hears_its_driver_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Judge(Script):
+        judges = True
+
+    class Watching(Script):
+        def command(self, progress: Progress) -> Command:
+            seen.append((progress.step, checkpoints.steps(run)))
+            return super().command(progress)
+
+    died(place, monkeypatch, 0, name="a")
+    run = place.run("a")
+    seen: list[tuple[int, list[int]]] = []
+    judge, driver = Judge(["go", "stop"]), Watching(["go", "save"])
+    setup = Setup.open(run.recipe(), place.runs.parent / "data")
+    loop = TrainingLoop(run, setup, Solo(), torch.device("cpu"), control=judge, channel=driver)
+    assert loop.train()["stopped"]
+    assert judge.asked == 2
+    assert seen[:3] == [(1, []), (2, []), (3, [2])]
+    assert max(step for step, _ in seen) < 2 * run.recipe().eval.every  # the judge has stopped it
+
+
 def test_steps_done_twice_and_seconds_lost_are_counted(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from run_place import died
-
     died(place, monkeypatch, 7, name="a")  # the newest checkpoint is that of step 5
     place.train(name="a", resume="auto")
     spans = history(place.run("a"))
