@@ -65,7 +65,7 @@ class Prepared:
             f"drawn from a store with digest {drawn_from}, the one beside it has {beside.digest}; "
             "shard it again"
         )
-        return [Finding(self.path, problem), *verify_shards(self.path, deep)]
+        return [Finding(self.path, problem), *Prepared(self.kind, self.path).findings(deep)]
 
 
 def find(folder: Path) -> Iterator[Prepared]:

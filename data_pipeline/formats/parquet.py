@@ -65,7 +65,9 @@ def read_capped(
             coded = _check_pages(raw, size, groups, places, max_bytes, name)
         # As a dictionary a text is held once, however many rows point at it.
         with _opened(source, [n for n in coded if kinds[n] == "BYTE_ARRAY"]) as file:
-            table = file.read(columns=wanted.names)
+            # A thread of Arrow's lets go of Python's bytes whenever it gets there; where Python is
+            # ending just then, the process is aborted.
+            table = file.read(columns=wanted.names, use_threads=False)
         return _decoded(table, wanted, rows, max_bytes, name)
     except DataError:
         raise

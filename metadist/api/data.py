@@ -60,13 +60,14 @@ def prepare(
         PluginError: a plugin cannot be used.
     """
     from data_pipeline.storage.typed_paths import typed_path
-    from data_pipeline.store.build import build_store
+    from data_pipeline.store.build import build_store, store_root
     from metadist.plugins import use
 
     with use(plugins):
         directory = data_directory(data_dir)
         place = None if source is None else typed_path(source)
         if download:
+            store_root(directory, dataset, split, name)  # refused before anything is fetched
             place = _download(dataset, directory, announce)
         return build_store(
             dataset,

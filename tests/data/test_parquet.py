@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,22 @@ def at_most(size: int) -> Iterator[None]:
 def written(path: Path, columns: dict[str, Any], **options: Any) -> Path:
     pq.write_table(pa.table(columns), path, **{"compression": "zstd", **options})
     return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_no_thread_of_arrows_keeps_bytes_of_python(tmp_path: Path) -> None:
+    """It needs Python to let go of them, and aborts the process where Python is just ending."""
+    path = written(tmp_path / "table.parquet", {f"c{n}": range(100) for n in range(4)})
+    program = f"""if True:
+        import os, pathlib
+        import pyarrow.parquet
+        from data_pipeline.formats.parquet import read_capped
+        data = pathlib.Path({str(path)!r}).read_bytes()
+        before = len(os.listdir("/proc/self/task"))
+        read_capped(data, columns=["c0", "c1"], max_rows=100, max_bytes=1 << 20)
+        assert len(os.listdir("/proc/self/task")) == before
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_good_tables_of_all_kinds_are_as_they_were(tmp_path: Path) -> None:

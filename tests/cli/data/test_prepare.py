@@ -56,6 +56,9 @@ def test_download_uses_the_datasets_own(monkeypatch, images):
     monkeypatch.setattr(module, "download", download, raising=False)
     done("prepare", "image_folder", "--download", "--option", "size=12")
     assert fetched == [Path.cwd() / "data/image_folder/source"]
+    for wrong in (("--split", "by_colour"), ("--name", "a/b")):
+        refused(run("prepare", "image_folder", "--download", *wrong), wrong[1])
+    assert len(fetched) == 1
 
 
 @pytest.mark.parametrize(
