@@ -125,7 +125,7 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         request.cluster,
         request.device,
         tuple(plugins.of(setup.recipe).values()),
-        request.control,
+        () if request.control is None else (request.control,),
         request.tested,
         setup if request.workers.high == 0 else None,
     )

@@ -21,10 +21,10 @@ def execute(job: Job, announce: Announce) -> dict[str, Any]:
     """
     keep_freed_memory()
     device = local_device(job.device)
-    if job.control is not None:  # a trial: its search decides when it ends
+    if job.controls:  # a trial: its search decides when it ends
         return job.train(Solo(), device)
     with SignalControl(job.run) as control:
-        result = replace(job, control=control).train(Solo(), device)
+        result = replace(job, controls=(control,)).train(Solo(), device)
     if "yielded" in result:
         raise control.error()
     return result

@@ -29,10 +29,10 @@ class Job:
         address: of their Ray cluster; None: a private Ray.
         device: ``auto`` takes GPUs where there are any.
         plugins: the recipe's parts from outside; each worker imports them itself.
-        control: asked between steps what becomes of the run; None: whoever signals the driver.
+        controls: asked between steps what becomes of the run, the first first; an executor adds its
+            own, which says what the driver is signalled and when nodes come and go.
         tested: evaluate on test classes at the end.
         setup: what this process has opened already; None: each worker opens its own.
-        channel: asked where ``control`` wants nothing: how an executor reaches its workers.
     """
 
     run: Path
@@ -41,10 +41,9 @@ class Job:
     address: str | None = None
     device: Device = "auto"
     plugins: tuple[Plugin, ...] = ()
-    control: RunControl | None = None
+    controls: tuple[RunControl, ...] = ()
     tested: bool = True
     setup: Setup | None = None
-    channel: RunControl | None = None
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
         """Take part in the run as one worker of ``group``; see :meth:`TrainingLoop.train`.
@@ -55,13 +54,5 @@ class Job:
         with use(self.plugins):
             run = RunDir(self.run)
             setup = self.setup or Setup.open(run.recipe(), self.data_dir)
-            loop = TrainingLoop(
-                run,
-                setup,
-                group,
-                device,
-                control=self.control,
-                channel=self.channel,
-                tested=self.tested,
-            )
+            loop = TrainingLoop(run, setup, group, device, self.controls, tested=self.tested)
             return loop.train()

@@ -80,7 +80,7 @@ def _channel(job: Job) -> ControlActor | ControlFile | None:
     """How this process reaches the workers; not at all on this machine if a search ends them."""
     if job.address or job.workers.elastic:
         return ControlActor.start()
-    return ControlFile(job.run / ".leave") if job.control is None else None
+    return ControlFile(job.run / ".leave") if not job.controls else None
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ class _Groups:
         if channel is None:
             return run_group(job, workers, resources)
         channel.clear()
-        job = replace(job, channel=channel)
+        job = replace(job, controls=(*job.controls, channel))
         if isinstance(channel, ControlFile):
             if self.signals.event.is_set():
                 channel.send_yield()

@@ -92,8 +92,9 @@ def _work(job: Job, run: str, data_dir: str, gpu: bool) -> dict[str, Any]:
     job = replace(job, run=local_path(run), data_dir=local_path(data_dir))
     RunDir(job.run).pull()
     keep_freed_memory()
-    if isinstance(job.channel, ControlActor):
-        job.channel.join()
+    for control in job.controls:
+        if isinstance(control, ControlActor):
+            control.join()
     if ray.train.get_context().get_world_rank() == 0:
         write_messages(job.run)
     device = ray.train.torch.get_device() if gpu else torch.device("cpu")

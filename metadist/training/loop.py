@@ -40,8 +40,8 @@ class TrainingLoop:
         setup: data and learner of its recipe.
         group: all workers.
         device: where this worker computes.
-        control: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
-        channel: asked likewise where that wants nothing.
+        controls: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
+            What the first wants that wants anything is done.
         tested: evaluate on test classes at the end.
 
     Raises:
@@ -54,9 +54,8 @@ class TrainingLoop:
         setup: Setup,
         group: Group,
         device: torch.device,
+        controls: Sequence[RunControl] = (),
         *,
-        control: RunControl | None = None,
-        channel: RunControl | None = None,
         tested: bool = True,
     ) -> None:
         setup.data.check(run.path, run.info()["dataset"]["digest"])
@@ -64,7 +63,7 @@ class TrainingLoop:
         self._setup = setup
         self._recipe = setup.recipe
         self._group = group
-        self._controls = [GroupControl(asked, group) for asked in (control, channel)]
+        self._controls = [GroupControl(control, group) for control in controls]
         self._tested = tested
         self._numerics = numerics(device)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)

@@ -60,11 +60,11 @@ class GroupControl:
     which step it asks again.
 
     Args:
-        control: None: nobody is asked, and nothing is sent. The same on all workers.
+        control: the same on all workers.
         group: all workers.
     """
 
-    def __init__(self, control: RunControl | None, group: Group) -> None:
+    def __init__(self, control: RunControl, group: Group) -> None:
         self._control = control
         self._group = group
         self._due = 0
@@ -73,11 +73,11 @@ class GroupControl:
     @property
     def judges(self) -> bool:
         """Whether validations decide; see :class:`RunControl`."""
-        return self._control is not None and self._control.judges
+        return self._control.judges
 
     def command(self, progress: Progress) -> Command:
         """What is to be done after a step; every worker calls it after every step."""
-        if self._control is None or not self._is_due(progress):
+        if not self._is_due(progress):
             return "go"
         answer = None
         if self._group.rank == 0:

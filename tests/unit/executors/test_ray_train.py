@@ -25,8 +25,8 @@ def test_workers_on_a_cluster_are_reached_whoever_judges_the_run(
     monkeypatch.setattr(ControlActor, "start", lambda: actor)
     monkeypatch.setattr(ControlActor, "clear", lambda _: None)
     monkeypatch.setattr(ray_train, "group_size", lambda *_, **__: (2, {"CPU": 1.0}))
-    mailbox = TrialMailbox(tmp_path) if judged else None
-    job = Job(tmp_path, tmp_path, WorldSize(2, 2), "head:6379", control=mailbox)
+    controls = (TrialMailbox(tmp_path),) if judged else ()
+    job = Job(tmp_path, tmp_path, WorldSize(2, 2), "head:6379", controls=controls)
 
     def run_group(job: Job, workers: int, resources: Any) -> dict[str, Any]:
         sent.append(job)
@@ -36,10 +36,13 @@ def test_workers_on_a_cluster_are_reached_whoever_judges_the_run(
     channel = ray_train._channel(job)
     signals: Any = type("Signals", (), {"event": threading.Event()})
     assert ray_train._Groups(job, channel, signals, quiet, 1.0).train() == {"run": "a"}
-    assert (sent[0].control, sent[0].channel) == (mailbox, actor)
+    assert sent[0].controls == (*controls, actor)
 
 
 def test_workers_of_this_machine_look_for_a_file_unless_a_search_ends_them(tmp_path: Path) -> None:
     size = WorldSize(2, 2)
     assert ray_train._channel(Job(tmp_path, tmp_path, size)) == ControlFile(tmp_path / ".leave")
-    assert ray_train._channel(Job(tmp_path, tmp_path, size, control=TrialMailbox(tmp_path))) is None
+    assert (
+        ray_train._channel(Job(tmp_path, tmp_path, size, controls=(TrialMailbox(tmp_path),)))
+        is None
+    )

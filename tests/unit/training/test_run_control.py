@@ -43,13 +43,6 @@ class Listening(Solo):
         return value
 
 
-def test_nobody_to_ask_costs_nothing() -> None:
-    group = Listening()
-    control = GroupControl(None, group)
-    assert [control.command(Progress(step, 2000)) for step in range(1, 50)] == ["go"] * 49
-    assert group.sent == []
-
-
 def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("metadist.training.run_control.time.monotonic", lambda: now[0])
@@ -92,7 +85,7 @@ def _part(place: Place, name: str, script: Script) -> dict[str, Any]:
     """What a worker does in a run that exists."""
     run = place.run(name)
     setup = Setup.open(run.recipe(), place.runs.parent / "data")
-    return TrainingLoop(run, setup, Solo(), torch.device("cpu"), control=script).train()
+    return TrainingLoop(run, setup, Solo(), torch.device("cpu"), [script]).train()
 
 
 @pytest.fixture
@@ -166,7 +159,7 @@ def test_a_run_that_a_search_judges_hears_its_driver_too(
     seen: list[tuple[int, list[int]]] = []
     judge, driver = Judge(["go", "stop"]), Watching(["go", "save"])
     setup = Setup.open(run.recipe(), place.runs.parent / "data")
-    loop = TrainingLoop(run, setup, Solo(), torch.device("cpu"), control=judge, channel=driver)
+    loop = TrainingLoop(run, setup, Solo(), torch.device("cpu"), [judge, driver])
     assert loop.train()["stopped"]
     assert judge.asked == 2
     assert seen[:3] == [(1, []), (2, []), (3, [2])]
