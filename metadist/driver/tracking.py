@@ -66,7 +66,7 @@ def _synchroniser(request: RunRequest, run: RunDir) -> Synchroniser:
     info, uri = run.info(), _store(request)
     tags = run_tags(info, {"world_size": max(request.workers.low, 1)}, run.path)
     tags |= request.tags
-    known, asked = info.get("mlflow") or {}, request.tracking_uri and uri
+    known, asked = info.get("mlflow") or {}, uri if request.tracking_uri else None
     if known and asked is not None and public_uri(asked) != whole_uri(known["tracking_uri"]):
         known = {}  # that store shall have the run too, with every point
     if known:
