@@ -2,7 +2,7 @@
 
 Jaderberg et al., "Population Based Training of Neural Networks", 2017, in its synchronous form. All
 members train to the same step; then each of the worst takes over the run of one of the best and
-changes its rates. What is taken over is a fork: a run whose recipe holds the whole schedule that
+changes its rates. What is taken over is a branch: a run whose recipe holds the whole schedule that
 has led to it (``inner.lr_changes``, ``outer.lr_changes``), so that training this recipe gives the
 same bits. Which member takes over what is a function of scores, seed and round, so it does not
 depend on how many members run at once.
@@ -39,8 +39,8 @@ class Move:
 
     Attributes:
         member, donor: numbers.
-        run: name of the fork.
-        point: of the fork: the donor's, with a change of rates from the round's step on.
+        run: name of the branch.
+        point: of the branch: the donor's, with a change of rates from the round's step on.
     """
 
     member: int

@@ -124,7 +124,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
-def asking(uri: str) -> Iterator[MlflowClient]:
+def store_client(uri: str) -> Iterator[MlflowClient]:
     """A client for requests of a start, whose failures are :func:`explained`."""
     with impatient(), explained(uri):
         yield connect(uri)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import TrackingError
-from metadist.track.client import asking, brief, retry_on_conflict
+from metadist.track.client import brief, retry_on_conflict, store_client
 from metadist.track.uris import artifact_location, public_uri, sqlite_path
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def search_runs(uri: str, experiment: str, filter_string: str = "") -> list[Foun
             f"there is no tracking store {path}: go to the directory where you trained, or name "
             "the store with --tracking-uri"
         )
-    with asking(uri) as client:
+    with store_client(uri) as client:
         from mlflow.exceptions import MlflowException
 
         found = client.get_experiment_by_name(experiment)
@@ -129,12 +129,12 @@ def ensure_experiment(uri: str, experiment: str) -> str:
     Raises:
         TrackingError: the store does not answer, or the experiment was deleted.
     """
-    with asking(uri) as client:
+    with store_client(uri) as client:
         return experiment_of(client, uri, experiment)
 
 
 def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """:func:`ensure_experiment` with a client of :func:`metadist.track.client.asking`."""
+    """:func:`ensure_experiment` with a client of :func:`metadist.track.client.store_client`."""
 
     def found_or_made() -> Any:
         found = client.get_experiment_by_name(name)

@@ -17,7 +17,7 @@ from data_pipeline.storage.object_uri import address_of, local_path
 from metadist.errors import MetadistError
 from metadist.runs.log import LogReader
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import GONE, asking, gone_error
+from metadist.track.client import GONE, gone_error, store_client
 from metadist.track.client import run_state as state_of
 from metadist.track.experiments import DIRECTORY_TAG, experiment_of
 from metadist.track.runs import clean_name, find_run, run_key, run_params, set_tags, start_run
@@ -59,7 +59,7 @@ def own_run(
     """
     why = ""
     with run.locked("tracking"):  # two drivers of one directory must not make two
-        with asking(uri) as client:
+        with store_client(uri) as client:
             if run_id is None:
                 experiment_id = experiment_of(client, uri, experiment)
                 run_id = find_run(client, experiment_id, run_key(run.info()))

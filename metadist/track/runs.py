@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.storage.object_uri import address_of
 from metadist.recipe.schema import Recipe
-from metadist.track.client import GONE, asking, gone_error, retry_on_conflict, run_state
+from metadist.track.client import GONE, gone_error, retry_on_conflict, run_state, store_client
 from metadist.track.experiments import DIRECTORY_TAG, KEY_TAG, experiment_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def start_run(
     Raises:
         TrackingError: the store does not answer within seconds, or refuses.
     """
-    with asking(uri) as client:
+    with store_client(uri) as client:
         experiment_id = experiment_of(client, uri, experiment)
         every_tag = {**tags, KEY_TAG: _quoted(key)} if key else tags
 
@@ -156,7 +156,7 @@ def reopen_run(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[s
     Raises:
         TrackingError: the store does not answer within seconds, or the run was deleted there.
     """
-    with asking(uri) as client:
+    with store_client(uri) as client:
         if (state := run_state(client, run_id)) in GONE:
             raise gone_error(uri, run_id, state)
         client.update_run(run_id, status="RUNNING")

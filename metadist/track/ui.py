@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from metadist.errors import TrackingError
 from metadist.process.imports import environment, standard_library
 from metadist.process.signals import STOP_SIGNALS
-from metadist.track.client import asking, connect, impatient
+from metadist.track.client import connect, impatient, store_client
 from metadist.track.experiments import KEY_TAG, VIEW_KEY, offer_view
 from metadist.track.sqlite_schema import check_schema
 from metadist.track.uris import default_tracking_uri, is_server, public_uri, sqlite_path
@@ -177,7 +177,7 @@ def pages(uri: str, server: str) -> list[tuple[str, str]]:
     Raises:
         TrackingError: the store cannot be used.
     """
-    with asking(uri) as client:
+    with store_client(uri) as client:
         there = {e.experiment_id: e for e in client.search_experiments()}
         newest = client.search_runs(
             list(there),

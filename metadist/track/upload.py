@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from metadist.errors import TrackingError
 from metadist.runs.log import LogReader, Point
 from metadist.runs.run_dir import RunDir
-from metadist.track.client import asking, connect, explained, settings
+from metadist.track.client import connect, explained, settings, store_client
 from metadist.track.ownership import own_run
 from metadist.track.runs import clean_name, run_tags, set_tags, start_run
 from metadist.track.uris import store_of
@@ -195,7 +195,7 @@ def record_summary(
     run_id = start_run(uri, experiment, name, {}, {**tags, "summary": "true"}, key=key)
     now = round(time.time() * 1000)
     points = [Metric(clean_name(metric), value, now, 0) for metric, value in metrics.items()]
-    with asking(uri) as client:
+    with store_client(uri) as client:
         if points:
             client.log_batch(run_id, metrics=points)
         for path in files:
