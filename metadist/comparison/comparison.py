@@ -12,6 +12,7 @@ from metadist.comparison.differences import differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
 from metadist.comparison.selection import Selection, select
 from metadist.errors import RunError
+from metadist.statistics.format import finite
 from metadist.statistics.paired import Paired, paired
 
 #: More runs than these are shown in the order of their figures, the best first.
@@ -97,8 +98,8 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
     return {
         "run": entry.label,
         "path": str(entry.run.path),
-        entry.protocol.score: _finite(figure.mean),
-        "ci95": _finite(figure.ci95),
+        entry.protocol.score: finite(figure.mean),
+        "ci95": finite(figure.ci95),
         **_of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
@@ -114,7 +115,7 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
         "tasks": cost.tasks,
         "seconds": cost.seconds,
         "worker_seconds": cost.worker_seconds,
-        "validation": [[step, _finite(score)] for step, score in entry.validation],
+        "validation": [[step, finite(score)] for step, score in entry.validation],
     }
 
 
@@ -124,8 +125,8 @@ def _difference(entry: Entry, base: Entry) -> dict[str, Any]:
         return {"not_paired": why}
     found = paired(entry.rows, base.rows)
     return {
-        "mean": _finite(found.mean),
-        "ci95": _finite(found.ci95),
+        "mean": finite(found.mean),
+        "ci95": finite(found.ci95),
         "episodes": found.n,
         "left_out": found.left_out,
         "verdict": found.word(entry.protocol.score) or "too few episodes",
@@ -145,7 +146,7 @@ def _of_classes(entry: Entry) -> dict[str, Any]:
         "ways": entry.recipe.data.ways,
         "classes": None,
         **(known.told() if known else {}),
-        "ci95_classes": _finite(half),
+        "ci95_classes": finite(half),
     }
 
 
@@ -163,10 +164,6 @@ def _over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
         scores = entry.rows.score[:common] - base.rows.score[:common]
         half = float(known.ci95(scores[:, None])[0])
     return {
-        "ci95_classes": _finite(half),
+        "ci95_classes": finite(half),
         "verdict_classes": replace(apart, ci95=half).word(entry.protocol.score),
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -21,12 +21,12 @@ from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.storage.local import write_atomic
 from metadist.compute.gradients import chunk_step_scalars, loop_chunk
 from metadist.compute.learners import context, episode_key
-from metadist.evaluation.evaluator import finite
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
 from metadist.runs.readers.diagnostics import FILE
 from metadist.runs.record import encode
+from metadist.statistics.format import finite
 from metadist.tasks import Params
 
 #: Test episodes on which features are compared before and after adaptation.

@@ -27,7 +27,6 @@ from metadist.evaluation.evaluator import (
     Evaluation,
     columns,
     failed_score,
-    finite,
     predictions,
     score,
     write_evaluation,
@@ -35,6 +34,7 @@ from metadist.evaluation.evaluator import (
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, protocol
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.runs.record import encode
+from metadist.statistics.format import finite
 from metadist.tasks import TaskKind
 
 log = logging.getLogger(__name__)

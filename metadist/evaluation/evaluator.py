@@ -31,6 +31,7 @@ from metadist.objectives import Score, accuracy, score_name, task_loss
 from metadist.runs.classes import classes_file, write_classes
 from metadist.runs.record import encode
 from metadist.statistics.classes import EpisodeClasses
+from metadist.statistics.format import finite
 from metadist.tasks import Task, TaskKind
 
 if TYPE_CHECKING:
@@ -177,11 +178,6 @@ def _median(values: NDArray[np.float64]) -> float:
     ordered = np.sort(values).tolist()
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return float(low / 2 + high / 2)
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where there is none: JSON has no NaN."""
-    return value if math.isfinite(value) else None
 
 
 def score(kind: TaskKind, outputs: Tensor, targets: Tensor) -> tuple[float, float, bool]:

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
-from metadist.evaluation.evaluator import Evaluation, finite, write_evaluation, write_examples
+from metadist.evaluation.evaluator import Evaluation, write_evaluation, write_examples
+from metadist.statistics.format import finite
 
 
 class Writer(Protocol):

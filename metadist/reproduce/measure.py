@@ -24,6 +24,7 @@ from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
 from metadist.runs.readers.diagnostics import read_learned_quantities
 from metadist.runs.readers.evaluations import StoredEvaluation, read_own_figures
 from metadist.runs.record import UNREADABLE
+from metadist.statistics.format import finite
 from metadist.statistics.paired import t975
 
 
@@ -104,8 +105,8 @@ def _score(row: Row, planned: Planned) -> Ours:
     known = read_classes(classes_file(planned.run.evaluation, found.name), found.episodes)
     figures = found.figure if row.step is None else found.steps[row.step]
     return Ours(
-        value=_finite(figures.mean),
-        ci95=_finite(figures.ci95),
+        value=finite(figures.mean),
+        ci95=finite(figures.ci95),
         episodes=found.episodes,
         failed=figures.failed,
         classes=known.told() if known else {},
@@ -114,7 +115,7 @@ def _score(row: Row, planned: Planned) -> Ours:
 
 def _curve(row: Row, planned: Planned) -> tuple[tuple[int, float | None, float | None], ...]:
     steps = _figures(row, planned).steps
-    return tuple((s.step, _finite(s.mean), _finite(s.ci95)) for s in steps)
+    return tuple((s.step, finite(s.mean), finite(s.ci95)) for s in steps)
 
 
 def _speed(row: Row, planned: Planned) -> Ours:
@@ -136,10 +137,6 @@ def _finding(row: Row, planned: Planned) -> Ours:
 
 
 _READERS = {"accuracy": _score, "mse": _score, "speed": _speed, "finding": _finding}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def combine(row: Row, a: Ours, b: Ours) -> Ours:

@@ -27,6 +27,7 @@ from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.search.trial import TrialContext, is_of, train_run
 from metadist.space import Point
+from metadist.statistics.format import finite
 from metadist.statistics.paired import Paired, Rows, paired, t975
 
 #: Trials that are compared on fresh episodes.
@@ -238,7 +239,7 @@ def _read(run: RunDir, name: str) -> StoredEvaluation:
 
 def difference(apart: Paired) -> dict[str, Any]:
     """A paired difference, JSON-able."""
-    return {name: _finite(value) for name, value in asdict(apart).items()}
+    return {name: finite(value) for name, value in asdict(apart).items()}
 
 
 def _of_classes(
@@ -260,13 +261,8 @@ def _mean(rows: Rows) -> tuple[float, float]:
     return float(kept.mean()), float(1.96 * kept.std(ddof=1) / math.sqrt(len(kept)))
 
 
-def _finite(value: float) -> float | None:
-    """JSON-able: nothing where there is no finite figure."""
-    return value if math.isfinite(value) else None
-
-
 def _figure(mean: float, ci95: float) -> dict[str, float | None]:
-    return {"mean": _finite(mean), "ci95": _finite(ci95)}
+    return {"mean": finite(mean), "ci95": finite(ci95)}
 
 
 def _averaged(rows: Sequence[Rows]) -> Rows:

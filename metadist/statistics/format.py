@@ -6,6 +6,11 @@ import math
 from collections.abc import Callable
 
 
+def finite(value: float) -> float | None:
+    """The value, or None where there is none: JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def percent(value: float, digits: int = 1) -> str:
     """``87.3 %``."""
     return f"{100 * value:.{digits}f} %"

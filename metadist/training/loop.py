@@ -16,10 +16,10 @@ from metadist.compute.collectives import Group
 from metadist.compute.determinism import check_equal, numerics, reproducible
 from metadist.compute.setup import Setup
 from metadist.errors import NonFiniteError
-from metadist.evaluation.evaluator import finite
 from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.objectives import score_name
 from metadist.runs.run_dir import RunDir
+from metadist.statistics.format import finite
 from metadist.tasks import Params
 from metadist.training.attempt import start_attempt
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
