@@ -38,7 +38,8 @@ class Plugin:
     """A part from outside, as it can be sent to another process.
 
     Attributes:
-        kind: ``algorithm``, ``backbone``, ``dataset``, ``function`` or ``tune_space``.
+        kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function`` or
+            ``tune_space``.
         name: what a recipe calls it.
         source: absolute path of its file, or the dotted name of its module; of a factory of
             modules with its name behind a colon.
@@ -132,6 +133,7 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
     named = (
         ("algorithm", recipe.algorithm.name),
         ("backbone", recipe.model.name),
+        ("objective", recipe.objective.name),
         ("dataset", recipe.data.dataset),
         ("function", recipe.data.dataset),
     )
