@@ -272,8 +272,8 @@ def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
     from metadist.backbones._from_module import from_module
 
     if not hasattr(module, factory):
-        raise PluginError(f"{where}: there is no {factory!r} in it")
-    with registry.explained(f"{where}:{factory}"):
+        raise PluginError(f"{where}: there is no {factory!r} in that file")
+    with registry.explained(where):
         options, build = from_module(getattr(module, factory))
     part = ModuleType(f"{module.__name__}:{factory}", module.__doc__)
     part.__file__ = module.__file__
@@ -282,7 +282,7 @@ def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
 
 
 def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
-    where = f"--plugin {path}"
+    where = f"--plugin {path}:{factory}".rstrip(":")
     if not path.stem.isidentifier() or path.suffix != ".py":
         raise PluginError(f"{where}: a Python file is needed, named like a variable, as toy.py")
     try:
@@ -317,7 +317,7 @@ def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
 
 
 def _from_module(source: str, root: str, factory: str) -> tuple[Plugin, ModuleType]:
-    where = f"--plugin {source}"
+    where = f"--plugin {source}:{factory}".rstrip(":")
     if not all(component.isidentifier() for component in source.split(".")):
         raise PluginError(
             f"{where}: the dotted name of a module is needed, as my_package.toy, or the path of a "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,10 +125,9 @@ class ModuleNetwork(Backbone):
         try:
             # Of torch's kernels of attention only the plain one has a second derivative.
             with self._instrument.listening(run), sdpa_kernel(SDPBackend.MATH):
-                called: Any = functional_call(
-                    self._instrument.module, dict(given), (x,), tie_weights=False
-                )
-                return called
+                module = self._instrument.module
+                value: Tensor = functional_call(module, dict(given), (x,), tie_weights=False)
+                return value
         except HeadReached:
             assert run.features is not None
             return run.features

@@ -9,6 +9,7 @@ Optimization", CVPR 2019 (``"wide"``: 64-160-320-640), without its DropBlock.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
@@ -28,10 +29,12 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        for number, channels in enumerate((inputs, outputs, outputs), 1):
-            conv = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
-            self.add_module(f"conv{number}", conv)
-            self.add_module(f"norm{number}", nn.BatchNorm2d(outputs))
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv3 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.shortcut_norm = nn.BatchNorm2d(outputs)
 
@@ -58,8 +61,7 @@ class ResNet12(nn.Module):
         if len(inputs) != 3 or min(inputs[1:]) < 16:
             raise RecipeError(f"images [C, H, W] of 16x16 or more are needed, got {inputs}")
         channels = [inputs[0], *(int(filters * factor) for factor in GROWTH[growth])]
-        pairs = zip(channels, channels[1:], strict=False)
-        self.blocks = nn.Sequential(*(Block(*pair) for pair in pairs))
+        self.blocks = nn.Sequential(*(Block(*pair) for pair in pairwise(channels)))
         self.flat = head == "flatten"
         area = (inputs[1] // 16) * (inputs[2] // 16) if self.flat else 1
         for part in self.modules():

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from module_networks import IMAGE, OUTPUTS, SHAPE, Tied, network_of
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, spectral_norm
 
 import metadist
 from metadist.backbones import Norm, Output
@@ -19,7 +20,6 @@ from metadist.backbones._module import ModuleNetwork
 from metadist.errors import MetadistError, RecipeError
 from metadist.keys import Key
 from metadist.tasks import Params
-from tests.support.networks import IMAGE, OUTPUTS, SHAPE, network_of
 
 KEY = Key.of("from_module")
 X = KEY.normal((4, *IMAGE))
@@ -61,11 +61,11 @@ def test_options_are_the_arguments_of_the_factory():
     defaults = options().model_dump()
     assert defaults == {"width": 4, "slope": 0.0, "kind": "a", "deep": False}
     assert isinstance(defaults["slope"], float)
-    network = build(options(width=5), SHAPE)
+    network = build(options.model_validate({"width": 5}), SHAPE)
     assert network.layers[0].outputs == 5
     for wrong in ({"width": "x"}, {"kind": "c"}, {"height": 1}):
         with pytest.raises(ValueError):
-            options(**wrong)
+            options.model_validate(wrong)
 
 
 def test_layers_names_and_features_are_those_of_the_module():
@@ -125,7 +125,7 @@ def test_a_hook_changes_what_each_layer_puts_out():
 def test_fresh_parameters_are_those_that_the_module_draws_under_the_key():
     def make(width: int = 3) -> nn.Module:
         made = convolutions(width)
-        nn.init.orthogonal_(made[5].weight)
+        nn.init.orthogonal_(made[5].get_parameter("weight"))
         return made
 
     network, again = network_of(make), network_of(make)
@@ -199,22 +199,6 @@ def test_each_place_of_a_shared_layer_has_statistics_of_its_own():
 
 
 # --- what is taken ----------------------------------------------------------------------------
-
-
-class Tied(nn.Module):
-    """Two layers of one weight, also the head's body used twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flat = nn.Flatten()
-        self.one = nn.Linear(2 * 64, 2 * 64)
-        self.two = nn.Linear(2 * 64, 2 * 64)
-        self.two.weight = self.one.weight
-        self.head = nn.Linear(2 * 64, OUTPUTS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(torch.tanh(self.two(torch.tanh(self.one(self.flat(x))))))
-        return out
 
 
 def test_tied_weights_are_one_parameter_in_both_places():
@@ -332,7 +316,7 @@ def test_a_named_head_is_the_last_layer():
 # --- what is refused --------------------------------------------------------------------------
 
 
-def plain(*more: nn.Module) -> nn.Module:
+def plain(*more: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *more, nn.Linear(128, OUTPUTS))
 
 
@@ -350,7 +334,7 @@ def with_buffer() -> nn.Module:
 
 def frozen() -> nn.Module:
     module = plain(nn.Linear(128, 128))
-    module[1].bias.requires_grad_(False)
+    module[1].get_parameter("bias").requires_grad_(False)
     return module
 
 
@@ -397,7 +381,7 @@ def counting(module: Any, x: Tensor) -> Tensor:
 
 def numpys() -> nn.Module:
     module = plain()
-    module[1].weight.data += torch.from_numpy(np.random.rand(OUTPUTS, 128))
+    module[1].get_parameter("weight").data += torch.from_numpy(np.random.rand(OUTPUTS, 128))
     return module
 
 
@@ -433,10 +417,22 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (seeding, r"sets torch's seed"),
     # State.
     (with_buffer, r"buffer 'count' would be kept.*constants=\('count',\)"),
-    (lambda: nn.Sequential(nn.InstanceNorm2d(2, track_running_stats=True), plain()), r"buffer '0.running_mean'.*track_running_stats=False"),
-    (lambda: plain(spectral_norm(nn.Linear(128, 128))), r"1 \(Linear\) has hooks.*buffer '1.weight_u'"),
-    (lambda: plain(parametrizations.spectral_norm(nn.Linear(128, 128))), r"1 \(.*Linear\) has a weight that is computed"),
-    (lambda: plain(parametrizations.weight_norm(nn.Linear(128, 128))), r"has a weight that is computed"),
+    (
+        lambda: nn.Sequential(nn.InstanceNorm2d(2, track_running_stats=True), plain()),
+        r"buffer '0.running_mean'.*track_running_stats=False",
+    ),
+    (
+        lambda: plain(spectral_norm(nn.Linear(128, 128))),
+        r"1 \(Linear\) has hooks.*buffer '1.weight_u'",
+    ),
+    (
+        lambda: plain(parametrizations.spectral_norm(nn.Linear(128, 128))),
+        r"1 \(.*Linear\) has a weight that is computed",
+    ),
+    (
+        lambda: plain(parametrizations.weight_norm(nn.Linear(128, 128))),
+        r"has a weight that is computed",
+    ),
     (hooked, r"1 \(Linear\) has hooks"),
     (lambda: changed(plain(), scale=torch.ones(1)), r"keeps a tensor in 'scale'.*nn.Parameter"),
     (lambda: changed(plain(), norms=[nn.BatchNorm1d(3)]), r"keeps a module in 'norms'.*ModuleList"),
@@ -446,17 +442,31 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (whole_numbers, r"'steps' is torch.int64"),
     (lambda: nn.ModuleDict({"rule": plain()}), r"'rule.1.weight' begins with a name that is taken"),
     # What comes in and out.
-    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, OUTPUTS + 1)), r"outputs of shape \(3, 3\) are needed.*got \(3, 4\)"),
-    (lambda: nn.Linear(9, OUTPUTS), r"a pass over 3 examples of shape \(2, 8, 8\) fails: RuntimeError"),
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, OUTPUTS + 1)),
+        r"outputs of shape \(3, 3\) are needed.*got \(3, 4\)",
+    ),
+    (
+        lambda: nn.Linear(9, OUTPUTS),
+        r"a pass over 3 examples of shape \(2, 8, 8\) fails: RuntimeError",
+    ),
     (lambda: nn.Sequential(nn.ReLU(inplace=True), plain()), r"changes its input in place"),
     # The head.
     (lambda: nn.Sequential(nn.Conv2d(2, OUTPUTS, 8), nn.Flatten()), r"no linear layer"),
-    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 9), nn.AvgPool1d(3)), r"head '1' has 9 outputs, 3 are needed"),
-    (lambda: nn.Sequential(nn.Linear(8, OUTPUTS), nn.AdaptiveAvgPool3d((1, 1, OUTPUTS)), nn.Flatten()), r"features \[n, D\]"),
-]  # fmt: skip
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 9), nn.AvgPool1d(3)),
+        r"head '1' has 9 outputs, 3 are needed",
+    ),
+    (
+        lambda: nn.Sequential(
+            nn.Linear(8, OUTPUTS), nn.AdaptiveAvgPool3d((1, 1, OUTPUTS)), nn.Flatten()
+        ),
+        r"features \[n, D\]",
+    ),
+]
 
 
-@pytest.mark.parametrize(("make", "words"), REFUSED, ids=[words[:30] for _, words in REFUSED])
+@pytest.mark.parametrize(("make", "words"), REFUSED, ids=lambda given: str(given)[:40])
 def test_what_is_no_pure_function_is_refused_with_the_cure(make: Callable[[], Any], words: str):
     with pytest.raises(RecipeError, match=words) as refused:
         network_of(make)
@@ -475,7 +485,7 @@ PASSES: list[tuple[Callable[[Any, Tensor], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("forward", "words"), PASSES, ids=[words for _, words in PASSES])
+@pytest.mark.parametrize(("forward", "words"), PASSES, ids=lambda given: str(given)[:40])
 def test_a_pass_that_is_no_pure_function_is_refused(forward: Any, words: str):
     with pytest.raises(RecipeError, match=words):
         network_of(passing(forward), constants=("count",))
@@ -490,14 +500,40 @@ def test_a_head_or_constants_that_are_not_there_are_refused():
         metadist.from_module(lambda inputs, outputs: plain(), constants="mask")  # type: ignore[arg-type]
 
 
-def no_default(inputs: Any, outputs: int, width: int) -> nn.Module: ...
-def no_scalar(inputs: Any, outputs: int, widths: tuple[int, ...] = (1, 2)) -> nn.Module: ...
-def rest(inputs: Any, outputs: int, **options: Any) -> nn.Module: ...
-def one(inputs: Any) -> nn.Module: ...
-def taken(inputs: Any, outputs: int, norm: str = "batch") -> nn.Module: ...
-def shadows(inputs: Any, outputs: int, copy: bool = True) -> nn.Module: ...
-def wrong(inputs: Any, outputs: int, width: int = "wide") -> nn.Module: ...  # type: ignore[assignment]
-def unknown(inputs: Any, outputs: int, width: "Wide" = 3) -> nn.Module: ...  # type: ignore[name-defined] # noqa: F821
+def no_default(inputs: Any, outputs: int, width: int) -> nn.Module:
+    raise NotImplementedError
+
+
+def no_scalar(inputs: Any, outputs: int, widths: tuple[int, ...] = (1, 2)) -> nn.Module:
+    raise NotImplementedError
+
+
+def rest(inputs: Any, outputs: int, **options: Any) -> nn.Module:
+    raise NotImplementedError
+
+
+def one(inputs: Any) -> nn.Module:
+    raise NotImplementedError
+
+
+def taken(inputs: Any, outputs: int, norm: str = "batch") -> nn.Module:
+    raise NotImplementedError
+
+
+def shadows(inputs: Any, outputs: int, copy: bool = True) -> nn.Module:
+    raise NotImplementedError
+
+
+def wrong(inputs: Any, outputs: int, width: str = "wide") -> nn.Module:
+    raise NotImplementedError
+
+
+def unknown(inputs: Any, outputs: int, width: int = 3) -> nn.Module:
+    raise NotImplementedError
+
+
+wrong.__annotations__ = {"width": int}
+unknown.__annotations__ = {"width": "Wide"}
 
 
 @pytest.mark.parametrize(
