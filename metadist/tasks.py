@@ -203,7 +203,7 @@ class Task:
         slot: Tensor | None = None,
     ) -> None:
         self.support = support
-        self.query = query or Examples(name="query")
+        self.query = Examples(name="query") if query is None else query
         self.info = Named(info or {})
         self._unlabeled, self._slot = unlabeled, slot
 
