@@ -6,13 +6,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from module_networks import IMAGE, MODULES, ONE_BY_ONE, OUTPUTS, network_of, residual
+from module_networks import (
+    IMAGE,
+    MODULES,
+    ONE_BY_ONE,
+    OUTPUTS,
+    Masked,
+    Recurrent,
+    Shared,
+    Tied,
+    network_of,
+    residual,
+)
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from data_pipeline.episodes.types import EpisodeBatch
 from metadist.backbones import Backbone, resnet12
+from metadist.compute.collectives import Group, Solo
+from metadist.compute.learners import initial_params
 from metadist.compute.strategies import ChunkResult, Loop, Vmap
 from metadist.context import Context, NormMode
 from metadist.errors import RecipeError
@@ -20,7 +35,10 @@ from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.objectives.classification import Classification
+from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskBatch, TaskShape
+from metadist.training.trainer import Trainer
+from tests.numerics.conftest import RunGroup
 from tests.numerics.reference import EXACT, cross_entropy, derivative, distance, leaves, total
 
 TASKS, STEPS, LR = 3, 2, 0.1
@@ -183,6 +201,63 @@ def test_running_statistics_are_those_of_the_passes():
     got = learner.predict(fitted, tasks().task(0).query, test).mean
     wanted = module.eval()(tasks().task(0).query.x)
     torch.testing.assert_close(got, wanted, rtol=EXACT, atol=EXACT)
+
+
+# --- workers ----------------------------------------------------------------------------------
+
+
+def episodes(first: int, count: int) -> EpisodeBatch:
+    arrays: dict[str, Any] = {}
+    for name, size in (("support", OUTPUTS), ("query", 2 * OUTPUTS)):
+        drawn = [KEY.fold(name, first + i).normal((size, *IMAGE)).numpy() for i in range(count)]
+        arrays[f"{name}_x"] = np.stack(drawn)
+        arrays[f"{name}_y"] = np.tile(np.arange(size) % OUTPUTS, (count, 1))
+    return EpisodeBatch(np.arange(first, first + count), **arrays)
+
+
+def trained(make: Callable[[], nn.Module], recipe: Recipe, group: Group) -> dict[str, Tensor]:
+    """State after two steps of five tasks; each worker makes a network of its own."""
+    learner = learner_of(network_of(make, constants=MODULES[make]))
+    worker = Trainer(recipe, learner, group, torch.device("cpu"))
+    for step in range(2):
+        start, stop = worker.share
+        mine = episodes(5 * step + start, stop - start) if stop > start else None
+        worker.step(mine, list(range(5 * step, 5 * step + 5)))
+    return worker.state().tensors()
+
+
+@pytest.mark.parametrize(
+    ("make", "mode", "norm"),
+    [
+        (Shared, "loop", "running"),
+        (residual, "vmap", "running"),
+        (residual, "loop", "transductive"),
+        (Tied, "vmap", "none"),
+        (Masked, "loop", "none"),
+        (Recurrent, "loop", "none"),
+    ],
+    ids=str,
+)
+def test_one_worker_and_three_give_the_same_bits(
+    make: Callable[[], nn.Module], mode: str, norm: str, run_group: RunGroup
+):
+    recipe = Recipe.model_validate(
+        {
+            "data": {"dataset": "none", "ways": OUTPUTS},
+            "model": {"name": "none", "norm": norm},
+            "algorithm": {"name": "maml"},
+            "inner": {"lr": 0.1, "steps": 2},
+            "outer": {"batch": 5, "lr": 0.01},
+            "engine": {"mode": mode, "chunk": 2},
+        }
+    )
+    alone = trained(make, recipe, Solo())
+    assert all(bool(t.isfinite().all()) for t in alone.values())
+    fresh = initial_params(recipe, learner_of(network_of(make, constants=MODULES[make])))
+    assert all(not torch.equal(alone[f"params/{n}"], p) for n, p in fresh.items() if p.dim() > 1)
+    for other in run_group(3, lambda group: trained(make, recipe, group)):
+        assert set(other) == set(alone)
+        assert all(torch.equal(t, alone[name]) for name, t in other.items())
 
 
 # --- ResNet-12 --------------------------------------------------------------------------------
