@@ -75,6 +75,21 @@ class Masked(nn.Module):
         return logits
 
 
+class Sequence(nn.Module):
+    """Rows as a sequence."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(4, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        y = self.body(x, x, x)[0] if isinstance(self.body, nn.MultiheadAttention) else self.body(x)
+        out: Tensor = self.head((y[0] if isinstance(y, tuple) else y).mean(1))
+        return out
+
+
 class Recurrent(nn.Module):
     """An LSTM over the rows of an image."""
 
