@@ -165,11 +165,11 @@ def to_tasks(
         return tensor if tensor.dtype == torch.int64 else tensor.to(dtype)
 
     info = {}
-    if "class_ids" in needs and episodes.class_ids is not None:
+    for name in needs & episodes.columns.keys():
+        values = episodes.columns[name]
         # Episodes count four turns of a class whether they are used or not.
-        info["class_ids"] = moved(episodes.class_ids // (1 if turned else TURNS))
-    if "latent" in needs and episodes.latent is not None:
-        info["latent"] = moved(episodes.latent)
+        turns = TURNS if name == "class_ids" and not turned else 1
+        info[name] = moved(values // turns if turns > 1 else values)
     return TaskBatch(
         ids=tuple(int(i) for i in episodes.ids),
         support_x=to_inputs(episodes.support_x, dtype, device),
