@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from data_pipeline.episodes.types import EpisodeSource
 from metadist.compute.learners import Learners, initial_params
 from metadist.episode_data import EpisodeData, open_data
+from metadist.errors import RecipeError
 from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskKind
@@ -39,6 +40,25 @@ class Setup:
     def of(cls, data: EpisodeData) -> Setup:
         """Build the learner for data; raises RecipeError as :meth:`open` does."""
         return cls(data, Learners(data.recipe, data.shape))
+
+    def for_ways(self, ways: int) -> Setup:
+        """The same with the learner built for tasks of so many ways.
+
+        Raises:
+            RecipeError: its parameters depend on their number; they are named.
+        """
+        learners = Learners(self.recipe, replace(self.data.shape, outputs=ways))
+        other, mine = initial_params(self.recipe, learners.after(0)), self.fresh_params
+        names = [n for n in {**mine, **other} if n not in mine or n not in other]
+        names += [n for n in mine if n in other and mine[n].shape != other[n].shape]
+        if names:
+            raise RecipeError(
+                f"{self.recipe.algorithm.name} was trained for {self.data.shape.outputs} ways and "
+                f"has parameters that depend on their number ({', '.join(sorted(names))}): {ways} "
+                "ways are not possible; leave the number of ways out, or train with "
+                f"data.ways = {ways}"
+            )
+        return Setup(self.data, learners)
 
     @property
     def recipe(self) -> Recipe:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,12 +50,14 @@ class Member:
     Attributes:
         name: of the run.
         facts: what its figures depend on: ``recipe_hash``, ``norm``, ``checkpoint``.
+        of_ways: the learner for tasks of so many ways; raises RecipeError if there is none.
     """
 
     name: str
     trained: TrainedLearner
     data: EpisodeData
     facts: Mapping[str, Any]
+    of_ways: Callable[[int], TrainedLearner]
 
     @property
     def best_step(self) -> int:
@@ -64,17 +66,20 @@ class Member:
         return int(self.facts["checkpoint"]["step"]) if learns else 0
 
     def episodes(self) -> dict[str, Any]:
-        """What decides its episodes, but for shots and queries, by the names people know."""
+        """What decides its episodes, but for ways, shots and queries, by names people know."""
         section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
-        identity = self.data.live("test", 1, seed, 1).identity.as_dict()
-        spec = {f"data.{name}": value for name, value in identity.pop("spec").items()}
+        known = self.data.live("test", 1, seed, 1).identity
+        identity, spec = known.as_dict(), asdict(known.spec)
+        del identity["spec"]
+        for asked in ("ways", "shots", "queries"):
+            del spec[asked]
         return {
             "kind": self.data.shape.kind,
             "data.dataset": section.dataset,
             "split": self.data.store.split if self.data.store else "",
             "dataset digest": identity.pop("dataset_digest"),
             "eval.seed": identity.pop("seed"),
-            **spec,
+            **{f"data.{name}": value for name, value in spec.items()},
             **{name: value for name, value in identity.items() if name not in ("kind", "dataset")},
         }
 
@@ -142,6 +147,10 @@ class Ensemble:
             )
         return "values"
 
+    def of_ways(self, ways: int) -> Ensemble:
+        """The same members for tasks of so many ways; raises RecipeError where one cannot."""
+        return Ensemble(tuple(replace(m, trained=m.of_ways(ways)) for m in self.members))
+
     def protocol(self, asked: EvalRequest, average: Average) -> EvalProtocol:
         """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
         result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
@@ -195,6 +204,7 @@ def evaluate_ensemble(
     """
     kind, by = ensemble.kind, ensemble.how(average)
     protocol = ensemble.protocol(asked, by)
+    ensemble = ensemble.of_ways(protocol.ways)
     # One column of the table for the ensemble, then one for each member.
     size = 1 + len(ensemble.members)
     table = torch.zeros(size, protocol.episodes, protocol.steps + 1, 3, dtype=torch.float64)

@@ -45,15 +45,22 @@ class RunEvaluator:
     group: Group
     device: torch.device
 
-    def trained(self, best: Best, setup: Setup | None = None) -> TrainedLearner:
-        """The learner at a checkpoint, built as in ``setup`` if that is given."""
-        algorithm, recipe = (setup or self.setup).learners.at(best.step)
+    def trained(self, best: Best, ways: int, setup: Setup | None = None) -> TrainedLearner:
+        """The learner at a checkpoint for tasks of so many ways, built as in ``setup`` if given.
+
+        Raises:
+            RecipeError: its parameters are those for another number of ways.
+        """
+        built = setup or self.setup
+        if ways != built.recipe.data.ways:
+            built = built.for_ways(ways)
+        algorithm, recipe = built.learners.at(best.step)
         return TrainedLearner.of(algorithm, best, recipe, self.device)
 
     def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
         """Evaluate a checkpoint under a protocol."""
         source = how.source(self.setup.data)
-        return evaluate(self.trained(best), source, how, self.setup.kind, self.group)
+        return evaluate(self.trained(best, how.ways), source, how, self.setup.kind, self.group)
 
     def validate(self, state: TrainState, log: Sink) -> float:
         """The validation score of a state, which goes to the log.
@@ -92,7 +99,9 @@ class RunEvaluator:
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
-            ((_, outputs),) = predictions(self.trained(best, setup), source, [0], how.steps)
+            ((_, outputs),) = predictions(
+                self.trained(best, how.ways, setup), source, [0], how.steps
+            )
             return {f"predictions after step {number}": o for number, o in enumerate(outputs)}
 
         found = first(self.setup)
@@ -123,9 +132,12 @@ class RunEvaluator:
             return results
         # After a restart parameters stand in another order; what is written must not.
         params = {name: best.params[name] for name in self.setup.fresh_params}
-        learner = self.trained(replace(best, params=params))
         how = own_protocols(recipe)[-1]
-        training = data.live("train", recipe.data.queries, recipe.data.seed)
+        learner = self.trained(replace(best, params=params), how.ways)
+        # One learner for both: training classes in tasks of the size that is evaluated.
+        training = data.live(
+            "train", recipe.data.queries, recipe.data.seed, recipe.data.shots, how.ways
+        )
         test = how.source(data)
         return replace(
             results,

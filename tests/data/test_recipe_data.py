@@ -12,7 +12,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.shards.reader import ShardSource
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
-from metadist.episode_data import EpisodeData, open_data, shards_root
+from metadist.episode_data import EpisodeData, open_data
+from metadist.episode_data.places import shards_root
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, load_recipe
 
