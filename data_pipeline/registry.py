@@ -35,6 +35,7 @@ EXPORTS = {
     "dataset": ("SPEC", "iter_images"),
     "episode_source": ("SPEC", "open"),
     "function": ("SPEC", "draw"),
+    "objective": ("Options", "TARGETS", "build"),
     "tune_space": ("SPACE",),
 }
 #: Modules that the user of this process has named, by kind and name.

@@ -34,8 +34,8 @@ class Plugin:
     """A part from outside, as it can be sent to another process.
 
     Attributes:
-        kind: ``algorithm``, ``backbone``, ``dataset``, ``function``, ``episode_source`` or
-            ``tune_space``.
+        kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function``,
+            ``episode_source`` or ``tune_space``.
         name: what a recipe calls it.
         source: absolute path of its file, or the dotted name of its module.
         sha256: of its source file, and of nothing that the file imports.
@@ -93,6 +93,7 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
     named = (
         ("algorithm", recipe.algorithm.name),
         ("backbone", recipe.model.name),
+        ("objective", recipe.objective.name),
         ("dataset", recipe.data.dataset),
         ("function", recipe.data.dataset),
         ("episode_source", recipe.data.dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,6 +82,11 @@ def open_source(
         raise DataError(f"{name}: the kind {got.kind!r} is taken; {SOURCE!r} is what others have")
     if missing := [column for column in ALWAYS if column not in source.schema]:
         raise DataError(f"{name}: episodes have the columns {', '.join(ALWAYS)}; missing {missing}")
+    if not re.fullmatch("int64|float(16|32|64)", source.schema["support_y"].dtype):
+        raise DataError(
+            f"{name}: labels are int64 and values float32 or float64, support_y is "
+            f"{source.schema['support_y'].dtype}"
+        )
     if not isinstance(source, StagedSource):
         _check_pure(source)
     return source

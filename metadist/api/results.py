@@ -61,8 +61,8 @@ def evaluate(
 
     Raises:
         RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
-            not go together, or a protocol that is none.
-        RecipeError: the learner has parameters that depend on the number of ways; they are named.
+            not go together, a protocol that is none, or other ways of a learner whose parameters
+            depend on their number.
         DataError: the data are missing, damaged or others than the run's.
     """
     from data_pipeline.storage.typed_paths import typed_path

@@ -78,11 +78,11 @@ class EpisodeData:
             side = (side[-1], *side[:-1])
         latent = schema["latent"].shape[0] if "latent" in schema else 0
         classes = self._training_classes
-        if not targets.dtype.startswith("int"):
+        if targets.dtype != "int64":
             self._check_ways(section.ways == 0, "its targets are values; set data.ways = 0")
-            return TaskShape("regression", side, targets.shape[-1], classes, latent)
+            return TaskShape(side, targets.shape[-1], 0, classes, latent)
         self._check_ways(section.ways >= 2, "its targets are labels; at least 2 are needed")
-        return TaskShape("classification", side, section.ways, classes, latent)
+        return TaskShape(side, section.ways, section.ways, classes, latent)
 
     @property
     def _schema(self) -> Schema:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -25,6 +25,7 @@ from metadist.recipe.sections import (
     EvalSection,
     InnerSection,
     ModelSection,
+    ObjectiveSection,
     OuterSection,
     RunSection,
     too_many_rows,
@@ -37,6 +38,7 @@ LATER = (
     ("data", "labels", "permuted"),
     ("data", "unlabeled", 0),
     ("data", "distractors", 0),
+    ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),
     ("eval", "ways", 0),
@@ -53,6 +55,7 @@ class Recipe(BaseModel):
     data: DataSection
     model: ModelSection
     algorithm: AlgorithmSection
+    objective: ObjectiveSection = ObjectiveSection()
     inner: InnerSection = InnerSection()
     outer: OuterSection = OuterSection()
     eval: EvalSection = EvalSection()
@@ -122,6 +125,7 @@ class Recipe(BaseModel):
         for section, key, default in LATER:
             if sections[section][key] == default:
                 sections[section].pop(key)
+        sections = {section: values for section, values in sections.items() if values}
         if without_steps:
             sections["outer"].pop("steps")
         return sections
@@ -146,11 +150,12 @@ class Recipe(BaseModel):
         inner = self.inner.model_copy(update={"lr": lr, "lr_changes": ""})
         return self.model_copy(update={"inner": inner})
 
-    def with_options(self, model: dict[str, Any], algorithm: dict[str, Any]) -> Recipe:
-        """This recipe with every option of its model and algorithm written out."""
+    def with_options(self, options: Mapping[str, dict[str, Any]]) -> Recipe:
+        """This recipe with every option of its parts written out, by section."""
         data = self.model_dump()
-        data["model"] = {"name": self.model.name, "norm": self.model.norm, **model}
-        data["algorithm"] = {"name": self.algorithm.name, **algorithm}
+        for section, values in options.items():
+            declared = type(getattr(self, section)).model_fields
+            data[section] = {key: data[section][key] for key in declared} | values
         return Recipe.model_validate(data)
 
 
@@ -170,7 +175,7 @@ def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
     full = [recipe.model_dump(mode="json") for recipe in recipes]
     result: dict[str, list[Scalar | None]] = {}
     for section in Recipe.model_fields:
-        for key in sorted({key for sections in hashed for key in sections[section]}):
+        for key in sorted({key for sections in hashed for key in sections.get(section, ())}):
             # From the full recipe: a default may be missing among what is hashed.
             values = [sections[section].get(key) for sections in full]
             # True and 1, and 1 and 1.0, differ, as their hashes do.
