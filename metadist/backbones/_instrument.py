@@ -60,7 +60,7 @@ class Instrument:
                 # On the object: whatever else refers to it goes on doing so.
                 part.forward = partial(self._normalise, name, part)  # type: ignore[method-assign]
             elif isinstance(part, nn.Linear | _ConvNd):
-                part.register_forward_pre_hook(partial(self._enter, name))
+                part.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
                 part.register_forward_hook(partial(self._leave, name))
 
     @contextlib.contextmanager
@@ -77,7 +77,7 @@ class Instrument:
         assert self._now is not None, "the module was called outside a pass"
         return self._now
 
-    def _normalise(self, name: str, layer: _BatchNorm, x: Tensor) -> Tensor:
+    def _normalise(self, name: str, layer: _BatchNorm, input: Tensor) -> Tensor:
         run = self._pass
         run.normalised[name] += 1
         # A layer that is called in several places normalises each by statistics of its own.
@@ -88,13 +88,15 @@ class Instrument:
                 "only; take model.norm = 'transductive', or GroupNorm"
             )
         return normalise(
-            x, place, layer.weight, layer.bias, run.norm, run.statistics, epsilon=layer.eps
+            input, place, layer.weight, layer.bias, run.norm, run.statistics, epsilon=layer.eps
         )
 
-    def _enter(self, name: str, layer: nn.Module, args: tuple[Any, ...]) -> None:
+    def _enter(
+        self, name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         if name == self.head:
             run = self._pass
-            run.features = args[0]
+            run.features = args[0] if args else named["input"]
             if run.stop:
                 raise HeadReached
 

@@ -98,7 +98,10 @@ class ModuleNetwork(Backbone):
     def init(self, key: Key) -> Params:
         """What the module's initialisers draw under this key, float32 on the CPU."""
         module = self._made(key, self._constants)
-        return {n: p.detach().to("cpu", torch.float32) for n, p in module.named_parameters()}
+        return {
+            name: p.detach().to("cpu", torch.float32).contiguous()
+            for name, p in module.named_parameters()
+        }
 
     def forward(
         self,
@@ -165,13 +168,17 @@ class ModuleNetwork(Backbone):
         return module
 
     def _check_repeated(self, one: nn.Module, other: nn.Module) -> None:
+        if {id(p) for p in one.parameters()} & {id(p) for p in other.parameters()}:
+            raise RecipeError(
+                f"{self._name}: it gives the same parameters each time; make them anew"
+            )
         a, b = one.state_dict(), other.state_dict()
         differing = [n for n in {**a, **b} if n not in a or n not in b or not _same(a[n], b[n])]
         if differing:
             raise RecipeError(
                 f"{self._name}: {', '.join(differing[:3])} are other numbers when it is made "
                 "again: they do not come from torch's generator; draw them from that (torch.rand, "
-                "nn.init), not from NumPy's, Python's or the clock"
+                "nn.init), not from NumPy's, Python's or the clock, and set what is torch.empty"
             )
 
 

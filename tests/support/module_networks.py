@@ -51,9 +51,9 @@ class Shared(nn.Module):
         self.last = nn.BatchNorm1d(OUTPUTS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.tanh(self.twice(self.conv(self.before(x))))
+        x = torch.tanh(self.twice(self.conv(self.before(input=x))))
         x = torch.tanh(self.twice(self.again(x)))
-        logits: Tensor = self.last(self.head(x.mean((2, 3))))
+        logits: Tensor = self.last(self.head(input=x.mean((2, 3))))
         return logits
 
 

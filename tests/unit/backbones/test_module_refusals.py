@@ -91,6 +91,13 @@ def pythons() -> nn.Module:
     return changed(plain(), scale=nn.Parameter(torch.tensor(random.random())))
 
 
+ONE = plain()
+
+
+def unset() -> nn.Module:
+    return changed(plain(), scale=nn.Parameter(torch.full((2,), torch.nan)))
+
+
 def clocks() -> nn.Module:
     return changed(plain(), scale=nn.Parameter(torch.tensor(time.time_ns() % 10**6 / 7)))
 
@@ -116,6 +123,8 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (numpys, r"1.weight are other numbers when it is made again.*NumPy"),
     (pythons, r"scale are other numbers"),
     (clocks, r"scale are other numbers"),
+    (unset, r"scale are other numbers.*torch.empty"),
+    (lambda: ONE, r"the same parameters each time"),
     (seeding, r"sets torch's seed"),
     # State.
     (with_buffer, r"buffer 'count' would be kept.*constants=\('count',\)"),
