@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from run_place import Place, files, losses
+import torch
+from run_place import Boom, Place, die_before, files, losses
 
 from metadist.errors import RecipeError
 from metadist.runs import checkpoints
@@ -81,12 +82,12 @@ def test_resumed_in_a_stage_is_uninterrupted(
     """With checkpoints after every step, and after every fourth: within stages and between."""
     expected = place.train(*SET, name="whole", **followers)
     for every in (1, 4):
-        name = f"broken{every}"
+        name, more = f"broken{every}", (*SET, f"run.checkpoint_every={every}")
         with monkeypatch.context() as patch:
             die_before(patch, step)
             with pytest.raises(Boom):
-                place.train(*SET, f"run.checkpoint_every={every}", name=name, **followers)
-        result = place.train(resume=name, recipe=None, **followers)
+                place.train(*more, name=name, **followers)
+        result = place.train(*more, name=name, resume="auto", **followers)
         assert result["params_sha256"] == expected["params_sha256"]
         assert losses(place.run(name)) == losses(place.run("whole"))
         assert files(place.run(name)) == files(place.run("whole"))
