@@ -109,7 +109,12 @@ def test_the_network_by_hand_keeps_its_contract():
     body = {n: p for n, p in params.items() if n not in network.layers[-1].parameters}
     assert torch.equal(network.forward(body, x, Norm("batch"), head=False).value, output.features)
     seen: list[str] = []
-    network.forward(params, x, Norm("off"), layer_hook=lambda n, y: seen.append(n) or y)  # type: ignore[func-returns-value]
+
+    def hook(name: str, outputs: torch.Tensor) -> torch.Tensor:
+        seen.append(name)
+        return outputs
+
+    network.forward(params, x, Norm("off"), layer_hook=hook)
     assert seen == [layer.name for layer in network.layers]
 
 

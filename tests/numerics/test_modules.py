@@ -212,7 +212,7 @@ def episodes(first: int, count: int) -> EpisodeBatch:
         drawn = [KEY.fold(name, first + i).normal((size, *IMAGE)).numpy() for i in range(count)]
         arrays[f"{name}_x"] = np.stack(drawn)
         arrays[f"{name}_y"] = np.tile(np.arange(size) % OUTPUTS, (count, 1))
-    return EpisodeBatch(np.arange(first, first + count), **arrays)
+    return EpisodeBatch(np.arange(first, first + count), arrays)
 
 
 def trained(make: Callable[[], nn.Module], recipe: Recipe, group: Group) -> dict[str, Tensor]:
