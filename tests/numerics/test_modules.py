@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.backbones import Backbone, resnet12
+from metadist.backbones import Backbone, Norm, resnet12
 from metadist.compute.collectives import Group, Solo
 from metadist.compute.learners import initial_params
 from metadist.compute.strategies import ChunkResult, Loop, Vmap
@@ -39,7 +39,7 @@ from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskBatch, TaskShape
 from metadist.training.trainer import Trainer
 from tests.numerics.conftest import RunGroup
-from tests.numerics.reference import EXACT, cross_entropy, derivative, distance, leaves, total
+from tests.numerics.reference import EXACT, Net, cross_entropy, derivative, distance, leaves, total
 
 TASKS, STEPS, LR = 3, 2, 0.1
 KEY = Key.of("modules")
@@ -263,35 +263,6 @@ def test_one_worker_and_three_give_the_same_bits(
 # --- ResNet-12 --------------------------------------------------------------------------------
 
 
-def leaky(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, 0.1 * x)
-
-
-def normalise(p: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    mean = x.mean((0, 2, 3), keepdim=True)
-    variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
-    x = (x - mean) / torch.sqrt(variance + 1e-5)
-    return x * p[f"{name}.weight"][:, None, None] + p[f"{name}.bias"][:, None, None]
-
-
-def reference(p: Mapping[str, Tensor], x: Tensor, flatten: bool) -> Tensor:
-    """Its outputs, from the description."""
-    for block in (f"blocks.{number}" for number in range(4)):
-        y = x
-        for number in (1, 2, 3):
-            y = torch.conv2d(y, p[f"{block}.conv{number}.weight"], padding=1)
-            y = normalise(p, f"{block}.norm{number}", y)
-            if number < 3:
-                y = leaky(y)
-        short = torch.conv2d(x, p[f"{block}.shortcut.weight"])
-        y = leaky(y + normalise(p, f"{block}.shortcut_norm", short))
-        rows, columns = y.shape[2] // 2, y.shape[3] // 2
-        y = y[:, :, : 2 * rows, : 2 * columns].reshape(*y.shape[:2], rows, 2, columns, 2)
-        x = y.amax((3, 5))
-    x = x.flatten(1) if flatten else x.mean((2, 3))
-    return x @ p["head.weight"].T + p["head.bias"]
-
-
 @pytest.mark.parametrize("head", ["mean", "flatten"])
 def test_resnet12_is_the_network_of_its_description(head: str):
     shape = TaskShape((3, 34, 32), OUTPUTS, ways=OUTPUTS)
@@ -300,12 +271,13 @@ def test_resnet12_is_the_network_of_its_description(head: str):
     assert [one.outputs for one in network.layers[::4]] == [4, 10, 20, 40, OUTPUTS]
     params = parameters(network)
     x = KEY.normal((4, 3, 34, 32), torch.float64)
-    learner = learner_of(network)
-    got = network.forward(
-        params, x, learner.normalisation.support(context(learner, "transductive"))
-    )
-    wanted = reference(params, x, head == "flatten")
+    got = network.forward(params, x, Norm("batch", record=True))
+    written = Net("resnet12", flatten=head == "flatten", epsilon=1e-5)
+    wanted, moments = written(params, x, "batch")
     torch.testing.assert_close(got.value, wanted, rtol=EXACT, atol=EXACT)
+    assert set(got.statistics) == set(moments) == set(network.norm_layers)
+    for name, (mean, variance) in moments.items():
+        torch.testing.assert_close(got.statistics[name], (mean, variance), rtol=EXACT, atol=EXACT)
     assert got.features.shape == (4, 40 * (4 if head == "flatten" else 1))
 
 
