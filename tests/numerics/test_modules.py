@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from data_pipeline.episodes.types import EpisodeBatch
+from metadist.algorithms.tnet import Transformed
 from metadist.backbones import Backbone, Norm, resnet12
 from metadist.compute.collectives import Group, Solo
 from metadist.compute.learners import initial_params
@@ -201,6 +202,12 @@ def test_running_statistics_are_those_of_the_passes():
     got = learner.predict(fitted, tasks().task(0).query, test).mean
     wanted = module.eval()(tasks().task(0).query.x)
     torch.testing.assert_close(got, wanted, rtol=EXACT, atol=EXACT)
+
+
+def test_a_t_net_refuses_layers_whose_channels_it_cannot_see():
+    network = Transformed(network_of(Masked, constants=MODULES[Masked]))
+    with pytest.raises(RecipeError, match=r"layer 'body.layers.0.linear1' puts out \(6, 8, 8\)"):
+        chunk(network, Loop())
 
 
 # --- workers ----------------------------------------------------------------------------------
