@@ -53,7 +53,7 @@ def train(
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
         plugins: modules (``my_package.toy``) and files (``./toy.py``) of parts that the recipe may
-            name by their last name (``toy``); or a factory of modules in one (``./my_net.py:make``).
+            name by their last name (``toy``); ``./net.py:make`` names a factory of modules in one.
             Their code is run. A run made with one is continued with the same source only.
         backbone: a function or class of a file that makes the network, an ``nn.Module``; see
             :func:`metadist.from_module`. It becomes a plugin, and the recipe's model.
