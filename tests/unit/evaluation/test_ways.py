@@ -172,6 +172,23 @@ def test_functions_have_no_ways(place: Path):
             open_data(wrong, place / "data")
 
 
+# --- unlabeled images -----------------------------------------------------------------------------
+
+
+def test_who_does_not_ask_for_unlabeled_images_learns_the_same(place: Path):
+    more = ("data.unlabeled=2", "data.distractors=1")
+    run = ended_run(place, "unlabeled", IMAGES, "data.ways=2", *more)
+    bare = ended_run(place, "bare", IMAGES, "data.ways=2")
+    data = open_data(run.recipe(), place / "data")
+    assert data.training().episodes([0]).columns["unlabeled_y"].shape == (1, 6)
+    there, plain = run.info()["result"], bare.info()["result"]
+    assert there["params_sha256"] == plain["params_sha256"]
+    assert there["accuracy"] == plain["accuracy"]
+    with_them, without = (summary(place, name, "test-2q") for name in (run.name, bare.name))
+    assert with_them["by_step"] == without["by_step"]
+    assert with_them["episode_digest"] != without["episode_digest"]
+
+
 # --- ensembles ------------------------------------------------------------------------------------
 
 
