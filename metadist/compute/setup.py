@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from data_pipeline.episodes.staged import Stage, open_stage
 from data_pipeline.episodes.types import EpisodeSource
+from metadist.compute.digest import params_sha256
 from metadist.compute.learners import build, check_rate_changes, initial_params, with_ways
 from metadist.episode_data import EpisodeData, open_data
 from metadist.learner import Learner
@@ -38,9 +40,16 @@ class Setup:
 
     @classmethod
     def of(cls, data: EpisodeData) -> Setup:
-        """Build the learner for data; raises RecipeError as :meth:`open` does."""
-        check_rate_changes(data.recipe, data.shape)
-        return cls(data, build(data.recipe, data.shape))
+        """Build the learner for data; raises RecipeError as :meth:`open` does.
+
+        Raises RunError where it is to be evaluated with ways that it cannot have.
+        """
+        recipe = data.recipe
+        check_rate_changes(recipe, data.shape)
+        setup = cls(data, build(recipe, data.shape))
+        if recipe.eval_ways != recipe.data.ways:
+            setup.for_ways(recipe.eval_ways, setup.fresh_params)
+        return setup
 
     def for_ways(self, ways: int, params: Params) -> Setup:
         """The same with the learner of tasks of so many classes; raises as :func:`with_ways`."""
@@ -63,12 +72,29 @@ class Setup:
 
     @cached_property
     def training(self) -> EpisodeSource:
-        """Training episodes, live or from shards.
+        """Training episodes, live or from shards; of a staged source those of its first stage.
 
         Raises:
-            DataError: the shards are of other episodes, or hold too few.
+            DataError: the shards are of other episodes, or hold too few; or there are shards of
+                episodes that depend on parameters.
         """
-        return self.data.training()
+        return (
+            self.data.training() if self.data.staged is None else self.stage(0, self.fresh_params)
+        )
+
+    def stage(self, step: int, params: Params) -> EpisodeSource:
+        """Episodes of the stage of a staged source that an outer step belongs to.
+
+        Args:
+            params: before the stage's first step.
+
+        Raises:
+            DataError: what the source gives is not that stage.
+        """
+        staged = self.data.staged
+        assert staged is not None
+        arrays = {name: p.cpu().numpy() for name, p in params.items()}
+        return open_stage(staged, Stage.at(staged, step), params_sha256(params), arrays)
 
     def rebuilt(self) -> Setup:
         """The same with all parts built anew, to see that they do the same."""
