@@ -12,6 +12,8 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
 from data_pipeline.errors import DataError
+from metadist.compute.resolve import resolve
+from metadist.driver.preflight import preflight
 from metadist.episode_data import EpisodeData, open_data
 from metadist.errors import RecipeError, RunError
 from metadist.evaluation.protocols import (
@@ -100,6 +102,12 @@ def test_a_head_that_has_the_ways_is_named(place: Path):
         evaluate(place, "network", ways=2)
     assert sorted((place / "runs/network/evaluation").iterdir()) == before
     assert evaluate(place, "network", ways=3)["ways"] == 3
+
+
+def test_a_head_that_has_the_ways_is_refused_before_it_is_trained(place: Path):
+    with pytest.raises(RunError, match=r"cannot tell 2: head\.bias, head\.weight of what"):
+        preflight(resolve(recipe("eval.ways=2")), place / "data")
+    preflight(resolve(recipe("eval.ways=2", *PIXELS)), place / "data")
 
 
 @pytest.mark.parametrize("ways", [-1, 0, 1, 10**6])
