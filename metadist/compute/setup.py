@@ -40,16 +40,9 @@ class Setup:
 
     @classmethod
     def of(cls, data: EpisodeData) -> Setup:
-        """Build the learner for data; raises RecipeError as :meth:`open` does.
-
-        Raises RunError where it is to be evaluated with ways that it cannot have.
-        """
-        recipe = data.recipe
-        check_rate_changes(recipe, data.shape)
-        setup = cls(data, build(recipe, data.shape))
-        if recipe.eval_ways != recipe.data.ways:
-            setup.for_ways(recipe.eval_ways, setup.fresh_params)
-        return setup
+        """Build the learner for data; raises RecipeError as :meth:`open` does."""
+        check_rate_changes(data.recipe, data.shape)
+        return cls(data, build(data.recipe, data.shape))
 
     def for_ways(self, ways: int, params: Params) -> Setup:
         """The same with the learner of tasks of so many classes; raises as :func:`with_ways`."""
