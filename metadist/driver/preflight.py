@@ -59,6 +59,8 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
     _ = [setup.training, *(how.source(setup.data) for how in protocols)]
+    if recipe.eval_ways != recipe.data.ways:
+        setup.for_ways(recipe.eval_ways, setup.fresh_params)
     return setup
 
 
