@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metadist.backbones._norm import Norm, Statistics
+from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.objectives import Objective
@@ -29,6 +29,7 @@ __all__ = [
     "Statistics",
     "build",
     "names",
+    "normalise",
     "normalises",
     "options",
 ]

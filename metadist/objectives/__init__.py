@@ -70,6 +70,19 @@ class Objective(ABC):
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """Each of ``metrics`` of one episode, scalars."""
 
+    def scale_of(self, prediction: Prediction) -> Tensor:
+        """The predicted scale [n, E], for objectives that judge it.
+
+        Raises:
+            RecipeError: the learner predicts none.
+        """
+        if prediction.scale is None:
+            raise RecipeError(
+                f"objective {self.name!r} judges a predicted scale, and this learner predicts "
+                "values alone; take a learner that predicts a scale, or leave objective.name out"
+            )
+        return prediction.scale
+
     def counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """Integers of one episode, int64 of ``count_shapes``, summed exactly over episodes."""
         return {}
