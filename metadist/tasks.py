@@ -342,7 +342,7 @@ def to_tasks(
         if name == "class_ids" and not turned:
             # Episodes count four turns of a class whether they are used or not.
             column = column // TURNS
-        if column.dtype == np.int64:
+        if column.dtype in (np.int64, np.bool_):
             tensors[name] = torch.from_numpy(np.ascontiguousarray(column)).to(device)
         else:
             tensors[name] = to_inputs(column, dtype, device)
