@@ -73,7 +73,6 @@ class Learned:
     Attributes:
         parts: all that come from outside.
         sets: ``section.key=value`` of its recipe.
-        ranges: what a search varies.
         elsewhere: arguments of an evaluation of another shape than that of training.
         protocol: what that evaluation is called.
         score: the metric that decides.
@@ -83,8 +82,7 @@ class Learned:
     recipe: str
     parts: tuple[str, ...]
     sets: tuple[str, ...] = ()
-    ranges: Mapping[str, Any] = field(default_factory=dict)
-    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = ""
     score: str = "accuracy"
 
