@@ -15,7 +15,7 @@ from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData, places
-from metadist.errors import RecipeError, RunError
+from metadist.errors import RecipeError
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
@@ -53,27 +53,18 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
 
     Raises:
         DataError: see :func:`open_data`; shards of other episodes, or too few.
-        RecipeError: episodes of that size cannot be drawn, parts do not fit, episodes have not
-            what the learner needs, or it cannot be evaluated with so many ways.
+        RecipeError: episodes of that size cannot be drawn, parts do not fit, or tasks have not
+            what the learner needs to know.
+        RunError: what is learned depends on the number of ways, and evaluation has another.
     """
     setup = Setup.of(open_data(recipe, data_dir, announce))
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
     _ = [setup.training, *(how.source(setup.data) for how in protocols)]
-    _check_ways(setup)
     _check_needs(setup)
-    return setup
-
-
-def _check_ways(setup: Setup) -> None:
-    """See that a learner can be evaluated with as many ways as its recipe says."""
-    recipe = setup.recipe
-    if recipe.eval_ways == recipe.data.ways:
-        return
-    try:
+    if recipe.eval_ways != recipe.data.ways:
         setup.for_ways(recipe.eval_ways, setup.fresh_params)
-    except RunError as error:
-        raise RecipeError(f"eval.{error}") from None
+    return setup
 
 
 def _check_needs(setup: Setup) -> None:
