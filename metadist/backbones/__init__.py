@@ -1,7 +1,7 @@
 """Networks: pure functions of a dict of tensors, one module each, found by their module name.
 
 A module exports ``Options`` and ``build(options, shape)``, and ``NORMALISES = False`` if it has no
-normalisation layers.
+normalisation layers. ``metadist.from_module`` makes both of a factory of ``torch.nn`` modules.
 """
 
 from __future__ import annotations
