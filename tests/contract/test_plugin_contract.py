@@ -11,18 +11,31 @@ import torch
 from plugin_parts import plugins
 
 from data_pipeline import registry
-from metadist import algorithms, objectives
+from metadist import algorithms, backbones, objectives
+from metadist.backbones import Norm
 from metadist.compute.strategies import Loop, Vmap
+from metadist.context import NormMode
+from metadist.errors import RecipeError
+from metadist.keys import Key
 from metadist.plugins import use
 from metadist.tasks import Examples, Prediction, TaskShape
-from tests.contract.cases import Case, all_cases, default_cases, switched
+from tests.contract.cases import (
+    MODELS,
+    NORMS,
+    WAYS,
+    Case,
+    Model,
+    all_cases,
+    default_cases,
+    switched,
+)
 from tests.contract.checks import check_definition, check_differences, check_everything, check_same
 from tests.contract.setting import make
 from tests.contract.test_workers import case_of
 from tests.contract.test_workers import check as check_workers
 from tests.numerics.conftest import RunGroup, run_group  # noqa: F401
 from tests.numerics.definitions import DEFINITIONS
-from tests.numerics.plugin_definitions import PLUGINS, set_prediction
+from tests.numerics.plugin_definitions import PLUGINS, residual, set_prediction
 from tests.numerics.reference import EXACT, derivative, distance, leaves, total
 
 each = pytest.mark.parametrize("name", sorted(PLUGINS))
@@ -161,3 +174,40 @@ def test_what_is_pooled_is_the_fraction_that_is_covered(objective: str) -> None:
     assert {name: c.dtype for name, c in counts.items()} == dict.fromkeys(counts, torch.int64)
     assert {name: tuple(c.shape) for name, c in counts.items()} == likelihood.count_shapes
     assert likelihood.pooled(counts) == {"coverage_95": 0.8}
+
+
+# --- a network ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("algorithm", ["maml", "tnet", "heavy_ball"])
+def test_a_network_is_what_it_says(
+    algorithm: str, norm: NormMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"width": 3, "blocks": 2}
+    model = Model("residual", options, residual, "labels", (2, 8, 8), WAYS)
+    monkeypatch.setitem(MODELS, "small-residual", model)
+    with use(plugins("residual")):
+        setting = make(Case(algorithm, "small-residual", norm, 2))
+    if algorithm == "tnet":  # the reference knows no transforms of this network
+        check_same(setting.vmap(2), setting.looped)
+        check_differences(setting)
+    else:
+        check_everything(setting)
+
+
+def test_its_features_are_what_enters_the_head() -> None:
+    with use(plugins("residual")):
+        network = backbones.build("residual", {}, TaskShape((2, 9, 9), 4, 4))
+    params = network.init(Key.of("residual"))
+    params["head.weight"] = Key.of("head").normal((4, 16))
+    x = Key.of("images").normal((6, 2, 9, 9))
+    whole = network.forward(params, x, Norm("batch", record=True))
+    bare = {n: p for n, p in params.items() if not n.startswith("head.")}
+    features = network.forward(bare, x, Norm("batch"), head=False)
+    assert torch.equal(features.value, whole.features)
+    torch.testing.assert_close(whole.features @ params["head.weight"].T, whole.value)
+    assert [layer.name for layer in network.layers] == list(whole.activations)
+    assert set(whole.statistics) == set(network.norm_layers)
+    with use(plugins("residual")), pytest.raises(RecipeError, match="residual needs images"):
+        backbones.build("residual", {}, TaskShape((5,), 4, 4))

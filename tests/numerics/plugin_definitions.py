@@ -14,6 +14,7 @@ from torch import Tensor
 from tests.numerics.reference import (
     Definition,
     Episode,
+    Moments,
     Noise,
     Normalisation,
     Reference,
@@ -183,6 +184,29 @@ def heavy_ball(
     *_, final = learner.path(at, task, graph=True, update=update)
     value = learner.query_loss(final, task)
     return value.detach(), derivative(value, at)
+
+
+def residual(p: Tensors, x: Tensor, norm: Normalisation, step: int = 0) -> tuple[Tensor, Moments]:
+    """The network of ``residual.py`` (He et al., 2016): outputs, and moments before each block's
+    convolutions."""
+    moments: Moments = {}
+
+    def activated(layer: str, h: Tensor) -> Tensor:
+        mean = h.mean(dim=(0, 2, 3))
+        moments[layer] = mean, ((h - mean[None, :, None, None]) ** 2).mean(dim=(0, 2, 3))
+        if norm != "off":
+            m, v = moments[layer] if norm == "batch" else norm[layer]
+            h = (h - m[None, :, None, None]) / torch.sqrt(v + 1e-3)[None, :, None, None]
+        h = h * p[f"{layer}.scale"][None, :, None, None] + p[f"{layer}.shift"][None, :, None, None]
+        return h * (h > 0)
+
+    h = torch.conv2d(x, p["stem.weight"], stride=2, padding=1)
+    for block in range(sum(n.endswith("conv1.weight") for n in p)):
+        y = activated(f"block{block}.norm1", h)
+        y = torch.conv2d(y, p[f"block{block}.conv1.weight"], padding=1)
+        y = activated(f"block{block}.norm2", y)
+        h = h + torch.conv2d(y, p[f"block{block}.conv2.weight"], padding=1)
+    return h.mean(dim=(2, 3)) @ p["head.weight"].T + p["head.bias"], moments
 
 
 PLUGINS: dict[str, Definition] = {
