@@ -53,7 +53,7 @@ class Prepared:
 def spec(module: datasets.Dataset) -> Iterator[Finding]:
     """``SPEC`` says all that is shown and recorded."""
     own: Any = module.SPEC
-    if not isinstance(own, DatasetSpec):
+    if not isinstance(module.SPEC, DatasetSpec):
         yield found("SPEC, a DatasetSpec", repr(own), "see data_pipeline.datasets.DatasetSpec")
         return
     types = {"summary": str, "licence": str, "version": int}

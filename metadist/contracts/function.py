@@ -35,7 +35,7 @@ class Family:
 def spec(module: FunctionFamily) -> Iterator[Finding]:
     """``SPEC`` says all that is shown and recorded."""
     own: Any = module.SPEC
-    if not isinstance(own, FunctionSpec):
+    if not isinstance(module.SPEC, FunctionSpec):
         yield found("SPEC, a FunctionSpec", repr(own), "see data_pipeline.functions.FunctionSpec")
         return
     if not own.summary:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from metadist import algorithms
 from metadist.contracts import documentation
 from metadist.contracts.finding import Inspection, found
-from metadist.contracts.learner import declared, gradients, sight
+from metadist.contracts.learner import declared, gradients, sight, together
 from metadist.contracts.settings import Setting, Where, make, places, switched
 from metadist.discovery import find
 from metadist.errors import RecipeError
@@ -25,7 +25,7 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
         on = str(setting.where)
         inspection.run((*sight.CHECKS, *declared.CHECKS, *gradients.CHECKS), setting, on)
     for setting in taken[:1] + [s for s in taken if s.where.norm == "running"]:
-        inspection.run(gradients.ONCE, setting, str(setting.where))
+        inspection.run(together.CHECKS, setting, str(setting.where))
     for setting in taken[:1]:
         for other in switched(name, options):
             where = replace(setting.where, part_options=other)
