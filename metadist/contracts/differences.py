@@ -105,19 +105,20 @@ def length(gradients: Params) -> float:
     return float(torch.stack([g.norm() for g in gradients.values()]).norm())
 
 
-def directions(params: Params, gradients: Params, key: Key) -> Iterator[Params]:
-    """Unit directions: along a gradient's own part in each tensor, then random ones."""
-    zeros = {name: torch.zeros_like(p) for name, p in params.items()}
-    for name in reversed(gradients):
-        if gradients[name].norm() > 0:
-            yield {**zeros, name: gradients[name] / gradients[name].norm()}
-    for attempt in range(12):
-        free = {
-            name: key.fold("direction", attempt, name).normal(p.shape, torch.float64)
-            for name, p in params.items()
-        }
-        size = length(free)
-        yield {name: d / size for name, d in free.items()}
+def directions(gradients: Params, key: Key) -> Iterator[Params]:
+    """Unit directions, to hold a gradient against differences.
+
+    First such as have an equal part in each tensor, along the gradient or against it, so that one
+    that is wrong in any tensor is found; then one in each tensor, where those cross kinks.
+    """
+    own = {n: g / g.norm() for n, g in gradients.items() if g.norm() > 0}
+    zeros = {name: torch.zeros_like(g) for name, g in gradients.items()}
+    for attempt in range(8):
+        signs = {n: key.fold("sign", attempt, n).uniform((), torch.float64) < 0.5 for n in own}
+        parts = {n: torch.where(signs[n], -d, d) / len(own) ** 0.5 for n, d in own.items()}
+        yield {**zeros, **parts}
+    for name in reversed(own):
+        yield {**zeros, name: own[name]}
 
 
 def distance(got: Params, wanted: Params) -> float:

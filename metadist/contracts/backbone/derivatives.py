@@ -67,7 +67,7 @@ def _against(
     net: Net, value: Callable[[Params], Tensor], gradients: Params, what: str
 ) -> Iterator[Finding]:
     size, checked, free = length(gradients), 0, 0
-    for direction in directions(net.params, gradients, SEED):
+    for direction in directions(gradients, SEED):
         measured = difference(value, net.params, direction)
         free += 1
         if measured is None:

@@ -31,7 +31,7 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
             where = replace(setting.where, part_options=other)
             if isinstance(again := _setting(name, where, inspection), Setting):
                 inspection.run(gradients.CHECKS, again, str(where))
-    if not taken:
+    if not taken and not any(f.level == "error" for f in inspection.findings.values()):
         reasons = {str(reason) for _, reason in tried}
         inspection.run([_works_somewhere], sorted(reasons))
 

@@ -102,8 +102,9 @@ def metrics(setting: Setting) -> Iterator[Finding]:
             list(learner.metric_names),
             "return ('loss', *others): training reports it",
         )
+    leaves = {n: p.detach().requires_grad_() for n, p in setting.params.items()}
     for now in (setting, setting.tested):
-        loss = learner.loss(now.params, now.tasks.task(0), now.task_ctx(0))
+        loss = learner.loss(leaves, now.tasks.task(0), now.task_ctx(0))
         if loss.value.shape != ():
             yield found("a scalar Loss.value", f"shape {list(loss.value.shape)}", "take its mean")
         if set(loss.metrics) != set(learner.metric_names):

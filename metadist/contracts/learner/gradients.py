@@ -40,7 +40,7 @@ def slopes(setting: Setting, index: int = 1, wanted: int = 3) -> Slopes:
     """The engine's gradient of one task along directions that cross no kink."""
     gradients = setting.chunk(index, index + 1).gradients
     size, checked, worst = length(gradients), 0, (0.0, 0.0, 0.0)
-    for direction in directions(setting.params, gradients, SEED):
+    for direction in directions(gradients, SEED):
         measured = difference(lambda p: setting.value(p, index), setting.params, direction)
         if measured is None:
             continue
