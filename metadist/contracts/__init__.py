@@ -15,7 +15,7 @@ import torch
 from data_pipeline import registry
 from metadist import plugins
 from metadist.contracts.finding import Finding, Inspection, Report
-from metadist.errors import PluginError
+from metadist.errors import PluginError, RecipeError
 from metadist.overrides import Scalar
 
 __all__ = ["KINDS", "Finding", "Report", "UnknownPart", "check_part", "kind_of"]
@@ -75,7 +75,12 @@ def check_part(
         options: of the part; its defaults where not given.
         source: folder or file of a dataset's raw images.
         say: is told what is being looked at.
+
+    Raises:
+        RecipeError: an option is none of the part's.
     """
+    if options:
+        _known(kind, name, options)
     inspection = Inspection(file, say)
     module = importlib.import_module(f"{__name__}.{KINDS[kind]}")
     more = {"source": source} if kind == "dataset" else {}
@@ -87,3 +92,11 @@ def check_part(
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
     return inspection.report(kind, name)
+
+
+def _known(kind: str, name: str, options: Mapping[str, Scalar]) -> None:
+    """See that options are the part's; those of a dataset are seen when it is made."""
+    if kind in ("algorithm", "backbone", "objective"):
+        plugins.package(kind).options(name, dict(options))
+    elif kind != "dataset":
+        raise RecipeError(f"{kind} {name!r} has no options, got {', '.join(options)}")

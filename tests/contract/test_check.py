@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checked_parts import PARTS
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -20,7 +21,6 @@ from metadist import plugins
 from metadist.cli.main import main
 from metadist.contracts import KINDS, Report
 from metadist.errors import PluginError, RecipeError
-from tests.support.checked_parts import PARTS
 
 
 def written(folder: Path, name: str, *edits: tuple[str, str]) -> Path:
