@@ -13,7 +13,18 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import adapt, check, compare, evaluate, prepare, register, report, train, tune
+from metadist.api import (
+    adapt,
+    check,
+    compare,
+    evaluate,
+    from_module,
+    prepare,
+    register,
+    report,
+    train,
+    tune,
+)
 from metadist.errors import MetadistError
 from metadist.recipe.files import builtin_names
 from metadist.recipe.schema import Recipe, load_recipe
@@ -27,6 +38,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "from_module",
     "load_recipe",
     "prepare",
     "register",

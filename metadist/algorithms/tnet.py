@@ -23,7 +23,7 @@ from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.singular_values import singular_values
 from metadist.keys import Key
-from metadist.learner import LearnedQuantities
+from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".transform"
@@ -61,6 +61,12 @@ class Transformed(BackboneWrapper):
 
         def transformed(layer: str, y: Tensor) -> Tensor:
             t = params[f"{layer}{SUFFIX}"]
+            if y.dim() not in (2, 4):
+                # Which of its axes are channels cannot be seen.
+                raise RecipeError(
+                    "algorithm: a T-net needs layers that put out [n, D] or [n, C, H, W]; layer "
+                    f"{layer!r} puts out {tuple(y.shape)}: take another network or algorithm"
+                )
             return F.linear(y, t) if y.dim() == 2 else F.conv2d(y, t[:, :, None, None])
 
         return super().forward(params, x, norm, layer_hook=transformed, **how)
@@ -78,6 +84,15 @@ class TNet(InnerLoop):
         transforms = {n.removesuffix(SUFFIX): p for n, p in params.items() if n.endswith(SUFFIX)}
         found = singular_values("transform", transforms) if transforms else {}
         return {**super().learned_quantities(params), **found}
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "Bar: from the smallest to the largest singular value of each layer's T; at 1 only, T "
+            "is the identity (up to a rotation) and the learner is MAML. The longer the bar, the "
+            "more the inner loop prefers some directions (×: largest / smallest)."
+        )
+        return {**super().captions, "transform": ("Learned transforms T", text)}
 
 
 def build(parts: Parts[Options]) -> TNet:

@@ -21,7 +21,7 @@ from metadist.context import Context
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
 from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities, Loss
+from metadist.learner import Captions, Estimator, LearnedQuantities, Loss
 from metadist.objectives import Objective
 from metadist.tasks import Examples, Params, Prediction, Task
 
@@ -117,6 +117,10 @@ class InnerLoop(Normalised):
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
         return self.optimizer.learned_quantities(meta_parameters(params))
+
+    @property
+    def captions(self) -> Captions:
+        return self.optimizer.captions
 
     @property
     def normalisation(self) -> Normalisation:
@@ -215,10 +219,11 @@ class InnerLoop(Normalised):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        start, penalty = self.initial(params, task, ctx)
-        for fitted in self.steps(params, start, task, ctx, recorded):
+        view, query = task.view(self.needs), task.query.without("y")
+        start, penalty = self.initial(params, view, ctx)
+        for fitted in self.steps(params, start, view, ctx, recorded):
             if fitted.step in weights or fitted.step == ctx.inner_steps:
-                prediction = self.predict(fitted, task.query, ctx)
+                prediction = self.predict(fitted, query, ctx)
                 last, metrics = self.objective.loss_and_metrics(prediction, task.query)
                 if fitted.step in weights:
                     parts.append(weights[fitted.step] * last)

@@ -23,14 +23,17 @@ Options = maml.Options
 class SignSGD(SGD):
     """phi - lr * sign(gradient)."""
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
-        return super().update(adapted, {n: g.sign() for n, g in gradients.items()}, step)
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        """One step."""
+        signs = {n: g.sign() for n, g in gradients.items()}
+        return super().update(signs, state, adapted, step)
 
 
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
-    return replace(maml.build(parts, second_order=False), optimizer=SignSGD(parts.inner_lr))
+    return replace(maml.build(parts, second_order=False), optimizer=SignSGD())
 '''
 
 #: An MLP under another name.
@@ -130,7 +133,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from metadist.backbones import Layer, mlp
+from metadist.backbones import Backbone, Layer, Output, mlp
 
 PART = "backbone"
 Options = mlp.Options
@@ -141,25 +144,21 @@ def make():
 
 
 @dataclass(frozen=True)
-class Net:
+class Net(Backbone):
     """Its module says how, its parameters are given."""
 
     module: nn.Module
     constant: Any
 
     layers = (Layer("0", 8, True), Layer("2", 1, True))
-    norm_layers = {{}}
-    norm_parameters = frozenset()
 
     def init(self, key):
         return {{name: p.detach() for name, p in ({init}).named_parameters()}}
 
-    def forward(self, params, x, norm, trace=None):
+    def forward(self, params, x, norm, *, head=True, layer_hook=None):
         own = {{name: params[name] for name, _ in self.module.named_parameters()}}
         y = functional_call(self.module, own, (x,)) + {added}
-        if trace is not None:
-            trace["features"] = trace["2"] = y
-        return y, {{}}
+        return Output(y, y, {{}}, {{"2": y}})
 
 
 def build(options, shape):
@@ -192,4 +191,48 @@ class Noisy(InnerLoop):
 def build(parts):
     plain = maml.build(parts)
     return Noisy(**{{name: getattr(plain, name) for name in plain.__dataclass_fields__}})
+'''
+
+
+#: Episodes of a kind of their own: labelled points in the plane, with a column beside them.
+EPISODES = '''"""Clusters of points in the plane."""
+
+import numpy as np
+
+from data_pipeline.episode_sources import SourceSpec
+from data_pipeline.episodes.sources import identity_of
+from data_pipeline.episodes.types import EpisodeBatch, stack
+from data_pipeline.rng import Stream, fold
+
+PART = "episode_source"
+SPEC = SourceSpec("{name}", "clusters of points in the plane", version=1)
+
+
+class Clusters:
+    def __init__(self, part, spec, seed):
+        self.identity = identity_of(SPEC, part, spec, seed)
+        self._key = fold("clusters", part, seed)
+        self.schema = self.episodes([0]).schema
+
+    def _one(self, index):
+        spec = self.identity.spec
+        stream = Stream(self._key, index)
+        centres = 4.0 * stream.uniforms(2 * spec.ways).reshape(spec.ways, 2)
+        columns = {{"centres": centres}}
+        for name, each in (("support", spec.shots), ("query", spec.queries)):
+            labels = np.array(stream.permutation(spec.ways * each)) % spec.ways
+            noise = stream.uniforms(2 * len(labels)).reshape(-1, 2)
+            columns[name + "_x"] = (centres[labels] + noise).astype(np.float32)
+            columns[name + "_y"] = labels
+            columns[name + "_mask"] = noise[:, 0] < 0.9
+        batch = {{name: column[None] for name, column in columns.items()}}
+        return EpisodeBatch(np.array([index]), batch)
+
+    def episodes(self, ids):
+        return stack([self._one(int(i)) for i in ids])
+
+
+def open(part, spec, seed):
+    """Points of clusters."""
+    return Clusters(part, spec, seed)
 '''
