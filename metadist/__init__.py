@@ -15,6 +15,7 @@ from __future__ import annotations
 import metadist.report  # noqa: F401
 from metadist.api import (
     adapt,
+    check,
     compare,
     evaluate,
     from_module,
@@ -34,6 +35,7 @@ __all__ = [
     "Recipe",
     "adapt",
     "builtin_names",
+    "check",
     "compare",
     "evaluate",
     "from_module",

@@ -1,5 +1,6 @@
 """The verbs of the command line: functions to call from a notebook."""
 
+from metadist.api.checking import check
 from metadist.api.common import Plugins, Result
 from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
@@ -14,6 +15,7 @@ __all__ = [
     "Plugins",
     "Result",
     "adapt",
+    "check",
     "compare",
     "data_directory",
     "evaluate",
