@@ -15,6 +15,7 @@ from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData
+from metadist.evaluation.inference import task_facts
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
@@ -109,5 +110,6 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },
         "plugins": plugins.facts(plugins.of(recipe)),
+        task_facts.KEY: task_facts.TaskFacts.of(setup.data).document(),
         "versions": versions(),
     }

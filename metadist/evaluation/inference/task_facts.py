@@ -1,0 +1,67 @@
+"""What a trained learner must know of its tasks to meet new ones without its data.
+
+It stands in run.json from a run's creation on, and in the configuration of a saved model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from data_pipeline import datasets
+from data_pipeline.formats.images import Preparation
+from metadist.episode_data import EpisodeData
+from metadist.tasks import TaskShape
+
+#: Where it stands in run.json.
+KEY = "tasks"
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What a learner must know of its tasks.
+
+    Attributes:
+        shape: of the tasks it was trained for.
+        preparation: how pixels are made of images; None: inputs are numbers, taken as they are.
+    """
+
+    shape: TaskShape
+    preparation: Preparation | None
+
+    @classmethod
+    def of(cls, data: EpisodeData) -> TaskFacts:
+        """Of the data of a run."""
+        store = data.store
+        if store is None:
+            return cls(data.shape, None)
+        prepare = datasets.preparation(store.dataset, store.shape, store.options)
+        return cls(data.shape, prepare)
+
+    @classmethod
+    def read(cls, shape: Mapping[str, Any], preparation: Mapping[str, Any] | None) -> TaskFacts:
+        """The inverse of :meth:`document`. What it raises is in ``runs.record.UNREADABLE``."""
+        facts = {**shape, "inputs": tuple(shape["inputs"])}
+        facts["kind"] = "classification" if facts.pop("ways") else "regression"
+        prepare = None
+        if preparation is not None:
+            prepare = Preparation(**{**preparation, "shape": tuple(preparation["shape"])})
+        return cls(TaskShape(**facts), prepare)
+
+    def document(self) -> dict[str, Any]:
+        """As it is written: ``shape``, ``preparation``."""
+        shape = asdict(self.shape)
+        shape["ways"] = shape["outputs"] if shape.pop("kind") == "classification" else 0
+        prepare = self.preparation
+        return {
+            "shape": {**shape, "inputs": list(self.shape.inputs)},
+            "preparation": None
+            if prepare is None
+            else asdict(prepare) | {"shape": list(prepare.shape)},
+        }
+
+    @property
+    def ways(self) -> int:
+        """Classes of a task; 0 where values are learned."""
+        return self.shape.outputs if self.shape.kind == "classification" else 0
