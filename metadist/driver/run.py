@@ -152,7 +152,7 @@ def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
 
 def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -> str:
     """What begins, in a line."""
-    recipe, learner = setup.recipe, setup.algorithm
+    recipe, learner = setup.recipe, setup.learner
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
     steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
     norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"

@@ -20,7 +20,6 @@ from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.optuna_search import check_optuna
 from metadist.executors.ray_tune import TrialFunction, run_trials
-from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
@@ -99,13 +98,14 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     recipe = plan.recipe({})
     for line in plan.dropped():
         announce(line)
-    data = preflight(recipe, data_dir, announce).data
-    check_learners(plan, data.shape)
-    kind = data.shape.kind
-    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
+    setup = preflight(recipe, data_dir, announce)
+    check_learners(plan, setup.data.shape)
+    objective = setup.objective
+    metric = f"val/{objective.metric.name}"
+    mode = "max" if objective.metric.higher_is_better else "min"
     if (plan.space.metric, plan.space.mode) != (metric, mode):
         raise SpaceError(
-            f"space {plan.name}: {kind} on {recipe.data.dataset} is measured by "
+            f"space {plan.name}: {objective.name} on {recipe.data.dataset} is measured by "
             f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
         )
 

@@ -188,7 +188,7 @@ def model_tags(model: TrainedModel) -> dict[str, str]:
     """Where a model comes from and how good it was on test episodes."""
     facts, recipe = model.facts, model.trained.recipe
     source = ("run", "recipe_hash", "dataset", "dataset_digest", "licence")
-    figures = (model.metric, "ci95", "classes", "ci95_classes")
+    figures = (model.metric.name, "ci95", "classes", "ci95_classes")
     given = {
         **{name: facts[name] for name in source + figures},
         "algorithm": recipe.algorithm.name,

@@ -23,14 +23,17 @@ Options = maml.Options
 class SignSGD(SGD):
     """phi - lr * sign(gradient)."""
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
-        return super().update(adapted, {n: g.sign() for n, g in gradients.items()}, step)
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        """What is added in one step."""
+        signs = {name: g.sign() for name, g in gradients.items()}
+        return super().update(signs, state, adapted, step)
 
 
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
-    return replace(maml.build(parts, second_order=False), optimizer=SignSGD(parts.inner_lr))
+    return replace(maml.build(parts, second_order=False), optimizer=SignSGD())
 '''
 
 #: An MLP under another name.

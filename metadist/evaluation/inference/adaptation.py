@@ -6,35 +6,27 @@ All that passes between :mod:`metadist.evaluation.inference` and a learner passe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from metadist.compute.determinism import reproducible
-from metadist.compute.learners import build, initial_params
-from metadist.errors import AdaptError, RecipeError
+from metadist.context import Context
+from metadist.errors import AdaptError
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.inner.inner_loop import AdaptedModel
 from metadist.inner.inner_optimizer import PREFIX
-from metadist.tasks import Context, Params, TaskShape, to_inputs
+from metadist.tasks import Examples, Params, Prediction, Task, Unlabeled, to_inputs
 
 #: The random numbers of a learner that draws some are those of the test episode of this id.
 EPISODE = 0
 #: Queries of one pass of the network, where they do not depend on each other.
 PASS = 512
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is predicted for Q queries: logits [Q, N] or values [Q, E], float64."""
-
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64] | None = None
-    samples: NDArray[np.float64] | None = None
+#: What predicts after 0, 1, … steps, and what it must know.
+Fitted = tuple[Sequence[Any], Context]
 
 
 @dataclass(frozen=True)
@@ -42,39 +34,70 @@ class Adaptation:
     """A learner after adaptation to a support set.
 
     Attributes:
-        fitted: what predicts after 0, 1, … steps; one element of a learner that takes none.
+        asked: adaptation steps that were asked for; None: as trained.
+        now: what predicts; None: the learner wants to see the queries when it adapts.
     """
 
     trained: TrainedLearner
-    fitted: Sequence[Any]
-    ctx: Context
+    support: Examples
+    unlabeled: Unlabeled | None
+    asked: int | None
+    now: Fitted | None = None
 
     @classmethod
     def of(
-        cls, trained: TrainedLearner, x: NDArray[Any], y: NDArray[Any], steps: int
+        cls,
+        trained: TrainedLearner,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        unlabeled: NDArray[Any] | None,
+        steps: int | None,
     ) -> Adaptation:
-        """Adapt to prepared examples x, and y as :class:`Targets` has them."""
-        device, dtype = trained.device, getattr(torch, trained.recipe.engine.dtype)
-        with reproducible(device), torch.no_grad():
-            targets = torch.from_numpy(y).to(device)
-            targets = targets if targets.dtype == torch.int64 else targets.to(dtype)
-            inputs = to_inputs(x, dtype, device)
-            fitted, ctx = trained.fit(inputs, targets, {}, "test", EPISODE, steps)
-        return cls(trained, fitted, ctx)
+        """Adapt to prepared examples x, and y as :class:`Targets` has them.
 
-    def predict(self, queries: NDArray[Any]) -> Output:
-        """What it says of prepared queries."""
-        trained, last = self.trained, self.fitted[-1]
-        device, dtype = trained.device, getattr(torch, trained.recipe.engine.dtype)
+        Raises:
+            AdaptError: steps were asked of a learner that takes none.
+        """
+        targets = torch.from_numpy(y).to(trained.device)
+        if targets.dtype != torch.int64:
+            targets = targets.to(_dtype(trained))
+        support = Examples(_inputs(trained, x), targets, name="support")
+        more = None
+        if unlabeled is not None:
+            more = Unlabeled(_inputs(trained, unlabeled), name="unlabeled")
+        waiting = cls(trained, support, more, steps)
+        if "query_x" in trained.learner.needs:
+            return waiting
+        return cls(trained, support, more, steps, waiting._fit(None))
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps to take."""
+        return self.trained.recipe.inner.steps if self.asked is None else self.asked
+
+    @property
+    def steps_taken(self) -> int | None:
+        """Those that were taken; None of a learner that takes none, or waits for queries."""
+        by_steps = self.now is not None and (len(self.now[0]) > 1 or self.steps == 0)
+        return self.steps if by_steps else None
+
+    def predict(self, queries: NDArray[Any]) -> Prediction:
+        """What it says of prepared queries, in float64 on the CPU.
+
+        Raises:
+            AdaptError: steps were asked of a learner that takes none.
+        """
+        trained = self.trained
         # Queries that depend on each other are seen together.
         size = len(queries) if transductive(trained) else PASS
-        with reproducible(device), torch.no_grad():
-            parts = [queries[at : at + size] for at in range(0, len(queries), size)]
-            found: list[Tensor] = [
-                trained.algorithm.predict(last, to_inputs(part, dtype, device), self.ctx)
-                for part in parts
+        with reproducible(trained.device), torch.no_grad():
+            parts = [
+                Examples(_inputs(trained, queries[at : at + size]), name="query")
+                for at in range(0, len(queries), size)
             ]
-        return Output(torch.cat(found).double().cpu().numpy())
+            fitted, ctx = self.now or self._fit(parts[0])
+            found = [trained.learner.predict(fitted[-1], part, ctx) for part in parts]
+        return _joined([prediction.double().tensors() for prediction in found])
 
     def network(self) -> Params:
         """Parameters of the adapted network, by name.
@@ -82,31 +105,52 @@ class Adaptation:
         Raises:
             AdaptError: the learner adapts no network.
         """
-        last = self.fitted[-1]
+        name = self.trained.recipe.algorithm.name
+        if self.now is None:
+            raise AdaptError(f"{name} adapts when it sees queries; there is no network before that")
+        last = self.now[0][-1]
         if not isinstance(last, AdaptedModel):
             raise AdaptError(
-                f"{self.trained.recipe.algorithm.name} adapts no network's parameters; what it "
-                f"makes of the support is a {type(last).__name__}; what it has learned stands in "
-                "the model's .trained.params"
+                f"{name} adapts no network's parameters; what it makes of the support is a "
+                f"{type(last).__name__}; what it has learned stands in the model's .trained.params"
             )
         own = {n: p for n, p in last.params.items() if not n.startswith(PREFIX)}
         return {name: p.detach().clone() for name, p in own.items()}
+
+    def _fit(self, query: Examples | None) -> Fitted:
+        trained = self.trained
+        task = Task(self.support, query, self.unlabeled)
+        with reproducible(trained.device):
+            found = trained.fit(task, "test", EPISODE, self.steps)
+        if self.asked and len(found[0]) == 1:
+            raise AdaptError(
+                f"steps: {trained.recipe.algorithm.name} does not adapt by steps, {self.asked} "
+                "were asked for; leave the number of steps out"
+            )
+        return found
 
 
 def transductive(trained: TrainedLearner) -> bool:
     """Whether predictions for queries depend on the other queries."""
     # What differentiates nothing has no network to normalise.
-    return trained.recipe.model.norm == "transductive" and trained.algorithm.derivative_order > 0
+    normalised = trained.recipe.model.norm == "transductive" and trained.learner.derivative_order
+    return bool(normalised) or "query_x" in trained.learner.needs
 
 
-def for_ways(trained: TrainedLearner, shape: TaskShape, ways: int) -> TrainedLearner:
-    """The learner for tasks of another number of classes.
+def _dtype(trained: TrainedLearner) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, trained.recipe.engine.dtype)
+    return dtype
 
-    Raises:
-        RecipeError: parameters depend on that number.
-    """
-    other = build(trained.recipe, replace(shape, outputs=ways))
-    fresh = initial_params(trained.recipe, other)
-    if {n: p.shape for n, p in fresh.items()} != {n: p.shape for n, p in trained.params.items()}:
-        raise RecipeError("it has as many outputs")
-    return replace(trained, algorithm=other)
+
+def _inputs(trained: TrainedLearner, x: NDArray[Any]) -> Tensor:
+    return to_inputs(x, _dtype(trained), trained.device)
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> Prediction:
+    """Predictions for queries, part after part, as one."""
+    axes = {"samples": 1}
+    joined = {
+        name: torch.cat([part[name] for part in parts], axes.get(name, 0)).cpu()
+        for name in parts[0]
+    }
+    return Prediction(**joined)

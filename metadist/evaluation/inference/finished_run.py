@@ -11,14 +11,13 @@ import torch
 
 from data_pipeline.errors import DataError
 from metadist.compute.digest import params_sha256
-from metadist.compute.learners import Learners
+from metadist.compute.learners import at_checkpoint, build
 from metadist.episode_data import open_data
 from metadist.errors import RecipeError, RunError
 from metadist.evaluation.evaluation_lock import EvaluationLock
 from metadist.evaluation.inference.task_facts import KEY, TaskFacts
 from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.objectives import score_name
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.record import UNREADABLE, describe
@@ -70,8 +69,8 @@ def open_finished(
     info, recipe = check_finished(run), run.recipe()
     tasks = _tasks(run, info, recipe, data_dir)
     best = _best(run, info, EvaluationLock.of(run, recipe).state())
-    algorithm, recipe = Learners(recipe, tasks.shape).at(best.step)
-    trained = TrainedLearner.of(algorithm, best, recipe, device)
+    recipe = at_checkpoint(recipe, best.step)
+    trained = TrainedLearner.of(build(recipe, tasks.shape), best, recipe, device)
     dataset, result = info["dataset"], info.get("result") or {}
     facts = {
         "run": run.name,
@@ -82,7 +81,7 @@ def open_finished(
         "licence": dataset.get("licence", ""),
         "checkpoint": {"step": best.step, "params_sha256": params_sha256(best.params)},
     }
-    figures = (score_name(tasks.shape.kind), *_FIGURES)
+    figures = (trained.metric.name, *_FIGURES)
     facts |= {name: result.get(name) for name in figures}
     return TrainedModel(trained, tasks, facts, plugins_of(info), parts)
 

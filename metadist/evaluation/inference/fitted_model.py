@@ -24,14 +24,12 @@ class FittedModel:
         inputs: how queries are read.
         targets: of the support.
         trained_ways: classes of the tasks that it was trained on.
-        wanted: adaptation steps that were to be taken.
     """
 
     adaptation: Adaptation
     inputs: Inputs
     targets: Targets
     trained_ways: int
-    wanted: int
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -45,9 +43,8 @@ class FittedModel:
 
     @property
     def steps(self) -> int | None:
-        """Adaptation steps taken; None of a learner that takes none."""
-        by_steps = len(self.adaptation.fitted) > 1 or self.wanted == 0
-        return self.wanted if by_steps else None
+        """Adaptation steps taken; None of a learner that takes none, or waits for queries."""
+        return self.adaptation.steps_taken
 
     def predict(self, x: Any) -> Predictions:
         """What it says of queries.
@@ -68,14 +65,16 @@ class FittedModel:
     def predict_prepared(self, queries: NDArray[Any]) -> Predictions:
         """The same for what :class:`Inputs` has read; raises AdaptError as :meth:`predict`."""
         self._check(queries)
-        found = self.adaptation.predict(queries)
-        if not np.isfinite(found.mean).all():
+        found = {n: t.numpy() for n, t in self.adaptation.predict(queries).tensors().items()}
+        if not all(np.isfinite(numbers).all() for numbers in found.values()):
             raise AdaptError(
-                f"the learner's outputs are not finite after {self.wanted} adaptation steps: it "
-                "has diverged; take fewer steps, or look at the support"
+                f"the learner's outputs are not finite after {self.adaptation.steps} adaptation "
+                "steps: it has diverged; take fewer steps, or look at the support"
             )
         notes = self._notes(len(queries))
-        return Predictions(found.mean, self.classes, found.scale, found.samples, notes)
+        return Predictions(
+            found["mean"], self.classes, found.get("scale"), found.get("samples"), notes
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the parameters of the adapted network, by name.

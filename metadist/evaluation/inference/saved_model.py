@@ -147,5 +147,5 @@ class SavedModel:
         except (SafetensorError, UnicodeDecodeError) as error:
             raise DamagedCheckpoint(f"{self.folder}: {error}") from None
         recipe = parse_recipe(text, str(self.folder / _RECIPE))
-        algorithm = build(recipe, self.tasks.shape)
-        return TrainedLearner(algorithm, groups["params"], groups["state"], recipe, device)
+        learner = build(recipe, self.tasks.shape)
+        return TrainedLearner(learner, groups["params"], groups["state"], recipe, device)

@@ -43,7 +43,6 @@ class TaskFacts:
     def read(cls, shape: Mapping[str, Any], preparation: Mapping[str, Any] | None) -> TaskFacts:
         """The inverse of :meth:`document`. What it raises is in ``runs.record.UNREADABLE``."""
         facts = {**shape, "inputs": tuple(shape["inputs"])}
-        facts["kind"] = "classification" if facts.pop("ways") else "regression"
         prepare = None
         if preparation is not None:
             prepare = Preparation(**{**preparation, "shape": tuple(preparation["shape"])})
@@ -51,17 +50,10 @@ class TaskFacts:
 
     def document(self) -> dict[str, Any]:
         """As it is written: ``shape``, ``preparation``."""
-        shape = asdict(self.shape)
-        shape["ways"] = shape["outputs"] if shape.pop("kind") == "classification" else 0
         prepare = self.preparation
         return {
-            "shape": {**shape, "inputs": list(self.shape.inputs)},
+            "shape": asdict(self.shape) | {"inputs": list(self.shape.inputs)},
             "preparation": None
             if prepare is None
             else asdict(prepare) | {"shape": list(prepare.shape)},
         }
-
-    @property
-    def ways(self) -> int:
-        """Classes of a task; 0 where values are learned."""
-        return self.shape.outputs if self.shape.kind == "classification" else 0

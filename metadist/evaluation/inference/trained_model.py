@@ -11,17 +11,21 @@ from typing import Any, Literal
 import torch
 from numpy.typing import NDArray
 
-from metadist.errors import AdaptError, RecipeError
-from metadist.evaluation.inference.adaptation import Adaptation, for_ways
+from metadist.compute.learners import with_ways
+from metadist.errors import AdaptError, RunError
+from metadist.evaluation.inference.adaptation import Adaptation
 from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.inputs import ImageInputs, Inputs, ValueInputs
 from metadist.evaluation.inference.saved_model import SavedModel, write
 from metadist.evaluation.inference.targets import Targets, labels, values
 from metadist.evaluation.inference.task_facts import TaskFacts
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.objectives import score_name
+from metadist.objectives import Metric
 from metadist.recipe.sections import MOST_STEPS
 from metadist.statistics.format import mean_ci, number
+
+#: What a learner may want to know of a task and examples in memory say, or need not say.
+KNOWN = frozenset({"query_x", "unlabeled", "class_ids"})
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +63,7 @@ class TrainedModel:
     @property
     def ways(self) -> int:
         """Classes of the tasks it was trained for; 0 where it learned values."""
-        return self.tasks.ways
+        return self.tasks.shape.ways
 
     @property
     def inputs(self) -> Inputs:
@@ -122,16 +126,11 @@ class TrainedModel:
         if steps is not None and not 0 <= steps <= MOST_STEPS:
             raise AdaptError(f"steps: between 0 and {MOST_STEPS} are possible, got {steps}")
         self._check_unlabeled(unlabeled)
+        self._check_needs()
         targets = self._targets(y, len(support))
-        trained = self._for(targets.classes)
-        rows, taken = [*targets.order], trained.recipe.inner.steps if steps is None else steps
-        adaptation = Adaptation.of(trained, support[rows], targets.y[rows], taken)
-        if steps and len(adaptation.fitted) == 1:
-            raise AdaptError(
-                f"steps: {trained.recipe.algorithm.name} does not adapt by steps, {steps} were "
-                "asked for; leave the number of steps out"
-            )
-        return FittedModel(adaptation, self.inputs, targets, self.ways, taken)
+        trained, rows = self._for(targets.classes), [*targets.order]
+        adaptation = Adaptation.of(trained, support[rows], targets.y[rows], unlabeled, steps)
+        return FittedModel(adaptation, self.inputs, targets, self.ways)
 
     def save(self, folder: str | Path) -> Path:
         """Write it to a folder, new or empty, from which ``metadist.load`` reads it.
@@ -148,12 +147,21 @@ class TrainedModel:
         return labels(y, count) if self.ways else values(y, count, self.tasks.shape.outputs)
 
     def _check_unlabeled(self, unlabeled: NDArray[Any] | None) -> None:
-        takes = "unlabeled" in self.trained.algorithm.needs
+        takes = "unlabeled" in self.trained.learner.needs
         name = self.trained.recipe.algorithm.name
         if unlabeled is not None and not takes:
             raise AdaptError(f"unlabeled: {name} learns from labelled examples alone; leave it out")
         if takes and (unlabeled is None or not len(unlabeled)):
             raise AdaptError(f"unlabeled: {name} learns from unlabeled examples too; give some")
+
+    def _check_needs(self) -> None:
+        unknown = sorted(self.trained.learner.needs - KNOWN)
+        if unknown:
+            raise AdaptError(
+                f"{self.trained.recipe.algorithm.name} wants to know {', '.join(unknown)} of a "
+                "task, which examples in memory do not say; metadist evaluate gives it tasks of "
+                "its data"
+            )
 
     def _for(self, classes: Sequence[Any]) -> TrainedLearner:
         """The learner for tasks of these classes."""
@@ -163,35 +171,35 @@ class TrainedModel:
             raise AdaptError(f"at least two classes are needed to tell apart, got {classes[0]!r}")
         try:
             return self.for_ways(len(classes))
-        except RecipeError as error:
+        except RunError as error:
             shown = ", ".join(map(str, classes[:10])) + (", …" if len(classes) > 10 else "")
             raise AdaptError(
-                f"{self.trained.recipe.algorithm.name} was trained to tell {self.ways} classes "
-                f"apart: give {self.ways} classes, got {len(classes)} ({shown}); {error}; a "
-                f"learner for {len(classes)} needs training with data.ways = {len(classes)}"
+                f"{error}; give {self.ways} classes, got {len(classes)} ({shown})"
             ) from None
 
     def for_ways(self, ways: int) -> TrainedLearner:
         """The learner for tasks of so many classes.
 
         Raises:
-            RecipeError: parameters depend on the number; they are named.
+            RunError: parameters depend on the number; they are named.
         """
+        trained = self.trained
         with self.parts():
-            return for_ways(self.trained, self.tasks.shape, ways)
+            other = with_ways(trained.recipe, self.tasks.shape, trained.params, ways)
+        return replace(trained, learner=other)
 
     @property
     def any_ways(self) -> bool:
         """Whether it can tell another number of classes than it was trained for."""
         try:
             return bool(self.ways and self.for_ways(self.ways + 1))
-        except RecipeError:
+        except RunError:
             return False
 
     @property
-    def metric(self) -> str:
-        """Name of the figure that decides how good it is."""
-        return score_name(self.tasks.shape.kind)
+    def metric(self) -> Metric:
+        """What decides how good it is."""
+        return self.trained.metric
 
     def __repr__(self) -> str:
         recipe, facts, shape = self.trained.recipe, self.facts, self.tasks.shape
@@ -210,12 +218,12 @@ class TrainedModel:
         )
         lines.append(f"trained on {recipe.data.dataset}, {tasks}; {sizes}")
         lines.append(f"adaptation steps: {recipe.inner.steps}, normalisation: {recipe.model.norm}")
-        if facts.get(self.metric) is not None:
-            lines.append(f"{self.metric} on test tasks: {self._figure()}")
+        if facts.get(self.metric.name) is not None:
+            lines.append(f"{self.metric.title} on test tasks: {self._figure()}")
         return "\n".join(lines)
 
     def _figure(self) -> str:
-        mean, ci95 = self.facts[self.metric], self.facts.get("ci95")
-        if self.ways:
+        mean, ci95 = self.facts[self.metric.name], self.facts.get("ci95")
+        if self.metric.percent:
             return mean_ci(mean, ci95, "{:.1f}", "%")
         return mean_ci(mean, ci95, lambda value: number(value, like=mean))

@@ -121,8 +121,9 @@ def test_it_is_the_checkpoint_that_the_runs_figures_are_of(place, run):
         "params_sha256": params_sha256(expected),
     }
     assert model.facts["recipe_hash"] == info["recipe_hash"]
-    assert model.facts[model.metric] == info["result"][model.metric]
-    assert model.metric in repr(model)
+    name = model.metric.name
+    assert model.facts[name] == info["result"][name]
+    assert f"{model.metric.title} on test tasks: " in repr(model)
 
 
 def test_a_run_says_how_it_reads_examples_from_its_creation_on(place):

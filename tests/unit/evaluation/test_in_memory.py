@@ -272,11 +272,11 @@ def test_the_adapted_network_is_the_one_that_predicts(place):
     assert all(torch.equal(found[name], p) for name, p in before.items())
     # One step by hand, on the tape.
     leaves = {name: p.clone().requires_grad_() for name, p in before.items()}
-    loop: Any = model.trained.algorithm
+    loop: Any = model.trained.learner
     order = y.argsort(stable=True)
-    ctx = model.adapt(x, y).adaptation.ctx
+    ctx = model.trained.context("test", 1)
     output = loop.backbone.forward(leaves, x[order], loop.normalisation.support(ctx))
-    loss = torch.nn.functional.cross_entropy(output[0], y[order])
+    loss = torch.nn.functional.cross_entropy(output.value, y[order])
     names = [name for name in leaves if loop.adapts(name)]
     gradients = torch.autograd.grad(loss, [leaves[name] for name in names])
     after = model.adapt(x, y).state_dict()
@@ -335,8 +335,8 @@ def test_functions_as_the_engine_does_them():
     x, y, q = episode.support_x[0], episode.support_y[0], episode.query_x[0]
     trained = model.trained
     steps = trained.recipe.inner.steps
-    task = trained.tasks(source, [0]).task(0)
-    expected = trained.outputs(task, {}, "test", 0, steps)[-1].double().numpy()
+    ((*_, last),) = trained.predict(trained.tasks(source, [0]), "test", steps)
+    expected = last.mean.double().numpy()
     forms = [(x, y, q), (x[:, 0], y[:, 0], q[:, 0]), (torch.from_numpy(x), y.tolist(), q.tolist())]
     forms += [([*torch.from_numpy(x)], [*y], [*q]), (x[:, 0].tolist(), y[:, 0].tolist(), q)]
     for support, values, queries in forms:
