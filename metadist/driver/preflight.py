@@ -14,7 +14,7 @@ from metadist.compute.agreement import check_repeated, named
 from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
-from metadist.episode_data import EpisodeData
+from metadist.episode_data import EpisodeData, places
 from metadist.evaluation.inference import task_facts
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
@@ -44,7 +44,7 @@ def open_data(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Epi
         DataError: what is there is damaged, of another dataset, or made by other code of this one.
         RecipeError: data that has to be brought is not there; the message says how to bring it.
     """
-    episode_data.prepare(recipe, data_dir, announce)
+    places.prepare(recipe, data_dir, announce)
     return episode_data.open_data(recipe, data_dir)
 
 
@@ -106,6 +106,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "algorithm": recipe.algorithm.name,
             "derivative_order": learner.derivative_order,
             "estimator": learner.estimator,
+            **({"needs": sorted(learner.needs)} if learner.needs else {}),
             "norm": recipe.model.norm,
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },

@@ -8,8 +8,8 @@ al., 2019). They are not to be compared with a single model's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Objective
 from metadist.runs.record import encode
 from metadist.statistics.format import finite
+from metadist.tasks import TRAINING_ONLY
 
 log = logging.getLogger(__name__)
 #: Directory of all ensembles, beside the runs; it has no run.json and is no run.
@@ -41,17 +42,24 @@ class Member:
     Attributes:
         name: of the run.
         facts: what its figures depend on: ``recipe_hash``, ``norm``, ``checkpoint``.
+        of_ways: the learner for tasks of so many ways; raises RunError if there is none.
     """
 
     name: str
     trained: TrainedLearner
     data: EpisodeData
     facts: Mapping[str, Any]
+    of_ways: Callable[[int], TrainedLearner]
 
     @property
     def objective(self) -> Objective:
         """What it is judged by."""
         return self.trained.learner.objective
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it is told of a task beside its examples."""
+        return self.trained.learner.needs - TRAINING_ONLY
 
     @property
     def best_step(self) -> int:
@@ -60,17 +68,20 @@ class Member:
         return int(self.facts["checkpoint"]["step"]) if learns else 0
 
     def episodes(self) -> dict[str, Any]:
-        """What decides its episodes, but for shots and queries, by the names people know."""
+        """What decides its episodes, but for ways, shots and queries, by names people know."""
         section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
-        identity = self.data.live("test", 1, seed, 1).identity.as_dict()
-        spec = {f"data.{name}": value for name, value in identity.pop("spec").items()}
+        known = self.data.live("test", 1, seed, 1).identity
+        identity, spec = known.as_dict(), asdict(known.spec)
+        del identity["spec"]
+        for asked in ("ways", "shots", "queries"):
+            del spec[asked]
         return {
             "kind": self.objective.name,
             "data.dataset": section.dataset,
             "split": self.data.store.split if self.data.store else "",
             "dataset digest": identity.pop("dataset_digest"),
             "eval.seed": identity.pop("seed"),
-            **spec,
+            **{f"data.{name}": value for name, value in spec.items()},
             **{name: value for name, value in identity.items() if name not in ("kind", "dataset")},
         }
 
@@ -126,7 +137,7 @@ class Ensemble:
     @property
     def needs(self) -> frozenset[str]:
         """What any of the members is told of a task beside its examples."""
-        return frozenset().union(*(m.trained.learner.needs for m in self.members))
+        return frozenset().union(*(member.needs for member in self.members))
 
     def how(self, average: str | None) -> str:
         """What is averaged.
@@ -141,6 +152,10 @@ class Ensemble:
                 f"{average!r} were asked for; leave it out"
             )
         return average or possible[0]
+
+    def of_ways(self, ways: int) -> Ensemble:
+        """The same members for tasks of so many ways; raises RunError where one cannot."""
+        return Ensemble(tuple(replace(m, trained=m.of_ways(ways)) for m in self.members))
 
     def protocol(self, asked: EvalRequest, average: str) -> EvalProtocol:
         """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
@@ -177,6 +192,7 @@ def evaluate_ensemble(
     """
     by = ensemble.how(average)
     how, objective = ensemble.protocol(asked, by), ensemble.objective
+    ensemble = ensemble.of_ways(how.ways)
     together = ScoreTable(objective, how)
     own = [ScoreTable(member.objective, how) for member in ensemble.members]
     with reproducible(ensemble.members[0].trained.device):
@@ -190,7 +206,7 @@ def evaluate_ensemble(
         for table, steps, needs in zip(
             [together, *own],
             [common, *trained],
-            [ensemble.needs, *(m.trained.learner.needs for m in ensemble.members)],
+            [ensemble.needs, *(m.needs for m in ensemble.members)],
             strict=True,
         )
     ]

@@ -12,7 +12,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.shards.reader import ShardSource
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
-from metadist.episode_data import EpisodeData, open_data, shards_root
+from metadist.episode_data import EpisodeData, open_data
+from metadist.episode_data.places import shards_root
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, load_recipe
 
@@ -99,8 +100,7 @@ def test_every_family_is_a_dataset_of_a_recipe(name: str, tmp_path: Path) -> Non
     batch = data.training().episodes([0, 1])
     assert batch.support_x.shape == (2, 10, *data.shape.inputs) == (2, 10, spec.inputs)
     assert batch.support_y.shape == (2, 10, data.shape.outputs) == (2, 10, 1)
-    assert batch.latent is not None
-    assert batch.latent.shape == (2, data.shape.latent)
+    assert batch.columns["latent"].shape == (2, data.shape.latent)
 
 
 def test_functions_have_no_fixed_labels(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PASS = 512
 Fitted = tuple[Sequence[Any], Context]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adaptation:
     """A learner after adaptation to a support set.
 

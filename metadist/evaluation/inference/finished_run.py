@@ -24,7 +24,7 @@ from metadist.runs.record import UNREADABLE, describe
 from metadist.runs.run_dir import RunDir
 
 #: Plugins that data are made with; a run that says how it reads examples does without.
-_OF_DATA = ("dataset", "function")
+_OF_DATA = ("dataset", "function", "episode_source")
 _FIGURES = ("ci95", "classes", "ci95_classes")
 
 

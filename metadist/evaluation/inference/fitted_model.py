@@ -16,7 +16,7 @@ from metadist.evaluation.inference.predictions import Predictions
 from metadist.evaluation.inference.targets import Targets
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedModel:
     """What :meth:`TrainedModel.adapt` returns.
 

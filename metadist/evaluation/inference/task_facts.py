@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_pipeline import datasets
+from data_pipeline.episodes.types import Column
 from data_pipeline.formats.images import Preparation
 from metadist.episode_data import EpisodeData
 from metadist.tasks import TaskShape
@@ -35,7 +36,7 @@ class TaskFacts:
         """Of the data of a run."""
         store = data.store
         if store is None:
-            return cls(data.shape, None)
+            return cls(data.shape, _drawn(data.schema["support_x"]))
         prepare = datasets.preparation(store.dataset, store.shape, store.options)
         return cls(data.shape, prepare)
 
@@ -57,3 +58,12 @@ class TaskFacts:
             if prepare is None
             else asdict(prepare) | {"shape": list(prepare.shape)},
         }
+
+
+def _drawn(inputs: Column) -> Preparation | None:
+    """How images are read where a source draws them itself, uint8 [n, H, W, C]: as those of a
+    dataset that says nothing of it."""
+    if inputs.dtype != "uint8" or len(inputs.shape) != 4 or inputs.shape[3] not in (1, 3):
+        return None
+    _, height, width, channels = inputs.shape
+    return Preparation((height, width, channels), upright=True)

@@ -28,7 +28,7 @@ from metadist.statistics.format import mean_ci, number
 KNOWN = frozenset({"query_x", "unlabeled", "class_ids"})
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainedModel:
     """A trained learner in memory.
 
@@ -207,7 +207,7 @@ class TrainedModel:
         at = "" if step is None else f", checkpoint of step {step}"
         of = f"run {facts['run']}{at}" if "run" in facts else "no run"
         lines = [f"{recipe.algorithm.name} ({recipe.model.name}) of {of}"]
-        sizes = " x ".join(map(str, shape.inputs))
+        sizes = f"points of {' x '.join(map(str, shape.inputs))}"
         if prepare := self.tasks.preparation:
             height, width, channels = prepare.shape
             sizes = f"images {height} x {width}, {'gray' if channels == 1 else 'colour'}"

@@ -16,7 +16,7 @@ import torch
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 from fresh_learners import fresh_model
 from own_images import export, request
-from plugin_files import BACKBONE, SIGN_MAML
+from plugin_files import BACKBONE, EPISODES, SIGN_MAML
 
 import metadist
 from metadist.compute.digest import params_sha256
@@ -216,6 +216,21 @@ def test_plugins_are_given_and_stay_in_use(place, tmp_path):
     np.testing.assert_array_equal(again.predict(queries).logits, first.logits)
     with pytest.raises(PluginError, match="cannot be read"):
         load(place, "signed", plugins=[tmp_path / "gone.py"])
+
+
+def test_points_with_labels_are_taken_as_they_are(place, tmp_path):
+    source = tmp_path / "clusters.py"
+    source.write_text(EPISODES.format(name="clusters"))
+    text = IMAGES.replace('"image_folder"', '"clusters"').replace('"conv4"\nfilters = 4', '"mlp"')
+    train(place, "points", text, "model.norm=none", "model.hidden=8", plugins=[source])
+    # The source of the episodes is not needed any more.
+    model = load(place, "points")
+    assert model.tasks.preparation is None
+    fitted = model.adapt([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]], ["a", "b", "c"])
+    assert set(fitted.predict([[0.1, 0.2], [3.0, 0.1]]).labels) <= {"a", "b", "c"}
+    assert "points of 2" in repr(model)
+    with pytest.raises(RunError, match=r"learned inputs that are no images \(clusters\)"):
+        metadist.adapt("points", support=tmp_path, query=tmp_path, runs_dir=place / "runs")
 
 
 FRESH = """
