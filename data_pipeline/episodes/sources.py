@@ -74,7 +74,14 @@ def open_source(
         DataError: no such source, it cannot draw such episodes, or it does not keep the contract.
     """
     module = episode_sources.load(name)
-    source: EpisodeSource | StagedSource = module.open(part, spec, seed)
+    try:
+        source: EpisodeSource | StagedSource = module.open(part, spec, seed)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{name}: {part} episodes of {spec} cannot be had: {type(error).__name__}: {error}"
+        ) from error
     got = source.identity
     wanted = replace(identity_of(module.SPEC, part, spec, seed), kind=got.kind, payload=got.payload)
     require_identity(got, wanted, f"the episodes of {name!r}")

@@ -54,11 +54,14 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
     Raises:
         DataError: see :func:`open_data`; shards of other episodes, or too few.
         RecipeError: episodes of that size cannot be drawn, or parts do not fit.
+        RunError: what is learned depends on the number of ways, and evaluation has another.
     """
     setup = Setup.of(open_data(recipe, data_dir, announce))
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
     _ = [setup.training, *(how.source(setup.data) for how in protocols)]
+    if recipe.eval_ways != recipe.data.ways:
+        setup.for_ways(recipe.eval_ways, setup.fresh_params)
     return setup
 
 

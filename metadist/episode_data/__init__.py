@@ -179,8 +179,19 @@ class EpisodeData:
 
     @property
     def staged(self) -> StagedSource | None:
-        """The training episodes, if they depend on the parameters."""
-        return self._training if isinstance(self._training, StagedSource) else None
+        """The training episodes, if they depend on the parameters.
+
+        Raises:
+            RecipeError: shards of them are asked for.
+        """
+        if not isinstance(self._training, StagedSource):
+            return None
+        if self.recipe.data.storage != "live":
+            raise RecipeError(
+                f"data.storage: episodes of {self.recipe.data.dataset} depend on the parameters "
+                f"and cannot be stored; 'live' is needed, got {self.recipe.data.storage!r}"
+            )
+        return self._training
 
     def training(self) -> EpisodeSource:
         """Training episodes, live or from shards as the recipe says; the same bytes either way.

@@ -139,7 +139,11 @@ class RunEvaluator:
         how = own_protocols(recipe)[-1]
         learner = self.trained(replace(best, params=params), how.ways)
         # One learner for both: training classes in tasks of as many ways as are evaluated.
-        training = data.live("train", recipe.data.queries, recipe.data.seed, ways=how.ways)
+        training = (
+            data.live("train", recipe.data.queries, recipe.data.seed, ways=how.ways)
+            if data.staged is None
+            else self.setup.stage(best.step, params)
+        )
         test = how.source(data)
         return replace(
             results,

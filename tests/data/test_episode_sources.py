@@ -199,6 +199,11 @@ def test_what_breaks_the_contract_is_refused(alter, said: str, clusters, monkeyp
     assert said in str(error.value)
 
 
+def test_what_its_code_raises_is_one_line(clusters) -> None:
+    with pytest.raises(DataError, match=r"train episodes of .*ways=0.*: IndexError: "):
+        open_source("clusters", "train", EpisodeSpec(0, 1, 1), 0)
+
+
 def test_the_payload_is_part_of_an_identity() -> None:
     known = SourceSpec("x", "x", 1)
     bare, more = (identity_of(known, "train", SPEC, 0, p) for p in (None, {"level": 3}))
