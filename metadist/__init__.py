@@ -13,7 +13,18 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import adapt, compare, evaluate, load, prepare, register, report, train, tune
+from metadist.api import (
+    adapt,
+    compare,
+    evaluate,
+    from_module,
+    load,
+    prepare,
+    register,
+    report,
+    train,
+    tune,
+)
 from metadist.errors import MetadistError
 from metadist.recipe.files import builtin_names
 from metadist.recipe.schema import Recipe, load_recipe
@@ -26,6 +37,7 @@ __all__ = [
     "builtin_names",
     "compare",
     "evaluate",
+    "from_module",
     "load",
     "load_recipe",
     "prepare",

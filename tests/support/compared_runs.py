@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluations import evaluation_of
 from numpy.typing import NDArray
 from report_runs import FUNCTIONS, IMAGES, LEARNER
 
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
@@ -56,13 +57,12 @@ def write_scores(
     table = np.stack([score / 2, score], 1)
     failed = np.stack([bad, bad], 1)
     table[failed] = math.nan if regression else 0.0
-    result = Evaluation(
-        protocol=EvalProtocol(name, part, 1, queries, len(score), 0, 1, 1),
-        kind="regression" if regression else "classification",
-        trained_steps=1,
-        score=table,
-        loss=np.where(failed, math.nan, 1.0),
-        failed=failed,
+    result = evaluation_of(
+        EvalProtocol(name, part, 1, queries, len(score), 0, 1, 1),
+        regression,
+        table,
+        np.where(failed, math.nan, 1.0),
+        failed,
         episode_digest=digest,
         classes=drawn_classes(len(score), classes) if classes else None,
     )

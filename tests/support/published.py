@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from evaluations import evaluation_of
 
 from metadist.compute.resolve import resolve
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
@@ -19,7 +19,6 @@ from metadist.reproduce.table import Table, parse_table
 from metadist.runs.listing import create_run
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses
-from metadist.tasks import TaskKind
 
 FACTS = {
     "commit": "abc",
@@ -96,20 +95,29 @@ def finish(
     result = {"tasks_per_second": speed, "params_sha256": "p"}
     planned.run.update(status="finished", result=result)
     own = own_protocols(recipe)[0] if asked is None else protocol([("x", recipe)], asked)
-    scores = torch.zeros(own.episodes, own.steps + 1, 3, dtype=torch.float64)
-    half = torch.ones(own.episodes, dtype=torch.float64)
+    score = np.zeros((own.episodes, own.steps + 1))
+    half = np.ones(own.episodes)
     half[::2] = -1  # a deviation of exactly ``spread``
     for step, mean in enumerate(curve):
-        scores[:, step, 0] = mean + spread * half
-    scores[:failed, :, 2] = 1
-    kind: TaskKind = "classification" if recipe.data.ways else "regression"
-    done = Evaluation.of(scores, own, kind, recipe.inner.steps, "e")
+        score[:, step] = mean + spread * half
+    bad = np.zeros(score.shape, dtype=bool)
+    bad[:failed] = True
+    done = evaluation_of(
+        own,
+        not recipe.data.ways,
+        score,
+        np.zeros(score.shape),
+        bad,
+        trained_steps=recipe.inner.steps,
+        episode_digest="e",
+        classes=classes,
+    )
     facts = {
         "norm": recipe.model.norm,
         "recipe_hash": recipe.hash,
         "checkpoint": {"step": 1, "params_sha256": "p"},
     }
-    write_evaluation(planned.run.evaluation, replace(done, classes=classes), facts)
+    write_evaluation(planned.run.evaluation, done, facts)
 
 
 def by_id(result: Result) -> dict[str, str]:

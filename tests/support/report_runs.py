@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from ended_runs import SINUSOIDS
+from evaluations import evaluation_of
 from safetensors.numpy import save_file
 
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run
@@ -106,14 +107,12 @@ def write_results(
     score[bad] = math.nan if regression else 0.0
     name = name or f"test-{queries}q"
     part: EvalPart = "val" if name.startswith("val") else "test"
-    result = Evaluation(
-        protocol=EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
-        kind="regression" if regression else "classification",
-        trained_steps=1,
-        score=score,
-        loss=np.where(bad, math.nan, 1.0 - score / 2),
-        failed=bad,
-        episode_digest="e" * 64,
+    result = evaluation_of(
+        EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
+        regression,
+        score,
+        np.where(bad, math.nan, 1.0 - score / 2),
+        bad,
         classes=classes,
     )
     recipe = run.recipe()

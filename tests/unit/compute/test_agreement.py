@@ -60,8 +60,8 @@ def test_fresh_parameters_of_no_key_are_refused_before_there_is_a_run(tmp_path):
         ),
         (
             noisy(
-                "regulariser(self, params, task, fitted, outputs, ctx)",
-                "return torch.rand(()) * outputs.square().mean()",
+                "regulariser(self, params, task, fitted, prediction, ctx)",
+                "return torch.rand(()) * prediction.mean.square().mean()",
             ),
             "step 1 of odd on mlp: .*linear1.weight",
         ),
