@@ -3,7 +3,7 @@
 from metadist.api.checking import check
 from metadist.api.common import Plugins, Result
 from metadist.api.data import prepare, shard
-from metadist.api.models import adapt, register
+from metadist.api.models import adapt, load, register
 from metadist.api.modules import from_module
 from metadist.api.prepared import preview, verify
 from metadist.api.results import compare, evaluate, report
@@ -20,6 +20,7 @@ __all__ = [
     "data_directory",
     "evaluate",
     "from_module",
+    "load",
     "prepare",
     "preview",
     "register",
