@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins, Record
+from metadist.api.result_types import AdaptResult, Score
 from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def adapt(
     runs_dir: str | Path = "runs",
     device: Device = "auto",
     plugins: Plugins = (),
-) -> Result:
+) -> AdaptResult:
     """Adapt a finished run's best checkpoint to labelled images, and label others.
 
     Images are read as those of the run's dataset were. Equal calls give equal predictions.
@@ -43,7 +44,7 @@ def adapt(
         plugins: those that the run was made with; see :func:`train`.
 
     Returns:
-        run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
+        An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
         of support images), queries, passed_over (files that are no images, or were skipped),
         notes, directory; with true labels right and accuracy.
 
@@ -56,6 +57,7 @@ def adapt(
     from data_pipeline.storage.typed_paths import typed_path
     from metadist import plugins as outside
     from metadist.api.adapting import adapt_run, open_classifier
+    from metadist.objectives import ACCURACY
 
     with outside.use(plugins):
         classifier = open_classifier(
@@ -63,9 +65,15 @@ def adapt(
         )
         folders = typed_path(support), typed_path(query)
         with links_followed(follow_links):
-            return adapt_run(
+            record = adapt_run(
                 classifier, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
             )
+    return AdaptResult.of(
+        record,
+        directory=Path(record["directory"]),
+        score=Score.read(ACCURACY, record) if ACCURACY.name in record else None,
+        notes=tuple(record["notes"]),
+    )
 
 
 def register(
@@ -76,7 +84,7 @@ def register(
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
-) -> Result:
+) -> Record:
     """Put a finished run's best checkpoint into MLflow's model registry, as a model that adapts.
 
     The model is a folder of its own, without pickles: it needs neither run nor dataset. What it

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins
+from metadist.api.result_types import Score, TrainResult
 from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
@@ -32,7 +33,7 @@ def train(
     plugins: Plugins = (),
     announce: Announce = quiet,
     progress: bool = False,
-) -> Result:
+) -> TrainResult:
     """Meta-train, evaluate on unseen classes and write the report.
 
     Args:
@@ -56,7 +57,7 @@ def train(
         progress: show a live progress line on standard error.
 
     Returns:
-        run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
+        A :class:`TrainResult`. Its items: run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
         ways, classes and ci95_classes (see :func:`evaluate`), tasks_per_second, data_wait,
         restarts, as ``--json`` prints them.
 
@@ -67,23 +68,29 @@ def train(
     from metadist.driver import run
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
+    from metadist.runs.readers.evaluations import metric_of
 
-    return run.train(
-        RunRequest(
-            recipe=recipe,
-            overrides=tuple(overrides),
-            name=name,
-            resume=resume,
-            workers=WorldSize.of(workers),
-            address=address,
-            data_dir=data_directory(data_dir),
-            runs_dir=runs_directory(runs_dir),
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-            offline=offline,
-            device=device,
-            plugins=plugins,
-            progress=progress,
-        ),
-        announce,
+    request = RunRequest(
+        recipe=recipe,
+        overrides=tuple(overrides),
+        name=name,
+        resume=resume,
+        workers=WorldSize.of(workers),
+        address=address,
+        data_dir=data_directory(data_dir),
+        runs_dir=runs_directory(runs_dir),
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        offline=offline,
+        device=device,
+        plugins=plugins,
+        progress=progress,
+    )
+    trained, record = run.train(request, announce)
+    metric = metric_of(trained)
+    return TrainResult.of(
+        record,
+        directory=trained.path,
+        score=Score.read(metric, record),
+        labels=trained.recipe().data.ways > 0,
     )

@@ -8,7 +8,7 @@ tracking server that is away costs the training nothing.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from data_pipeline.storage.object_uri import address_of
@@ -129,8 +129,11 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         request.tested,
         setup if request.workers.high == 0 else None,
     )
-    steps = setup.recipe.outer.steps if request.progress else None
-    with show_progress(run, steps, announce) as above:
+    shown: AbstractContextManager[Announce] = nullcontext(announce)
+    if request.progress:
+        metric = setup.algorithm.objective.metric
+        shown = show_progress(run, setup.recipe.outer.steps, metric, announce)
+    with shown as above:
         if job.workers.high == 0:
             return in_process.execute(job, above)
         from metadist.executors import ray_train

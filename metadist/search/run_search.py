@@ -20,10 +20,10 @@ from metadist.executors.cluster.remote_jobs import run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.optuna_search import check_optuna
 from metadist.executors.ray_tune import TrialFunction, run_trials
-from metadist.objectives import higher_is_better, score_name
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
+from metadist.runs.readers.evaluations import metric_facts
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, ConfirmationRun
 from metadist.search.display import Display
@@ -60,7 +60,7 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")
             return summary(there, plan, there.info()["result"])
-        _check_task(plan, request.data_dir, announce)
+        plan = _checked(plan, request.data_dir, announce)
         parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with connected(address, max(request.workers, 1), announce), _asked_to_end():
@@ -88,26 +88,27 @@ def _asked_to_end() -> Iterator[None]:
             raise
 
 
-def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
-    """The base's data are there, its learner can be built, and the metric is measured on it.
+def _checked(plan: Plan, data_dir: Path, announce: Announce) -> Plan:
+    """The plan with what its metric is: data are there, learners can be built, it is measured.
 
     Raises:
-        SpaceError: the metric is of another kind of task.
+        SpaceError: another metric decides for the base's objective.
     """
     if plan.points is None:
         check_optuna()
     recipe = plan.recipe({})
     for line in plan.dropped():
         announce(line)
-    data = preflight(recipe, data_dir, announce).data
-    check_learners(plan, data.shape)
-    kind = data.shape.kind
-    metric, mode = f"val/{score_name(kind)}", "max" if higher_is_better(kind) else "min"
-    if (plan.space.metric, plan.space.mode) != (metric, mode):
+    setup = preflight(recipe, data_dir, announce)
+    check_learners(plan, setup.data.shape)
+    objective = setup.algorithm.objective
+    metric, mode = objective.metric, "max" if objective.metric.higher_is_better else "min"
+    if (plan.space.metric, plan.space.mode) != (f"val/{metric.name}", mode):
         raise SpaceError(
-            f"space {plan.name}: {kind} on {recipe.data.dataset} is measured by "
-            f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
+            f"space {plan.name}: {objective.name} on {recipe.data.dataset} is measured by "
+            f"val/{metric.name} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
         )
+    return replace(plan, measured=metric_facts(metric).get("metric"))
 
 
 def _resources(request: SearchRequest, address: str | None) -> Resources:

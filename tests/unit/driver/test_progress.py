@@ -45,7 +45,7 @@ def test_the_line_says_everything():
     )
     line = progress.line()
     assert line.startswith("step   200/1,000  20%")
-    for part in ("acc 50.0%", "val 71.2% @100", "1,235 tasks/s", "data wait 2%", "ETA 1:20"):
+    for part in ("accuracy 50.0%", "val 71.2% @100", "1,235 tasks/s", "data wait 2%", "ETA 1:20"):
         assert part in line, part
 
 

@@ -73,7 +73,7 @@ def test_numbers_stand_beside_their_bars(run):
     findings(run, {"p_update": {"linear1": [0.123], "linear2": [None]}})
     alter(run, lambda raw: raw.update(feature_similarity={"linear1": -0.0004}))
     svg = figure(run, "foundPUpdate")
-    assert ">0.12<" in svg
+    assert ">0.123<" in svg
     assert ">none<" in svg
     assert ">0.000<" in figure(run, "similarity")
 
@@ -86,7 +86,7 @@ def test_step_sizes_within_parameters(run):
     findings(run, three)  # type: ignore[arg-type]
     text = learned(run)
     assert "Learned step sizes within each parameter" in text
-    assert "step size (parameter change per unit of gradient)" in text
+    assert "Step size: parameter change per unit of gradient." in text
     assert "inner.lr = 0.01" in text
 
 
