@@ -34,6 +34,7 @@ EXPORTS = {
     "backbone": ("Options", "build"),
     "dataset": ("SPEC", "iter_images"),
     "function": ("SPEC", "draw"),
+    "objective": ("Options", "TARGETS", "build"),
     "tune_space": ("SPACE",),
 }
 #: Modules that the user of this process has named, by kind and name.

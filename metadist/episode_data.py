@@ -145,12 +145,12 @@ class EpisodeData:
         if self.store is None:
             spec = functions.load(section.dataset).SPEC
             latent = len(spec.latent)
-            return TaskShape("regression", (spec.inputs,), spec.outputs, latent=latent)
+            return TaskShape((spec.inputs,), spec.outputs, latent=latent)
         height, width, channels = self.store.shape
         turns = 1 if section.rotations == "none" else TURNS
         classes = turns * (len(self.store.parts["train"].offsets) - 1)
         inputs = (channels, height, width)
-        return TaskShape("classification", inputs, section.ways, classes=classes)
+        return TaskShape(inputs, section.ways, section.ways, classes=classes)
 
     def live(self, part: Part, queries: int, seed: int, shots: int | None = None) -> EpisodeSource:
         """Episodes drawn when they are asked for; with the recipe's shots if none are given."""

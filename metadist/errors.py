@@ -100,3 +100,7 @@ class UnreachableError(JobError):
 
 class JobUnknown(JobError):
     """A cluster knows no such job: it was never there, or its head has lost its memory."""
+
+
+class UndeclaredNeed(MetadistError):
+    """A learner reads of a task what it has not declared, or what is not there."""

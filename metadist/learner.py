@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
+from metadist.context import Context
 from metadist.keys import Key
-from metadist.tasks import Context, Params, Task
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, Prediction, Task
 
 #: ``exact``: the meta-gradient is the derivative of ``loss``. ``first-order``: the inner gradients
 #: are constants. ``annealed``: first-order until a step that the options say, exact from then on.
 #: ``straight-through``: a sampled discrete choice is differentiated as its relaxation. ``pseudo``:
-#: ``pseudo_gradient`` says in which direction to go. ``none``: nothing is meta-learned.
+#: ``gradient`` says in which direction to go. ``none``: nothing is meta-learned.
 Estimator = Literal["exact", "first-order", "annealed", "straight-through", "pseudo", "none"]
 
 #: What a learner has learned, for people: quantity -> name -> numbers.
@@ -28,21 +30,25 @@ class Loss:
 
     Attributes:
         value: scalar to differentiate.
-        metrics: scalars to report, averaged over tasks: ``loss``, and ``accuracy`` in
-            classification.
+        metrics: scalars to report, averaged over tasks: ``Learner.metric_names``.
         statistics: float64 tensors to be summed over tasks, for ``update_state``.
     """
 
     value: Tensor
     metrics: dict[str, Tensor]
-    statistics: dict[str, Tensor]
+    statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Learner(ABC):
     """Pure functions over ``params``: all meta-parameters, by name.
 
     What is not abstract has a default that fits a learner without it.
+
+    Attributes:
+        objective: what its predictions are judged by.
     """
+
+    objective: Objective
 
     @property
     def estimator(self) -> Estimator:
@@ -56,8 +62,19 @@ class Learner(ABC):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it must know of a task beside the examples; see ``Context.info``."""
+        """What it wants to know of a task beside the support set and the queries it predicts.
+
+        ``query_x``: the queries' inputs in ``adapt`` already. ``unlabeled``: examples without
+        labels; ``unlabeled_y``: their labels, by ``reveal``. ``query_<name>``: a further column of
+        the queries. Else the name of something in ``Task.info``. Stands in every result.
+        """
         return frozenset()
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that ``loss`` returns, ``loss`` first; the sum is laid out by them
+        before the first step."""
+        return ("loss", *self.objective.train_metrics)
 
     @property
     def step_scalar_names(self) -> tuple[str, ...]:
@@ -69,29 +86,27 @@ class Learner(ABC):
         """Fresh meta-parameters, float32 on the CPU."""
 
     @abstractmethod
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> Sequence[Any]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[Any]:
         """Whatever predicts after 0, 1, ... T steps (one element where there are no steps)."""
 
     @abstractmethod
-    def predict(self, fitted: Any, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E]."""
+    def predict(self, fitted: Any, query: Examples, ctx: Context) -> Prediction:
+        """Logits [n, N] or values [n, E] for n queries."""
 
-    @abstractmethod
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
-        """The task's loss, metrics and statistics."""
+        """The task's loss, metrics and statistics: those of its queries after adaptation."""
+        prediction = self.predict(self.adapt(params, task, ctx)[-1], task.query, ctx)
+        return Loss(*self.objective.loss_and_metrics(prediction, task.query))
 
-    def pseudo_gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
-        """What stands for the task's gradient, where the estimator is ``pseudo``.
+    def gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
+        """The task's part of the meta-gradient: that of ``loss``, or what stands for it."""
 
-        Raises:
-            TypeError: a learner that declares ``pseudo`` and does not say what it is.
-        """
-        raise TypeError(
-            f"{type(self).__name__} has the estimator {self.estimator!r}; one that is 'pseudo' "
-            "needs a pseudo_gradient of its own"
-        )
+        def value(p: Params) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+            loss = self.loss(p, task, ctx)
+            return loss.value, (loss.metrics, loss.statistics)
+
+        gradients, (metrics, statistics) = ctx.grad(value, params)
+        return gradients, Loss(metrics["loss"], metrics, statistics)
 
     def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         """Scalars of a task that the losses of all tasks of the step may depend on."""
@@ -110,13 +125,22 @@ class Learner(ABC):
         return {}
 
     def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
+        self,
+        state: Mapping[str, Tensor],
+        means: Mapping[str, Tensor],
+        new_params: Params,
+        ctx: Context,
     ) -> dict[str, Tensor]:
-        """That state after an outer step, from the task average of the statistics."""
+        """That state after an outer step.
+
+        Args:
+            means: task average of the statistics.
+            new_params: the meta-parameters after the step.
+        """
         return dict(state)
 
-    def activations(self, fitted: Any, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x, by layer name, where there are any."""
+    def activations(self, fitted: Any, query: Examples, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for n queries, by layer name, where there are any."""
         return {}
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:

@@ -34,7 +34,8 @@ class Plugin:
     """A part from outside, as it can be sent to another process.
 
     Attributes:
-        kind: ``algorithm``, ``backbone``, ``dataset``, ``function`` or ``tune_space``.
+        kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function`` or
+            ``tune_space``.
         name: what a recipe calls it.
         source: absolute path of its file, or the dotted name of its module.
         sha256: of its source file, and of nothing that the file imports.
@@ -90,6 +91,7 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
     named = (
         ("algorithm", recipe.algorithm.name),
         ("backbone", recipe.model.name),
+        ("objective", recipe.objective.name),
         ("dataset", recipe.data.dataset),
         ("function", recipe.data.dataset),
     )

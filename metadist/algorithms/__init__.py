@@ -1,7 +1,7 @@
 """Meta-learners: one module each, found by their module name.
 
 A module exports ``Options`` and ``build(parts)``, which returns a :class:`Learner`, and
-``KINDS`` if it does not work on every kind of task. Its docstring names the paper.
+``TARGETS`` if it cannot predict labels and values alike. Its docstring names the paper.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from metadist.backbones import Backbone
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import RecipeError
+from metadist.inner.backbone_wrapper import Encoder
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.learner import Learner
-from metadist.tasks import TaskKind, TaskShape
+from metadist.objectives import Objective
+from metadist.tasks import Targets, TaskShape
 
 LoopT = TypeVar("LoopT", bound=InnerLoop)
 OptionsT = TypeVar("OptionsT", bound=Options, covariant=True)
@@ -30,11 +32,14 @@ class Parts(Generic[OptionsT]):
     Attributes:
         network: the recipe's backbone for tasks of a shape; learners that feed it more than the
             examples, or ask it for other outputs, ask for another shape than that of the tasks.
+        objective: what predictions are judged by.
+        inner_lr: where learned step sizes start; others are told by ``Context.inner_lr``.
         inner_steps: adaptation steps in training; what is learned for each step has so many rows.
     """
 
     network: Callable[[TaskShape], Backbone]
     shape: TaskShape
+    objective: Objective
     inner_lr: float
     inner_loss: Literal["mean", "sum_over_ways"]
     options: OptionsT
@@ -44,6 +49,11 @@ class Parts(Generic[OptionsT]):
     def backbone(self) -> Backbone:
         """The network for tasks of this shape."""
         return self.network(self.shape)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network without its head: features of any number of ways."""
+        return Encoder(self.backbone)
 
     def inner_loop(self, learner: type[LoopT], **fields: Any) -> LoopT:
         """A learner with an inner loop of these parts: MAML's, where ``fields`` say nothing else.
@@ -55,9 +65,9 @@ class Parts(Generic[OptionsT]):
         if "backbone" not in fields:
             fields["backbone"] = self.backbone
         given = {
-            "kind": self.shape.kind,
-            "ways": self.shape.outputs,
-            "optimizer": SGD(self.inner_lr),
+            "objective": self.objective,
+            "ways": self.shape.ways,
+            "optimizer": SGD(),
             "support_reduction": self.inner_loss,
         }
         return learner(**{**given, **fields})
@@ -79,14 +89,14 @@ def options(name: str, given: dict[str, Any]) -> Options:
     return parsed
 
 
-def kinds(name: str) -> tuple[TaskKind, ...]:
-    """The kinds of tasks an algorithm works on.
+def targets(name: str) -> tuple[Targets, ...]:
+    """What an algorithm can predict.
 
     Raises:
         RecipeError: unknown algorithm.
     """
     module = find(sys.modules[__name__], name, "algorithm")
-    declared: tuple[TaskKind, ...] = getattr(module, "KINDS", get_args(TaskKind))
+    declared: tuple[Targets, ...] = getattr(module, "TARGETS", get_args(Targets))
     return declared
 
 
@@ -96,10 +106,11 @@ def build(name: str, parts: Parts[Options]) -> Learner:
     Raises:
         RecipeError: unknown algorithm, or one that does not work on such tasks.
     """
-    if parts.shape.kind not in kinds(name):
+    if parts.shape.targets not in targets(name):
         raise RecipeError(
-            f"algorithm {name!r} works on {' and '.join(kinds(name))}, the data are tasks of "
-            f"{parts.shape.kind}; choose other data or another algorithm"
+            f"algorithm {name!r} predicts {' and '.join(targets(name))}, the data are tasks of "
+            f"{parts.shape.targets} ({parts.objective.name}); choose other data or another "
+            "algorithm"
         )
     learner: Learner = find(sys.modules[__name__], name, "algorithm").build(parts)
     return learner

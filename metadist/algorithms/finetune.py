@@ -20,13 +20,14 @@ from pydantic import Field
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.pretraining import Pretraining, joint_shape
 from metadist.keys import Key
-from metadist.tasks import Context, Params
+from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
@@ -52,24 +53,31 @@ class DecayedSGD(InnerOptimizer):
 
     Attributes:
         decay: of the step sizes; 0: none.
-        others: step sizes of parameters whose step size is not ``lr``, by name.
+        others: step sizes of parameters whose step size is not ``inner.lr``, by name.
     """
 
-    lr: float
     decay: float = 0.0
     others: Mapping[str, float] = field(default_factory=dict)
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
         slower = 1.0 + self.decay * step.index
-        return {
-            name: p - self.others.get(name, self.lr) / slower * gradients[name]
-            for name, p in adapted.items()
-        }, {}
+        sizes = {name: self.others.get(name, step.ctx.inner_lr) / slower for name in adapted}
+        return {name: -size * gradients[name] for name, size in sizes.items()}, {}
 
 
 def without_steps(ctx: Context) -> Context:
     """The context of a network whose training has taken no adaptation steps."""
     return replace(ctx, trained_steps=0)
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What predicts, and the task that it was tuned to."""
+
+    model: AdaptedModel
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -91,34 +99,34 @@ class FineTuning(Pretraining):
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """The new head, where it is drawn; training needs none."""
-        if self.kind == "regression" or self.head == "zeros" or ctx.phase == "train":
+        if not self.ways or self.head == "zeros" or ctx.phase == "train":
             return {}
         fresh = self.loop.backbone.init(key)
         return {name: fresh[name] for name in self._head}
 
     def start(self, params: Params, ctx: Context) -> Params:
         """The network before the first step on a new task."""
-        if self.kind == "regression":
+        if not self.ways:
             return params
         if self.head == "zeros":
-            ways = self.loop.ways
-            new = {n: params[n].new_zeros((ways, *params[n].shape[1:])) for n in self._head}
+            new = {n: params[n].new_zeros((self.ways, *params[n].shape[1:])) for n in self._head}
         else:
             new = {n: ctx.noise[n].to(params[n].dtype) for n in self._head}
         return {**params, **new}
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> list[FineTuned]:
         """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        x, start = self.inputs(support_x, ctx), self.start(params, ctx)
-        return self.loop.adapt(start, x, support_y, without_steps(ctx))
+        shown = task.with_support(self.inputs(task.support, task))
+        adapted = self.loop.adapt(self.start(params, ctx), shown, without_steps(ctx))
+        return [FineTuned(model, task) for model in adapted]
 
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        return self.loop.predict(fitted, self.inputs(x, ctx), without_steps(ctx))
+    def predict(self, fitted: FineTuned, query: Examples, ctx: Context) -> Prediction:
+        shown = self.inputs(query, fitted.task)
+        return self.loop.predict(fitted.model, shown, without_steps(ctx))
 
-    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        return self.loop.activations(fitted, self.inputs(x, ctx), without_steps(ctx))
+    def activations(self, fitted: FineTuned, query: Examples, ctx: Context) -> dict[str, Tensor]:
+        shown = self.inputs(query, fitted.task)
+        return self.loop.activations(fitted.model, shown, without_steps(ctx))
 
 
 def build(parts: Parts[Options]) -> FineTuning:
@@ -128,7 +136,7 @@ def build(parts: Parts[Options]) -> FineTuning:
         RecipeError: a way to start a fresh head, for regression, which keeps its head.
     """
     options = parts.options
-    if parts.shape.kind == "regression":
+    if not parts.shape.ways:
         try:
             options.refuse_idle("classification; a regression keeps its head", "head_init")
         except ValueError as error:
@@ -136,12 +144,11 @@ def build(parts: Parts[Options]) -> FineTuning:
     head = parts.backbone.layers[-1].parameters if options.head_lr else ()
     return FineTuning(
         network=parts.network(joint_shape(parts.shape)),
-        kind=parts.shape.kind,
+        objective=parts.objective,
+        ways=parts.shape.ways,
         loop=parts.inner_loop(
             InnerLoop,
-            optimizer=DecayedSGD(
-                parts.inner_lr, options.decay, dict.fromkeys(head, options.head_lr)
-            ),
+            optimizer=DecayedSGD(options.decay, dict.fromkeys(head, options.head_lr)),
             second_order=False,
             adapt_norm=options.adapt_norm,
         ),

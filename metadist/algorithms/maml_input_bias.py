@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metadist.algorithms import Parts, maml
-from metadist.backbones import Norm, Statistics, Trace
+from metadist.backbones import Norm, Output
 from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
@@ -54,13 +54,11 @@ class InputBias(BackboneWrapper):
         """The vector, then the network's parameters."""
         return {NAME: torch.zeros(self.size), **self.network.init(key)}
 
-    def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
-    ) -> tuple[Tensor, Statistics]:
+    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         """Outputs [n, outputs] for examples [n, D] or [n, C, H, W]."""
         vector = params[NAME].reshape(1, self.size, *[1] * (x.dim() - 2))
         constant = vector.expand(len(x), self.size, *x.shape[2:])
-        return super().forward(params, torch.cat([x, constant], 1), norm, trace, **hooks)
+        return super().forward(params, torch.cat([x, constant], 1), norm, **how)
 
 
 def build(parts: Parts[Options]) -> InnerLoop:

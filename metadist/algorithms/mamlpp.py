@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.backbones import Norm, Statistics, Trace
+from metadist.backbones import Norm, Output
+from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
@@ -25,7 +26,7 @@ from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, LearnedQuantities
-from metadist.tasks import Context, Params
+from metadist.tasks import Params
 
 SUFFIX = ".step_sizes"
 
@@ -100,10 +101,12 @@ class PerStepSGD(InnerOptimizer):
     def init(self, adapted: Params, key: Key) -> Params:
         return {f"{name}{SUFFIX}": torch.full((max(self.steps, 1),), self.lr) for name in adapted}
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
         row = min(step.index, max(self.steps, 1) - 1)
         sizes = {name: step.meta[f"{name}{SUFFIX}"][row] for name in adapted}
-        return {name: p - sizes[name] * gradients[name] for name, p in adapted.items()}, {}
+        return {name: -(sizes[name] * gradients[name]) for name in adapted}, {}
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """The step sizes of each parameter, step by step."""
@@ -131,12 +134,10 @@ class PerStepNorm(BackboneWrapper):
             for name, p in self.network.init(key).items()
         }
 
-    def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
-    ) -> tuple[Tensor, Statistics]:
+    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         row = min(norm.step, max(self.steps, 1) - 1)
         chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
-        return super().forward({**params, **chosen}, x, norm, trace, **hooks)
+        return super().forward({**params, **chosen}, x, norm, **how)
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,7 @@ def build(parts: Parts[Options]) -> MAMLPlusPlus:
     return parts.inner_loop(
         MAMLPlusPlus,
         backbone=PerStepNorm(network, steps) if options.per_step_norm else network,
-        optimizer=PerStepSGD(parts.inner_lr, steps)
-        if options.learned_step_sizes
-        else SGD(parts.inner_lr),
+        optimizer=PerStepSGD(parts.inner_lr, steps) if options.learned_step_sizes else SGD(),
         second_order=not options.first_order,
         options=options,
     )

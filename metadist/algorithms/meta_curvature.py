@@ -24,7 +24,8 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, maml
 from metadist.inner.inner_loop import InnerLoop
-from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
+from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
+from metadist.inner.sgd import SGD
 from metadist.inner.singular_values import singular_values
 from metadist.keys import Key
 from metadist.learner import LearnedQuantities
@@ -63,13 +64,13 @@ def mode_products(
 class MetaCurvature(InnerOptimizer):
     """``<parameter>.out``, ``.in``, ``.kernel`` of weights; ``.vector`` or ``.matrix`` of vectors.
 
+    It transforms gradients; the step size alpha, outside the matrices, is another's.
+
     Attributes:
-        lr: alpha, outside the matrices.
         along_out: learn M_out (MC2); False leaves it the identity (MC1).
         vectors: what multiplies the gradient of a vector.
     """
 
-    lr: float
     along_out: bool = True
     vectors: Literal["vector", "matrix"] = "vector"
 
@@ -96,12 +97,11 @@ class MetaCurvature(InnerOptimizer):
             return meta[f"{name}.vector"] * gradient
         return meta[f"{name}.matrix"] @ gradient
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step; the same matrices at every step."""
-        return {
-            name: p - self.lr * self._transformed(name, gradients[name], step.meta)
-            for name, p in adapted.items()
-        }, {}
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        """The transformed gradients; the same matrices at every step."""
+        return {n: self._transformed(n, gradients[n], step.meta) for n in adapted}, {}
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Smallest and largest singular value of each matrix."""
@@ -110,7 +110,5 @@ class MetaCurvature(InnerOptimizer):
 
 def build(parts: Parts[Options]) -> InnerLoop:
     options = parts.options
-    optimizer = MetaCurvature(
-        parts.inner_lr, along_out=options.variant == "mc2", vectors=options.bias
-    )
-    return replace(maml.build(parts), optimizer=optimizer)
+    curvature = MetaCurvature(along_out=options.variant == "mc2", vectors=options.bias)
+    return replace(maml.build(parts), optimizer=Chain((curvature, SGD())))

@@ -61,9 +61,11 @@ class MetaSGD(InnerOptimizer):
             return torch.full(p.shape, self.low)
         return self.low + (self.high - self.low) * key.uniform(p.shape)
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
         sizes = step.meta
-        return {n: p - sizes[f"{n}{SUFFIX}"] * gradients[n] for n, p in adapted.items()}, {}
+        return {n: -(sizes[f"{n}{SUFFIX}"] * gradients[n]) for n in adapted}, {}
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Mean, smallest and largest step size of each parameter."""

@@ -17,7 +17,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -26,10 +26,12 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, maml
 from metadist.algorithms.tnet import TNet, Transformed
-from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
+from metadist.context import Context
+from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
+from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, LearnedQuantities
-from metadist.tasks import Context, Params
+from metadist.tasks import Params
 
 SUFFIX = ".logits"
 
@@ -65,8 +67,8 @@ def sampled_mask(logits: Tensor, noise: Tensor, temperature: float, hard: bool) 
 
 
 @dataclass(frozen=True)
-class MaskedSGD(InnerOptimizer):
-    """Gradient descent on some of the parameters, which ones is drawn for each task.
+class Masks(InnerOptimizer):
+    """The gradients of some of the parameters, which ones is drawn for each task.
 
     A mask entry belongs to one output unit: a row of the layer's weights and its bias share it, as
     do scale and shift of a normalised channel. It holds for all steps of a task. With ``per =
@@ -78,7 +80,6 @@ class MaskedSGD(InnerOptimizer):
         expected: outside training, use the probabilities themselves instead of a draw.
     """
 
-    lr: float
     shapes: Mapping[str, tuple[int, ...]]
     per: Literal["unit", "weight"] = "unit"
     hard: bool = True
@@ -120,14 +121,17 @@ class MaskedSGD(InnerOptimizer):
         noise = step.ctx.noise[self._noise_name(group, step.index)].to(logits.dtype)
         return sampled_mask(logits, noise, self.temperature, self.hard)
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
         masks = {group: self._mask(group, step) for group in {self._group(n): 0 for n in adapted}}
-        new = {}
+        masked = {}
         for name, p in adapted.items():
             mask = masks[self._group(name)]
-            mask = mask.reshape(*mask.shape, *[1] * (p.dim() - mask.dim()))
-            new[name] = p - self.lr * (mask * gradients[name])
-        return new, {}
+            masked[name] = (
+                mask.reshape(*mask.shape, *[1] * (p.dim() - mask.dim())) * gradients[name]
+            )
+        return masked, {}
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Mean probability sigmoid(zeta) of being updated, by layer (by parameter per weight).
@@ -140,13 +144,18 @@ class MaskedSGD(InnerOptimizer):
 
 @dataclass(frozen=True)
 class MTNet(TNet):
-    """A T-net with masks."""
+    """A T-net with masks.
+
+    Attributes:
+        hard: masks are 0 or 1.
+    """
+
+    hard: bool = field(kw_only=True)
 
     @property
     def estimator(self) -> Estimator:
         """Hard masks are differentiated as their relaxation."""
-        hard = isinstance(self.optimizer, MaskedSGD) and self.optimizer.hard
-        return "straight-through" if hard else super().estimator
+        return "straight-through" if self.hard else super().estimator
 
 
 def build(parts: Parts[Options]) -> MTNet:
@@ -154,16 +163,17 @@ def build(parts: Parts[Options]) -> MTNet:
     plain = maml.build(parts)
     # Which parameters have masks, and their shapes; the numbers are thrown away.
     adapted = plain.adapted(plain.backbone.init(Key.of("shapes")))
+    masks = Masks(
+        {name: tuple(p.shape) for name, p in adapted.items()},
+        per=options.mask_per,
+        hard=options.mask == "hard",
+        temperature=options.temperature,
+        expected=options.mask_at_test == "expected",
+    )
     return parts.inner_loop(
         MTNet,
         backbone=Transformed(plain.backbone) if options.transform else plain.backbone,
-        optimizer=MaskedSGD(
-            parts.inner_lr,
-            {name: tuple(p.shape) for name, p in adapted.items()},
-            per=options.mask_per,
-            hard=options.mask == "hard",
-            temperature=options.temperature,
-            expected=options.mask_at_test == "expected",
-        ),
+        optimizer=Chain((masks, SGD())),
         adapt_norm=options.adapt_norm,
+        hard=masks.hard,
     )

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from metadist.algorithms import Parts
-from metadist.backbones import features
+from metadist.context import Context
 from metadist.inner.pretraining import Pretraining, joint_shape
 from metadist.inner.similarity import NearestOptions, Neighbours
-from metadist.tasks import Context, Params
+from metadist.tasks import Examples, Params, Prediction, Task
 
-KINDS = ("classification",)
+TARGETS = ("labels",)
 
 Options = NearestOptions
 
@@ -33,7 +31,7 @@ class Embedded:
     """
 
     params: Params
-    support_x: Tensor
+    support: Examples
     neighbours: Neighbours
 
 
@@ -42,25 +40,24 @@ class NearestEmbedding(Pretraining):
     """Joint training, then similarity of what enters the head."""
 
     options: NearestOptions
-    ways: int
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Embedded]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> list[Embedded]:
         """Features of the support set."""
-        found = features(self.network, params, support_x, self.normalisation.support(ctx))
-        return [Embedded(params, support_x, Neighbours(self.options, found, support_y, self.ways))]
+        support = task.support
+        found = self.network.forward(params, support.x, self.normalisation.support(ctx)).features
+        return [Embedded(params, support, Neighbours(self.options, found, support.y, self.ways))]
 
-    def predict(self, fitted: Embedded, x: Tensor, ctx: Context) -> Tensor:
-        """Similarities [n, N] of queries x [n, ...] to each class."""
-        norm = self.normalisation.query(fitted.params, fitted.support_x, ctx)
-        return fitted.neighbours.logits(features(self.network, fitted.params, x, norm))
+    def predict(self, fitted: Embedded, query: Examples, ctx: Context) -> Prediction:
+        """Similarities [n, N] of n queries to each class."""
+        norm = self.normalisation.query(fitted.params, fitted.support, ctx)
+        found = self.network.forward(fitted.params, query.x, norm).features
+        return Prediction(fitted.neighbours.logits(found))
 
 
 def build(parts: Parts[Options]) -> NearestEmbedding:
     return NearestEmbedding(
         network=parts.network(joint_shape(parts.shape)),
-        kind="classification",
+        objective=parts.objective,
+        ways=parts.shape.ways,
         options=parts.options,
-        ways=parts.shape.outputs,
     )

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from metadist.algorithms import Parts
+from metadist.context import Context
 from metadist.inner.similarity import NearestOptions, Neighbours
 from metadist.keys import Key
-from metadist.learner import Estimator, Learner, Loss
-from metadist.objectives import loss_and_metrics
-from metadist.tasks import Context, Params, Task
+from metadist.learner import Estimator, Learner
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, Prediction, Task
 
-KINDS = ("classification",)
+TARGETS = ("labels",)
 
 Options = NearestOptions
 
@@ -28,6 +27,7 @@ Options = NearestOptions
 class NearestPixels(Learner):
     """The support images as a classifier."""
 
+    objective: Objective
     options: NearestOptions
     ways: int
 
@@ -42,22 +42,15 @@ class NearestPixels(Learner):
     def init(self, key: Key) -> Params:
         return {}
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[Neighbours]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> list[Neighbours]:
         """The support set as it is."""
-        return [Neighbours(self.options, support_x.flatten(1), support_y, self.ways)]
+        support = task.support
+        return [Neighbours(self.options, support.x.flatten(1), support.y, self.ways)]
 
-    def predict(self, fitted: Neighbours, x: Tensor, ctx: Context) -> Tensor:
-        """Similarities [n, N] of images x [n, C, H, W] to each class."""
-        return fitted.logits(x.flatten(1))
-
-    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
-        """Cross-entropy of the similarities, which depends on no parameter."""
-        (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
-        outputs = self.predict(fitted, task.query_x, ctx)
-        return Loss(*loss_and_metrics("classification", outputs, task.query_y), {})
+    def predict(self, fitted: Neighbours, query: Examples, ctx: Context) -> Prediction:
+        """Similarities [n, N] of n images to each class."""
+        return Prediction(fitted.logits(query.x.flatten(1)))
 
 
 def build(parts: Parts[Options]) -> NearestPixels:
-    return NearestPixels(parts.options, parts.shape.outputs)
+    return NearestPixels(parts.objective, parts.options, parts.shape.ways)

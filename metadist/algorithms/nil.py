@@ -8,20 +8,20 @@ are bare cosines in [-1, 1]: they order the classes, their cross-entropy is no c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from metadist.algorithms import Parts, anil
-from metadist.backbones import features
+from metadist.context import Context
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.similarity import class_means, cosine, cosine_logits
-from metadist.learner import Loss
-from metadist.objectives import loss_and_metrics
-from metadist.tasks import Context, Params, Task
+from metadist.learner import Learner, Loss
+from metadist.tasks import Examples, Params, Prediction, Task
 
-KINDS = ("classification",)
+TARGETS = ("labels",)
 
 
 class Options(anil.Options):
@@ -47,31 +47,29 @@ class NIL(InnerLoop):
 
     compare: Literal["means", "examples"] = "examples"
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[AdaptedModel]:
         """Training: after 0, 1, ... steps. Else one element: the support set's features."""
         if ctx.phase == "train":
-            return super().adapt(params, support_x, support_y, ctx)
-        found = features(self.backbone, params, support_x, self.normalisation.support(ctx))
-        return [Embedded(params, 0, support_x, found, support_y)]
+            return super().adapt(params, task, ctx)
+        support = task.support
+        found = self.backbone.forward(params, support.x, self.normalisation.support(ctx)).features
+        return [Embedded(params, 0, support, found, support.y)]
 
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] for queries x [n, ...]."""
+    def predict(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> Prediction:
+        """Logits [n, N] for n queries."""
         if not isinstance(fitted, Embedded):
-            return super().predict(fitted, x, ctx)
-        queries = features(self.backbone, fitted.params, x, self.query_norm(fitted, ctx))
+            return super().predict(fitted, query, ctx)
+        passed = self.backbone.forward(fitted.params, query.x, self.query_norm(fitted, ctx))
         if self.compare == "means":
-            return cosine(queries, class_means(fitted.features, fitted.labels, self.ways))
-        return cosine_logits(queries, fitted.features, fitted.labels, self.ways)
+            means = class_means(fitted.features, fitted.labels, self.ways)
+            return Prediction(cosine(passed.features, means))
+        return Prediction(cosine_logits(passed.features, fitted.features, fitted.labels, self.ways))
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """ANIL's in training, else the cross-entropy of the cosines."""
         if ctx.phase == "train":
             return super().loss(params, task, ctx)
-        (fitted,) = self.adapt(params, task.support_x, task.support_y, ctx)
-        outputs = self.predict(fitted, task.query_x, ctx)
-        return Loss(*loss_and_metrics(self.kind, outputs, task.query_y), {})
+        return Learner.loss(self, params, task, ctx)
 
 
 def build(parts: Parts[Options]) -> NIL:

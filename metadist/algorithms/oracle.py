@@ -14,16 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from metadist.algorithms import Parts
 from metadist.algorithms.finetune import FineTuning
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import InnerLoop
-from metadist.tasks import Context
+from metadist.tasks import Examples, Task
 
-KINDS = ("regression",)
+TARGETS = ("values",)
 
 
 class Options(OptionsBase):
@@ -39,10 +38,10 @@ class Oracle(FineTuning):
         """The true parameters of a task's function."""
         return frozenset({"latent"})
 
-    def inputs(self, x: Tensor, ctx: Context) -> Tensor:
-        """Inputs [n, D + L] of points x [n, D]."""
-        latent = ctx.info["latent"].to(x.dtype)
-        return torch.cat([x, latent.expand(len(x), len(latent))], 1)
+    def inputs(self, examples: Examples, task: Task) -> Examples:
+        """Inputs [n, D + L] of points [n, D]."""
+        x, latent = examples.x, task.info["latent"].to(examples.x.dtype)
+        return examples.with_x(torch.cat([x, latent.expand(len(x), len(latent))], 1))
 
 
 def build(parts: Parts[Options]) -> Oracle:
@@ -60,6 +59,7 @@ def build(parts: Parts[Options]) -> Oracle:
     network = parts.network(replace(shape, inputs=(shape.inputs[0] + shape.latent,)))
     return Oracle(
         network=network,
-        kind=shape.kind,
+        objective=parts.objective,
+        ways=shape.ways,
         loop=parts.inner_loop(InnerLoop, backbone=network, second_order=False),
     )

@@ -26,14 +26,14 @@ from torch import Tensor
 
 from metadist.algorithms import Parts
 from metadist.backbones import Statistics
+from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Loss
-from metadist.objectives import loss_and_metrics
-from metadist.tasks import Context, Params, Task
+from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
@@ -100,33 +100,36 @@ class Reptile(InnerLoop):
         order = key.fold("order").uniform((wanted,), torch.float64)
         return {**super().noise(key, ctx), **({"order": order} if wanted else {})}
 
-    def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
+    def examples(self, support: Examples, ctx: Context) -> Sequence[Examples]:
         """A mini-batch for each step."""
         if "order" not in ctx.noise:
-            return super().examples(x, y, ctx)
-        rows = shuffled(ctx.noise["order"], len(x)).reshape(ctx.inner_steps, -1)
-        return [(x[row], y[row]) for row in rows]
+            return super().examples(support, ctx)
+        rows = shuffled(ctx.noise["order"], len(support)).reshape(ctx.inner_steps, -1)
+        return [support[row] for row in rows]
 
-    def pseudo_gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
+    def gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
         """theta - phi, and the loss of phi on all of the task's examples."""
-        x = torch.cat([task.support_x, task.query_x])
-        y = torch.cat([task.support_y, task.query_y])
+        both = Examples(
+            torch.cat([task.support.x, task.query.x]), torch.cat([task.support.y, task.query.y])
+        )
         recorded: list[Statistics] = []
         with torch.no_grad():
-            phi = [*self._steps(params, x, y, ctx, recorded)][-1].params
+            start, _ = self.initial(params, task, ctx)
+            phi = [*self.steps(params, start, task.with_support(both), ctx, recorded)][-1].params
             norm = self.normalisation.support(ctx, ctx.inner_steps)
-            outputs, statistics = self.backbone.forward(phi, x, norm)
-            recorded.append(statistics)
-            value, metrics = loss_and_metrics(self.kind, outputs, y)
+            passed = self.backbone.forward(phi, both.x, norm)
+            recorded.append(passed.statistics)
+            prediction = Prediction(passed.value)
+            value, metrics = self.objective.loss_and_metrics(prediction, both)
             direction = {name: p - phi[name] for name, p in params.items()}
         return direction, Loss(value, metrics, self.normalisation.sums(recorded))
 
 
 def build(parts: Parts[Options]) -> Reptile:
-    options, lr = parts.options, parts.inner_lr
+    options = parts.options
     return parts.inner_loop(
         Reptile,
-        optimizer=SGD(lr) if options.inner_optimizer == "sgd" else Adam(lr, beta1=options.beta1),
+        optimizer=SGD() if options.inner_optimizer == "sgd" else Adam(beta1=options.beta1),
         second_order=False,
         adapt_norm=True,
         inner_batch=options.inner_batch,

@@ -10,19 +10,22 @@ another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Learner, Loss
-from metadist.tasks import Context, Params, Task
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
@@ -45,6 +48,10 @@ class Scratch(Learner):
     loop: InnerLoop
 
     @property
+    def objective(self) -> Objective:  # type: ignore[override]
+        return self.loop.objective
+
+    @property
     def estimator(self) -> Estimator:
         return "none"
 
@@ -61,26 +68,24 @@ class Scratch(Learner):
     def _ctx(self, ctx: Context) -> Context:
         return replace(ctx, norm="support") if ctx.norm == "running" else ctx
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[AdaptedModel]:
         """The network after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        return self.loop.adapt(self._fresh(support_x, ctx), support_x, support_y, self._ctx(ctx))
+        return self.loop.adapt(self._fresh(task.support.x, ctx), task, self._ctx(ctx))
 
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        return self.loop.predict(fitted, x, self._ctx(ctx))
+    def predict(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> Prediction:
+        return self.loop.predict(fitted, query, self._ctx(ctx))
 
-    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        return self.loop.activations(fitted, x, self._ctx(ctx))
+    def activations(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> dict[str, Tensor]:
+        return self.loop.activations(fitted, query, self._ctx(ctx))
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """Query loss after training on the support, which depends on no meta-parameter."""
-        return self.loop.loss(self._fresh(task.support_x, ctx), task, self._ctx(ctx))
+        return self.loop.loss(self._fresh(task.support.x, ctx), task, self._ctx(ctx))
 
 
 def build(parts: Parts[Options]) -> Scratch:
     options = parts.options
-    optimizer = Adam(parts.inner_lr) if options.optimizer == "adam" else SGD(parts.inner_lr)
+    optimizer = Adam() if options.optimizer == "adam" else SGD()
     return Scratch(
         parts.inner_loop(
             InnerLoop, optimizer=optimizer, second_order=False, adapt_norm=options.adapt_norm

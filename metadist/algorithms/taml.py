@@ -25,11 +25,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from metadist.algorithms import Parts
+from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.objectives import task_loss
-from metadist.tasks import Context, Params, Task
+from metadist.tasks import Params, Prediction, Task
 
 Measure = Literal["theil", "generalised_entropy", "atkinson", "gini", "variance_of_logs"]
 
@@ -143,39 +143,36 @@ class TAML(InnerLoop):
     def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
         return {"before": self._before(params, task, ctx)}
 
+    def _predicted_before(self, params: Params, task: Task, ctx: Context) -> Prediction:
+        return self.predict(AdaptedModel(params, 0, task.support), task.query, ctx)
+
     def _before(self, params: Params, task: Task, ctx: Context) -> Tensor:
         if self.losses == "query":
-            outputs = self.predict(AdaptedModel(params, 0, task.support_x), task.query_x, ctx)
-            return task_loss(self.kind, outputs, task.query_y)
-        norm = self.normalisation.support(ctx)
-        outputs, _ = self.backbone.forward(params, task.support_x, norm)
-        return task_loss(self.kind, outputs, task.support_y)
+            return self.objective.loss(self._predicted_before(params, task, ctx), task.query)
+        passed = self.backbone.forward(params, task.support.x, self.normalisation.support(ctx))
+        return self.objective.loss(Prediction(passed.value), task.support)
 
     def regulariser(
-        self, params: Params, task: Task, fitted: AdaptedModel, outputs: Tensor, ctx: Context
+        self, params: Params, task: Task, fitted: AdaptedModel, prediction: Prediction, ctx: Context
     ) -> Tensor | None:
         """The term: its mean over the tasks of a step has the gradient that it should have."""
         if not self.weight or ctx.phase != "train":
             return None
         if self.inequality is None:
-            before = self.predict(AdaptedModel(params, 0, task.support_x), task.query_x, ctx)
-            return self.weight * (entropy(outputs) - entropy(before))
-        return self.weight * self._share(
-            self._before(params, task, ctx), ctx.step_scalars["before"]
-        )
+            before = self._predicted_before(params, task, ctx)
+            return self.weight * (entropy(prediction.mean) - entropy(before.mean))
+        own = self._before(params, task, ctx)
+        return self.weight * self._share(self.inequality, own, ctx.step_scalars["before"], task)
 
-    def _share(self, own: Tensor, everyones: Tensor) -> Tensor:
+    def _share(self, inequality: Inequality, own: Tensor, everyones: Tensor, task: Task) -> Tensor:
         """This task's share of the inequality I of all B losses, the others being constants.
 
         I + B (I(own) - I): over the tasks, values average to I and gradients to its gradient.
         """
-        assert self.inequality is not None
         counted = everyones.isfinite()
-        # A task does not know its place in the step; among equal losses any place is right.
-        distance = torch.where(counted, (everyones - own.detach()).abs(), torch.inf)
-        place = torch.arange(len(everyones), device=own.device) == distance.argmin()
-        now = self.inequality(everyones, counted)
-        moved = self.inequality(torch.where(place, own, everyones), counted)
+        place = torch.arange(len(everyones), device=own.device) == task.slot
+        now = inequality(everyones, counted)
+        moved = inequality(torch.where(place, own, everyones), counted)
         return now + counted.sum() * (moved - now)
 
 
@@ -186,10 +183,10 @@ def build(parts: Parts[Options]) -> TAML:
         RecipeError: entropies of values, which have none.
     """
     options = parts.options
-    if options.variant == "entropy" and parts.shape.kind == "regression":
+    if options.variant == "entropy" and not parts.shape.ways:
         raise RecipeError(
             "algorithm.variant: 'entropy' is of predicted classes, the data are tasks of "
-            "regression; choose a measure of inequality, such as 'theil'"
+            f"{parts.objective.name}; choose a measure of inequality, such as 'theil'"
         )
     return parts.inner_loop(
         TAML,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metadist.algorithms import Parts, maml
-from metadist.backbones import Norm, Statistics, Trace
+from metadist.backbones import Norm, Output
 from metadist.errors import RecipeError
 from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
@@ -56,16 +56,14 @@ class Transformed(BackboneWrapper):
         transforms = {f"{x.name}{SUFFIX}": torch.eye(x.outputs) for x in self.layers}
         return {**self.network.init(key), **transforms}
 
-    def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
-    ) -> tuple[Tensor, Statistics]:
+    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         """Outputs [n, outputs] for examples [n, ...]."""
 
         def transformed(layer: str, y: Tensor) -> Tensor:
             t = params[f"{layer}{SUFFIX}"]
             return F.linear(y, t) if y.dim() == 2 else F.conv2d(y, t[:, :, None, None])
 
-        return super().forward(params, x, norm, trace, layer_hook=transformed, **hooks)
+        return super().forward(params, x, norm, layer_hook=transformed, **how)
 
 
 @dataclass(frozen=True)

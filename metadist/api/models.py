@@ -44,9 +44,9 @@ def adapt(
         plugins: those that the run was made with; see :func:`train`.
 
     Returns:
-        An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
-        of support images), queries, passed_over (files that are no images, or were skipped),
-        notes, directory; with true labels right and accuracy.
+        An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm,
+        steps, labels (with their numbers of support images), queries, passed_over (files that are
+        no images, or were skipped), notes, directory; with true labels right and accuracy.
 
     Raises:
         AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.

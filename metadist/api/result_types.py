@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from data_pipeline.storage.object_uri import address_of
 from metadist.api import text
+from metadist.statistics.format import finite
 
 if TYPE_CHECKING:
     from metadist.objectives import Metric
+    from metadist.runs.readers.evaluations import FurtherFigures
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Score:
     def read(cls, metric: Metric, record: Mapping[str, Any]) -> Self:
         """From a record that has it under the metric's name, and ``ci95``."""
         return cls(metric.name, record[metric.name], record.get("ci95"), metric)
+
+    @classmethod
+    def further(cls, own: FurtherFigures, step: int) -> Self:
+        """Of another metric after so many adaptation steps."""
+        value, ci95 = finite(own.mean[step]), finite(own.ci95[step])
+        return cls(own.metric.name, value, ci95, own.metric)
 
     def __str__(self) -> str:
         return text.score(self.metric, self.value, self.ci95)
@@ -87,6 +95,7 @@ class TrainResult(Result):
         run: its name.
         directory: where it lies; of a run in an object store its working copy.
         score: on test episodes.
+        further: what else the objective measures, and what is pooled over all episodes.
         labels: whether labels are predicted, or values.
         steps: outer steps taken; 0 where nothing is meta-learned.
         best_step: those before the checkpoint that was chosen on validation episodes.
@@ -101,6 +110,7 @@ class TrainResult(Result):
     run: str
     directory: Path
     score: Score
+    further: tuple[Score, ...]
     labels: bool
     steps: int
     best_step: int
@@ -116,7 +126,7 @@ class TrainResult(Result):
     def lines(self) -> list[str]:
         """The figures, where the run lies and what can be done with it."""
         figures = text.headline(self, self.score.metric, self.labels)
-        return [*figures, *text.where(address_of(self.directory))]
+        return [*figures, *map(str, self.further), *text.where(address_of(self.directory))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +137,7 @@ class EvaluationResult(Result):
         name: of the run, or of the ensemble.
         directory: of the run, or of the ensemble's results.
         score: of the first protocol.
+        further: what else the objective measures, and what is pooled over all episodes.
         labels: whether labels are predicted, or values.
         steps, best_step: as of :class:`TrainResult`; None of an ensemble.
         episodes, failed, ways, classes, ci95_classes: as of :class:`TrainResult`.
@@ -137,6 +148,7 @@ class EvaluationResult(Result):
     name: str
     directory: Path
     score: Score
+    further: tuple[Score, ...]
     labels: bool
     steps: int | None
     best_step: int | None
@@ -148,14 +160,16 @@ class EvaluationResult(Result):
     protocols: Mapping[str, Mapping[str, Any]]
     members: tuple[Mapping[str, Any], ...]
 
-    def lines(self) -> list[str]:
-        """The figures, where the files lie and what can be done with a run."""
-        figures = text.headline(self, self.score.metric, self.labels)
-        return [*figures, *text.where(address_of(self.directory), run=not self.members)]
+    def lines(self, *, curves: bool = False) -> list[str]:
+        """The figures, where the files lie and what can be done with a run.
 
-    def curves(self) -> list[str]:
-        """The figures after each number of adaptation steps, a line for each."""
-        return text.curves(self)
+        Args:
+            curves: with the figures after each number of adaptation steps, a line for each.
+        """
+        figures = text.headline(self, self.score.metric, self.labels)
+        steps = text.curves(self) if curves else []
+        files = text.where(address_of(self.directory), run=not self.members)
+        return [*figures, *map(str, self.further), *steps, *files]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metadist.api.common import Plugins
-from metadist.api.result_types import CompareResult, ComparedRun, EvaluationResult, Score
+from metadist.api.result_types import ComparedRun, CompareResult, EvaluationResult, Score
 from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def evaluate(
             run's is told of by a warning.
 
     Returns:
-        An :class:`EvaluationResult`. Its items, of a run: run, steps, params_sha256, accuracy (or mse), ci95, episodes, failed, best_step.
-        Of an ensemble: ensemble, average, accuracy (or mse), ci95, episodes, failed, members,
-        directory. Of both: ``protocols``, which maps names to figures after every step; and of
-        images ``ways``, ``classes`` (how many the part has), ``turned_classes`` if their turns are
-        classes too, and ``ci95_classes``, the half-width over new classes and episodes; None if
-        all episodes are of the same classes.
+        An :class:`EvaluationResult`. Its items, of a run: run, steps, params_sha256, accuracy (or
+        mse), ci95, episodes, failed, best_step. Of an ensemble: ensemble, average, accuracy (or
+        mse), ci95, episodes, failed, members, directory. Of both: ``protocols``, which maps names
+        to figures after every step; and of images ``ways``, ``classes`` (how many the part has),
+        ``turned_classes`` if their turns are classes too, and ``ci95_classes``, the half-width over
+        new classes and episodes; None if all episodes are of the same classes.
 
     Raises:
         RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
@@ -100,14 +100,16 @@ def evaluate(
 def _evaluation(
     record: dict[str, Any], name: str, directory: Path, labels: bool
 ) -> EvaluationResult:
-    from metadist.runs.readers.evaluations import read_metric
+    from metadist.runs.readers.evaluations import read_further, read_metric
 
-    metric = read_metric(next(iter(record["protocols"].values())))
+    main = next(iter(record["protocols"].values()))
+    metric, step = read_metric(main), main["figure_step"]
     return EvaluationResult.of(
         record,
         name=name,
         directory=directory,
         score=Score.read(metric, record),
+        further=tuple(Score.further(own, step) for own in read_further(main)),
         labels=labels,
         members=tuple(record.get("members", ())),
     )
@@ -155,15 +157,16 @@ def compare(
         tracking_uri: of the MLflow store that knows the experiment; see :func:`train`.
 
     Returns:
-        A :class:`CompareResult`. Its items: protocol, part, score, better (``higher`` or ``lower``), baseline, ``ranked`` (more than
-        twelve runs stand in the order of their figures), ``runs``, ``differences`` (field -> run
-        -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
-        of the runs has accuracy (or mse), ci95, ways, classes and ci95_classes of images (None if
-        they were not recorded), episodes, failed, best_step, steps, tasks, seconds and
-        worker_seconds of training, parameters, derivative_order, its validation scores, and
-        ``difference``: None of the baseline; else mean (this run minus the baseline), ci95,
-        episodes, left_out and verdict (``better``, ``worse``, ``within noise``), of images
-        ci95_classes and verdict_classes, or ``not_paired``, the reason why there is none.
+        A :class:`CompareResult`. Its items: protocol, part, score, better (``higher`` or
+        ``lower``), baseline, ``ranked`` (more than twelve runs stand in the order of their
+        figures), ``runs``, ``differences`` (field -> run -> value) and ``left_out`` (runs of the
+        experiment that are not compared, and why). Each of the runs has accuracy (or mse), ci95,
+        ways, classes and ci95_classes of images (None if they were not recorded), episodes, failed,
+        best_step, steps, tasks, seconds and worker_seconds of training, parameters,
+        derivative_order, its validation scores, and ``difference``: None of the baseline; else mean
+        (this run minus the baseline), ci95, episodes, left_out and verdict (``better``, ``worse``,
+        ``within noise``), of images ci95_classes and verdict_classes, or ``not_paired``, the reason
+        why there is none.
 
     Raises:
         RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs

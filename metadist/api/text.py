@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,14 +129,9 @@ def curve(summary: Record) -> list[str]:
 
 def _further(summary: Record, step: int) -> list[str]:
     """What other metrics come to after a number of steps."""
-    from metadist.runs.readers.evaluations import described
+    from metadist.runs.readers.evaluations import read_further
 
-    found = [
-        (name, own["mean"][step], own["ci95"][step])
-        for name, own in summary.get("metrics", {}).items()
-    ]
-    found += [(name, own[step], None) for name, own in summary.get("pooled", {}).items()]
-    return [score(described(name), mean, ci95) for name, mean, ci95 in found]
+    return [score(own.metric, own.mean[step], own.ci95[step]) for own in read_further(summary)]
 
 
 def adapted(result: Record) -> list[str]:

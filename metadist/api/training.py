@@ -57,9 +57,9 @@ def train(
         progress: show a live progress line on standard error.
 
     Returns:
-        A :class:`TrainResult`. Its items: run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
-        ways, classes and ci95_classes (see :func:`evaluate`), tasks_per_second, data_wait,
-        restarts, as ``--json`` prints them.
+        A :class:`TrainResult`. Its items: run, steps, params_sha256, accuracy (or mse), ci95,
+        best_step, episodes, failed, of images ways, classes and ci95_classes (see
+        :func:`evaluate`), tasks_per_second, data_wait, restarts, as ``--json`` prints them.
 
     Raises:
         MetadistError, DataError: a mistake in the request, or a failure that trying again would
@@ -68,7 +68,7 @@ def train(
     from metadist.driver import run
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
-    from metadist.runs.readers.evaluations import metric_of
+    from metadist.runs.readers.evaluations import own_names, read_figures
 
     request = RunRequest(
         recipe=recipe,
@@ -87,10 +87,11 @@ def train(
         progress=progress,
     )
     trained, record = run.train(request, announce)
-    metric = metric_of(trained)
+    main = read_figures(trained, own_names(trained.recipe())[0])
     return TrainResult.of(
         record,
         directory=trained.path,
-        score=Score.read(metric, record),
-        labels=trained.recipe().data.ways > 0,
+        score=Score.read(main.metric, record),
+        further=tuple(Score.further(own, main.figure_step) for own in main.further),
+        labels=main.labels,
     )

@@ -78,8 +78,8 @@ def tune(
             see :func:`metadist.train`.
 
     Returns:
-        A :class:`TuneResult`. Its items: search, directory, trials (by status), tasks, best_recipe and what search.json holds under
-        ``result``.
+        A :class:`TuneResult`. Its items: search, directory, trials (by status), tasks, best_recipe
+        and what search.json holds under ``result``.
 
     Raises:
         SpaceError: the space, or the request to search it, is wrong; before any trial starts.

@@ -7,34 +7,50 @@ normalisation layers.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from metadist.backbones._norm import Norm, Statistics
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
-from metadist.tasks import Params, TaskShape
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, TaskShape
 
 __all__ = [
     "Backbone",
     "Layer",
     "LayerHook",
     "Norm",
+    "Output",
     "Statistics",
-    "Trace",
     "build",
-    "features",
     "names",
     "normalises",
     "options",
 ]
 
-#: Activations [n, ...] by layer name, ``features`` being what enters the last layer.
-Trace = dict[str, Tensor]
 LayerHook = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a pass through a network gives.
+
+    Attributes:
+        value: outputs [n, outputs]; of a pass without the head, the features.
+        features: what enters the head, [n, D].
+        statistics: of each norm layer, where ``norm.record`` is set.
+        activations: [n, ...] of each layer, by its name, after normalisation and non-linearity.
+    """
+
+    value: Tensor
+    features: Tensor
+    statistics: Statistics
+    activations: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,49 +73,65 @@ class Layer:
         return (weight, bias) if self.bias else (weight,)
 
 
-class Backbone(Protocol):
-    """A network without state.
-
-    Attributes:
-        layers: linear maps from input to output; the last one is the head.
-        norm_layers: channels of each normalisation layer, by layer name.
-        norm_parameters: names of the parameters of normalisation layers; each is [C].
-    """
+class Backbone(ABC):
+    """A network without state: pure functions of its parameters."""
 
     @property
-    def layers(self) -> tuple[Layer, ...]: ...
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """Linear maps from input to output; the last one is the head."""
 
     @property
-    def norm_layers(self) -> dict[str, int]: ...
+    def norm_layers(self) -> dict[str, int]:
+        """Channels of each normalisation layer, by layer name."""
+        return {}
 
     @property
-    def norm_parameters(self) -> frozenset[str]: ...
+    def norm_parameters(self) -> frozenset[str]:
+        """Names of the parameters of normalisation layers; each is [C]."""
+        return frozenset()
 
+    @abstractmethod
     def init(self, key: Key) -> Params:
         """Fresh parameters, float32 on the CPU."""
 
+    @abstractmethod
     def forward(
         self,
         params: Params,
         x: Tensor,
         norm: Norm,
-        trace: Trace | None = None,
         *,
+        head: bool = True,
         layer_hook: LayerHook | None = None,
-    ) -> tuple[Tensor, Statistics]:
-        """Outputs [n, outputs] for examples [n, ...], and the statistics of each norm layer.
+    ) -> Output:
+        """A pass over examples [n, ...].
 
-        The statistics are empty unless ``norm.record`` is set. ``trace`` receives the activations
-        of each layer, by its name, and ``features``. ``layer_hook`` is given each layer's name and
-        output, after the bias and before normalisation, and returns what takes its place.
+        Args:
+            head: go through the last layer too; without, its parameters need not be there.
+            layer_hook: is given each layer's name and output, after the bias and before
+                normalisation, and returns what takes its place.
         """
 
+    def loss_gradient(
+        self,
+        params: Params,
+        wrt: tuple[str, ...],
+        examples: Examples,
+        norm: Norm,
+        objective: Objective,
+        scale: float,
+    ) -> tuple[Tensor, Params, Statistics] | None:
+        """``scale`` times the objective's loss of examples, its gradient and the statistics, fused.
 
-def features(network: Backbone, params: Params, x: Tensor, norm: Norm) -> Tensor:
-    """What enters the last layer, [n, D], for examples [n, ...]."""
-    trace: Trace = {}
-    network.forward(params, x, norm, trace)
-    return trace["features"]
+        Args:
+            wrt: names of the parameters whose gradient is wanted.
+
+        Returns:
+            Loss, gradients by name, both differentiable once more, and statistics; None where the
+            network does not know how, and the tape does it.
+        """
+        return None
 
 
 def names() -> list[str]:

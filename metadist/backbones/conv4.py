@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Layer, LayerHook, Trace
+from metadist.backbones import Backbone, Layer, LayerHook, Output
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
@@ -48,7 +48,7 @@ def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tens
 
 
 @dataclass(frozen=True)
-class Conv4:
+class Conv4(Backbone):
     """The network for inputs [n, C, H, W] and ``outputs`` classes or values."""
 
     options: Options
@@ -100,12 +100,13 @@ class Conv4:
         params: Params,
         x: Tensor,
         norm: Norm,
-        trace: Trace | None = None,
         *,
+        head: bool = True,
         layer_hook: LayerHook | None = None,
-    ) -> tuple[Tensor, Statistics]:
+    ) -> Output:
         """Outputs [n, outputs] for x [n, C, H, W]."""
         statistics: Statistics = {}
+        activations: dict[str, Tensor] = {}
         pool = self.options.downsample == "pool"
         for block in range(1, BLOCKS + 1):
             x = F.conv2d(x, params[f"conv{block}.weight"], stride=1 if pool else 2, padding=1)
@@ -115,15 +116,15 @@ class Conv4:
             x = F.relu(normalise(x, f"norm{block}", scale, shift, norm, statistics))
             if pool:
                 x = F.max_pool2d(x, 2)
-            if trace is not None:
-                trace[f"conv{block}"] = x
-        x = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
-        outputs = F.linear(x, params["head.weight"], params["head.bias"])
+            activations[f"conv{block}"] = x
+        features = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
+        if not head:
+            return Output(features, features, statistics, activations)
+        outputs = F.linear(features, params["head.weight"], params["head.bias"])
         if layer_hook is not None:
             outputs = layer_hook("head", outputs)
-        if trace is not None:
-            trace["features"], trace["head"] = x, outputs
-        return outputs, statistics
+        activations["head"] = outputs
+        return Output(outputs, features, statistics, activations)
 
 
 def build(options: Options, shape: TaskShape) -> Conv4:

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Layer, LayerHook, Trace
-from metadist.backbones._norm import Norm, Statistics
+from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
 from metadist.discovery import Options as OptionsBase
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
@@ -37,7 +36,7 @@ class Options(OptionsBase):
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Backbone):
     """The network for inputs [n, ...] (flattened) and ``outputs`` classes or values."""
 
     options: Options
@@ -47,14 +46,6 @@ class MLP:
     def layers(self) -> tuple[Layer, ...]:
         """The linear maps; the last one is the head."""
         return tuple(Layer(f"linear{i}", n, bias=True) for i, n in enumerate(self.sizes[1:], 1))
-
-    @property
-    def norm_layers(self) -> dict[str, int]:
-        return {}
-
-    @property
-    def norm_parameters(self) -> frozenset[str]:
-        return frozenset()
 
     def init(self, key: Key) -> Params:
         """Weights [out, in] and biases [out] of each layer."""
@@ -77,25 +68,24 @@ class MLP:
         params: Params,
         x: Tensor,
         norm: Norm,
-        trace: Trace | None = None,
         *,
+        head: bool = True,
         layer_hook: LayerHook | None = None,
-    ) -> tuple[Tensor, Statistics]:
+    ) -> Output:
         """Outputs [n, outputs] for x [n, ...]; ``norm`` has nothing to act on."""
-        x = x.flatten(1)
+        x = features = x.flatten(1)
+        activations: dict[str, Tensor] = {}
         last = len(self.sizes) - 1
         activation = F.relu if self.options.activation == "relu" else torch.tanh
-        for layer in range(1, last + 1):
-            if layer == last and trace is not None:
-                trace["features"] = x
+        for layer in range(1, last + head):
+            features = x
             x = F.linear(x, params[f"linear{layer}.weight"], params[f"linear{layer}.bias"])
             if layer_hook is not None:
                 x = layer_hook(f"linear{layer}", x)
             if layer < last:
                 x = activation(x)
-            if trace is not None:
-                trace[f"linear{layer}"] = x
-        return x, {}
+            activations[f"linear{layer}"] = x
+        return Output(x, features if head else x, {}, activations)
 
 
 def build(options: Options, shape: TaskShape) -> MLP:

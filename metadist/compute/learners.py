@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from metadist import algorithms, backbones
+from metadist import algorithms, backbones, objectives
 from metadist.algorithms import Parts
 from metadist.backbones import Backbone
-from metadist.errors import RecipeError
+from metadist.context import Context
+from metadist.errors import RecipeError, RunError
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.recipe.rate_changes import parse_changes, rate_after
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Context, Params, Phase, TaskShape
+from metadist.tasks import Params, Phase, TaskShape
 
 
 def build(recipe: Recipe, shape: TaskShape) -> Learner:
@@ -21,9 +24,10 @@ def build(recipe: Recipe, shape: TaskShape) -> Learner:
     Raises:
         RecipeError: a part or an option is unknown, or does not fit the tasks.
     """
-    if shape.kind == "regression" and recipe.inner.loss != "mean":
+    objective = objectives.build(recipe.objective.name, recipe.objective.options, shape)
+    if not shape.ways and recipe.inner.loss != "mean":
         raise RecipeError(
-            f"inner.loss: regression has no ways to sum over; 'mean' is needed, got "
+            f"inner.loss: {objective.name} has no ways to sum over; 'mean' is needed, got "
             f"{recipe.inner.loss!r}"
         )
 
@@ -39,6 +43,7 @@ def build(recipe: Recipe, shape: TaskShape) -> Learner:
     parts = Parts(
         network=network,
         shape=shape,
+        objective=objective,
         inner_lr=recipe.inner.lr,
         inner_loss=recipe.inner.loss,
         options=algorithms.options(recipe.algorithm.name, recipe.algorithm.options),
@@ -47,42 +52,59 @@ def build(recipe: Recipe, shape: TaskShape) -> Learner:
     return algorithms.build(recipe.algorithm.name, parts)
 
 
-class Learners:
-    """The learner of a run, whose inner learning rate may change between outer steps.
+def with_ways(recipe: Recipe, shape: TaskShape, params: Params, ways: int) -> Learner:
+    """A trained learner for tasks of another number of classes than it was trained for.
+
+    Args:
+        shape: of the tasks it was trained for.
+        params: what it has learned.
 
     Raises:
-        RecipeError: see :func:`build`; or the rate changes and this learner learns its own.
+        RunError: something that it has learned has the size of the number of classes.
     """
+    if ways == shape.ways:
+        return build(recipe, shape)
+    if not shape.ways:
+        raise RunError(f"ways: {recipe.data.dataset} has no classes, {ways} were asked for")
+    learner = build(recipe, replace(shape, outputs=ways, ways=ways))
+    fresh = initial_params(recipe, learner)
+    if sized := [name for name in params if fresh[name].shape != params[name].shape]:
+        raise RunError(
+            f"ways: {recipe.algorithm.name} was trained to tell {shape.ways} classes apart and "
+            f"cannot tell {ways}: {', '.join(sized)} of what it has learned has that size; train "
+            f"with data.ways = {ways}, or take a learner whose parameters do not depend on it"
+        )
+    return learner
 
-    def __init__(self, recipe: Recipe, shape: TaskShape) -> None:
-        self._recipe, self._shape = recipe, shape
-        self._changes = parse_changes(recipe.inner.lr_changes)
-        self._built: dict[float, Learner] = {}
-        first = self.after(0)
-        if self._changes:
-            start = initial_params(recipe, first)
-            for step, _ in self._changes:
-                other = initial_params(recipe, self.after(step))
-                if any(not torch.equal(p, start[name]) for name, p in other.items()):
-                    raise RecipeError(
-                        f"inner.lr_changes: {recipe.algorithm.name} learns its step sizes, and "
-                        "inner.lr is where they start; leave the changes out"
-                    )
 
-    def after(self, done: int) -> Learner:
-        """The learner for the outer step that follows when so many are done."""
-        return self._with(rate_after(self._recipe.inner.lr, self._changes, done))
+def check_rate_changes(recipe: Recipe, shape: TaskShape) -> None:
+    """See that an inner learning rate that changes is one that the learner is told.
 
-    def at(self, checkpoint: int) -> tuple[Learner, Recipe]:
-        """The learner that has been trained for so many outer steps, to be evaluated, and its
-        recipe with the inner learning rate that it was trained with last."""
-        lr = rate_after(self._recipe.inner.lr, self._changes, max(checkpoint - 1, 0))
-        return self._with(lr), self._recipe.with_inner_lr(lr)
+    Raises:
+        RecipeError: it changes, and this learner learns its own.
+    """
+    changes = parse_changes(recipe.inner.lr_changes)
+    if not changes:
+        return
+    start = initial_params(recipe, build(recipe, shape))
+    for _, lr in changes:
+        other = initial_params(recipe, build(recipe.with_inner_lr(lr), shape))
+        if any(not torch.equal(p, start[name]) for name, p in other.items()):
+            raise RecipeError(
+                f"inner.lr_changes: {recipe.algorithm.name} learns its step sizes, and "
+                "inner.lr is where they start; leave the changes out"
+            )
 
-    def _with(self, lr: float) -> Learner:
-        if lr not in self._built:
-            self._built[lr] = build(self._recipe.with_inner_lr(lr), self._shape)
-        return self._built[lr]
+
+def at_checkpoint(recipe: Recipe, step: int) -> Recipe:
+    """The recipe of a learner that was trained for so many outer steps, to be evaluated: its inner
+    learning rate is the one it was trained with last."""
+    return recipe.with_inner_lr(inner_lr(recipe, max(step - 1, 0)))
+
+
+def inner_lr(recipe: Recipe, done: int) -> float:
+    """The inner learning rate of the outer step that follows when so many are done."""
+    return rate_after(recipe.inner.lr, parse_changes(recipe.inner.lr_changes), done)
 
 
 def context(recipe: Recipe, phase: Phase, step: int) -> Context:
@@ -95,6 +117,7 @@ def context(recipe: Recipe, phase: Phase, step: int) -> Context:
         inner_steps=recipe.inner.steps if training else recipe.eval_steps,
         trained_steps=recipe.inner.steps,
         norm=recipe.model.norm,
+        inner_lr=inner_lr(recipe, step),
     )
 
 

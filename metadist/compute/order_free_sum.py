@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metadist.compute.collectives import Group
-from metadist.compute.gradients import ChunkResult
+from metadist.compute.strategies.chunk import ChunkResult
 
 _BITS = 62
 _LARGEST_SHIFT = 1000

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data_pipeline import datasets
-from metadist import algorithms, backbones
+from metadist import algorithms, backbones, objectives
 from metadist.discovery import Options
 from metadist.episode_data import is_function
 from metadist.errors import RecipeError
@@ -27,7 +27,14 @@ def resolve(recipe: Recipe) -> Recipe:
     if "norm" in recipe.left("model") and not backbones.normalises(recipe.model.name):
         recipe = _with(recipe, "model", norm="none")
     recipe = of_its_dataset(recipe)
-    return recipe.with_options(model.model_dump(mode="json"), algorithm.model_dump(mode="json"))
+    parts = {"model": model, "algorithm": algorithm}
+    if recipe.objective.name:
+        parts["objective"] = _options(recipe, "objective", objectives.options)
+    elif stray := recipe.objective.options:
+        raise RecipeError(
+            f"objective.{next(iter(stray))}: an option needs objective.name, got none"
+        )
+    return recipe.with_options({k: part.model_dump(mode="json") for k, part in parts.items()})
 
 
 def of_its_dataset(recipe: Recipe) -> Recipe:
@@ -70,7 +77,7 @@ def dropped(recipe: Recipe) -> dict[str, list[str]]:
         RecipeError: see :func:`resolve`.
     """
     whole, found = resolve(recipe), {}
-    for name in ("data", "model", "algorithm"):
+    for name in ("data", "model", "algorithm", "objective"):
         now = getattr(whole, name).model_dump()
         was = getattr(recipe, name).model_dump().items()
         left = recipe.left(name)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from data_pipeline.episodes.types import EpisodeSource
-from metadist.compute.learners import Learners, initial_params
+from metadist.compute.learners import build, check_rate_changes, initial_params, with_ways
 from metadist.episode_data import EpisodeData, open_data
 from metadist.learner import Learner
+from metadist.objectives import Objective
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Params, TaskKind
+from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Setup:
     """
 
     data: EpisodeData
-    learners: Learners
+    learner: Learner
 
     @classmethod
     def open(cls, recipe: Recipe, data_dir: Path) -> Setup:
@@ -38,7 +39,12 @@ class Setup:
     @classmethod
     def of(cls, data: EpisodeData) -> Setup:
         """Build the learner for data; raises RecipeError as :meth:`open` does."""
-        return cls(data, Learners(data.recipe, data.shape))
+        check_rate_changes(data.recipe, data.shape)
+        return cls(data, build(data.recipe, data.shape))
+
+    def for_ways(self, ways: int, params: Params) -> Setup:
+        """The same with the learner of tasks of so many classes; raises as :func:`with_ways`."""
+        return replace(self, learner=with_ways(self.recipe, self.data.shape, params, ways))
 
     @property
     def recipe(self) -> Recipe:
@@ -46,19 +52,14 @@ class Setup:
         return self.data.recipe
 
     @property
-    def kind(self) -> TaskKind:
-        """Of the tasks."""
-        return self.data.shape.kind
-
-    @property
-    def algorithm(self) -> Learner:
-        """The learner of the first outer step."""
-        return self.learners.after(0)
+    def objective(self) -> Objective:
+        """What the learner is judged by."""
+        return self.learner.objective
 
     @cached_property
     def fresh_params(self) -> Params:
         """Its parameters before the first step, on the CPU."""
-        return initial_params(self.recipe, self.algorithm)
+        return initial_params(self.recipe, self.learner)
 
     @cached_property
     def training(self) -> EpisodeSource:

@@ -93,7 +93,7 @@ def check_workers(
 
 def facts_of(setup: Setup) -> dict[str, Any]:
     """What ``run.json`` says of data, learner, plugins and versions."""
-    recipe, store, learner = setup.recipe, setup.data.store, setup.algorithm
+    recipe, store, learner = setup.recipe, setup.data.store, setup.learner
     return {
         "dataset": {
             "name": recipe.data.dataset,

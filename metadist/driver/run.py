@@ -39,8 +39,8 @@ from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 
 
-def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
-    """Train as requested and return the run's result; see :func:`metadist.train`.
+def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict[str, Any]]:
+    """Train as requested and return the run and its result; see :func:`metadist.train`.
 
     Raises:
         Terminated: asked to end by a signal; the run can be continued.
@@ -61,7 +61,7 @@ def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
             return _drive(request, setup, announce)
 
 
-def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, Any]:
+def _drive(request: RunRequest, setup: Setup, announce: Announce) -> tuple[RunDir, dict[str, Any]]:
     if request.name is not None:
         check_name(request.name)
     wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
@@ -71,7 +71,7 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
     found = find_run(request, setup.recipe, facts_of(setup))
     if found.result is not None:
         _close_finished(request, found.run, wait, announce)
-        return found.result
+        return found.run, found.result
     ending = _begin(request, setup, found, wait, announce)
     run, status = found.run, "failed"
     try:
@@ -89,7 +89,7 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
         raise
     finally:
         ending.close(status)
-    return result
+    return run, result
 
 
 def _close_finished(request: RunRequest, run: RunDir, wait: float, announce: Announce) -> None:
@@ -131,7 +131,7 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
     )
     shown: AbstractContextManager[Announce] = nullcontext(announce)
     if request.progress:
-        metric = setup.algorithm.objective.metric
+        metric = setup.objective.metric
         shown = show_progress(run, setup.recipe.outer.steps, metric, announce)
     with shown as above:
         if job.workers.high == 0:
@@ -155,7 +155,7 @@ def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
 
 def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -> str:
     """What begins, in a line."""
-    recipe, learner = setup.recipe, setup.algorithm
+    recipe, learner = setup.recipe, setup.learner
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
     steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
     norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.storage.local import write_atomic
-from metadist.compute.gradients import chunk_step_scalars, loop_chunk
 from metadist.compute.learners import context, episode_key
+from metadist.compute.strategies import Loop
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
@@ -111,16 +111,16 @@ def feature_similarity(
         By layer; empty for learners without layers to look into. And how many episodes were left
         out because an activation was not finite.
     """
-    algorithm, part = trained.algorithm, source.identity.part
+    learner, part = trained.learner, source.identity.part
     tasks = trained.tasks(source, range(FEATURE_EPISODES))
     grams: dict[str, list[tuple[Tensor, Tensor]]] = {}
     failed = 0
     with torch.no_grad():
         for row, index in enumerate(tasks.ids):
-            task, info = tasks.task(row), tasks.info_of(row)
-            fitted, now = trained.fit(task.support_x, task.support_y, info, part, index, steps)
-            ends = (fitted[0], fitted[-1])
-            before, after = (algorithm.activations(f, task.query_x, now) for f in ends)
+            task = tasks.task(row)
+            fitted, now = trained.fit(task, part, index, steps)
+            query, ends = task.query.without("y"), (fitted[0], fitted[-1])
+            before, after = (learner.activations(f, query, now) for f in ends)
             both = [*before.values(), *after.values()]
             finite_all = all(bool(torch.isfinite(a).all()) for a in both)
             failed += not finite_all
@@ -142,22 +142,23 @@ def gradient_alignment(trained: TrainedLearner, source: EpisodeSource) -> tuple[
         By parameter; empty for learners that are not trained. And how many tasks were left out
         because their gradient was not finite.
     """
-    recipe, algorithm, params = trained.recipe, trained.algorithm, trained.params
-    if algorithm.estimator == "none" or not params:
+    recipe, learner, params = trained.recipe, trained.learner, trained.params
+    how = Loop()
+    if learner.estimator == "none" or not params:
         return {}, 0
     ctx = replace(context(recipe, "train", recipe.outer.steps - 1), state=trained.state)
     tasks = trained.tasks(source, range(_gradient_tasks(recipe)))
     noise = [
-        move(algorithm.noise(episode_key(recipe, "train", 0, i), ctx), trained.device)
+        move(learner.noise(episode_key(recipe, "train", 0, i), ctx), trained.device)
         for i in tasks.ids
     ]
-    if algorithm.step_scalar_names:
-        table = chunk_step_scalars(algorithm, params, tasks, noise, ctx, None)
+    if learner.step_scalar_names:
+        table = how.step_scalars(learner, params, tasks, noise, ctx)
         table = table.to(getattr(torch, recipe.engine.dtype))
-        ctx = replace(ctx, step_scalars=dict(zip(algorithm.step_scalar_names, table, strict=True)))
+        ctx = replace(ctx, step_scalars=dict(zip(learner.step_scalar_names, table, strict=True)))
     each: list[Params] = []
     for row in range(len(tasks)):
-        one = loop_chunk(algorithm, params, tasks.slice(row, row + 1), noise[row : row + 1], ctx)
+        one = how.chunk(learner, params, tasks.slice(row, row + 1), noise[row : row + 1], ctx)
         if bool(one.finite.all()):
             each.append({name: g.cpu().flatten() for name, g in one.gradients.items()})
     products = {name: _products([g[name] for g in each]) for name in params}
@@ -194,7 +195,7 @@ def diagnose(
     steps = trained.recipe.inner.steps
     similarity, failed_episodes = feature_similarity(trained, test, steps)
     alignment, failed_tasks = gradient_alignment(trained, training)
-    found = trained.algorithm.learned_quantities(
+    found = trained.learner.learned_quantities(
         {n: p.detach().cpu() for n, p in trained.params.items()}
     )
     return {

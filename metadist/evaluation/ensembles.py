@@ -8,37 +8,28 @@ al., 2019). They are not to be compared with a single model's.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import canonical_json, read_json, sha256_bytes, write_atomic
 from metadist.compute.determinism import reproducible
 from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
-from metadist.evaluation.evaluator import (
-    Evaluation,
-    columns,
-    failed_score,
-    predictions,
-    score,
-    write_evaluation,
-)
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import columns, predictions, write_evaluation
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, protocol
+from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.objectives import Objective
 from metadist.runs.record import encode
 from metadist.statistics.format import finite
-from metadist.tasks import TaskKind
 
 log = logging.getLogger(__name__)
-Average = Literal["probabilities", "logits", "values"]
 #: Directory of all ensembles, beside the runs; it has no run.json and is no run.
 FOLDER = "ensembles"
 
@@ -58,9 +49,14 @@ class Member:
     facts: Mapping[str, Any]
 
     @property
+    def objective(self) -> Objective:
+        """What it is judged by."""
+        return self.trained.learner.objective
+
+    @property
     def best_step(self) -> int:
         """Outer steps of training before the checkpoint; 0 where nothing is meta-learned."""
-        learns = self.trained.algorithm.estimator != "none"
+        learns = self.trained.learner.estimator != "none"
         return int(self.facts["checkpoint"]["step"]) if learns else 0
 
     def episodes(self) -> dict[str, Any]:
@@ -69,7 +65,7 @@ class Member:
         identity = self.data.live("test", 1, seed, 1).identity.as_dict()
         spec = {f"data.{name}": value for name, value in identity.pop("spec").items()}
         return {
-            "kind": self.data.shape.kind,
+            "kind": self.objective.name,
             "data.dataset": section.dataset,
             "split": self.data.store.split if self.data.store else "",
             "dataset digest": identity.pop("dataset_digest"),
@@ -123,29 +119,34 @@ class Ensemble:
         return f"{'+'.join(m.name for m in self.members)[:100]}-{self.digest[:12]}"
 
     @property
-    def kind(self) -> TaskKind:
-        """Of the tasks."""
-        return self.members[0].data.shape.kind
+    def objective(self) -> Objective:
+        """What it is judged by."""
+        return self.members[0].objective
 
-    def how(self, average: Literal["probabilities", "logits"] | None) -> Average:
+    @property
+    def needs(self) -> frozenset[str]:
+        """What any of the members is told of a task beside its examples."""
+        return frozenset().union(*(m.trained.learner.needs for m in self.members))
+
+    def how(self, average: str | None) -> str:
         """What is averaged.
 
         Raises:
-            RunError: a way to average classes was asked for in regression.
+            RunError: what was asked for cannot be averaged here.
         """
-        if self.kind == "classification":
-            return average or "probabilities"
-        if average is not None:
+        possible = self.objective.averages
+        if average is not None and average not in possible:
             raise RunError(
-                f"average: in regression values are averaged, {average!r} were asked for; leave it "
-                "out"
+                f"average: in {self.objective.name} {' or '.join(possible)} are averaged, "
+                f"{average!r} were asked for; leave it out"
             )
-        return "values"
+        return average or possible[0]
 
-    def protocol(self, asked: EvalRequest, average: Average) -> EvalProtocol:
+    def protocol(self, asked: EvalRequest, average: str) -> EvalProtocol:
         """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
         result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
-        return replace(result, name=f"{result.name}-logits") if average == "logits" else result
+        usual = average == self.objective.averages[0]
+        return result if usual else replace(result, name=f"{result.name}-{average}")
 
 
 @dataclass(frozen=True)
@@ -154,32 +155,13 @@ class Together:
 
     ensemble: Evaluation
     members: tuple[Evaluation, ...]
-    average: Average
-
-
-def averaged(outputs: Sequence[Tensor], average: Average) -> Tensor:
-    """The members' predictions as one.
-
-    Args:
-        outputs: of each member, logits [Q, N] or values [Q, E].
-
-    Returns:
-        Values, or logits whose softmax is the average prediction; float64, or what a single
-        member predicts as it is. For probabilities these are the logarithms of their means, so
-        that cross-entropy is the negative log-likelihood of the mean probability.
-    """
-    if len(outputs) == 1:
-        return outputs[0]
-    stacked = torch.stack([o.double() for o in outputs])
-    if average == "probabilities":
-        return stacked.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
-    return stacked.mean(0)
+    average: str
 
 
 def evaluate_ensemble(
     ensemble: Ensemble,
     asked: EvalRequest,
-    average: Literal["probabilities", "logits"] | None = None,
+    average: str | None = None,
 ) -> Together:
     """Let every member adapt to the same episodes, and average what they predict.
 
@@ -188,50 +170,57 @@ def evaluate_ensemble(
 
     Args:
         asked: what to do otherwise than the members' recipes say.
-        average: in classification, what is averaged: probabilities (if None) or logits.
+        average: what is averaged, one of ``Objective.averages``; the first of them if None.
 
     Raises:
         RunError: the members do not agree on something that was not asked for.
     """
-    kind, by = ensemble.kind, ensemble.how(average)
-    protocol = ensemble.protocol(asked, by)
-    # One column of the table for the ensemble, then one for each member.
-    size = 1 + len(ensemble.members)
-    table = torch.zeros(size, protocol.episodes, protocol.steps + 1, 3, dtype=torch.float64)
+    by = ensemble.how(average)
+    how, objective = ensemble.protocol(asked, by), ensemble.objective
+    together = ScoreTable(objective, how)
+    own = [ScoreTable(member.objective, how) for member in ensemble.members]
     with reproducible(ensemble.members[0].trained.device):
-        for index, rows in enumerate(_scores(ensemble, protocol, by)):
-            table[:, index] = torch.tensor(rows, dtype=torch.float64)
+        _score(ensemble, how, by, together, own)
     trained = [member.trained.recipe.inner.steps for member in ensemble.members]
     first = ensemble.members[0]
-    digest = protocol.source(first.data).identity.digest
+    digest = how.source(first.data).identity.digest
     common = trained[0] if len(set(trained)) == 1 else None
     results = [
-        Evaluation.of(part, protocol, kind, steps, digest).with_classes(first.data)
-        for part, steps in zip(table, [common, *trained], strict=True)
+        table.evaluation(steps, digest, needs).with_classes(first.data)
+        for table, steps, needs in zip(
+            [together, *own],
+            [common, *trained],
+            [ensemble.needs, *(m.trained.learner.needs for m in ensemble.members)],
+            strict=True,
+        )
     ]
     return Together(results[0], tuple(results[1:]), by)
 
 
-Row = list[tuple[float, float, bool]]
-
-
-def _scores(ensemble: Ensemble, protocol: EvalProtocol, average: Average) -> Iterator[list[Row]]:
-    """Of each episode: a row for the ensemble, then one for each member, over the steps."""
-    kind, ids = ensemble.kind, range(protocol.episodes)
+def _score(
+    ensemble: Ensemble,
+    how: EvalProtocol,
+    average: str,
+    together: ScoreTable,
+    own: Sequence[ScoreTable],
+) -> None:
+    """Fill the table of the ensemble and those of its members."""
+    ids, objective = range(how.episodes), ensemble.objective
     streams = [
-        predictions(member.trained, protocol.source(member.data), ids, protocol.steps)
+        predictions(member.trained, how.source(member.data), ids, how.steps)
         for member in ensemble.members
     ]
-    for episode in zip(*streams, strict=True):
-        own = [[score(kind, o, task.query_y) for o in outputs] for task, outputs in episode]
-        together: Row = []
-        for step in range(protocol.steps + 1):
-            if any(row[step][2] for row in own):
-                together.append(failed_score(kind))
-                continue
-            mean = averaged([outputs[step] for _, outputs in episode], average)
-            together.append(score(kind, mean, episode[0][0].query_y))
-        yield [together, *own]
+    for index, episode in enumerate(zip(*streams, strict=True)):
+        target = episode[0][0].query
+        for step in range(how.steps + 1):
+            found = [after[step] for _, after in episode]
+            whole = [t.write(index, step, p, target) for t, p in zip(own, found, strict=True)]
+            if all(whole):
+                # What a single member predicts stays as it is.
+                one = found[0] if len(found) == 1 else objective.average(found, average)
+                together.write(index, step, one, target)
+            else:
+                together.fail(index, step)
 
 
 def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> None:
@@ -289,7 +278,7 @@ def result_of(ensemble: Ensemble, result: Together) -> dict[str, Any]:
 
     def figures(own: Evaluation) -> dict[str, Any]:
         mean, ci95 = finite(own.figure["mean"]), finite(own.figure["ci95"])
-        return {own.score_name: mean, "ci95": ci95, "failed": own.failures, **own.of_classes}
+        return {own.metric.name: mean, "ci95": ci95, "failed": own.failures, **own.of_classes}
 
     return {
         "ensemble": ensemble.name,

@@ -35,7 +35,7 @@ from metadist.recipe.schema import parse_recipe
 from metadist.recipe.sections import MOST_STEPS
 from metadist.runs.checkpoints import join_groups, move, split_groups
 from metadist.runs.record import UNREADABLE, describe
-from metadist.tasks import TaskShape, to_inputs
+from metadist.tasks import Examples, Task, TaskShape, to_inputs
 
 FORMAT = 1
 #: What is saved beside the configuration, which holds their digests.
@@ -139,7 +139,9 @@ class ImageClassifier:
 
         It can if nothing that was learned has the size of that number.
         """
-        one_more = build(self.trained.recipe, replace(self.shape, outputs=self.ways + 1))
+        one_more = build(
+            self.trained.recipe, replace(self.shape, outputs=self.ways + 1, ways=self.ways + 1)
+        )
         fresh = initial_params(self.trained.recipe, one_more)
         return {n: p.shape for n, p in fresh.items()} == {
             n: p.shape for n, p in self.trained.params.items()
@@ -150,9 +152,7 @@ class ImageClassifier:
         """Whether predictions for queries depend on the other queries."""
         trained = self.trained
         # What differentiates nothing has no network to normalise.
-        return (
-            trained.recipe.model.norm == "transductive" and trained.algorithm.derivative_order > 0
-        )
+        return trained.recipe.model.norm == "transductive" and trained.learner.derivative_order > 0
 
     def label(
         self,
@@ -183,14 +183,14 @@ class ImageClassifier:
         ways = {name: way for way, name in enumerate(names)}
         trained, device = self.trained, self.trained.device
         if len(names) != self.ways:
-            shape = replace(self.shape, outputs=len(names))
-            trained = replace(trained, algorithm=build(trained.recipe, shape))
+            shape = replace(self.shape, outputs=len(names), ways=len(names))
+            trained = replace(trained, learner=build(trained.recipe, shape))
         taken = trained.recipe.inner.steps if steps is None else steps
         dtype = getattr(torch, trained.recipe.engine.dtype)
         with reproducible(device), torch.no_grad():
             x = to_inputs(support[order], dtype, device)
             y = torch.tensor([ways[labels[row]] for row in order], device=device)
-            fitted, ctx = trained.fit(x, y, {}, "test", EPISODE, taken)
+            fitted, ctx = trained.fit(Task(Examples(x, y)), "test", EPISODE, taken)
             if steps and len(fitted) == 1:
                 raise AdaptError(
                     f"steps: {trained.recipe.algorithm.name} does not adapt by steps, {steps} were "
@@ -200,7 +200,9 @@ class ImageClassifier:
             size = len(queries) if self.transductive else _PASS
             parts = [queries[at : at + size] for at in range(0, len(queries), size)]
             outputs = [
-                trained.algorithm.predict(fitted[-1], to_inputs(part, dtype, device), ctx)
+                trained.learner.predict(
+                    fitted[-1], Examples(to_inputs(part, dtype, device)), ctx
+                ).mean
                 for part in parts
             ]
         logits = torch.cat(outputs).double().cpu().numpy()

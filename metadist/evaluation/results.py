@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
-from metadist.evaluation.evaluator import Evaluation, write_evaluation, write_examples
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import write_evaluation, write_examples
 from metadist.statistics.format import finite
 
 
@@ -51,9 +52,10 @@ class Results:
         """
         main, *others = self.evaluations
         return {
-            main.score_name: finite(main.figure["mean"]),
+            main.metric.name: finite(main.figure["mean"]),
             "ci95": finite(main.figure["ci95"]),
             **{_other_name(other): finite(other.figure["mean"]) for other in others},
+            **{name: finite(value) for name, value in main.further.items()},
             "episodes": len(main.score),
             "failed": main.failures,
             **main.of_classes,
@@ -64,7 +66,7 @@ class Results:
         """The same as metrics, the main protocol's mean after each number of steps, and the
         diagnostics that are few enough."""
         main, *others = self.evaluations
-        name = f"test/{main.score_name}"
+        name = f"test/{main.metric.name}"
         points = {name: main.figure["mean"]}
         if math.isfinite(main.figure["ci95"]):
             points[f"{name}_ci95"] = main.figure["ci95"]
@@ -76,6 +78,7 @@ class Results:
         for step in range(main.score.shape[1]):
             points[f"{name}_step_{step}"] = main.at(step)["mean"]
         points |= {f"test/{_other_name(other)}": other.figure["mean"] for other in others}
+        points |= {f"test/{name}": value for name, value in main.further.items()}
         return points | diagnostic_points(self.diagnostics)
 
     def write(self, writer: Writer, directory: Path) -> None:
@@ -94,4 +97,4 @@ class Results:
 
 
 def _other_name(evaluation: Evaluation) -> str:
-    return f"{evaluation.score_name}_{evaluation.protocol.queries}q"
+    return f"{evaluation.metric.name}_{evaluation.protocol.queries}q"

@@ -16,13 +16,14 @@ import torch
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.collectives import Group
 from metadist.compute.digest import params_sha256
+from metadist.compute.learners import at_checkpoint
 from metadist.compute.setup import Setup
 from metadist.evaluation.diagnostics import diagnose
-from metadist.evaluation.evaluator import Evaluation, evaluate, examples, predictions
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import evaluate, examples, predictions
 from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.objectives import better
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
 from metadist.tasks import Params
@@ -47,13 +48,14 @@ class RunEvaluator:
 
     def trained(self, best: Best, setup: Setup | None = None) -> TrainedLearner:
         """The learner at a checkpoint, built as in ``setup`` if that is given."""
-        algorithm, recipe = (setup or self.setup).learners.at(best.step)
-        return TrainedLearner.of(algorithm, best, recipe, self.device)
+        setup = setup or self.setup
+        recipe = at_checkpoint(setup.recipe, best.step)
+        return TrainedLearner.of(setup.learner, best, recipe, self.device)
 
     def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
         """Evaluate a checkpoint under a protocol."""
         source = how.source(self.setup.data)
-        return evaluate(self.trained(best), source, how, self.setup.kind, self.group)
+        return evaluate(self.trained(best), source, how, self.group)
 
     def validate(self, state: TrainState, log: Sink) -> float:
         """The validation score of a state, which goes to the log.
@@ -63,9 +65,9 @@ class RunEvaluator:
         """
         result = self.evaluate(state.current(), validation_protocol(self.setup.recipe))
         figures, failed = result.figure, result.failures
-        points = {f"val/{result.score_name}": figures["mean"], "val/loss": figures["loss"]}
+        points = {f"val/{result.metric.name}": figures["mean"], "val/loss": figures["loss"]}
         log.add(state.step, points | ({"val/failed": failed} if failed else {}))
-        return math.nan if failed and result.kind == "regression" else figures["mean"]
+        return math.nan if failed and result.metric.leaves_out_failed else figures["mean"]
 
     def best(self, state: TrainState, log: Sink) -> Best:
         """The best checkpoint on validation classes, the last one included.
@@ -77,7 +79,8 @@ class RunEvaluator:
         if best is not None and state.step % self.setup.recipe.eval.every == 0:
             return best
         last = state.current(self.validate(state, log))
-        return last if best is None or better(self.setup.kind, last.score, best.score) else best
+        metric = self.setup.objective.metric
+        return last if best is None or metric.better(last.score, best.score) else best
 
     def check_predictions(self, best: Best, rebuilt: Setup) -> Params:
         """What a checkpoint predicts for the first validation episode, by a name for messages.
@@ -92,8 +95,12 @@ class RunEvaluator:
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
-            ((_, outputs),) = predictions(self.trained(best, setup), source, [0], how.steps)
-            return {f"predictions after step {number}": o for number, o in enumerate(outputs)}
+            ((_, found),) = predictions(self.trained(best, setup), source, [0], how.steps)
+            return {
+                f"predictions after step {number}" + ("" if name == "mean" else f" ({name})"): value
+                for number, prediction in enumerate(found)
+                for name, value in prediction.tensors().items()
+            }
 
         found = first(self.setup)
         check_repeated(found, first(rebuilt), named(self.setup.recipe))
@@ -135,7 +142,7 @@ class RunEvaluator:
 
     def result(self, state: TrainState, best: Best, figures: dict[str, Any]) -> dict[str, Any]:
         """A run's result, from its last state; steps are 0 where there is nothing to train."""
-        trained = self.setup.algorithm.estimator != "none"
+        trained = self.setup.learner.estimator != "none"
         return {
             "run": self.run,
             "steps": state.step if trained else 0,

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeSource
 from metadist.compute.learners import context, episode_key
+from metadist.compute.strategies import strategy
+from metadist.context import Context
 from metadist.learner import Learner
+from metadist.objectives import Metric
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, move
-from metadist.tasks import Context, Params, Phase, Task, TaskBatch, to_tasks
+from metadist.tasks import Params, Phase, Prediction, Task, TaskBatch, to_tasks
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class TrainedLearner:
         device: where it computes; parameters and state lie there.
     """
 
-    algorithm: Learner
+    learner: Learner
     params: Params
     state: Mapping[str, Tensor]
     recipe: Recipe
@@ -35,52 +38,59 @@ class TrainedLearner:
 
     @classmethod
     def of(
-        cls, algorithm: Learner, best: Best, recipe: Recipe, device: torch.device
+        cls, learner: Learner, best: Best, recipe: Recipe, device: torch.device
     ) -> TrainedLearner:
         """The learner at a checkpoint."""
         params, state = move(best.params, device), move(best.learner_state, device)
-        return cls(algorithm, params, state, recipe, device)
+        return cls(learner, params, state, recipe, device)
+
+    @property
+    def metric(self) -> Metric:
+        """What decides how good it is."""
+        return self.learner.objective.metric
 
     def tasks(self, source: EpisodeSource, ids: Sequence[int]) -> TaskBatch:
-        """Episodes in the type this learner computes in."""
-        dtype = getattr(torch, self.recipe.engine.dtype)
+        """Episodes in the type this learner computes in, with what it needs to know of them."""
+        dtype, phase = getattr(torch, self.recipe.engine.dtype), source.identity.part
         turned = self.recipe.data.rotations != "none"
-        return to_tasks(source.episodes(ids), dtype, self.device, self.algorithm.needs, turned)
+        return to_tasks(
+            source.episodes(ids), dtype, self.device, self.learner.needs, phase, turned=turned
+        )
 
-    def outputs(
-        self, task: Task, info: Mapping[str, Tensor], phase: Phase, episode: int, steps: int
-    ) -> list[Tensor]:
-        """Logits [Q, N] or values [Q, E] for a task's queries, without gradient.
+    def context(self, phase: Phase, steps: int) -> Context:
+        """What it may know in this phase, with so many adaptation steps to take."""
+        ctx = context(self.recipe, phase, self.recipe.outer.steps)
+        return replace(ctx, state=self.state, inner_steps=steps)
+
+    def noise(self, ctx: Context, episode: int) -> dict[str, Tensor]:
+        """The random numbers of an episode, which its id and ``eval.seed`` decide."""
+        key = episode_key(self.recipe, ctx.phase, 0, episode)
+        return move(self.learner.noise(key, ctx), self.device)
+
+    def predict(self, tasks: TaskBatch, phase: Phase, steps: int) -> list[list[Prediction]]:
+        """Predictions for the queries of tasks, without gradient.
 
         Args:
-            info: what the learner needs to know of the task beside its examples.
-            episode: its id, which with ``eval.seed`` decides its random numbers.
             steps: adaptation steps.
 
         Returns:
-            After 0, 1, … ``steps`` steps; one element if the learner does not adapt by steps.
+            Of each task, those after 0, 1, … ``steps`` steps; one element if the learner does not
+            adapt by steps.
         """
-        with torch.no_grad():
-            fitted, now = self.fit(task.support_x, task.support_y, info, phase, episode, steps)
-            return [self.algorithm.predict(f, task.query_x, now) for f in fitted]
+        ctx = self.context(phase, steps)
+        noise = [self.noise(ctx, episode) for episode in tasks.ids]
+        how = strategy("loop", 1)
+        return how.predict(self.learner, self.params, tasks, noise, ctx)
 
     def fit(
-        self,
-        support_x: Tensor,
-        support_y: Tensor,
-        info: Mapping[str, Tensor],
-        phase: Phase,
-        episode: int,
-        steps: int,
+        self, task: Task, phase: Phase, episode: int, steps: int
     ) -> tuple[Sequence[Any], Context]:
         """What predicts after 0, 1, … ``steps`` steps, without gradient, and what it must know.
 
         Args:
-            info, episode, steps: see :meth:`outputs`.
+            episode: decides the random numbers, see :meth:`noise`.
         """
-        ctx = context(self.recipe, phase, self.recipe.outer.steps)
-        ctx = replace(ctx, state=self.state, inner_steps=steps)
-        key = episode_key(self.recipe, phase, 0, episode)
-        now = ctx.for_task(move(self.algorithm.noise(key, ctx), self.device), info)
+        ctx = self.context(phase, steps)
+        now = ctx.for_task(self.noise(ctx, episode))
         with torch.no_grad():
-            return self.algorithm.adapt(self.params, support_x, support_y, now), now
+            return self.learner.adapt(self.params, task.view(self.learner.needs), now), now

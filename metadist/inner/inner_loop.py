@@ -1,6 +1,6 @@
 """Adaptation by gradient steps on the support set, shared by all gradient-based learners.
 
-    phi_0 = theta;  phi_t = update(phi_{t-1}, d L(phi_{t-1}; support))
+    phi_0 = theta;  phi_t = phi_{t-1} + update(d L(phi_{t-1}; support))
     meta-loss of a task = L(phi_T; query)
 
 Learners differ in what is adapted (``only``), in the inner optimizer, in whether the
@@ -16,26 +16,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metadist.backbones import Backbone, Norm, Statistics, Trace
-from metadist.inner.gradient import gradient
+from metadist.backbones import Backbone, Norm, Statistics
+from metadist.context import Context
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
 from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
 from metadist.learner import Estimator, LearnedQuantities, Loss
-from metadist.objectives import loss_and_metrics, task_loss
-from metadist.tasks import Context, Params, Task, TaskKind
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, Prediction, Task
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
     """What predicts after ``step`` adaptation steps.
 
-    The support images are kept because ``support`` normalisation takes its statistics from them.
+    The support set is kept because ``support`` normalisation takes its statistics from it.
     """
 
     params: Params
     step: int
-    support_x: Tensor
+    support: Examples
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class InnerLoop(Normalised):
         adapt_norm: adapt scale and shift of normalisation layers too (MAML's code does not).
     """
 
+    objective: Objective
     backbone: Backbone
-    kind: TaskKind
     ways: int
     optimizer: InnerOptimizer
     second_order: bool = True
@@ -86,6 +86,10 @@ class InnerLoop(Normalised):
         """The parameters that the inner loop changes."""
         return {name: p for name, p in params.items() if self.adapts(name)}
 
+    def initial(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Tensor | None]:
+        """Where the inner loop starts on a task, and a term to add to the task's loss or None."""
+        return self.adapted(params), None
+
     def second_order_at(self, ctx: Context) -> bool:
         """Whether the meta-gradient goes through the inner gradients at this outer step."""
         return self.second_order
@@ -94,17 +98,17 @@ class InnerLoop(Normalised):
         """Which adaptation steps' query losses make up the task's loss, with their weights."""
         return {ctx.inner_steps: 1.0}
 
-    def examples(self, x: Tensor, y: Tensor, ctx: Context) -> Sequence[tuple[Tensor, Tensor]]:
-        """What each step learns from, of the support set x, y."""
-        return [(x, y)] * ctx.inner_steps
+    def examples(self, support: Examples, ctx: Context) -> Sequence[Examples]:
+        """What each step learns from, of the support set."""
+        return [support] * ctx.inner_steps
 
     def regulariser(
-        self, params: Params, task: Task, fitted: AdaptedModel, outputs: Tensor, ctx: Context
+        self, params: Params, task: Task, fitted: AdaptedModel, prediction: Prediction, ctx: Context
     ) -> Tensor | None:
         """A term to add to the task's loss; None: nothing.
 
         Args:
-            fitted, outputs: after the last step, and what it predicts for the queries.
+            fitted, prediction: after the last step, and what it predicts for the queries.
         """
         return None
 
@@ -118,58 +122,90 @@ class InnerLoop(Normalised):
     def normalisation(self) -> Normalisation:
         return Normalisation(self.backbone)
 
-    def _steps(
-        self, params: Params, x: Tensor, y: Tensor, ctx: Context, recorded: list[Statistics]
-    ) -> Iterator[AdaptedModel]:
-        """What predicts after 0, 1, ... steps; ``recorded`` receives the statistics of each."""
-        current = self.adapted(params)
-        frozen = {name: p for name, p in params.items() if name not in current}
-        meta, state = meta_parameters(params), self.optimizer.start(current)
+    def support_loss(
+        self, params: Params, examples: Examples, norm: Norm
+    ) -> tuple[Tensor, Statistics]:
+        """What an inner step descends on, and the detached statistics of the pass."""
+        scale = self.ways if self.support_reduction == "sum_over_ways" else 1
+        passed = self.backbone.forward(params, examples.x, norm)
+        detached = {k: (m.detach(), v.detach()) for k, (m, v) in passed.statistics.items()}
+        return scale * self.objective.loss(Prediction(passed.value), examples), detached
+
+    def inner_gradient(
+        self, adapted: Params, frozen: Params, task: Task, step: int, ctx: Context
+    ) -> tuple[Params, Tensor, Statistics]:
+        """Gradients of the adapted parameters in one step, the loss there, and statistics.
+
+        Args:
+            frozen: the other parameters.
+            task: its support set is what this step learns from.
+            step: steps taken before this one.
+        """
+        norm, examples = self.normalisation.support(ctx, step), task.support
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
-        yield AdaptedModel({**frozen, **current}, 0, x)
-        for step, (x_step, y_step) in enumerate(self.examples(x, y, ctx)):
-            norm = self.normalisation.support(ctx, step)
+        fused = self.backbone.loss_gradient(
+            {**frozen, **adapted}, tuple(adapted), examples, norm, self.objective, scale
+        )
+        if fused is not None:
+            loss, gradients, statistics = fused
+            if not second_order:
+                gradients = {name: g.detach() for name, g in gradients.items()}
+            return gradients, loss.detach(), statistics
 
-            def support_loss(
-                p: Params, x: Tensor = x_step, y: Tensor = y_step, norm: Norm = norm
-            ) -> tuple[Tensor, Statistics]:
-                outputs, statistics = self.backbone.forward({**frozen, **p}, x, norm)
-                detached = {k: (m.detach(), v.detach()) for k, (m, v) in statistics.items()}
-                return scale * task_loss(self.kind, outputs, y), detached
+        def loss_at(p: Params) -> tuple[Tensor, tuple[Tensor, Statistics]]:
+            loss, statistics = self.support_loss({**frozen, **p}, examples, norm)
+            return loss, (loss.detach(), statistics)
 
-            gradients, statistics = gradient(
-                support_loss, current, second_order=second_order, functional=ctx.functional
+        gradients, (loss, statistics) = ctx.grad(loss_at, adapted, second_order=second_order)
+        return gradients, loss, statistics
+
+    def steps(
+        self, params: Params, start: Params, task: Task, ctx: Context, recorded: list[Statistics]
+    ) -> Iterator[AdaptedModel]:
+        """What predicts after 0, 1, ... steps.
+
+        Args:
+            start: what is adapted, see :meth:`initial`.
+            recorded: receives the statistics of each step.
+        """
+        current, support = start, task.support
+        frozen = {name: p for name, p in params.items() if name not in current}
+        meta = meta_parameters(params)
+        state = self.optimizer.start(meta, current, ctx)
+        yield AdaptedModel({**frozen, **current}, 0, support)
+        for step, examples in enumerate(self.examples(support, ctx)):
+            gradients, loss, statistics = self.inner_gradient(
+                current, frozen, task.with_support(examples), step, ctx
             )
             recorded.append(statistics)
-            current, state = self.optimizer.update(
-                current, gradients, InnerStep(step, meta, state, ctx)
+            updates, state = self.optimizer.update(
+                gradients, state, current, InnerStep(step, meta, loss, ctx)
             )
-            yield AdaptedModel({**frozen, **current}, step + 1, x)
+            current = {name: p + updates[name] for name, p in current.items()}
+            yield AdaptedModel({**frozen, **current}, step + 1, support)
 
-    def adapt(
-        self, params: Params, support_x: Tensor, support_y: Tensor, ctx: Context
-    ) -> list[AdaptedModel]:
+    def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[AdaptedModel]:
         """What predicts after 0, 1, ... ``ctx.inner_steps`` steps on the support set."""
-        return list(self._steps(params, support_x, support_y, ctx, []))
+        start, _ = self.initial(params, task, ctx)
+        return list(self.steps(params, start, task, ctx, []))
 
-    def predict(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> Tensor:
-        """Logits [n, N] or values [n, E] for queries x [n, ...].
+    def predict(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> Prediction:
+        """Logits [n, N] or values [n, E] for n queries.
 
         With ``transductive`` normalisation the rows depend on each other.
         """
-        return self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx))[0]
+        norm = self.query_norm(fitted, ctx)
+        return Prediction(self.backbone.forward(fitted.params, query.x, norm).value)
 
-    def activations(self, fitted: AdaptedModel, x: Tensor, ctx: Context) -> dict[str, Tensor]:
-        """Activations [n, ...] of each layer for queries x; without the copy before the head."""
-        trace: Trace = {}
-        self.backbone.forward(fitted.params, x, self.query_norm(fitted, ctx), trace)
-        trace.pop("features", None)
-        return trace
+    def activations(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> dict[str, Tensor]:
+        """Activations [n, ...] of each layer for n queries."""
+        norm = self.query_norm(fitted, ctx)
+        return self.backbone.forward(fitted.params, query.x, norm).activations
 
     def query_norm(self, fitted: AdaptedModel, ctx: Context) -> Norm:
         """Normalisation of a pass over query examples."""
-        return self.normalisation.query(fitted.params, fitted.support_x, ctx, fitted.step)
+        return self.normalisation.query(fitted.params, fitted.support, ctx, fitted.step)
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """Query loss after adaptation: mean over the query set.
@@ -179,18 +215,20 @@ class InnerLoop(Normalised):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        for fitted in self._steps(params, task.support_x, task.support_y, ctx, recorded):
+        start, penalty = self.initial(params, task, ctx)
+        for fitted in self.steps(params, start, task, ctx, recorded):
             if fitted.step in weights or fitted.step == ctx.inner_steps:
-                outputs = self.predict(fitted, task.query_x, ctx)
-                last, metrics = loss_and_metrics(self.kind, outputs, task.query_y)
+                prediction = self.predict(fitted, task.query, ctx)
+                last, metrics = self.objective.loss_and_metrics(prediction, task.query)
                 if fitted.step in weights:
                     parts.append(weights[fitted.step] * last)
         if ctx.norm == "running" and ctx.phase == "train":
             norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
-                recorded.append(self.backbone.forward(fitted.params, task.support_x, norm)[1])
+                passed = self.backbone.forward(fitted.params, task.support.x, norm)
+            recorded.append(passed.statistics)
         value = sum(parts[1:], start=parts[0])
-        extra = self.regulariser(params, task, fitted, outputs, ctx)
-        if extra is not None:
-            value = value + extra
+        for extra in (penalty, self.regulariser(params, task, fitted, prediction, ctx)):
+            if extra is not None:
+                value = value + extra
         return Loss(value, metrics, self.normalisation.sums(recorded))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from metadist.context import Context
 from metadist.keys import Key
 from metadist.learner import LearnedQuantities
-from metadist.tasks import Context, Params
+from metadist.tasks import Params
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,13 @@ class InnerStep:
     Attributes:
         index: steps taken before this one.
         meta: the optimizer's own meta-parameters, by the names ``init`` gave them.
-        state: what the last step returned, or ``start``.
-        ctx: the task's context, with its random numbers.
+        loss: the support loss at the parameters before the step, a scalar.
+        ctx: the task's context, with its random numbers and the inner learning rate.
     """
 
     index: int
     meta: Params
-    state: Params
+    loss: Tensor
     ctx: Context
 
 
@@ -36,7 +37,7 @@ class InnerOptimizer(ABC):
         """Fresh meta-parameters of the optimizer, for parameters like these to adapt."""
         return {}
 
-    def start(self, adapted: Params) -> Params:
+    def start(self, meta: Params, adapted: Params, ctx: Context) -> Params:
         """State before the first step of a task."""
         return {}
 
@@ -45,12 +46,61 @@ class InnerOptimizer(ABC):
         return {}
 
     @abstractmethod
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters and state after one step."""
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        """What is added to each parameter, and the state after the step.
+
+        Args:
+            gradients: of the support loss, or what an optimizer before this one made of them.
+            state: what the last step returned, or ``start``.
+            adapted: the parameters before the step.
+        """
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """What the optimizer has learned, in numbers people look at."""
         return {}
+
+
+@dataclass(frozen=True)
+class Chain(InnerOptimizer):
+    """Several optimizers, each of which is given what the one before it returned.
+
+    All but the last transform gradients; the last makes an update of them. Their meta-parameters,
+    random numbers and quantities need different names.
+    """
+
+    parts: tuple[InnerOptimizer, ...]
+
+    def init(self, adapted: Params, key: Key) -> Params:
+        meta: Params = {}
+        for part in self.parts:
+            meta |= part.init(adapted, key)
+        return meta
+
+    def start(self, meta: Params, adapted: Params, ctx: Context) -> Params:
+        return {
+            f"{place}/{name}": value
+            for place, part in enumerate(self.parts)
+            for name, value in part.start(meta, adapted, ctx).items()
+        }
+
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        return {name: n for part in self.parts for name, n in part.noise(key, ctx).items()}
+
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        after: Params = {}
+        for place, part in enumerate(self.parts):
+            prefix = f"{place}/"
+            own = {n.removeprefix(prefix): s for n, s in state.items() if n.startswith(prefix)}
+            gradients, new = part.update(gradients, own, adapted, step)
+            after |= {f"{prefix}{name}": value for name, value in new.items()}
+        return gradients, after
+
+    def learned_quantities(self, meta: Params) -> LearnedQuantities:
+        return {n: q for part in self.parts for n, q in part.learned_quantities(meta).items()}
 
 
 #: Meta-parameters of an inner optimizer stand among a learner's under this prefix.

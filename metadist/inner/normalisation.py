@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone, Norm, Statistics
+from metadist.context import Context
 from metadist.learner import Learner
-from metadist.tasks import Context, Params
+from metadist.tasks import Examples, Params
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,13 @@ class Normalisation:
             return Norm("given", statistics=statistics, step=step)
         return Norm("batch", record=ctx.norm == "running", step=step)
 
-    def query(self, params: Params, support_x: Tensor, ctx: Context, step: int = 0) -> Norm:
+    def query(self, params: Params, support: Examples, ctx: Context, step: int = 0) -> Norm:
         """Normalisation of a pass over queries with parameters that ``step`` steps have given."""
         norm = self.support(ctx, step)
         if ctx.norm == "support":
-            _, statistics = self.backbone.forward(
-                params, support_x, Norm("batch", record=True, step=step)
-            )
-            return Norm("given", statistics=statistics, step=step)
+            measured = Norm("batch", record=True, step=step)
+            passed = self.backbone.forward(params, support.x, measured)
+            return Norm("given", statistics=passed.statistics, step=step)
         return Norm("batch", step=step) if norm.record else norm
 
     def sums(self, recorded: Sequence[Statistics]) -> dict[str, Tensor]:
@@ -124,6 +124,10 @@ class Normalised(Learner):
         return self.normalisation.initial_state(ctx)
 
     def update_state(
-        self, state: Mapping[str, Tensor], means: Mapping[str, Tensor], ctx: Context
+        self,
+        state: Mapping[str, Tensor],
+        means: Mapping[str, Tensor],
+        new_params: Params,
+        ctx: Context,
     ) -> dict[str, Tensor]:
         return self.normalisation.update_state(state, means)

@@ -12,19 +12,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from metadist.backbones import Backbone
+from metadist.context import Context
 from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
 from metadist.learner import Loss
-from metadist.objectives import loss_and_metrics
-from metadist.tasks import Context, Params, Task, TaskKind, TaskShape
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params, Prediction, Task, TaskShape
 
 
 def joint_shape(shape: TaskShape) -> TaskShape:
     """The shape of all tasks taken as one: in classification an output for each training class."""
-    return replace(shape, outputs=shape.classes) if shape.kind == "classification" else shape
+    return replace(shape, outputs=shape.classes, ways=shape.classes) if shape.ways else shape
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,17 @@ class Pretraining(Normalised):
 
     Attributes:
         network: for tasks of :func:`joint_shape`; it has all the parameters.
+        ways: classes of a few-shot task; 0 where values are predicted.
     """
 
+    objective: Objective
     network: Backbone
-    kind: TaskKind
+    ways: int
 
     @property
     def needs(self) -> frozenset[str]:
         """Which class of the training part each way is."""
-        return frozenset({"class_ids"} if self.kind == "classification" else ())
+        return frozenset({"class_ids"} if self.ways else ())
 
     @property
     def normalisation(self) -> Normalisation:
@@ -54,19 +56,19 @@ class Pretraining(Normalised):
     def init(self, key: Key) -> Params:
         return self.network.init(key)
 
-    def inputs(self, x: Tensor, ctx: Context) -> Tensor:
-        """What the network is shown of examples x [n, ...]."""
-        return x
+    def inputs(self, examples: Examples, task: Task) -> Examples:
+        """What the network is shown of examples."""
+        return examples
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """In training the joint loss, a mean over all examples; else that of the few-shot task."""
         if ctx.phase != "train":
-            fitted = self.adapt(params, task.support_x, task.support_y, ctx)[-1]
-            outputs = self.predict(fitted, task.query_x, ctx)
-            return Loss(*loss_and_metrics(self.kind, outputs, task.query_y), {})
-        x = self.inputs(torch.cat([task.support_x, task.query_x]), ctx)
-        y = torch.cat([task.support_y, task.query_y])
-        if self.kind == "classification":
-            y = ctx.info["class_ids"][y]
-        outputs, statistics = self.network.forward(params, x, self.normalisation.support(ctx))
-        return Loss(*loss_and_metrics(self.kind, outputs, y), self.normalisation.sums([statistics]))
+            return super().loss(params, task, ctx)
+        x = torch.cat([task.support.x, task.query.x])
+        y = torch.cat([task.support.y, task.query.y])
+        if self.ways:
+            y = task.info["class_ids"][y]
+        joint = self.inputs(Examples(x, y), task)
+        passed = self.network.forward(params, joint.x, self.normalisation.support(ctx))
+        loss = self.objective.loss_and_metrics(Prediction(passed.value), joint)
+        return Loss(*loss, self.normalisation.sums([passed.statistics]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -25,6 +25,7 @@ from metadist.recipe.sections import (
     EvalSection,
     InnerSection,
     ModelSection,
+    ObjectiveSection,
     OuterSection,
     RunSection,
     too_many_rows,
@@ -33,7 +34,12 @@ from metadist.recipe.sections import (
 #: Keys that cannot change the bits of a run.
 UNHASHED = {"run": {"checkpoint_every", "keep"}, "data": {"storage", "store"}}
 #: Keys that recipes had not from the start, with what it was like without them.
-LATER = (("data", "labels", "permuted"), ("inner", "lr_changes", ""), ("outer", "lr_changes", ""))
+LATER = (
+    ("data", "labels", "permuted"),
+    ("objective", "name", ""),
+    ("inner", "lr_changes", ""),
+    ("outer", "lr_changes", ""),
+)
 
 
 class Recipe(BaseModel):
@@ -44,6 +50,7 @@ class Recipe(BaseModel):
     data: DataSection
     model: ModelSection
     algorithm: AlgorithmSection
+    objective: ObjectiveSection = ObjectiveSection()
     inner: InnerSection = InnerSection()
     outer: OuterSection = OuterSection()
     eval: EvalSection = EvalSection()
@@ -103,6 +110,7 @@ class Recipe(BaseModel):
         for section, key, default in LATER:
             if sections[section][key] == default:
                 sections[section].pop(key)
+        sections = {section: values for section, values in sections.items() if values}
         if without_steps:
             sections["outer"].pop("steps")
         return sections
@@ -127,11 +135,12 @@ class Recipe(BaseModel):
         inner = self.inner.model_copy(update={"lr": lr, "lr_changes": ""})
         return self.model_copy(update={"inner": inner})
 
-    def with_options(self, model: dict[str, Any], algorithm: dict[str, Any]) -> Recipe:
-        """This recipe with every option of its model and algorithm written out."""
+    def with_options(self, options: Mapping[str, dict[str, Any]]) -> Recipe:
+        """This recipe with every option of its parts written out, by section."""
         data = self.model_dump()
-        data["model"] = {"name": self.model.name, "norm": self.model.norm, **model}
-        data["algorithm"] = {"name": self.algorithm.name, **algorithm}
+        for section, values in options.items():
+            declared = type(getattr(self, section)).model_fields
+            data[section] = {key: data[section][key] for key in declared} | values
         return Recipe.model_validate(data)
 
 
@@ -151,7 +160,7 @@ def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
     full = [recipe.model_dump(mode="json") for recipe in recipes]
     result: dict[str, list[Scalar | None]] = {}
     for section in Recipe.model_fields:
-        for key in sorted({key for sections in hashed for key in sections[section]}):
+        for key in sorted({key for sections in hashed for key in sections.get(section, ())}):
             # From the full recipe: a default may be missing among what is hashed.
             values = [sections[section].get(key) for sections in full]
             # True and 1, and 1 and 1.0, differ, as their hashes do.

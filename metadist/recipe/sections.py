@@ -79,6 +79,13 @@ class AlgorithmSection(_OpenSection):
     """Which learner, with its options."""
 
 
+class ObjectiveSection(_OpenSection):
+    """What predictions are trained for and judged by; no name: as usual for what is predicted,
+    cross-entropy and accuracy of labels, squared error of values."""
+
+    name: str = ""
+
+
 class InnerSection(Declared):
     """Adaptation. ``loss`` is the reduction of the support loss: MAML's published step sizes
     belong to ``sum_over_ways``, which is N times the mean cross-entropy. ``lr_changes``: other

@@ -273,7 +273,7 @@ def _diverged(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> 
 
 
 def _log_spread(protocol: StoredEvaluation, values: Floats) -> bool:
-    """Whether a spread is drawn over a logarithmic axis: that of errors, of which some are not 0."""
+    """Whether a spread is drawn over a logarithmic axis, as that of errors is, if any."""
     return are_errors(protocol.metric) and values.min() >= 0 and values.max() > 0
 
 

@@ -105,7 +105,8 @@ def _stats(data: RunData) -> list[str]:
             stat(
                 value,
                 unit,
-                f"{protocol.metric.title} on {protocol.episodes:,} test episodes of {unseen}{_beside(protocol)}, "
+                f"{protocol.metric.title} on {protocol.episodes:,} test episodes of {unseen}"
+                f"{_beside(protocol)}, "
                 f"{queries(protocol)}, {after}",
                 first=not result,
             )

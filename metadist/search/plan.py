@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from metadist import space as spaces
-from metadist.compute.learners import Learners, build
+from metadist.compute.learners import build, check_rate_changes
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.objectives import Metric, known_metric
@@ -258,7 +258,9 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
         for key, low, _ in ends(plan):
             changed[f"{key.partition('.')[0]}.lr_changes"] = f"1: {low}"
     try:
-        Learners(plan.recipe(changed), shape)
+        recipe = plan.recipe(changed)
+        build(recipe, shape)
+        check_rate_changes(recipe, shape)
     except RecipeError as error:
         raise SpaceError(f"space {plan.name}: {error}") from None
     # Where the data differ, so does the shape.

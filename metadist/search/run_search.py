@@ -101,7 +101,7 @@ def _checked(plan: Plan, data_dir: Path, announce: Announce) -> Plan:
         announce(line)
     setup = preflight(recipe, data_dir, announce)
     check_learners(plan, setup.data.shape)
-    objective = setup.algorithm.objective
+    objective = setup.objective
     metric, mode = objective.metric, "max" if objective.metric.higher_is_better else "min"
     if (plan.space.metric, plan.space.mode) != (f"val/{metric.name}", mode):
         raise SpaceError(

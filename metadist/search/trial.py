@@ -38,7 +38,7 @@ from metadist.runs.run_dir import RunDir
 from metadist.search import search_dir
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
-from metadist.space import Point, Space
+from metadist.space import Point
 from metadist.track import sync_run
 from metadist.training.run_control import Command, Progress, RunControl
 
@@ -203,10 +203,10 @@ def train_run(
         tags={**context.tags, **run_tags(name)},
     )
     try:
-        return train(request, log.info)
+        return train(request, log.info)[1]
     except TrackingError as error:
         log.warning("%s: trained without MLflow for now (%s)", name, error)
-        return train(replace(request, offline=True), log.info)
+        return train(replace(request, offline=True), log.info)[1]
 
 
 def _in_thread(

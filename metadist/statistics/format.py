@@ -72,7 +72,7 @@ def exact(metric: Metric, value: float) -> str:
 
 def exact_ci(metric: Metric, value: float | None, ci95: float | None) -> str:
     """A result's figure with its interval: ``63.70 % ± 2.87 %``."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "no episode had a finite result"
     # The interval of a single episode, or of errors beyond all measure, is none.
     return mean_ci(value, ci95, lambda part: exact(metric, part))

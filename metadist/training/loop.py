@@ -17,7 +17,6 @@ from metadist.compute.determinism import check_equal, numerics, reproducible
 from metadist.compute.setup import Setup
 from metadist.errors import NonFiniteError
 from metadist.evaluation.run_evaluator import RunEvaluator
-from metadist.objectives import score_name
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.format import finite
 from metadist.tasks import Params
@@ -68,7 +67,7 @@ class TrainingLoop:
         self._numerics = numerics(device)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)
         self._evaluator = RunEvaluator(run.name, setup, group, device)
-        self._trainer = Trainer(setup.recipe, setup.algorithm, setup.kind, group, device)
+        self._trainer = Trainer(setup.recipe, setup.learner, group, device)
         self._clock = Clock()
         self._saved = -1
 
@@ -99,7 +98,7 @@ class TrainingLoop:
         """Choose the best checkpoint, evaluate it and close the log."""
         evaluator, state = self._evaluator, self._trainer.state()
         best = evaluator.best(state, self._writer.log)
-        figures, points = {f"val_{score_name(self._setup.kind)}": finite(best.score)}, {}
+        figures, points = {f"val_{self._setup.objective.metric.name}": finite(best.score)}, {}
         if self._tested:
             results = evaluator.explained_results(best)
             self._writer.write_results(results)
@@ -117,7 +116,7 @@ class TrainingLoop:
     def _steps(self, twin: Twin) -> Command:
         """Take the outer steps that are left; why there are no more of them."""
         self._clock.start(self._trainer.step_done)
-        if self._setup.algorithm.estimator == "none":
+        if self._setup.learner.estimator == "none":
             return self._skip_training()
         command: Command = "go"
         batch, sequence = self._recipe.outer.batch, self._setup.data.sequence
@@ -147,7 +146,6 @@ class TrainingLoop:
     ) -> None:
         """One outer step, and what it says to the log."""
         done, clock, points = step + 1, self._clock, self._writer.log
-        self._trainer.algorithm = self._setup.learners.after(step)
         try:
             with clock.during("engine"):
                 report = self._trainer.step(episodes, ids)

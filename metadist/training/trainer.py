@@ -11,16 +11,16 @@ from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
 from metadist.compute.collectives import Group
-from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import context, episode_key, initial_params
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.compute.outer_optimizer import OuterOptimizer
+from metadist.compute.strategies import ChunkResult, strategy
+from metadist.context import Context
 from metadist.errors import NonFiniteError
 from metadist.learner import Learner
-from metadist.objectives import better, metric_names
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
-from metadist.tasks import Context, Params, TaskBatch, TaskKind, to_tasks
+from metadist.tasks import Params, TaskBatch, to_tasks
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class Trainer:
     """The state of meta-training on one worker; equal on all workers between steps."""
 
     def __init__(
-        self, recipe: Recipe, algorithm: Learner, kind: TaskKind, group: Group, device: torch.device
+        self, recipe: Recipe, learner: Learner, group: Group, device: torch.device
     ) -> None:
         self.recipe = recipe
-        self.algorithm = algorithm
+        self.learner = learner
         self.device = device
         self.step_done = 0
         self.best: Best | None = None
-        self._kind = kind
+        self._strategy = strategy(recipe.engine.mode, recipe.engine.chunk)
         self._group = group
         self._dtype = getattr(torch, recipe.engine.dtype)
-        params = move(initial_params(recipe, algorithm), device)
+        params = move(initial_params(recipe, learner), device)
         self._outer = OuterOptimizer(params, recipe.outer)
-        self.learner_state = move(algorithm.initial_state(context(recipe, "train", 0)), device)
+        self.learner_state = move(learner.initial_state(context(recipe, "train", 0)), device)
         self._layout = Layout(
             gradients={name: tuple(p.shape) for name, p in params.items()},
-            statistics=algorithm.statistics(context(recipe, "train", 0)),
-            metrics=metric_names(kind),
+            statistics=learner.statistics(context(recipe, "train", 0)),
+            metrics=learner.metric_names,
             tasks=recipe.outer.batch,
             chunk=recipe.engine.chunk,
             dtype=self._dtype,
@@ -74,39 +74,40 @@ class Trainer:
     def _compute(self, episodes: EpisodeBatch | None) -> list[ChunkResult]:
         """This worker's chunks, in index order."""
         if episodes is None or not len(episodes):
-            if self.algorithm.step_scalar_names:
+            if self.learner.step_scalar_names:
                 # The others wait for every worker's share of the sum.
                 self._step_scalars([], context(self.recipe, "train", self.step_done))
             return []
         turned = self.recipe.data.rotations != "none"
-        tasks = to_tasks(episodes, self._dtype, self.device, self.algorithm.needs, turned)
-        step, engine = self.step_done, self.recipe.engine
+        offset = self.share[0]
+        tasks = to_tasks(
+            episodes,
+            self._dtype,
+            self.device,
+            self.learner.needs,
+            turned=turned,
+            first_slot=offset,
+        )
+        step = self.step_done
         ctx = replace(context(self.recipe, "train", step), state=self.learner_state)
         keys = [episode_key(self.recipe, "train", step, i) for i in tasks.ids]
-        noise = [move(self.algorithm.noise(key, ctx), self.device) for key in keys]
-        offset = self.share[0]
+        noise = [move(self.learner.noise(key, ctx), self.device) for key in keys]
         bounds = [[b - offset for b in self._layout.bounds(c)] for c in range(*self._chunks)]
         chunks = [(tasks.slice(start, stop), noise[start:stop]) for start, stop in bounds]
-        if self.algorithm.step_scalar_names:
+        if self.learner.step_scalar_names:
             ctx = replace(ctx, step_scalars=self._step_scalars(chunks, ctx))
-        if engine.mode == "vmap":
-            return [
-                vmap_chunk(self.algorithm, self.params, *chunk, ctx, engine.chunk)
-                for chunk in chunks
-            ]
-        return [loop_chunk(self.algorithm, self.params, *chunk, ctx) for chunk in chunks]
+        return [self._strategy.chunk(self.learner, self.params, *chunk, ctx) for chunk in chunks]
 
     def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
     ) -> dict[str, Tensor]:
         """The scalars of all tasks of the step, each [B], with the same bits on all workers."""
-        names, engine = self.algorithm.step_scalar_names, self.recipe.engine
-        size = engine.chunk if engine.mode == "vmap" else None
+        names = self.learner.step_scalar_names
         table = torch.zeros(len(names), self._layout.tasks, dtype=torch.float64, device=self.device)
         at = self.share[0]
         for tasks, noise in chunks:
-            table[:, at : at + len(tasks)] = chunk_step_scalars(
-                self.algorithm, self.params, tasks, noise, ctx, size
+            table[:, at : at + len(tasks)] = self._strategy.step_scalars(
+                self.learner, self.params, tasks, noise, ctx
             )
             at += len(tasks)
         # One worker wrote each column, the others hold zeros: the sum of bit patterns is exact.
@@ -142,8 +143,8 @@ class Trainer:
         if total.good_tasks:
             self._outer.step(total.gradients, self.step_done)
             ctx = context(self.recipe, "train", self.step_done)
-            self.learner_state = self.algorithm.update_state(
-                self.learner_state, total.statistics, ctx
+            self.learner_state = self.learner.update_state(
+                self.learner_state, total.statistics, self.params, ctx
             )
         self.step_done += 1
         metrics = {
@@ -154,7 +155,9 @@ class Trainer:
 
     def consider_best(self, score: float) -> bool:
         """Keep the current parameters as the best if their validation score is strictly better."""
-        if math.isnan(score) or (self.best and not better(self._kind, score, self.best.score)):
+        if math.isnan(score) or (
+            self.best and not self.learner.objective.metric.better(score, self.best.score)
+        ):
             return False
         self.best = Best(self.step_done, score, clone(self.params), clone(self.learner_state))
         return True

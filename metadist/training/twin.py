@@ -22,10 +22,7 @@ class Twin:
     def __init__(self, first: Trainer, setup: Setup, group: Group) -> None:
         self._who = named(setup.recipe)
         self._first = first
-        self._learners = setup.learners
-        self._second: Trainer | None = Trainer(
-            setup.recipe, setup.algorithm, setup.kind, group, first.device
-        )
+        self._second: Trainer | None = Trainer(setup.recipe, setup.learner, group, first.device)
 
     def check_fresh(self) -> None:
         """Compare fresh parameters and states; raises NumericsError where they differ."""
@@ -35,7 +32,6 @@ class Twin:
         """Before the first step: begin it from where the first trainer does."""
         if self._second is not None:
             self._second.restore(self._first.state())
-            self._second.algorithm = self._learners.after(self._first.step_done)
 
     def check_step(self, episodes: EpisodeBatch | None, ids: Sequence[int]) -> None:
         """After the first step: take it too; nothing after others, nor where sums are not exact.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+from metadist.cli.results import curve, text
 
 from metadist.cli.main import main
-from metadist.cli.results import curve, text
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
-from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from metadist.compute.learners import build, context
 from metadist.keys import Key
 from metadist.learner import Learner

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from metadist.compute.gradients import vmap_chunk
+from metadist.inner.gradient import gradient
 from torch import Tensor
 
-from metadist.compute.gradients import vmap_chunk
 from metadist.inner import inner_loop
-from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.learner import Estimator, Loss

@@ -14,10 +14,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute.collectives import Group, Workers
-from metadist.compute.gradients import ChunkResult
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 
 CPU = torch.device("cpu")

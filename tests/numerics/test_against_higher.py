@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from torch import Tensor, nn
 
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.compute.learners import build, context
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe

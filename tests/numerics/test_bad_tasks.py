@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 
 from metadist.compute import gradients
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.learner import Learner, Loss
 from metadist.tasks import Context, Params, Task, TaskBatch
 from tests.contract.cases import Case

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from metadist.compute.gradients import loop_chunk
 from torch import Tensor
 
 from metadist.algorithms.finetune import DecayedSGD
-from metadist.compute.gradients import loop_chunk
 from metadist.compute.learners import build, context
 from metadist.errors import RecipeError
 from metadist.inner.adam import Adam

@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.inner.gradient import gradient
 from torch import Tensor
 
 from metadist import algorithms, backbones
 from metadist.algorithms import Parts
 from metadist.backbones import Layer, Norm, Statistics, Trace
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.inner import inner_loop
-from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist import algorithms
 from metadist.algorithms.mamlpp import MAMLPlusPlus, PerStepSGD, multi_step_weights
-from metadist.compute.gradients import ChunkResult
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.keys import Key

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
+from metadist.inner.gradient import gradient
 from torch import Tensor
 
 from metadist.algorithms import meta_curvature
@@ -22,9 +24,7 @@ from metadist.algorithms.meta_curvature import mode_products
 from metadist.algorithms.mtnet import MaskedSGD
 from metadist.algorithms.tnet import Transformed
 from metadist.backbones.mlp import MLP
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from metadist.inner import inner_loop
-from metadist.inner.gradient import gradient
 from metadist.inner.inner_loop import InnerLoop
 from metadist.tasks import Context, Params
 from tests.numerics.preconditioning_models import CONV, KEY, LR, TASKS, Model, mlp, noticed, shaken

@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 import torch
+from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute import order_free_sum
 from metadist.compute.collectives import Group, Solo
-from metadist.compute.gradients import ChunkResult
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 from tests.numerics.chunks import (
     CPU,

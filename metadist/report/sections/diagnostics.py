@@ -121,7 +121,9 @@ def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
     values = {key: v[0] for key, v in numbers.items()}
     x = quantity.replace("_", " ")
     svg = bars(name, told.title, x, values, limits=_limits(values), form="{:.3g}")
-    return svg, _aid("" if told.text else "What the learner reports of itself.", told, rows, started)
+    return svg, _aid(
+        "" if told.text else "What the learner reports of itself.", told, rows, started
+    )
 
 
 def _limits(values: Mapping[str, float]) -> tuple[float, float]:

@@ -73,7 +73,10 @@ def read_learned_quantities(path: Path) -> dict[str, dict[str, tuple[float, ...]
 
 def _quantities(raw: Any) -> dict[str, dict[str, tuple[float, ...]]]:
     found = {
-        quantity: {name: reals(values, name, _MOST_NUMBERS) for name, values in mapping(by_name, quantity).items()}
+        quantity: {
+            name: reals(values, name, _MOST_NUMBERS)
+            for name, values in mapping(by_name, quantity).items()
+        }
         for quantity, by_name in mapping(raw["findings"], "findings").items()
     }
     return {quantity: by_name for quantity, by_name in found.items() if by_name}

@@ -179,15 +179,6 @@ def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluatio
         return None
 
 
-def metric_of(run: RunDir, name: str) -> Metric:
-    """What the figures of a protocol measure.
-
-    Raises:
-        RunError: they are missing or damaged.
-    """
-    return read_figures(run, name).metric
-
-
 def _figures(run: RunDir, path: Path) -> StoredEvaluation:
     raw = read_json(path)
     episodes = count(raw["episodes"], "episodes", 1)
@@ -219,7 +210,7 @@ def _figures(run: RunDir, path: Path) -> StoredEvaluation:
         checkpoint_step=count(checkpoint["step"], "checkpoint.step"),
         checkpoint_sha256=text(checkpoint["params_sha256"], "checkpoint.params_sha256"),
         steps=steps,
-        further=tuple(_further(raw, len(steps))),
+        further=read_further(raw),
     )
 
 
@@ -248,8 +239,12 @@ def _labels(run: RunDir, metric: Metric) -> bool:
         return metric.percent
 
 
+def read_further(raw: Mapping[str, Any]) -> tuple[FurtherFigures, ...]:
+    """The other metrics of a protocol, then what is pooled, from its summary; raises ValueError."""
+    return tuple(_further(raw, len(raw["by_step"])))
+
+
 def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
-    """The other metrics of an evaluation, then what is pooled."""
     for name, own in mapping(raw.get("metrics", {}), "metrics").items():
         mean, ci95 = (reals(mapping(own, name)[key], f"{name}.{key}") for key in ("mean", "ci95"))
         yield _checked(FurtherFigures(described(name, own.get("metric")), mean, ci95), steps)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from ended_runs import image_data
+from metadist.cli.results import text
 
 import metadist
 from metadist import track
-from metadist.cli.results import text
 from metadist.errors import MetadistError
 from metadist.runs import checkpoints
 from metadist.runs.log import series

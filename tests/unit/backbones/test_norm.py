@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from metadist.compute.gradients import loop_chunk
 from torch import Tensor
 
 from metadist.backbones._norm import Norm, Statistics, moments, normalise
 from metadist.compute.collectives import Solo
-from metadist.compute.gradients import loop_chunk
 from metadist.compute.learners import build, context
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.inner.inner_loop import InnerLoop

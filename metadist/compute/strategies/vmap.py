@@ -1,0 +1,116 @@
+"""All tasks of a chunk at once; a short chunk is padded with copies of its last task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metadist.compute.strategies.chunk import (
+    ChunkResult,
+    Noise,
+    all_finite,
+    checked,
+    visible_predictions,
+)
+from metadist.context import Context
+from metadist.learner import Learner
+from metadist.tasks import Params, Prediction, Task, TaskBatch
+
+
+@dataclass(frozen=True)
+class Vmap:
+    """See the module.
+
+    Attributes:
+        size: tasks of a chunk.
+    """
+
+    size: int
+
+    def _together(
+        self,
+        one: Callable[[Task, Context], Any],
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> Any:
+        """``one`` of each task under vmap."""
+        rows = torch.arange(self.size).clamp_max(len(tasks) - 1)
+        functional = replace(ctx, functional=True)
+        stacked = {name: torch.stack([noise[int(row)][name] for row in rows]) for name in noise[0]}
+
+        def call(columns: dict[str, Tensor], own: Noise) -> Any:
+            return one(Task.of(columns), functional.for_task(own))
+
+        columns = {name: column[rows] for name, column in tasks.tensors.items()}
+        return torch.func.vmap(call)(columns, stacked)
+
+    def chunk(
+        self,
+        learner: Learner,
+        params: Params,
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> ChunkResult:
+        count = len(tasks)
+
+        def one(task: Task, now: Context) -> Any:
+            gradients, loss = learner.gradient(params, task, now)
+            return gradients, loss.metrics, loss.statistics
+
+        gradients, metrics, statistics = self._together(one, tasks, noise, ctx)
+        per_task = {name: m[:count].detach().double() for name, m in metrics.items()}
+        gradients = {name: g[:count] for name, g in gradients.items()}
+        statistics = {name: s[:count].double() for name, s in statistics.items()}
+        finite = torch.ones(count, dtype=torch.bool)
+        if not all_finite([*gradients.values(), *statistics.values(), per_task["loss"]]):
+            finite = per_task["loss"].isfinite()
+            for part in (*gradients.values(), *statistics.values()):
+                finite = finite & part.reshape(count, -1).isfinite().all(1)
+            gradients = {name: _kept(g, finite) for name, g in gradients.items()}
+            statistics = {name: _kept(s, finite) for name, s in statistics.items()}
+        summed = {name: g.sum(0) for name, g in gradients.items()}
+        sums = {name: s.sum(0) for name, s in statistics.items()}
+        return checked(summed, sums, per_task, finite.cpu())
+
+    def step_scalars(
+        self,
+        learner: Learner,
+        params: Params,
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> Tensor:
+        with torch.no_grad():
+            values = self._together(
+                lambda task, now: learner.step_scalars(params, task, now), tasks, noise, ctx
+            )
+        return torch.stack([values[n][: len(tasks)].double() for n in learner.step_scalar_names])
+
+    def predict(
+        self,
+        learner: Learner,
+        params: Params,
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> list[list[Prediction]]:
+        def one(task: Task, now: Context) -> list[dict[str, Tensor]]:
+            return [p.tensors() for p in visible_predictions(learner, params, task, now)]
+
+        with torch.no_grad():
+            found = self._together(one, tasks, noise, ctx)
+        return [
+            [Prediction(**{name: t[row] for name, t in after.items()}) for after in found]
+            for row in range(len(tasks))
+        ]
+
+
+def _kept(parts: Tensor, finite: Tensor) -> Tensor:
+    """Parts [tasks, ...], with zeros for tasks that are not finite."""
+    return torch.where(finite.reshape(-1, *[1] * (parts.dim() - 1)), parts, 0.0)

@@ -1,0 +1,135 @@
+"""What is minimised and what is measured: one module each, found by its module name.
+
+A module exports ``Options`` and ``build(options, shape)``, which returns an :class:`Objective`, and
+``TARGETS``, which of labels and values it is about. Nothing outside this room knows an objective by
+name: it is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from metadist.discovery import Options, find, module_names, parse_options
+from metadist.errors import RecipeError
+from metadist.objectives._metrics import ACCURACY, BUILT_IN, MSE, NLL, Metric, known_metric
+from metadist.tasks import Examples, Prediction, Targets, TaskShape
+
+__all__ = [
+    "ACCURACY",
+    "BUILT_IN",
+    "MSE",
+    "NLL",
+    "Metric",
+    "Objective",
+    "build",
+    "known_metric",
+    "name_for",
+    "names",
+    "options",
+]
+
+#: What is taken where a recipe names none.
+DEFAULTS: dict[Targets, str] = {"labels": "classification", "values": "regression"}
+
+
+class Objective(ABC):
+    """What predictions are trained for and judged by.
+
+    Attributes:
+        name: of its module.
+        metrics: of each episode, the one that decides first.
+        train_metrics: names of those that training reports of each step.
+        fused: the loss as compiled kernels know it; None: they do not.
+        averages: what an ensemble may average; the first if nothing else is asked.
+        count_shapes: names and shapes of what ``counts`` returns.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    train_metrics: ClassVar[tuple[str, ...]] = ()
+    fused: ClassVar[Literal["cross_entropy", "squared_error"] | None] = None
+    averages: ClassVar[tuple[str, ...]] = ("values",)
+    count_shapes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+
+    @property
+    def metric(self) -> Metric:
+        """The one that decides."""
+        return self.metrics[0]
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, target: Examples) -> Tensor:
+        """A scalar to differentiate, a mean over the examples."""
+
+    @abstractmethod
+    def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
+        """Each of ``metrics`` of one episode, scalars."""
+
+    def counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
+        """Integers of one episode, int64 of ``count_shapes``, summed exactly over episodes."""
+        return {}
+
+    def pooled(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """What is no mean over episodes, from the sums of their counts."""
+        return {}
+
+    def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
+        """Several predictions as one, float64: the mean of all that they have in common."""
+        first, *others = (p.double().tensors() for p in predictions)
+        shared = [name for name in first if all(name in other for other in others)]
+        stacked = {name: torch.stack([first[name], *(o[name] for o in others)]) for name in shared}
+        return Prediction(**{name: parts.mean(0) for name, parts in stacked.items()})
+
+    def loss_and_metrics(
+        self, prediction: Prediction, target: Examples
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and detached what training reports: ``loss`` and ``train_metrics``."""
+        loss = self.loss(prediction, target)
+        metrics = {"loss": loss.detach()}
+        if self.train_metrics:
+            scores = self.score(prediction.detach(), target)
+            metrics |= {name: scores[name] for name in self.train_metrics}
+        return loss, metrics
+
+
+def names() -> list[str]:
+    """Names of all objectives."""
+    return module_names(sys.modules[__name__])
+
+
+def name_for(name: str, targets: Targets) -> str:
+    """The objective that a recipe means: the named one, or that of such targets."""
+    return name or DEFAULTS[targets]
+
+
+def options(name: str, given: dict[str, Any]) -> Options:
+    """The validated options of an objective.
+
+    Raises:
+        RecipeError: unknown objective or option.
+    """
+    module = find(sys.modules[__name__], name, "objective")
+    parsed: Options = parse_options(module.Options, given, "objective")
+    return parsed
+
+
+def build(name: str, given: dict[str, Any], shape: TaskShape) -> Objective:
+    """The objective ``name`` for tasks of this shape; an empty name is that of their targets.
+
+    Raises:
+        RecipeError: unknown objective or option, or one that is about other targets.
+    """
+    name = name_for(name, shape.targets)
+    module = find(sys.modules[__name__], name, "objective")
+    if shape.targets not in module.TARGETS:
+        raise RecipeError(
+            f"objective {name!r} is about {' and '.join(module.TARGETS)}, the tasks have "
+            f"{shape.targets} to predict; choose other data, or leave objective.name out"
+        )
+    objective: Objective = module.build(options(name, given), shape)
+    return objective

@@ -1,0 +1,82 @@
+"""What is measured, and how people read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of one episode.
+
+    Attributes:
+        name: of its column in tables, its key in records and recipes.
+        title: for people.
+        higher_is_better: or a lower one.
+        percent: a fraction that people read in percent.
+        failed: what an episode scores whose predictions are not finite; NaN: it is left out of the
+            mean and counted beside it.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    percent: bool = False
+    failed: float = math.nan
+
+    @property
+    def leaves_out_failed(self) -> bool:
+        """Whether episodes that have failed are left out of the mean."""
+        return math.isnan(self.failed)
+
+    @property
+    def worst(self) -> float:
+        """Worse than any value: what a failed episode is, where it is left out of the mean."""
+        return -math.inf if self.higher_is_better else math.inf
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether a value is strictly better; NaN never is."""
+        return value > than if self.higher_is_better else value < than
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; :meth:`read` reads it back."""
+        fields = asdict(self)
+        return fields | {"failed": None if self.leaves_out_failed else self.failed}
+
+    @classmethod
+    def read(cls, recorded: Mapping[str, Any]) -> Metric:
+        """From a record; raises KeyError, TypeError or ValueError where it is none."""
+        failed = recorded["failed"]
+        return cls(
+            name=str(recorded["name"]),
+            title=str(recorded["title"]),
+            higher_is_better=bool(recorded["higher_is_better"]),
+            percent=bool(recorded["percent"]),
+            failed=math.nan if failed is None else float(failed),
+        )
+
+
+ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True, percent=True, failed=0.0)
+MSE = Metric("mse", "mean squared error", higher_is_better=False)
+NLL = Metric("nll", "negative log-likelihood", higher_is_better=False)
+
+BUILT_IN = {metric.name: metric for metric in (ACCURACY, MSE, NLL)}
+
+
+def known_metric(name: str, recorded: Mapping[str, Any] | None = None) -> Metric:
+    """A metric as a record names it; no code of a plug-in is asked.
+
+    Args:
+        recorded: what the record says of it, if it is not built in.
+
+    Raises:
+        ValueError: neither built in nor described.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if recorded is None or recorded.get("name") != name:
+        raise ValueError(f"metric {name!r}: {', '.join(BUILT_IN)} or a described one is needed")
+    return Metric.read(recorded)
