@@ -278,8 +278,8 @@ def validations(plan: Plan, run: RunDir) -> list[LogPoint]:
     """Every validation, by step.
 
     Without a score (NaN) where an episode failed and is left out: the log has the mean over the
-    rest then, which would favour learners that diverge on what is hard for them. The run itself does
-    not take such a checkpoint for its best either.
+    rest then, which would favour learners that diverge on what is hard for them. The run itself
+    does not take such a checkpoint for its best either.
     """
     found = series(run)
     failed: set[int] = set()

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from report_runs import FUNCTIONS, IMAGES, LEARNER
 
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
+from metadist.objectives import ACCURACY, MSE
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
@@ -56,12 +58,13 @@ def write_scores(
     table = np.stack([score / 2, score], 1)
     failed = np.stack([bad, bad], 1)
     table[failed] = math.nan if regression else 0.0
+    metric = MSE if regression else ACCURACY
     result = Evaluation(
         protocol=EvalProtocol(name, part, 1, queries, len(score), 0, 1, 1),
         kind="regression" if regression else "classification",
+        metrics=(metric,),
         trained_steps=1,
-        score=table,
-        loss=np.where(failed, math.nan, 1.0),
+        columns={metric.name: table, "loss": np.where(failed, math.nan, 1.0)},
         failed=failed,
         episode_digest=digest,
         classes=drawn_classes(len(score), classes) if classes else None,

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from metadist.compute.resolve import resolve
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
+from metadist.objectives import ACCURACY, MSE
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result
@@ -19,7 +21,6 @@ from metadist.reproduce.table import Table, parse_table
 from metadist.runs.listing import create_run
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses
-from metadist.tasks import TaskKind
 
 FACTS = {
     "commit": "abc",
@@ -96,14 +97,23 @@ def finish(
     result = {"tasks_per_second": speed, "params_sha256": "p"}
     planned.run.update(status="finished", result=result)
     own = own_protocols(recipe)[0] if asked is None else protocol([("x", recipe)], asked)
-    scores = torch.zeros(own.episodes, own.steps + 1, 3, dtype=torch.float64)
-    half = torch.ones(own.episodes, dtype=torch.float64)
+    scores = np.zeros((own.episodes, own.steps + 1))
+    bad = np.zeros(scores.shape, dtype=bool)
+    half = np.ones(own.episodes)
     half[::2] = -1  # a deviation of exactly ``spread``
     for step, mean in enumerate(curve):
-        scores[:, step, 0] = mean + spread * half
-    scores[:failed, :, 2] = 1
-    kind: TaskKind = "classification" if recipe.data.ways else "regression"
-    done = Evaluation.of(scores, own, kind, recipe.inner.steps, "e")
+        scores[:, step] = mean + spread * half
+    bad[:failed] = True
+    metric = ACCURACY if recipe.data.ways else MSE
+    done = Evaluation(
+        protocol=own,
+        kind="classification" if recipe.data.ways else "regression",
+        metrics=(metric,),
+        trained_steps=recipe.inner.steps,
+        columns={metric.name: scores, "loss": np.zeros(scores.shape)},
+        failed=bad,
+        episode_digest="e",
+    )
     facts = {
         "norm": recipe.model.norm,
         "recipe_hash": recipe.hash,

@@ -10,8 +10,10 @@ import numpy as np
 from ended_runs import SINUSOIDS
 from safetensors.numpy import save_file
 
-from metadist.evaluation.evaluator import Evaluation, write_evaluation
+from metadist.evaluation.evaluation import Evaluation
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
+from metadist.objectives import ACCURACY, MSE
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
@@ -106,12 +108,13 @@ def write_results(
     score[bad] = math.nan if regression else 0.0
     name = name or f"test-{queries}q"
     part: EvalPart = "val" if name.startswith("val") else "test"
+    metric = MSE if regression else ACCURACY
     result = Evaluation(
         protocol=EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
         kind="regression" if regression else "classification",
+        metrics=(metric,),
         trained_steps=1,
-        score=score,
-        loss=np.where(bad, math.nan, 1.0 - score / 2),
+        columns={metric.name: score, "loss": np.where(bad, math.nan, 1.0 - score / 2)},
         failed=bad,
         episode_digest="e" * 64,
         classes=classes,

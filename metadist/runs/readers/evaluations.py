@@ -68,6 +68,7 @@ class StoredEvaluation:
 
     Attributes:
         name: as its files are called.
+        objective: by which it was judged.
         labels: whether labels are predicted, so that queries are counted per class.
         metric: what a score is.
         figure_step: the number of steps whose figure is the protocol's.
@@ -79,6 +80,7 @@ class StoredEvaluation:
     name: str
     part: str
     queries: int
+    objective: str
     labels: bool
     metric: Metric
     episodes: int
@@ -198,6 +200,7 @@ def _figures(run: RunDir, path: Path) -> StoredEvaluation:
         name=path.stem,
         part=part,
         queries=queries,
+        objective=text(raw["kind"], "kind"),
         labels=_labels(run, metric),
         metric=metric,
         episodes=episodes,

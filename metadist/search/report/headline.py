@@ -62,8 +62,8 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
     if found.best is None:
         for rival in found.rivals[:1]:
             words = (
-                f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh validation "
-                f"episodes{_beside(data, found, 'val')}"
+                f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh "
+                f"validation episodes{_beside(data, found, 'val')}"
             )
             result.append(stat(*estimate(data, rival.fresh), words, first=True))
     else:

@@ -232,7 +232,7 @@ def test_runs_without_log_or_facts_are_shown_with_what_there_is(tmp_path):
     assert result["runs"][0]["validation"] == []
     assert any(line.rstrip().endswith("–         –") for line in text(result))
     assert "None of these runs has validated" in seen(render(result))
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_scores_that_are_not_finite(tmp_path):
@@ -242,7 +242,7 @@ def test_scores_that_are_not_finite(tmp_path):
     assert result["runs"][1]["difference"]["verdict"] == "too few episodes"
     assert "none finite" in "\n".join(text(result))
     render(result)
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_the_command_prints_and_writes(root, tmp_path):
     done = run(*arguments, "--json", "--html", str(html), "--csv", str(table))
     assert done.exit_code == 0, done.output
     result = metadist.compare(NAMES, runs_dir=root)
-    assert json.loads(done.stdout) == json.loads(json.dumps(result))
+    assert json.loads(done.stdout) == json.loads(json.dumps(result.to_dict()))
     assert "within noise" in done.stderr
     # On a terminal, too, JSON ends it.
     assert json.loads(done.output.splitlines()[-1]) == json.loads(done.stdout)
