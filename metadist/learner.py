@@ -22,6 +22,8 @@ Estimator = Literal["exact", "first-order", "annealed", "straight-through", "pse
 
 #: What a learner has learned, for people: quantity -> name -> numbers.
 LearnedQuantities = dict[str, dict[str, list[float]]]
+#: Quantity, without an ending like ``_min`` or ``_largest``, -> its title, how to read its picture.
+Captions = dict[str, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -144,5 +146,14 @@ class Learner(ABC):
         return {}
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
-        """What has been learned beside the network, in numbers people look at."""
+        """What has been learned beside the network, in numbers people look at.
+
+        ``<quantity>_smallest`` and ``_largest``, or ``_min``, ``_mean`` and ``_max``, are drawn as
+        one picture.
+        """
+        return {}
+
+    @property
+    def captions(self) -> Captions:
+        """Titles of the learned quantities' pictures, and what stands below them."""
         return {}

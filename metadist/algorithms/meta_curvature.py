@@ -28,7 +28,7 @@ from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.inner.singular_values import singular_values
 from metadist.keys import Key
-from metadist.learner import LearnedQuantities
+from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
 
 
@@ -106,6 +106,15 @@ class MetaCurvature(InnerOptimizer):
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """Smallest and largest singular value of each matrix."""
         return singular_values("curvature", meta)
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "Bar: from the smallest to the largest singular value of each matrix; at 1 only, it is "
+            "the identity (up to a rotation) and the step is MAML's. The longer the bar, the more "
+            "the gradient is bent (×: largest / smallest)."
+        )
+        return {"curvature": ("Learned curvature", text)}
 
 
 def build(parts: Parts[Options]) -> InnerLoop:

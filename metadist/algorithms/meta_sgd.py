@@ -18,7 +18,7 @@ from metadist.algorithms import Parts, maml
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.keys import Key
-from metadist.learner import LearnedQuantities
+from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".step_size"
@@ -75,6 +75,14 @@ class MetaSGD(InnerOptimizer):
             "step_size_min": {name: [float(a.min())] for name, a in sizes.items()},
             "step_size_max": {name: [float(a.max())] for name, a in sizes.items()},
         }
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "Bar: from the smallest to the largest step size within a parameter, dot: their mean; "
+            "below 0 the inner loop climbs its loss."
+        )
+        return {"step_size": ("Learned step sizes", text)}
 
 
 def build(parts: Parts[Options]) -> InnerLoop:

@@ -23,7 +23,7 @@ from metadist.inner.backbone_wrapper import BackboneWrapper
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.singular_values import singular_values
 from metadist.keys import Key
-from metadist.learner import LearnedQuantities
+from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".transform"
@@ -78,6 +78,15 @@ class TNet(InnerLoop):
         transforms = {n.removesuffix(SUFFIX): p for n, p in params.items() if n.endswith(SUFFIX)}
         found = singular_values("transform", transforms) if transforms else {}
         return {**super().learned_quantities(params), **found}
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "Bar: from the smallest to the largest singular value of each layer's T; at 1 only, T "
+            "is the identity (up to a rotation) and the learner is MAML. The longer the bar, the "
+            "more the inner loop prefers some directions (×: largest / smallest)."
+        )
+        return {**super().captions, "transform": ("Learned transforms T", text)}
 
 
 def build(parts: Parts[Options]) -> TNet:

@@ -105,6 +105,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "algorithm": recipe.algorithm.name,
             "derivative_order": learner.derivative_order,
             "estimator": learner.estimator,
+            **({"needs": sorted(learner.needs)} if learner.needs else {}),
             "norm": recipe.model.norm,
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },

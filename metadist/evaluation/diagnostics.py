@@ -198,11 +198,13 @@ def diagnose(
     found = trained.learner.learned_quantities(
         {n: p.detach().cpu() for n, p in trained.params.items()}
     )
+    captions = {name: list(texts) for name, texts in trained.learner.captions.items()}
     return {
         "findings": {
             quantity: {name: [finite(v) for v in values] for name, values in by_name.items()}
             for quantity, by_name in found.items()
         },
+        **({"captions": captions} if captions else {}),
         "feature_similarity": {layer: finite(v) for layer, v in similarity.items()},
         "gradient_alignment": {name: finite(v) for name, v in alignment.items()},
         "adaptation_steps": steps,

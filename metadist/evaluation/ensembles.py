@@ -28,6 +28,7 @@ from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Objective
 from metadist.runs.record import encode
 from metadist.statistics.format import finite
+from metadist.tasks import TRAINING_ONLY
 
 log = logging.getLogger(__name__)
 #: Directory of all ensembles, beside the runs; it has no run.json and is no run.
@@ -52,6 +53,11 @@ class Member:
     def objective(self) -> Objective:
         """What it is judged by."""
         return self.trained.learner.objective
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it is told of a task beside its examples."""
+        return self.trained.learner.needs - TRAINING_ONLY
 
     @property
     def best_step(self) -> int:
@@ -126,7 +132,7 @@ class Ensemble:
     @property
     def needs(self) -> frozenset[str]:
         """What any of the members is told of a task beside its examples."""
-        return frozenset().union(*(m.trained.learner.needs for m in self.members))
+        return frozenset().union(*(member.needs for member in self.members))
 
     def how(self, average: str | None) -> str:
         """What is averaged.
@@ -190,7 +196,7 @@ def evaluate_ensemble(
         for table, steps, needs in zip(
             [together, *own],
             [common, *trained],
-            [ensemble.needs, *(m.trained.learner.needs for m in ensemble.members)],
+            [ensemble.needs, *(m.needs for m in ensemble.members)],
             strict=True,
         )
     ]

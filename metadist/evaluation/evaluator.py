@@ -26,7 +26,7 @@ from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.runs.classes import classes_file, write_classes
 from metadist.runs.record import encode
-from metadist.tasks import Prediction, Task
+from metadist.tasks import TRAINING_ONLY, Prediction, Task
 
 #: Episodes drawn from the source at once.
 CHUNK = 8
@@ -62,9 +62,9 @@ def evaluate(
     for index, (task, found) in zip(ids, predictions(trained, source, ids, how.steps), strict=True):
         table.write_all(index, found, task.query)
     table.sum(group)
-    return table.evaluation(
-        trained.recipe.inner.steps, source.identity.digest, trained.learner.needs
-    )
+    # What is known in training only was not told here.
+    needs = trained.learner.needs - TRAINING_ONLY
+    return table.evaluation(trained.recipe.inner.steps, source.identity.digest, needs)
 
 
 def columns(result: Evaluation, suffix: str = "") -> dict[str, pa.Array]:

@@ -58,6 +58,7 @@ class Results:
             **{name: finite(value) for name, value in main.further.items()},
             "episodes": len(main.score),
             "failed": main.failures,
+            **({"needs": sorted(main.needs)} if main.needs else {}),
             **main.of_classes,
         }
 

@@ -21,7 +21,7 @@ from metadist.context import Context
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
 from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities, Loss
+from metadist.learner import Captions, Estimator, LearnedQuantities, Loss
 from metadist.objectives import Objective
 from metadist.tasks import Examples, Params, Prediction, Task
 
@@ -117,6 +117,10 @@ class InnerLoop(Normalised):
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
         return self.optimizer.learned_quantities(meta_parameters(params))
+
+    @property
+    def captions(self) -> Captions:
+        return self.optimizer.captions
 
     @property
     def normalisation(self) -> Normalisation:

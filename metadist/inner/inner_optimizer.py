@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metadist.context import Context
 from metadist.keys import Key
-from metadist.learner import LearnedQuantities
+from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
 
 
@@ -58,7 +58,12 @@ class InnerOptimizer(ABC):
         """
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
-        """What the optimizer has learned, in numbers people look at."""
+        """What the optimizer has learned; see :meth:`Learner.learned_quantities`."""
+        return {}
+
+    @property
+    def captions(self) -> Captions:
+        """Titles and captions of what it has learned."""
         return {}
 
 
@@ -101,6 +106,10 @@ class Chain(InnerOptimizer):
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         return {n: q for part in self.parts for n, q in part.learned_quantities(meta).items()}
+
+    @property
+    def captions(self) -> Captions:
+        return {name: text for part in self.parts for name, text in part.captions.items()}
 
 
 #: Meta-parameters of an inner optimizer stand among a learner's under this prefix.
