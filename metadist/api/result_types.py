@@ -126,7 +126,13 @@ class TrainResult(Result):
     def lines(self) -> list[str]:
         """The figures, where the run lies and what can be done with it."""
         figures = text.headline(self, self.score.metric, self.labels)
-        return [*figures, *map(str, self.further), *text.where(address_of(self.directory))]
+        where = address_of(self.directory)
+        return [
+            *figures,
+            *map(str, self.further),
+            text.where(where),
+            text.what_next(where, self.labels),
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +174,10 @@ class EvaluationResult(Result):
         """
         figures = text.headline(self, self.score.metric, self.labels)
         steps = text.curves(self) if curves else []
-        files = text.where(address_of(self.directory), run=not self.members)
-        return [*figures, *map(str, self.further), *steps, *files]
+        where = address_of(self.directory)
+        # An ensemble is no run.
+        then = [] if self.members else [text.what_next(where, self.labels)]
+        return [*figures, *map(str, self.further), *steps, text.where(where), *then]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +211,7 @@ class TuneResult(Result):
         """What was found, how good it is, and how it is trained."""
         from metadist.search.summary import text as summary
 
-        return [*summary(self), f"Files: {self.directory}"]
+        return [*summary(self), text.where(str(self.directory))]
 
 
 @dataclass(frozen=True)
@@ -289,4 +297,4 @@ class AdaptResult(Result):
 
     def lines(self) -> list[str]:
         """What came of it, and where it lies."""
-        return [*text.adapted(self), f"Files: {self.directory}"]
+        return [*text.adapted(self), text.where(str(self.directory))]

@@ -157,17 +157,21 @@ def score(metric: Metric, value: float | None, ci95: float | None) -> str:
     return f"{name}{exact_ci(metric, value, ci95)}"
 
 
-def where(directory: str, run: bool = True) -> list[str]:
-    """Where files lie, and, of a run, what can be done with it."""
-    if not run:
-        return [f"Files: {directory}"]
+def where(directory: str) -> str:
+    """Where files lie."""
+    return f"Files: {directory}"
+
+
+def what_next(directory: str, labels: bool) -> str:
+    """What can be done with a run.
+
+    Args:
+        labels: whether it predicts labels, and can do so for other images.
+    """
     path = Path(directory)
     name = shlex.quote(path.name if path.parent == Path("runs").absolute() else directory)
-    return [
-        f"Files: {directory}",
-        f"Next: metadist report {name}, metadist evaluate {name} --steps 10, "
-        f"metadist compare {name} OTHER",
-    ]
+    adapt = f", metadist adapt {name} --support DIR --query DIR" if labels else ""
+    return f"Next: metadist report {name}, metadist compare {name} OTHER{adapt}"
 
 
 def _plural(count: int, noun: str) -> str:

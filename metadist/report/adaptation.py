@@ -24,6 +24,7 @@ from data_pipeline.formats.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
 from metadist.evaluation.image_classifier import ImageClassifier, Labels
+from metadist.objectives import ACCURACY
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
@@ -105,7 +106,7 @@ def _record(
     }
     if queries.labels is not None:
         right = sum(map(str.__eq__, queries.labels, labels.predicted))
-        record |= {"right": right, "accuracy": right / len(queries)}
+        record |= {"right": right, ACCURACY.name: right / len(queries)}
     return record
 
 
@@ -159,8 +160,8 @@ def _summary(record: Mapping[str, Any], labels: Labels) -> str:
     images = plural(many, "image") if few == many else f"{few} to {many} images"
     steps = "" if labels.steps is None else f", {plural(labels.steps, 'adaptation step')}"
     text = f"{record['algorithm']}, {len(labels.names)} classes with {images} each{steps}"
-    if "accuracy" in record:
-        text += f"; {percent(record['accuracy'])} of the labels are right"
+    if "right" in record:
+        text += f"; {percent(record['right'] / record['queries'])} of the labels are right"
     return text
 
 

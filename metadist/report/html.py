@@ -111,15 +111,19 @@ def _stats(data: RunData) -> list[str]:
                 first=not result,
             )
         )
-    if data.protocols[0].figure_step:
-        before = data.protocols[0].steps[0]
-        value, unit = score_ci(data.protocols[0].metric, before.mean, before.ci95)
-        result.append(stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+    main = data.protocols[0]
+    for other in main.further:
+        value, unit = _other(other, main.figure_step)
+        result.append(stat(value, unit, f"{other.metric.title} on the same test episodes"))
+    if main.figure_step:
+        before = main.steps[0]
+        value, unit = score_ci(main.metric, before.mean, before.ci95)
+        result.append(stat(value, unit, f"before adaptation, {queries(main)}"))
     if data.untrained:
         return result
     held_out = "validation functions" if data.functions else "validation classes"
     told = f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test"
-    return [*result, stat(f"step {data.protocols[0].checkpoint_step:,}", "", told)]
+    return [*result, stat(f"step {main.checkpoint_step:,}", "", told)]
 
 
 def _beside(protocol: StoredEvaluation) -> str:
@@ -257,7 +261,7 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
             + (f"<td>{half}</td>" if protocol.classes else "")
             + (f"<td>{middle}</td>" if medians else "")
             + f"<td>{escape(worst)}</td><td>{number(step.loss)}</td>"
-            + "".join(f"<td>{escape(_further(own, step.step))}</td>" for own in further)
+            + "".join(f"<td>{escape(' '.join(_other(o, step.step)))}</td>" for o in further)
             + (f"<td>{diverged(step, protocol.episodes) or 'none'}</td>" if failures else "")
             + "</tr>"
         )
@@ -278,9 +282,9 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
 """
 
 
-def _further(own: FurtherFigures, step: int) -> str:
-    """A figure of another metric, with its interval where it has one."""
-    return " ".join(score_ci(own.metric, own.mean[step], own.ci95[step])).strip()
+def _other(own: FurtherFigures, step: int) -> tuple[str, str]:
+    """A figure of another metric, and its interval where it has one."""
+    return score_ci(own.metric, own.mean[step], own.ci95[step])
 
 
 def _episodes(data: RunData) -> str:

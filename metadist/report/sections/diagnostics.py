@@ -20,19 +20,18 @@ Triples = dict[str, tuple[float, float, float]]
 
 #: Of quantities that runs have from before learners described them.
 _DESCRIBED = {
-    "step_size": Caption(
-        "Learned step sizes",
-        "Step size: parameter change per unit of gradient. Below 0 the inner loop climbs its loss.",
-    ),
+    "step_size": Caption("Learned step sizes", ""),
     "transform": Caption(
         "Learned transforms T",
-        "At 1 only, T is the identity (up to a rotation) and the learner is MAML. The longer the "
-        "bar, the more the inner loop prefers some directions (×: largest / smallest).",
+        "Bar: from the smallest to the largest singular value of each layer's T; at 1 only, T is "
+        "the identity (up to a rotation) and the learner is MAML. The longer the bar, the more the "
+        "inner loop prefers some directions (×: largest / smallest).",
     ),
     "curvature": Caption(
         "Learned curvature",
-        "At 1 only, a matrix is the identity (up to a rotation) and the step is MAML's. The longer "
-        "the bar, the more the gradient is bent (×: largest / smallest).",
+        "Bar: from the smallest to the largest singular value of each matrix; at 1 only, it is the "
+        "identity (up to a rotation) and the step is MAML's. The longer the bar, the more the "
+        "gradient is bent (×: largest / smallest).",
     ),
     "p_update": Caption(
         "p_update: share of units that an inner step changes",
@@ -41,8 +40,8 @@ _DESCRIBED = {
         "this description.",
     ),
 }
-#: Numbers beside which the recipe's own stands, which they started at.
-_RATES = ("step_size",)
+#: Numbers that started at the recipe's ``inner.lr``, and what they are.
+_RATES = {"step_size": "step size (parameter change per unit of gradient)"}
 
 
 def learned_section(data: RunData) -> str:
@@ -85,9 +84,9 @@ def _name(quantity: str) -> str:
     return "found" + "".join(c for c in quantity.title() if c.isascii() and c.isalpha())
 
 
-def _aid(shape: str, told: Caption, rows: int, started: str = "") -> str:
-    """How a figure is read: what its marks are, and what the learner says of the quantity."""
-    return " ".join(filter(None, (shape, told.text, started))) + _more(rows)
+def _aid(told: Caption, marks: str, rows: int, started: str = "") -> str:
+    """How a figure is read: as the learner says, else what its marks are."""
+    return f"{told.text or marks}{started}{_more(rows)}"
 
 
 def _triples(low: Found, middle: Found, high: Found) -> Triples:
@@ -99,31 +98,29 @@ def _spectrum(stem: str, told: Caption, low: Found, high: Found) -> Card:
     rows = {n: (a, math.nan, c) for n, (a, _, c) in _triples(low, low, high).items()}
     title, x = f"{told.title}: spread of singular values", "singular value (logarithmic)"
     svg = ranges(_name(stem), title, x, rows, log=True, mark=(1.0, "identity"), ratio=True)
-    return svg, _aid("Bar: from the smallest to the largest singular value.", told, len(rows))
+    return svg, _aid(told, "Bar: from the smallest to the largest singular value.", len(rows))
 
 
 def _spread(stem: str, told: Caption, rows: Triples, lr: float) -> Card:
     mark = (lr, f"inner.lr = {lr:g}") if stem in _RATES and math.isfinite(lr) else None
-    x = stem.replace("_", " ")
+    x = _RATES.get(stem, stem.replace("_", " "))
     svg = ranges(_name(stem), f"{told.title} within each parameter", x, rows, mark=mark)
-    return svg, _aid("Bar: from the smallest to the largest, dot: the mean.", told, len(rows))
+    return svg, _aid(told, "Bar: from the smallest to the largest, dot: the mean.", len(rows))
 
 
 def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
     """A quantity that stands for itself: a number to each name, or several."""
     rate = quantity in _RATES and math.isfinite(lr)
-    started = f"They started at inner.lr = {lr:g}." if rate else ""
+    started = f" They started at inner.lr = {lr:g}." if rate else ""
     name, rows = _name(quantity), len(numbers)
     if any(len(v) > 1 for v in numbers.values()):
         x = "adaptation step" if quantity in _RATES else "number"
-        shape = "The stronger the colour the larger the number; red where it is negative."
-        return heat_map(name, told.title, x, numbers), _aid(shape, told, rows, started)
+        marks = "The stronger the colour the larger the number; red where it is negative."
+        return heat_map(name, told.title, x, numbers), _aid(told, marks, rows, started)
     values = {key: v[0] for key, v in numbers.items()}
-    x = quantity.replace("_", " ")
+    x = _RATES.get(quantity, quantity.replace("_", " "))
     svg = bars(name, told.title, x, values, limits=_limits(values), form="{:.3g}")
-    return svg, _aid(
-        "" if told.text else "What the learner reports of itself.", told, rows, started
-    )
+    return svg, _aid(told, "What the learner reports of itself.", rows, started)
 
 
 def _limits(values: Mapping[str, float]) -> tuple[float, float]:

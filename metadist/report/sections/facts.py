@@ -133,6 +133,8 @@ def _learner(data: RunData) -> Facts:
         "algorithm": learner.get("algorithm"),
         "derivative order": words.get(order, order) if isinstance(order, int) else order,
         "estimator": learner.get("estimator"),
+        "objective": data.protocols[0].objective if data.protocols else None,
+        "told of a task": learner.get("needs"),
         "normalisation": learner.get("norm"),
         "parameters": _rounded(learner.get("parameters"), "{:,}"),
     }

@@ -86,7 +86,7 @@ def test_step_sizes_within_parameters(run):
     findings(run, three)  # type: ignore[arg-type]
     text = learned(run)
     assert "Learned step sizes within each parameter" in text
-    assert "Step size: parameter change per unit of gradient." in text
+    assert "step size (parameter change per unit of gradient)" in text
     assert "inner.lr = 0.01" in text
 
 
