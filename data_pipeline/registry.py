@@ -33,6 +33,7 @@ EXPORTS = {
     "algorithm": ("Options", "build"),
     "backbone": ("Options", "build"),
     "dataset": ("SPEC", "iter_images"),
+    "episode_source": ("SPEC", "open"),
     "function": ("SPEC", "draw"),
     "objective": ("Options", "TARGETS", "build"),
     "tune_space": ("SPACE",),

@@ -34,8 +34,8 @@ class Plugin:
     """A part from outside, as it can be sent to another process.
 
     Attributes:
-        kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function`` or
-            ``tune_space``.
+        kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function``,
+            ``episode_source`` or ``tune_space``.
         name: what a recipe calls it.
         source: absolute path of its file, or the dotted name of its module.
         sha256: of its source file, and of nothing that the file imports.
@@ -58,6 +58,8 @@ class Plugin:
         return facts | ({"distribution": self.distribution} if self.distribution else {})
 
 
+#: Kinds that a recipe names by the same key.
+_DATA = ("dataset", "function", "episode_source")
 #: Plugins in use, by kind and name.
 _active: dict[tuple[str, str], Plugin] = {}
 #: Digest of each module's source when it was first seen here: it stays what Python has imported.
@@ -94,6 +96,7 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
         ("objective", recipe.objective.name),
         ("dataset", recipe.data.dataset),
         ("function", recipe.data.dataset),
+        ("episode_source", recipe.data.dataset),
     )
     return {kind: plugin for kind, name in named if (plugin := _known(kind, name))}
 
@@ -281,9 +284,7 @@ def _digest_of(module: ModuleType) -> str:
 
 def _check_free(plugin: Plugin) -> None:
     """A recipe's name for a part must mean one thing."""
-    # A recipe names datasets and families of functions by the same key.
-    data = ("dataset", "function")
-    for kind in data if plugin.kind in data else (plugin.kind,):
+    for kind in _DATA if plugin.kind in _DATA else (plugin.kind,):
         if owner := _owner(_package(kind), plugin):
             raise PluginError(
                 f"--plugin {plugin.source}: the name {plugin.name!r} is taken by {owner}; rename "
@@ -308,5 +309,5 @@ def _package(kind: str) -> ModuleType:
     """The package of the parts of a kind. Imported here: data alone must not load torch."""
     if kind == "tune_space":
         return importlib.import_module("tune_spaces")
-    room = "data_pipeline" if kind in ("dataset", "function") else "metadist"
+    room = "data_pipeline" if kind in _DATA else "metadist"
     return importlib.import_module(f"{room}.{kind}s")

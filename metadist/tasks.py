@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -153,21 +153,18 @@ class Examples:
         )
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], name: str) -> Examples:
-        """The set ``name`` of a task's columns."""
-        return cls(**_columns(tensors, name), name=name)
-
-
-def _columns(tensors: Mapping[str, Tensor], name: str) -> dict[str, Any]:
-    own = {n.removeprefix(f"{name}_"): t for n, t in tensors.items() if n.startswith(f"{name}_")}
-    known = {column: own.pop(column, None) for column in ("x", "y", "mask")}
-    return {**known, "extra": own}
+    def of(cls, tensors: Mapping[str, Tensor], name: str) -> Self:
+        """From its columns by name."""
+        own = dict(tensors)
+        columns = (own.pop(column, None) for column in ("x", "y", "mask"))
+        x, y, mask = columns
+        return cls(x, y, mask=mask, extra=own, name=name)
 
 
 class Unlabeled(Examples):
     """Examples whose labels are hidden, and perhaps may be asked for."""
 
-    def __init__(self, x: Tensor, y: Tensor | None = None, **columns: Any) -> None:
+    def __init__(self, x: Tensor | None = None, y: Tensor | None = None, **columns: Any) -> None:
         super().__init__(x, None, **columns)
         self._hidden = y
 
@@ -222,16 +219,18 @@ class Task:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Task:
         """From its columns: ``support_x``, ``query_y``, ``latent`` and the like."""
-        rest = {n: t for n, t in tensors.items() if not n.startswith(tuple(f"{s}_" for s in SETS))}
-        slot = rest.pop("slot", None)
-        hidden = _columns(tensors, "unlabeled")
-        return cls(
-            Examples.of(tensors, "support"),
-            Examples.of(tensors, "query"),
-            Unlabeled(**hidden, name="unlabeled") if hidden["x"] is not None else None,
-            rest,
-            slot,
-        )
+        sets: dict[str, dict[str, Tensor]] = {name: {} for name in SETS}
+        info: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            of, _, column = name.partition("_")
+            if column and of in sets:
+                sets[of][column] = tensor
+            else:
+                info[name] = tensor
+        slot = info.pop("slot", None)
+        hidden = Unlabeled.of(sets["unlabeled"], "unlabeled") if sets["unlabeled"] else None
+        support, query = (Examples.of(sets[name], name) for name in ("support", "query"))
+        return cls(support, query, hidden, info, slot)
 
     def with_support(self, support: Examples) -> Task:
         """The same task, to be learned from other examples."""
@@ -342,7 +341,7 @@ def to_tasks(
         if name == "class_ids" and not turned:
             # Episodes count four turns of a class whether they are used or not.
             column = column // TURNS
-        if column.dtype == np.int64:
+        if column.dtype in (np.int64, np.bool_):
             tensors[name] = torch.from_numpy(np.ascontiguousarray(column)).to(device)
         else:
             tensors[name] = to_inputs(column, dtype, device)

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_pipeline import functions
 from data_pipeline.datasets import Part
-from data_pipeline.episodes.types import GENERATOR_VERSION, EpisodeBatch, EpisodeSpec, Identity
+from data_pipeline.episodes.types import (
+    GENERATOR_VERSION,
+    Column,
+    EpisodeBatch,
+    EpisodeSpec,
+    Identity,
+    Schema,
+    stack,
+)
 from data_pipeline.errors import DataError
 from data_pipeline.rng import Stream, fold
+
+
+def _sizes(spec: EpisodeSpec) -> dict[str, int]:
+    """Points of each set, in the order in which they are drawn."""
+    sizes = {"support": spec.shots, "query": spec.queries, "unlabeled": spec.unlabeled}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def points_schema(spec: EpisodeSpec, inputs: int, outputs: int, latent: int) -> Schema:
+    """The columns of episodes of a family with x [inputs], y [outputs] and latent [latent]."""
+    sides = {"x": inputs, "y": outputs}
+    points = {
+        f"{name}_{side}": Column("float32", (size, dimension))
+        for name, size in _sizes(spec).items()
+        for side, dimension in sides.items()
+    }
+    return {**points, "latent": Column("float64", (latent,))}
 
 
 class FunctionEpisodes:
     """K-shot regression episodes of one family.
 
     Training, validation and test functions come from separate streams of the same family.
+    Unlabeled points are those that follow after the query points, which do not depend on how many
+    follow.
 
     Raises:
         DataError: the episode's shape does not fit a function family.
@@ -35,28 +64,34 @@ class FunctionEpisodes:
                 f"needed, got {spec.labels!r}; a family whose training tasks can be told from the "
                 "input alone is 'sinusoid_fixed'"
             )
-        if spec.shots < 1 or spec.queries < 1:
+        if spec.shots < 1 or spec.queries < 1 or spec.unlabeled < 0:
             raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
+        if spec.distractors:
+            raise DataError(
+                f"{name} is a regression family: it has no distractor classes; data.distractors 0 "
+                f"is needed, got {spec.distractors}"
+            )
         digest = functions.family_digest(self._family.SPEC)
         self.identity = Identity("function", name, digest, part, seed, spec)
-        self._spec = spec
         self._part: Part = part
         self._key = fold("function", GENERATOR_VERSION, digest, part, seed)
+        self._spec = spec
+        known = self._family.SPEC
+        self.schema = points_schema(spec, known.inputs, known.outputs, len(known.latent))
 
     def _one(self, index: int) -> EpisodeBatch:
-        shots = self._spec.shots
-        points = shots + self._spec.queries
+        sizes = _sizes(self._spec)
+        points = sum(sizes.values())
         x, y, latent = self._family.draw(Stream(self._key, index), points, self._part)
-        return EpisodeBatch(
-            ids=np.array([index], dtype=np.int64),
-            support_x=x[None, :shots].astype(np.float32),
-            support_y=y[None, :shots].astype(np.float32),
-            query_x=x[None, shots:].astype(np.float32),
-            query_y=y[None, shots:].astype(np.float32),
-            latent=latent[None].astype(np.float64),
-        )
+        columns: dict[str, NDArray[Any]] = {}
+        start = 0
+        for name, size in sizes.items():
+            for side, values in (("x", x), ("y", y)):
+                columns[f"{name}_{side}"] = values[None, start : start + size].astype(np.float32)
+            start += size
+        columns["latent"] = latent[None].astype(np.float64)
+        return EpisodeBatch(np.array([index], dtype=np.int64), columns)
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order."""
-        drawn = [self._one(int(i)).arrays() for i in ids]
-        return EpisodeBatch(**{n: np.concatenate([one[n] for one in drawn]) for n in drawn[0]})
+        return stack([EpisodeBatch.empty(self.schema), *(self._one(int(i)) for i in ids)])

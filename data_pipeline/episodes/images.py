@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from data_pipeline.datasets import Part
 from data_pipeline.episodes.types import (
     GENERATOR_VERSION,
     TURNS,
+    Column,
     EpisodeBatch,
     EpisodeSpec,
     Identity,
+    Schema,
+    ordered,
 )
 from data_pipeline.errors import DataError, TooFew
 from data_pipeline.rng import Stream, fold
@@ -30,6 +34,9 @@ class EpisodeRows:
         support_rows, query_rows: int64 [T, S] and [T, Q], rows of the part in the class store.
         support_y, query_y: int64 [T, S] and [T, Q], labels in [0, N).
         class_ids: int64 [T, N], see :data:`data_pipeline.episodes.types.TURNS`.
+        unlabeled_rows: int64 [T, M], if there are any unlabeled images.
+        unlabeled_y: int64 [T, M], their hidden labels in [0, N), -1 of distractors.
+        unlabeled_turns: int64 [T, M], quarter turns of each.
     """
 
     ids: NDArray[np.int64]
@@ -38,33 +45,100 @@ class EpisodeRows:
     query_rows: NDArray[np.int64]
     query_y: NDArray[np.int64]
     class_ids: NDArray[np.int64]
+    unlabeled_rows: NDArray[np.int64] | None = None
+    unlabeled_y: NDArray[np.int64] | None = None
+    unlabeled_turns: NDArray[np.int64] | None = None
+
+    @property
+    def columns(self) -> dict[str, NDArray[np.int64]]:
+        """What there is beside ``ids``, by name."""
+        return {n: array for n, array in vars(self).items() if n != "ids" and array is not None}
+
+
+def rows_schema(spec: EpisodeSpec) -> Schema:
+    """The columns of :class:`EpisodeRows`."""
+    sizes = {"support": spec.ways * spec.shots, "query": spec.ways * spec.queries}
+    names = {f"{part}_{what}": size for part, size in sizes.items() for what in ("rows", "y")}
+    if spec.unlabeled:
+        size = (spec.ways + spec.distractors) * spec.unlabeled
+        names |= dict.fromkeys(("unlabeled_rows", "unlabeled_y", "unlabeled_turns"), size)
+    names["class_ids"] = spec.ways
+    return {name: Column("int64", (names[name],)) for name in ordered(names)}
+
+
+def images_schema(spec: EpisodeSpec, shape: tuple[int, ...]) -> Schema:
+    """The columns of episodes of images of this shape, [H, W, C]."""
+    columns = {
+        name.replace("_rows", "_x"): Column("uint8", (*column.shape, *shape))
+        if name.endswith("_rows")
+        else column
+        for name, column in rows_schema(spec).items()
+        if name != "unlabeled_turns"
+    }
+    return {name: columns[name] for name in ordered(columns)}
 
 
 def fetch(images: NDArray[np.uint8], rows: EpisodeRows) -> EpisodeBatch:
-    """The episodes with their pixels, each image turned by the quarter turns of its way.
+    """The episodes with their pixels, each image turned by the quarter turns of its class.
 
     Args:
         images: uint8 [n, H, W, C], the images of the part.
         rows: which of them; labels and rows must be in range.
     """
 
-    def turned(index: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def turned(index: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.uint8]:
         x = images[index]
-        turns = np.take_along_axis(rows.class_ids % TURNS, labels, axis=1)
         for quarter in range(1, TURNS):
             chosen = turns == quarter
             if chosen.any():
                 x[chosen] = np.rot90(x[chosen], quarter, axes=(1, 2))
         return x
 
-    return EpisodeBatch(
-        ids=rows.ids,
-        support_x=turned(rows.support_rows, rows.support_y),
-        support_y=rows.support_y,
-        query_x=turned(rows.query_rows, rows.query_y),
-        query_y=rows.query_y,
-        class_ids=rows.class_ids,
-    )
+    def of_ways(index: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return turned(index, np.take_along_axis(rows.class_ids % TURNS, labels, axis=1))
+
+    columns: dict[str, NDArray[Any]] = {
+        "support_x": of_ways(rows.support_rows, rows.support_y),
+        "support_y": rows.support_y,
+        "query_x": of_ways(rows.query_rows, rows.query_y),
+        "query_y": rows.query_y,
+        "class_ids": rows.class_ids,
+    }
+    if rows.unlabeled_rows is not None:
+        assert rows.unlabeled_y is not None
+        assert rows.unlabeled_turns is not None
+        columns["unlabeled_x"] = turned(rows.unlabeled_rows, rows.unlabeled_turns)
+        columns["unlabeled_y"] = rows.unlabeled_y
+    return EpisodeBatch(rows.ids, columns)
+
+
+class _Deck:
+    """The images of some classes, drawn without replacement, one of every class per round.
+
+    Drawing round by round makes the first rounds independent of how many follow, so the support
+    does not depend on the number of queries.
+
+    Args:
+        first, sizes: of each class, its first row in the part and its number of images.
+    """
+
+    def __init__(self, first: Sequence[int], sizes: Sequence[int]) -> None:
+        self._first, self._sizes = first, sizes
+        self._moved: list[dict[int, int]] = [{} for _ in sizes]
+        self._drawn = 0
+
+    def draw(self, stream: Stream, rounds: int) -> NDArray[np.int64]:
+        """Rows [classes, rounds] that have not been drawn yet."""
+        rows = np.empty((len(self._sizes), rounds), dtype=np.int64)
+        for turn in range(rounds):
+            at = self._drawn + turn
+            for number, (first, size) in enumerate(zip(self._first, self._sizes, strict=True)):
+                swaps = self._moved[number]
+                other = at + stream.below(size - at)
+                rows[number, turn] = first + swaps.get(other, other)
+                swaps[other] = swaps.get(at, at)
+        self._drawn += rounds
+        return rows
 
 
 class ImageEpisodes:
@@ -76,12 +150,18 @@ class ImageEpisodes:
     number of queries share classes, rotations and support images, and the smaller query set is
     contained in the larger.
 
+    Unlabeled images are drawn from streams of their own after the others, so that support and
+    query are the same with and without them. Those of a way are none of its support or query;
+    distractors are other classes (or, ``as_classes``, other turns of one) than the ways. They are
+    shuffled together: position says neither the class nor whether there is one.
+
     With ``labels="fixed"`` the classes of the part (class and turn, if turned images are classes
     of their own) are divided into N groups by a permutation that depends on dataset digest, part
     and seed; an episode has one class of each group, and the group is its label.
 
     Raises:
-        TooFew: fewer classes than ways, or a class with fewer than shots + queries images.
+        TooFew: fewer classes than ways + distractors, or a class with fewer images than
+            shots + queries + unlabeled.
     """
 
     def __init__(self, store: ClassStore, part: Part, spec: EpisodeSpec, seed: int) -> None:
@@ -91,35 +171,24 @@ class ImageEpisodes:
         self._part = store.parts[part]
         self._spec = spec
         sizes = np.diff(self._part.offsets)
-        if len(sizes) < spec.ways or spec.ways < 1:
-            raise TooFew(
-                f"{spec.ways}-way episodes need that many {part} classes, "
-                f"{store.dataset} ({store.split}) has {len(sizes)}",
-                "classes",
-                "ask for fewer ways",
-            )
-        need = spec.shots + spec.queries
-        if spec.shots < 1 or spec.queries < 1:
+        if spec.shots < 1 or spec.queries < 1 or spec.unlabeled < 0 or spec.distractors < 0:
             raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
-        small = np.flatnonzero(sizes < need)
-        if len(small):
-            name, size = self._part.class_names[int(small[0])], int(sizes[small[0]])
-            more = f" (and {len(small) - 1} more like it)" if len(small) > 1 else ""
-            raise TooFew(
-                f"{part} episodes of {spec.shots} shots + {spec.queries} queries need {need} "
-                f"images per class, class {name!r} of {store.dataset} has {size}{more}",
-                "images",
-                "ask for fewer shots or queries, or remove such classes",
+        if spec.distractors and not spec.unlabeled:
+            raise DataError(
+                f"{spec.distractors} distractor classes have no images where there are no "
+                "unlabeled ones: ask for unlabeled >= 1 (data.unlabeled), or for no distractors"
             )
+        self._check_sizes(sizes)
         if spec.rotations != "none" and store.shape[0] != store.shape[1]:
             raise DataError(
                 f"rotations need square images, these are {store.shape}; set data.rotations to "
                 "'none'"
             )
         self.identity = Identity("images", store.dataset, store.digest, part, seed, spec)
-        self._sizes = sizes.tolist()
-        self._draw_key = fold("episode", GENERATOR_VERSION, store.digest, part, seed)
-        self._order_key = fold("order", GENERATOR_VERSION, store.digest, part, seed)
+        self.schema = images_schema(spec, store.shape)
+        self._sizes, self._offsets = sizes.tolist(), self._part.offsets.tolist()
+        names = "episode", "order", "unlabeled", "distractors", "unlabeled order"
+        self._keys = {n: fold(n, GENERATOR_VERSION, store.digest, part, seed) for n in names}
         self._universe = len(sizes) * (TURNS if spec.rotations == "as_classes" else 1)
         self._groups: list[list[int]] | None = None
         if spec.labels == "fixed":
@@ -127,65 +196,110 @@ class ImageEpisodes:
             order = Stream(key).permutation(self._universe)
             self._groups = [order[label :: spec.ways] for label in range(spec.ways)]
 
+    def _check_sizes(self, sizes: NDArray[np.int64]) -> None:
+        """See that there are as many classes, and images of each, as an episode needs."""
+        spec, store, part = self._spec, self.store, self._part.part
+        if len(sizes) < spec.ways + spec.distractors or spec.ways < 1:
+            more = f" with {spec.distractors} distractor classes" if spec.distractors else ""
+            raise TooFew(
+                f"{spec.ways}-way episodes{more} need that many {part} classes, "
+                f"{store.dataset} ({store.split}) has {len(sizes)}",
+                "classes",
+                f"ask for fewer ways{' or distractors' if more else ''}",
+            )
+        need = spec.shots + spec.queries + spec.unlabeled
+        small = np.flatnonzero(sizes < need)
+        if len(small):
+            name, size = self._part.class_names[int(small[0])], int(sizes[small[0]])
+            others = f" (and {len(small) - 1} more like it)" if len(small) > 1 else ""
+            unlabeled = f" + {spec.unlabeled} unlabeled" if spec.unlabeled else ""
+            raise TooFew(
+                f"{part} episodes of {spec.shots} shots + {spec.queries} queries{unlabeled} need "
+                f"{need} images per class, class {name!r} of {store.dataset} has {size}{others}",
+                "images",
+                f"ask for fewer shots{',' if unlabeled else ' or'} queries"
+                f"{' or unlabeled images' if unlabeled else ''}, or remove such classes",
+            )
+
     def _classes(self, stream: Stream) -> list[tuple[int, int]]:
         """(class index, quarter turns) of each way."""
         if self._groups is None:
             chosen = stream.sample(self._universe, self._spec.ways)
         else:
             chosen = [group[stream.below(len(group))] for group in self._groups]
+        return self._turned(chosen, stream)
+
+    def _turned(self, chosen: list[int], stream: Stream) -> list[tuple[int, int]]:
+        """(class index, quarter turns) of these of the universe."""
         if self._spec.rotations == "as_classes":
             return [divmod(u, TURNS) for u in chosen]
         if self._spec.rotations == "per_episode":
             return [(c, stream.below(TURNS)) for c in chosen]
         return [(c, 0) for c in chosen]
 
-    def _rows(self, stream: Stream, classes: list[tuple[int, int]]) -> NDArray[np.int64]:
-        """Image rows [ways, shots + queries]: one image of every class per round.
+    def _distractors(self, ways: list[tuple[int, int]], stream: Stream) -> list[tuple[int, int]]:
+        """(class index, quarter turns) of each distractor: none of the ways."""
+        as_classes = self._spec.rotations == "as_classes"
+        taken = sorted(TURNS * c + turns if as_classes else c for c, turns in ways)
+        chosen = stream.sample(self._universe - len(taken), self._spec.distractors)
+        for other in taken:  # from the lowest: each makes room for itself
+            chosen = [u + (u >= other) for u in chosen]
+        return self._turned(chosen, stream)
 
-        Drawing round by round makes the first rounds independent of how many follow, so the
-        support does not depend on the number of queries.
+    def _deck(self, classes: list[tuple[int, int]]) -> _Deck:
+        return _Deck([self._offsets[c] for c, _ in classes], [self._sizes[c] for c, _ in classes])
+
+    def _unlabeled(
+        self, index: int, ways: list[tuple[int, int]], deck: _Deck
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Rows, hidden labels and quarter turns [M] of an episode's unlabeled images.
+
+        Args:
+            deck: of the ways, of which support and query have been drawn.
         """
-        spec = self._spec
-        moved: list[dict[int, int]] = [{} for _ in classes]
-        rows = np.empty((spec.ways, spec.shots + spec.queries), dtype=np.int64)
-        for turn in range(spec.shots + spec.queries):
-            for way, (c, _) in enumerate(classes):
-                swaps = moved[way]
-                other = turn + stream.below(self._sizes[c] - turn)
-                rows[way, turn] = self._part.offsets[c] + swaps.get(other, other)
-                swaps[other] = swaps.get(turn, turn)
-        return rows
+        each = self._spec.unlabeled
+        own = deck.draw(Stream(self._keys["unlabeled"], index), each)
+        stream = Stream(self._keys["distractors"], index)
+        others = self._distractors(ways, stream)
+        rows = np.concatenate([own, self._deck(others).draw(stream, each)]).ravel()
+        labels = [*range(len(ways)), *[-1] * len(others)]
+        turns = [t for _, t in ways + others]
+        order = Stream(self._keys["unlabeled order"], index).permutation(len(rows))
+        return rows[order], np.repeat(labels, each)[order], np.repeat(turns, each)[order]
 
     def class_ids(self, ids: Sequence[int]) -> NDArray[np.int64]:
         """int64 [T, N], as in :class:`EpisodeRows`, of these episodes, without their images.
 
         Shots and queries do not matter.
         """
-        drawn = (self._classes(Stream(self._draw_key, int(i))) for i in ids)
+        drawn = (self._classes(Stream(self._keys["episode"], int(i))) for i in ids)
         chosen = [[TURNS * c + turns for c, turns in classes] for classes in drawn]
         return np.array(chosen, dtype=np.int64).reshape(len(ids), self._spec.ways)
 
     def rows(self, ids: Sequence[int]) -> EpisodeRows:
         """The episodes with these ids, in this order, without their pixels."""
         spec = self._spec
-        ways = spec.ways
-        index = np.array([int(i) for i in ids], dtype=np.int64)
-        class_ids = np.empty((len(index), ways), dtype=np.int64)
-        support, query = (
-            np.empty((2, len(index), ways * each), dtype=np.int64)
-            for each in (spec.shots, spec.queries)
-        )
-        for t, i in enumerate(index.tolist()):
-            stream = Stream(self._draw_key, i)
+        schema = rows_schema(spec)
+        columns = {n: np.empty((len(ids), *c.shape), c.dtype) for n, c in schema.items()}
+        for t, i in enumerate(map(int, ids)):
+            stream = Stream(self._keys["episode"], i)
             classes = self._classes(stream)
-            drawn = self._rows(stream, classes)
-            class_ids[t] = [TURNS * c + turns for c, turns in classes]
-            order = Stream(self._order_key, i)
-            for out, part in ((support, drawn[:, : spec.shots]), (query, drawn[:, spec.shots :])):
+            deck = self._deck(classes)
+            drawn = deck.draw(stream, spec.shots + spec.queries)
+            columns["class_ids"][t] = [TURNS * c + turns for c, turns in classes]
+            order = Stream(self._keys["order"], i)
+            for name, part in (
+                ("support", drawn[:, : spec.shots]),
+                ("query", drawn[:, spec.shots :]),
+            ):
                 shuffled = np.array(order.permutation(part.size), dtype=np.int64)
-                out[0, t] = part.ravel()[shuffled]
-                out[1, t] = shuffled // part.shape[1]
-        return EpisodeRows(index, support[0], support[1], query[0], query[1], class_ids)
+                columns[f"{name}_rows"][t] = part.ravel()[shuffled]
+                columns[f"{name}_y"][t] = shuffled // part.shape[1]
+            if spec.unlabeled:
+                found = self._unlabeled(i, classes, deck)
+                for what, values in zip(("rows", "y", "turns"), found, strict=True):
+                    columns[f"unlabeled_{what}"][t] = values
+        return EpisodeRows(np.array([int(i) for i in ids], dtype=np.int64), **columns)
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order."""

@@ -143,6 +143,5 @@ class Loader:
         if low < high:
             return self._source.episodes(self._sequence.ids(first + low, first + high))
         if self._empty is None:
-            one = self._source.episodes(self._sequence.ids(first, first + 1))
-            self._empty = EpisodeBatch(**{k: v[:0].copy() for k, v in one.arrays().items()})
+            self._empty = EpisodeBatch.empty(self._source.schema)
         return self._empty

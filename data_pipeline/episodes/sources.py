@@ -2,39 +2,138 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data_pipeline import episode_sources
+from data_pipeline.datasets import Part
+from data_pipeline.episode_sources import SourceSpec
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
-from data_pipeline.episodes.types import EpisodeSource, Identity
+from data_pipeline.episodes.staged import StagedSource
+from data_pipeline.episodes.types import ALWAYS, EpisodeSource, EpisodeSpec, Identity
 from data_pipeline.errors import DataError
 from data_pipeline.store.class_store import ClassStore, open_store
+
+#: Kind of the episodes of a source from outside, unless it has one of its own.
+SOURCE = "source"
 
 
 def live_source(identity: Identity, store: ClassStore | None = None) -> EpisodeSource:
     """The source that draws the episodes of ``identity``.
 
     Args:
-        identity: of images or of a family of functions.
-        store: the class store of the images; not needed for functions.
+        identity: of images, of a family of functions or of a source from outside.
+        store: the class store of the images; not needed for others.
 
     Raises:
         DataError: images without their store, or what can be drawn here has another identity
             (another dataset digest or generator version).
     """
-    source: ImageEpisodes | FunctionEpisodes
+    source: EpisodeSource
     part, spec, seed = identity.part, identity.spec, identity.seed
     if identity.kind == "function":
         source = FunctionEpisodes(identity.dataset, part, spec, seed)
+    elif identity.kind != "images":
+        source = require_plain(open_source(identity.dataset, part, spec, seed))
     elif store is None:
         raise DataError(f"episodes of {identity.dataset!r} need its class store, got none")
     else:
         source = ImageEpisodes(store, part, spec, seed)
     require_identity(source.identity, identity, "the episodes drawn here")
     return source
+
+
+def identity_of(
+    known: SourceSpec,
+    part: Part,
+    spec: EpisodeSpec,
+    seed: int,
+    payload: Mapping[str, Any] | None = None,
+) -> Identity:
+    """The identity of a source from outside.
+
+    Args:
+        payload: what else decides its episodes, JSON-able.
+    """
+    digest = episode_sources.source_digest(known)
+    return Identity(SOURCE, known.name, digest, part, seed, spec, payload=payload or {})
+
+
+def open_source(
+    name: str, part: Part, spec: EpisodeSpec, seed: int
+) -> EpisodeSource | StagedSource:
+    """A source from outside, checked: its identity, its columns, and that episodes are pure.
+
+    Raises:
+        DataError: no such source, it cannot draw such episodes, or it does not keep the contract.
+    """
+    module = episode_sources.load(name)
+    try:
+        source: EpisodeSource | StagedSource = module.open(part, spec, seed)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{name}: {part} episodes of {spec} cannot be had: {type(error).__name__}: {error}"
+        ) from error
+    got = source.identity
+    wanted = replace(identity_of(module.SPEC, part, spec, seed), kind=got.kind, payload=got.payload)
+    require_identity(got, wanted, f"the episodes of {name!r}")
+    if got.kind in ("images", "function"):
+        raise DataError(f"{name}: the kind {got.kind!r} is taken; {SOURCE!r} is what others have")
+    if missing := [column for column in ALWAYS if column not in source.schema]:
+        raise DataError(f"{name}: episodes have the columns {', '.join(ALWAYS)}; missing {missing}")
+    if not re.fullmatch("int64|float(16|32|64)", source.schema["support_y"].dtype):
+        raise DataError(
+            f"{name}: labels are int64 and values float32 or float64, support_y is "
+            f"{source.schema['support_y'].dtype}"
+        )
+    if not isinstance(source, StagedSource):
+        _check_pure(source)
+    return source
+
+
+def require_plain(source: EpisodeSource | StagedSource) -> EpisodeSource:
+    """A source whose episodes do not depend on what has been learned.
+
+    Raises:
+        DataError: it is staged.
+    """
+    if isinstance(source, StagedSource):
+        raise DataError(
+            f"{source.identity.dataset}: the {source.identity.part} episodes depend on the "
+            "parameters (they are staged), which only training episodes can that are drawn live; "
+            "return a source with episodes(ids) for other parts, and leave data.storage at 'live'"
+        )
+    return source
+
+
+def _check_pure(source: EpisodeSource) -> None:
+    """Draw an episode alone and behind another; both must be the same, and as the schema says."""
+    alone, behind = source.episodes([0]), source.episodes([1, 0])
+    name = source.identity.dataset
+    for batch, ids in ((alone, [0]), (behind, [1, 0])):
+        lengths = {len(array) for array in batch.arrays().values()}
+        if batch.ids.tolist() != ids or lengths != {len(ids)}:
+            raise DataError(f"{name}: episodes {ids} were asked for, got {batch.ids.tolist()}")
+    if dict(alone.schema) != dict(source.schema):
+        raise DataError(
+            f"{name}: episodes have the columns {dict(alone.schema)}, its schema promises "
+            f"{dict(source.schema)}"
+        )
+    for column, array in alone.columns.items():
+        if array[0].tobytes() != behind.columns[column][1].tobytes():
+            raise DataError(
+                f"{name}: episode 0 is another when it is drawn again (column {column!r}); an "
+                "episode depends on part, spec, seed and its id alone: draw its random numbers "
+                "from data_pipeline.rng.Stream(fold(...), id)"
+            )
 
 
 def require_identity(got: Identity, demanded: Identity, what: str) -> None:
@@ -44,7 +143,11 @@ def require_identity(got: Identity, demanded: Identity, what: str) -> None:
         DataError: they are not; the message names each field that differs.
     """
     have, want = _flat(got), _flat(demanded)
-    differing = [f"{k}: demanded {want[k]!r}, got {have[k]!r}" for k in want if have[k] != want[k]]
+    differing = [
+        f"{key}: demanded {want.get(key)!r}, got {have.get(key)!r}"
+        for key in {**want, **have}
+        if have.get(key) != want.get(key)
+    ]
     if differing:
         raise DataError(f"{what} are other episodes than demanded. " + "; ".join(differing))
 
@@ -52,7 +155,8 @@ def require_identity(got: Identity, demanded: Identity, what: str) -> None:
 def require_drawn(held: EpisodeSource, length: int, live: EpisodeSource, what: str) -> None:
     """Check that ``what``, shards of a family of functions, are what the family draws today.
 
-    Its code is in no digest; the first, the middle and the last episode tell whether it changed.
+    Or of a source from outside. Its code is in no digest; the first, the middle and the last
+    episode tell whether it changed.
 
     Raises:
         DataError: it did.
@@ -70,8 +174,9 @@ def require_drawn(held: EpisodeSource, length: int, live: EpisodeSource, what: s
 
 def _flat(identity: Identity) -> dict[str, object]:
     values = asdict(identity)
-    spec = values.pop("spec")
-    return {**values, **{f"spec.{key}": value for key, value in spec.items()}}
+    spec, payload = values.pop("spec"), values.pop("payload")
+    named = {f"spec.{key}": value for key, value in spec.items()}
+    return {**values, **named, **({"payload": payload} if payload else {})}
 
 
 @dataclass(frozen=True)
@@ -80,7 +185,7 @@ class SourceRecipe:
 
     Attributes:
         identity: what the source draws.
-        store_root: directory of the class store; None for functions.
+        store_root: directory of the class store; None for others.
     """
 
     identity: Identity
@@ -88,15 +193,15 @@ class SourceRecipe:
 
     @classmethod
     def of(cls, source: EpisodeSource) -> SourceRecipe:
-        """The recipe of a source of this package.
+        """The recipe of a source that draws live.
 
         Raises:
             DataError: another kind of source, which nobody else can make again.
         """
-        if isinstance(source, FunctionEpisodes):
-            return cls(source.identity, None)
         if isinstance(source, ImageEpisodes):
             return cls(source.identity, source.store.root)
+        if isinstance(source, FunctionEpisodes):
+            return cls(source.identity, None)
         raise DataError(
             f"a {type(source).__name__} cannot be made again in another process; use writers=1"
         )

@@ -16,14 +16,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from data_pipeline.datasets import PARTS
-from data_pipeline.episodes.types import BLOCK, EpisodeSpec, Identity, Labels, Rotations
-from data_pipeline.errors import DataError
+from data_pipeline.episodes.functions import points_schema
+from data_pipeline.episodes.images import images_schema, rows_schema
+from data_pipeline.episodes.types import (
+    ALWAYS,
+    BLOCK,
+    Column,
+    EpisodeSpec,
+    Identity,
+    Labels,
+    Rotations,
+    Schema,
+    ordered,
+)
 from data_pipeline.storage import local
 
 Payload = Literal["inline", "index"]
@@ -39,19 +50,8 @@ MEMBER_BYTES = 1024 * 1024
 MEMBER_CAP = 64 * 1024 * 1024
 #: Images in an episode have four.
 _MOST_DIMENSIONS = 8
-
-
-def _columns(x: str, x_dtype: str, y_dtype: str, **last: str) -> dict[str, str]:
-    support, query = (
-        {f"{part}_{x}": x_dtype, f"{part}_y": y_dtype} for part in ("support", "query")
-    )
-    return {**support, **query, **last}
-
-
-_COLUMNS: Mapping[tuple[str, Payload], Mapping[str, str]] = {
-    ("images", "inline"): _columns("x", "uint8", "int64", class_ids="int64"),
-    ("images", "index"): _columns("rows", "int64", "int64", class_ids="int64"),
-    ("function", "inline"): _columns("x", "float32", "float32", latent="float64"),
+_DTYPES = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
 
@@ -78,34 +78,38 @@ class Layout:
     Attributes:
         identity: which episodes these are.
         payload: ``inline`` holds the inputs, ``index`` rows of the class store in their place.
-        shapes: shape of each column for one episode, in column order.
+        columns: beside ``id``, in their order.
         group: episodes per member (G), a power of two that divides 64.
     """
 
     identity: Identity
     payload: Payload
-    shapes: Mapping[str, tuple[int, ...]]
+    columns: Schema
     group: int
 
     @functools.cached_property
-    def dtypes(self) -> dict[str, np.dtype[Any]]:
-        """Type of each column, in column order; all little-endian on disk."""
-        columns = columns_of(self.identity.kind, self.payload)
-        return {name: np.dtype(dtype) for name, dtype in columns.items()}
+    def stored(self) -> dict[str, np.dtype[Any]]:
+        """Type of each column on disk, little-endian; truth values are bytes there."""
+        return {
+            name: np.dtype("uint8" if column.dtype == "bool" else column.dtype)
+            for name, column in self.columns.items()
+        }
 
     @functools.cached_property
     def episode_bytes(self) -> int:
         """Size of one episode before compression, its id included."""
         return 8 + sum(
-            dtype.itemsize * math.prod(self.shapes[name]) for name, dtype in self.dtypes.items()
+            dtype.itemsize * math.prod(self.columns[name].shape)
+            for name, dtype in self.stored.items()
         )
 
     @functools.cached_property
     def schema(self) -> Any:
         """The Arrow schema of every member: ``id``, then fixed-shape tensors."""
         fields = [pa.field("id", pa.int64(), nullable=False)]
-        for name, dtype in self.dtypes.items():
-            tensor = pa.fixed_shape_tensor(pa.from_numpy_dtype(dtype), list(self.shapes[name]))
+        for name, dtype in self.stored.items():
+            shape = list(self.columns[name].shape)
+            tensor = pa.fixed_shape_tensor(pa.from_numpy_dtype(dtype), shape)
             fields.append(pa.field(name, tensor, nullable=False))
         return pa.schema(fields, metadata={"episodes": local.canonical_json(self.as_dict())})
 
@@ -117,23 +121,11 @@ class Layout:
             "identity": self.identity.as_dict(),
             "payload": self.payload,
             "columns": {
-                name: {"dtype": dtype.name, "shape": list(self.shapes[name])}
-                for name, dtype in self.dtypes.items()
+                name: {"dtype": column.dtype, "shape": list(column.shape)}
+                for name, column in self.columns.items()
             },
             "episodes_per_member": self.group,
         }
-
-
-def columns_of(kind: str, payload: Payload) -> Mapping[str, str]:
-    """Name and dtype of the columns beside ``id``, in order.
-
-    Raises:
-        DataError: functions have no class store to point into.
-    """
-    columns = _COLUMNS.get((kind, payload))
-    if columns is None:
-        raise DataError(f"payload {payload!r} does not exist for {kind} episodes; use 'inline'")
-    return columns
 
 
 def largest_group(episode_bytes: int) -> int:
@@ -153,32 +145,60 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
     fields = dict(body["identity"])
     spec = EpisodeSpec(**fields.pop("spec"))
     identity = Identity(spec=spec, **fields)
-    whole = (spec.ways, spec.shots, spec.queries, identity.seed, identity.generator)
+    sizes = (spec.ways, spec.shots, spec.queries, spec.unlabeled, spec.distractors)
     if (
         identity.part not in PARTS
         or spec.rotations not in get_args(Rotations)
         or spec.labels not in get_args(Labels)
-        or not all(type(number) is int for number in whole)
+        or not all(type(number) is int for number in (*sizes, identity.seed, identity.generator))
+        or not isinstance(fields["kind"], str)
+        or not isinstance(fields.get("payload", {}), dict)
     ):
         raise ValueError(f"impossible identity {identity}")
-    payload = cast(Payload, body["payload"])
-    shapes = {
-        str(name): tuple(int(n) for n in column["shape"])
+    payload = body["payload"]
+    if payload not in get_args(Payload):
+        raise ValueError(f"there is no payload {payload!r}")
+    described = {
+        str(name): Column(str(column["dtype"]), tuple(int(n) for n in column["shape"]))
         for name, column in body["columns"].items()
     }
-    layout = Layout(identity, payload, shapes, int(body["episodes_per_member"]))
-    ways = spec.ways if identity.kind == "images" else 1
-    lengths = {"support": ways * spec.shots, "query": ways * spec.queries, "class": ways}
-    for name, shape in shapes.items():
-        length = lengths.get(name.split("_")[0])
-        bounded = 0 < len(shape) <= _MOST_DIMENSIONS and 1 <= min(shape) <= max(shape) <= MEMBER_CAP
-        if not bounded or length not in (None, shape[0]):
-            raise ValueError(f"column {name} has shape {shape}, {length} examples expected")
-    # Also holds the names and types of the columns to the expected ones.
-    if layout.as_dict()["columns"] != body["columns"]:
-        raise ValueError(f"columns {sorted(body['columns'])} are not those of {payload!r}")
+    for name, column in described.items():
+        check_column(name, column)
+    _check_columns(identity, payload, described)
+    layout = Layout(
+        identity,
+        payload,
+        {name: described[name] for name in ordered(described)},
+        int(body["episodes_per_member"]),
+    )
     if layout.episode_bytes * layout.group > MEMBER_CAP:
         raise ValueError(f"members of {layout.episode_bytes * layout.group} bytes are too large")
     if layout.group != largest_group(layout.episode_bytes):
         raise ValueError(f"{layout.group} episodes per member")
     return layout
+
+
+def check_column(name: str, column: Column) -> None:
+    """A name, a type and a shape that a member can have; raises ValueError."""
+    shape = column.shape
+    bounded = len(shape) <= _MOST_DIMENSIONS and all(1 <= n <= MEMBER_CAP for n in shape)
+    if not (name.isidentifier() and name != "id" and column.dtype in _DTYPES and bounded and shape):
+        raise ValueError(f"impossible column {name!r}: {column.dtype} {shape}")
+
+
+def _check_columns(identity: Identity, payload: Payload, columns: Schema) -> None:
+    """See that the columns are those of the episodes of an identity; raises ValueError."""
+    spec = identity.spec
+    if payload == "index" and identity.kind == "images":
+        expected = rows_schema(spec)
+    elif payload == "inline" and identity.kind == "images":
+        expected = images_schema(spec, columns["support_x"].shape[1:])
+    elif payload == "inline" and identity.kind == "function":
+        sides = columns["support_x"].shape[1], columns["support_y"].shape[1]
+        expected = points_schema(spec, *sides, columns["latent"].shape[0])
+    elif payload == "inline" and not set(ALWAYS) - set(columns):
+        return
+    else:
+        raise ValueError(f"payload {payload!r} of {identity.kind!r} episodes")
+    if dict(expected) != dict(columns):
+        raise ValueError(f"columns {dict(columns)}, {dict(expected)} expected")

@@ -14,55 +14,65 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_pipeline.episodes.images import ImageEpisodes
-from data_pipeline.episodes.types import EpisodeSource
+from data_pipeline.episodes.images import ImageEpisodes, rows_schema
+from data_pipeline.episodes.types import TURNS, EpisodeSource, ordered
 from data_pipeline.errors import DamagedData, DataError
 from data_pipeline.formats.arrow_sizes import buffer_sizes
-from data_pipeline.shards.layout import MEMBER_CAP, Layout, Payload, columns_of, largest_group
+from data_pipeline.shards.layout import MEMBER_CAP, Layout, Payload, check_column, largest_group
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def draw(source: EpisodeSource, payload: Payload, ids: Sequence[int]) -> Arrays:
-    """The columns of these episodes by name: ``ids`` [T] and the columns of the payload [T, ...].
+    """``ids`` [T] and the columns of the payload [T, ...] of these episodes, by name.
 
     Raises:
         DataError: payload ``index`` of a source that is not over a class store.
     """
-    names = list(columns_of(source.identity.kind, payload))
     if payload == "inline":
-        arrays = source.episodes(ids).arrays()
-        return {name: arrays[name] for name in ("ids", *names)}
-    if not isinstance(source, ImageEpisodes):
-        raise DataError(
-            f"payload 'index' needs episodes over a class store, got a {type(source).__name__}; "
-            "use 'inline'"
-        )
-    rows = source.rows(ids)
-    return {name: getattr(rows, name) for name in ("ids", *names)}
+        return source.episodes(ids).arrays()
+    rows = _with_rows(source).rows(ids)
+    return {"ids": rows.ids, **rows.columns}
+
+
+def _with_rows(source: EpisodeSource) -> ImageEpisodes:
+    if isinstance(source, ImageEpisodes):
+        return source
+    raise DataError(
+        f"payload 'index' needs episodes over a class store, got a {type(source).__name__}; "
+        "use 'inline'"
+    )
 
 
 def layout_of(source: EpisodeSource, payload: Payload) -> Layout:
     """How episodes of a source are laid out.
 
     Raises:
-        DataError: the payload does not fit the source, or one episode is too large for a member.
+        DataError: the payload does not fit the source, a column cannot be stored, or one episode
+            is too large for a member.
     """
-    shapes = {name: array.shape[1:] for name, array in draw(source, payload, [0]).items()}
-    del shapes["ids"]
-    episode = Layout(source.identity, payload, shapes, 1).episode_bytes
+    identity = source.identity
+    inline = payload == "inline"
+    columns = source.schema if inline else rows_schema(_with_rows(source).identity.spec)
+    columns = {name: columns[name] for name in ordered(columns)}
+    for name, column in columns.items():
+        try:
+            check_column(name, column)
+        except ValueError as error:
+            raise DataError(f"episodes of {identity.dataset} cannot be stored: {error}") from None
+    episode = Layout(identity, payload, columns, 1).episode_bytes
     if episode > MEMBER_CAP:
         raise DataError(
             f"one episode is {episode} bytes, a member holds at most {MEMBER_CAP}; "
             "use payload 'index', fewer queries or smaller images"
         )
-    return Layout(source.identity, payload, shapes, largest_group(episode))
+    return Layout(identity, payload, columns, largest_group(episode))
 
 
 def encode(layout: Layout, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """The bytes of a member. The same arrays give the same bytes."""
     columns = [pa.array(arrays["ids"])]
-    for name, dtype in layout.dtypes.items():
+    for name, dtype in layout.stored.items():
         array = np.ascontiguousarray(arrays[name], dtype=dtype)
         columns.append(pa.FixedShapeTensorArray.from_numpy_ndarray(array))
     batch = pa.RecordBatch.from_arrays(columns, schema=layout.schema)
@@ -89,7 +99,7 @@ def decode(layout: Layout, data: bytes, first: int, count: int) -> Arrays:
     try:
         batch = _read_batch(layout, data, count)
         arrays: Arrays = {"ids": batch.column(0).to_numpy(zero_copy_only=True)}
-        for place, name in enumerate(layout.dtypes, start=1):
+        for place, name in enumerate(layout.columns, start=1):
             column = batch.column(place)
             if column.null_count or column.storage.flatten().null_count:
                 raise DamagedData(f"column {name!r} has gaps")
@@ -97,10 +107,14 @@ def decode(layout: Layout, data: bytes, first: int, count: int) -> Arrays:
     except (pa.ArrowException, OSError, ValueError, StopIteration) as error:
         # OSError: what Arrow calls a stream that is none; nothing here touches a file.
         raise DamagedData(f"not an Arrow stream of episodes ({error})") from None
-    for name, dtype in layout.dtypes.items():
-        expected = (count, *layout.shapes[name])
+    for name, dtype in layout.stored.items():
+        expected = (count, *layout.columns[name].shape)
         if (arrays[name].shape, arrays[name].dtype) != (expected, dtype):
             raise DamagedData(f"column {name!r} has shape {arrays[name].shape}, not {expected}")
+        if layout.columns[name].dtype == "bool":
+            if arrays[name].max() > 1:
+                raise DamagedData(f"column {name!r} holds more than 0 and 1")
+            arrays[name] = arrays[name].view(np.bool_)
     if not np.array_equal(arrays["ids"], np.arange(first, first + count)):
         raise DamagedData(f"its episodes are not {first} to {first + count - 1}")
     _check_labels(layout, arrays)
@@ -140,17 +154,22 @@ def _read_batch(layout: Layout, data: bytes, count: int) -> Any:
 def _expected_sizes(layout: Layout, count: int) -> list[int]:
     """Sizes of the buffers of a batch without gaps: no validity bits, one buffer per column."""
     sizes = [0, 8 * count]
-    for name, dtype in layout.dtypes.items():
-        values = math.prod(layout.shapes[name])
+    for name, dtype in layout.stored.items():
+        values = math.prod(layout.columns[name].shape)
         sizes += [0, 0, dtype.itemsize * values * count]
     return sizes
 
 
 def _check_labels(layout: Layout, arrays: Arrays) -> None:
-    if layout.identity.kind != "images":
-        return
     ways = layout.identity.spec.ways
-    for name in ("support_y", "query_y"):
-        low, high = int(arrays[name].min()), int(arrays[name].max())
-        if low < 0 or high >= ways:
+    for name, least in (("support_y", 0), ("query_y", 0), ("unlabeled_y", -1)):
+        labels = arrays.get(name)
+        if not ways or labels is None or labels.dtype != np.int64:
+            continue
+        low, high = int(labels.min()), int(labels.max())
+        if low < least or high >= ways:
             raise DamagedData(f"labels of {name!r} lie in [{low}, {high}], not in [0, {ways - 1}]")
+    if layout.payload == "index" and "unlabeled_turns" in arrays:
+        turns = arrays["unlabeled_turns"]
+        if int(turns.min()) < 0 or int(turns.max()) >= TURNS:
+            raise DamagedData(f"'unlabeled_turns' are not all in [0, {TURNS - 1}]")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.episodes.images import EpisodeRows, fetch
+from data_pipeline.episodes.images import EpisodeRows, fetch, images_schema
 from data_pipeline.episodes.sources import require_identity
-from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity
+from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity, Schema
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.shards.index import DESCRIPTION, ShardSet, compare_tar, read_shard_set
 from data_pipeline.shards.layout import member_name
@@ -72,7 +72,14 @@ class ShardSource:
         #: Which episodes these are, and how many: ids 0 to ``length - 1``.
         self.identity, self.length = shard_set.layout.identity, shard_set.length
         self._set = shard_set
-        reader = self._reader = MemberReader(shard_set, images_of(shard_set, store))
+        images = images_of(shard_set, store)
+        #: Columns of the episodes.
+        self.schema: Schema = (
+            shard_set.layout.columns
+            if images is None
+            else images_schema(self.identity.spec, images.shape[1:])
+        )
+        reader = self._reader = MemberReader(shard_set, images)
         if cache_members is None:
             # A member with a single episode is not read twice within an epoch.
             group = shard_set.layout.group
@@ -95,8 +102,8 @@ class ShardSource:
             )
         layout = self._set.layout
         arrays: Arrays = {
-            name: np.empty((len(wanted), *layout.shapes[name]), dtype=dtype)
-            for name, dtype in layout.dtypes.items()
+            name: np.empty((len(wanted), *column.shape), dtype=column.dtype)
+            for name, column in layout.columns.items()
         }
         starts = self._set.members.first
         members = np.searchsorted(starts, wanted, side="right") - 1
@@ -220,7 +227,7 @@ class MemberReader:
     def batch(self, arrays: Arrays) -> EpisodeBatch:
         """Episodes from their columns, which become part of it."""
         if self._images is None:
-            return EpisodeBatch(**arrays)
+            return EpisodeBatch(arrays.pop("ids"), arrays)
         return fetch(self._images, EpisodeRows(**arrays))
 
     def _path(self, member: int) -> Path:
@@ -228,7 +235,7 @@ class MemberReader:
 
 
 def _check_rows(arrays: Arrays, images: int) -> None:
-    for name in ("support_rows", "query_rows"):
+    for name in [name for name in arrays if name.endswith("_rows")]:
         low, high = int(arrays[name].min()), int(arrays[name].max())
         if low < 0 or high >= images:
             raise DamagedData(f"{name!r} point at images {low} to {high}, there are {images}")

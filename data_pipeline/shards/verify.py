@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline import episode_sources
 from data_pipeline.episodes.sources import live_source
 from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
@@ -71,7 +72,9 @@ def _deep(shard_set: ShardSet, store: ClassStore | None) -> Iterator[Finding]:
     layout, members = shard_set.layout, shard_set.members
     reader = MemberReader(shard_set, None if store is None else images_of(shard_set, store))
     live: EpisodeSource | None = None
-    if store is not None or layout.identity.kind == "function":
+    of = layout.identity
+    outside = of.kind not in ("images", "function") and of.dataset in episode_sources.names()
+    if store is not None or of.kind == "function" or outside:
         try:
             live = live_source(layout.identity, store)
         except DataError as error:

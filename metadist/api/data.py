@@ -145,7 +145,7 @@ def shard(
     from data_pipeline.storage.working_copies import pull, push
     from metadist.compute.resolve import of_its_dataset
     from metadist.driver.preflight import open_data
-    from metadist.episode_data import shards_root
+    from metadist.episode_data.places import kind_of, shards_root
     from metadist.plugins import use
     from metadist.process.resources import available_cores, human_bytes
     from metadist.recipe.schema import load_recipe
@@ -175,14 +175,16 @@ def shard(
         )
         if progress is not None:
             progress(0, count)
+        kind = kind_of(parsed.data.dataset)
+        here_only = kind == "source" or (kind == "functions" and bool(plugins))
         write_shards(
             source,
             count,
             root,
             payload=chosen,
             episodes_per_shard=shard_episodes,
-            # Other processes do not know the plugins, and only functions need them here.
-            writers=1 if plugins and data.store is None else writers or available_cores(),
+            # Other processes do not know the plugins, and images do not need them here.
+            writers=1 if here_only else writers or available_cores(),
             progress=progress,
             replace=replace,
         )

@@ -20,6 +20,7 @@ def evaluate(
     run: str | Sequence[str],
     *,
     part: EvalPart = "test",
+    ways: int | None = None,
     shots: int | None = None,
     queries: int | None = None,
     steps: int | None = None,
@@ -39,10 +40,11 @@ def evaluate(
 
     Args:
         run: a run; or several, as a list: each adapts to the same episodes and their predictions
-            are averaged. They must be of the same data, ways and ``eval.seed``.
+            are averaged. They must be of the same data and ``eval.seed``.
         part: ``test`` or ``val``: whose classes or functions.
-        shots, queries: support and query examples per class (points of a function), episodes and
-            adaptation steps are as the recipe says if not given. Ways are the learner's.
+        ways: classes of an episode, of a learner whose parameters do not depend on their number.
+        shots, queries: support and query examples per class (points of a function). These, ways,
+            episodes and adaptation steps are as the recipe says if not given.
         steps: adaptation steps; the figure is then the one after so many.
         seed: of the episodes; the recipe's ``eval.seed`` if not given.
         average: of an ensemble's classifiers: the mean of ``probabilities`` (if None) or of
@@ -61,7 +63,8 @@ def evaluate(
 
     Raises:
         RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
-            not go together, or a protocol that is none.
+            not go together, a protocol that is none, or other ways of a learner whose parameters
+            depend on their number.
         DataError: the data are missing, damaged or others than the run's.
     """
     from data_pipeline.storage.typed_paths import typed_path
@@ -73,7 +76,7 @@ def evaluate(
     from metadist.evaluation.trained_run import TrainedRun
     from metadist.runs.listing import open_run
 
-    asked = EvalRequest(part, shots, queries, steps, episodes, seed)
+    asked = EvalRequest(part, shots, queries, steps, episodes, seed, ways)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
     if alone and (average is not None or out is not None):
         raise RunError("average and out are about ensembles: name several runs, or leave them out")

@@ -161,7 +161,7 @@ def _of_classes(entry: Entry) -> dict[str, Any]:
         return {}
     known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
     return {
-        "ways": entry.recipe.data.ways,
+        "ways": entry.ways,
         "classes": None,
         **(known.told() if known else {}),
         "ci95_classes": finite(half),

@@ -89,9 +89,11 @@ def _episodes(entry: Entry) -> dict[str, Value]:
         "data.dataset": data.dataset,
         "split": _scalar(dataset.get("split")) or "",
         "dataset.digest": _scalar(dataset.get("digest")),
-        "data.ways": data.ways,
+        "ways": entry.ways,
         "shots": entry.shots,
         "data.rotations": data.rotations,
         "data.labels": data.labels,
+        "data.unlabeled": data.unlabeled,
+        "data.distractors": data.distractors,
         "eval.seed": entry.recipe.eval.seed,
     }

@@ -60,8 +60,17 @@ class Entry:
     @property
     def shots(self) -> int:
         """Support examples of the protocol's episodes."""
-        asked = re.search(r"-(\d+)shot-", f"{self.protocol.name}-")
-        return int(asked[1]) if asked else self.recipe.data.shots
+        return self._asked("shot") or self.recipe.eval_shots
+
+    @property
+    def ways(self) -> int:
+        """Classes of the protocol's episodes; 0 of functions."""
+        return self._asked("way") or self.recipe.eval_ways
+
+    def _asked(self, what: str) -> int:
+        """What the protocol's name says; 0 if nothing."""
+        found = re.search(rf"-(\d+){what}-", f"{self.protocol.name}-")
+        return int(found[1]) if found else 0
 
     @property
     def best_step(self) -> int:

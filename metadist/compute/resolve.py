@@ -8,7 +8,7 @@ from typing import Any
 from data_pipeline import datasets
 from metadist import algorithms, backbones, objectives
 from metadist.discovery import Options
-from metadist.episode_data import is_function
+from metadist.episode_data.places import kind_of
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe
 
@@ -46,7 +46,7 @@ def of_its_dataset(recipe: Recipe) -> Recipe:
     if "split" not in recipe.left("data"):
         return recipe
     name = recipe.data.dataset
-    splits = () if is_function(name) else datasets.load(name).SPEC.splits
+    splits = datasets.load(name).SPEC.splits if kind_of(name) == "images" else ()
     return recipe if recipe.data.split in splits else _with(recipe, "data", split="")
 
 

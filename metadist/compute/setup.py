@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from data_pipeline.episodes.staged import Stage, open_stage
 from data_pipeline.episodes.types import EpisodeSource
+from metadist.compute.digest import params_sha256
 from metadist.compute.learners import build, check_rate_changes, initial_params, with_ways
 from metadist.episode_data import EpisodeData, open_data
 from metadist.learner import Learner
@@ -63,12 +65,29 @@ class Setup:
 
     @cached_property
     def training(self) -> EpisodeSource:
-        """Training episodes, live or from shards.
+        """Training episodes, live or from shards; of a staged source those of its first stage.
 
         Raises:
-            DataError: the shards are of other episodes, or hold too few.
+            DataError: the shards are of other episodes, or hold too few; or there are shards of
+                episodes that depend on parameters.
         """
-        return self.data.training()
+        return (
+            self.data.training() if self.data.staged is None else self.stage(0, self.fresh_params)
+        )
+
+    def stage(self, step: int, params: Params) -> EpisodeSource:
+        """Episodes of the stage of a staged source that an outer step belongs to.
+
+        Args:
+            params: before the stage's first step.
+
+        Raises:
+            DataError: what the source gives is not that stage.
+        """
+        staged = self.data.staged
+        assert staged is not None
+        arrays = {name: p.cpu().numpy() for name, p in params.items()}
+        return open_stage(staged, Stage.at(staged, step), params_sha256(params), arrays)
 
     def rebuilt(self) -> Setup:
         """The same with all parts built anew, to see that they do the same."""

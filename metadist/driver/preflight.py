@@ -14,7 +14,7 @@ from metadist.compute.agreement import check_repeated, named
 from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
-from metadist.episode_data import EpisodeData
+from metadist.episode_data import EpisodeData, places
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
@@ -43,7 +43,7 @@ def open_data(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Epi
         DataError: what is there is damaged, of another dataset, or made by other code of this one.
         RecipeError: data that has to be brought is not there; the message says how to bring it.
     """
-    episode_data.prepare(recipe, data_dir, announce)
+    places.prepare(recipe, data_dir, announce)
     return episode_data.open_data(recipe, data_dir)
 
 
@@ -53,11 +53,14 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
     Raises:
         DataError: see :func:`open_data`; shards of other episodes, or too few.
         RecipeError: episodes of that size cannot be drawn, or parts do not fit.
+        RunError: what is learned depends on the number of ways, and evaluation has another.
     """
     setup = Setup.of(open_data(recipe, data_dir, announce))
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
     _ = [setup.training, *(how.source(setup.data) for how in protocols)]
+    if recipe.eval_ways != recipe.data.ways:
+        setup.for_ways(recipe.eval_ways, setup.fresh_params)
     return setup
 
 

@@ -8,8 +8,8 @@ al., 2019). They are not to be compared with a single model's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,14 @@ class Member:
     Attributes:
         name: of the run.
         facts: what its figures depend on: ``recipe_hash``, ``norm``, ``checkpoint``.
+        of_ways: the learner for tasks of so many ways; raises RunError if there is none.
     """
 
     name: str
     trained: TrainedLearner
     data: EpisodeData
     facts: Mapping[str, Any]
+    of_ways: Callable[[int], TrainedLearner]
 
     @property
     def objective(self) -> Objective:
@@ -66,17 +68,20 @@ class Member:
         return int(self.facts["checkpoint"]["step"]) if learns else 0
 
     def episodes(self) -> dict[str, Any]:
-        """What decides its episodes, but for shots and queries, by the names people know."""
+        """What decides its episodes, but for ways, shots and queries, by names people know."""
         section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
-        identity = self.data.live("test", 1, seed, 1).identity.as_dict()
-        spec = {f"data.{name}": value for name, value in identity.pop("spec").items()}
+        known = self.data.live("test", 1, seed, 1).identity
+        identity, spec = known.as_dict(), asdict(known.spec)
+        del identity["spec"]
+        for asked in ("ways", "shots", "queries"):
+            del spec[asked]
         return {
             "kind": self.objective.name,
             "data.dataset": section.dataset,
             "split": self.data.store.split if self.data.store else "",
             "dataset digest": identity.pop("dataset_digest"),
             "eval.seed": identity.pop("seed"),
-            **spec,
+            **{f"data.{name}": value for name, value in spec.items()},
             **{name: value for name, value in identity.items() if name not in ("kind", "dataset")},
         }
 
@@ -148,6 +153,10 @@ class Ensemble:
             )
         return average or possible[0]
 
+    def of_ways(self, ways: int) -> Ensemble:
+        """The same members for tasks of so many ways; raises RunError where one cannot."""
+        return Ensemble(tuple(replace(m, trained=m.of_ways(ways)) for m in self.members))
+
     def protocol(self, asked: EvalRequest, average: str) -> EvalProtocol:
         """What was asked, the rest as the members' recipes say; raises as :func:`protocol` does."""
         result = protocol([(m.name, m.trained.recipe) for m in self.members], asked)
@@ -183,6 +192,7 @@ def evaluate_ensemble(
     """
     by = ensemble.how(average)
     how, objective = ensemble.protocol(asked, by), ensemble.objective
+    ensemble = ensemble.of_ways(how.ways)
     together = ScoreTable(objective, how)
     own = [ScoreTable(member.objective, how) for member in ensemble.members]
     with reproducible(ensemble.members[0].trained.device):

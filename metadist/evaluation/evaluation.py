@@ -55,7 +55,7 @@ class Evaluation:
     def with_classes(self, data: EpisodeData) -> Evaluation:
         """The same, knowing which classes of ``data`` its episodes are of."""
         how = self.protocol
-        return replace(self, classes=data.classes(how.part, how.episodes, how.seed))
+        return replace(self, classes=data.classes(how.part, how.episodes, how.seed, how.ways))
 
     @property
     def metric(self) -> Metric:
@@ -138,6 +138,7 @@ class Evaluation:
         protocol = self.protocol
         return {
             "part": protocol.part,
+            **({"ways": protocol.ways} if protocol.other_ways else {}),
             "shots": protocol.shots,
             "queries": protocol.queries,
             "kind": self.kind,

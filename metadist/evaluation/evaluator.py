@@ -1,7 +1,7 @@
 """Learners judged on fixed episodes of classes they have never seen.
 
-Episodes are spread over the workers; each is computed alone, so the result is the same byte for
-byte for any number of them.
+Episodes are spread over the workers; each is computed alone, or in a chunk of always the same
+episodes (``eval.chunk``), so the result is the same byte for byte for any number of workers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from metadist.runs.classes import classes_file, write_classes
 from metadist.runs.record import encode
 from metadist.tasks import TRAINING_ONLY, Prediction, Task
 
-#: Episodes drawn from the source at once.
-CHUNK = 8
+#: Episodes drawn from the source at once, where they are computed one by one.
+DRAWN = 8
 
 
 def predictions(
@@ -39,8 +39,10 @@ def predictions(
 
     A learner that does not adapt by steps predicts the same after any number of them.
     """
-    for start in range(0, len(ids), CHUNK):
-        tasks = trained.tasks(source, ids[start : start + CHUNK])
+    chunk = trained.recipe.eval.chunk
+    size = chunk if chunk > 1 else DRAWN
+    for start in range(0, len(ids), size):
+        tasks = trained.tasks(source, ids[start : start + size])
         found = trained.predict(tasks, source.identity.part, steps)
         for row, after in enumerate(found):
             yield tasks.task(row), after * (steps + 1) if len(after) == 1 else after
@@ -56,9 +58,12 @@ def evaluate(
     trained: TrainedLearner, source: EpisodeSource, how: EvalProtocol, group: Group
 ) -> Evaluation:
     """Adapt to and score the first episodes of ``source``, spread over the workers."""
-    count = how.episodes
+    count, chunk = how.episodes, trained.recipe.eval.chunk
     table = ScoreTable(trained.learner.objective, how)
-    ids = range(group.rank * count // group.size, (group.rank + 1) * count // group.size)
+    # Whole chunks, so that an episode is computed in the same company by any number of workers.
+    chunks = -(-count // chunk)
+    first, last = (chunk * (rank * chunks // group.size) for rank in (group.rank, group.rank + 1))
+    ids = range(first, min(last, count))
     for index, (task, found) in zip(ids, predictions(trained, source, ids, how.steps), strict=True):
         table.write_all(index, found, task.query)
     table.sum(group)

@@ -1,10 +1,12 @@
 """Under which protocol a learner is evaluated, and what the protocol is called.
 
-The recipe has protocols of its own: as many shots as in training, ``eval.queries`` and perhaps
-``eval.extra_queries`` queries. Published tables often evaluate the same learner with other shots,
-queries or adaptation steps (Lee & Choi, 2018: sinusoids trained with 10 shots, tested with 5, 10
-and 20). A name says the part, what differs from the recipe, and the queries, so equal names of one
-run are equal protocols: ``test-15q``, ``test-5shot-10step-10q``.
+The recipe has protocols of its own: as many ways and shots as in training unless ``eval.ways`` and
+``eval.shots`` say otherwise, ``eval.queries`` and perhaps ``eval.extra_queries`` queries. Published
+tables often evaluate the same learner with other shots, queries or adaptation steps (Lee & Choi,
+2018: sinusoids trained with 10 shots, tested with 5, 10 and 20), and metric learners with other
+ways (Snell et al., 2017: trained with 20 or 60, tested with 5). A name says the part, what differs
+from the recipe, and the queries, so equal names of one run are equal protocols: ``test-15q``,
+``test-20way-5shot-15q``, ``test-5shot-10step-10q``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from metadist.recipe.sections import MOST_EXAMPLES, MOST_STEPS, MOST_TASKS, too_
 EvalPart = Literal["val", "test"]
 #: The least and the most that may be asked for, as in a recipe.
 _BOUNDS = {
+    "ways": (2, MOST_EXAMPLES),
     "shots": (1, MOST_EXAMPLES),
     "queries": (1, MOST_EXAMPLES),
     "steps": (0, MOST_STEPS),
@@ -41,6 +44,7 @@ class EvalRequest:
         steps: adaptation steps; the figure is the one after so many.
         episodes: tasks.
         seed: which tasks: another ``eval.seed`` draws others.
+        ways: classes of an episode.
     """
 
     part: EvalPart = "test"
@@ -49,6 +53,7 @@ class EvalRequest:
     steps: int | None = None
     episodes: int | None = None
     seed: int | None = None
+    ways: int | None = None
 
     def __post_init__(self) -> None:
         if self.part not in ("val", "test"):
@@ -75,6 +80,8 @@ class EvalProtocol:
         steps: learners are evaluated after 0 to so many adaptation steps.
         figure_step: the number of steps whose figure is the protocol's: that of training, unless
             another was asked for.
+        ways: classes of an episode; 0 for functions.
+        other_ways: whether a learner was trained with another number of them.
     """
 
     name: str
@@ -85,10 +92,12 @@ class EvalProtocol:
     seed: int
     steps: int
     figure_step: int
+    ways: int = 0
+    other_ways: bool = False
 
     def source(self, data: EpisodeData) -> EpisodeSource:
         """Its episodes."""
-        return data.live(self.part, self.queries, self.seed, self.shots)
+        return data.live(self.part, self.queries, self.seed, self.shots, self.ways)
 
 
 def own_protocols(recipe: Recipe) -> tuple[EvalProtocol, ...]:
@@ -115,13 +124,19 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProt
     """
     recipes = [recipe for _, recipe in runs]
     names = [name for name, _ in runs]
-    shots = [r.data.shots for r in recipes]
+    ways = [r.eval_ways for r in recipes]
+    shots = [r.eval_shots for r in recipes]
     queries = [r.eval.queries for r in recipes]
     test = asked.part == "test"
     episodes = [r.eval.episodes if test else r.eval.val_episodes for r in recipes]
     trained = [r.inner.steps for r in recipes]
     seeds = [r.eval.seed for r in recipes]
     curves = [r.eval_steps for r in recipes]
+    if asked.ways and 0 in ways:
+        raise RunError(
+            f"ways: {names[ways.index(0)] or 'the run'} learns functions, which have no classes, "
+            f"{asked.ways} ways were asked for; leave the number of ways out"
+        )
     result = EvalProtocol(
         name="",
         part=asked.part,
@@ -131,10 +146,14 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProt
         seed=_agreed("seed", names, seeds) if asked.seed is None else asked.seed,
         steps=max(curves) if asked.steps is None else asked.steps,
         figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
+        ways=asked.ways or _agreed("ways", names, ways),
     )
+    other_ways = {r.data.ways for r in recipes} != {result.ways}
     if too_long := too_many_rows(result.episodes, result.steps):
         raise RunError(f"episodes: {too_long}")
     parts: list[str] = [asked.part]
+    if set(ways) != {result.ways}:
+        parts.append(f"{result.ways}way")
     if set(shots) != {result.shots}:
         parts.append(f"{result.shots}shot")
     if asked.steps is not None and {*trained, *curves} != {asked.steps}:
@@ -143,7 +162,8 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProt
         parts.append(f"{result.episodes}episodes")
     if set(seeds) != {result.seed}:
         parts.append(f"seed{result.seed}")
-    return replace(result, name="-".join([*parts, f"{result.queries}q"]))
+    name = "-".join([*parts, f"{result.queries}q"])
+    return replace(result, name=name, other_ways=other_ways)
 
 
 def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:

@@ -46,16 +46,22 @@ class RunEvaluator:
     group: Group
     device: torch.device
 
-    def trained(self, best: Best, setup: Setup | None = None) -> TrainedLearner:
-        """The learner at a checkpoint, built as in ``setup`` if that is given."""
+    def trained(self, best: Best, ways: int, setup: Setup | None = None) -> TrainedLearner:
+        """The learner at a checkpoint for tasks of so many ways, built as in ``setup`` if given.
+
+        Raises:
+            RunError: something that it has learned has the size of the number of ways.
+        """
         setup = setup or self.setup
+        if ways != setup.recipe.data.ways:
+            setup = setup.for_ways(ways, best.params)
         recipe = at_checkpoint(setup.recipe, best.step)
         return TrainedLearner.of(setup.learner, best, recipe, self.device)
 
     def evaluate(self, best: Best, how: EvalProtocol) -> Evaluation:
         """Evaluate a checkpoint under a protocol."""
         source = how.source(self.setup.data)
-        return evaluate(self.trained(best), source, how, self.group)
+        return evaluate(self.trained(best, how.ways), source, how, self.group)
 
     def validate(self, state: TrainState, log: Sink) -> float:
         """The validation score of a state, which goes to the log.
@@ -95,7 +101,7 @@ class RunEvaluator:
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
-            ((_, found),) = predictions(self.trained(best, setup), source, [0], how.steps)
+            ((_, found),) = predictions(self.trained(best, how.ways, setup), source, [0], how.steps)
             return {
                 f"predictions after step {number}" + ("" if name == "mean" else f" ({name})"): value
                 for number, prediction in enumerate(found)
@@ -130,9 +136,14 @@ class RunEvaluator:
             return results
         # After a restart parameters stand in another order; what is written must not.
         params = {name: best.params[name] for name in self.setup.fresh_params}
-        learner = self.trained(replace(best, params=params))
         how = own_protocols(recipe)[-1]
-        training = data.live("train", recipe.data.queries, recipe.data.seed)
+        learner = self.trained(replace(best, params=params), how.ways)
+        # One learner for both: training classes in tasks of as many ways as are evaluated.
+        training = (
+            data.live("train", recipe.data.queries, recipe.data.seed, ways=how.ways)
+            if data.staged is None
+            else self.setup.stage(best.step, params)
+        )
         test = how.source(data)
         return replace(
             results,

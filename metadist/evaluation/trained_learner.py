@@ -79,8 +79,13 @@ class TrainedLearner:
         """
         ctx = self.context(phase, steps)
         noise = [self.noise(ctx, episode) for episode in tasks.ids]
-        how = strategy("loop", 1)
-        return how.predict(self.learner, self.params, tasks, noise, ctx)
+        chunk = self.recipe.eval.chunk
+        how = strategy("vmap" if chunk > 1 else "loop", chunk)
+        found: list[list[Prediction]] = []
+        for start in range(0, len(tasks), chunk):
+            part = tasks.slice(start, start + chunk), noise[start : start + chunk]
+            found += how.predict(self.learner, self.params, *part, ctx)
+        return found
 
     def fit(
         self, task: Task, phase: Phase, episode: int, steps: int

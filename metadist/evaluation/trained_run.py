@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class TrainedRun:
     def _check_steps(self, asked: EvalRequest, how: EvalProtocol) -> None:
         work = self.evaluator
         source = how.source(work.setup.data)
-        if asked.steps and not adapts_by_steps(work.trained(self.best), source):
+        trained = work.trained(self.best, how.ways)
+        if asked.steps and not adapts_by_steps(trained, source):
             raise RunError(
                 f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by steps, "
                 f"{asked.steps} were asked for; leave the number of steps out"
@@ -89,4 +91,6 @@ class TrainedRun:
     def member(self) -> Member:
         """The best checkpoint, for an ensemble."""
         work, best = self.evaluator, self.best
-        return Member(self.run.name, work.trained(best), work.setup.data, work.facts(best))
+        trained = work.trained(best, work.setup.recipe.data.ways)
+        of_ways = partial(work.trained, best)
+        return Member(self.run.name, trained, work.setup.data, work.facts(best), of_ways)

@@ -36,9 +36,14 @@ UNHASHED = {"run": {"checkpoint_every", "keep"}, "data": {"storage", "store"}}
 #: Keys that recipes had not from the start, with what it was like without them.
 LATER = (
     ("data", "labels", "permuted"),
+    ("data", "unlabeled", 0),
+    ("data", "distractors", 0),
     ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),
+    ("eval", "ways", 0),
+    ("eval", "shots", 0),
+    ("eval", "chunk", 1),
 )
 
 
@@ -88,6 +93,16 @@ class Recipe(BaseModel):
     def eval_steps(self) -> int:
         """Adaptation steps at evaluation."""
         return self.eval.steps or self.inner.steps
+
+    @property
+    def eval_ways(self) -> int:
+        """Classes of an episode at evaluation; 0 for functions."""
+        return self.eval.ways or self.data.ways
+
+    @property
+    def eval_shots(self) -> int:
+        """Support examples per class, or support points, at evaluation."""
+        return self.eval.shots or self.data.shots
 
     @property
     def lineage(self) -> str:

@@ -54,7 +54,12 @@ class _OpenSection(Declared):
 
 
 class DataSection(Declared):
-    """Which episodes the run learns from."""
+    """Which episodes the run learns from.
+
+    ``unlabeled`` are further images of each class, or points of a function, whose labels are
+    hidden; ``distractors`` further classes with as many, which are none of the ways. Both are of
+    all episodes, of training and evaluation.
+    """
 
     dataset: str
     split: str = ""
@@ -63,6 +68,8 @@ class DataSection(Declared):
     queries: Examples = 1
     rotations: Literal["none", "per_episode", "as_classes"] = "none"
     labels: Literal["permuted", "fixed"] = "permuted"
+    unlabeled: MaybeExamples = 0
+    distractors: MaybeExamples = 0
     episodes: Updates | Literal["unlimited"] = "unlimited"
     seed: Seed = 0
     storage: Literal["live", "shards"] = "live"
@@ -115,8 +122,9 @@ class EvalSection(Declared):
     """Evaluation on fixed episodes of unseen classes.
 
     ``queries`` is the recipe's own protocol, ``extra_queries`` a second one beside it (0: none);
-    ``steps`` are adaptation steps at test time (0: as in training); validation runs on
-    ``val_episodes`` episodes after every ``every`` outer steps.
+    ``steps`` are adaptation steps at test time, ``ways`` and ``shots`` the shape of episodes at
+    validation and test (0: as in training); validation runs on ``val_episodes`` episodes after
+    every ``every`` outer steps. ``chunk`` episodes are computed together.
     """
 
     seed: Seed = 0
@@ -126,6 +134,9 @@ class EvalSection(Declared):
     steps: Steps = 0
     every: Updates = 500
     val_episodes: Tasks = 200
+    ways: Ways = 0
+    shots: MaybeExamples = 0
+    chunk: Tasks = 1
 
 
 class EngineSection(Declared):

@@ -46,7 +46,7 @@ _UNVERIFIED = (
 
 def render(data: RunData) -> str:
     """The report as text."""
-    ways = data.recipe.data.ways if data.recipe else 0
+    ways = data.recipe.eval_ways if data.recipe else 0
     best = data.protocols[0].checkpoint_step if data.protocols else None
     sections = [
         _header(data),

@@ -250,7 +250,7 @@ def job(planned: Planned, request: Request) -> Job | None:
         if planned.finished and there(name):
             continue
         arguments = [*evaluate]
-        for option in ("shots", "queries", "steps", "episodes"):
+        for option in ("ways", "shots", "queries", "steps", "episodes"):
             if (value := getattr(how, option)) is not None:
                 arguments += [f"--{option}", str(value)]
         commands.append(Command(tuple(arguments), f"evaluating {name}"))

@@ -12,7 +12,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class TrainState:
         optimizer: the outer optimiser's state.
         learner_state: outer state that is not trained by gradient (running statistics).
         best: None before the first validation.
+        stage_params: those before the present stage, where training episodes depend on them.
     """
 
     step: int
@@ -63,6 +64,7 @@ class TrainState:
     optimizer: dict[str, Tensor]
     learner_state: dict[str, Tensor]
     best: Best | None
+    stage_params: Params = field(default_factory=dict)
 
     def current(self, score: float = math.nan) -> Best:
         """The parameters of this step with their validation score."""
@@ -74,6 +76,7 @@ class TrainState:
         if self.best is not None:
             groups["best-params"] = self.best.params
             groups["best-learner"] = self.best.learner_state
+        groups["stage"] = self.stage_params
         return join_groups(groups)
 
     def scalars(self) -> dict[str, Any]:
@@ -87,7 +90,14 @@ class TrainState:
         groups, best = split_groups(tensors), scalars["best"]
         if best is not None:
             best = Best(best["step"], best["score"], groups["best-params"], groups["best-learner"])
-        return cls(scalars["step"], groups["params"], groups["optimizer"], groups["learner"], best)
+        return cls(
+            scalars["step"],
+            groups["params"],
+            groups["optimizer"],
+            groups["learner"],
+            best,
+            groups["stage"],
+        )
 
 
 def join_groups(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from metadist.runs.run_dir import RunDir
 from metadist.statistics.format import finite
 from metadist.tasks import Params
 from metadist.training.attempt import start_attempt
+from metadist.training.episodes import open_loader
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
@@ -119,24 +120,19 @@ class TrainingLoop:
         if self._setup.learner.estimator == "none":
             return self._skip_training()
         command: Command = "go"
-        batch, sequence = self._recipe.outer.batch, self._setup.data.sequence
-        with Loader(
-            self._setup.training,
-            sequence,
-            per_step=batch,
-            share=self._trainer.share,
-            start=self._trainer.step_done,
-            stop=self._recipe.outer.steps,
-        ) as loader:
-            for step, episodes in loader:
-                ids = sequence.ids(step * batch, (step + 1) * batch)
-                twin.follow()
-                self._step(step, episodes, ids, loader)
-                with self._clock.during("apart"):
-                    twin.check_step(episodes, ids)
-                    command = self._pause()
-                if command in ("yield", "stop"):
-                    break
+        batch, total = self._recipe.outer.batch, self._recipe.outer.steps
+        sequence = self._setup.data.sequence
+        while command not in ("yield", "stop") and self._trainer.step_done < total:
+            with open_loader(self._setup, self._trainer) as loader:
+                for step, episodes in loader:
+                    ids = sequence.ids(step * batch, (step + 1) * batch)
+                    twin.follow()
+                    self._step(step, episodes, ids, loader)
+                    with self._clock.during("apart"):
+                        twin.check_step(episodes, ids)
+                        command = self._pause()
+                    if command in ("yield", "stop"):
+                        break
         self._clock.speed(self._trainer.step_done, batch)
         self._writer.log.flush()
         return command

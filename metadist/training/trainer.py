@@ -42,6 +42,8 @@ class Trainer:
         self.device = device
         self.step_done = 0
         self.best: Best | None = None
+        #: Parameters before the present stage, of episodes that depend on them; else empty.
+        self.stage_params: Params = {}
         self._strategy = strategy(recipe.engine.mode, recipe.engine.chunk)
         self._group = group
         self._dtype = getattr(torch, recipe.engine.dtype)
@@ -153,6 +155,10 @@ class Trainer:
         }
         return StepReport(metrics, bad)
 
+    def begin_stage(self) -> None:
+        """Keep the parameters as they are for the episodes of the stage that begins."""
+        self.stage_params = clone(self.params)
+
     def consider_best(self, score: float) -> bool:
         """Keep the current parameters as the best if their validation score is strictly better."""
         if math.isnan(score) or (
@@ -170,6 +176,7 @@ class Trainer:
             optimizer=self._outer.state(),
             learner_state=clone(self.learner_state),
             best=self.best,
+            stage_params=self.stage_params,
         )
 
     def restore(self, state: TrainState) -> None:
@@ -177,6 +184,7 @@ class Trainer:
         self.step_done = state.step
         self._outer.load(move(state.params, self.device), state.optimizer)
         self.learner_state = move(state.learner_state, self.device)
+        self.stage_params = clone(state.stage_params)
         best = state.best
         if best is not None:
             best = Best(best.step, best.score, clone(best.params), clone(best.learner_state))

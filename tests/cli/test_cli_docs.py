@@ -64,7 +64,7 @@ def test_the_commands_on_the_page_of_recipes_are_taken() -> None:
 
 def write_examples() -> None:
     blocks = re.findall(r"^```python$\n(.*?)^```$", page("add-a-dataset.md"), re.S | re.M)
-    for name, block in zip(("gratings", "line"), blocks, strict=True):
+    for name, block in zip(("gratings", "line", "clusters"), blocks, strict=True):
         Path(f"{name}.py").write_text(block, encoding="utf-8")
 
 
@@ -82,4 +82,4 @@ def test_the_examples_of_data_work_outside_a_checkout() -> None:
             (digest,) = re.findall(r"digest: (\w{64})", result.stdout)
             assert f"digest: {digest}" in text
     assert seen[:2] == [["data", "prepare", "gratings"], ["data", "preview", "gratings-default"]]
-    assert len(seen) == 4
+    assert len(seen) == 5

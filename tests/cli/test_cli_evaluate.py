@@ -155,7 +155,7 @@ def test_an_ensemble_of_functions_goes_where_it_is_sent(tmp_path):
         (["tame", "--steps", "-1"], "Invalid value for '--steps'"),
         (["tame", "--episodes", "many"], "Invalid value for '--episodes'"),
         (["tame", "--part", "train"], "'train' is not one of 'test', 'val'"),
-        (["one", "--ways", "5"], "No such option"),
+        (["one", "--ways", "5"], "lower --ways (5), or take data with more test classes"),
         (["one", "--shots", "8"], "8 shots + 2 queries need 10 images per class"),
         (["one", "--average", "logits"], "--average and --out are about ensembles"),
         (["one", "--out", "there"], "--average and --out are about ensembles"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from plugin_files import DATASET, FUNCTION, SIGN_MAML, install, write
+from plugin_files import DATASET, EPISODES, FUNCTION, SIGN_MAML, install, write
 from small_runs import SMALL
 
 from metadist.cli.main import main
@@ -200,3 +200,50 @@ def test_a_table_of_ones_own_with_an_algorithm_of_ones_own():
     document = done(*request, "--plugin", "./sign.py")
     assert document["rows"][0]["ours"]["value"] > 0
     assert document["command"].endswith("--plugin ./sign.py")
+
+
+def test_a_source_of_episodes_trains_live_and_from_shards():
+    path = write(Path("clusters.py"), EPISODES.format(name="clusters"))
+    plugin = ["--plugin", "clusters.py"]
+    chosen = ["--set", "data.dataset=clusters", "--set", "data.ways=3", "--set", "data.episodes=9"]
+    sizes = ["--set", "eval.extra_queries=5", *plugin]
+    live = done(*TRAIN, *chosen, *sizes, "--name", "live")
+    assert {"accuracy", "accuracy_5q"} <= live.keys()
+    info = json.loads(Path("runs/live/run.json").read_text())
+    assert info["plugins"]["episode_source"]["path"] == str(path.resolve())
+    assert info["dataset"]["name"] == "clusters"
+
+    recipe = ["sinusoid-10shot-maml", *SETTINGS, *chosen]
+    made = run("data", "shard", *recipe, *plugin)
+    assert made.exit_code == 0, made.output
+    assert "9 episodes (inline) are in" in made.stdout
+    assert "data/clusters/shards/3w10s10q-seed0" in made.stdout
+    shards = ["--set", "data.storage=shards"]
+    held = done(*TRAIN, *chosen, *sizes, *shards, "--name", "held")
+    assert held["params_sha256"] == live["params_sha256"]
+    # Without its digest changing the plugin draws others now.
+    write(path, EPISODES.format(name="clusters").replace("4.0 *", "5.0 *"))
+    changed = refused(*TRAIN, *chosen, *sizes, *shards, "--name", "other")
+    assert "its code has changed. Raise SPEC.version" in changed
+    assert "made with episode_source 'clusters'" in refused("evaluate", "live")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            "data.ways=1",
+            "data.ways: clusters: its targets are labels; at least 2 are needed, got 1",
+        ),
+        (
+            "data.ways=0",
+            "clusters: train episodes of",
+        ),
+        ("data.split=mine", "data.split: clusters is a source of episodes and makes itself"),
+        ("data.dataset=cluster", "unknown dataset 'cluster'. Did you mean 'clusters'?"),
+    ],
+)
+def test_mistakes_about_a_source_of_episodes_end_in_one_line(setting, said):
+    write(Path("clusters.py"), EPISODES.format(name="clusters"))
+    chosen = ["--set", "data.dataset=clusters", "--set", "data.ways=3", "--set", setting]
+    assert said in refused(*TRAIN, *chosen, "--plugin", "clusters.py")

@@ -12,7 +12,7 @@ import torch
 from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from torch import Tensor
 
-from data_pipeline.episodes.types import EpisodeBatch
+from data_pipeline.episodes.types import ALWAYS, EpisodeBatch
 from metadist.compute.learners import build, context
 from metadist.keys import Key
 from metadist.learner import Learner
@@ -36,9 +36,9 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
             for name, size in sizes.items()
         ]
         y = [torch.matmul(part, slope).numpy() for part in x]
-        return EpisodeBatch(
-            ids, x[0].numpy(), y[0], x[1].numpy(), y[1], latent=slope.reshape(count, -1).numpy()
-        )
+        latent = {"latent": slope.reshape(count, -1).numpy()}
+        parts = [x[0].numpy(), y[0], x[1].numpy(), y[1]]
+        return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | latent)
     # Every other number tells little of the class: there is something to learn about features.
     spread = torch.tensor([0.5, 2.0], dtype=torch.float64)
     spread = spread[torch.arange(math.prod(shape.inputs)) % 2].reshape(shape.inputs)
@@ -51,7 +51,8 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
         images = prototypes[classes][:, :, None] + spread * noise
         labels = torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)
         parts += [images.reshape(count, -1, *shape.inputs).numpy(), labels.numpy()]
-    return EpisodeBatch(ids, parts[0], parts[1], parts[2], parts[3], class_ids=4 * classes.numpy())
+    class_ids = {"class_ids": 4 * classes.numpy()}
+    return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | class_ids)
 
 
 def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:

@@ -233,12 +233,12 @@ def test_each_way_is_turned_as_its_class_id_says(rotations: Rotations) -> None:
     source = episodes_of(rotations=rotations)
     images = source.store.parts["train"].images
     batch, rows = source.episodes(range(50)), source.rows(range(50))
-    assert batch.class_ids is not None
+    class_ids = batch.columns["class_ids"]
     for t in range(50):
         for x, row, y in zip(batch.query_x[t], rows.query_rows[t], batch.query_y[t], strict=True):
-            turns = int(batch.class_ids[t, y]) % 4
+            turns = int(class_ids[t, y]) % 4
             assert np.array_equal(x, np.rot90(images[row], turns))
-    seen = set((batch.class_ids % 4).ravel().tolist())
+    seen = set((class_ids % 4).ravel().tolist())
     assert seen == ({0} if rotations == "none" else {0, 1, 2, 3})
 
 
@@ -298,8 +298,8 @@ def test_unknown_family_names_the_nearest() -> None:
 
 def test_sinusoids_are_what_their_latent_says() -> None:
     batch = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 5, 95), 0).episodes(range(200))
-    assert batch.latent is not None
-    amplitude, phase = batch.latent[:, 0, None, None], batch.latent[:, 1, None, None]
+    latent = batch.columns["latent"]
+    amplitude, phase = latent[:, 0, None, None], latent[:, 1, None, None]
     np.testing.assert_allclose(
         batch.query_y, amplitude * np.sin(batch.query_x.astype(float) - phase), atol=5e-6
     )

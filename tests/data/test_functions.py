@@ -170,8 +170,7 @@ def fills(values: Any, low: float, high: float) -> None:
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_parameters_and_inputs_fill_their_ranges(name: str) -> None:
-    latent = batch(name).latent
-    assert latent is not None
+    latent = batch(name).columns["latent"]
     _, ranges, bound = SINGLE[name]
     for column, (low, high) in enumerate(ranges):
         fills(latent[:, column], low, high)
@@ -180,8 +179,7 @@ def test_parameters_and_inputs_fill_their_ranges(name: str) -> None:
 
 @pytest.mark.parametrize("name", MIXTURES)
 def test_mixtures_draw_each_family_alike(name: str) -> None:
-    x, latent = batch(name).query_x, batch(name).latent
-    assert latent is not None
+    x, latent = batch(name).query_x, batch(name).columns["latent"]
     counts = np.bincount(latent[:, 0].astype(int), minlength=MIXTURES[name])
     assert len(counts) == MIXTURES[name]
     expected = TASKS / len(counts)
@@ -201,8 +199,8 @@ def test_mixtures_draw_each_family_alike(name: str) -> None:
 
 def test_fixed_sinusoids_give_the_training_task_away() -> None:
     train = batch("sinusoid_fixed", "train")
-    assert train.latent is not None
-    amplitude, index = train.latent[:, 0], train.latent[:, 1].astype(int)
+    latent = train.columns["latent"]
+    amplitude, index = latent[:, 0], latent[:, 1].astype(int)
     np.testing.assert_allclose(amplitude, np.linspace(0.1, 4, 20)[index], rtol=1e-15)
     for x in (train.support_x, train.query_x):
         assert np.array_equal(x[:, :, 1:], np.eye(20)[index][:, None].repeat(x.shape[1], axis=1))
@@ -214,8 +212,8 @@ def test_fixed_sinusoids_give_the_training_task_away() -> None:
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_fixed_sinusoids_of_other_parts_give_nothing_away(part: Part) -> None:
     episodes = batch("sinusoid_fixed", part)
-    assert episodes.latent is not None
-    amplitude, index = episodes.latent[:, 0], episodes.latent[:, 1].astype(int)
+    latent = episodes.columns["latent"]
+    amplitude, index = latent[:, 0], latent[:, 1].astype(int)
     assert np.array_equal(episodes.query_x[:, 0, 1:], np.eye(20)[index])
     assert len(set(amplitude.tolist())) == TASKS
     for i in range(20):

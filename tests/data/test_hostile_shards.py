@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from shard_sets import FIRST_SHARD, SINUSOID, assert_same, reseal
 
+from data_pipeline.episodes.types import Column
 from data_pipeline.errors import DamagedData, UnsafeData
 from data_pipeline.shards.index import read_description
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE, Layout
@@ -121,8 +122,9 @@ def test_sizes_beyond_64_bits_do_not_wrap(shape: list[int], shards: Path) -> Non
 
 def test_the_size_of_an_episode_is_exact() -> None:
     layout = layout_of(SINUSOID, "inline")
-    shapes = {**layout.shapes, "support_x": (10, 1 << 31, 1 << 31, 4)}
-    grown = Layout(layout.identity, "inline", shapes, 1).episode_bytes - layout.episode_bytes
+    huge = Column("float32", (10, 1 << 31, 1 << 31, 4))
+    columns = {**layout.columns, "support_x": huge}
+    grown = Layout(layout.identity, "inline", columns, 1).episode_bytes - layout.episode_bytes
     assert grown == 4 * (10 * (1 << 64) - 10)
 
 

@@ -13,7 +13,7 @@ import pytest
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.loader import Loader
 from data_pipeline.episodes.sequence import EpisodeSequence
-from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity, Schema
 from data_pipeline.errors import DamagedData
 
 LIVE = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 5, 5), 0)
@@ -30,6 +30,10 @@ class Probe:
     @property
     def identity(self) -> Identity:
         return LIVE.identity
+
+    @property
+    def schema(self) -> Schema:
+        return LIVE.schema
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         self.asked.append(list(ids))
@@ -89,9 +93,8 @@ def test_empty_share_keeps_in_step() -> None:
         assert len(batch) == 0
         assert batch.support_x.shape == (0, 5, 1)
         assert batch.query_y.dtype == np.float32
-        assert batch.latent is not None
-    # One episode, for its shape; one that the step needs anyway.
-    assert source.asked == [EpisodeSequence(9, 0).ids(8, 9)]
+        assert batch.columns["latent"].shape == (0, 2)
+    assert source.asked == []
 
 
 def test_nothing_to_do_ends_at_once() -> None:

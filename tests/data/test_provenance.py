@@ -17,7 +17,8 @@ from data_pipeline.datasets._mini_imagenet_classes import CLASSES
 from data_pipeline.errors import DamagedData, DataError, MissingData
 from data_pipeline.storage import local
 from data_pipeline.store.build import build_store
-from metadist.episode_data import open_data, prepare
+from metadist.episode_data import open_data
+from metadist.episode_data.places import prepare
 from metadist.plugins import use
 from metadist.recipe.schema import load_recipe
 
@@ -241,7 +242,7 @@ name = "maml"
 
 def test_shards_of_a_function_that_was_edited_are_refused(tmp_path):
     from data_pipeline.shards.writer import write_shards
-    from metadist.episode_data import shards_root
+    from metadist.episode_data.places import shards_root
 
     (tmp_path / "slope.toml").write_text(LINES)
     recipe = load_recipe(str(tmp_path / "slope.toml"), ())

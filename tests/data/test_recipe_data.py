@@ -12,7 +12,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.shards.reader import ShardSource
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
-from metadist.episode_data import EpisodeData, open_data, shards_root
+from metadist.episode_data import EpisodeData, open_data
+from metadist.episode_data.places import shards_root
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, load_recipe
 
@@ -46,6 +47,15 @@ def test_all_parts_have_the_labels_of_the_recipe(labels, toy_store: ClassStore) 
             ["data.shots (1)", "eval.queries (99)"],
         ),
         ("test", ("eval.extra_queries=99",), ["data.shots (1)", "eval.extra_queries (99; 0"]),
+        ("val", ("eval.shots=99",), ["eval.shots (99)", "eval.queries (1)"]),
+        ("val", ("eval.ways=99",), ["val classes", "eval.ways (99)"]),
+        ("train", ("data.unlabeled=99",), ["data.shots (1)", "data.unlabeled (99)"]),
+        (
+            "train",
+            ("data.unlabeled=1", "data.distractors=99"),
+            ["data.ways (3)", "data.distractors (99)"],
+        ),
+        ("val", ("data.unlabeled=1", "data.distractors=2"), ["data.distractors (2)"]),
     ],
 )
 def test_episodes_that_are_too_large_name_every_key(
@@ -54,8 +64,9 @@ def test_episodes_that_are_too_large_name_every_key(
     recipe = images(*overrides)
     data = EpisodeData(recipe, Path("data"), toy_store, toy_store.digest)
     own = recipe.protocols[-1] if part == "test" else recipe.eval.queries
+    sizes = own, 0, recipe.eval_shots, recipe.eval_ways
     with pytest.raises(DataError) as error:
-        data.training() if part == "train" else data.live(part, own, 0)
+        data.training() if part == "train" else data.live(part, *sizes)
     for word in words:
         assert word in str(error.value)
 
@@ -92,6 +103,23 @@ def test_shards_of_fixed_labels_have_a_place_of_their_own(
         permuted.training()
 
 
+def test_unlabeled_images_are_of_all_parts_and_have_shards_of_their_own(
+    toy_store: ClassStore, tmp_path: Path
+) -> None:
+    recipe = images("data.unlabeled=4", "data.distractors=1", "data.storage=shards")
+    data = EpisodeData(recipe, tmp_path, toy_store, "0")
+    for part in PARTS:
+        batch = data.live(part, 2, 0).episodes([0])
+        assert batch.columns["unlabeled_x"].shape == (1, 16, 6, 6, 1)
+    root = shards_root(tmp_path, recipe)
+    assert root.name == "3w1s1q4u1d-seed0"
+    assert shards_root(tmp_path, points("data.unlabeled=3")).name == "10s10q3u-seed0"
+    write_shards(data.live("train", 1, 0), 40, root)
+    assert data.training().episodes([7]).columns["unlabeled_y"].shape == (1, 16)
+    # What a learner is told of its tasks is the same.
+    assert data.shape == EpisodeData(images(), tmp_path, toy_store, "0").shape
+
+
 @pytest.mark.parametrize("name", functions.names())
 def test_every_family_is_a_dataset_of_a_recipe(name: str, tmp_path: Path) -> None:
     data = open_data(points(f"data.dataset={name}"), tmp_path)
@@ -99,8 +127,7 @@ def test_every_family_is_a_dataset_of_a_recipe(name: str, tmp_path: Path) -> Non
     batch = data.training().episodes([0, 1])
     assert batch.support_x.shape == (2, 10, *data.shape.inputs) == (2, 10, spec.inputs)
     assert batch.support_y.shape == (2, 10, data.shape.outputs) == (2, 10, 1)
-    assert batch.latent is not None
-    assert batch.latent.shape == (2, data.shape.latent)
+    assert batch.columns["latent"].shape == (2, data.shape.latent)
 
 
 def test_functions_have_no_fixed_labels(tmp_path: Path) -> None:

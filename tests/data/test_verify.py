@@ -14,7 +14,7 @@ import pytest
 
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
-from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity
+from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec, Identity, Schema
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.shards.index import read_shard_set
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
@@ -146,6 +146,7 @@ class Tampered:
     """Sinusoids of which one has a wrong label."""
 
     identity: Identity = SINUSOID.identity
+    schema: Schema = SINUSOID.schema
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         batch = SINUSOID.episodes(ids)

@@ -8,7 +8,8 @@ import pytest
 
 import metadist
 from metadist.compute.resolve import resolve
-from metadist.episode_data import open_data, shards_root
+from metadist.episode_data import open_data
+from metadist.episode_data.places import shards_root
 
 pytestmark = pytest.mark.distributed
 

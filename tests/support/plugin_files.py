@@ -193,3 +193,47 @@ def build(parts):
     plain = maml.build(parts)
     return Noisy(**{{name: getattr(plain, name) for name in plain.__dataclass_fields__}})
 '''
+
+
+#: Episodes of a kind of their own: labelled points in the plane, with a column beside them.
+EPISODES = '''"""Clusters of points in the plane."""
+
+import numpy as np
+
+from data_pipeline.episode_sources import SourceSpec
+from data_pipeline.episodes.sources import identity_of
+from data_pipeline.episodes.types import EpisodeBatch, stack
+from data_pipeline.rng import Stream, fold
+
+PART = "episode_source"
+SPEC = SourceSpec("{name}", "clusters of points in the plane", version=1)
+
+
+class Clusters:
+    def __init__(self, part, spec, seed):
+        self.identity = identity_of(SPEC, part, spec, seed)
+        self._key = fold("clusters", part, seed)
+        self.schema = self.episodes([0]).schema
+
+    def _one(self, index):
+        spec = self.identity.spec
+        stream = Stream(self._key, index)
+        centres = 4.0 * stream.uniforms(2 * spec.ways).reshape(spec.ways, 2)
+        columns = {{"centres": centres}}
+        for name, each in (("support", spec.shots), ("query", spec.queries)):
+            labels = np.array(stream.permutation(spec.ways * each)) % spec.ways
+            noise = stream.uniforms(2 * len(labels)).reshape(-1, 2)
+            columns[name + "_x"] = (centres[labels] + noise).astype(np.float32)
+            columns[name + "_y"] = labels
+            columns[name + "_mask"] = noise[:, 0] < 0.9
+        batch = {{name: column[None] for name, column in columns.items()}}
+        return EpisodeBatch(np.array([index]), batch)
+
+    def episodes(self, ids):
+        return stack([self._one(int(i)) for i in ids])
+
+
+def open(part, spec, seed):
+    """Points of clusters."""
+    return Clusters(part, spec, seed)
+'''

@@ -14,7 +14,7 @@ from data_pipeline import datasets, functions, registry
 from data_pipeline.errors import DataError
 from metadist import algorithms, backbones, plugins
 from metadist.compute.resolve import resolve
-from metadist.episode_data import is_function
+from metadist.episode_data.places import kind_of
 from metadist.errors import PluginError, RecipeError
 from metadist.plugins import Plugin, use
 from metadist.recipe.schema import load_recipe
@@ -221,7 +221,7 @@ def test_a_recipe_cannot_name_a_module(name, key):
     sys.path.append(str(Path.cwd()))
     recipe = load_recipe("sinusoid-10shot-maml", (f"{key}={name}",))
     with pytest.raises(RecipeError) as error:
-        is_function(resolve(recipe).data.dataset)
+        kind_of(resolve(recipe).data.dataset)
     said = _one_line(error)
     assert "A recipe cannot name a module" in said
     assert f"--plugin {name} and call it 'toy'" in said

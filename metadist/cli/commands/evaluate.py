@@ -16,6 +16,9 @@ from metadist.cli import options
     "--part", type=click.Choice(["test", "val"]), default="test", help="Whose classes or functions."
 )
 @click.option(
+    "--ways", type=click.IntRange(min=2), help="Classes of an episode, where the learner can."
+)
+@click.option(
     "--shots", type=click.IntRange(min=1), help="Support examples per class, or support points."
 )
 @click.option(
@@ -45,9 +48,9 @@ def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     RUN is a name under the runs directory or a path. The checkpoint is the one that was best on
     validation classes; test classes never choose it.
 
-    Shots, queries, steps, episodes and seed are those of the recipe unless you say otherwise;
-    results under another protocol get files of their own. Ways cannot change: the learner's head
-    has them.
+    Ways, shots, queries, steps, episodes and seed are those of the recipe unless you say otherwise;
+    results under another protocol get files of their own. Ways can change where no parameter
+    depends on their number, as the last layer of a classifier does.
 
     Of images, the number of classes is told, and a second interval that counts them as drawn: what
     the figure says of classes that are not among them.

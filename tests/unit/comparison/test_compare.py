@@ -132,7 +132,7 @@ def test_failed_episodes_of_classes_are_wrong_and_of_functions_left_out(tmp_path
     ("override", "digest", "reason"),
     [
         ("eval.seed=7", "f", "eval.seed 0 against 7"),
-        ("data.ways=20", "f", "data.ways 5 against 20"),
+        ("data.ways=20", "f", "ways 5 against 20"),
         ("data.shots=5", "f", "shots 1 against 5"),
         ("data.dataset=omniglot", "f", "data.dataset strokes against omniglot"),
         ("inner.lr=1.0", "f", "another generator"),

@@ -188,7 +188,10 @@ def test_sure_and_wrong_members_have_a_finite_likelihood():
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["i0", "many"], r"i0 and many differ in data\.ways \(i0: 3, many: 2\)$"),
+        (
+            ["i0", "many"],
+            r"do not agree on the number of ways \(i0: 3, many: 2\); say which with --w",
+        ),
         (["i0", "i1", "seeded"], r"eval\.seed \(i0: 0, seeded: 1\), data\.rotations \(i0: none"),
         (["i0", "f0"], r"differ in kind \(i0: classification, f0: regression\), data\.dataset \(i"),
         ([], "at least one run"),

@@ -190,7 +190,7 @@ def test_fewer_shots_are_some_of_the_same_episodes(place):
     """The same classes or functions, so that figures under several shots are comparable."""
     data = open_data(parse_recipe(IMAGES), place / "data")
     small, large = (data.live("test", 2, 0, shots).episodes(range(4)) for shots in (1, 3))
-    assert np.array_equal(small.class_ids, large.class_ids)  # type: ignore[arg-type]
+    assert np.array_equal(small.columns["class_ids"], large.columns["class_ids"])
     for row in range(4):
         contained = {image.tobytes() for image in large.support_x[row]}
         assert {image.tobytes() for image in small.support_x[row]} < contained
@@ -242,8 +242,8 @@ def test_the_classes_of_the_episodes_stand_beside_the_figure(place):
     for queries in (4, 2):
         found = read_classes(classes_file(run.evaluation, f"test-{queries}q"), 9)
         assert found is not None
-        drawn = data.live("test", queries, 0).episodes(range(9)).class_ids
-        assert np.array_equal(found.ids, drawn)  # type: ignore[arg-type]
+        drawn = data.live("test", queries, 0).episodes(range(9)).columns["class_ids"]
+        assert np.array_equal(found.ids, drawn)
     table = pq.read_table(run.evaluation / "test-2q.parquet")
     score = table["accuracy"].to_numpy().reshape(9, 4)
     assert found is not None
@@ -275,8 +275,8 @@ def test_classes_are_those_that_are_drawn(place, rotations, labels):
     data = open_data(recipe, place / "data")
     found = data.classes("train", 50, 3)
     assert found is not None
-    drawn = data.live("train", 2, 3, shots=4).episodes(range(50)).class_ids
-    assert np.array_equal(found.ids, drawn)  # type: ignore[arg-type]
+    drawn = data.live("train", 2, 3, shots=4).episodes(range(50)).columns["class_ids"]
+    assert np.array_equal(found.ids, drawn)
     assert found.turned == found.count * (4 if rotations == "as_classes" else 1)
 
 

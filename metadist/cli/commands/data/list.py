@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 @options.data_dir
 def list_(data_dir: str | None) -> None:
     """List datasets, function families and what is prepared."""
-    from data_pipeline import datasets, functions
+    from data_pipeline import datasets, episode_sources, functions
     from data_pipeline.prepared import descriptions, find
     from data_pipeline.storage.object_uri import address_of
 
@@ -34,6 +34,11 @@ def list_(data_dir: str | None) -> None:
     for name in functions.names():
         if family := _listed(functions.load, name):
             _family(family.SPEC)
+    if names := episode_sources.names():
+        click.echo("Sources of episodes (need no preparation)")
+        for name in names:
+            if source := _listed(episode_sources.load, name):
+                _entry(name, source.SPEC.summary)
     root = api.data_directory(data_dir)
     with descriptions(root) as place:
         held = list(find(place))

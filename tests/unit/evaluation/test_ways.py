@@ -1,0 +1,187 @@
+"""Ways and shots of evaluation that are others than those of training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+
+import metadist
+from data_pipeline.errors import DataError
+from metadist.episode_data import EpisodeData, open_data
+from metadist.errors import RecipeError, RunError
+from metadist.evaluation.protocols import (
+    EvalRequest,
+    own_protocols,
+    protocol,
+    validation_protocol,
+)
+from metadist.recipe.schema import Recipe, parse_recipe
+from metadist.runs.classes import classes_file, read_classes
+from metadist.runs.log import series
+from metadist.runs.run_dir import RunDir
+
+PIXELS = ("algorithm.name=nearest_pixels", "eval.steps=0", "inner.steps=0")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of 3 ways: ``network``, whose head has them, and ``pixels``, which has no parameters.
+
+    ``pairs`` is ``pixels`` with 2 ways, ``other`` with other ways and shots at evaluation.
+    """
+    root = tmp_path_factory.mktemp("place")
+    image_data(root)
+    ended_run(root, "network", IMAGES)
+    ended_run(root, "pixels", IMAGES, *PIXELS)
+    ended_run(root, "pairs", IMAGES, *PIXELS, "data.ways=2")
+    ended_run(root, "other", IMAGES, *PIXELS, "eval.ways=2", "eval.shots=3")
+    return root
+
+
+def evaluate(place: Path, run: str | list[str], **asked: Any) -> dict[str, Any]:
+    return metadist.evaluate(run, runs_dir=place / "runs", data_dir=place / "data", **asked)
+
+
+def summary(place: Path, run: str, name: str) -> dict[str, Any]:
+    found = json.loads((place / "runs" / run / "evaluation" / f"{name}.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def nearest(data: EpisodeData, ways: int, shots: int, queries: int, episodes: int) -> float:
+    """Accuracy of the most similar support image by cosine, written again."""
+    batch = data.live("test", queries, 0, shots, ways).episodes(range(episodes))
+    assert batch.support_y.shape == (episodes, ways * shots)
+
+    def flat(x: np.ndarray) -> np.ndarray:
+        x = x.reshape(*x.shape[:2], -1).astype(np.float64)
+        return x / np.linalg.norm(x, axis=2, keepdims=True)
+
+    similar = flat(batch.query_x) @ flat(batch.support_x).transpose(0, 2, 1)
+    predicted = np.take_along_axis(batch.support_y, similar.argmax(2), axis=1)
+    return float((predicted == batch.query_y).mean())
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ways", [2, 4])
+def test_other_ways_are_evaluated(ways: int, place: Path):
+    name = f"test-{ways}way-2shot-2q"
+    result = evaluate(place, "pixels", ways=ways, shots=2)
+    assert list(result["protocols"]) == [name]
+    assert result["ways"] == ways
+    found = summary(place, "pixels", name)
+    assert (found["ways"], found["shots"], found["queries"]) == (ways, 2, 2)
+    run = RunDir(place / "runs" / "pixels")
+    data = open_data(run.recipe(), place / "data")
+    assert result["accuracy"] == pytest.approx(nearest(data, ways, 2, 2, 9), abs=1e-12)
+    classes = read_classes(classes_file(run.evaluation, name), 9)
+    assert classes is not None
+    assert classes.ways == ways
+    assert found["episode_digest"] == data.live("test", 2, 0, 2, ways).identity.digest
+
+
+def test_the_ways_of_training_are_the_recipes_own_protocol(place: Path):
+    before = (place / "runs/pixels/evaluation/test-2q.json").read_bytes()
+    assert list(evaluate(place, "pixels", ways=3)["protocols"]) == ["test-2q"]
+    assert (place / "runs/pixels/evaluation/test-2q.json").read_bytes() == before
+    assert "ways" not in json.loads(before)
+
+
+def test_a_head_that_has_the_ways_is_named(place: Path):
+    before = sorted((place / "runs/network/evaluation").iterdir())
+    with pytest.raises(RunError, match=r"3 classes.*cannot tell 2: head\.bias, head\.weight"):
+        evaluate(place, "network", ways=2)
+    assert sorted((place / "runs/network/evaluation").iterdir()) == before
+    assert evaluate(place, "network", ways=3)["ways"] == 3
+
+
+@pytest.mark.parametrize("ways", [-1, 0, 1, 10**6])
+def test_ways_that_cannot_be(ways: int):
+    with pytest.raises(RunError, match=r"ways: at (least 2 is|most 100000 are)"):
+        EvalRequest(ways=ways)
+
+
+def test_too_few_classes_name_the_option(place: Path):
+    with pytest.raises(DataError, match=r"99-way episodes need.*lower --ways \(99\)"):
+        evaluate(place, "pixels", ways=99)
+
+
+# --- what a recipe says ---------------------------------------------------------------------------
+
+
+def test_a_recipe_has_ways_and_shots_of_evaluation(place: Path):
+    run = RunDir(place / "runs" / "other")
+    data = open_data(run.recipe(), place / "data")
+    for queries in (2, 4):
+        found = summary(place, "other", f"test-{queries}q")
+        assert (found["ways"], found["shots"]) == (2, 3)
+        mean = nearest(data, 2, 3, queries, 9)
+        assert found["by_step"][0]["mean"] == pytest.approx(mean, abs=1e-12)
+    assert data.training().identity.spec.ways == data.shape.outputs == 3
+    assert len(series(run)["val/accuracy"]) == 1
+    # Another protocol is named by what differs from the recipe, not from training.
+    result = evaluate(place, "other", ways=3, shots=1)
+    assert list(result["protocols"]) == ["test-3way-1shot-2q"]
+    own = summary(place, "pixels", "test-2q")
+    there = summary(place, "other", "test-3way-1shot-2q")
+    assert there["by_step"] == own["by_step"]
+    assert "ways" not in there
+
+
+def recipe(*overrides: str, text: str = IMAGES) -> Recipe:
+    return parse_recipe(text, "x", overrides)
+
+
+def test_validation_and_test_have_them():
+    one = recipe("eval.ways=2", "eval.shots=5")
+    for how in (validation_protocol(one), *own_protocols(one)):
+        assert (how.ways, how.shots, how.other_ways) == (2, 5, True)
+    assert [how.name for how in own_protocols(one)] == ["test-2q", "test-4q"]
+    bare = recipe()
+    for how in (validation_protocol(bare), *own_protocols(bare)):
+        assert (how.ways, how.shots, how.other_ways) == (3, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (EvalRequest(ways=20, shots=5), "test-20way-5shot-2q"),
+        (EvalRequest(ways=20, steps=7, queries=15), "test-20way-7step-15q"),
+        (EvalRequest("val", ways=3), "val-2q"),
+        (EvalRequest(), "test-2q"),
+    ],
+)
+def test_names(asked: EvalRequest, name: str):
+    assert protocol([("a", recipe())], asked).name == name
+
+
+def test_functions_have_no_ways(place: Path):
+    functions = recipe(text=FUNCTIONS)
+    with pytest.raises(RunError, match="a learns functions, which have no classes, 5 ways were"):
+        protocol([("a", functions)], EvalRequest(ways=5))
+    assert protocol([("a", functions)], EvalRequest()).ways == 0
+    for wrong in (recipe("eval.ways=5", text=FUNCTIONS), recipe("eval.ways=1")):
+        with pytest.raises(RecipeError, match=r"eval\.ways: at least 2 for classes"):
+            open_data(wrong, place / "data")
+
+
+# --- ensembles ------------------------------------------------------------------------------------
+
+
+def test_members_of_an_ensemble_agree_on_the_ways(place: Path, tmp_path: Path):
+    with pytest.raises(RunError, match=r"number of ways \(pixels: 3, pairs: 2\); say which with"):
+        evaluate(place, ["pixels", "pairs"], out=tmp_path / "none")
+    result = evaluate(place, ["pixels", "pairs"], ways=2, out=tmp_path / "two")
+    alone = evaluate(place, "pairs")
+    assert [member["accuracy"] for member in result["members"]] == [alone["accuracy"]] * 2
+    assert result["accuracy"] == alone["accuracy"]
+    assert result["protocols"]["test-2way-2q"]["ways"] == 2
+    with pytest.raises(RunError, match="maml was trained to tell 3 classes apart"):
+        evaluate(place, ["network", "pairs"], ways=2, steps=0, out=tmp_path / "three")
