@@ -13,7 +13,7 @@ from metadist.compute.resolve import resolve
 from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
-from metadist.objectives import ACCURACY, MSE
+from metadist.objectives import ACCURACY, MSE, Metric
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result
@@ -83,8 +83,15 @@ def finish(
     speed: float = 100.0,
     digest: str = "d",
     classes: EpisodeClasses | None = None,
+    metric: Metric | None = None,
+    others: Sequence[Metric] = (),
 ) -> None:
-    """A finished run whose mean scores after 0, 1, ... steps are ``curve``."""
+    """A finished run whose mean scores after 0, 1, ... steps are ``curve``.
+
+    Args:
+        metric: what they are, if they are none of what is built in.
+        others: further metrics; each is a hundredth of the score.
+    """
     assert planned.recipe is not None
     recipe = planned.recipe
     facts: dict[str, Any] = {
@@ -104,13 +111,17 @@ def finish(
     for step, mean in enumerate(curve):
         scores[:, step] = mean + spread * half
     bad[:failed] = True
-    metric = ACCURACY if recipe.data.ways else MSE
+    metric = metric or (ACCURACY if recipe.data.ways else MSE)
     done = Evaluation(
         protocol=own,
         kind="classification" if recipe.data.ways else "regression",
-        metrics=(metric,),
+        metrics=(metric, *others),
         trained_steps=recipe.inner.steps,
-        columns={metric.name: scores, "loss": np.zeros(scores.shape)},
+        columns={
+            metric.name: scores,
+            **{other.name: scores / 100 for other in others},
+            "loss": np.zeros(scores.shape),
+        },
         failed=bad,
         episode_digest="e",
     )
