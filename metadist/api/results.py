@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from metadist.api.common import Plugins
 from metadist.api.result_types import ComparedRun, CompareResult, EvaluationResult, Score
@@ -26,7 +26,7 @@ def evaluate(
     steps: int | None = None,
     episodes: int | None = None,
     seed: int | None = None,
-    average: Literal["probabilities", "logits"] | None = None,
+    average: str | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
@@ -47,8 +47,8 @@ def evaluate(
             episodes and adaptation steps are as the recipe says if not given.
         steps: adaptation steps; the figure is then the one after so many.
         seed: of the episodes; the recipe's ``eval.seed`` if not given.
-        average: of an ensemble's classifiers: the mean of ``probabilities`` (if None) or of
-            ``logits``.
+        average: what an ensemble averages, as its objective can: of classifiers ``probabilities``
+            (if None) or ``logits``.
         out: directory of an ensemble's results; under ``<runs_dir>/ensembles`` if not given.
         plugins: those that the run was made with; see :func:`train`. Another source than the
             run's is told of by a warning.

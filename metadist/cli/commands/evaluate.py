@@ -33,8 +33,8 @@ from metadist.cli import options
 )
 @click.option(
     "--average",
-    type=click.Choice(["probabilities", "logits"]),
-    help="What an ensemble of classifiers averages. Default: probabilities.",
+    metavar="HOW",
+    help="What an ensemble averages. Of classifiers probabilities (the default) or logits.",
 )
 @click.option(
     "--out",

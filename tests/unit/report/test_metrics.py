@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,3 +173,10 @@ def test_figures_in_words(metric, value, ci95, short, long):
 def test_a_mean_of_means_is_called_a_mean():
     assert mean_of(MSE) == "mean squared error"
     assert mean_of(replace(MSE, title="error")) == "mean error"
+
+
+def test_readers_of_run_directories_load_no_torch():
+    script = (
+        "import sys, metadist.comparison, metadist.report.html; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -75,7 +75,7 @@ def test_what_was_stopped_early_was_not_paid_for(search):
 
 def test_accuracies_and_conditions_of_eight_keys(tmp_path):
     page = search_page(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
-    for words in ("not set", "points", "share of queries that are right", "cosine", "cells, %"):
+    for words in ("not set", "points", "Validation accuracy of", "cosine", "cells, %"):
         assert words.replace("cells, %", "in each cell, %") in page.text, words
     for key in MANY.search:
         assert key in page.text
