@@ -97,7 +97,8 @@ class Learner(ABC):
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """The task's loss, metrics and statistics: those of its queries after adaptation."""
-        prediction = self.predict(self.adapt(params, task, ctx)[-1], task.query, ctx)
+        fitted = self.adapt(params, task.view(self.needs), ctx)
+        prediction = self.predict(fitted[-1], task.query.without("y"), ctx)
         return Loss(*self.objective.loss_and_metrics(prediction, task.query))
 
     def gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:

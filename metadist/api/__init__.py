@@ -3,6 +3,7 @@
 from metadist.api.common import Plugins
 from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
+from metadist.api.modules import from_module
 from metadist.api.prepared import preview, verify
 from metadist.api.result_types import (
     AdaptResult,
@@ -33,6 +34,7 @@ __all__ = [
     "compare",
     "data_directory",
     "evaluate",
+    "from_module",
     "prepare",
     "preview",
     "register",

@@ -219,10 +219,11 @@ class InnerLoop(Normalised):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        start, penalty = self.initial(params, task, ctx)
-        for fitted in self.steps(params, start, task, ctx, recorded):
+        view, query = task.view(self.needs), task.query.without("y")
+        start, penalty = self.initial(params, view, ctx)
+        for fitted in self.steps(params, start, view, ctx, recorded):
             if fitted.step in weights or fitted.step == ctx.inner_steps:
-                prediction = self.predict(fitted, task.query, ctx)
+                prediction = self.predict(fitted, query, ctx)
                 last, metrics = self.objective.loss_and_metrics(prediction, task.query)
                 if fitted.step in weights:
                     parts.append(weights[fitted.step] * last)

@@ -13,13 +13,13 @@ from metadist.statistics.format import mean_ci
 
 def text(result: Mapping[str, Any]) -> list[str]:
     """Lines about the result of :func:`metadist.tune`."""
+    metric = metric_of(result)
     by_status = ", ".join(f"{count} {status}" for status, count in sorted(result["trials"].items()))
     lines = [
         f"{result['search']}: {sum(result['trials'].values())} trials ({by_status}), "
         f"{result['tasks']:,} tasks",
-        f"Best: trial {result['trial']} ({values(result['point'])})",
+        f"Best: trial {result['trial']} ({values(result['point'])}), by {metric.title}",
     ]
-    metric = metric_of(result)
     fresh, tested = (beside(result, part) for part in ("val", "test"))
     tested = f" on episodes{tested}" if tested else ""
     for entry in result["top"]:

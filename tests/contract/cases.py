@@ -12,17 +12,18 @@ import functools
 import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 
 from metadist import algorithms
 from metadist.compute.learners import build
+from metadist.context import NormMode
 from metadist.errors import RecipeError
 from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
-from metadist.tasks import NormMode, TaskKind, TaskShape
+from metadist.tasks import Targets, TaskShape
 from tests.numerics.reference import Net, Reference, cross_entropy, squared_error
 
 TASKS, WAYS, SHOTS, QUERIES = 3, 3, 2, 2
@@ -44,7 +45,7 @@ class Model:
     name: str
     options: Mapping[str, Any]
     net: Net
-    kind: TaskKind
+    targets: Targets
     inputs: tuple[int, ...]
     outputs: int
     lr: float = 0.05
@@ -53,9 +54,9 @@ class Model:
     @property
     def shape(self) -> TaskShape:
         """What an algorithm knows of its tasks: linear maps, or classes of noisy prototypes."""
-        if self.kind == "classification":
-            return TaskShape(self.kind, self.inputs, self.outputs, classes=CLASSES)
-        return TaskShape(self.kind, self.inputs, self.outputs, latent=self.inputs[0] * self.outputs)
+        if self.targets == "labels":
+            return TaskShape(self.inputs, self.outputs, ways=self.outputs, classes=CLASSES)
+        return TaskShape(self.inputs, self.outputs, latent=self.inputs[0] * self.outputs)
 
 
 IMAGE = (1, 16, 16)
@@ -63,7 +64,7 @@ CONV = {"filters": 4, "affine": "scale_shift"}
 
 
 def _conv(more: Mapping[str, Any], net: Net, norms: tuple[NormMode, ...] = NORMS) -> Model:
-    return Model("conv4", {**CONV, **more}, net, "classification", IMAGE, WAYS, norms=norms)
+    return Model("conv4", {**CONV, **more}, net, "labels", IMAGE, WAYS, norms=norms)
 
 
 MODELS = {
@@ -71,30 +72,33 @@ MODELS = {
         "mlp",
         {"hidden": 6, "activation": "tanh"},
         Net("mlp", tanh=True),
-        "regression",
+        "values",
         (2,),
         1,
         norms=("none",),
     ),
-    "mlp-relu": Model(
-        "mlp", {"hidden": 8}, Net("mlp"), "classification", (5,), WAYS, norms=("none",)
-    ),
+    "mlp-relu": Model("mlp", {"hidden": 8}, Net("mlp"), "labels", (5,), WAYS, norms=("none",)),
     "conv4-stride": _conv({}, Net("conv4")),
     "conv4-pool": _conv(
         {"downsample": "pool", "head": "flatten"}, Net("conv4", pool=True, flatten=True)
     ),
     "conv4-shift": _conv({"affine": "shift"}, Net("conv4"), ("transductive",)),
     "conv4-plain": _conv({"affine": "none"}, Net("conv4"), ("transductive",)),
+    "resnet12": replace(
+        _conv({}, Net("resnet12", epsilon=1e-5), ("transductive", "running")),
+        name="resnet12",
+        options={"filters": 2},
+    ),
 }
 PUBLISHED = {
     "omniglot": Model(
-        "conv4", {"affine": "shift"}, Net("conv4"), "classification", (1, 28, 28), WAYS, lr=0.1
+        "conv4", {"affine": "shift"}, Net("conv4"), "labels", (1, 28, 28), WAYS, lr=0.1
     ),
     "miniimagenet": Model(
         "conv4",
         {"filters": 32, "downsample": "pool", "head": "flatten", "affine": "shift"},
         Net("conv4", pool=True, flatten=True),
-        "classification",
+        "labels",
         (3, 84, 84),
         WAYS,
         lr=0.01,
@@ -130,7 +134,7 @@ class Case:
     def recipe(self) -> Recipe:
         """The case as a recipe."""
         model = self.network
-        loss = "sum_over_ways" if model.kind == "classification" else "mean"
+        loss = "sum_over_ways" if model.targets == "labels" else "mean"
         return Recipe.model_validate(
             {
                 "data": {"dataset": "none", "ways": WAYS, "shots": SHOTS, "queries": QUERIES},
@@ -146,13 +150,13 @@ class Case:
     def reference(self) -> Reference:
         """What definitions start from."""
         model = self.network
-        classification = model.kind == "classification"
+        classification = model.targets == "labels"
         options = algorithms.options(self.algorithm, dict(self.options)).model_dump()
 
         def adapted(name: str) -> bool:
             if name.startswith("rule.") or name.endswith(".transform"):
                 return False
-            return options.get("adapt_norm", False) or not name.startswith("norm")
+            return options.get("adapt_norm", False) or "norm" not in name
 
         return Reference(
             net=model.net,
@@ -177,7 +181,7 @@ def built(case: Case) -> Learner:
 def works_on(algorithm: str, model: str, options: Options = ()) -> bool:
     """Whether an algorithm takes the tasks and the network."""
     case = Case(algorithm, model, "none", options=options)
-    if case.network.kind not in algorithms.kinds(algorithm):
+    if case.network.targets not in algorithms.targets(algorithm):
         return False
     try:
         built(case)

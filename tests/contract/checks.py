@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from metadist.compute.strategies import ChunkResult
 from metadist.keys import Key
 from metadist.tasks import Params
 from tests.contract.setting import Setting

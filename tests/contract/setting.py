@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from metadist.compute.gradients import ChunkResult, chunk_step_scalars, loop_chunk, vmap_chunk
 from torch import Tensor
 
 from data_pipeline.episodes.types import ALWAYS, EpisodeBatch
 from metadist.compute.learners import build, context
+from metadist.compute.strategies import ChunkResult, GradientStrategy, Loop, Vmap
+from metadist.context import Context
 from metadist.keys import Key
 from metadist.learner import Learner
-from metadist.tasks import Context, Params, TaskBatch, TaskShape, to_tasks
+from metadist.tasks import Params, Prediction, Task, TaskBatch, TaskShape, to_tasks
 from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case
 from tests.numerics.definitions import DEFINITIONS
 from tests.numerics.reference import Episode, Tensors, derivative, leaves, total
@@ -27,7 +29,7 @@ CPU = torch.device("cpu")
 def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -> EpisodeBatch:
     """Ways are noisy copies of the prototypes of their classes; functions are linear maps."""
     ids = np.arange(first, first + count)
-    if shape.kind == "regression":
+    if shape.targets == "values":
         # Their mean is not 0: there is something to learn for those who do not adapt.
         slope = 1 + key.fold("slope").normal((count, *shape.inputs, shape.outputs), torch.float64)
         sizes = {"support": WAYS * SHOTS, "query": WAYS * QUERIES}
@@ -60,6 +62,23 @@ def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> 
     return to_tasks(episodes, dtype, CPU, algorithm.needs, turned=False)
 
 
+def episode_of(task: Task) -> Episode:
+    """A task, for definitions."""
+    support, query = task.support, task.query
+    return Episode(support.x, support.y, query.x, query.y, info=task.info)
+
+
+def with_columns(tasks: TaskBatch, **columns: Tensor) -> TaskBatch:
+    """The same tasks with other columns."""
+    return replace(tasks, tensors={**tasks.tensors, **columns})
+
+
+def chosen(tasks: TaskBatch, rows: list[int]) -> TaskBatch:
+    """The tasks at these rows."""
+    ids = tuple(tasks.ids[row] for row in rows)
+    return TaskBatch(ids, {name: column[rows] for name, column in tasks.tensors.items()})
+
+
 @dataclass(frozen=True)
 class Setting:
     """A case made concrete."""
@@ -77,15 +96,11 @@ class Setting:
     @property
     def episodes(self) -> list[Episode]:
         """The tasks, for definitions."""
-        t = self.tasks
-        return [
-            Episode(t.support_x[i], t.support_y[i], t.query_x[i], t.query_y[i], info=t.info_of(i))
-            for i in range(len(t))
-        ]
+        return [episode_of(self.tasks.task(i)) for i in range(len(self))]
 
     def task_ctx(self, index: int) -> Context:
         """What the learner may know of a task."""
-        return self.ctx.for_task(self.noise[index], self.tasks.info_of(index))
+        return self.ctx.for_task(self.noise[index])
 
     def loss(self, params: Params, index: int = 0) -> Tensor:
         """The loss of one task."""
@@ -94,9 +109,16 @@ class Setting:
 
     def predictions(self, index: int) -> list[Tensor]:
         """Outputs for a task's queries after each step."""
-        task, ctx = self.tasks.task(index), self.task_ctx(index)
-        fitted = self.algorithm.adapt(self.params, task.support_x, task.support_y, ctx)
-        return [self.algorithm.predict(one, task.query_x, ctx) for one in fitted]
+        return [one.mean for one in self.predicted(Loop())[index]]
+
+    def predicted(self, how: GradientStrategy) -> list[list[Prediction]]:
+        """What the engine has predicted of each task after each step."""
+        return how.predict(self.algorithm, self.params, self.tasks, self.noise, self.ctx)
+
+    def adapted(self, index: int) -> Sequence[Any]:
+        """What predicts after each step, of a learner that sees what it may."""
+        task = self.tasks.task(index).view(self.algorithm.needs)
+        return self.algorithm.adapt(self.params, task, self.task_ctx(index))
 
     def metrics(self) -> list[dict[str, Tensor]]:
         """What is reported of each task."""
@@ -120,13 +142,13 @@ class Setting:
 
     def loop(self) -> ChunkResult:
         """The engine's gradient, task by task."""
-        return loop_chunk(self.algorithm, self.params, self.tasks, self.noise, self.ctx)
+        return Loop().chunk(self.algorithm, self.params, self.tasks, self.noise, self.ctx)
 
     def vmap(self, size: int) -> list[ChunkResult]:
         """The engine's gradient, ``size`` tasks at once."""
         parts = [self.part(start, start + size) for start in range(0, len(self), size)]
         return [
-            vmap_chunk(self.algorithm, self.params, p.tasks, p.noise, self.ctx, size) for p in parts
+            Vmap(size).chunk(self.algorithm, self.params, p.tasks, p.noise, self.ctx) for p in parts
         ]
 
     @functools.cached_property
@@ -166,9 +188,10 @@ def step_scalars_of(setting: Setting, size: int | None = None) -> dict[str, Tens
     names = setting.algorithm.step_scalar_names
     if not names:
         return {}
+    how: GradientStrategy = Vmap(size) if size else Loop()
     parts = [setting.part(i, i + (size or 1)) for i in range(0, len(setting), size or 1)]
     tables = [
-        chunk_step_scalars(setting.algorithm, setting.params, p.tasks, p.noise, setting.ctx, size)
+        how.step_scalars(setting.algorithm, setting.params, p.tasks, p.noise, setting.ctx)
         for p in parts
     ]
     dtype = getattr(torch, setting.case.dtype)

@@ -53,8 +53,8 @@ def test_the_example_keeps_the_contract(example: str):
 def test_the_example_learns_something_of_its_own(example: str):
     case = Case(example, "mlp-tanh", "none", 2, outer={"batch": 4, "lr": 0.02})
     worker = trainer(case)
-    before = worker.algorithm.learned_quantities(worker.params)
-    after = train(worker, case, 5).algorithm.learned_quantities(worker.params)
+    before = worker.learner.learned_quantities(worker.params)
+    after = train(worker, case, 5).learner.learned_quantities(worker.params)
     assert set(before) == set(after)
     assert before != after
 

@@ -39,7 +39,7 @@ from tests.contract.checks import (
     check_not_exact,
     check_same,
 )
-from tests.contract.setting import Setting, make, step_scalars_of
+from tests.contract.setting import Setting, make, step_scalars_of, with_columns
 from tests.numerics.definitions import DEFINITIONS, PREDICTIONS
 from tests.numerics.reference import EXACT, distance
 
@@ -144,7 +144,7 @@ def test_everywhere(case: Case):
 def test_published_networks(case: Case):
     setting = make(case).part(0, 2)
     # Wide networks solve these tasks, and the gradient of a solved task is all rounding.
-    tasks = replace(setting.tasks, query_y=(setting.tasks.query_y + 1) % WAYS)
+    tasks = with_columns(setting.tasks, query_y=(setting.tasks.tensors["query_y"] + 1) % WAYS)
     setting = replace(setting, tasks=tasks)
     for result in (setting.loop(), setting.vmap(2)[0]):
         check_definition(setting, result)

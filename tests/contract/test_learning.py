@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from metadist.compute.learners import context
+from metadist.context import Context
 from metadist.keys import Key
-from metadist.objectives import accuracy
-from metadist.tasks import Context, Phase
+from metadist.tasks import Phase
 from metadist.training.trainer import Trainer
 from tests.contract.cases import LEARNING, Case, works_on
 from tests.contract.setting import Setting, of_tasks, synthetic_episodes, tasks_of
@@ -23,9 +23,9 @@ STEPS, HELD_OUT = 40, 40
 def held_out(worker: Trainer, case: Case, phase: Phase) -> Setting:
     """What the worker has learned so far, on tasks that it is not trained on."""
     episodes = synthetic_episodes(case.network.shape, Key.of("held out"), HELD_OUT)
-    tasks = tasks_of(worker.algorithm, episodes, torch.float64)
+    tasks = tasks_of(worker.learner, episodes, torch.float64)
     ctx: Context = replace(context(case.recipe, phase, 0), state=worker.learner_state)
-    return of_tasks(case, worker.algorithm, worker.params, tasks, ctx)
+    return of_tasks(case, worker.learner, worker.params, tasks, ctx)
 
 
 def objective(worker: Trainer, case: Case) -> float:
@@ -38,14 +38,14 @@ def error(worker: Trainer, case: Case) -> float:
     """Mean squared error, or share of wrong classes, after adaptation."""
 
     def one(outputs: Tensor, targets: Tensor) -> Tensor:
-        if case.network.kind == "regression":
+        if case.network.targets == "values":
             return (outputs - targets).square().mean()
-        return 1 - accuracy(outputs, targets)
+        return (outputs.argmax(-1) != targets).double().mean()
 
     setting = held_out(worker, case, "test")
     with torch.no_grad():
         errors = [
-            one(setting.predictions(i)[-1], setting.tasks.task(i).query_y) for i in range(HELD_OUT)
+            one(setting.predictions(i)[-1], setting.tasks.task(i).query.y) for i in range(HELD_OUT)
         ]
     return float(torch.stack(errors).mean())
 

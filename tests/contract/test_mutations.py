@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from metadist.compute.gradients import vmap_chunk
-from metadist.inner.gradient import gradient
 from torch import Tensor
 
-from metadist.inner import inner_loop
+from metadist.compute.strategies import Vmap
+from metadist.context import Context
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
-from metadist.learner import Estimator, Loss
-from metadist.tasks import Context, Params, TaskBatch
+from metadist.keys import Key
+from metadist.learner import Estimator, Learner, Loss
+from metadist.tasks import Examples, Params, Prediction, Task
 from tests.contract.cases import Case
 from tests.contract.checks import Kinks, check_definition, check_differences, check_not_exact
-from tests.contract.setting import Setting, make
+from tests.contract.setting import Setting, chosen, make
 from tests.contract.test_record import order_taken
 from tests.numerics.reference import EXACT, distance
 
@@ -35,10 +35,12 @@ def check_modes(setting: Setting) -> None:
 
 
 def drop_graph(patch: pytest.MonkeyPatch) -> None:
-    def constant(loss, params, *, second_order, functional):
-        return gradient(loss, params, second_order=False, functional=functional)
+    plain = Context.grad
 
-    patch.setattr(inner_loop, "gradient", constant)
+    def constant(self, loss, params, *, second_order=False):
+        return plain(self, loss, params, second_order=False)
+
+    patch.setattr(Context, "grad", constant)
 
 
 def adapt_everything_but_norm(patch: pytest.MonkeyPatch) -> None:
@@ -48,24 +50,22 @@ def adapt_everything_but_norm(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(InnerLoop, "adapted", adapted)
 
 
-def update_by(
-    patch: pytest.MonkeyPatch, step_of: Callable[[SGD, str, Tensor, Tensor], Tensor]
-) -> None:
-    def update(self, adapted, gradients, step):
-        return {n: step_of(self, n, p, gradients[n]) for n, p in adapted.items()}, {}
+def update_by(patch: pytest.MonkeyPatch, update_of: Callable[[str, float, Tensor], Tensor]) -> None:
+    def update(self, gradients, state, adapted, step):
+        return {n: update_of(n, step.ctx.inner_lr, gradients[n]) for n in adapted}, {}
 
     patch.setattr(SGD, "update", update)
 
 
 def ascend(patch: pytest.MonkeyPatch) -> None:
-    update_by(patch, lambda optimizer, name, p, g: p + optimizer.lr * g)
+    update_by(patch, lambda name, lr, g: lr * g)
 
 
 def detach_one_tensor(patch: pytest.MonkeyPatch) -> None:
-    def step_of(optimizer: SGD, name: str, p: Tensor, g: Tensor) -> Tensor:
-        return p - optimizer.lr * (g.detach() if name == "norm2.scale" else g)
+    def update_of(name: str, lr: float, g: Tensor) -> Tensor:
+        return -lr * (g.detach() if name == "norm2.scale" else g)
 
-    update_by(patch, step_of)
+    update_by(patch, update_of)
 
 
 MUTATIONS: list[Mutation] = [drop_graph, adapt_everything_but_norm, ascend, detach_one_tensor]
@@ -103,13 +103,15 @@ def test_a_forgotten_sum_over_ways_is_noticed():
 
 
 def test_a_graph_left_in_first_order_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    def differentiable(loss, params, *, second_order, functional):
-        return gradient(loss, params, second_order=True, functional=functional)
+    plain = Context.grad
+
+    def differentiable(self, loss, params, *, second_order=False):
+        return plain(self, loss, params, second_order=True)
 
     setting = make(replace(PROBE, algorithm="fomaml"))
     check_modes(setting)
     check_not_exact(setting)
-    monkeypatch.setattr(inner_loop, "gradient", differentiable)
+    monkeypatch.setattr(Context, "grad", differentiable)
     for result in (setting.loop(), setting.vmap(len(setting))[0]):
         with pytest.raises(AssertionError):
             check_definition(setting, result)
@@ -161,14 +163,12 @@ def test_a_padding_task_that_counts_is_noticed():
     setting = make(PROBE)
     check_definition(setting, setting.vmap(5)[0])
     rows = [0, 1, 2, 2, 2]
-    names = ("support_x", "support_y", "query_x", "query_y")
-    padded = vmap_chunk(
+    padded = Vmap(5).chunk(
         setting.algorithm,
         setting.params,
-        TaskBatch(tuple(rows), *(getattr(setting.tasks, name)[rows] for name in names)),
+        chosen(setting.tasks, rows),
         [setting.noise[row] for row in rows],
         setting.ctx,
-        5,
     )
     with pytest.raises(AssertionError):
         check_definition(setting, padded)
@@ -211,22 +211,28 @@ def test_finite_means_loss_gradients_and_statistics(bad: str):
     setting = make(Case("maml", "mlp-tanh", "none"))
     infinite = torch.tensor(float("inf"), dtype=torch.float64)
 
-    class Fake:
+    class Fake(Learner):
         """A learner whose loss, gradient and statistics go wrong one at a time."""
 
-        estimator = "exact"
+        def init(self, key: Key) -> Params:
+            raise AssertionError
 
-        def loss(self, params: Params, task: Any, ctx: Context) -> Loss:
-            value = sum((p**2).sum() for p in params.values()) + 0 * task.query_x.sum()
+        def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[Any]:
+            raise AssertionError
+
+        def predict(self, fitted: Any, query: Examples, ctx: Context) -> Prediction:
+            raise AssertionError
+
+        def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+            value = sum((p**2).sum() for p in params.values()) + 0 * task.query.x.sum()
             assert isinstance(value, Tensor)
             if bad == "gradient":
                 at_zero = params["linear1.bias"][0] - params["linear1.bias"][0].detach()
                 value = value + at_zero.abs().sqrt()
             reported = value.detach() + (infinite if bad == "loss" else 0)
-            seen = task.support_x.sum() + (infinite if bad == "statistic" else 0)
+            seen = task.support.x.sum() + (infinite if bad == "statistic" else 0)
             return Loss(value, {"loss": reported}, {"seen": seen})
 
-    fake: Any = Fake()
-    broken = replace(setting, algorithm=fake)
+    broken = replace(setting, algorithm=Fake())
     for result in (broken.loop(), *broken.vmap(2)):
         assert result.finite.tolist() == [bad == "nothing"] * len(result.finite)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.tasks import NormMode, Phase
+from metadist.context import NormMode
+from metadist.tasks import Phase
 from tests.contract.cases import (
     ALGORITHMS,
     MODELS,
@@ -65,7 +66,7 @@ def test_predictions_are_those_of_a_second_program(
 
 def check_metrics(setting: Setting, metrics: list[dict[str, Tensor]]) -> None:
     """Loss and accuracy are those of the predictions after the last step."""
-    classification = setting.case.network.kind == "classification"
+    classification = setting.case.network.targets == "labels"
     for index, episode in enumerate(setting.episodes):
         outputs = setting.predictions(index)[-1]
         score = cross_entropy if classification else squared_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from metadist import algorithms, backbones
 from metadist.compute.resolve import resolve
+from metadist.context import NormMode
 from metadist.discovery import find
 from metadist.keys import Key
 from metadist.learner import Estimator
 from metadist.recipe.schema import parse_recipe
-from metadist.tasks import NormMode, TaskBatch, TaskKind
+from metadist.tasks import Targets
 from tests.contract.cases import (
     ALGORITHMS,
     LEARNING,
@@ -33,7 +34,7 @@ from tests.contract.cases import (
     switched,
     works_on,
 )
-from tests.contract.setting import Setting, make
+from tests.contract.setting import Setting, make, with_columns
 
 #: Orders of derivatives that an estimator can have.
 ORDERS: dict[Estimator, set[int]] = {
@@ -71,10 +72,10 @@ def test_the_source_is_cited(algorithm: str):
 
 @each_algorithm
 def test_it_works_on_every_kind_of_task_it_declares(algorithm: str):
-    kinds = algorithms.kinds(algorithm)
-    assert kinds
-    assert set(kinds) <= set(get_args(TaskKind))
-    assert {MODELS[model].kind for model in models_of(algorithm)} == set(kinds)
+    targets = algorithms.targets(algorithm)
+    assert targets
+    assert set(targets) <= set(get_args(Targets))
+    assert {MODELS[model].targets for model in models_of(algorithm)} == set(targets)
 
 
 @each_algorithm
@@ -152,21 +153,21 @@ def test_types_are_kept(algorithm: str, norm: NormMode):
 
 
 def check_types(setting: Setting, kind: torch.dtype) -> None:
-    learner, task = setting.algorithm, setting.tasks.task(0)
+    learner, query = setting.algorithm, setting.tasks.task(0).query.without("y")
     assert {p.dtype for p in setting.params.values()} <= {kind}
     # More steps at test than in training.
     for phase, steps in (("train", 2), ("test", 3)):
         now = setting.at(phase=phase, inner_steps=steps)
         ctx = now.task_ctx(0)
-        fitted = learner.adapt(setting.params, task.support_x, task.support_y, ctx)
+        fitted = now.adapted(0)
         assert len(fitted) in (1, steps + 1)
         for one in fitted:
-            outputs = learner.predict(one, task.query_x, ctx)
-            assert outputs.dtype == kind
-            assert outputs.shape == (len(task.query_x), setting.case.network.outputs)
-            for values in learner.activations(one, task.query_x, ctx).values():
+            prediction = learner.predict(one, query, ctx)
+            assert {p.dtype for p in prediction.tensors().values()} == {kind}
+            assert prediction.mean.shape == (len(query), setting.case.network.outputs)
+            for values in learner.activations(one, query, ctx).values():
                 assert values.dtype == kind
-                assert len(values) == len(task.query_x)
+                assert len(values) == len(query)
     if learner.estimator == "none":
         return
     shapes = {name: tuple(p.shape) for name, p in setting.params.items()}
@@ -227,14 +228,8 @@ def test_draws_follow_the_key(algorithm: str):
 
 def contents(setting: Setting) -> list[Tensor]:
     """All tensors that a learner is given."""
-    batch = setting.tasks
-    parts = [getattr(batch, f.name) for f in fields(TaskBatch) if f.name not in ("ids", "info")]
-    parts += [*batch.info.values(), *setting.params.values(), *setting.ctx.state.values()]
-    parts += [
-        *setting.ctx.step_scalars.values(),
-        *(d for some in setting.noise for d in some.values()),
-    ]
-    return parts
+    of_tasks = (setting.tasks.tensors, setting.ctx.state, setting.ctx.step_scalars, *setting.noise)
+    return [t for some in (setting.params, *of_tasks) for t in some.values()]
 
 
 @each_algorithm
@@ -244,10 +239,11 @@ def test_what_is_given_is_left_alone(algorithm: str):
     setting = make(Case(algorithm, model, norm, 2))
     before = [t.clone() for t in contents(setting)]
     for index in range(len(setting)):
-        task, ctx = setting.tasks.task(index), setting.at(phase="test").task_ctx(index)
-        fitted = setting.algorithm.adapt(setting.params, task.support_x, task.support_y, ctx)
-        once, again = (setting.algorithm.predict(fitted[-1], task.query_x, ctx) for _ in "ab")
-        assert torch.equal(once, again)
+        now = setting.at(phase="test")
+        query, ctx = setting.tasks.task(index).query.without("y"), now.task_ctx(index)
+        fitted = now.adapted(index)
+        once, again = (setting.algorithm.predict(fitted[-1], query, ctx) for _ in "ab")
+        assert torch.equal(once.mean, again.mean)
     if setting.algorithm.estimator != "none":
         setting.loop()
         setting.vmap(2)
@@ -265,9 +261,9 @@ def test_tasks_that_are_not_finite_are_told_from_the_others(algorithm: str, wher
         assert bool(setting.loop().finite.all())
         told = [index != 2 for index in range(len(setting))]
         for value in (float("nan"), float("inf")):
-            spoilt = getattr(setting.tasks, where).clone()
+            spoilt = setting.tasks.tensors[where].clone()
             spoilt[2].view(-1)[0] = value
-            bad = replace(setting, tasks=replace(setting.tasks, **{where: spoilt}))
+            bad = replace(setting, tasks=with_columns(setting.tasks, **{where: spoilt}))
             assert bad.loop().finite.tolist() == told
             assert torch.cat([chunk.finite for chunk in bad.vmap(2)]).tolist() == told
 

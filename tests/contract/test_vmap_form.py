@@ -27,7 +27,7 @@ def test_gradient_outside_vmap_is_wrong_through_fused_batch_norm():
         "shift": 0.1 * key.fold("b").normal((4,), torch.float64),
         "head": key.fold("h").normal((WAYS, 4), torch.float64),
     }
-    shape = TaskShape("classification", (1, 6, 6), WAYS, classes=2 * WAYS)
+    shape = TaskShape((1, 6, 6), WAYS, WAYS, classes=2 * WAYS)
     tasks = to_tasks(synthetic_episodes(shape, key, TASKS), torch.float64, CPU)
 
     def outputs(p: Params, x: Tensor) -> Tensor:
@@ -40,7 +40,8 @@ def test_gradient_outside_vmap_is_wrong_through_fused_batch_norm():
         adapted = {n: w - 0.4 * inner[n] for n, w in p.items()}
         return F.cross_entropy(outputs(adapted, qx), qy)
 
-    columns = (tasks.support_x, tasks.support_y, tasks.query_x, tasks.query_y)
+    names = ("support_x", "support_y", "query_x", "query_y")
+    columns = tuple(tasks.tensors[name] for name in names)
     right: list[Params] = []
     for index in range(TASKS):
         at = leaves(theta)

@@ -93,10 +93,10 @@ def test_a_learner_with_a_memory_is_noticed(
     calls: list[Tensor] = []
     update = SGD.update
 
-    def remembering(self, adapted, gradients, step):
+    def remembering(self, gradients, state, adapted, step):
         calls.append(torch.empty(0))
         scaled = {n: g * (1 + 1e-3 * len(calls)) for n, g in gradients.items()}
-        return update(self, adapted, scaled, step)
+        return update(self, scaled, state, adapted, step)
 
     monkeypatch.setattr(SGD, "update", remembering)
     with pytest.raises(AssertionError):

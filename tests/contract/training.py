@@ -16,7 +16,7 @@ from tests.contract.setting import CPU, synthetic_episodes
 
 def trainer(case: Case, group: Group | None = None) -> Trainer:
     """A worker before the first step."""
-    return Trainer(case.recipe, built(case), case.network.kind, group or Solo(), CPU)
+    return Trainer(case.recipe, built(case), group or Solo(), CPU)
 
 
 def train(worker: Trainer, case: Case, steps: int) -> Trainer:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute.collectives import Solo
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
+from metadist.compute.strategies import ChunkResult
 from metadist.keys import Key
 from tests.numerics.gloo_worker import outcome
 

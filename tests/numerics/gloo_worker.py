@@ -14,11 +14,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute.collectives import Group, Workers
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
+from metadist.compute.strategies import ChunkResult
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from metadist.compute.learners import build, context
+from metadist.context import Context
 from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Context, Params, TaskBatch, TaskShape
+from metadist.tasks import Params, TaskBatch, TaskShape
+from tests.contract.setting import episode_of
 from tests.numerics.reference import Episode, Net, Reference, cross_entropy, squared_error
 
 WAYS, TASKS, LR = 3, 7, 0.05
@@ -71,26 +73,26 @@ class Model:
         y = {n: KEY.fold(n, "y").normal((TASKS, 6, 1), torch.float64) for n in "sq"}
         if self.images:
             y = dict.fromkeys("sq", torch.arange(WAYS).repeat(TASKS, 2))
-        return TaskBatch(tuple(range(TASKS)), x["s"], y["s"], x["q"], y["q"])
+        columns = {"support_x": x["s"], "support_y": y["s"], "query_x": x["q"], "query_y": y["q"]}
+        return TaskBatch(tuple(range(TASKS)), columns)
 
     def episode(self) -> Episode:
         """The first of them."""
-        task = self.tasks().task(0)
-        return Episode(task.support_x, task.support_y, task.query_x, task.query_y)
+        return episode_of(self.tasks().task(0))
 
 
 def mlp(layers: int) -> Model:
     return Model(
         {"name": "mlp", "hidden": 8, "layers": layers},
         Net("mlp"),
-        TaskShape("regression", (2,), 1),
+        TaskShape((2,), 1),
     )
 
 
 CONV = Model(
     {"name": "conv4", "filters": 4, "affine": "scale_shift"},
     Net("conv4"),
-    TaskShape("classification", (1, 16, 16), WAYS),
+    TaskShape((1, 16, 16), WAYS, WAYS),
 )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 from torch import Tensor, nn
 
 from metadist.compute.learners import build, context
+from metadist.compute.strategies import ChunkResult, Loop, Vmap
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, TaskBatch, TaskShape
@@ -91,27 +91,27 @@ def problem(model: str, steps: int, adapt_norm: bool, algorithm: str = "maml") -
         }
     )
     key = Key.of("peer", model)
-    shape = TaskShape("classification", INPUTS[model], WAYS)
+    shape = TaskShape(INPUTS[model], WAYS, WAYS)
     params = {
         name: p.double() + 0.1 * key.fold(name).normal(p.shape, torch.float64)
         for name, p in build(recipe, shape).init(key).items()
     }
-    columns: list[Tensor] = []
+    columns: Params = {}
     for name, copies in (("support", SHOTS), ("query", QUERIES)):
         size = (TASKS, WAYS * copies, *shape.inputs)
-        columns.append(key.fold(name).uniform(size, torch.float64))
-        columns.append(torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1))
-    sx, sy, qx, qy = columns
-    return Problem(recipe, params, TaskBatch(tuple(range(TASKS)), sx, sy, qx, qy))
+        labels = torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1)
+        columns[f"{name}_x"] = key.fold(name).uniform(size, torch.float64)
+        columns[f"{name}_y"] = labels
+    return Problem(recipe, params, TaskBatch(tuple(range(TASKS)), columns))
 
 
 def ours(p: Problem, mode: str) -> ChunkResult:
-    shape = TaskShape("classification", INPUTS[p.recipe.model.name], WAYS)
+    shape = TaskShape(INPUTS[p.recipe.model.name], WAYS, WAYS)
     algorithm, ctx = build(p.recipe, shape), context(p.recipe, "train", 0)
     noise: list[dict[str, Tensor]] = [{}] * TASKS
     if mode == "vmap":
-        return vmap_chunk(algorithm, p.params, p.tasks, noise, ctx, TASKS)
-    return loop_chunk(algorithm, p.params, p.tasks, noise, ctx)
+        return Vmap(TASKS).chunk(algorithm, p.params, p.tasks, noise, ctx)
+    return Loop().chunk(algorithm, p.params, p.tasks, noise, ctx)
 
 
 def theirs(p: Problem) -> tuple[Tensor, Params]:
@@ -131,9 +131,9 @@ def theirs(p: Problem) -> tuple[Tensor, Params]:
         unrolled = higher.innerloop_ctx(net, optimizer, copy_initial_weights=False)
         with unrolled as (functional, inner):
             for _ in range(p.recipe.inner.steps):
-                loss = F.cross_entropy(functional(task.support_x), task.support_y)
+                loss = F.cross_entropy(functional(task.support.x), task.support.y)
                 inner.step(WAYS * loss)
-            value = F.cross_entropy(functional(task.query_x), task.query_y)
+            value = F.cross_entropy(functional(task.query.x), task.query.y)
             parts = torch.autograd.grad(value, list(weights.values()))
         losses.append(value.detach())
         gradients.append(dict(zip(weights, parts, strict=True)))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
 
-from metadist.compute import gradients
+from metadist.compute.strategies import ChunkResult, Loop, Vmap
+from metadist.context import Context
+from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import Learner, Loss
-from metadist.tasks import Context, Params, Task, TaskBatch
+from metadist.tasks import Params, Task, TaskBatch
 from tests.contract.cases import Case
-from tests.contract.setting import Setting, make
+from tests.contract.setting import Setting, chosen, make, with_columns
 
 TASKS = 3
 CASES = [Case("maml", "mlp-relu", "none", 2), Case("maml", "conv4-stride", "running", 1)]
@@ -25,19 +25,7 @@ ids = "{}".format
 def chunk(setting: Setting, mode: str, tasks: TaskBatch, rows: Sequence[int]) -> ChunkResult:
     noise = [setting.noise[row] for row in rows]
     given = (setting.algorithm, setting.params, tasks, noise, setting.ctx)
-    return loop_chunk(*given) if mode == "loop" else vmap_chunk(*given, TASKS)
-
-
-def chosen(tasks: TaskBatch, rows: list[int]) -> TaskBatch:
-    return replace(
-        tasks,
-        ids=tuple(tasks.ids[row] for row in rows),
-        support_x=tasks.support_x[rows],
-        support_y=tasks.support_y[rows],
-        query_x=tasks.query_x[rows],
-        query_y=tasks.query_y[rows],
-        info={name: values[rows] for name, values in tasks.info.items()},
-    )
+    return Loop().chunk(*given) if mode == "loop" else Vmap(TASKS).chunk(*given)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -47,10 +35,10 @@ def chosen(tasks: TaskBatch, rows: list[int]) -> TaskBatch:
 def test_the_others_count(case: Case, mode: str, bad: list[int], value: float):
     setting = make(case)
     tasks = setting.tasks.slice(0, TASKS)
-    spoilt = tasks.query_x.clone()
+    spoilt = tasks.tensors["query_x"].clone()
     spoilt[bad, 0] = value
     good = [row for row in range(TASKS) if row not in bad]
-    got = chunk(setting, mode, replace(tasks, query_x=spoilt), range(TASKS))
+    got = chunk(setting, mode, with_columns(tasks, query_x=spoilt), range(TASKS))
     assert got.finite.tolist() == [row in good for row in range(TASKS)]
     assert got.metrics["loss"].isfinite().tolist() == got.finite.tolist()
     for sums in (got.gradients, got.statistics):
@@ -68,11 +56,11 @@ def test_the_others_count(case: Case, mode: str, bad: list[int], value: float):
 def test_sums_that_overflow_leave_the_chunk_out(monkeypatch: pytest.MonkeyPatch):
     """Each of the gradients is finite, their sum is not."""
 
-    def huge(algorithm: Learner, leaves: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
-        loss = algorithm.loss(leaves, task, ctx)
-        return {name: torch.full_like(p, 1.5e308) for name, p in leaves.items()}, loss
+    def huge(self: Learner, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:
+        loss = self.loss(params, task, ctx)
+        return {name: torch.full_like(p, 1.5e308) for name, p in params.items()}, loss
 
-    monkeypatch.setattr(gradients, "_task_gradient", huge)
+    monkeypatch.setattr(InnerLoop, "gradient", huge)
     setting = make(CASES[0])
     got = chunk(setting, "loop", setting.tasks.slice(0, TASKS), range(TASKS))
     assert not bool(got.finite.any())

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metadist.compute.gradients import loop_chunk
 from torch import Tensor
 
 from metadist.algorithms.finetune import DecayedSGD
 from metadist.compute.learners import build, context
+from metadist.compute.strategies import Loop
+from metadist.context import Context, NormMode
 from metadist.errors import RecipeError
 from metadist.inner.adam import Adam
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
@@ -26,13 +27,13 @@ from metadist.inner.similarity import class_means, cosine, cosine_logits, neares
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Context, NormMode, Params, Phase, Task, TaskBatch, TaskShape
+from metadist.tasks import Examples, Params, Phase, Task, TaskBatch, TaskShape
 from tests.numerics.baselines_reference import nearest
 from tests.numerics.reference import CLOSED_FORM, EXACT, Net, leaves
 
 WAYS, CLASSES, STEPS, LR = 3, 7, 2, 0.05
-IMAGES = TaskShape("classification", (1, 16, 16), WAYS, classes=CLASSES)
-CURVES = TaskShape("regression", (1,), 1, latent=2)
+IMAGES = TaskShape((1, 16, 16), WAYS, WAYS, classes=CLASSES)
+CURVES = TaskShape((1,), 1, latent=2)
 LAYERS = [f"norm{i}" for i in range(1, 5)]
 CONV = {"name": "conv4", "filters": 4, "affine": "scale_shift"}
 
@@ -71,37 +72,41 @@ def image_task(name: str = "task") -> Task:
     key = Key.of(name)
     y = torch.arange(WAYS).repeat(2)
     x = [key.fold(part).uniform((len(y), *IMAGES.inputs), torch.float64) for part in "sq"]
-    return Task(x[0], y, x[1], y)
+    return Task(Examples(x[0], y), Examples(x[1], y))
 
 
 def curve_task() -> Task:
     key = Key.of("curve")
     x = [key.fold(part).normal((5, 1), torch.float64) for part in "sq"]
-    return Task(x[0], x[0].sin(), x[1], x[1].sin())
+    return Task(Examples(x[0], x[0].sin()), Examples(x[1], x[1].sin()))
+
+
+def told(task: Task, **info: Tensor) -> Task:
+    """The task with what else is known of it."""
+    return Task(task.support, task.query, info=info)
 
 
 def at(
     recipe: Recipe,
     phase: Phase,
-    info: Mapping[str, Tensor] | None = None,
     state: Mapping[str, Tensor] | None = None,
     noise: Mapping[str, Tensor] | None = None,
     steps: int = STEPS,
 ) -> Context:
     ctx = replace(context(recipe, phase, 0), state=state or {}, inner_steps=steps)
-    return ctx.for_task(noise or {}, info or {})
+    return ctx.for_task(noise or {})
 
 
 def outputs(learner: Learner, params: Params, task: Task, ctx: Context) -> list[Tensor]:
-    fitted = learner.adapt(params, task.support_x, task.support_y, ctx)
-    return [learner.predict(one, task.query_x, ctx).detach() for one in fitted]
+    fitted = learner.adapt(params, task.view(learner.needs), ctx)
+    return [learner.predict(one, task.query.without("y"), ctx).mean.detach() for one in fitted]
 
 
 def near(a: Tensor, b: Tensor, rtol: float = EXACT) -> None:
     torch.testing.assert_close(a, b, rtol=rtol, atol=rtol)
 
 
-INFO = {"class_ids": torch.tensor([5, 0, 3])}
+CLASS_IDS = torch.tensor([5, 0, 3])
 
 # --- similarity -----------------------------------------------------------------------------------
 
@@ -142,15 +147,18 @@ def test_near_rows_are_told_apart_by_their_last_digits():
 # --- inner optimizers -----------------------------------------------------------------------------
 
 
-def after(optimizer: InnerOptimizer, steps: int = 4) -> Tensor:
+def after(optimizer: InnerOptimizer, lr: float, steps: int = 4) -> Tensor:
     """Where an inner optimizer comes to on a quartic."""
     p = {"w": torch.tensor([1.0, -2.0, 0.0], dtype=torch.float64)}
-    ctx = at(recipe_of("scratch", CONV, "none"), "test")
-    state = optimizer.start(p)
+    ctx = replace(at(recipe_of("scratch", CONV, "none"), "test"), inner_lr=lr)
+    state = optimizer.start({}, p, ctx)
     for index in range(steps):
         at_p = leaves(p)
-        (g,) = torch.autograd.grad((at_p["w"] ** 4).sum(), [at_p["w"]])
-        p, state = optimizer.update(p, {"w": g}, InnerStep(index, {}, state, ctx))
+        value = (at_p["w"] ** 4).sum()
+        (g,) = torch.autograd.grad(value, [at_p["w"]])
+        step = InnerStep(index, {}, value.detach(), ctx)
+        updates, state = optimizer.update({"w": g}, state, p, step)
+        p = {"w": p["w"] + updates["w"]}
     return p["w"]
 
 
@@ -162,13 +170,13 @@ def test_adam_is_pytorchs(betas: tuple[float, float]):
         optimizer.zero_grad()
         (w**4).sum().backward()
         optimizer.step()
-    near(after(Adam(0.1, *betas)), w.detach(), CLOSED_FORM)
+    near(after(Adam(*betas), 0.1), w.detach(), CLOSED_FORM)
 
 
 def test_without_decay_it_is_plain_descent_to_the_bit():
-    assert torch.equal(after(DecayedSGD(0.01)), after(SGD(0.01)))
-    assert not torch.equal(after(DecayedSGD(0.01, decay=0.1)), after(SGD(0.01)))
-    assert torch.equal(after(DecayedSGD(0.01, others={"w": 0.02})), after(SGD(0.02)))
+    assert torch.equal(after(DecayedSGD(), 0.01), after(SGD(), 0.01))
+    assert not torch.equal(after(DecayedSGD(decay=0.1), 0.01), after(SGD(), 0.01))
+    assert torch.equal(after(DecayedSGD(others={"w": 0.02}), 0.01), after(SGD(), 0.02))
 
 
 # --- joint training -------------------------------------------------------------------------------
@@ -177,25 +185,25 @@ def test_without_decay_it_is_plain_descent_to_the_bit():
 @pytest.mark.parametrize("algorithm", ["finetune", "nearest_embedding"])
 def test_labels_of_an_episode_mean_nothing_in_joint_training(algorithm: str):
     learner, recipe = images(algorithm, "transductive")
-    task, params = image_task(), fresh(learner)
-    loss = learner.loss(params, task, at(recipe, "train", INFO))
+    task, params, ctx = image_task(), fresh(learner), at(recipe, "train")
+    loss = learner.loss(params, told(task, class_ids=CLASS_IDS), ctx)
     order = torch.tensor([2, 0, 1])
-    renamed = replace(task, support_y=order[task.support_y], query_y=order[task.query_y])
-    info = {"class_ids": INFO["class_ids"][order.argsort()]}
-    again = learner.loss(params, renamed, at(recipe, "train", info))
-    near(again.value, loss.value, CLOSED_FORM)
-    other = learner.loss(params, renamed, at(recipe, "train", INFO))
+    support, query = (part.with_y(order[part.y]) for part in (task.support, task.query))
+    renamed = Task(support, query)
+    right = told(renamed, class_ids=CLASS_IDS[order.argsort()])
+    near(learner.loss(params, right, ctx).value, loss.value, CLOSED_FORM)
+    other = learner.loss(params, told(renamed, class_ids=CLASS_IDS), ctx)
     assert abs(float(other.value - loss.value)) > 1e-3
 
 
 def test_joint_accuracy_is_over_all_training_classes():
     learner, recipe = images("finetune", "none")
-    task, params = image_task(), fresh(learner)
+    task, params = told(image_task(), class_ids=CLASS_IDS), fresh(learner)
     params["head.bias"][5] += 100.0
-    got = learner.loss(params, task, at(recipe, "train", INFO)).metrics["accuracy"]
+    got = learner.loss(params, task, at(recipe, "train")).metrics["accuracy"]
     assert float(got) == pytest.approx(1 / WAYS)
     params["head.bias"][6] += 200.0
-    got = learner.loss(params, task, at(recipe, "train", INFO)).metrics["accuracy"]
+    got = learner.loss(params, task, at(recipe, "train")).metrics["accuracy"]
     assert float(got) == 0.0
 
 
@@ -212,18 +220,20 @@ def state_of_layers() -> dict[str, Tensor]:
 def test_running_statistics_are_those_of_training_passes(algorithm: str):
     learner, recipe = images(algorithm)
     task, params = image_task(), fresh(learner)
-    ctx = at(recipe, "train", INFO)
+    ctx = at(recipe, "train")
     state = learner.initial_state(ctx)
     assert {n: tuple(s.shape) for n, s in state.items()} == {
         f"{layer}.{m}": (1, 4) for layer in LAYERS for m in ("mean", "variance")
     }
-    sx, sy, qx, qy = (t[None] for t in (task.support_x, task.support_y, task.query_x, task.query_y))
-    batch = TaskBatch((0,), sx, sy, qx, qy, {n: s[None] for n, s in INFO.items()})
-    result = loop_chunk(learner, params, batch, [{}], ctx)
+    sets = {"support": task.support, "query": task.query}
+    columns = {f"{n}_x": s.x for n, s in sets.items()} | {f"{n}_y": s.y for n, s in sets.items()}
+    columns["class_ids"] = CLASS_IDS
+    batch = TaskBatch((0,), {n: column[None] for n, column in columns.items()})
+    result = Loop().chunk(learner, params, batch, [{}], ctx)
     announced = learner.statistics(ctx)
     assert {n: tuple(s.shape) for n, s in result.statistics.items()} == announced
-    new = learner.update_state(state, result.statistics, ctx)
-    _, moments = Net("conv4")(params, torch.cat([task.support_x, task.query_x]), "batch")
+    new = learner.update_state(state, result.statistics, params, ctx)
+    _, moments = Net("conv4")(params, torch.cat([task.support.x, task.query.x]), "batch")
     for layer, (mean, variance) in moments.items():
         near(new[f"{layer}.mean"][0], 0.1 * mean)
         near(new[f"{layer}.variance"][0], 0.9 + 0.1 * variance)
@@ -233,7 +243,7 @@ def test_fine_tuning_keeps_the_running_statistics_of_training():
     """Through more steps than the recipe's, of which training took none."""
     learner, recipe = images("finetune")
     task, params, state = image_task(), fresh(learner), state_of_layers()
-    ctx = at(recipe, "test", {}, state, steps=STEPS + 2)
+    ctx = at(recipe, "test", state, steps=STEPS + 2)
     given = {n: (state[f"{n}.mean"][0], state[f"{n}.variance"][0]) for n in LAYERS}
     net = Net("conv4")
     phi = dict(params) | {
@@ -242,10 +252,10 @@ def test_fine_tuning_keeps_the_running_statistics_of_training():
     }
     wanted = []
     for _ in range(STEPS + 3):
-        wanted.append(net(phi, task.query_x, given)[0])
+        wanted.append(net(phi, task.query.x, given)[0])
         at_phi = leaves(phi)
-        logits = net(at_phi, task.support_x, given)[0]
-        value = torch.nn.functional.cross_entropy(logits, task.support_y)
+        logits = net(at_phi, task.support.x, given)[0]
+        value = torch.nn.functional.cross_entropy(logits, task.support.y)
         gradients = torch.autograd.grad(value, list(at_phi.values()))
         phi = {n: phi[n] - LR * g for n, g in zip(phi, gradients, strict=True)}
     got = outputs(learner, params, task, ctx)
@@ -262,21 +272,21 @@ def test_neighbours_are_embedded_by_the_running_statistics_of_training():
         "head.weight": torch.eye(4, dtype=torch.float64),
         "head.bias": torch.zeros(4, dtype=torch.float64),
     }
-    features = [Net("conv4")(body, x, given)[0].numpy() for x in (task.query_x, task.support_x)]
+    features = [Net("conv4")(body, x, given)[0].numpy() for x in (task.query.x, task.support.x)]
     options = {"metric": "cosine", "rule": "nearest"}
-    wanted = nearest(options, features[0], features[1], task.support_y.numpy())
-    (got,) = outputs(learner, params, task, at(recipe, "test", {}, state))
+    wanted = nearest(options, features[0], features[1], task.support.y.numpy())
+    (got,) = outputs(learner, params, task, at(recipe, "test", state))
     near(got, torch.from_numpy(wanted))
 
 
 def test_validation_is_few_shot():
     learner, recipe = images("finetune", "transductive")
     task, params = image_task(), fresh(learner)
-    ctx = at(recipe, "val", INFO)
+    ctx = at(recipe, "val")
     last = outputs(learner, params, task, ctx)[-1]
-    assert last.shape == (len(task.query_y), WAYS)
+    assert last.shape == (len(task.query.y), WAYS)
     loss = learner.loss(params, task, ctx)
-    near(loss.value, torch.nn.functional.cross_entropy(last, task.query_y))
+    near(loss.value, torch.nn.functional.cross_entropy(last, task.query.y))
 
 
 # --- what each of them knows ----------------------------------------------------------------------
@@ -290,8 +300,8 @@ def test_a_drawn_head_is_the_tasks_own_and_the_body_the_trained_one():
     for name in ("a", "a", "b"):
         noise = learner.noise(Key.of(name), ctx)
         assert set(noise) == {"head.weight", "head.bias"}
-        fitted = learner.adapt(params, task.support_x, task.support_y, replace(ctx, noise=noise))
-        start = fitted[0].params
+        fitted = learner.adapt(params, task, ctx.for_task(noise))
+        start = fitted[0].model.params
         assert all(start[n] is p for n, p in params.items() if n not in noise)
         before.append(start["head.weight"])
     assert torch.equal(before[0], before[1])
@@ -303,12 +313,13 @@ def test_the_oracle_knows_the_function_before_it_sees_it():
     task, params = curve_task(), fresh(learner)
     assert params["linear1.weight"].shape == (6, 1 + CURVES.latent)
     one, two = (torch.tensor(v, dtype=torch.float64) for v in ([1.0, 2.0], [1.0, 2.5]))
-    first = outputs(learner, params, task, at(recipe, "test", {"latent": one}, steps=0))
+    ctx = at(recipe, "test", steps=0)
+    first = outputs(learner, params, told(task, latent=one), ctx)
     assert len(first) == 1
-    changed = outputs(learner, params, task, at(recipe, "test", {"latent": two}, steps=0))
+    changed = outputs(learner, params, told(task, latent=two), ctx)
     assert float((first[0] - changed[0]).abs().min()) > 1e-4
-    unseen = replace(task, support_y=task.support_y + 1)
-    again = outputs(learner, params, unseen, at(recipe, "test", {"latent": one}, steps=0))
+    unseen = task.with_support(task.support.with_y(task.support.y + 1))
+    again = outputs(learner, params, told(unseen, latent=one), ctx)
     assert torch.equal(again[0], first[0])
 
 
@@ -316,8 +327,11 @@ def test_the_oracle_needs_something_to_be_told():
     recipe = recipe_of("oracle", {"name": "mlp"}, "none")
     with pytest.raises(RecipeError, match="true parameters are known"):
         build(recipe, replace(CURVES, latent=0))
-    for algorithm, shape in (("oracle", IMAGES), ("nearest_pixels", CURVES)):
-        with pytest.raises(RecipeError, match="works on"):
+    for algorithm, shape, can in (
+        ("oracle", IMAGES, "predicts values, the data are tasks of labels"),
+        ("nearest_pixels", CURVES, "predicts labels, the data are tasks of values"),
+    ):
+        with pytest.raises(RecipeError, match=can):
             build(recipe_of(algorithm, {"name": "mlp"}, "none"), shape)
 
 

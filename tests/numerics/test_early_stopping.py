@@ -12,14 +12,12 @@ The inner loop descends on |Xw - y|^2 / n, so that a = 2 / n times its step size
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
-from metadist.inner.sgd import SGD
 from metadist.keys import Key
+from metadist.tasks import Examples, Task
 from tests.numerics.reference import CLOSED_FORM, OTHER, distance
 from tests.numerics.test_linear_regression import DIMENSIONS, context, learner
 
@@ -40,8 +38,9 @@ def data(examples: int) -> tuple[Tensor, Tensor, Tensor]:
 def stopped(examples: int, steps: int) -> Tensor:
     """What the inner loop gives."""
     x, y, theta = data(examples)
-    loop = replace(learner(second_order=True), optimizer=SGD(LR))
-    return loop.adapt({"w": theta}, x, y, context(steps))[-1].params["w"].detach()
+    task = Task(Examples(x, y))
+    fitted = learner(second_order=True).adapt({"w": theta}, task, context(steps, LR))
+    return fitted[-1].params["w"].detach()
 
 
 def posterior_mean(examples: int, steps: int, factor: float) -> Tensor:

@@ -13,24 +13,23 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
-from metadist.inner.gradient import gradient
 from torch import Tensor
 
-from metadist import algorithms, backbones
+from metadist import algorithms, backbones, objectives
 from metadist.algorithms import Parts
-from metadist.backbones import Layer, Norm, Statistics, Trace
-from metadist.inner import inner_loop
+from metadist.backbones import Backbone, Layer, Norm, Output
+from metadist.compute.strategies import ChunkResult, Loop, Vmap
+from metadist.context import Context
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Learner
-from metadist.tasks import Context, Params, TaskBatch, TaskShape
+from metadist.tasks import Params, TaskBatch, TaskShape
+from tests.contract.setting import episode_of
 from tests.numerics.reference import (
     CLEARLY_OTHER,
     CLOSED_FORM,
     DEFINITIONS,
-    Episode,
     Net,
     Reference,
     distance,
@@ -41,32 +40,38 @@ from tests.numerics.reference import (
 
 STEP_SIZE = 0.1
 DIMENSIONS, SUPPORT, QUERY, TASKS = 4, 6, 5, 3
+SHAPE = TaskShape((DIMENSIONS,), 1)
 Mode = Literal["loop", "vmap"]
 
 
-class Linear:
-    """x @ w, as a backbone."""
+class Linear(Backbone):
+    """x @ w."""
 
-    layers = (Layer("linear1", 1, bias=False),)
-    norm_layers: dict[str, int] = {}  # noqa: RUF012 - the protocol's type
-    norm_parameters: frozenset[str] = frozenset()
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return (Layer("linear1", 1, bias=False),)
 
     def init(self, key: Key) -> Params:
         return {"w": key.normal((DIMENSIONS, 1))}
 
-    def forward(
-        self, params: Params, x: Tensor, norm: Norm, trace: Trace | None = None, **hooks: Any
-    ) -> tuple[Tensor, Statistics]:
-        return x @ params["w"], {}
+    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
+        return Output(x @ params["w"], x, {}, {})
 
 
 def learner(second_order: bool) -> InnerLoop:
-    return InnerLoop(Linear(), "regression", 1, SGD(STEP_SIZE), second_order=second_order)
+    objective = objectives.build("regression", {}, SHAPE)
+    return InnerLoop(objective, Linear(), 0, SGD(), second_order=second_order)
 
 
-def context(steps: int) -> Context:
+def context(steps: int, inner_lr: float = STEP_SIZE) -> Context:
     return Context(
-        phase="train", step=0, total_steps=1, inner_steps=steps, trained_steps=steps, norm="none"
+        phase="train",
+        step=0,
+        total_steps=1,
+        inner_steps=steps,
+        trained_steps=steps,
+        norm="none",
+        inner_lr=inner_lr,
     )
 
 
@@ -76,13 +81,10 @@ def tasks() -> TaskBatch:
     def draw(name: str, *shape: int) -> Tensor:
         return key.fold(name).normal((TASKS, *shape), torch.float64)
 
-    return TaskBatch(
-        tuple(range(TASKS)),
-        draw("support_x", SUPPORT, DIMENSIONS),
-        draw("support_y", SUPPORT, 1),
-        draw("query_x", QUERY, DIMENSIONS),
-        draw("query_y", QUERY, 1),
-    )
+    sizes = {"support": SUPPORT, "query": QUERY}
+    x = {f"{name}_x": draw(f"{name}_x", size, DIMENSIONS) for name, size in sizes.items()}
+    y = {f"{name}_y": draw(f"{name}_y", size, 1) for name, size in sizes.items()}
+    return TaskBatch(tuple(range(TASKS)), x | y)
 
 
 def theta() -> Params:
@@ -92,12 +94,7 @@ def theta() -> Params:
 def closed_form(w: Tensor, batch: TaskBatch, steps: int, *, second_order: bool) -> Tensor:
     summed = torch.zeros_like(w)
     for i in range(len(batch)):
-        x, y, xq, yq = (
-            batch.support_x[i],
-            batch.support_y[i],
-            batch.query_x[i],
-            batch.query_y[i],
-        )
+        x, y, xq, yq, _ = episode_of(batch.task(i))
         hessian = 2 / SUPPORT * x.T @ x
         phi = w
         for _ in range(steps):
@@ -113,8 +110,8 @@ def closed_form(w: Tensor, batch: TaskBatch, steps: int, *, second_order: bool) 
 def compute(algorithm: Learner, mode: Mode, batch: TaskBatch, ctx: Context) -> ChunkResult:
     noise: list[dict[str, Tensor]] = [{} for _ in range(len(batch))]
     if mode == "loop":
-        return loop_chunk(algorithm, theta(), batch, noise, ctx)
-    return vmap_chunk(algorithm, theta(), batch, noise, ctx, size=len(batch))
+        return Loop().chunk(algorithm, theta(), batch, noise, ctx)
+    return Vmap(len(batch)).chunk(algorithm, theta(), batch, noise, ctx)
 
 
 def check(mode: Mode, steps: int, *, second_order: bool) -> None:
@@ -141,29 +138,32 @@ def test_the_two_closed_forms_differ():
 
 @pytest.mark.parametrize("mode", ["loop", "vmap"])
 def test_a_dropped_graph_is_noticed(mode: Mode, monkeypatch: pytest.MonkeyPatch):
-    def constant(loss, params, *, second_order, functional):
-        return gradient(loss, params, second_order=False, functional=functional)
+    plain = Context.grad
 
-    monkeypatch.setattr(inner_loop, "gradient", constant)
+    def constant(self, loss, params, *, second_order=False):
+        return plain(self, loss, params, second_order=False)
+
+    monkeypatch.setattr(Context, "grad", constant)
     with pytest.raises(AssertionError):
         check(mode, 1, second_order=True)
 
 
 @pytest.mark.parametrize("mode", ["loop", "vmap"])
 def test_a_kept_graph_is_noticed(mode: Mode, monkeypatch: pytest.MonkeyPatch):
-    def differentiable(loss, params, *, second_order, functional):
-        return gradient(loss, params, second_order=True, functional=functional)
+    plain = Context.grad
 
-    monkeypatch.setattr(inner_loop, "gradient", differentiable)
+    def differentiable(self, loss, params, *, second_order=False):
+        return plain(self, loss, params, second_order=True)
+
+    monkeypatch.setattr(Context, "grad", differentiable)
     with pytest.raises(AssertionError):
         check(mode, 1, second_order=False)
 
 
 def test_a_missing_step_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    def idle_first(self, adapted, gradients, step):
-        if step.index == 0:
-            return adapted, {}
-        return {n: p - self.lr * gradients[n] for n, p in adapted.items()}, {}
+    def idle_first(self, gradients, state, adapted, step):
+        lr = step.ctx.inner_lr if step.index else 0.0
+        return {n: -lr * gradients[n] for n in adapted}, {}
 
     monkeypatch.setattr(SGD, "update", idle_first)
     with pytest.raises(AssertionError):
@@ -181,29 +181,26 @@ def sinusoid_tasks() -> TaskBatch:
 
     amplitude, phase = draw("amplitude", 0.1, 5.0, 1, 1), draw("phase", 0.0, torch.pi, 1, 1)
     x, xq = draw("x", -5.0, 5.0, 10, 1), draw("xq", -5.0, 5.0, 10, 1)
-    return TaskBatch(
-        tuple(range(TASKS)),
-        x,
-        amplitude * torch.sin(x - phase),
-        xq,
-        amplitude * torch.sin(xq - phase),
-    )
+    y, yq = (amplitude * torch.sin(points - phase) for points in (x, xq))
+    columns = {"support_x": x, "support_y": y, "query_x": xq, "query_y": yq}
+    return TaskBatch(tuple(range(TASKS)), columns)
 
 
 def named(name: str) -> tuple[Learner, Params]:
-    shape = TaskShape("regression", (1,), 1)
+    shape = TaskShape((1,), 1)
 
     def network(wanted: TaskShape) -> backbones.Backbone:
         return backbones.build("mlp", {}, wanted)
 
-    parts = Parts(network, shape, 0.01, "mean", algorithms.options(name, {}))
+    objective = objectives.build("", {}, shape)
+    parts = Parts(network, shape, objective, 0.01, "mean", algorithms.options(name, {}))
     algorithm = algorithms.build(name, parts)
     return algorithm, {n: p.double() for n, p in algorithm.init(Key.of("40-40")).items()}
 
 
 @pytest.mark.parametrize("mode", ["loop", "vmap"])
 def test_first_order_is_the_gradient_at_the_adapted_parameters(mode: Mode):
-    batch, ctx = sinusoid_tasks(), replace(context(3), norm="transductive")
+    batch, ctx = sinusoid_tasks(), replace(context(3, 0.01), norm="transductive")
     gradients = {}
     for name in ("maml", "fomaml"):
         algorithm, params = named(name)
@@ -212,17 +209,14 @@ def test_first_order_is_the_gradient_at_the_adapted_parameters(mode: Mode):
         ]  # fmt: skip
         noise: list[dict[str, Tensor]] = [{}] * TASKS
         if mode == "loop":
-            result = loop_chunk(algorithm, params, batch, noise, ctx)
+            result = Loop().chunk(algorithm, params, batch, noise, ctx)
         else:
-            result = vmap_chunk(algorithm, params, batch, noise, ctx, TASKS)
+            result = Vmap(TASKS).chunk(algorithm, params, batch, noise, ctx)
         gradients[name] = result.gradients
 
     reference = Reference(Net("mlp"), squared_error, 0.01, 3, 1.0, lambda name: True, "none")
     for name in ("maml", "fomaml"):
-        episodes = [
-            Episode(batch.support_x[i], batch.support_y[i], batch.query_x[i], batch.query_y[i])
-            for i in range(TASKS)
-        ]
+        episodes = [episode_of(batch.task(i)) for i in range(TASKS)]
         parts = [
             DEFINITIONS[name](reference, named(name)[1], episode, {})[1] for episode in episodes
         ]

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist import algorithms
 from metadist.algorithms.mamlpp import MAMLPlusPlus, PerStepSGD, multi_step_weights
+from metadist.compute.strategies import ChunkResult
+from metadist.context import NormMode
 from metadist.errors import RecipeError
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
+from metadist.inner.inner_optimizer import InnerStep
 from metadist.keys import Key
 from metadist.learner import Learner
-from metadist.tasks import NormMode
+from metadist.tasks import Params
 from tests.contract.cases import Case, Options, built
 from tests.contract.checks import check_definition
 from tests.contract.setting import Setting, make, of_tasks, synthetic_episodes, tasks_of
@@ -143,8 +145,7 @@ def test_the_reported_loss_is_that_of_the_last_step():
 def test_steps_beyond_training_take_the_last_step_size(steps: int):
     setting = make(Case("mamlpp", "mlp-tanh", "none", steps))
     longer = setting.at(phase="test", inner_steps=5)
-    task, ctx = longer.tasks.task(0), longer.task_ctx(0)
-    fitted = longer.algorithm.adapt(longer.params, task.support_x, task.support_y, ctx)
+    fitted = longer.adapted(0)
     # The same with as many step sizes as steps, the last one again and again.
     learner = longer.algorithm
     assert isinstance(learner, MAMLPlusPlus)
@@ -152,7 +153,7 @@ def test_steps_beyond_training_take_the_last_step_size(steps: int):
     rows = [min(step, steps - 1) for step in range(5)]
     spelt_out = {n: p[rows] if n.endswith(".step_sizes") else p for n, p in longer.params.items()}
     other = replace(learner, optimizer=replace(learner.optimizer, steps=5))
-    wanted = other.adapt(spelt_out, task.support_x, task.support_y, ctx)
+    wanted = other.adapt(spelt_out, longer.tasks.task(0), longer.task_ctx(0))
     for a, b in zip(fitted, wanted, strict=True):
         assert all(torch.equal(a.params[n], p) for n, p in b.params.items() if "rule." not in n)
     assert learner.learned_quantities(longer.params)["step_size"].keys() == {
@@ -194,9 +195,11 @@ def even_weights(self: MAMLPlusPlus, ctx: Any) -> dict[int, float]:
     return dict.fromkeys(range(1, ctx.inner_steps + 1), 1 / ctx.inner_steps)
 
 
-def first_size_only(self: PerStepSGD, adapted: Any, gradients: Any, step: Any) -> Any:
+def first_size_only(
+    self: PerStepSGD, gradients: Params, state: Params, adapted: Params, step: InnerStep
+) -> Any:
     sizes = {n: step.meta[f"{n}.step_sizes"][0] for n in adapted}
-    return {n: p - sizes[n] * gradients[n] for n, p in adapted.items()}, {}
+    return {n: -sizes[n] * gradients[n] for n in adapted}, {}
 
 
 @pytest.mark.parametrize(
@@ -227,9 +230,7 @@ def test_first_order_has_nothing_to_anneal():
 
 def shared(setting: Setting) -> set[str]:
     """Parameters that are the same object in theta and phi."""
-    task, ctx = setting.tasks.task(0), setting.task_ctx(0)
-    fitted = setting.algorithm.adapt(setting.params, task.support_x, task.support_y, ctx)
-    return {n for n, p in fitted[-1].params.items() if p is setting.params[n]}
+    return {n for n, p in setting.adapted(0)[-1].params.items() if p is setting.params[n]}
 
 
 @pytest.mark.parametrize("model", ["mlp-tanh", "conv4-stride"])
@@ -244,9 +245,9 @@ def test_the_body_of_phi_is_that_of_theta(model: str):
 
 def test_anil_leaves_what_enters_the_head_as_it_was():
     setting = make(Case("anil", "conv4-stride", "none", 3))
-    task, ctx = setting.tasks.task(0), setting.task_ctx(0)
-    fitted = setting.algorithm.adapt(setting.params, task.support_x, task.support_y, ctx)
-    before, after = (setting.algorithm.activations(f, task.query_x, ctx) for f in fitted[::3])
+    query, ctx = setting.tasks.task(0).query, setting.task_ctx(0)
+    fitted = setting.adapted(0)
+    before, after = (setting.algorithm.activations(f, query, ctx) for f in fitted[::3])
     assert torch.equal(before["conv4"], after["conv4"])
     assert not torch.equal(before["head"], after["head"])
 
@@ -289,16 +290,16 @@ def bias_gradient(setting: Setting) -> tuple[Tensor, Tensor]:
     assert isinstance(learner, InnerLoop)
     at, task = leaves(setting.params), setting.tasks.task(0)
     norm = learner.normalisation.support(setting.ctx)
-    outputs, _ = learner.backbone.forward(at, task.support_x, norm)
-    loss = ((outputs - task.support_y) ** 2).mean()
+    outputs = learner.backbone.forward(at, task.support.x, norm).value
+    loss = ((outputs - task.support.y) ** 2).mean()
     got = derivative(loss, at)["input_bias"]
     # The plain program, with the first layer's outputs as leaves.
     p, size = setting.params, len(setting.params["input_bias"])
-    x = torch.cat([task.support_x, p["input_bias"].repeat(len(task.support_x), 1)], 1)
+    x = torch.cat([task.support.x, p["input_bias"].repeat(len(task.support.x), 1)], 1)
     first = (x @ p["linear1.weight"].T + p["linear1.bias"]).requires_grad_()
     h = first.tanh() @ p["linear2.weight"].T + p["linear2.bias"]
     last = h.tanh() @ p["linear3.weight"].T + p["linear3.bias"]
-    (delta,) = torch.autograd.grad(((last - task.support_y) ** 2).mean(), first)
+    (delta,) = torch.autograd.grad(((last - task.support.y) ** 2).mean(), first)
     return got, p["linear1.weight"][:, -size:].T @ delta.sum(0)
 
 
@@ -312,8 +313,7 @@ def test_the_gradient_of_an_input_bias_is_the_first_layers_error():
 def test_an_input_bias_starts_at_zero_and_is_adapted():
     setting = make(Case("maml_input_bias", "mlp-tanh", "none", 1))
     assert not setting.algorithm.init(Key.of("fresh"))["input_bias"].any()
-    task, ctx = setting.tasks.task(0), setting.task_ctx(0)
-    before, after = setting.algorithm.adapt(setting.params, task.support_x, task.support_y, ctx)
+    before, after = setting.adapted(0)
     got, _ = bias_gradient(setting)
     step = before.params["input_bias"] - after.params["input_bias"].detach()
     assert distance({"bias": step}, {"bias": setting.case.network.lr * got}) <= EXACT

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metadist.algorithms import mtnet
-from metadist.algorithms.mtnet import MaskedSGD, gumbel, sampled_mask
+from metadist.algorithms.mtnet import Masks, gumbel, sampled_mask
 from metadist.inner.inner_loop import AdaptedModel
 from metadist.inner.inner_optimizer import InnerStep
 from metadist.keys import Key
@@ -22,20 +22,21 @@ from tests.numerics.reference import CLOSED_FORM, EXACT
 ENTRIES, BATCHES = 20_000, 10
 
 
-def sampled(optimizer: MaskedSGD, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks of a rule: its step from 0 along a gradient of -1, with the logits and the noise."""
+def sampled(optimizer: Masks, zeta: float, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks: what is left of a gradient of 1, with the logits and the noise."""
     _, ctx = mlp(1).learner("maml", 1)
-    ctx = ctx.for_task(optimizer.noise(KEY.fold("p", number), ctx), {})
+    ctx = ctx.for_task(optimizer.noise(KEY.fold("p", number), ctx))
     logits = torch.full((ENTRIES,), zeta, dtype=torch.float64, requires_grad=True)
     zeros = torch.zeros(ENTRIES, 2, dtype=torch.float64)
-    step = InnerStep(0, {"layer.logits": logits}, {}, ctx)
-    moved, _ = optimizer.update({"layer.weight": zeros}, {"layer.weight": zeros - 1}, step)
-    rows = moved["layer.weight"]
+    step = InnerStep(0, {"layer.logits": logits}, zeros.sum(), ctx)
+    ones = {"layer.weight": zeros + 1}
+    masked, _ = optimizer.update(ones, {}, {"layer.weight": zeros}, step)
+    rows = masked["layer.weight"]
     assert torch.equal(rows[:, 0], rows[:, 1])
     return rows[:, 0], logits, ctx.noise["layer.0"]
 
 
-ONES = MaskedSGD(1.0, {"layer.weight": (ENTRIES, 2)})
+ONES = Masks({"layer.weight": (ENTRIES, 2)})
 
 
 def check_frequency(zeta: float) -> None:
@@ -96,9 +97,9 @@ def test_nothing_moves_where_no_mask_is_one(model: Model, per: str):
     params = {
         n: p - 1e6 if n.endswith(".logits") else p for n, p in shaken(learner.init(KEY)).items()
     }
-    ctx = ctx.for_task(learner.noise(KEY, ctx), {})
+    ctx = ctx.for_task(learner.noise(KEY, ctx))
     task = model.tasks().task(0)
-    last = learner.adapt(params, task.support_x, task.support_y, ctx)[-1].params
+    last = learner.adapt(params, task, ctx)[-1].params
     assert all(torch.equal(p, params[n]) for n, p in last.items())
 
 
@@ -112,10 +113,10 @@ def test_a_mask_holds_for_a_task_and_bias_or_is_drawn_anew_for_each_weight():
     name = "linear2.weight"
     for per in ("unit", "weight"):
         learner, ctx = model.learner("mtnet", 3, mask_per=per)
-        ctx = ctx.for_task(learner.noise(KEY, ctx), {})
+        ctx = ctx.for_task(learner.noise(KEY, ctx))
         task = model.tasks().task(0)
         params = shaken(learner.init(KEY))
-        path = list(learner.adapt(params, task.support_x, task.support_y, ctx))
+        path = list(learner.adapt(params, task, ctx))
         first, second = moved(path, name, 1), moved(path, name, 2)
         bias = moved(path, "linear2.bias", 1)
         assert 0 < int(bias.sum()) < len(bias)
@@ -139,12 +140,12 @@ def test_masks_at_test_are_drawn_or_expected():
         assert learner.noise(KEY, ctx)
         test = replace(ctx, phase="test")
         noise = learner.noise(KEY, test)
-        test = test.for_task(noise, {})
-        path = list(learner.adapt(params, task.support_x, task.support_y, test))
+        test = test.for_task(noise)
+        path = list(learner.adapt(params, task, test))
         change = {n: path[1].params[n] - path[0].params[n] for n in params if "linear" in n[:6]}
         plain, _ = model.learner("maml", 1)
         theta = {n: p for n, p in params.items() if not n.startswith("rule.")}
-        full = list(plain.adapt(theta, task.support_x, task.support_y, ctx))
+        full = list(plain.adapt(theta, task, ctx))
         for layer in ("linear1", "linear2"):
             zeta = params[f"rule.{layer}.logits"]
             wanted = 1 / (1 + (-zeta).exp())

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from metadist.compute.gradients import ChunkResult, loop_chunk, vmap_chunk
-from metadist.inner.gradient import gradient
 from torch import Tensor
 
 from metadist.algorithms import meta_curvature
 from metadist.algorithms.meta_curvature import mode_products
-from metadist.algorithms.mtnet import MaskedSGD
+from metadist.algorithms.mtnet import Masks
 from metadist.algorithms.tnet import Transformed
+from metadist.backbones import Output
 from metadist.backbones.mlp import MLP
-from metadist.inner import inner_loop
+from metadist.compute.strategies import ChunkResult, Loop, Vmap
+from metadist.context import Context
 from metadist.inner.inner_loop import InnerLoop
-from metadist.tasks import Context, Params
+from metadist.inner.inner_optimizer import Chain
+from metadist.tasks import Params
 from tests.numerics.preconditioning_models import CONV, KEY, LR, TASKS, Model, mlp, noticed, shaken
 from tests.numerics.preconditioning_reference import (
     composed,
@@ -82,12 +83,12 @@ def both(
     empty: list[dict[str, Tensor]] = [{}] * TASKS
     return {
         "loop": (
-            loop_chunk(learner, params, tasks, noise, ctx),
-            loop_chunk(maml, theta, tasks, empty, ctx),
+            Loop().chunk(learner, params, tasks, noise, ctx),
+            Loop().chunk(maml, theta, tasks, empty, ctx),
         ),
         "vmap": (
-            vmap_chunk(learner, params, tasks, noise, ctx, TASKS),
-            vmap_chunk(maml, theta, tasks, empty, ctx, TASKS),
+            Vmap(TASKS).chunk(learner, params, tasks, noise, ctx),
+            Vmap(TASKS).chunk(maml, theta, tasks, empty, ctx),
         ),
     }
 
@@ -117,10 +118,12 @@ def test_with_nothing_learned_it_is_maml_to_the_last_bit(
 def test_a_dropped_graph_is_noticed(algorithm: str, monkeypatch: pytest.MonkeyPatch):
     right = both(CONV, algorithm, {})
 
-    def constant(loss, params, *, second_order, functional):
-        return gradient(loss, params, second_order=False, functional=functional)
+    plain = Context.grad
 
-    monkeypatch.setattr(inner_loop, "gradient", constant)
+    def constant(self, loss, params, *, second_order=False):
+        return plain(self, loss, params, second_order=False)
+
+    monkeypatch.setattr(Context, "grad", constant)
     wrong = both(CONV, algorithm, {})
     for mode, (_, maml) in right.items():
         with noticed():
@@ -134,7 +137,7 @@ def adapted(learner: InnerLoop, params: Params, model: Model, ctx: Context) -> T
     """The network after adaptation, in terms of A = T W."""
     task = model.tasks().task(0)
     with torch.no_grad():
-        last = learner.adapt(params, task.support_x, task.support_y, ctx)[-1]
+        last = learner.adapt(params, task, ctx)[-1]
     return composed(last.params)
 
 
@@ -167,11 +170,11 @@ def test_a_tnet_descends_with_the_metric_of_its_transforms(model: Model, steps: 
 def test_a_transform_behind_the_nonlinearity_is_noticed(monkeypatch: pytest.MonkeyPatch):
     learner, params, ctx, metric = tnet(mlp(2), 3)
 
-    def late(self, params, x, norm, trace=None, **hooks):
+    def late(self, params, x, norm, **how):
         for i in (1, 2, 3):
             x = F.linear(x, params[f"linear{i}.weight"], params[f"linear{i}.bias"])
             x = F.linear(x if i == 3 else F.relu(x), params[f"linear{i}.transform"])
-        return x, {}
+        return Output(x, x, {}, {})
 
     monkeypatch.setattr(MLP, "forward", late)
     with noticed():
@@ -182,9 +185,9 @@ def test_a_transposed_transform_is_noticed(monkeypatch: pytest.MonkeyPatch):
     learner, params, ctx, metric = tnet(CONV, 1)
     right = Transformed.forward
 
-    def transposed(self, params, x, norm, trace=None):
+    def transposed(self, params, x, norm, **how):
         turned = {n: p.T if n.endswith(".transform") else p for n, p in params.items()}
-        return right(self, turned, x, norm, trace)
+        return right(self, turned, x, norm, **how)
 
     monkeypatch.setattr(Transformed, "forward", transposed)
     with noticed():
@@ -198,7 +201,7 @@ def mtnet(model: Model, steps: int) -> tuple[InnerLoop, Params, Context, Tensors
     """An MT-net, and the metric by hand: T_M is T' without the rows of masked units."""
     learner, ctx = model.learner("mtnet", steps)
     params = shaken(learner.init(KEY))
-    ctx = ctx.for_task(learner.noise(KEY.fold("task"), ctx), {})
+    ctx = ctx.for_task(learner.noise(KEY.fold("task"), ctx))
     metric = {}
     for layer in learner.backbone.layers:
         noise = ctx.noise[f"{layer.name}.0"]
@@ -220,10 +223,12 @@ def test_an_mtnet_descends_in_a_subspace_with_a_metric(model: Model):
 @each_model
 def test_a_mask_for_each_weight_is_noticed(model: Model):
     learner, params, ctx, metric = mtnet(model, 3)
-    assert isinstance(learner.optimizer, MaskedSGD)
-    wrong = replace(learner, optimizer=replace(learner.optimizer, per="weight"))
+    assert isinstance(learner.optimizer, Chain)
+    masks, descent = learner.optimizer.parts
+    assert isinstance(masks, Masks)
+    wrong = replace(learner, optimizer=Chain((replace(masks, per="weight"), descent)))
     more = {n: p.double() for n, p in wrong.init(KEY).items() if n.startswith("rule.")}
-    ctx = ctx.for_task(wrong.noise(KEY.fold("task"), ctx), {})
+    ctx = ctx.for_task(wrong.noise(KEY.fold("task"), ctx))
     with noticed():
         check_metric(model, 3, wrong, {**params, **more}, ctx, metric)
 
@@ -285,7 +290,7 @@ def one_step(
     learner, ctx = model.learner(algorithm, 1, **options)
     theta = shaken(model.learner("maml", 1)[0].init(KEY))
     params = {n: neutral(n, p) for n, p in learner.init(KEY).items()} | theta
-    got = loop_chunk(learner, params, model.tasks().slice(0, 1), [{}], ctx).gradients
+    got = Loop().chunk(learner, params, model.tasks().slice(0, 1), [{}], ctx).gradients
 
     reference, task = model.reference(1), model.episode()
     start = leaves(theta)

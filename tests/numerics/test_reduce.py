@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute import order_free_sum
 from metadist.compute.order_free_sum import Layout
+from metadist.compute.strategies import ChunkResult
 from tests.numerics import gloo_worker
 from tests.numerics.chunks import (
     alone,

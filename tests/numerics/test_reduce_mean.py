@@ -10,12 +10,12 @@ from functools import partial
 
 import pytest
 import torch
-from metadist.compute.gradients import ChunkResult
 from torch import Tensor
 
 from metadist.compute import order_free_sum
 from metadist.compute.collectives import Group, Solo
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
+from metadist.compute.strategies import ChunkResult
 from tests.numerics.chunks import (
     CPU,
     SHAPES,

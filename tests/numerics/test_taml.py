@@ -19,8 +19,9 @@ from metadist.compute.collectives import Group, Solo
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.errors import RecipeError
 from metadist.keys import Key
+from metadist.tasks import Task
 from tests.contract.cases import Case, built
-from tests.contract.setting import CPU, Setting, of_tasks
+from tests.contract.setting import CPU, Setting, chosen, of_tasks, with_columns
 from tests.contract.training import same_bits, train, trainer
 from tests.numerics import variants_reference as reference
 from tests.numerics.conftest import RunGroup
@@ -89,15 +90,17 @@ def test_the_inequality_matters(variant: Measure):
     assert whole_distance(step_of(seven(case), "loop"), step_of(plain, "loop")) > OTHER
 
 
-def without_count(self: TAML, own: Tensor, everyones: Tensor) -> Tensor:
-    assert self.inequality is not None
-    place = torch.arange(TASKS) == (everyones - own.detach()).abs().argmin()
-    return self.inequality(torch.where(place, own, everyones), everyones.isfinite())
+def without_count(
+    self: TAML, inequality: Inequality, own: Tensor, everyones: Tensor, task: Task
+) -> Tensor:
+    place = torch.arange(TASKS) == task.slot
+    return inequality(torch.where(place, own, everyones), everyones.isfinite())
 
 
-def through_the_own_mean(self: TAML, own: Tensor, everyones: Tensor) -> Tensor:
-    assert self.inequality is not None
-    return self.inequality(everyones, everyones.isfinite()) + own - own.detach()
+def through_the_own_mean(
+    self: TAML, inequality: Inequality, own: Tensor, everyones: Tensor, task: Task
+) -> Tensor:
+    return inequality(everyones, everyones.isfinite()) + own - own.detach()
 
 
 @pytest.mark.parametrize("wrong", [without_count, through_the_own_mean])
@@ -115,16 +118,12 @@ def test_a_task_that_is_not_finite_spoils_no_other(value: float, variant: str):
     setting = seven(case)
     good = [0, 1, 2, 4, 5, 6]
     tasks = setting.tasks
-    spoilt = tasks.query_x.clone()
+    spoilt = tasks.tensors["query_x"].clone()
     spoilt[3, 0, 0] = value
-    every = replace(tasks, query_x=spoilt)
+    every = with_columns(tasks, query_x=spoilt)
     with_bad = of_tasks(case, setting.algorithm, setting.params, every, setting.ctx)
     assert not bool(torch.isfinite(with_bad.ctx.step_scalars["before"][3]))
-    rest = replace(
-        tasks,
-        ids=tuple(good),
-        **{n: getattr(tasks, n)[good] for n in ("support_x", "support_y", "query_x", "query_y")},
-    )
+    rest = with_columns(chosen(tasks, good), slot=torch.arange(len(good)))
     without = of_tasks(case, setting.algorithm, setting.params, rest, setting.ctx)
     parts = [with_bad.only(i).loop() for i in range(TASKS)]
     assert [bool(p.finite) for p in parts] == [i in good for i in range(TASKS)]

@@ -23,14 +23,17 @@ Options = maml.Options
 class SignSGD(SGD):
     """phi - lr * sign(gradient)."""
 
-    def update(self, adapted: Params, gradients: Params, step: InnerStep) -> tuple[Params, Params]:
-        """Parameters after one step."""
-        return super().update(adapted, {n: g.sign() for n, g in gradients.items()}, step)
+    def update(
+        self, gradients: Params, state: Params, adapted: Params, step: InnerStep
+    ) -> tuple[Params, Params]:
+        """One step."""
+        signs = {n: g.sign() for n, g in gradients.items()}
+        return super().update(signs, state, adapted, step)
 
 
 def build(parts: Parts) -> InnerLoop:
     """The learner."""
-    return replace(maml.build(parts, second_order=False), optimizer=SignSGD(parts.inner_lr))
+    return replace(maml.build(parts, second_order=False), optimizer=SignSGD())
 '''
 
 #: An MLP under another name.
@@ -130,7 +133,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from metadist.backbones import Layer, mlp
+from metadist.backbones import Backbone, Layer, Output, mlp
 
 PART = "backbone"
 Options = mlp.Options
@@ -141,25 +144,21 @@ def make():
 
 
 @dataclass(frozen=True)
-class Net:
+class Net(Backbone):
     """Its module says how, its parameters are given."""
 
     module: nn.Module
     constant: Any
 
     layers = (Layer("0", 8, True), Layer("2", 1, True))
-    norm_layers = {{}}
-    norm_parameters = frozenset()
 
     def init(self, key):
         return {{name: p.detach() for name, p in ({init}).named_parameters()}}
 
-    def forward(self, params, x, norm, trace=None):
+    def forward(self, params, x, norm, *, head=True, layer_hook=None):
         own = {{name: params[name] for name, _ in self.module.named_parameters()}}
         y = functional_call(self.module, own, (x,)) + {added}
-        if trace is not None:
-            trace["features"] = trace["2"] = y
-        return y, {{}}
+        return Output(y, y, {{}}, {{"2": y}})
 
 
 def build(options, shape):

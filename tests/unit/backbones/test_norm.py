@@ -8,18 +8,20 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from metadist.compute.gradients import loop_chunk
 from torch import Tensor
 
 from metadist.backbones._norm import Norm, Statistics, moments, normalise
 from metadist.compute.collectives import Solo
 from metadist.compute.learners import build, context
 from metadist.compute.order_free_sum import Layout, reduce_step
+from metadist.compute.strategies import Loop
+from metadist.context import Context, NormMode
 from metadist.inner.inner_loop import InnerLoop
 from metadist.keys import Key
 from metadist.recipe.schema import Recipe
-from metadist.tasks import Context, NormMode, Params, Phase, TaskBatch, TaskShape
-from tests.numerics.reference import EXACT, Episode, Moments, Net, Reference, cross_entropy, leaves
+from metadist.tasks import Examples, Params, Phase, Task, TaskBatch, TaskShape
+from tests.contract.setting import episode_of
+from tests.numerics.reference import EXACT, Moments, Net, Reference, cross_entropy, leaves
 
 TASKS, WAYS, TRAINED, LR = 2, 3, 2, 0.05
 IMAGE = (1, 16, 16)
@@ -37,7 +39,7 @@ def make(norm: NormMode, dtype: str = "float64", **inner: Any) -> tuple[InnerLoo
             "engine": {"dtype": dtype},
         }
     )
-    algorithm = build(recipe, TaskShape("classification", IMAGE, WAYS))
+    algorithm = build(recipe, TaskShape(IMAGE, WAYS, WAYS))
     assert isinstance(algorithm, InnerLoop)
     return algorithm, recipe
 
@@ -52,12 +54,12 @@ def parameters(algorithm: InnerLoop) -> Params:
 
 def tasks() -> TaskBatch:
     key = Key.of("tasks")
-    columns: list[Tensor] = []
+    columns: Params = {}
     for name, copies in (("support", 2), ("query", 3)):
-        columns.append(key.fold(name).uniform((TASKS, WAYS * copies, *IMAGE), torch.float64))
-        columns.append(torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1))
-    sx, sy, qx, qy = columns
-    return TaskBatch(tuple(range(TASKS)), sx, sy, qx, qy)
+        x = key.fold(name).uniform((TASKS, WAYS * copies, *IMAGE), torch.float64)
+        columns[f"{name}_x"] = x
+        columns[f"{name}_y"] = torch.arange(WAYS).repeat_interleave(copies).repeat(TASKS, 1)
+    return TaskBatch(tuple(range(TASKS)), columns)
 
 
 def at(recipe: Recipe, phase: Phase, state: Mapping[str, Tensor], steps: int = TRAINED) -> Context:
@@ -80,10 +82,8 @@ def predictions(
     """Outputs for ``x`` after every adaptation step on the first task's support set."""
     algorithm, recipe = make(norm)
     ctx = at(recipe, phase, state, steps)
-    task = tasks().task(0)
-    params = parameters(algorithm)
-    fitted = algorithm.adapt(params, task.support_x, task.support_y, ctx)
-    return [algorithm.predict(one, x, ctx).detach() for one in fitted]
+    fitted = algorithm.adapt(parameters(algorithm), tasks().task(0).view(frozenset()), ctx)
+    return [algorithm.predict(one, Examples(x), ctx).mean.detach() for one in fitted]
 
 
 def rows(state: Mapping[str, Tensor], row: int) -> Moments:
@@ -131,7 +131,7 @@ def test_one_layer():
 @pytest.mark.parametrize("phase", ["train", "val", "test"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_whether_a_prediction_depends_on_the_other_queries(norm: NormMode, phase: Phase):
-    queries = tasks().task(0).query_x
+    queries = tasks().task(0).query.x
     together = predictions(norm, phase, queries, uneven_state())
     pair = predictions(norm, phase, queries[:2], uneven_state())
     depends = norm == "transductive" or (norm == "running" and phase == "train")
@@ -141,7 +141,7 @@ def test_whether_a_prediction_depends_on_the_other_queries(norm: NormMode, phase
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_order_of_queries_does_not_matter(norm: NormMode):
-    queries = tasks().task(0).query_x
+    queries = tasks().task(0).query.x
     order = torch.tensor([4, 2, 0, 1, 8, 3, 5, 7, 6])
     forward = predictions(norm, "test", queries, uneven_state())
     for a, b in zip(
@@ -154,31 +154,31 @@ def test_the_order_of_queries_does_not_matter(norm: NormMode):
 def test_predictions_are_those_of_the_reference(norm: NormMode):
     algorithm, _ = make(norm)
     task = tasks().task(0)
-    episode = Episode(task.support_x, task.support_y, task.query_x, task.query_y)
+    episode = episode_of(task)
     net = Net("conv4")
     state = uneven_state()
     learner = Reference(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, norm)
-    got = predictions(norm, "test", task.query_x, state)
+    got = predictions(norm, "test", task.query.x, state)
     if norm == "running":
         phi = leaves(parameters(algorithm))
         for step in range(TRAINED + 1):
-            wanted = net(phi, task.query_x, rows(state, step))[0]
+            wanted = net(phi, task.query.x, rows(state, step))[0]
             assert close(got[step], wanted.detach())
-            value = cross_entropy(net(phi, task.support_x, rows(state, step))[0], task.support_y)
+            value = cross_entropy(net(phi, task.support.x, rows(state, step))[0], task.support.y)
             parts = torch.autograd.grad(value, list(phi.values()))
             phi = leaves({n: p - LR * g for (n, p), g in zip(phi.items(), parts, strict=True)})
         return
     path = learner.path(leaves(parameters(algorithm)), episode, graph=False)
     for step, phi in enumerate(path):
         if norm == "support":
-            wanted, _ = net(phi, task.query_x, net(phi, task.support_x, "batch")[1])
+            wanted, _ = net(phi, task.query.x, net(phi, task.support.x, "batch")[1])
         else:
-            wanted, _ = net(phi, task.query_x, "off" if norm == "none" else "batch")
+            wanted, _ = net(phi, task.query.x, "off" if norm == "none" else "batch")
         assert close(got[step], wanted.detach())
 
 
 def test_the_modes_differ():
-    queries = tasks().task(0).query_x
+    queries = tasks().task(0).query.x
     finals = [predictions(norm, "test", queries, uneven_state())[-1] for norm in NORMS]
     for i, a in enumerate(finals):
         assert all(not close(a, b) for b in finals[i + 1 :])
@@ -221,11 +221,9 @@ def recorded_moments() -> list[list[Moments]]:
     learner = Reference(net, cross_entropy, LR, TRAINED, 1.0, lambda name: True, "running")
     found = []
     for i in range(TASKS):
-        episode = Episode(
-            batch.support_x[i], batch.support_y[i], batch.query_x[i], batch.query_y[i]
-        )
+        episode = episode_of(batch.task(i))
         path = learner.path(leaves(parameters(algorithm)), episode, graph=False)
-        found.append([net(phi, batch.support_x[i], "batch")[1] for phi in path])
+        found.append([net(phi, episode.support_x, "batch")[1] for phi in path])
     return found
 
 
@@ -235,13 +233,13 @@ def test_running_statistics_follow_the_moving_average():
     state = uneven_state()
     ctx = at(recipe, "train", state)
     results = [
-        loop_chunk(algorithm, params, batch.slice(i, i + 1), [{}], ctx) for i in range(TASKS)
+        Loop().chunk(algorithm, params, batch.slice(i, i + 1), [{}], ctx) for i in range(TASKS)
     ]
     shapes = {n.replace(".variance", ".square"): tuple(v.shape) for n, v in state.items()}
     layout = Layout({n: tuple(p.shape) for n, p in params.items()}, shapes, ("loss",), TASKS, 1)
     means = reduce_step(results, 0, layout, Solo(), torch.device("cpu")).statistics
     before = {n: v.clone() for n, v in state.items()}
-    after = algorithm.update_state(state, means, ctx)
+    after = algorithm.update_state(state, means, params, ctx)
     assert all(torch.equal(v, before[n]) for n, v in state.items()), "the old state was changed"
 
     found = recorded_moments()
@@ -260,10 +258,10 @@ def test_averaged_moments_are_the_moments_of_all_tasks_together():
     algorithm, recipe = make("running")
     params, batch = parameters(algorithm), tasks()
     ctx = at(recipe, "train", uneven_state())
-    result = loop_chunk(algorithm, params, batch, [{}] * TASKS, ctx)
+    result = Loop().chunk(algorithm, params, batch, [{}] * TASKS, ctx)
     mean = result.statistics["norm1.mean"][0] / TASKS
     variance = result.statistics["norm1.square"][0] / TASKS - mean * mean
-    pooled = batch.support_x.reshape(-1, *IMAGE)
+    pooled = batch.tensors["support_x"].reshape(-1, *IMAGE)
     entering = torch.conv2d(pooled, params["conv1.weight"], stride=2, padding=1)
     flat = entering.movedim(1, 0).reshape(4, -1)
     assert close(mean, flat.mean(1))
@@ -277,7 +275,7 @@ def test_a_variance_never_falls_below_zero():
     for layer in LAYERS:
         means[f"{layer}.mean"] = torch.full((TRAINED + 1, 4), 1.0, dtype=torch.float64)
         means[f"{layer}.square"] = torch.full((TRAINED + 1, 4), 1 - 1e-9, dtype=torch.float64)
-    after = algorithm.update_state(state, means, context(recipe, "train", 0))
+    after = algorithm.update_state(state, means, {}, context(recipe, "train", 0))
     for layer in LAYERS:
         assert torch.allclose(after[f"{layer}.variance"], torch.full((3, 4), 0.9).double())
 
@@ -286,7 +284,7 @@ def test_the_statistics_do_not_depend_on_the_queries():
     algorithm, recipe = make("running")
     ctx = at(recipe, "train", uneven_state())
     task = tasks().task(0)
-    other = replace(task, query_x=task.query_x + 1)
+    other = Task(task.support, task.query.with_x(task.query.x + 1))
     params = parameters(algorithm)
     first, second = (algorithm.loss(params, t, ctx).statistics for t in (task, other))
     assert first
@@ -306,7 +304,7 @@ def test_training_does_not_use_the_running_statistics():
 
 @pytest.mark.parametrize("row", range(TRAINED + 1))
 def test_each_step_uses_its_own_row_and_later_steps_the_last(row: int):
-    queries = tasks().task(0).query_x
+    queries = tasks().task(0).query.x
     steps = TRAINED + 2
     state = uneven_state()
     other = {n: v.clone() for n, v in state.items()}
@@ -324,13 +322,13 @@ def test_steps_beyond_the_trained_number_use_the_last_row():
     algorithm, recipe = make("running")
     state, task, net = uneven_state(), tasks().task(0), Net("conv4")
     steps = TRAINED + 2
-    got = predictions("running", "test", task.query_x, state, steps)
+    got = predictions("running", "test", task.query.x, state, steps)
     ctx = at(recipe, "test", state, steps)
-    fitted = algorithm.adapt(parameters(algorithm), task.support_x, task.support_y, ctx)
+    fitted = algorithm.adapt(parameters(algorithm), task, ctx)
     for step in range(TRAINED, steps + 1):
-        wanted = net(fitted[step].params, task.query_x, rows(state, TRAINED))[0]
+        wanted = net(fitted[step].params, task.query.x, rows(state, TRAINED))[0]
         assert close(got[step], wanted.detach())
-        assert not close(got[step], net(fitted[step].params, task.query_x, rows(state, 0))[0])
+        assert not close(got[step], net(fitted[step].params, task.query.x, rows(state, 0))[0])
 
 
 def test_evaluation_in_float32_keeps_its_type():
@@ -338,8 +336,9 @@ def test_evaluation_in_float32_keeps_its_type():
     task = tasks().task(0)
     params = {n: p.float() for n, p in parameters(algorithm).items()}
     ctx = at(recipe, "test", uneven_state())
-    fitted = algorithm.adapt(params, task.support_x.float(), task.support_y, ctx)
-    outputs = algorithm.predict(fitted[-1], task.query_x.float(), ctx)
+    support, query = (part.with_x(part.x.float()) for part in (task.support, task.query))
+    fitted = algorithm.adapt(params, Task(support), ctx)
+    outputs = algorithm.predict(fitted[-1], query, ctx).mean
     assert outputs.dtype == torch.float32
-    exact = predictions("running", "test", task.query_x, uneven_state())[-1]
+    exact = predictions("running", "test", task.query.x, uneven_state())[-1]
     torch.testing.assert_close(outputs.double(), exact, rtol=1e-3, atol=1e-3)

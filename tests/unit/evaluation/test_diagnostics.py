@@ -14,6 +14,7 @@ from fresh_learners import learner, sources
 from torch import Tensor
 
 from metadist.compute.learners import context, episode_key
+from metadist.context import Context
 from metadist.evaluation.diagnostics import (
     GRADIENT_TASKS,
     diagnose,
@@ -26,7 +27,7 @@ from metadist.evaluation.diagnostics import (
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import Loss
-from metadist.tasks import Context, Params, Task
+from metadist.tasks import Params, Task
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -127,13 +128,13 @@ def task_gradients(
     trained: TrainedLearner, source: Any, step_scalars: dict[str, Tensor]
 ) -> list[Params]:
     """Gradients of single tasks, taken plainly."""
-    recipe, algorithm = trained.recipe, trained.algorithm
+    recipe, algorithm = trained.recipe, trained.learner
     tasks = trained.tasks(source, range(GRADIENT_TASKS))
     found = []
     for row, index in enumerate(tasks.ids):
         ctx = context(recipe, "train", recipe.outer.steps - 1)
         noise = algorithm.noise(episode_key(recipe, "train", 0, index), ctx)
-        ctx = replace(ctx.for_task(noise, {}), step_scalars=step_scalars)
+        ctx = replace(ctx.for_task(noise), step_scalars=step_scalars)
         leaves = {n: p.clone().requires_grad_() for n, p in trained.params.items()}
         algorithm.loss(leaves, tasks.task(row), ctx).value.backward()
         found.append({n: p.grad for n, p in leaves.items() if p.grad is not None})
@@ -173,7 +174,7 @@ class Together(InnerLoop):
         return ("size",)
 
     def step_scalars(self, params: Params, task: Task, ctx: Context) -> dict[str, Tensor]:
-        return {"size": task.query_y.abs().mean()}
+        return {"size": task.query.y.abs().mean()}
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         own = super().loss(params, task, ctx)
@@ -183,11 +184,11 @@ class Together(InnerLoop):
 
 def test_signals_are_those_of_all_tasks():
     trained, data = learner()
-    assert isinstance(trained.algorithm, InnerLoop)
-    trained = replace(trained, algorithm=Together(**vars(trained.algorithm)))
+    assert isinstance(trained.learner, InnerLoop)
+    trained = replace(trained, learner=Together(**vars(trained.learner)))
     training, _ = sources(trained, data)
     tasks = trained.tasks(training, range(GRADIENT_TASKS))
-    step_scalars = {"size": tasks.query_y.abs().flatten(1).mean(1)}
+    step_scalars = {"size": tasks.tensors["query_y"].abs().flatten(1).mean(1)}
     expected = expected_alignment(task_gradients(trained, training, step_scalars))
     assert gradient_alignment(trained, training)[0] == pytest.approx(expected, abs=1e-6)
     # All tasks share the pull, so they agree more than without it.

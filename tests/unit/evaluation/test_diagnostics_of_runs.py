@@ -103,10 +103,10 @@ class Odd(InnerLoop):
 
 def test_what_is_not_finite_is_told(tmp_path):
     trained, data = learner()
-    assert isinstance(trained.algorithm, InnerLoop)
+    assert isinstance(trained.learner, InnerLoop)
     training, test = sources(trained, data)
     broken = {n: torch.full_like(p, math.nan) for n, p in trained.params.items()}
-    trained = replace(trained, algorithm=Odd(**vars(trained.algorithm)), params=broken)
+    trained = replace(trained, learner=Odd(**vars(trained.learner)), params=broken)
     found = diagnose(trained, training, test, {"checkpoint": {"step": 3}})
     assert found["findings"] == {"odd": {"a": [1.0, None, None]}}
     assert set(found["feature_similarity"].values()) == {None}

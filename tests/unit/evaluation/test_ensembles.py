@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 import metadist
 from metadist.errors import RunError
-from metadist.evaluation.ensembles import Ensemble, Member, averaged
+from metadist.evaluation.ensembles import Ensemble, Member
 from metadist.evaluation.evaluator import predictions
 from metadist.evaluation.trained_run import TrainedRun
+from metadist.objectives.classification import Classification
 from metadist.runs.listing import list_runs
 from metadist.runs.run_dir import RunDir
+from metadist.tasks import Prediction
 
 Floats = NDArray[np.float64]
 
@@ -126,9 +128,9 @@ def test_classifiers_are_averaged_as_it_says(place, average):
     source = members[0].data.live("test", 2, 0)
     streams = [predictions(m.trained, source, range(9), 3) for m in members]
     for episode, tasks in enumerate(zip(*streams, strict=True)):
-        labels = tasks[0][0].query_y.numpy()
+        labels = tasks[0][0].query.y.numpy()
         for step in range(4):
-            logits = np.stack([outputs[step].double().numpy() for _, outputs in tasks])
+            logits = np.stack([outputs[step].mean.double().numpy() for _, outputs in tasks])
             if average == "probabilities":
                 probabilities = softmax(logits).mean(0)
             else:
@@ -162,9 +164,9 @@ def test_values_are_averaged(place):
     source = members[0].data.live("test", 10, 0)
     streams = [predictions(m.trained, source, range(8), 2) for m in members]
     for episode, tasks in enumerate(zip(*streams, strict=True)):
-        truth = tasks[0][0].query_y.double().numpy()
+        truth = tasks[0][0].query.y.double().numpy()
         for step in range(3):
-            values = np.stack([outputs[step].double().numpy() for _, outputs in tasks])
+            values = np.stack([outputs[step].mean.double().numpy() for _, outputs in tasks])
             error = ((values.mean(0) - truth) ** 2).mean()
             assert found["mse"][3 * episode + step] == pytest.approx(error, rel=1e-12)
             # Never worse than the mean of the members (Jensen's inequality).
@@ -176,10 +178,14 @@ def test_values_are_averaged(place):
 
 def test_sure_and_wrong_members_have_a_finite_likelihood():
     sure, wrong = torch.tensor([[4000.0, 0.0]]), torch.tensor([[0.0, 4000.0]])
-    mean = averaged([sure, wrong], "probabilities")
+
+    def averaged(*logits: torch.Tensor) -> torch.Tensor:
+        return Classification().average([Prediction(one) for one in logits], "probabilities").mean
+
+    mean = averaged(sure, wrong)
     assert mean.dtype == torch.float64
     assert torch.allclose(mean, torch.full((1, 2), -math.log(2.0), dtype=torch.float64))
-    nobody = averaged([wrong, wrong], "probabilities")
+    nobody = averaged(wrong, wrong)
     assert float(nobody[0, 0]) == -4000.0
 
 

@@ -61,10 +61,11 @@ def test_exported_images_give_the_engines_own_logits(place, tmp_path, name):
     result = classifier.label(given.pixels, given.labels, asked.pixels)
     # The engine in its own order of the support, and in that of the labels.
     task = trained.tasks(source, [0]).task(0)
-    order = task.support_y.argsort(stable=True)
-    task = replace(task, support_x=task.support_x[order], support_y=task.support_y[order])
+    order = task.support.y.argsort(stable=True)
+    task = task.with_support(task.support[order])
     with reproducible(CPU):
-        expected = trained.outputs(task, {}, "test", 0, trained.recipe.inner.steps)[-1]
+        fitted, ctx = trained.fit(task, "test", 0, trained.recipe.inner.steps)
+        expected = trained.learner.predict(fitted[-1], task.query, ctx).mean.detach()
     np.testing.assert_array_equal(result.logits, expected.double().numpy())
     np.testing.assert_allclose(result.probabilities.sum(1), 1.0, atol=1e-12)
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+from evaluations import evaluation_of
 
 import metadist
 from data_pipeline.episodes.functions import FunctionEpisodes
@@ -22,9 +23,8 @@ from data_pipeline.errors import DataError
 from metadist.compute.learners import build, context
 from metadist.episode_data import open_data
 from metadist.errors import RunError
-from metadist.evaluation.evaluator import Evaluation
+from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.protocols import EvalProtocol, EvalRequest, own_protocols, protocol
-from metadist.objectives import task_loss
 from metadist.recipe.schema import load_recipe, parse_recipe
 from metadist.runs import checkpoints
 from metadist.runs.classes import classes_file, read_classes
@@ -167,9 +167,9 @@ def test_another_protocol_is_computed_as_it_says(place):
     losses = []
     for row in range(11):
         task = tasks.task(row)
-        fitted = learner.adapt(best.params, task.support_x, task.support_y, ctx)
-        outputs = [learner.predict(f, task.query_x, ctx).detach().double() for f in fitted]
-        losses.append([float(task_loss("regression", o, task.query_y.double())) for o in outputs])
+        fitted = learner.adapt(best.params, task.view(frozenset()), ctx)
+        outputs = [learner.predict(f, task.query, ctx).mean.detach().double() for f in fitted]
+        losses.append([float((o - task.query.y.double()).square().mean()) for o in outputs])
     table = pq.read_table(run.evaluation / f"{name}.parquet")
     assert np.allclose(table["mse"].to_numpy().reshape(11, 5), losses, rtol=1e-6, atol=0)
     assert result["mse"] == pytest.approx(float(np.mean([row[4] for row in losses])), rel=1e-6)
@@ -308,11 +308,11 @@ def test_a_learner_that_diverges_says_so_at_every_step(place):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def evaluation(score: list[float], failed: list[bool], kind: Any = "regression") -> Evaluation:
+def evaluation(score: list[float], failed: list[bool], regression: bool = True) -> Evaluation:
     column = np.array(score, dtype=np.float64)[:, None]
     bad = np.array(failed)[:, None]
     how = EvalProtocol("test-1q", "test", 1, 1, len(score), 0, 0, 0)
-    return Evaluation(how, kind, 0, column, np.where(bad, math.nan, column), bad, "")
+    return evaluation_of(how, regression, column, np.where(bad, math.nan, column), bad)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_the_median_counts_failed_episodes(score, failed, median):
 
 
 def test_in_classification_a_failed_episode_is_wrong():
-    figures = evaluation([1.0, 0.0, 0.8, 0.6], [False, True, False, False], "classification").at(0)
+    figures = evaluation([1.0, 0.0, 0.8, 0.6], [False, True, False, False], regression=False).at(0)
     assert figures["mean"] == pytest.approx(0.6)
     assert figures["median"] == pytest.approx(0.7)
 

@@ -46,7 +46,7 @@ def test_one_with_an_effect_is_not_nor_a_default(algorithm: str, given: dict[str
 
 
 def test_a_regression_keeps_its_head():
-    shape = TaskShape("regression", (1,), 1)
+    shape = TaskShape((1,), 1)
     drawn = ("algorithm.head_init=drawn",)
     build(load_recipe("sinusoid-10shot-finetune"), shape)
     with pytest.raises(RecipeError, match="head_init has an effect only with classification"):
@@ -57,4 +57,4 @@ def test_a_regression_keeps_its_head():
 def test_a_network_without_normalisation_has_none(norm: str):
     recipe = load_recipe("sinusoid-10shot-maml", (f"model.norm={norm}",))
     with pytest.raises(RecipeError, match=rf"'mlp' has no normalisation.*got '{norm}'"):
-        build(recipe, TaskShape("regression", (1,), 1))
+        build(recipe, TaskShape((1,), 1))

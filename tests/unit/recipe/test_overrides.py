@@ -10,7 +10,7 @@ import pytest
 from published import request_of
 
 from metadist import algorithms, backbones
-from metadist.compute.learners import Learners
+from metadist.compute.learners import build, check_rate_changes
 from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
 from metadist.recipe.files import builtin_names
@@ -103,20 +103,21 @@ def test_a_file_may_write_whole_numbers_so_too():
 
 def shape_of(recipe: Recipe) -> TaskShape:
     if recipe.data.ways == 0:
-        return TaskShape("regression", (1,), 1, latent=2)
+        return TaskShape((1,), 1, latent=2)
     inputs = (3, 84, 84) if "mini" in recipe.data.dataset else (1, 28, 28)
-    return TaskShape("classification", inputs, recipe.data.ways, classes=100)
+    return TaskShape(inputs, recipe.data.ways, recipe.data.ways, classes=100)
 
 
 @pytest.mark.parametrize("name", builtin_names())
 def test_any_part_can_be_named_where_its_data_are(name: str):
-    kind = shape_of(load_recipe(name)).kind
+    targets = shape_of(load_recipe(name)).targets
     for chosen in algorithms.names():
-        if kind not in algorithms.kinds(chosen):
+        if targets not in algorithms.targets(chosen):
             continue
         for more in ((), ("model.name=mlp",)):
             recipe = resolve(load_recipe(name, (f"algorithm.name={chosen}", *more)))
-            Learners(recipe, shape_of(recipe))
+            build(recipe, shape_of(recipe))
+            check_rate_changes(recipe, shape_of(recipe))
 
 
 def test_a_named_part_brings_its_defaults_and_says_what_it_drops():

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from small_runs import small_run
 
-from metadist.compute.learners import Learners
+from metadist.compute.learners import (
+    at_checkpoint,
+    build,
+    check_rate_changes,
+    context,
+    initial_params,
+)
 from metadist.compute.outer_optimizer import learning_rate
 from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
@@ -15,10 +22,10 @@ from metadist.executors import in_process
 from metadist.executors.job import Job
 from metadist.process.announce import quiet
 from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
-from metadist.recipe.schema import load_recipe
-from metadist.tasks import TaskShape
+from metadist.recipe.schema import Recipe, load_recipe
+from metadist.tasks import Examples, Task, TaskShape
 
-SHAPE = TaskShape("regression", (1,), 1)
+SHAPE = TaskShape((1,), 1)
 
 
 def test_changes_are_read_and_written() -> None:
@@ -61,16 +68,30 @@ def test_a_schedule_of_the_optimiser_and_changes_do_not_go_together() -> None:
         load_recipe("sinusoid-10shot-maml", ("outer.schedule=cosine", 'outer.lr_changes="5: 0.1"'))
 
 
+def _adapted(recipe: Recipe, done: int) -> torch.Tensor:
+    """A weight after a step on a task, with the learner of a recipe after so many outer steps."""
+    learner = build(recipe, SHAPE)
+    x = torch.linspace(-1, 1, 10)[:, None]
+    fitted = learner.adapt(
+        initial_params(recipe, learner), Task(Examples(x, x)), context(recipe, "train", done)
+    )
+    weight: torch.Tensor = fitted[-1].params["linear2.weight"]
+    return weight.detach()
+
+
 def test_the_learner_and_the_optimiser_follow() -> None:
     changes = ('inner.lr_changes="2: 0.5"', 'outer.lr_changes="3: 0.25"')
     recipe = resolve(load_recipe("sinusoid-10shot-maml", changes))
-    learners = Learners(recipe, SHAPE)
-    rates = [learners.after(done).optimizer.lr for done in range(4)]  # type: ignore[attr-defined]
-    assert rates == [0.01, 0.01, 0.5, 0.5]
+    check_rate_changes(recipe, SHAPE)
+    assert [context(recipe, "train", done).inner_lr for done in range(4)] == [0.01, 0.01, 0.5, 0.5]
+    for done, rate in ((1, 0.01), (2, 0.5)):
+        plain = resolve(load_recipe("sinusoid-10shot-maml", (f"inner.lr={rate}",)))
+        assert torch.equal(_adapted(recipe, done), _adapted(plain, done))
+    assert not torch.equal(_adapted(recipe, 1), _adapted(recipe, 2))
     # A checkpoint is evaluated as it was trained last.
     for checkpoint, rate in ((0, 0.01), (2, 0.01), (3, 0.5)):
-        learner, evaluated = learners.at(checkpoint)
-        assert learner.optimizer.lr == evaluated.inner.lr == rate  # type: ignore[attr-defined]
+        evaluated = at_checkpoint(recipe, checkpoint)
+        assert evaluated.inner.lr == context(evaluated, "test", checkpoint).inner_lr == rate
         assert not evaluated.inner.lr_changes
     assert [learning_rate(recipe.outer, step) for step in range(5)] == [1e-3] * 3 + [0.25] * 2
 
@@ -82,7 +103,7 @@ def test_learners_of_step_sizes_refuse_it(algorithm: str) -> None:
         settings.append("algorithm.per_step_norm=false")  # there is no normalisation here
     recipe = resolve(load_recipe("sinusoid-10shot-maml", tuple(settings)))
     with pytest.raises(RecipeError, match="learns its step sizes"):
-        Learners(recipe, SHAPE)
+        check_rate_changes(recipe, SHAPE)
 
 
 def _digest(directory: Path, *settings: str) -> str:

@@ -105,9 +105,9 @@ def test_a_builtin_recipe_loads_and_says_how_it_is_run(name: str):
     assert parse_recipe(recipe.to_toml()) == recipe
     regression = recipe.data.ways == 0
     shape = TaskShape(
-        "regression" if regression else "classification",
         (1,) if regression else (3, 84, 84),
         1 if regression else recipe.data.ways,
+        recipe.data.ways,
         latent=2 if regression else 0,
     )
     assert build(recipe, shape).estimator in get_args(Estimator)

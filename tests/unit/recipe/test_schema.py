@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from recipe_fields import MINIMAL, each_field, each_option, is_open, minimal
 
-from metadist import algorithms, backbones
+from metadist import algorithms, backbones, objectives
 from metadist.algorithms import Parts
 from metadist.compute.learners import build
 from metadist.compute.resolve import resolve
@@ -159,13 +159,14 @@ def test_an_unknown_part_names_the_nearest(wrong: str, right: str):
 
 
 def test_build_refuses_what_resolve_refuses():
-    shape = TaskShape("classification", (1, 28, 28), 5)
+    shape = TaskShape((1, 28, 28), 5, 5)
     with pytest.raises(RecipeError, match=r"unknown key 'algorithm\.adapt_nor'"):
         build(minimal("algorithm.adapt_nor=true"), shape)
 
     def network(wanted: TaskShape) -> backbones.Backbone:
         return backbones.build("conv4", {}, wanted)
 
-    parts = Parts(network, shape, 0.1, "mean", algorithms.options("maml", {}))
+    objective = objectives.build("", {}, shape)
+    parts = Parts(network, shape, objective, 0.1, "mean", algorithms.options("maml", {}))
     with pytest.raises(RecipeError, match="unknown algorithm"):
         algorithms.build("os", parts)

@@ -195,7 +195,7 @@ def test_what_a_population_cannot_change_is_refused(change: dict[str, object], s
     from metadist.tasks import TaskShape
 
     with pytest.raises(SpaceError, match=said):
-        check_learners(_plan(replace(SPACE, **change)), TaskShape("regression", (1,), 1))  # type: ignore[arg-type]
+        check_learners(_plan(replace(SPACE, **change)), TaskShape((1,), 1))  # type: ignore[arg-type]
 
 
 def test_other_schedulers_have_no_rounds() -> None:

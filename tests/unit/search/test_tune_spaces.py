@@ -26,8 +26,9 @@ def _plan(name: str) -> Plan:
 
 def _shape(plan: Plan) -> TaskShape:
     if plan.space.metric == "val/mse":
-        return TaskShape("regression", (1,), 1)
-    return TaskShape("classification", (1, 28, 28), plan.recipe({}).data.ways)
+        return TaskShape((1,), 1)
+    ways = plan.recipe({}).data.ways
+    return TaskShape((1, 28, 28), ways, ways)
 
 
 @pytest.mark.parametrize("name", space_names())
