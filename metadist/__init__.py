@@ -3,7 +3,7 @@
     import metadist
 
     result = metadist.train("strokes-5w1s-maml", name="first", overrides=["outer.steps=500"])
-    print(result["accuracy"], "+-", result["ci95"])
+    print(result)  # or result.score, result["accuracy"], result.to_dict()
     metadist.report("first")
 
 Importing this package imports neither Ray nor MLflow.
