@@ -13,7 +13,17 @@ from __future__ import annotations
 
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
-from metadist.api import adapt, compare, evaluate, prepare, register, report, train, tune
+from metadist.api import (
+    adapt,
+    compare,
+    evaluate,
+    from_module,
+    prepare,
+    register,
+    report,
+    train,
+    tune,
+)
 from metadist.errors import MetadistError
 from metadist.recipe.files import builtin_names
 from metadist.recipe.schema import Recipe, load_recipe
@@ -26,6 +36,7 @@ __all__ = [
     "builtin_names",
     "compare",
     "evaluate",
+    "from_module",
     "load_recipe",
     "prepare",
     "register",

@@ -8,6 +8,7 @@ that recomputation, batching, another worker and finite differences all see the 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +19,8 @@ import torch
 from data_pipeline.rng import fold
 
 Made = TypeVar("Made")
+#: One module at a time is made with a key in the place of the process's only generator.
+_drawing = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,14 @@ class Key:
             net = key.module(lambda: torch.nn.Linear(28, 5))
         """
         generator = torch.default_generator
-        before = generator.get_state()
-        generator.manual_seed(self.value & ((1 << 63) - 1))
-        try:
-            with torch.device("cpu"):
-                return make()
-        finally:
-            generator.set_state(before)
+        with _drawing:
+            before, threads = generator.get_state(), torch.get_num_threads()
+            generator.manual_seed(self.value & ((1 << 63) - 1))
+            # The bits of an orthogonal initialisation depend on the number of threads.
+            torch.set_num_threads(1)
+            try:
+                with torch.device("cpu"):
+                    return make()
+            finally:
+                torch.set_num_threads(threads)
+                generator.set_state(before)

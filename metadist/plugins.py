@@ -5,6 +5,9 @@ says in ``PART`` which kind of part it is (``data_pipeline.registry``) and a rec
 its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
 and using them must not run code that their reader has not asked for. A run records the digest of
 each source, and goes on with that source only.
+
+``./my_net.py:make`` is a backbone ``make`` of the modules that the function or class ``make`` of
+that file makes (``metadist.from_module``), which then needs no ``PART``.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +41,8 @@ class Plugin:
         kind: ``algorithm``, ``backbone``, ``objective``, ``dataset``, ``function``,
             ``episode_source`` or ``tune_space``.
         name: what a recipe calls it.
-        source: absolute path of its file, or the dotted name of its module.
+        source: absolute path of its file, or the dotted name of its module; of a factory of
+            modules with its name behind a colon.
         sha256: of its source file, and of nothing that the file imports.
         root: folder from which a module can be imported that is not installed.
         distribution: name and version of the installed distribution that announces it.
@@ -53,7 +58,7 @@ class Plugin:
     @property
     def facts(self) -> dict[str, str]:
         """What a run records of it."""
-        where = "path" if _is_path(self.source) else "module"
+        where = "path" if _is_path(_split(self.source)[0]) else "module"
         facts = {"name": self.name, where: self.source, "sha256": self.sha256}
         return facts | ({"distribution": self.distribution} if self.distribution else {})
 
@@ -64,6 +69,8 @@ _DATA = ("dataset", "function", "episode_source")
 _active: dict[tuple[str, str], Plugin] = {}
 #: Digest of each module's source when it was first seen here: it stays what Python has imported.
 _imported: dict[str, str] = {}
+#: Files that are being imported.
+_running: list[str] = []
 
 
 @contextlib.contextmanager
@@ -76,12 +83,47 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
 
     Raises:
         PluginError: one cannot be imported, is no part, has a name that is taken, or has not the
-            source that the other process has read.
+            source that the other process has read; or it comes here itself when it is imported.
     """
+    if _running:
+        raise PluginError(
+            f"{_running[-1]} is being imported as a plugin, and starts a run: put what is to run "
+            "below if __name__ == '__main__':"
+        )
     if isinstance(given, str | Path):
         given = (given,)
     with contextlib.ExitStack() as stack:
         yield tuple([stack.enter_context(_used(one)) for one in given])
+
+
+def of_factory(factory: Callable[..., Any]) -> tuple[str, str]:
+    """Where a factory of modules stands, as :func:`use` takes it, and what a recipe calls it.
+
+    Raises:
+        PluginError: it is in no file, or not at the file's top level.
+    """
+    module = sys.modules.get(getattr(factory, "__module__", None) or "")
+    name = getattr(factory, "__qualname__", "")
+    if module is None or getattr(module, name, None) is not factory:
+        raise PluginError(
+            f"backbone={name or factory!r}: a function or class at the top level of a file is "
+            "needed, where workers and a run that goes on find it again; write def make(inputs, "
+            "outputs): there"
+        )
+    path = Path(inspect.getsourcefile(factory) or "")
+    if not path.is_file():
+        raise PluginError(
+            f"backbone={name}: it stands in no file ({path}), and workers and a run that goes on "
+            "must read it again; write it to a file, as my_net.py, and import it from there"
+        )
+    if getattr(module, "PART", None) != "backbone":
+        place = module.__name__ if "." in module.__name__ else str(path.resolve())
+        return f"{place}:{name}", name
+    if getattr(module.build, "factory", None) is not factory:
+        raise PluginError(
+            f"backbone={name}: {path} is a backbone of another factory; give it by plugins="
+        )
+    return str(path.resolve()), path.stem
 
 
 def of(recipe: Recipe) -> dict[str, Plugin]:
@@ -181,11 +223,13 @@ def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
     source = expected.source if expected else str(given)
     if isinstance(given, Path):
         source = str(typed_path(given).resolve())
+    place, factory = _split(source)
     with _told("; every worker must see the same" if expected else ""):
-        if _is_path(source):
-            plugin, module = _from_file(typed_path(source).resolve())
+        if _is_path(place):
+            plugin, module = _from_file(typed_path(place).resolve(), factory)
         else:
-            plugin, module = _from_module(source, expected.root if expected else str(Path.cwd()))
+            root = expected.root if expected else str(Path.cwd())
+            plugin, module = _from_module(place, root, factory)
     if expected and expected.sha256 != plugin.sha256:
         raise PluginError(
             f"--plugin {source}: the source here has SHA-256 {plugin.sha256[:12]}, where the run "
@@ -217,8 +261,31 @@ def _is_path(source: str) -> bool:
     return "/" in source or source.endswith(".py")
 
 
-def _from_file(path: Path) -> tuple[Plugin, ModuleType]:
-    where = f"--plugin {path}"
+def _split(source: str) -> tuple[str, str]:
+    """Place and name of a factory of modules; without one the name is empty."""
+    place, colon, factory = source.rpartition(":")
+    return (place, factory) if colon and factory.isidentifier() else (source, "")
+
+
+def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
+    """The backbone of a factory in a module; the module itself if none is named."""
+    if not factory:
+        return module
+    # Here: torch is not needed to know what a plugin is.
+    from metadist.backbones._from_module import from_module
+
+    if not hasattr(module, factory):
+        raise PluginError(f"{where}: there is no {factory!r} in that file")
+    with registry.explained(where):
+        options, build = from_module(getattr(module, factory))
+    part = ModuleType(f"{module.__name__}:{factory}", module.__doc__)
+    part.__file__ = module.__file__
+    vars(part).update(PART="backbone", Options=options, build=build)
+    return part
+
+
+def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
+    where = f"--plugin {path}:{factory}".rstrip(":")
     if not path.stem.isidentifier() or path.suffix != ".py":
         raise PluginError(f"{where}: a Python file is needed, named like a variable, as toy.py")
     try:
@@ -228,8 +295,10 @@ def _from_file(path: Path) -> tuple[Plugin, ModuleType]:
     digest = sha256_bytes(source)
     name = f"metadist_plugin_{path.stem}_{sha256_bytes(f'{path} {digest}'.encode())[:12]}"
     module = sys.modules.get(name) or _run_source(name, path, source, where)
-    kind = registry.check(module, path.stem, where)
-    return Plugin(kind, path.stem, str(path), digest), module
+    part = _around(module, factory, where)
+    called = factory or path.stem
+    kind = registry.check(part, called, where)
+    return Plugin(kind, called, f"{path}:{factory}".rstrip(":"), digest), part
 
 
 def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
@@ -238,17 +307,20 @@ def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
+    _running.append(where)
     try:
         with registry.explained(where):
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        _running.pop()
     return module
 
 
-def _from_module(source: str, root: str) -> tuple[Plugin, ModuleType]:
-    where = f"--plugin {source}"
+def _from_module(source: str, root: str, factory: str) -> tuple[Plugin, ModuleType]:
+    where = f"--plugin {source}:{factory}".rstrip(":")
     if not all(component.isidentifier() for component in source.split(".")):
         raise PluginError(
             f"{where}: the dotted name of a module is needed, as my_package.toy, or the path of a "
@@ -262,10 +334,12 @@ def _from_module(source: str, root: str) -> tuple[Plugin, ModuleType]:
         module = importlib.import_module(source)
     if hasattr(module, "__path__"):
         raise PluginError(f"{where}: this is a package; name the module in it that is the part")
-    name = source.rpartition(".")[2]
-    kind = registry.check(module, name, where)
+    part = _around(module, factory, where)
+    name = factory or source.rpartition(".")[2]
+    kind = registry.check(part, name, where)
     folder = Path(module.__file__ or "").resolve().parents[source.count(".")]
-    return Plugin(kind, name, source, _digest_of(module), root=str(folder)), module
+    called = f"{source}:{factory}".rstrip(":")
+    return Plugin(kind, name, called, _digest_of(module), root=str(folder)), part
 
 
 def _digest_of(module: ModuleType) -> str:

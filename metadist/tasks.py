@@ -341,8 +341,9 @@ def to_tasks(
         if name == "class_ids" and not turned:
             # Episodes count four turns of a class whether they are used or not.
             column = column // TURNS
-        if column.dtype in (np.int64, np.bool_):
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(column)).to(device)
-        else:
+        if name.endswith("_x"):
             tensors[name] = to_inputs(column, dtype, device)
+            continue
+        tensor = torch.from_numpy(np.ascontiguousarray(column)).to(device)
+        tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     return TaskBatch(ids, tensors)

@@ -6,13 +6,8 @@ number k, the parameters before its first step, and the episode's id. So all wor
 draw the same ones, and a run that is resumed in the middle of a stage draws them again from the
 parameters that its checkpoint keeps for that purpose.
 
-What the loop that trains has to do, beside what it does for any source:
-
-- at a step where :meth:`Stage.at` begins (``stage.first == step``), take the parameters as they
-  are and their digest, and keep both until the stage ends; a checkpoint holds them, and the stage's
-  number, beside the parameters of its own step;
-- read a stage's episodes with :func:`stage_loader`, which ends with the stage;
-- after a resume, go on with the kept parameters if their stage still holds the next step.
+Whoever reads them keeps the parameters from the first step of a stage (:meth:`Stage.at`) to its
+end, in checkpoints too, and reads a stage with :func:`stage_loader`, which ends with it.
 """
 
 from __future__ import annotations

@@ -61,6 +61,12 @@ class Transformed(BackboneWrapper):
 
         def transformed(layer: str, y: Tensor) -> Tensor:
             t = params[f"{layer}{SUFFIX}"]
+            if y.dim() not in (2, 4):
+                # Which of its axes are channels cannot be seen.
+                raise RecipeError(
+                    "algorithm: a T-net needs layers that put out [n, D] or [n, C, H, W]; layer "
+                    f"{layer!r} puts out {tuple(y.shape)}: take another network or algorithm"
+                )
             return F.linear(y, t) if y.dim() == 2 else F.conv2d(y, t[:, :, None, None])
 
         return super().forward(params, x, norm, layer_hook=transformed, **how)

@@ -3,6 +3,7 @@
 from metadist.api.common import Plugins, Result
 from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, register
+from metadist.api.modules import from_module
 from metadist.api.prepared import preview, verify
 from metadist.api.results import compare, evaluate, report
 from metadist.api.training import train
@@ -16,6 +17,7 @@ __all__ = [
     "compare",
     "data_directory",
     "evaluate",
+    "from_module",
     "prepare",
     "preview",
     "register",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from metadist.compute.device import Device
     from metadist.recipe.schema import Recipe
 
@@ -30,6 +32,7 @@ def train(
     offline: bool = False,
     device: Device = "auto",
     plugins: Plugins = (),
+    backbone: Callable[..., nn.Module] | None = None,
     announce: Announce = quiet,
     progress: bool = False,
 ) -> Result:
@@ -50,8 +53,10 @@ def train(
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
         plugins: modules (``my_package.toy``) and files (``./toy.py``) of parts that the recipe may
-            name by their last name (``toy``). Their code is run. A run made with one is continued
-            with the same source only.
+            name by their last name (``toy``); ``./net.py:make`` names a factory of modules in one.
+            Their code is run. A run made with one is continued with the same source only.
+        backbone: a function or class of a file that makes the network, an ``nn.Module``; see
+            :func:`metadist.from_module`. It becomes a plugin, and the recipe's model.
         announce: is told, in a line each, what is happening.
         progress: show a live progress line on standard error.
 
@@ -67,7 +72,15 @@ def train(
     from metadist.driver import run
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
+    from metadist.plugins import of_factory
+    from metadist.recipe.schema import Recipe, parse_recipe
 
+    if backbone is not None:
+        source, called = of_factory(backbone)
+        plugins = (*([plugins] if isinstance(plugins, str | Path) else plugins), source)
+        overrides = (f"model.name={called}", *overrides)
+        if isinstance(recipe, Recipe):
+            recipe = parse_recipe(recipe.to_toml(), "recipe", overrides[:1])
     return run.train(
         RunRequest(
             recipe=recipe,

@@ -1,7 +1,7 @@
 """Networks: pure functions of a dict of tensors, one module each, found by their module name.
 
 A module exports ``Options`` and ``build(options, shape)``, and ``NORMALISES = False`` if it has no
-normalisation layers.
+normalisation layers. ``metadist.from_module`` makes both of a factory of ``torch.nn`` modules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metadist.backbones._norm import Norm, Statistics
+from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.keys import Key
 from metadist.objectives import Objective
@@ -29,6 +29,7 @@ __all__ = [
     "Statistics",
     "build",
     "names",
+    "normalise",
     "normalises",
     "options",
 ]

@@ -47,7 +47,13 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(
-    x: Tensor, layer: str, scale: Tensor | None, shift: Tensor | None, norm: Norm, out: Statistics
+    x: Tensor,
+    layer: str,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    norm: Norm,
+    out: Statistics,
+    epsilon: float = EPSILON,
 ) -> Tensor:
     """Normalise x [n, C, ...]; write the batch's statistics to ``out`` if ``norm.record``."""
     if norm.record:
@@ -56,12 +62,12 @@ def normalise(
         if scale is None and shift is not None:
             # Its double backward cannot do without a scale where the shift is adapted.
             scale = torch.ones_like(shift)
-        return F.batch_norm(x, None, None, scale, shift, training=True, eps=EPSILON)
+        return F.batch_norm(x, None, None, scale, shift, training=True, eps=epsilon)
     form = (1, -1, *([1] * (x.dim() - 2)))
     if norm.kind == "given":
         # Running statistics are kept in float64 whatever the network computes in.
         mean, variance = (statistic.to(x.dtype) for statistic in norm.statistics[layer])
-        x = (x - mean.reshape(form)) * (variance + EPSILON).rsqrt().reshape(form)
+        x = (x - mean.reshape(form)) * (variance + epsilon).rsqrt().reshape(form)
     if scale is not None:
         x = x * scale.reshape(form)
     return x if shift is None else x + shift.reshape(form)

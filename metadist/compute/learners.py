@@ -68,7 +68,8 @@ def with_ways(recipe: Recipe, shape: TaskShape, params: Params, ways: int) -> Le
         raise RunError(f"ways: {recipe.data.dataset} has no classes, {ways} were asked for")
     learner = build(recipe, replace(shape, outputs=ways, ways=ways))
     fresh = initial_params(recipe, learner)
-    if sized := [name for name in params if fresh[name].shape != params[name].shape]:
+    shapes = [{name: p.shape for name, p in some.items()} for some in (params, fresh)]
+    if sized := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
         raise RunError(
             f"ways: {recipe.algorithm.name} was trained to tell {shape.ways} classes apart and "
             f"cannot tell {ways}: {', '.join(sized)} of what it has learned has that size; train "

@@ -125,12 +125,14 @@ class Package:
         return place
 
     def _plugin(self, source: str) -> str:
-        if "/" in source or source.endswith(".py"):
-            path = self._here / source
+        # A factory of modules stands behind a colon.
+        place, colon, factory = source.partition(":")
+        if "/" in place or place.endswith(".py"):
+            path = self._here / place
             if not path.is_file():
                 raise JobError(f"--plugin {source}: there is no such file")
-            return self._take(path)
-        top = source.partition(".")[0]
+            return f"{self._take(path)}{colon}{factory}"
+        top = place.partition(".")[0]
         package, module = self._here / top, self._here / f"{top}.py"
         if self._is_here(top):
             for path in _source_files(package, self.left) if package.is_dir() else [module]:

@@ -12,7 +12,7 @@ import functools
 import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
@@ -84,6 +84,11 @@ MODELS = {
     ),
     "conv4-shift": _conv({"affine": "shift"}, Net("conv4"), ("transductive",)),
     "conv4-plain": _conv({"affine": "none"}, Net("conv4"), ("transductive",)),
+    "resnet12": replace(
+        _conv({}, Net("resnet12", epsilon=1e-5), ("transductive", "running")),
+        name="resnet12",
+        options={"filters": 2},
+    ),
 }
 PUBLISHED = {
     "omniglot": Model(
@@ -151,7 +156,7 @@ class Case:
         def adapted(name: str) -> bool:
             if name.startswith("rule.") or name.endswith(".transform"):
                 return False
-            return options.get("adapt_norm", False) or not name.startswith("norm")
+            return options.get("adapt_norm", False) or "norm" not in name
 
         return Reference(
             net=model.net,

@@ -8,10 +8,12 @@ import pytest
 
 from data_pipeline import functions
 from data_pipeline.datasets import PARTS, Part
+from data_pipeline.episodes.staged import Stage, open_stage
 from data_pipeline.errors import DataError
 from data_pipeline.shards.reader import ShardSource
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
+from metadist import plugins
 from metadist.episode_data import EpisodeData, open_data
 from metadist.episode_data.places import shards_root
 from metadist.errors import RecipeError
@@ -128,6 +130,55 @@ def test_every_family_is_a_dataset_of_a_recipe(name: str, tmp_path: Path) -> Non
     assert batch.support_x.shape == (2, 10, *data.shape.inputs) == (2, 10, spec.inputs)
     assert batch.support_y.shape == (2, 10, data.shape.outputs) == (2, 10, 1)
     assert batch.columns["latent"].shape == (2, data.shape.latent)
+
+
+STAGED = '''"""Sinusoids of a stage, moved by its number."""
+
+from data_pipeline.episode_sources import SourceSpec
+from data_pipeline.episodes.functions import FunctionEpisodes
+from data_pipeline.episodes.sources import identity_of
+from data_pipeline.episodes.staged import staged_identity
+
+PART = "episode_source"
+SPEC = SourceSpec("rollouts", "sinusoids in stages", version=1)
+
+
+class Plain:
+    def __init__(self, part, spec, seed, identity=None):
+        inner = FunctionEpisodes("sinusoid", part, spec, seed)
+        self.identity = identity or identity_of(SPEC, part, spec, seed)
+        self.schema, self.episodes = inner.schema, inner.episodes
+
+
+class Staged:
+    stages = 10
+
+    def __init__(self, spec, seed):
+        self.identity = identity_of(SPEC, "train", spec, seed)
+        self.schema, self._asked = Plain("train", spec, seed).schema, (spec, seed)
+
+    def stage(self, number, params_digest, params):
+        return Plain("train", *self._asked, staged_identity(self.identity, number, params_digest))
+
+
+def open(part, spec, seed):
+    return Staged(spec, seed) if part == "train" else Plain(part, spec, seed)
+'''
+
+
+def test_training_episodes_may_be_staged(tmp_path: Path) -> None:
+    (tmp_path / "rollouts.py").write_text(STAGED, encoding="utf-8")
+    with plugins.use(tmp_path / "rollouts.py"):
+        data = open_data(points("data.dataset=rollouts"), tmp_path)
+        assert data.staged is not None
+        assert data.staged.stages == 10
+        stage = open_stage(data.staged, Stage.at(data.staged, 25), "d", {})
+        assert stage.identity.payload == {"stage": 2, "params_sha256": "d"}
+        assert data.shape == open_data(points(), tmp_path).shape
+        with pytest.raises(DataError, match="train episodes depend on the parameters"):
+            data.training()
+        assert len(data.live("test", 5, 0).episodes([0, 1])) == 2
+    assert open_data(points(), tmp_path).staged is None
 
 
 def test_functions_have_no_fixed_labels(tmp_path: Path) -> None:

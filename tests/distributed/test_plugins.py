@@ -45,6 +45,38 @@ def test_workers_do_not_matter_to_plugins(
     assert len(digests) == 1
 
 
+#: A factory of modules, as it stands in a program.
+FACTORY = """
+from torch import nn
+
+
+def make_net(inputs, outputs, *, width: int = 8):
+    return nn.Sequential(nn.Flatten(), nn.Linear(1, width), nn.Tanh(), nn.Linear(width, outputs))
+"""
+
+
+def test_workers_do_not_matter_to_a_module(
+    private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write(Path("ray_module.py"), FACTORY)
+    from ray_module import make_net  # type: ignore[import-not-found]
+
+    digests = {
+        metadist.train(
+            "sinusoid-10shot-maml",
+            name=f"workers{workers}",
+            workers=workers,
+            overrides=[*SMALL, "model.width=6"],
+            backbone=make_net,
+            offline=True,
+        )["params_sha256"]
+        for workers in (0, 2)
+    }
+    assert len(digests) == 1
+
+
 #: An MLP that opens a file by a relative path, and one beside itself.
 READS = '''
 from pathlib import Path

@@ -83,13 +83,13 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Net:
-    """conv4 or mlp as their docstrings describe them.
+    """conv4, resnet12 or mlp as their docstrings describe them.
 
     ``<layer>.transform`` multiplies a layer's units or channels. Scales and shifts [R, C] have a
     row for each inner step; ``step`` says which. Other parameters are not looked at.
     """
 
-    family: Literal["conv4", "mlp"]
+    family: Literal["conv4", "resnet12", "mlp"]
     pool: bool = False
     flatten: bool = False
     tanh: bool = False
@@ -99,15 +99,20 @@ class Net:
         self, p: Tensors, x: Tensor, norm: Normalisation, step: int = 0
     ) -> tuple[Tensor, Moments]:
         """Outputs, and the moments of what enters each normalisation layer."""
-        return self._mlp(p, x) if self.family == "mlp" else self._conv4(p, x, norm, step)
+        if self.family == "mlp":
+            return self._mlp(p, x)
+        body = self._conv4 if self.family == "conv4" else self._resnet12
+        h, moments = body(p, x, norm, step)
+        h = h.reshape(len(h), -1) if self.flatten else h.mean(dim=(2, 3))
+        h = h @ p["head.weight"].T + p["head.bias"]
+        return _transformed(p, "head", h), moments
 
     def _mlp(self, p: Tensors, x: Tensor) -> tuple[Tensor, Moments]:
         h = x.reshape(len(x), -1)
         layers = sum(f"linear{i}.weight" in p for i in range(1, len(p) + 1))
         for layer in range(1, layers + 1):
             h = h @ p[f"linear{layer}.weight"].T + p[f"linear{layer}.bias"]
-            if f"linear{layer}.transform" in p:
-                h = torch.einsum("nu,vu->nv", h, p[f"linear{layer}.transform"])
+            h = _transformed(p, f"linear{layer}", h)
             if layer < layers:
                 h = h.tanh() if self.tanh else h * (h > 0)
         return h, {}
@@ -120,30 +125,72 @@ class Net:
         for block in range(1, 5):
             stride = 1 if self.pool else 2
             h = torch.conv2d(h, p[f"conv{block}.weight"], stride=stride, padding=1)
-            if f"conv{block}.transform" in p:
-                h = torch.einsum("nchw,dc->ndhw", h, p[f"conv{block}.transform"])
-            layer = f"norm{block}"
-            mean = h.mean(dim=(0, 2, 3))
-            variance = ((h - mean[None, :, None, None]) ** 2).mean(dim=(0, 2, 3))
-            moments[layer] = (mean, variance)
-            if norm != "off":
-                used = moments[layer] if norm == "batch" else norm[layer]
-                h = h - used[0][None, :, None, None]
-                h = h / torch.sqrt(used[1] + self.epsilon)[None, :, None, None]
-            if f"{layer}.scale" in p:
-                h = h * _row(p[f"{layer}.scale"], step)[None, :, None, None]
-            if f"{layer}.shift" in p:
-                h = h + _row(p[f"{layer}.shift"], step)[None, :, None, None]
+            h = _transformed(p, f"conv{block}", h)
+            scale, shift = (p.get(f"norm{block}.{what}") for what in ("scale", "shift"))
+            h = self._normalised(h, f"norm{block}", scale, shift, norm, step, moments)
             h = h * (h > 0)
             if self.pool:
-                rows, columns = h.shape[2] // 2, h.shape[3] // 2
-                h = h[:, :, : 2 * rows, : 2 * columns]
-                h = h.reshape(len(h), -1, rows, 2, columns, 2).amax(dim=(3, 5))
-        h = h.reshape(len(h), -1) if self.flatten else h.mean(dim=(2, 3))
-        h = h @ p["head.weight"].T + p["head.bias"]
-        if "head.transform" in p:
-            h = torch.einsum("nu,vu->nv", h, p["head.transform"])
+                h = _pooled(h)
         return h, moments
+
+    def _resnet12(
+        self, p: Tensors, x: Tensor, norm: Normalisation, step: int
+    ) -> tuple[Tensor, Moments]:
+        moments: Moments = {}
+        h = x
+        for block in (f"blocks.{number}" for number in range(4)):
+
+            def layer(h: Tensor, conv: str, norm_layer: str, block: str = block) -> Tensor:
+                weight = p[f"{block}.{conv}.weight"]
+                h = torch.conv2d(h, weight, padding=weight.shape[2] // 2)
+                h = _transformed(p, f"{block}.{conv}", h)
+                name = f"{block}.{norm_layer}"
+                scale, shift = p[f"{name}.weight"], p[f"{name}.bias"]
+                return self._normalised(h, name, scale, shift, norm, step, moments)
+
+            shortcut = layer(h, "shortcut", "shortcut_norm")
+            for number in (1, 2, 3):
+                h = layer(h, f"conv{number}", f"norm{number}")
+                h = h + shortcut if number == 3 else h
+                h = torch.where(h > 0, h, 0.1 * h)
+            h = _pooled(h)
+        return h, moments
+
+    def _normalised(
+        self,
+        h: Tensor,
+        layer: str,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        norm: Normalisation,
+        step: int,
+        moments: Moments,
+    ) -> Tensor:
+        mean = h.mean(dim=(0, 2, 3))
+        variance = ((h - mean[None, :, None, None]) ** 2).mean(dim=(0, 2, 3))
+        moments[layer] = (mean, variance)
+        if norm != "off":
+            used = moments[layer] if norm == "batch" else norm[layer]
+            h = h - used[0][None, :, None, None]
+            h = h / torch.sqrt(used[1] + self.epsilon)[None, :, None, None]
+        if scale is not None:
+            h = h * _row(scale, step)[None, :, None, None]
+        if shift is not None:
+            h = h + _row(shift, step)[None, :, None, None]
+        return h
+
+
+def _transformed(p: Tensors, layer: str, h: Tensor) -> Tensor:
+    """What a T-net makes of a layer's outputs [n, C, ...]."""
+    transform = p.get(f"{layer}.transform")
+    return h if transform is None else torch.einsum("nc...,dc->nd...", h, transform)
+
+
+def _pooled(h: Tensor) -> Tensor:
+    """The largest of each 2x2 positions; an odd row or column is left out."""
+    rows, columns = h.shape[2] // 2, h.shape[3] // 2
+    h = h[:, :, : 2 * rows, : 2 * columns]
+    return h.reshape(len(h), -1, rows, 2, columns, 2).amax(dim=(3, 5))
 
 
 def _row(values: Tensor, step: int) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -166,3 +168,20 @@ def test_truncated_normals_are_truncated():
     density = math.exp(-2) / math.sqrt(2 * math.pi)
     variance = 1 - 4 * density / math.erf(math.sqrt(2))
     assert abs(float(z.var()) - variance) < 0.01
+
+
+def test_modules_made_in_several_threads_are_those_made_alone():
+    def make() -> list[torch.Tensor]:
+        drawn = []
+        for _ in range(5):
+            drawn.append(torch.rand(3))
+            time.sleep(0.002)
+        return drawn
+
+    keys = [Key.of("thread", number) for number in range(4)]
+    wanted = [torch.cat(key.module(make)) for key in keys]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(len(keys)) as pool:
+        made = pool.map(lambda key: torch.cat(key.module(make)), keys)
+        assert all(torch.equal(a, b) for a, b in zip(made, wanted, strict=True))
+    assert torch.equal(torch.get_rng_state(), before)

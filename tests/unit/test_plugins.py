@@ -160,7 +160,8 @@ def test_a_module_that_is_no_part_is_refused_in_one_line(text, words, form, tmp_
         ("my-package.toy", ["the dotted name of a module is needed", "./toy.py"]),
         (".toy", ["the dotted name of a module is needed"]),
         ("json", ["this is a package"]),
-        ("toy.py:build", ["the dotted name of a module is needed"]),
+        ("toy.py:build", ["cannot be read"]),
+        ("toy.py:a.b", ["the dotted name of a module is needed"]),
         (Path("gone"), ["a Python file is needed"]),
     ],
 )

@@ -12,6 +12,8 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
 from data_pipeline.errors import DataError
+from metadist.compute.resolve import resolve
+from metadist.driver.preflight import preflight
 from metadist.episode_data import EpisodeData, open_data
 from metadist.errors import RecipeError, RunError
 from metadist.evaluation.protocols import (
@@ -102,6 +104,12 @@ def test_a_head_that_has_the_ways_is_named(place: Path):
     assert evaluate(place, "network", ways=3)["ways"] == 3
 
 
+def test_a_head_that_has_the_ways_is_refused_before_it_is_trained(place: Path):
+    with pytest.raises(RunError, match=r"cannot tell 2: head\.bias, head\.weight of what"):
+        preflight(resolve(recipe("eval.ways=2")), place / "data")
+    preflight(resolve(recipe("eval.ways=2", *PIXELS)), place / "data")
+
+
 @pytest.mark.parametrize("ways", [-1, 0, 1, 10**6])
 def test_ways_that_cannot_be(ways: int):
     with pytest.raises(RunError, match=r"ways: at (least 2 is|most 100000 are)"):
@@ -170,6 +178,23 @@ def test_functions_have_no_ways(place: Path):
     for wrong in (recipe("eval.ways=5", text=FUNCTIONS), recipe("eval.ways=1")):
         with pytest.raises(RecipeError, match=r"eval\.ways: at least 2 for classes"):
             open_data(wrong, place / "data")
+
+
+# --- unlabeled images -----------------------------------------------------------------------------
+
+
+def test_who_does_not_ask_for_unlabeled_images_learns_the_same(place: Path):
+    more = ("data.unlabeled=2", "data.distractors=1")
+    run = ended_run(place, "unlabeled", IMAGES, "data.ways=2", *more)
+    bare = ended_run(place, "bare", IMAGES, "data.ways=2")
+    data = open_data(run.recipe(), place / "data")
+    assert data.training().episodes([0]).columns["unlabeled_y"].shape == (1, 6)
+    there, plain = run.info()["result"], bare.info()["result"]
+    assert there["params_sha256"] == plain["params_sha256"]
+    assert there["accuracy"] == plain["accuracy"]
+    with_them, without = (summary(place, name, "test-2q") for name in (run.name, bare.name))
+    assert with_them["by_step"] == without["by_step"]
+    assert with_them["episode_digest"] != without["episode_digest"]
 
 
 # --- ensembles ------------------------------------------------------------------------------------

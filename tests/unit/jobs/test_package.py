@@ -95,6 +95,13 @@ def test_files_of_one_name_keep_it(here: Path) -> None:
     assert "mine" in (package.directory / "files2" / "toy.py").read_text()
 
 
+def test_a_factory_is_named_behind_its_file(here: Path):
+    line = "train x --plugin ./toy.py:make --plugin mine.toy:make --runs-dir /r"
+    package = packed(here, line)
+    assert package.command.values("--plugin") == ("files/toy.py:make", "mine.toy:make")
+    assert {"files/toy.py", "mine/toy.py"} <= set(sent(package))
+
+
 def test_what_is_installed_is_not_sent(here: Path) -> None:
     (here / "json").mkdir()
     (here / "json" / "x.py").touch()

@@ -1,0 +1,115 @@
+"""What a module must not hold if it is to be a pure function of parameters and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils import parametrize
+
+#: Parameters of inner optimizers stand under this name.
+RESERVED = "rule"
+
+
+def refusals(module: object, constants: Collection[str]) -> Iterator[str]:
+    """What is wrong with a module, and how to mend it, each in a sentence.
+
+    Args:
+        constants: names of buffers that never change.
+    """
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        yield f"a plain nn.Module is needed, got {type(module).__name__}; return one"
+        return
+    if not any(True for _ in module.parameters()):
+        yield "it has no parameters; there is nothing to learn"
+    known = {id(thing) for thing in (*module.modules(), *module.parameters(), *module.buffers())}
+    for name, part in module.named_modules():
+        for wrong in _of_part(part, known):
+            yield f"{name or 'the module'} ({type(part).__name__}) {wrong}"
+    yield from _of_parameters(module)
+    yield from _of_buffers(module, constants)
+
+
+def _of_part(part: nn.Module, known: Collection[int]) -> Iterator[str]:
+    """What is wrong with one module of the tree, its children left aside."""
+    if parametrize.is_parametrized(part):
+        yield "has a weight that is computed from others; register the weight itself as parameter"
+    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
+    if any(hooks) or part._backward_pre_hooks:
+        yield "has hooks, which may keep a state; move what they do into its forward"
+    if rate := _drops(part):
+        yield (
+            f"draws random numbers in its forward ({rate}), which a pure function cannot; "
+            "use p=0 or nn.Identity"
+        )
+    if isinstance(part, _BatchNorm) and type(part).forward not in _FORWARDS:
+        yield "normalises in its own way; take torch's class, or GroupNorm"
+    for name, value in vars(part).items():
+        if name not in _PLAIN:
+            yield from _unregistered(name, value, known)
+
+
+_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+#: Attributes that each module has.
+_PLAIN = frozenset(vars(nn.Module()))
+
+
+def _drops(part: nn.Module) -> str:
+    """The option by which a module draws random numbers in a pass; nothing if it does not."""
+    if isinstance(part, _DropoutNd):
+        return f"p={part.p}" if part.p else ""
+    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+        return f"dropout={part.dropout}" if part.dropout else ""
+    return "a random slope" if isinstance(part, nn.RReLU) else ""
+
+
+def _unregistered(name: str, value: Any, known: Collection[int]) -> Iterator[str]:
+    """Tensors and modules that stand in an attribute and are none of the module's own."""
+    inside = [value]
+    if isinstance(value, dict):
+        inside = list(value.values())
+    elif isinstance(value, list | tuple | set):
+        inside = list(value)
+    for one in inside:
+        if id(one) in known:
+            continue
+        if isinstance(one, Tensor):
+            yield (
+                f"keeps a tensor in {name!r} that is neither parameter nor buffer; make it an "
+                "nn.Parameter, or a buffer that is named in constants=(...)"
+            )
+        elif isinstance(one, nn.Module):
+            yield f"keeps a module in {name!r} that is not its own; use nn.ModuleList or ModuleDict"
+
+
+def _of_parameters(module: nn.Module) -> Iterator[str]:
+    for name, p in module.named_parameters():
+        if not p.is_floating_point():
+            yield f"parameter {name!r} is {p.dtype}; a floating-point one is needed"
+        elif not p.requires_grad:
+            yield (
+                f"parameter {name!r} is frozen (requires_grad=False), and all parameters are "
+                "learned; make it a buffer that is named in constants=(...)"
+            )
+        if name.partition(".")[0] == RESERVED:
+            yield f"parameter {name!r} begins with a name that is taken; rename {RESERVED!r}"
+
+
+def _of_buffers(module: nn.Module, constants: Collection[str]) -> Iterator[str]:
+    there = set()
+    for prefix, part in module.named_modules():
+        for name, buffer in part.named_buffers(prefix, recurse=False):
+            there.add(name)
+            if isinstance(part, _BatchNorm) or buffer is None or name in constants:
+                continue
+            cure = f"name it in constants=({name!r},) if it never changes"
+            if isinstance(part, _InstanceNorm):
+                cure = "use track_running_stats=False"
+            yield f"buffer {name!r} would be kept from pass to pass; {cure}"
+    for name in sorted(set(constants) - there):
+        yield f"constants names {name!r}, which is no buffer; there are {sorted(there) or 'none'}"
