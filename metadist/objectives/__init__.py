@@ -91,6 +91,8 @@ class Objective(ABC):
         Raises:
             PluginError: they are not whole numbers of ``count_shapes``.
         """
+        import torch
+
         counts = self.counts(prediction, target)
         found = {name: (count.dtype, tuple(count.shape)) for name, count in counts.items()}
         wanted = {name: (torch.int64, tuple(shape)) for name, shape in self.count_shapes.items()}
