@@ -45,7 +45,7 @@ for module in (pickle, cloudpickle, torch):
     module.load = refuse
 model = mlflow.pyfunc.load_model(sys.argv[1])
 answer = model.predict(pandas.DataFrame(json.load(open(sys.argv[2]))))
-print(answer.to_json(orient="records"))
+print(json.dumps(answer.to_dict(orient="records")))
 """
 
 
