@@ -3,7 +3,7 @@
     import metadist
 
     result = metadist.train("strokes-5w1s-maml", name="first", overrides=["outer.steps=500"])
-    print(result["accuracy"], "+-", result["ci95"])
+    print(result)  # or result.score, result["accuracy"], result.to_dict()
     metadist.report("first")
 
 Importing this package imports neither Ray nor MLflow.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import metadist.report  # noqa: F401
 from metadist.api import (
     adapt,
+    check,
     compare,
     evaluate,
     from_module,
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "adapt",
     "builtin_names",
+    "check",
     "compare",
     "evaluate",
     "from_module",

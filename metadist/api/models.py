@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins, Record
+from metadist.api.result_types import AdaptResult, Score
 from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def adapt(
     runs_dir: str | Path = "runs",
     device: Device = "auto",
     plugins: Plugins = (),
-) -> Result:
+) -> AdaptResult:
     """Adapt a finished run's best checkpoint to labelled images, and label others.
 
     Images are read as those of the run's dataset were. Equal calls give equal predictions.
@@ -83,9 +84,9 @@ def adapt(
         plugins: those that the run was made with; see :func:`train`.
 
     Returns:
-        run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
-        of support images), queries, passed_over (files that are no images, or were skipped),
-        notes, directory; with true labels right and accuracy.
+        An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm,
+        steps, labels (with their numbers of support images), queries, passed_over (files that are
+        no images, or were skipped), notes, directory; with true labels right and accuracy.
 
     Raises:
         AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.
@@ -95,18 +96,25 @@ def adapt(
     from data_pipeline.storage.local import links_followed
     from data_pipeline.storage.typed_paths import typed_path
     from metadist.api.adapting import adapt_run, check_labels_images
+    from metadist.objectives import ACCURACY
 
     model = load(run, data_dir=data_dir, runs_dir=runs_dir, device=device, plugins=plugins)
     model = check_labels_images(model)
     folders = typed_path(support), typed_path(query)
     with links_followed(follow_links):
-        return adapt_run(
+        record = adapt_run(
             model.inverted() if invert else model,
             *folders,
             out,
             steps=steps,
             skip_damaged=skip_damaged,
         )
+    return AdaptResult.of(
+        record,
+        directory=Path(record["directory"]),
+        score=Score.read(ACCURACY, record) if ACCURACY.name in record else None,
+        notes=tuple(record["notes"]),
+    )
 
 
 def register(
@@ -117,7 +125,7 @@ def register(
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
-) -> Result:
+) -> Record:
     """Put a finished run's best checkpoint into MLflow's model registry, as a model that adapts.
 
     The model is a folder of its own, without pickles: it needs neither run nor dataset. What it

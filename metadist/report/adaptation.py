@@ -26,6 +26,7 @@ from metadist.errors import AdaptError
 from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.predictions import Predictions
 from metadist.evaluation.inference.trained_model import TrainedModel
+from metadist.objectives import ACCURACY
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
@@ -112,7 +113,7 @@ def _record(
     }
     if queries.labels is not None:
         right = sum(map(str.__eq__, queries.labels, predictions.labels))
-        record |= {"right": right, "accuracy": right / len(queries)}
+        record |= {"right": right, ACCURACY.name: right / len(queries)}
     return record
 
 
@@ -170,8 +171,8 @@ def _summary(record: Mapping[str, Any]) -> str:
     images = plural(many, "image") if few == many else f"{few} to {many} images"
     steps = "" if taken is None else f", {plural(taken, 'adaptation step')}"
     text = f"{record['algorithm']}, {len(shots)} classes with {images} each{steps}"
-    if "accuracy" in record:
-        text += f"; {percent(record['accuracy'])} of the labels are right"
+    if "right" in record:
+        text += f"; {percent(record['right'] / record['queries'])} of the labels are right"
     return text
 
 

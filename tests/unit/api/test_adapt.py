@@ -15,6 +15,7 @@ from own_images import export, save
 from plugin_files import SIGN_MAML
 
 import metadist
+from metadist.api import AdaptResult
 from metadist.errors import AdaptError, RunError
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
@@ -32,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> dict[str, Any]:
+def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> AdaptResult:
     places = {"runs_dir": place / "runs", "data_dir": place / "data"}
     return metadist.adapt(run, support=support, query=query, **(places | more))
 
