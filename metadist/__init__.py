@@ -15,9 +15,11 @@ from __future__ import annotations
 import metadist.report  # noqa: F401
 from metadist.api import (
     adapt,
+    check,
     compare,
     evaluate,
     from_module,
+    load,
     prepare,
     register,
     report,
@@ -34,9 +36,11 @@ __all__ = [
     "Recipe",
     "adapt",
     "builtin_names",
+    "check",
     "compare",
     "evaluate",
     "from_module",
+    "load",
     "load_recipe",
     "prepare",
     "register",

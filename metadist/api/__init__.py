@@ -1,8 +1,9 @@
 """The verbs of the command line: functions to call from a notebook."""
 
+from metadist.api.checking import check
 from metadist.api.common import Plugins
 from metadist.api.data import prepare, shard
-from metadist.api.models import adapt, register
+from metadist.api.models import adapt, load, register
 from metadist.api.modules import from_module
 from metadist.api.prepared import preview, verify
 from metadist.api.result_types import (
@@ -31,10 +32,12 @@ __all__ = [
     "TrainResult",
     "TuneResult",
     "adapt",
+    "check",
     "compare",
     "data_directory",
     "evaluate",
     "from_module",
+    "load",
     "prepare",
     "preview",
     "register",

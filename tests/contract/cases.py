@@ -24,7 +24,7 @@ from metadist.errors import RecipeError
 from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Targets, TaskShape
-from tests.numerics.reference import Net, Reference, cross_entropy, squared_error
+from tests.numerics.reference import Net, Network, Reference, cross_entropy, squared_error
 
 TASKS, WAYS, SHOTS, QUERIES = 3, 3, 2, 2
 #: Different training classes of the synthetic classification.
@@ -44,7 +44,7 @@ class Model:
 
     name: str
     options: Mapping[str, Any]
-    net: Net
+    net: Network
     targets: Targets
     inputs: tuple[int, ...]
     outputs: int

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
-from fresh_learners import fresh_classifier
+from fresh_learners import fresh_model
 from own_images import export, save
 from plugin_files import SIGN_MAML
 
@@ -40,7 +40,7 @@ def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> Ada
 
 @pytest.fixture
 def folders(place: Path, tmp_path: Path) -> tuple[Path, Path]:
-    _, source = fresh_classifier(IMAGES, root=place / "data")
+    _, source = fresh_model(IMAGES, root=place / "data")
     return export(source.episodes([1]), tmp_path / "mine")
 
 
@@ -112,7 +112,8 @@ def test_results_are_never_overwritten(place, tmp_path, folders, monkeypatch):
 
 def test_inverted_images_are_turned_back(place, tmp_path, folders):
     support, query = folders
-    prepare = fresh_classifier(IMAGES, root=place / "data")[0].reading()
+    prepare = fresh_model(IMAGES, root=place / "data")[0].tasks.preparation
+    assert prepare is not None
     for folder in (support, query):
         for path in folder.rglob("*.png"):
             pixels = prepare.pixels(path.read_bytes(), "it")
