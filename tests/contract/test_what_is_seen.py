@@ -13,6 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from ended_runs import FUNCTIONS as CURVES
+from fresh_learners import learner as fresh
+from fresh_learners import sources
 from torch import Tensor
 
 from data_pipeline.episodes.types import EpisodeBatch
@@ -21,6 +24,9 @@ from metadist.compute.learners import context
 from metadist.compute.strategies import GradientStrategy, Loop, Vmap
 from metadist.context import Context
 from metadist.errors import UndeclaredNeed
+from metadist.evaluation.diagnostics import feature_similarity
+from metadist.evaluation.evaluator import evaluate, examples
+from metadist.evaluation.protocols import EvalProtocol
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.keys import Key
 from metadist.learner import Learner
@@ -172,7 +178,7 @@ def strategy_of(mode: Mode) -> GradientStrategy:
     return Vmap(2) if mode == "vmap" else Loop()
 
 
-def fresh(learner: Learner) -> Params:
+def fresh_params(learner: Learner) -> Params:
     return {name: p.double() for name, p in learner.init(Key.of("seen")).items()}
 
 
@@ -184,7 +190,12 @@ def run(learner: Learner, mode: Mode, phase: Phase, tasks: TaskBatch | None = No
     found: list[Tensor] = []
     for start in range(0, len(tasks), 2):
         part = tasks.slice(start, start + 2)
-        given = learner, fresh(learner), part, [learner.noise(Key.of(i), ctx) for i in part.ids]
+        given = (
+            learner,
+            fresh_params(learner),
+            part,
+            [learner.noise(Key.of(i), ctx) for i in part.ids],
+        )
         if phase == "train":
             found += how.chunk(*given, ctx).gradients.values()
         else:
@@ -242,9 +253,40 @@ def test_the_trainer_hands_on_what_is_declared(look: Look):
 
     if look.need is not None:
         moved = step(*look.need)
-        assert any(not torch.equal(p, moved[n]) for n, p in fresh(curious()).items())
+        assert any(not torch.equal(p, moved[n]) for n, p in fresh_params(curious()).items())
     with pytest.raises(UndeclaredNeed, match=look.told):
         step()
+
+
+LATENT = Look("latent", ("latent",), "latent", lambda task: task.info["latent"])
+TRUTH = Look("truth", None, "query_y", lambda task: task.query.y)
+
+
+@pytest.mark.parametrize("look", [LATENT, TRUTH], ids=lambda look: look.name)
+def test_an_evaluation_shows_what_is_declared(look: Look):
+    """Evaluated, asked for what predicts, and looked into for diagnostics."""
+    trained, data = fresh(CURVES)
+    _, test = sources(trained, data)
+    how = EvalProtocol("test-7q", "test", 10, 7, 3, 0, 1, 1)
+    plain = vars(trained.learner)
+
+    def everything(*wants: str) -> list[Any]:
+        curious = Curious(**plain, wants=frozenset(wants), at_task=look.at_task)
+        mine = replace(trained, learner=curious)
+        asked: list[Callable[[], Any]] = [
+            lambda: evaluate(mine, test, how, Solo()).needs,
+            lambda: mine.fit(mine.tasks(test, [0]).task(0), "test", 0, 1)[0],
+            lambda: examples(mine, test, 1, 1)["outputs"],
+            lambda: feature_similarity(mine, test, 1),
+        ]
+        return asked
+
+    for ask in everything():
+        with pytest.raises(UndeclaredNeed, match=look.told):
+            ask()
+    if look.need is not None:
+        found = [ask() for ask in everything(*look.need)]
+        assert found[0] == {*look.need}
 
 
 def test_a_view_keeps_what_is_declared():
