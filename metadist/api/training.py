@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins
+from metadist.api.result_types import Score, TrainResult
 from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
@@ -35,7 +36,7 @@ def train(
     backbone: Callable[..., nn.Module] | None = None,
     announce: Announce = quiet,
     progress: bool = False,
-) -> Result:
+) -> TrainResult:
     """Meta-train, evaluate on unseen classes and write the report.
 
     Args:
@@ -61,9 +62,9 @@ def train(
         progress: show a live progress line on standard error.
 
     Returns:
-        run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
-        ways, classes and ci95_classes (see :func:`evaluate`), tasks_per_second, data_wait,
-        restarts, as ``--json`` prints them.
+        A :class:`TrainResult`. Its items: run, steps, params_sha256, accuracy (or mse), ci95,
+        best_step, episodes, failed, of images ways, classes and ci95_classes (see
+        :func:`evaluate`), tasks_per_second, data_wait, restarts, as ``--json`` prints them.
 
     Raises:
         MetadistError, DataError: a mistake in the request, or a failure that trying again would
@@ -74,6 +75,7 @@ def train(
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import of_factory
     from metadist.recipe.schema import Recipe, parse_recipe
+    from metadist.runs.readers.evaluations import own_names, read_figures
 
     if backbone is not None:
         source, called = of_factory(backbone)
@@ -81,22 +83,28 @@ def train(
         overrides = (f"model.name={called}", *overrides)
         if isinstance(recipe, Recipe):
             recipe = parse_recipe(recipe.to_toml(), "recipe", overrides[:1])
-    return run.train(
-        RunRequest(
-            recipe=recipe,
-            overrides=tuple(overrides),
-            name=name,
-            resume=resume,
-            workers=WorldSize.of(workers),
-            address=address,
-            data_dir=data_directory(data_dir),
-            runs_dir=runs_directory(runs_dir),
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-            offline=offline,
-            device=device,
-            plugins=plugins,
-            progress=progress,
-        ),
-        announce,
+    request = RunRequest(
+        recipe=recipe,
+        overrides=tuple(overrides),
+        name=name,
+        resume=resume,
+        workers=WorldSize.of(workers),
+        address=address,
+        data_dir=data_directory(data_dir),
+        runs_dir=runs_directory(runs_dir),
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        offline=offline,
+        device=device,
+        plugins=plugins,
+        progress=progress,
+    )
+    trained, record = run.train(request, announce)
+    main = read_figures(trained, own_names(trained.recipe())[0])
+    return TrainResult.of(
+        record,
+        directory=trained.path,
+        score=Score.read(main.metric, record),
+        further=tuple(Score.further(own, main.figure_step) for own in main.further),
+        labels=main.labels,
     )

@@ -16,6 +16,7 @@ from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData, places
 from metadist.errors import RecipeError
+from metadist.evaluation.inference import task_facts
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
@@ -130,5 +131,6 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },
         "plugins": plugins.facts(plugins.of(recipe)),
+        task_facts.KEY: task_facts.TaskFacts.of(setup.data).document(),
         "versions": versions(),
     }

@@ -10,15 +10,16 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import PluginError, RecipeError
 from metadist.objectives._metrics import ACCURACY, BUILT_IN, MSE, NLL, Metric, known_metric
-from metadist.tasks import Examples, Prediction, Targets, TaskShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metadist.tasks import Examples, Prediction, Targets, TaskShape
 
 __all__ = [
     "ACCURACY",
@@ -90,6 +91,8 @@ class Objective(ABC):
         Raises:
             PluginError: they are not whole numbers of ``count_shapes``.
         """
+        import torch
+
         counts = self.counts(prediction, target)
         found = {name: (count.dtype, tuple(count.shape)) for name, count in counts.items()}
         wanted = {name: (torch.int64, tuple(shape)) for name, shape in self.count_shapes.items()}
@@ -123,6 +126,11 @@ class Objective(ABC):
 
     def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
         """Several predictions as one, float64: the mean of all that they have in common."""
+        # Here, so that readers of run directories, which ask for metrics alone, do not load it.
+        import torch
+
+        from metadist.tasks import Prediction
+
         first, *others = (p.double().tensors() for p in predictions)
         shared = [name for name in first if all(name in other for other in others)]
         stacked = {name: torch.stack([first[name], *(o[name] for o in others)]) for name in shared}
