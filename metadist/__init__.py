@@ -3,7 +3,7 @@
     import metadist
 
     result = metadist.train("strokes-5w1s-maml", name="first", overrides=["outer.steps=500"])
-    print(result["accuracy"], "+-", result["ci95"])
+    print(result)  # or result.score, result["accuracy"], result.to_dict()
     metadist.report("first")
 
 Importing this package imports neither Ray nor MLflow.
@@ -15,9 +15,11 @@ from __future__ import annotations
 import metadist.report  # noqa: F401
 from metadist.api import (
     adapt,
+    check,
     compare,
     evaluate,
     from_module,
+    load,
     prepare,
     register,
     report,
@@ -34,9 +36,11 @@ __all__ = [
     "Recipe",
     "adapt",
     "builtin_names",
+    "check",
     "compare",
     "evaluate",
     "from_module",
+    "load",
     "load_recipe",
     "prepare",
     "register",

@@ -143,6 +143,11 @@ def of(recipe: Recipe) -> dict[str, Plugin]:
     return {kind: plugin for kind, name in named if (plugin := _known(kind, name))}
 
 
+def source_of(plugin: Plugin) -> Path:
+    """The source file of a plugin in use."""
+    return Path(registry.load(package(plugin.kind), plugin.name, plugin.kind).__file__ or "")
+
+
 def unused(recipe: Recipe) -> list[Plugin]:
     """Plugins in use that this recipe does not name; recipes name no search space."""
     named = of(recipe).values()
@@ -211,7 +216,7 @@ def _known(kind: str, name: str) -> Plugin | None:
         point = registry.entry_point(kind, name)
         if point is None:
             return None
-        module = registry.load(_package(kind), name, kind)
+        module = registry.load(package(kind), name, kind)
     distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
     return Plugin(kind, name, point.value, _digest_of(module), distribution=distribution)
 
@@ -359,7 +364,7 @@ def _digest_of(module: ModuleType) -> str:
 def _check_free(plugin: Plugin) -> None:
     """A recipe's name for a part must mean one thing."""
     for kind in _DATA if plugin.kind in _DATA else (plugin.kind,):
-        if owner := _owner(_package(kind), plugin):
+        if owner := _owner(package(kind), plugin):
             raise PluginError(
                 f"--plugin {plugin.source}: the name {plugin.name!r} is taken by {owner}; rename "
                 "the module"
@@ -379,7 +384,7 @@ def _owner(package: ModuleType, plugin: Plugin) -> str:
     return registry.origin(point)
 
 
-def _package(kind: str) -> ModuleType:
+def package(kind: str) -> ModuleType:
     """The package of the parts of a kind. Imported here: data alone must not load torch."""
     if kind == "tune_space":
         return importlib.import_module("tune_spaces")

@@ -306,7 +306,7 @@ def to_inputs(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor
     return tensor.to(dtype)
 
 
-def _wanted(column: str, needs: frozenset[str], phase: Phase) -> bool:
+def wanted(column: str, needs: frozenset[str], phase: Phase) -> bool:
     """Whether a column is handed on to a learner with these needs."""
     if column.startswith("support_") or column in ("query_x", "query_y"):
         return True
@@ -336,7 +336,7 @@ def to_tasks(
     ids = tuple(int(i) for i in arrays.pop("ids"))
     tensors = {"slot": torch.arange(first_slot, first_slot + len(ids), device=device)}
     for name, column in arrays.items():
-        if not _wanted(name, needs, phase):
+        if not wanted(name, needs, phase):
             continue
         if name == "class_ids" and not turned:
             # Episodes count four turns of a class whether they are used or not.

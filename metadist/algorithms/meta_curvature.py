@@ -33,8 +33,8 @@ from metadist.tasks import Params
 
 
 class Options(maml.Options):
-    """``bias``: what multiplies the gradient of a bias, an elementwise vector (as released) or a
-    full matrix.
+    """``variant``: which matrices are learned. ``bias``: what multiplies the gradient of a bias,
+    an elementwise vector (as released) or a full matrix.
     """
 
     variant: Literal["mc1", "mc2"] = "mc2"

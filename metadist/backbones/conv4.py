@@ -31,7 +31,8 @@ BLOCKS = 4
 
 
 class Options(OptionsBase):
-    """``affine``: learned parameters of normalisation (MAML's code has the shift only).
+    """``head``: the features of the linear layer, a spatial mean or all numbers.
+    ``affine``: learned parameters of normalisation (MAML's code has the shift only).
     ``head_init``: the linear layer's initialisation (Omniglot ``normal``, miniImageNet ``xavier``).
     """
 

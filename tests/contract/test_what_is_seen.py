@@ -280,7 +280,7 @@ def leaky_query(patch: pytest.MonkeyPatch) -> str:
 
 def leaky_columns(patch: pytest.MonkeyPatch) -> str:
     """All columns for everybody."""
-    patch.setattr("metadist.tasks._wanted", lambda *_: True)
+    patch.setattr("metadist.tasks.wanted", lambda *_: True)
     return "latent"
 
 

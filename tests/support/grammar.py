@@ -128,6 +128,7 @@ GRAMMAR = {
         "--tracking-uri",
         "--workers",
     },
+    "metadist check": {"PLUGIN", "--help", "--json", "--set", "--source", "--traceback"},
     "metadist recipes": {"NAME", "--help"},
     "metadist data": {"--help"},
     "metadist data list": {"--data-dir", "--help"},

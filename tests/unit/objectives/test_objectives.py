@@ -94,7 +94,7 @@ def test_density_is_the_likelihood_of_a_normal_distribution():
 
 
 def variance(self: Density, p: Prediction, target: Examples) -> Tensor:
-    return RIGHT(self, Prediction(p.mean, self._scale(p).sqrt()), target)
+    return RIGHT(self, Prediction(p.mean, self.scale_of(p).sqrt()), target)
 
 
 def whole(self: Density, p: Prediction, target: Examples) -> Tensor:

@@ -1,0 +1,63 @@
+"""``metadist check``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+
+from metadist.cli import options
+
+
+@click.command()
+@click.argument("plugin")
+@click.option(
+    "--set",
+    "settings",
+    metavar="K=V",
+    multiple=True,
+    help="An option of the part, as first_order=true.",
+)
+@click.option("--source", metavar="PATH", help="Raw images of a dataset that needs them.")
+@click.option("--traceback", is_flag=True, help="Show tracebacks of errors in the part's code.")
+@options.as_json
+def check(
+    plugin: str, settings: tuple[str, ...], source: str | None, traceback: bool, as_json: bool
+) -> None:
+    """Hold a part of your own to what such a part promises, on tiny tasks.
+
+    PLUGIN is a file (./toy.py) or a module (my_package.toy) with a learner, network, objective,
+    dataset, family of functions or search space; or the name of an installed one (maml). Its code
+    is run.
+
+    Ends with exit code 1 if the contract is broken; warnings and notes break nothing.
+    """
+    from metadist.api.checking import check as look
+
+    with _progress() as say:
+        report = look(plugin, options=settings, source=source, progress=say)
+    lines = str(report).splitlines()
+    if traceback:
+        lines[:0] = [line for f in report.findings for line in f.trace.splitlines()]
+    options.show(lines, report.to_dict(), as_json)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is being looked at, in one line of a terminal that is cleared in the end."""
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(line: str) -> None:
+        if live:
+            click.echo(f"\r\x1b[K{line[:78]}", nl=False, err=True)
+
+    try:
+        yield say
+    finally:
+        if live:
+            click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,0 +1,177 @@
+"""What an image dataset is held to: it is made twice, as ``metadist data prepare`` makes it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipeline import datasets
+from data_pipeline.datasets import PARTS, DatasetSpec
+from data_pipeline.errors import DataError
+from data_pipeline.store.build import build_store
+from data_pipeline.store.class_store import ClassStore
+from metadist.contracts import documentation
+from metadist.contracts.finding import Finding, Inspection, found
+from metadist.overrides import Scalar
+
+#: Classes of a part, and images of a class, without which hardly any task can be made.
+CLASSES, IMAGES = 5, 2
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset to be made.
+
+    Attributes:
+        source: folder or file with its raw images; None: it makes itself.
+        keep: where stores are made, and thrown away.
+    """
+
+    name: str
+    split: str
+    source: Path | None
+    options: Mapping[str, Scalar]
+    keep: Path
+
+    def made(self, name: str) -> ClassStore:
+        """The store, under another name each time."""
+        options = {
+            key: value for key, value in self.options.items() if not isinstance(value, float)
+        }
+        return build_store(
+            self.name, self.keep, source=self.source, split=self.split, name=name, options=options
+        )
+
+
+def spec(module: datasets.Dataset) -> Iterator[Finding]:
+    """``SPEC`` says all that is shown and recorded."""
+    own: Any = module.SPEC
+    if not isinstance(module.SPEC, DatasetSpec):
+        yield found("SPEC, a DatasetSpec", repr(own), "see data_pipeline.datasets.DatasetSpec")
+        return
+    types = {"summary": str, "licence": str, "version": int}
+    for name, kind in types.items():
+        value = getattr(own, name)
+        if not isinstance(value, kind) or not value:
+            yield found(f"SPEC.{name}, {kind.__name__}, not empty", repr(value), "fill it in")
+    shape = own.shape
+    if (
+        len(shape) != 3
+        or not all(isinstance(s, int) and s > 0 for s in shape)
+        or shape[2] not in (1, 3)
+    ):
+        yield found("SPEC.shape (height, width, 1 or 3)", shape, "it is that of every image")
+    if isinstance(own.splits, str) or not own.splits or not all(own.splits):
+        yield found("SPEC.splits, names, the default first", repr(own.splits), "as ('default',)")
+    for option, value in {**own.options, **own.source_options}.items():
+        if not isinstance(value, bool | int | str):
+            yield found(
+                f"a truth value, whole number or text of option {option!r}",
+                repr(value),
+                "they stand in the digest, where floats have no place",
+            )
+
+
+def images(prepared: Prepared) -> Iterator[Finding]:
+    """Made twice: the same bytes; classes and images enough for a task, parts disjoint."""
+    with _warned() as told:
+        try:
+            once = prepared.made("once")
+        except DataError as error:
+            yield found(
+                "images as a dataset yields them: uint8 of SPEC.shape, parts and classes in order",
+                str(error).removeprefix(f"dataset {prepared.name!r} breaks its contract: "),
+                "see the page add-a-dataset",
+            )
+            return
+        again = prepared.made("again")
+    if once.digest != again.digest:
+        yield found(
+            "the same images whenever it is made",
+            "others the second time",
+            "draw from data_pipeline.rng.Stream, sort what a folder lists, keep nothing",
+        )
+    # They tell of every making alike.
+    for line in dict.fromkeys(told):
+        yield found(
+            "parts without classes or images in common",
+            line.removeprefix(f"{prepared.name}: "),
+            "give a class to one part only",
+            "warning",
+        )
+    for part in PARTS:
+        held = once.parts[part]
+        if len(held.class_names) < CLASSES:
+            yield found(
+                f"{CLASSES} classes or more in each part, for 5-way tasks",
+                f"{len(held.class_names)} in {part}",
+                "recipes then need a smaller data.ways",
+                "warning",
+            )
+        if (least := int(np.diff(held.offsets).min(initial=1 << 30))) < IMAGES:
+            yield found(
+                f"{IMAGES} images or more of each class, one to learn from and one to ask for",
+                f"{least} of a class of {part}",
+                "leave such classes out",
+                "warning",
+            )
+
+
+class _Told(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[list[str]]:
+    """What the writer of stores warns of, told here instead."""
+    logger, handler = logging.getLogger("data_pipeline.store.writer"), _Told()
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield handler.lines
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def inspect(
+    name: str,
+    options: Mapping[str, Scalar],
+    inspection: Inspection,
+    source: Path | None = None,
+) -> None:
+    """Make the dataset of each split, twice."""
+    module = datasets.load(name)
+    inspection.run((documentation.docstring, spec), module)  # type: ignore[arg-type]
+    if inspection.findings and any(f.level == "error" for f in inspection.findings.values()):
+        return
+    if source is None and not module.SPEC.embedded:
+        inspection.run([needs_a_source], name)
+        return
+    for split in module.SPEC.splits:
+        with tempfile.TemporaryDirectory(prefix="metadist-check-") as folder:
+            prepared = Prepared(name, split, source, options, Path(folder))
+            inspection.run([images], prepared, f"split {split!r}")
+
+
+def needs_a_source(name: str) -> Iterator[Finding]:
+    """Whether there is anything to read."""
+    yield found(
+        "a source, to look at the images",
+        "none",
+        "give --source PATH; without it only SPEC was looked at",
+        "warning",
+    )

@@ -1,0 +1,213 @@
+"""What a check says, and how checks are run on code that may fail anywhere."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from metadist.errors import UndeclaredNeed
+
+Level = Literal["error", "warning", "note"]
+SubjectT = TypeVar("SubjectT")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, in words.
+
+    Attributes:
+        level: ``error``: the contract is broken. ``warning``: it works, and hardly as was meant.
+            ``note``: worth knowing.
+        check: the name of the check that found it.
+        demanded, got, mend: what was demanded, what there was, how to mend it.
+        where: file and line, where there is one.
+        on: on which small tasks and networks it was seen.
+        trace: the traceback of an error in the part's code.
+    """
+
+    level: Level
+    check: str
+    demanded: str
+    got: str
+    mend: str
+    where: str = ""
+    on: tuple[str, ...] = ()
+    trace: str = ""
+
+    def __str__(self) -> str:
+        seen = "" if not self.on else f" [{self.on[0]}{_more(len(self.on) - 1)}]"
+        where = f"{self.where}: " if self.where else ""
+        return (
+            f"{self.level:7}  {self.check}: {where}demanded {self.demanded}; got {self.got}; "
+            f"to mend it: {self.mend}{seen}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        fields = {name: value for name, value in vars(self).items() if name != "trace"}
+        return fields | {"on": list(self.on)}
+
+
+def _more(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
+
+
+def found(demanded: str, got: object, mend: str, level: Level = "error") -> Finding:
+    """A finding of the check that is running."""
+    return Finding(level, "", demanded, str(got), mend)
+
+
+#: How to mend what torch cannot take several tasks of at once.
+NO_VMAP = (
+    "leave engine.mode at 'loop', or use no tensor's value in Python: no .item(), no if, no "
+    "torch.nn.functional.one_hot (y[:, None] == torch.arange(ways) says the same)"
+)
+
+#: A generator of findings about a subject; its name is the check's.
+Check = Callable[[SubjectT], Iterable[Finding]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found of one part.
+
+    Attributes:
+        kind, name: of the part.
+        checks: names of the checks that were made.
+        findings: errors first.
+        on: the small tasks and networks that it was tried on.
+    """
+
+    kind: str
+    name: str
+    checks: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    on: tuple[str, ...] = ()
+
+    def of(self, level: Level) -> tuple[Finding, ...]:
+        """The findings of a level."""
+        return tuple(finding for finding in self.findings if finding.level == level)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the contract is kept: nothing found but warnings and notes."""
+        return not self.of("error")
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """The checks that found neither an error nor a warning."""
+        bad = {finding.check for finding in self.findings if finding.level != "note"}
+        return tuple(check for check in self.checks if check not in bad)
+
+    def __str__(self) -> str:
+        errors, warnings = len(self.of("error")), len(self.of("warning"))
+        return "\n".join(
+            [
+                *map(str, self.findings),
+                *([f"right    {', '.join(self.passed)}"] if self.passed else []),
+                f"{self.kind} {self.name}: {len(self.checks)} checks, {_count(errors, 'error')}, "
+                f"{_count(warnings, 'warning')}",
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        fields = {"kind": self.kind, "name": self.name, "ok": self.ok, "on": list(self.on)}
+        findings = [finding.as_dict() for finding in self.findings]
+        return {**fields, "checks": list(self.checks), "findings": findings}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+@dataclass
+class Inspection:
+    """Runs checks on one part, and keeps what they find.
+
+    Attributes:
+        file: the part's source, whose lines errors are told by.
+        say: is told which check is running, and on what.
+    """
+
+    file: Path | None = None
+    say: Callable[[str], None] = lambda line: None
+    checks: dict[str, None] = field(default_factory=dict)
+    settings: dict[str, None] = field(default_factory=dict)
+    findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
+
+    def run(self, checks: Iterable[Check[SubjectT]], subject: SubjectT, on: str = "") -> None:
+        """Run each of the checks; an error in one is a finding, and the next goes on."""
+        if on:
+            self.settings[on] = None
+        for check in checks:
+            name = check.__name__.strip("_").replace("_", " ")
+            self.checks[name] = None
+            self.say(f"{name}{f', {on}' if on else ''}")
+            try:
+                for finding in check(subject):
+                    self.add(replace(finding, check=name), on)
+            # Whatever a stranger's code raises, also an attempt to end the process.
+            except (Exception, SystemExit) as error:
+                self.add(replace(raised(error, self.file), check=name), on)
+
+    def add(self, finding: Finding, on: str = "") -> None:
+        """Keep a finding; what is known already is seen once more."""
+        # One mistake in the code meets many checks; numbers differ from setting to setting.
+        exact = (finding.where, finding.got) if finding.trace else (finding.check, finding.mend)
+        known = self.findings.get(exact, finding)
+        self.findings[exact] = replace(
+            known, on=tuple({**dict.fromkeys(known.on), on: None} if on else known.on)
+        )
+
+    def report(self, kind: str, name: str) -> Report:
+        """All of it."""
+        order = ("error", "warning", "note")
+        findings = sorted(self.findings.values(), key=lambda finding: order.index(finding.level))
+        return Report(kind, name, tuple(self.checks), tuple(findings), tuple(self.settings))
+
+
+def brief(error: BaseException, length: int = 120) -> str:
+    """The kind of an error and the beginning of its first line."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    short = said if len(said) <= length else f"{said[:length].rpartition(' ')[0]} …"
+    return f"{type(error).__name__}{f': {short}' if short else ''}"
+
+
+def raised(error: BaseException, file: Path | None) -> Finding:
+    """An error in the part's code, with the line in its file where it is known."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    trace = "".join(traceback.format_exception(error))
+    where = place(error, file)
+    if isinstance(error, UndeclaredNeed):
+        what = said.partition(":")[0]
+        return Finding(
+            "error",
+            "",
+            "that a learner declares in `needs` what it reads of a task",
+            f"{what}, which it has not declared and may not see here",
+            f"declare it, or do without it: {said.partition(': ')[2]}",
+            where,
+            trace=trace,
+        )
+    return Finding(
+        "error",
+        "",
+        "a result",
+        brief(error, 400),
+        "mend this line, or see the traceback with --traceback",
+        where,
+        trace=trace,
+    )
+
+
+def place(error: BaseException, file: Path | None) -> str:
+    """File and line of an error: the last in the part's own source, else outside of libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if file is not None and Path(frame.filename) == file]
+    ours = [frame for frame in frames if "site-packages" not in frame.filename]
+    frame = (own or ours or frames)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"

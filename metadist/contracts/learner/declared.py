@@ -1,0 +1,244 @@
+"""What a learner declares of itself, held against what it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from metadist.contracts.finding import Finding, found
+from metadist.contracts.purity import impure, same, snapshot
+from metadist.contracts.settings import WAYS, Setting, make, noise_of
+from metadist.keys import Key
+
+#: Ways of tasks that it was not trained for.
+MORE = WAYS + 1
+
+
+def fresh_parameters(setting: Setting) -> Iterator[Finding]:
+    """Float32 on the CPU, without a graph, from the key alone."""
+    learner = setting.learner
+    yield from impure("init", lambda: learner.init(Key.of("a")), (), learner)
+    first = learner.init(Key.of("a"))
+    odd = [f"{n} {p.dtype} on {p.device}" for n, p in first.items() if not _plain(p)]
+    if odd:
+        yield found(
+            "parameters float32 on the CPU without requires_grad",
+            ", ".join(odd),
+            "return key.normal(shape) and the like; the engine chooses type and device",
+        )
+    if first and same(snapshot(first), snapshot(learner.init(Key.of("b")))):
+        yield found(
+            "other fresh parameters for another key",
+            "the same ones",
+            "draw them from the key, as key.fold(name).normal(shape)",
+            "warning",
+        )
+
+
+def _plain(p: torch.Tensor) -> bool:
+    return p.dtype == torch.float32 and p.device.type == "cpu" and not p.requires_grad
+
+
+def predictions(setting: Setting) -> Iterator[Finding]:
+    """One or T + 1 of them, of the shape and type that they should have."""
+    for now in (setting, setting.tested):
+        steps, outputs = now.ctx.inner_steps, now.where.shape.outputs
+        for after in now.predictions():
+            if len(after) not in (1, steps + 1):
+                yield found(
+                    f"1 or {steps + 1} elements of adapt in {steps} inner steps",
+                    len(after),
+                    "return what predicts after 0, 1, … ctx.inner_steps steps, or one element",
+                )
+            for prediction in after:
+                for name, got in prediction.tensors().items():
+                    queries = WAYS * 2
+                    shape = got.shape[1:] if name == "samples" else got.shape
+                    if tuple(shape) != (queries, outputs):
+                        yield found(
+                            f"Prediction.{name} [{queries}, {outputs}] for {queries} queries",
+                            list(shape),
+                            "return a row for each query, and an output for each way or value",
+                        )
+                    elif not bool(got.isfinite().all()):
+                        yield found(
+                            f"a finite Prediction.{name}",
+                            "NaN or infinity",
+                            "look for divisions by 0, logarithms of 0 and roots of 0",
+                        )
+                if prediction.scale is not None and not bool((prediction.scale > 0).all()):
+                    yield found(
+                        "a Prediction.scale above 0",
+                        f"{float(prediction.scale.min()):g}",
+                        "use torch.nn.functional.softplus(...) + a floor",
+                    )
+
+
+def types(setting: Setting) -> Iterator[Finding]:
+    """Float32 parameters give float32, float64 ones float64: nothing is converted inside."""
+    for kind in ("float32", "float64"):
+        now = make(setting.name, setting.where, kind)
+        got = {f"Prediction.{n}": t for n, t in now.predictions()[0][-1].tensors().items()}
+        if now.trains:
+            gradients, _ = now.learner.gradient(now.params, now.tasks.task(0), now.task_ctx(0))
+            got |= {f"the gradient of {name}": g for name, g in gradients.items()}
+        if odd := [f"{n} in {t.dtype}" for n, t in got.items() if t.dtype != now.dtype]:
+            yield found(
+                f"{kind} where parameters and inputs are {kind}",
+                ", ".join(odd[:3]),
+                "make new tensors like those that are given: x.new_zeros(...), noise.to(x.dtype)",
+            )
+
+
+def metrics(setting: Setting) -> Iterator[Finding]:
+    """``loss`` returns those of ``metric_names``, scalars without a graph."""
+    learner = setting.learner
+    if learner.metric_names[:1] != ("loss",):
+        yield found(
+            "'loss' first in metric_names",
+            list(learner.metric_names),
+            "return ('loss', *others): training reports it",
+        )
+    leaves = {n: p.detach().requires_grad_() for n, p in setting.params.items()}
+    for now in (setting, setting.tested):
+        loss = learner.loss(leaves, now.tasks.task(0), now.task_ctx(0))
+        if loss.value.shape != ():
+            yield found("a scalar Loss.value", f"shape {list(loss.value.shape)}", "take its mean")
+        if set(loss.metrics) != set(learner.metric_names):
+            yield found(
+                f"the metrics that metric_names declares, {list(learner.metric_names)}",
+                list(loss.metrics),
+                "declare in metric_names what loss returns; the sum of a step is laid out by it",
+            )
+        for name, value in loss.metrics.items():
+            if value.shape != () or value.requires_grad:
+                yield found(
+                    f"metric {name!r} as a scalar without a graph",
+                    f"shape {list(value.shape)}{', with one' if value.requires_grad else ''}",
+                    "return value.detach(), or what objective.loss_and_metrics returns",
+                )
+
+
+def statistics(setting: Setting) -> Iterator[Finding]:
+    """Those that are declared, float64, and a state that keeps its form when it is updated."""
+    learner, ctx = setting.learner, setting.ctx
+    declared = {n: tuple(s) for n, s in learner.statistics(ctx).items()}
+    loss = learner.loss(setting.params, setting.tasks.task(0), setting.task_ctx(0))
+    if setting.trains:
+        _, loss = learner.gradient(setting.params, setting.tasks.task(0), setting.task_ctx(0))
+    got = {n: tuple(s.shape) for n, s in loss.statistics.items()}
+    if setting.trains and got != declared:
+        yield found(
+            f"the statistics that are declared, {declared}",
+            got,
+            "let statistics(ctx) give names and shapes of what loss returns in training",
+        )
+        return
+    if odd := [n for n, s in loss.statistics.items() if s.dtype != torch.float64]:
+        yield found("statistics in float64", f"others: {', '.join(odd)}", "return s.double()")
+    state = learner.initial_state(ctx)
+    new = learner.update_state(state, loss.statistics, setting.params, ctx)
+    forms = [{n: (tuple(t.shape), t.dtype) for n, t in s.items()} for s in (state, new)]
+    if setting.trains and forms[0] != forms[1]:
+        yield found(
+            f"a state of the same names, shapes and types after update_state: {forms[0]}",
+            forms[1],
+            "return all of the state; a checkpoint is laid out by initial_state",
+        )
+
+
+def step_scalars(setting: Setting) -> Iterator[Finding]:
+    """Those that are declared, scalars."""
+    names = setting.learner.step_scalar_names
+    with torch.no_grad():
+        got = setting.learner.step_scalars(
+            setting.params, setting.tasks.task(0), setting.task_ctx(0)
+        )
+    if set(got) != set(names) or any(v.shape != () for v in got.values()):
+        yield found(
+            f"the scalars that step_scalar_names declares, {list(names)}",
+            {n: list(v.shape) for n, v in got.items()},
+            "declare what step_scalars returns, and return scalars",
+        )
+
+
+def noise(setting: Setting) -> Iterator[Finding]:
+    """A function of the key: the same twice, the same names for every task, other numbers."""
+    learner, ctx = setting.learner, setting.ctx
+    yield from impure("noise", lambda: learner.noise(Key.of("a"), ctx), (), learner)
+    one, other = noise_of(learner, ctx, 2)
+    if {n: t.shape for n, t in one.items()} != {n: t.shape for n, t in other.items()}:
+        yield found(
+            "noise of the same names and shapes for every task",
+            f"{sorted(one)} and {sorted(other)}",
+            "draw as many numbers for each task; how many must not depend on the key",
+        )
+    elif one and same(snapshot(one), snapshot(other)):
+        yield found("other noise for another key", "the same", "draw it from the key")
+
+
+def activations(setting: Setting) -> Iterator[Finding]:
+    """A row for each query."""
+    ctx, task = setting.task_ctx(0), setting.tasks.task(0)
+    with torch.no_grad():
+        seen = task.view(setting.learner.needs)
+        fitted = setting.learner.adapt(setting.params, seen, ctx)[-1]
+        found_here = setting.learner.activations(fitted, task.query.without("y"), ctx)
+    queries = len(task.query)
+    if odd := [f"{n} {list(t.shape)}" for n, t in found_here.items() if len(t) != queries]:
+        yield found(f"activations [{queries}, ...]", ", ".join(odd), "return a row for each query")
+
+
+def learned_quantities(setting: Setting) -> Iterator[Finding]:
+    """Finite floats by quantity and name."""
+    for quantity, of in setting.learner.learned_quantities(setting.params).items():
+        for name, numbers in of.items():
+            if not numbers or not all(type(n) is float and math.isfinite(n) for n in numbers):
+                yield found(
+                    f"finite floats of {quantity!r}, {name!r}",
+                    numbers,
+                    "return tensor.flatten().tolist()",
+                )
+
+
+def ways(setting: Setting) -> Iterator[Finding]:
+    """Which parameters depend on the number of classes; that it works with others if none does."""
+    shape, params = setting.where.shape, setting.params
+    if not shape.ways:
+        return
+    other = make(
+        setting.name, replace(setting.where, shape=replace(shape, outputs=MORE, ways=MORE))
+    )
+    fits = {name: p.shape for name, p in other.params.items()}
+    if sized := [name for name, p in params.items() if fits.get(name) != p.shape]:
+        yield found(
+            "parameters that do not depend on the number of ways, to be evaluated with another",
+            f"{', '.join(sized)}, which do: it cannot be evaluated with another number of ways",
+            "nothing, if that is meant; parts.encoder is the network without its head",
+            "note",
+        )
+        return
+    got = replace(other.tested, params=params).predictions()[0][-1].mean
+    if got.shape[-1] != MORE:
+        yield found(
+            f"predictions of {MORE} ways after training with {WAYS}",
+            f"of {got.shape[-1]}",
+            "take the number of ways from parts.shape",
+        )
+
+
+CHECKS = (
+    fresh_parameters,
+    predictions,
+    types,
+    metrics,
+    statistics,
+    step_scalars,
+    noise,
+    activations,
+    learned_quantities,
+    ways,
+)

@@ -1,0 +1,200 @@
+"""The meta-gradient of a learner: what it says it is, however it is computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from metadist.contracts.differences import (
+    OTHER,
+    TOLERANCE,
+    difference,
+    directions,
+    distance,
+    length,
+    slope,
+)
+from metadist.contracts.finding import NO_VMAP, Finding, brief, found, place
+from metadist.contracts.settings import SEED, TASKS, TOTAL_STEPS, Setting, make
+from metadist.errors import MetadistError
+
+#: How far two ways to compute the same may lie apart, relative.
+EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """A gradient beside central differences: the worst pair, and how many directions there were."""
+
+    checked: int
+    worst: float
+    said: float
+    measured: float
+
+
+def slopes(setting: Setting, index: int = 1, wanted: int = 3) -> Slopes:
+    """The engine's gradient of one task along directions that cross no kink."""
+    gradients = setting.chunk(index, index + 1).gradients
+    size, checked, worst = length(gradients), 0, (0.0, 0.0, 0.0)
+    for direction in directions(gradients, SEED):
+        measured = difference(lambda p: setting.value(p, index), setting.params, direction)
+        if measured is None:
+            continue
+        said = slope(gradients, direction)
+        checked += 1
+        worst = max(worst, (abs(said - measured) / max(size, 1e-12), said, measured))
+        if checked == wanted:
+            break
+    return Slopes(checked, *worst)
+
+
+def estimator(setting: Setting) -> Iterator[Finding]:
+    """The gradient is the derivative of ``loss``, or clearly not, as the estimator says."""
+    declared = setting.learner.estimator
+    if not setting.trains:
+        return
+    if declared == "annealed":
+        setting = make(setting.name, setting.where, step=TOTAL_STEPS - 1)
+        declared = setting.learner.estimator
+    got = slopes(setting)
+    if got.checked == 0:
+        yield found(
+            "a direction along which the loss has a slope, to tell the gradient by",
+            "a kink or a jump along each: it cannot be told whether the estimator is true",
+            "nothing, if the learner chooses or rounds; else look for what does",
+            "note",
+        )
+    elif declared in ("exact", "annealed"):
+        if got.worst > TOLERANCE:
+            yield found(
+                f"the derivative of loss, as the estimator {declared!r} says",
+                f"{got.said:.6g} along a direction in which central differences are "
+                f"{got.measured:.6g}",
+                "take inner gradients by ctx.grad(..., second_order=True) and detach nothing, or "
+                "declare another estimator ('first-order', 'pseudo')",
+            )
+    elif got.worst <= OTHER:
+        yield found(
+            f"another gradient than the derivative of loss, as the estimator {declared!r} says",
+            "the derivative itself",
+            "declare estimator 'exact' if it always is",
+            "warning",
+        )
+
+
+def derivative_order(setting: Setting) -> Iterator[Finding]:
+    """The highest derivative that is taken is the one that is declared."""
+    if not setting.trains:
+        return
+    now = setting
+    if setting.learner.estimator == "annealed":
+        now = make(setting.name, setting.where, step=TOTAL_STEPS - 1)
+    declared, taken = now.learner.derivative_order, _order_taken(now)
+    if declared != taken:
+        yield found(
+            f"derivative_order {taken}, as is taken",
+            declared,
+            "declare it: 2 if the meta-gradient goes through inner gradients, else 1",
+        )
+
+
+def _order_taken(setting: Setting) -> int:
+    graphs: list[bool] = []
+    plain = torch.autograd.grad
+
+    def counted(*args: Any, **more: Any) -> Any:
+        graphs.append(more.get("create_graph", False))
+        return plain(*args, **more)
+
+    with _exchanged(torch.autograd, "grad", counted):
+        setting.chunk(0, 1)
+    return 2 if any(graphs) else min(len(graphs), 1)
+
+
+@contextlib.contextmanager
+def _exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, other)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def gradient_form(setting: Setting) -> Iterator[Finding]:
+    """A gradient for every parameter, of its shape, finite, with the metrics of the loss."""
+    learner, params = setting.learner, setting.params
+    if not setting.trains:
+        return
+    gradients, loss = learner.gradient(params, setting.tasks.task(0), setting.task_ctx(0))
+    shapes = {n: list(p.shape) for n, p in params.items()}
+    if {n: list(g.shape) for n, g in gradients.items()} != shapes:
+        odd = sorted(n for n in {*params, *gradients} if n not in params or n not in gradients)
+        yield found(
+            "a gradient for every parameter, of its shape",
+            f"others: {', '.join(odd) or 'other shapes'}",
+            "return zeros_like(p) for what has none",
+        )
+    if odd := [n for n, g in gradients.items() if not bool(g.isfinite().all())]:
+        yield found("finite gradients", f"others of {', '.join(odd)}", "look for 0/0 and sqrt(0)")
+    if set(loss.metrics) != set(learner.metric_names):
+        yield found(
+            f"the metrics that metric_names declares, {list(learner.metric_names)}",
+            list(loss.metrics),
+            "declare in metric_names what gradient returns",
+        )
+
+
+def never_trained(setting: Setting) -> Iterator[Finding]:
+    """Every parameter gets a gradient on some task."""
+    if not setting.trains:
+        return
+    gradients = setting.looped.gradients
+    if idle := [name for name, g in gradients.items() if not bool(g.any())]:
+        yield found(
+            "a gradient of every meta-parameter",
+            f"0 on every task of {', '.join(idle)}: never trained",
+            "use them in the loss, or keep them out of init",
+            "warning",
+        )
+
+
+def vmap(setting: Setting) -> Iterator[Finding]:
+    """``engine.mode = "vmap"`` computes what the loop does: gradient, statistics, predictions."""
+    try:
+        got = setting.chunk(0, TASKS, TASKS) if setting.trains else None
+        together = setting.tested.predictions(size=TASKS)
+    except MetadistError:
+        raise
+    except Exception as error:
+        yield replace(
+            found(
+                "a learner that engine.mode = 'vmap' can take several tasks of at once",
+                f"that it is not possible: {brief(error)}",
+                NO_VMAP,
+                "warning",
+            ),
+            where=place(error, None),
+        )
+        return
+    alone = setting.tested.predictions()
+    apart = max(
+        distance(b.tensors(), a.tensors())
+        for one, other in zip(alone, together, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+    if got is not None:
+        apart = max(apart, distance(got.gradients, setting.looped.gradients))
+    if not apart <= EXACT:
+        yield found(
+            "the same numbers of engine.mode = 'vmap' and 'loop'",
+            f"ones that differ by {apart:.1g}, relative",
+            "see that each task is computed from its own examples and noise alone",
+        )
+
+
+CHECKS = (gradient_form, estimator, derivative_order, never_trained, vmap)

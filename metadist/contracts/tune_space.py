@@ -1,0 +1,70 @@
+"""What a search space is held to: every end of its domains is a recipe that can be trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from metadist.compute.resolve import resolve
+from metadist.contracts.finding import Finding, Inspection, found
+from metadist.errors import MetadistError
+from metadist.overrides import Scalar
+from metadist.recipe.schema import load_recipe
+from metadist.search.spaces import check_space, load_space
+from metadist.space import Domain, Space, When
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A space by its name."""
+
+    name: str
+    space: Space
+
+
+def declared(searched: Searched) -> Iterator[Finding]:
+    """Types and ranges of what it declares."""
+    try:
+        check_space(searched.space, searched.name)
+    except MetadistError as error:
+        for problem in str(error).partition(": ")[2].split("; "):
+            yield found("a space that makes sense", problem, "see metadist.space")
+
+
+def base(searched: Searched) -> Iterator[Finding]:
+    """The base is a recipe, and takes the fixed values."""
+    try:
+        resolve(load_recipe(searched.space.base, _settings(searched.space.fixed)))
+    except MetadistError as error:
+        yield found("a base recipe that takes the fixed values", error, "mend base or fixed")
+
+
+def ends(searched: Searched) -> Iterator[Finding]:
+    """Each end of each domain is a recipe."""
+    space = searched.space
+    for key, domain in space.search.items():
+        waits = {domain.key: domain.values[0]} if isinstance(domain, When) else {}
+        for value in _ends(domain):
+            point = {**space.fixed, **waits, key: value}
+            try:
+                resolve(load_recipe(space.base, _settings(point)))
+            except MetadistError as error:
+                yield found(f"recipes at both ends of {key}", error, f"mend the domain of {key}")
+
+
+def _ends(domain: Domain) -> list[Scalar]:
+    points = domain.points()
+    return points if isinstance(points[0], bool | str) else [points[0], points[-1]]
+
+
+def _settings(values: Mapping[str, Scalar]) -> tuple[str, ...]:
+    return tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
+
+
+def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
+    """Run all checks of a search space."""
+    searched = Searched(name, load_space(name))
+    inspection.run([declared], searched)
+    if not inspection.findings:
+        inspection.run([base, ends], searched)
