@@ -592,6 +592,37 @@ DATA = [
         ("stream.uniforms(1 + points)", "np.linspace(0, 1, 1 + points) ** 2 * 1.0"),
     ),
     fault("lines", "points", "others: x, y", ("x = numbers[1:, None]", "x = numbers[:0:-1, None]")),
+    fault("points", "spec", "SPEC.summary", ('"points around centres"', '""')),
+    fault(
+        "points",
+        "episodes",
+        "another when it is drawn again",
+        ("4.0 * Stream", "np.random.rand() * Stream"),
+    ),
+    fault(
+        "points",
+        "episodes",
+        "global generator of NumPy",
+        ("        centres = ", "        np.random.rand()\n        centres = "),
+    ),
+    fault(
+        "points",
+        "episodes",
+        "missing ['query_y']",
+        ('columns[f"{name}_y"] = labels', "columns.setdefault('support_y', labels)"),
+    ),
+    fault("points", "episodes", "each of 5 ways", ("% spec.ways\n", "% (spec.ways - 1)\n")),
+    fault(
+        "points",
+        "queries",
+        "with more queries",
+        ("Stream(self._key, index)", "Stream(self._key, index + 100 * spec.queries)"),
+        level="warning",
+    ),
+    fault(
+        "points", "parts differ", "the same", ('fold("points", part, seed)', 'fold("points", seed)')
+    ),
+    fault("points", "draws something", "neither", ("if not spec.ways", "if True")),
     fault("rates", "declared", "0 < low < high", ("1e-3, 1e-1", "1e-1, 1e-3")),
     fault(
         "rates", "base", "sinusoid-10shot-mam", ('"sinusoid-10shot-maml"', '"sinusoid-10shot-mam"')
