@@ -8,7 +8,7 @@ from metadist import backbones
 from metadist.contracts import documentation
 from metadist.contracts.backbone import derivatives, passes
 from metadist.contracts.backbone.net import INPUTS, Net, make
-from metadist.contracts.finding import Finding, Inspection, found
+from metadist.contracts.finding import Finding, Inspection, first_this, found
 from metadist.discovery import find
 from metadist.errors import RecipeError
 from metadist.overrides import Scalar
@@ -34,7 +34,10 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
         if not alike or len(alike) < alike[0].enough:
             inspection.run([builds], inputs)
     for on, net in nets.items():
-        inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
+        if inspection.run([passes.pure], net, on):
+            inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
+        else:
+            inspection.add(first_this("a pure function, to look at what it computes"))
     if not nets and not inspection.findings:
         inspection.run([_takes_something], reasons)
 
