@@ -94,12 +94,13 @@ $(LOWEST)/.ready: tests/constraints-lowest.txt
 	@$(LOWEST_PIP) check
 	@touch $@
 
-lint: setup ## ruff, mypy, the import contracts and the structure
+lint: setup ## ruff, mypy, the import contracts, the structure and literals
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 	@"$(BIN)/lint-imports"
 	@"$(BIN)/python" tests/support/structure.py --check
+	@"$(BIN)/python" tests/support/literals.py --check
 
 format: setup ## mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .

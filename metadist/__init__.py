@@ -3,7 +3,7 @@
     import metadist
 
     result = metadist.train("strokes-5w1s-maml", name="first", overrides=["outer.steps=500"])
-    print(result["accuracy"], "+-", result["ci95"])
+    print(result)  # or result.score, result["accuracy"], result.to_dict()
     metadist.report("first")
 
 Importing this package imports neither Ray nor MLflow.
@@ -19,6 +19,7 @@ from metadist.api import (
     compare,
     evaluate,
     from_module,
+    load,
     prepare,
     register,
     report,
@@ -39,6 +40,7 @@ __all__ = [
     "compare",
     "evaluate",
     "from_module",
+    "load",
     "load_recipe",
     "prepare",
     "register",

@@ -14,7 +14,8 @@ class RecipeError(MetadistError):
 
 
 class PluginError(MetadistError):
-    """A part from outside cannot be imported, is no part, or has a name that is taken."""
+    """A part from outside cannot be imported, is no part, has a name that is taken, or does not
+    return what its kind has to."""
 
 
 class TableError(MetadistError):

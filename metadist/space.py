@@ -178,7 +178,8 @@ class Space:
             is compared with.
         search: domains by ``section.key``.
         fixed: values by ``section.key`` that trials and default have instead of the base's.
-        metric: ``val/accuracy`` or ``val/mse``, on meta-validation episodes; never on test ones.
+        metric: ``val/accuracy``, ``val/mse`` or ``val/`` and what else decides for the base's
+            objective, on meta-validation episodes; never on test ones.
         mode: whether more or less of it is better.
         steps: outer steps of a trial that is not stopped: its budget.
         every: outer steps between validations, which is where a trial may be stopped.

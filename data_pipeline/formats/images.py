@@ -78,6 +78,10 @@ class Preparation:
         """
         samples = decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
         seen(samples)
+        return self.prepared(samples)
+
+    def prepared(self, samples: Samples) -> NDArray[np.uint8]:
+        """Pixels uint8 [H, W, C] of a decoded image."""
         return to_pixels(
             samples.image((self.low, self.high)),
             self.shape,

@@ -1,58 +1,77 @@
-"""From the name of a run to images with labels."""
+"""From the name of a run, or a folder, to a model in memory; and from that to labels of images."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.formats.labelled_images import read_queries, read_support
+from data_pipeline.storage.object_uri import is_uri
 from data_pipeline.storage.typed_paths import typed_path
 from metadist import plugins
 from metadist.compute.device import Device, local_device
 from metadist.errors import AdaptError, RunError
-from metadist.evaluation.image_classifier import ImageClassifier
-from metadist.evaluation.trained_run import TrainedRun
+from metadist.evaluation.inference import saved_model
+from metadist.evaluation.inference.finished_run import check_finished, open_finished, plugins_of
+from metadist.evaluation.inference.inputs import ImageInputs
+from metadist.evaluation.inference.trained_model import TrainedModel
+from metadist.plugins import Plugin
 from metadist.report.adaptation import check_directory, free_directory, write_adaptation
 from metadist.runs.listing import open_run
 
 
-def open_classifier(root: Path, run: str, data_dir: Path, device: Device) -> ImageClassifier:
-    """The best checkpoint of a finished run. Its plugins must be in use.
+def open_model(
+    root: Path,
+    name: str,
+    data_dir: Path,
+    device: Device,
+    used: tuple[Plugin, ...] = (),
+) -> TrainedModel:
+    """A model that was saved, or the best checkpoint of a finished run.
 
     Args:
         root: directory of all runs.
-        run: a name there, or a path.
+        name: of a run there, or a path.
+        used: plugins that are in use now, and will be when the model builds a learner later.
 
     Raises:
-        RunError: no such run, it is not finished, a plugin is missing, or it classifies no images.
-        DataError: the run's data are missing or others.
+        RunError: no such run, it is not finished, or a plugin is missing.
+        DamagedCheckpoint: a saved model is not what was written.
     """
-    directory = open_run(root, run)
-    info = directory.info()
-    if info["status"] != "finished":
-        raise RunError(
-            f"{directory.path}: a finished run is needed, this one is {info['status']!r}; let it "
-            f"end, or go on with --resume {directory.name}"
-        )
-    section = directory.recipe().data
-    if section.ways == 0:
-        raise RunError(
-            f"{directory.path}: a run that classifies images is needed, this one learned functions "
-            f"({section.dataset})"
-        )
-    plugins.require(directory.path, info, warn=True)
-    trained = TrainedRun.load(directory, data_dir, local_device(device))
-    return ImageClassifier.of(trained.member(), info)
+    parts = partial(plugins.use, used)
+    folder = None if is_uri(name) else saved_model.find(typed_path(name))
+    if folder is not None and not (root / name / "run.json").is_file():
+        saved = saved_model.SavedModel.read(folder)
+        plugins.require(folder, {"plugins": saved.plugins}, warn=True)
+        return TrainedModel.of_saved(saved, local_device(device), parts)
+    run = open_run(root, name)
+    plugins.require(run.path, {"plugins": plugins_of(check_finished(run))}, warn=True)
+    return open_finished(run, data_dir, local_device(device), parts)
+
+
+def check_labels_images(model: TrainedModel) -> TrainedModel:
+    """The model, if it labels images.
+
+    Raises:
+        RunError: it does not.
+    """
+    if model.ways and isinstance(model.inputs, ImageInputs):
+        return model
+    learned = "functions" if not model.ways else "inputs that are no images"
+    raise RunError(
+        f"{model.facts['run']}: a run that classifies images is needed, this one learned {learned} "
+        f"({model.facts['dataset']}); metadist.load adapts it in Python"
+    )
 
 
 def adapt_run(
-    classifier: ImageClassifier,
+    model: TrainedModel,
     support: Path,
     query: Path,
     out: str | Path | None,
     *,
     steps: int | None,
-    invert: bool,
     skip_damaged: bool,
 ) -> dict[str, Any]:
     """Adapt to a folder of labelled images, label those of another, write what came of it.
@@ -61,10 +80,14 @@ def adapt_run(
         AdaptError: classes, steps or directory that do not fit.
         DataError: a folder or an image is missing, damaged or unsafe.
     """
-    name = f"{classifier.facts['run']}-adapted"
-    where = free_directory(Path.cwd(), name) if out is None else typed_path(out).resolve()
+    where = (
+        free_directory(Path.cwd(), f"{model.facts['run']}-adapted")
+        if out is None
+        else typed_path(out).resolve()
+    )
     check_directory(where)
-    prepare = classifier.reading(invert)
+    prepare = model.tasks.preparation
+    assert prepare is not None
     given = read_support(support, prepare, skip_damaged)
     asked = read_queries(query, prepare, skip_damaged)
     there = given.labels or ()
@@ -75,6 +98,7 @@ def adapt_run(
             f"{support} ({', '.join(sorted(set(there))[:10])}); name it as one of them, or put all "
             "queries side by side"
         )
-    labels = classifier.label(given.pixels, there, asked.pixels, steps)
-    record = write_adaptation(where, classifier, given, asked, labels)
+    fitted = model.adapt_prepared(given.pixels, there, steps=steps)
+    predictions = fitted.predict_prepared(asked.pixels)
+    record = write_adaptation(where, model, given, asked, fitted, predictions)
     return {**record, "directory": str(where)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metadist.plugins import Plugin
 
-Result = dict[str, Any]
+#: A result that has no type of its own.
+Record = dict[str, Any]
 #: Modules and files that hold parts from outside this package, as typed or as read already.
 Plugins = Sequence["str | Path | Plugin"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins, Record
 from metadist.driver.directories import data_directory
 from metadist.process.announce import Announce, quiet
 
@@ -117,7 +117,7 @@ def shard(
     plugins: Plugins = (),
     announce: Announce = quiet,
     progress: Callable[[int, int], None] | None = None,
-) -> Result:
+) -> Record:
     """Write the training episodes of a recipe as shards; ``data.storage = "shards"`` reads them.
 
     What is not explained here is as in :func:`train`.
@@ -193,7 +193,7 @@ def shard(
 
 def _held_shards(
     root: Path, source: EpisodeSource, count: int, payload: Payload | None, store: ClassStore | None
-) -> Result:
+) -> Record:
     """The shards at ``root``, if they are those that are asked for; raises DataError."""
     from data_pipeline.episodes.sources import require_drawn
     from data_pipeline.errors import DataError

@@ -5,11 +5,52 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins, Record
+from metadist.api.result_types import AdaptResult, Score
 from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.compute.device import Device
+    from metadist.evaluation.inference.trained_model import TrainedModel
+
+
+def load(
+    run: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    device: Device = "auto",
+    plugins: Plugins = (),
+) -> TrainedModel:
+    """A trained learner in memory, which adapts to examples and predicts for others.
+
+        model = metadist.load("first")
+        fitted = model.adapt(images, labels)
+        print(fitted.predict(others).labels)
+
+    No folders of images, no MLflow and no Ray are needed. See docs/python.md.
+
+    Args:
+        run: a finished run, by name or path, whose best checkpoint is taken; a folder that
+            ``model.save`` has written; or the folder of a registered model.
+        data_dir: of prepared data; needed for runs alone that were made before runs noted how they
+            read examples.
+        device: where it computes; ``auto`` takes a GPU where there is one.
+        plugins: those that the run was made with; see :func:`train`.
+
+    Returns:
+        The model; ``print`` says what it is.
+
+    Raises:
+        RunError: no such run or folder, the run is not finished, or a plugin of it is missing.
+        DamagedCheckpoint: a file is not what was written.
+    """
+    from metadist import plugins as outside
+    from metadist.api.adapting import open_model
+
+    with outside.use(plugins) as used:
+        root, data = runs_directory(runs_dir), data_directory(data_dir)
+        return open_model(root, str(run), data, device, used)
 
 
 def adapt(
@@ -26,7 +67,7 @@ def adapt(
     runs_dir: str | Path = "runs",
     device: Device = "auto",
     plugins: Plugins = (),
-) -> Result:
+) -> AdaptResult:
     """Adapt a finished run's best checkpoint to labelled images, and label others.
 
     Images are read as those of the run's dataset were. Equal calls give equal predictions.
@@ -43,9 +84,9 @@ def adapt(
         plugins: those that the run was made with; see :func:`train`.
 
     Returns:
-        run, checkpoint, recipe_hash, dataset, algorithm, norm, steps, labels (with their numbers
-        of support images), queries, passed_over (files that are no images, or were skipped),
-        notes, directory; with true labels right and accuracy.
+        An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm,
+        steps, labels (with their numbers of support images), queries, passed_over (files that are
+        no images, or were skipped), notes, directory; with true labels right and accuracy.
 
     Raises:
         AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.
@@ -54,18 +95,26 @@ def adapt(
     """
     from data_pipeline.storage.local import links_followed
     from data_pipeline.storage.typed_paths import typed_path
-    from metadist import plugins as outside
-    from metadist.api.adapting import adapt_run, open_classifier
+    from metadist.api.adapting import adapt_run, check_labels_images
+    from metadist.objectives import ACCURACY
 
-    with outside.use(plugins):
-        classifier = open_classifier(
-            runs_directory(runs_dir), run, data_directory(data_dir), device
+    model = load(run, data_dir=data_dir, runs_dir=runs_dir, device=device, plugins=plugins)
+    model = check_labels_images(model)
+    folders = typed_path(support), typed_path(query)
+    with links_followed(follow_links):
+        record = adapt_run(
+            model.inverted() if invert else model,
+            *folders,
+            out,
+            steps=steps,
+            skip_damaged=skip_damaged,
         )
-        folders = typed_path(support), typed_path(query)
-        with links_followed(follow_links):
-            return adapt_run(
-                classifier, *folders, out, steps=steps, invert=invert, skip_damaged=skip_damaged
-            )
+    return AdaptResult.of(
+        record,
+        directory=Path(record["directory"]),
+        score=Score.read(ACCURACY, record) if ACCURACY.name in record else None,
+        notes=tuple(record["notes"]),
+    )
 
 
 def register(
@@ -76,7 +125,7 @@ def register(
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     plugins: Plugins = (),
-) -> Result:
+) -> Record:
     """Put a finished run's best checkpoint into MLflow's model registry, as a model that adapts.
 
     The model is a folder of its own, without pickles: it needs neither run nor dataset. What it
@@ -97,15 +146,15 @@ def register(
         TrackingError: the run is not in MLflow, or the store refuses.
     """
     from metadist import plugins as outside
-    from metadist.api.adapting import open_classifier
+    from metadist.api.adapting import check_labels_images, open_model
     from metadist.runs.listing import open_run
     from metadist.track.registry import register_run
 
-    root = runs_directory(runs_dir)
-    with outside.use(plugins):
+    root, data = runs_directory(runs_dir), data_directory(data_dir)
+    with outside.use(plugins) as used:
         return register_run(
             open_run(root, run),
-            lambda: open_classifier(root, run, data_directory(data_dir), "cpu"),
+            lambda: check_labels_images(open_model(root, run, data, "cpu", used)),
             name=name,
             uri=tracking_uri,
         )

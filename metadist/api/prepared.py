@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Result
+from metadist.api.common import Record
 from metadist.driver.directories import data_directory
 from metadist.process.announce import Announce, quiet
 
@@ -89,7 +89,7 @@ def preview(
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     announce: Announce = quiet,
-) -> Result:
+) -> Record:
     """Draw a contact sheet of a class store and compute its statistics.
 
     Args:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins
+from metadist.api.result_types import ComparedRun, CompareResult, EvaluationResult, Score
 from metadist.driver.directories import data_directory, runs_directory
 
 if TYPE_CHECKING:
     from metadist.compute.device import Device
     from metadist.evaluation.protocols import EvalPart
+    from metadist.objectives import Metric
 
 
 def evaluate(
@@ -24,13 +26,13 @@ def evaluate(
     steps: int | None = None,
     episodes: int | None = None,
     seed: int | None = None,
-    average: Literal["probabilities", "logits"] | None = None,
+    average: str | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
     device: Device = "auto",
     plugins: Plugins = (),
-) -> Result:
+) -> EvaluationResult:
     """Evaluate a run's best checkpoint anew, or those of several runs as an ensemble.
 
     Without more arguments than the run, its recipe's own protocols are repeated. Otherwise the
@@ -45,19 +47,19 @@ def evaluate(
             episodes and adaptation steps are as the recipe says if not given.
         steps: adaptation steps; the figure is then the one after so many.
         seed: of the episodes; the recipe's ``eval.seed`` if not given.
-        average: of an ensemble's classifiers: the mean of ``probabilities`` (if None) or of
-            ``logits``.
+        average: what an ensemble averages, as its objective can: of classifiers ``probabilities``
+            (if None) or ``logits``.
         out: directory of an ensemble's results; under ``<runs_dir>/ensembles`` if not given.
         plugins: those that the run was made with; see :func:`train`. Another source than the
             run's is told of by a warning.
 
     Returns:
-        Of a run: run, steps, params_sha256, accuracy (or mse), ci95, episodes, failed, best_step.
-        Of an ensemble: ensemble, average, accuracy (or mse), ci95, episodes, failed, members,
-        directory. Of both: ``protocols``, which maps names to figures after every step; and of
-        images ``ways``, ``classes`` (how many the part has), ``turned_classes`` if their turns are
-        classes too, and ``ci95_classes``, the half-width over new classes and episodes; None if
-        all episodes are of the same classes.
+        An :class:`EvaluationResult`. Its items, of a run: run, steps, params_sha256, accuracy (or
+        mse), ci95, episodes, failed, best_step. Of an ensemble: ensemble, average, accuracy (or
+        mse), ci95, episodes, failed, members, directory. Of both: ``protocols``, which maps names
+        to figures after every step; and of images ``ways``, ``classes`` (how many the part has),
+        ``turned_classes`` if their turns are classes too, and ``ci95_classes``, the half-width over
+        new classes and episodes; None if all episodes are of the same classes.
 
     Raises:
         RunError: no such run, no good checkpoint, a plugin of the run is missing, runs that do
@@ -85,14 +87,35 @@ def evaluate(
             outside.require(directory.path, directory.info(), warn=True)
             place = data_directory(data_dir), local_device(device)
             runs.append(TrainedRun.load(directory, *place))
+        labels = runs[0].run.recipe().data.ways > 0 if runs else True
         if alone:
-            return runs[0].evaluate(asked)
+            record = runs[0].evaluate(asked)
+            return _evaluation(record, record["run"], runs[0].run.path, labels)
         members = ensembles.Ensemble(tuple(one.member() for one in runs))
         where = typed_path(out).resolve() if out else root / ensembles.FOLDER / members.name
         ensembles.check_directory(where, members)
         together = ensembles.evaluate_ensemble(members, asked, average)
         ensembles.write_ensemble(where, members, together)
-        return {**ensembles.result_of(members, together), "directory": str(where)}
+        record = {**ensembles.result_of(members, together), "directory": str(where)}
+        return _evaluation(record, record["ensemble"], where, labels)
+
+
+def _evaluation(
+    record: dict[str, Any], name: str, directory: Path, labels: bool
+) -> EvaluationResult:
+    from metadist.runs.readers.evaluations import read_further, read_metric
+
+    main = next(iter(record["protocols"].values()))
+    metric, step = read_metric(main), main["figure_step"]
+    return EvaluationResult.of(
+        record,
+        name=name,
+        directory=directory,
+        score=Score.read(metric, record),
+        further=tuple(Score.further(own, step) for own in read_further(main)),
+        labels=labels,
+        members=tuple(record.get("members", ())),
+    )
 
 
 def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
@@ -121,7 +144,7 @@ def compare(
     csv: str | Path | None = None,
     runs_dir: str | Path = "runs",
     tracking_uri: str | None = None,
-) -> Result:
+) -> CompareResult:
     """Compare finished runs: what differs, their figures, paired differences, what they cost.
 
     Args:
@@ -137,22 +160,23 @@ def compare(
         tracking_uri: of the MLflow store that knows the experiment; see :func:`train`.
 
     Returns:
-        protocol, part, score, better (``higher`` or ``lower``), baseline, ``ranked`` (more than
-        twelve runs stand in the order of their figures), ``runs``, ``differences`` (field -> run
-        -> value) and ``left_out`` (runs of the experiment that are not compared, and why). Each
-        of the runs has accuracy (or mse), ci95, ways, classes and ci95_classes of images (None if
-        they were not recorded), episodes, failed, best_step, steps, tasks, seconds and
-        worker_seconds of training, parameters, derivative_order, its validation scores, and
-        ``difference``: None of the baseline; else mean (this run minus the baseline), ci95,
-        episodes, left_out and verdict (``better``, ``worse``, ``within noise``), of images
-        ci95_classes and verdict_classes, or ``not_paired``, the reason why there is none.
+        A :class:`CompareResult`. Its items: protocol, part, score, better (``higher`` or
+        ``lower``), baseline, ``ranked`` (more than twelve runs stand in the order of their
+        figures), ``runs``, ``differences`` (field -> run -> value) and ``left_out`` (runs of the
+        experiment that are not compared, and why). Each of the runs has accuracy (or mse), ci95,
+        ways, classes and ci95_classes of images (None if they were not recorded), episodes, failed,
+        best_step, steps, tasks, seconds and worker_seconds of training, parameters,
+        derivative_order, its validation scores, and ``difference``: None of the baseline; else mean
+        (this run minus the baseline), ci95, episodes, left_out and verdict (``better``, ``worse``,
+        ``within noise``), of images ci95_classes and verdict_classes, or ``not_paired``, the reason
+        why there is none.
 
     Raises:
         RunError: fewer than two runs; a named one is missing, damaged or not finished; the runs
             share no protocol or do not measure the same.
         TrackingError: the store or the experiment is not there, or the filter is none.
     """
-    from metadist.comparison import compare_runs, write_files
+    from metadist.comparison import compare_runs, phrases, write_files
 
     root = runs_directory(runs_dir)
     found = compare_runs(
@@ -165,4 +189,24 @@ def compare(
         tracking_uri=tracking_uri,
     )
     write_files(found, html, csv)
-    return found
+    metric = phrases.metric(found)
+    return CompareResult.of(
+        found,
+        metric=metric,
+        runs=tuple(_compared(run, metric) for run in found["runs"]),
+        left_out=tuple(found["left_out"]),
+    )
+
+
+def _compared(run: dict[str, Any], metric: Metric) -> ComparedRun:
+    from metadist.comparison import phrases
+
+    apart = run["difference"] or {}
+    paired = apart.get("mean") is not None
+    return ComparedRun(
+        run=run["run"],
+        directory=Path(run["path"]),
+        score=Score.read(metric, run),
+        difference=Score(metric.name, apart["mean"], apart["ci95"], metric) if paired else None,
+        verdict=phrases.verdict(run),
+    )

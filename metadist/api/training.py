@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins
+from metadist.api.result_types import Score, TrainResult
 from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from metadist.compute.device import Device
     from metadist.recipe.schema import Recipe
+    from metadist.runs.run_dir import RunDir
 
 
 def train(
@@ -35,7 +37,7 @@ def train(
     backbone: Callable[..., nn.Module] | None = None,
     announce: Announce = quiet,
     progress: bool = False,
-) -> Result:
+) -> TrainResult:
     """Meta-train, evaluate on unseen classes and write the report.
 
     Args:
@@ -61,9 +63,9 @@ def train(
         progress: show a live progress line on standard error.
 
     Returns:
-        run, steps, params_sha256, accuracy (or mse), ci95, best_step, episodes, failed, of images
-        ways, classes and ci95_classes (see :func:`evaluate`), tasks_per_second, data_wait,
-        restarts, as ``--json`` prints them.
+        A :class:`TrainResult`. Its items: run, steps, params_sha256, accuracy (or mse), ci95,
+        best_step, episodes, failed, of images ways, classes and ci95_classes (see
+        :func:`evaluate`), tasks_per_second, data_wait, restarts, as ``--json`` prints them.
 
     Raises:
         MetadistError, DataError: a mistake in the request, or a failure that trying again would
@@ -81,22 +83,47 @@ def train(
         overrides = (f"model.name={called}", *overrides)
         if isinstance(recipe, Recipe):
             recipe = parse_recipe(recipe.to_toml(), "recipe", overrides[:1])
-    return run.train(
-        RunRequest(
-            recipe=recipe,
-            overrides=tuple(overrides),
-            name=name,
-            resume=resume,
-            workers=WorldSize.of(workers),
-            address=address,
-            data_dir=data_directory(data_dir),
-            runs_dir=runs_directory(runs_dir),
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-            offline=offline,
-            device=device,
-            plugins=plugins,
-            progress=progress,
-        ),
-        announce,
+    request = RunRequest(
+        recipe=recipe,
+        overrides=tuple(overrides),
+        name=name,
+        resume=resume,
+        workers=WorldSize.of(workers),
+        address=address,
+        data_dir=data_directory(data_dir),
+        runs_dir=runs_directory(runs_dir),
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        offline=offline,
+        device=device,
+        plugins=plugins,
+        progress=progress,
+    )
+    trained, record = run.train(request, announce)
+    return _result(trained, record)
+
+
+def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
+    """A run's result; what its objective measures is read from its evaluation."""
+    from metadist.errors import RunError
+    from metadist.objectives import BUILT_IN
+    from metadist.runs.readers.evaluations import own_names, read_figures
+
+    recipe = run.recipe()
+    further: tuple[Score, ...] = ()
+    try:
+        main = read_figures(run, own_names(recipe)[0])
+        metric = main.metric
+        further = tuple(Score.further(own, main.figure_step) for own in main.further)
+    except RunError:  # damaged since: the result is not
+        known = [metric for name, metric in BUILT_IN.items() if name in record]
+        if not known:
+            raise
+        metric = known[0]
+    return TrainResult.of(
+        record,
+        directory=run.path,
+        score=Score.read(metric, record),
+        further=further,
+        labels=recipe.data.ways > 0,
     )

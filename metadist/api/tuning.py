@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metadist.api.common import Plugins, Result
+from metadist.api.common import Plugins
+from metadist.api.result_types import Score, TuneResult
 from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
 
@@ -45,11 +46,11 @@ def tune(
     plugins: Plugins = (),
     announce: Announce = quiet,
     live: bool = False,
-) -> Result:
+) -> TuneResult:
     """Search a space, confirm the winner, write ``best.toml`` and a report.
 
         result = metadist.tune("maml-lr", name="first", trials=16, seed=0)
-        metadist.train(result["best_recipe"], name="best")
+        metadist.train(result.best_recipe, name="best")
 
     Trials are judged on validation classes. The best three are compared on fresh validation
     episodes, the winner of them is trained anew with several seeds beside the default setting at
@@ -77,8 +78,8 @@ def tune(
             see :func:`metadist.train`.
 
     Returns:
-        search, directory, trials (by status), tasks, best_recipe and what search.json holds under
-        ``result``.
+        A :class:`TuneResult`. Its items: search, directory, trials (by status), tasks, best_recipe
+        and what search.json holds under ``result``.
 
     Raises:
         SpaceError: the space, or the request to search it, is wrong; before any trial starts.
@@ -88,8 +89,9 @@ def tune(
     """
     from metadist.search.request import SearchRequest
     from metadist.search.run_search import run_search
+    from metadist.search.summary import metric_of
 
-    return run_search(
+    record = run_search(
         SearchRequest(
             space=space,
             name=name,
@@ -117,4 +119,13 @@ def tune(
             live=live,
         ),
         announce,
+    )
+    metric = metric_of(record)
+    # Without runs that were trained anew there is the winner on fresh episodes.
+    figure = record["best_test"] if record["best"] else record["top"][0]
+    return TuneResult.of(
+        record,
+        directory=Path(record["directory"]),
+        best_recipe=Path(record["best_recipe"]),
+        score=Score(metric.name, figure["mean"], figure["ci95"], metric),
     )

@@ -37,6 +37,8 @@ def refusals(module: object, constants: Collection[str]) -> Iterator[str]:
 
 def _of_part(part: nn.Module, known: Collection[int]) -> Iterator[str]:
     """What is wrong with one module of the tree, its children left aside."""
+    if isinstance(part, nn.DataParallel) or hasattr(part, "_orig_mod"):
+        yield "is a module around another, to compute it elsewhere; return the one inside"
     if parametrize.is_parametrized(part):
         yield "has a weight that is computed from others; register the weight itself as parameter"
     hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
@@ -89,8 +91,11 @@ def _unregistered(name: str, value: Any, known: Collection[int]) -> Iterator[str
 
 def _of_parameters(module: nn.Module) -> Iterator[str]:
     for name, p in module.named_parameters():
-        if not p.is_floating_point():
-            yield f"parameter {name!r} is {p.dtype}; a floating-point one is needed"
+        if p.dtype != torch.float32:
+            yield (
+                f"parameter {name!r} is {p.dtype}; torch.float32 is needed, whatever the run "
+                "computes in (engine.dtype)"
+            )
         elif not p.requires_grad:
             yield (
                 f"parameter {name!r} is frozen (requires_grad=False), and all parameters are "

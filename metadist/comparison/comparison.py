@@ -12,6 +12,7 @@ from metadist.comparison.differences import differences, other_episodes
 from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
 from metadist.comparison.selection import Selection, select
 from metadist.errors import RunError
+from metadist.runs.readers.evaluations import metric_facts
 from metadist.statistics.format import finite
 from metadist.statistics.paired import Paired, paired
 
@@ -42,7 +43,7 @@ def compare_runs(
     name = shared_protocol([(label, protocols[label]) for label in runs.runs], protocol)
     entries = [*runs.read(lambda run, label: read_entry(run, label, name)).values()]
     runs.check_enough()
-    kinds = {entry.protocol.score: entry.label for entry in entries}
+    kinds = {entry.protocol.metric.name: entry.label for entry in entries}
     if len(kinds) > 1:
         listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
         raise RunError(f"the runs do not measure the same ({listed}); compare them apart")
@@ -53,8 +54,9 @@ def compare_runs(
     return {
         "protocol": name,
         "part": first.part,
-        "score": first.score,
-        "better": "lower" if first.score == "mse" else "higher",
+        "score": first.metric.name,
+        **metric_facts(first.metric),
+        "better": "higher" if first.metric.higher_is_better else "lower",
         "ranked": ranked,
         "baseline": base.label,
         "runs": [_run(entry, base) for entry in entries],
@@ -89,7 +91,7 @@ def _rank(entry: Entry) -> tuple[float, str]:
     mean = entry.protocol.figure.mean
     if not math.isfinite(mean):
         return math.inf, entry.label
-    return (mean if entry.protocol.score == "mse" else -mean), entry.label
+    return (-mean if entry.protocol.metric.higher_is_better else mean), entry.label
 
 
 def _run(entry: Entry, base: Entry) -> dict[str, Any]:
@@ -98,8 +100,9 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
     return {
         "run": entry.label,
         "path": str(entry.run.path),
-        entry.protocol.score: finite(figure.mean),
+        entry.protocol.metric.name: finite(figure.mean),
         "ci95": finite(figure.ci95),
+        **_further(entry),
         **_of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
@@ -129,9 +132,24 @@ def _difference(entry: Entry, base: Entry) -> dict[str, Any]:
         "ci95": finite(found.ci95),
         "episodes": found.n,
         "left_out": found.left_out,
-        "verdict": found.word(entry.protocol.score) or "too few episodes",
+        "verdict": found.word(entry.protocol.metric) or "too few episodes",
         **_over_classes(entry, base, found),
     }
+
+
+def _further(entry: Entry) -> dict[str, Any]:
+    """Figures of other metrics, by name; nothing where there are none."""
+    step = entry.protocol.figure_step
+    told = {
+        own.metric.name: {
+            "title": own.metric.title,
+            "percent": own.metric.percent,
+            "mean": finite(own.mean[step]),
+            "ci95": finite(own.ci95[step]),
+        }
+        for own in entry.protocol.further
+    }
+    return {"metrics": told} if told else {}
 
 
 def _of_classes(entry: Entry) -> dict[str, Any]:
@@ -139,7 +157,7 @@ def _of_classes(entry: Entry) -> dict[str, Any]:
 
     None where they are not recorded; nothing of functions, which have none.
     """
-    if entry.protocol.score == "mse":
+    if not entry.protocol.labels:
         return {}
     known, half = entry.protocol.classes, entry.protocol.figure.ci95_classes
     return {
@@ -156,7 +174,7 @@ def _over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
     None where they are not recorded; nothing of functions, which have none. Both runs have the same
     episodes, so one that has recorded their classes is enough.
     """
-    if entry.protocol.score == "mse":
+    if not entry.protocol.labels:
         return {}
     known, half = entry.protocol.classes or base.protocol.classes, math.nan
     common = min(len(entry.rows.score), len(base.rows.score))
@@ -165,5 +183,5 @@ def _over_classes(entry: Entry, base: Entry, apart: Paired) -> dict[str, Any]:
         half = float(known.ci95(scores[:, None])[0])
     return {
         "ci95_classes": finite(half),
-        "verdict_classes": replace(apart, ci95=half).word(entry.protocol.score),
+        "verdict_classes": replace(apart, ci95=half).word(entry.protocol.metric),
     }

@@ -21,7 +21,9 @@ def to_csv(result: Mapping[str, Any]) -> str:
     """
     buffer = io.StringIO()
     rows = [_row(result, run) for run in result["runs"]]
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    # A run may lack a metric that another has.
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(buffer, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
@@ -42,6 +44,7 @@ def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": result["protocol"],
         result["score"]: run[result["score"]],
         "ci95": run["ci95"],
+        **{name: own["mean"] for name, own in run.get("metrics", {}).items()},
         "baseline": result["baseline"],
         "difference": paired.get("mean"),
         "difference_ci95": paired.get("ci95"),

@@ -160,7 +160,7 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
                 f"{protocol.checkpoint_step}, {main}.json is of step {first.checkpoint_step}; "
                 "evaluate the run again by that protocol"
             )
-    found = points.get(f"val/{protocol.score}", [])
+    found = points.get(f"val/{protocol.metric.name}", [])
     validation = tuple((p.step, p.value) for p in found)
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
 

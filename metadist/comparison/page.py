@@ -10,6 +10,7 @@ from metadist.comparison import phrases
 from metadist.report.charts import ranges
 from metadist.report.curves import Line, curves
 from metadist.report.document import document, figure, note, table
+from metadist.statistics.format import logarithmic, sentence
 
 #: Runs that are drawn; all are in the tables.
 MOST_DRAWN = 12
@@ -29,6 +30,7 @@ _CLASSES = (
     "With 95 % intervals over classes and episodes: what these figures say of classes that are not "
     "among those of the episodes."
 )
+_FURTHER = "Of other metrics; one without an interval is counted over all episodes together."
 _PAIRED = (
     "Each run minus the baseline, on the same episodes; the line is the 95 % interval of the mean "
     "(Student's). It is over episodes: other seeds of training may differ by more."
@@ -48,7 +50,8 @@ def render(result: Mapping[str, Any]) -> str:
         *(note("Note.", text, warning="not paired" in text) for text in phrases.notes(result)),
         "<h2>Figures</h2>",
         _table(phrases.table(result, _FIGURES, **headings)),
-        _new_classes(result),
+        _named(_CLASSES, phrases.new_classes(result)),
+        _named(_FURTHER, phrases.further(result)),
         _differences_figure(result),
         "<h2>Learning curves</h2>",
         _curves(result),
@@ -68,9 +71,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return table(rows[0], rows[1:]).replace("scroll", "card scroll", 1) + "\n"
 
 
-def _new_classes(result: Mapping[str, Any]) -> str:
-    rows = phrases.new_classes(result)
-    return f"<p>{escape(_CLASSES)}</p>{_table(rows)}" if rows else ""
+def _named(told: str, rows: Sequence[Sequence[str]]) -> str:
+    return f"<p>{escape(told)}</p>{_table(rows)}" if rows else ""
 
 
 def _varying(result: Mapping[str, Any]) -> str:
@@ -100,7 +102,8 @@ def _drawn(result: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str]:
 
 def _differences_figure(result: Mapping[str, Any]) -> str:
     runs, others = _drawn(result)
-    percent = 100.0 if result["score"] == "accuracy" else 1.0
+    metric = phrases.metric(result)
+    percent = 100.0 if metric.percent else 1.0
     rows: dict[str, tuple[float, float, float]] = {}
     for run in runs:
         found = run["difference"]
@@ -109,7 +112,7 @@ def _differences_figure(result: Mapping[str, Any]) -> str:
             rows[run["run"]] = (mean - half, mean, mean + half)
     if not rows:
         return ""
-    unit = "accuracy, percentage points" if percent > 1 else "mean squared error"
+    unit = f"{metric.title}{', percentage points' if metric.percent else ''}"
     better = "right is better" if result["better"] == "higher" else "left is better"
     svg = ranges(
         "differences",
@@ -123,20 +126,20 @@ def _differences_figure(result: Mapping[str, Any]) -> str:
 
 def _curves(result: Mapping[str, Any]) -> str:
     runs, others = _drawn(result)
-    regression = result["score"] == "mse"
-    y = "validation error" if regression else "validation accuracy"
+    metric = phrases.metric(result)
+    y = f"validation {metric.title}"
 
     def draw(name: str, x: str, scales: Iterable[int]) -> str:
         lines = [_line(run, scale) for run, scale in zip(runs, scales, strict=True)]
-        positive = all(v > 0 for line in lines for v in line.y)
+        log = logarithmic(metric, [v for line in lines for v in line.y])
         return curves(
             lines,
-            title=f"{y.capitalize()} against {x}",
+            title=f"{sentence(y)} against {x}",
             x=x,
             y=y,
             name=name,
-            percent=not regression,
-            log_y=regression and positive,
+            percent=metric.percent,
+            log_y=log,
             size=(8.6, 3.9),
         )
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
+from metadist.objectives import Metric, known_metric
 from metadist.report.text_table import short
 from metadist.statistics.classes import few_classes, of_classes
-from metadist.statistics.format import mean_ci, number
+from metadist.statistics.format import logarithmic, mean_ci, number
 
 #: What stands where there is nothing.
 NOTHING = "–"
@@ -53,7 +54,7 @@ def table(result: Mapping[str, Any], columns: Sequence[str], **headings: str) ->
 
 def figure(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """``63.70 ± 2.87 %`` or ``0.534 ± 0.041``."""
-    return _interval(result["score"], run[result["score"]], run["ci95"])
+    return _interval(metric(result).percent, run[result["score"]], run["ci95"])
 
 
 def difference(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -61,7 +62,7 @@ def difference(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     found = run["difference"]
     if found is None or "not_paired" in found or found["mean"] is None:
         return NOTHING
-    text = _interval(result["score"], found["mean"], found["ci95"])
+    text = _interval(metric(result).percent, found["mean"], found["ci95"])
     return f"+{text}" if found["mean"] > 0 else text.replace("-", "−", 1)
 
 
@@ -84,7 +85,7 @@ def new_classes(result: Mapping[str, Any]) -> list[list[str]]:
 
 def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     half, found = run["ci95_classes"], run["difference"]
-    own = NOTHING if half is None else _interval(result["score"], run[result["score"]], half)
+    own = NOTHING if half is None else _interval(metric(result).percent, run[result["score"]], half)
     if found is None:
         return [own, NOTHING, verdict(run)]
     if found.get("ci95_classes") is None:
@@ -93,10 +94,32 @@ def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[
     return [own, difference(result, told), str(found["verdict_classes"])]
 
 
-def _interval(score: str, mean: float | None, ci95: float | None) -> str:
+def metric(result: Mapping[str, Any]) -> Metric:
+    """What is compared."""
+    return known_metric(result["score"], result.get("metric"))
+
+
+def further(result: Mapping[str, Any]) -> list[list[str]]:
+    """Figures of other metrics: a head and a row for each run, or nothing."""
+    runs = result["runs"]
+    titles = {name: own["title"] for run in runs for name, own in run.get("metrics", {}).items()}
+    if not titles:
+        return []
+    rows = [[_other(run.get("metrics", {}).get(name)) for name in titles] for run in runs]
+    named = ([run["run"], *row] for run, row in zip(runs, rows, strict=True))
+    return [["further metrics", *titles.values()], *named]
+
+
+def _other(told: Mapping[str, Any] | None) -> str:
+    if told is None:
+        return NOTHING
+    return _interval(told["percent"], told["mean"], told["ci95"])
+
+
+def _interval(percent: bool, mean: float | None, ci95: float | None) -> str:
     if mean is None:
         return "none finite"
-    if score == "accuracy":
+    if percent:
         return mean_ci(mean, ci95, "{:.2f}", "%")
     like = max(abs(mean), ci95 or 0.0)
     return mean_ci(mean, ci95, lambda value: number(value, like))
@@ -145,12 +168,11 @@ def _plain(given: Value) -> str:
 
 def about(result: Mapping[str, Any]) -> str:
     """What the figures are of."""
-    name = "mean squared error" if result["score"] == "mse" else "accuracy"
     part = "validation" if result["part"] == "val" else result["part"]
     episodes = {run["episodes"] for run in result["runs"]}
     many = f"{min(episodes):,}" if len(episodes) == 1 else f"{min(episodes):,}–{max(episodes):,}"
     of = _of_classes(result["runs"])
-    return f"{name} on {many} {part} episodes{of}, {result['protocol']}"
+    return f"{metric(result).title} on {many} {part} episodes{of}, {result['protocol']}"
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -198,7 +220,7 @@ def _of_classes(runs: Sequence[Mapping[str, Any]]) -> str:
     known = {run["classes"]: run for run in runs if run.get("classes") is not None}
     if len(known) > 1:
         return f" of {min(known):,}–{max(known):,} classes"
-    return "".join(of_classes(run, "accuracy") for run in known.values())
+    return "".join(of_classes(run, labels=True) for run in known.values())
 
 
 def _class_notes(result: Mapping[str, Any]) -> list[str]:
@@ -220,10 +242,11 @@ def _class_notes(result: Mapping[str, Any]) -> list[str]:
 
 def sparks(result: Mapping[str, Any], columns: int) -> list[str]:
     """Each run's validation score over outer steps in characters, all on the same scales."""
-    log = result["score"] == "mse"
+    every = [v for run in result["runs"] for _, v in run["validation"] if v is not None]
+    log = logarithmic(metric(result), every)
     curves: list[list[tuple[int, float]]] = []
     for run in result["runs"]:
-        points = [(s, v) for s, v in run["validation"] if v is not None and (v > 0 or not log)]
+        points = [(step, v) for step, v in run["validation"] if v is not None]
         curves.append([(step, math.log(v) if log else v) for step, v in points])
     flat = [point for curve in curves for point in curve]
     if not flat:

@@ -32,7 +32,8 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
         "",
         *_figures(result, base, width),
         "",
-        *_new_classes(result, width),
+        *_named_rows(phrases.new_classes(result), width),
+        *_named_rows(phrases.further(result), width),
         *_costs(result, width),
         "",
         *_differences(result, numbers, width),
@@ -53,8 +54,7 @@ def _figures(result: Mapping[str, Any], base: str, width: int) -> list[str]:
     return aligned(rows, right={0, 2, 3, 4})
 
 
-def _new_classes(result: Mapping[str, Any], width: int) -> list[str]:
-    rows = phrases.new_classes(result)
+def _named_rows(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     if not rows:
         return []
     # Names come first here, and there are no numbers.

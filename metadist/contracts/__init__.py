@@ -55,7 +55,7 @@ def kind_of(name: str) -> tuple[str, str]:
             return one, name.replace("-", "_")
     raise UnknownPart(
         f"{name!r}: neither a file (./toy.py), a module (my_package.toy) nor a part of this "
-        "package; `metadist check maml` looks at one of those"
+        "package; `metadist check NAME` looks at one of those"
     )
 
 

@@ -15,6 +15,8 @@ from metadist.compute.device import Device, check_device, local_device
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData, places
+from metadist.errors import RecipeError
+from metadist.evaluation.inference import task_facts
 from metadist.evaluation.protocols import own_protocols, validation_protocol
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
@@ -52,16 +54,32 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
 
     Raises:
         DataError: see :func:`open_data`; shards of other episodes, or too few.
-        RecipeError: episodes of that size cannot be drawn, or parts do not fit.
+        RecipeError: episodes of that size cannot be drawn, parts do not fit, or tasks have not
+            what the learner needs to know.
         RunError: what is learned depends on the number of ways, and evaluation has another.
     """
     setup = Setup.of(open_data(recipe, data_dir, announce))
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
     _ = [setup.training, *(how.source(setup.data) for how in protocols)]
+    _check_needs(setup)
     if recipe.eval_ways != recipe.data.ways:
         setup.for_ways(recipe.eval_ways, setup.fresh_params)
     return setup
+
+
+def _check_needs(setup: Setup) -> None:
+    """See that tasks have what their learner wants to know of them."""
+    columns = setup.training.schema
+    for need in sorted(setup.learner.needs):
+        column = "unlabeled_x" if need == "unlabeled" else need
+        if column in columns:
+            continue
+        cure = "set data.unlabeled" if need.startswith("unlabeled") else "choose other data"
+        raise RecipeError(
+            f"algorithm {setup.recipe.algorithm.name!r} needs {need} of each task, the episodes of "
+            f"{setup.recipe.data.dataset} have {', '.join(columns)}; {cure}"
+        )
 
 
 def check_fresh(setup: Setup) -> None:
@@ -113,5 +131,6 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },
         "plugins": plugins.facts(plugins.of(recipe)),
+        task_facts.KEY: task_facts.TaskFacts.of(setup.data).document(),
         "versions": versions(),
     }

@@ -16,8 +16,10 @@ from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
 from metadist.executors.polling import Polling
+from metadist.objectives import Metric
 from metadist.process.announce import Announce
 from metadist.runs.log import LogReader, Point
+from metadist.runs.readers.evaluations import described
 from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -37,24 +39,31 @@ class Progress:
 
     Args:
         total: outer steps of the run.
+        metric: what validation scores are; the first that the log has if not given.
         stream: where to draw; standard error if not given.
         since: points older than this (seconds since 1970) say nothing about speed: they are of an
             earlier attempt. Now if not given.
     """
 
     def __init__(
-        self, total: int, *, stream: TextIO | None = None, since: float | None = None
+        self,
+        total: int,
+        metric: Metric | None = None,
+        *,
+        stream: TextIO | None = None,
+        since: float | None = None,
     ) -> None:
         self._total = total
+        self._metric = metric
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._since = (time.time() if since is None else since) * 1000
         self._lock = threading.RLock()
         self._step = 0
         self._loss: deque[float] = deque(maxlen=SMOOTH)
-        self._accuracy: deque[float] = deque(maxlen=SMOOTH)
+        self._scores: dict[str, deque[float]] = {}
         self._times: deque[tuple[int, int]] = deque(maxlen=_SPEED_STEPS)
-        self._val: tuple[str, float, int] | None = None
+        self._val: tuple[float, int] | None = None
         self._latest: dict[str, float] = {}
         self._waiting = ""
         self._fresh_val = False
@@ -73,18 +82,27 @@ class Progress:
             self._loss.append(point.value)
             if point.time >= self._since:
                 self._times.append((point.step, point.time))
-        elif point.metric == "train/accuracy":
-            self._accuracy.append(point.value)
-        elif point.metric in ("val/accuracy", "val/mse"):
+        elif point.metric.startswith("train/"):
+            name = point.metric.removeprefix("train/")
+            self._scores.setdefault(name, deque(maxlen=SMOOTH)).append(point.value)
+        elif self._validated(point.metric):
             # All there is of a learner that is not trained.
             self._step = max(self._step, point.step)
-            self._val = (point.metric.removeprefix("val/"), point.value, point.step)
+            self._val = (point.value, point.step)
             self._fresh_val = point.time >= self._since
         elif point.metric.startswith("perf/") and point.time >= self._since:
             self._latest[point.metric] = point.value
         else:
             return
         self._changed = True
+
+    def _validated(self, name: str) -> bool:
+        """Whether a point is a validation score."""
+        part, _, metric = name.partition("/")
+        if part != "val" or metric in ("loss", "failed"):
+            return False
+        self._metric = self._metric or described(metric)
+        return metric == self._metric.name
 
     def wait_for(self, waiting: str) -> None:
         """Say in the line what is waited for; nothing if it is empty."""
@@ -106,12 +124,13 @@ class Progress:
                 parts.append(self._waiting)
             if self._loss:
                 parts.append(f"loss {_mean(self._loss):.4g}")
-            if self._accuracy:
-                parts.append(f"acc {_mean(self._accuracy):.1%}")
-            if self._val:
-                name, value, step = self._val
-                text = f"{value:.1%}" if name == "accuracy" else f"mse {value:.4g}"
-                parts.append(f"val {text} @{step:,}")
+            metric = self._metric or next(map(described, self._scores), None)
+            if metric and (scores := self._scores.get(metric.name)):
+                parts.append(f"{metric.name} {_told(metric, _mean(scores))}")
+            if self._metric and self._val:
+                value, step = self._val
+                name = "" if self._metric.percent else f" {self._metric.name}"
+                parts.append(f"val{name} {_told(self._metric, value)} @{step:,}")
             if (speed := self._latest.get("perf/tasks_per_second")) is not None:
                 parts.append(f"{speed:,.0f} tasks/s" if speed >= 10 else f"{speed:.1f} tasks/s")
             if (wait := self._latest.get("perf/data_wait")) is not None:
@@ -216,19 +235,19 @@ class AboveProgress(logging.StreamHandler[TextIO]):
 
 
 @contextlib.contextmanager
-def show_progress(run: RunDir, steps: int | None, announce: Announce) -> Iterator[Announce]:
+def show_progress(
+    run: RunDir, steps: int, metric: Metric, announce: Announce
+) -> Iterator[Announce]:
     """Keep a live line on standard error while the block runs; what else is said appears above it.
 
     Args:
-        steps: outer steps of the run; None: no line is wanted.
+        steps: outer steps of the run.
+        metric: what validation scores are.
 
     Yields:
         What to announce with.
     """
-    if steps is None:
-        yield announce
-        return
-    progress = Progress(steps)
+    progress = Progress(steps, metric)
 
     def above(line: str) -> None:
         progress.clear()
@@ -244,6 +263,10 @@ def show_progress(run: RunDir, steps: int | None, announce: Announce) -> Iterato
             yield above
     finally:
         root.handlers = handlers
+
+
+def _told(metric: Metric, score: float) -> str:
+    return f"{score:.1%}" if metric.percent else f"{score:.4g}"
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -8,7 +8,7 @@ tracking server that is away costs the training nothing.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from data_pipeline.storage.object_uri import address_of
@@ -39,8 +39,8 @@ from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
 
 
-def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
-    """Train as requested and return the run's result; see :func:`metadist.train`.
+def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict[str, Any]]:
+    """Train as requested and return the run and its result; see :func:`metadist.train`.
 
     Raises:
         Terminated: asked to end by a signal; the run can be continued.
@@ -61,7 +61,7 @@ def train(request: RunRequest, announce: Announce = quiet) -> dict[str, Any]:
             return _drive(request, setup, announce)
 
 
-def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, Any]:
+def _drive(request: RunRequest, setup: Setup, announce: Announce) -> tuple[RunDir, dict[str, Any]]:
     if request.name is not None:
         check_name(request.name)
     wait = seconds_of("METADIST_TRACKING_WAIT_S", 300.0, TrackingError)
@@ -71,7 +71,7 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
     found = find_run(request, setup.recipe, facts_of(setup))
     if found.result is not None:
         _close_finished(request, found.run, wait, announce)
-        return found.result
+        return found.run, found.result
     ending = _begin(request, setup, found, wait, announce)
     run, status = found.run, "failed"
     try:
@@ -89,7 +89,7 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> dict[str, A
         raise
     finally:
         ending.close(status)
-    return result
+    return run, result
 
 
 def _close_finished(request: RunRequest, run: RunDir, wait: float, announce: Announce) -> None:
@@ -129,8 +129,11 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         request.tested,
         setup if request.workers.high == 0 else None,
     )
-    steps = setup.recipe.outer.steps if request.progress else None
-    with show_progress(run, steps, announce) as above:
+    shown: AbstractContextManager[Announce] = nullcontext(announce)
+    if request.progress:
+        metric = setup.objective.metric
+        shown = show_progress(run, setup.recipe.outer.steps, metric, announce)
+    with shown as above:
         if job.workers.high == 0:
             return in_process.execute(job, above)
         from metadist.executors import ray_train

@@ -71,7 +71,7 @@ class EpisodeData:
             RecipeError: ways are asked of tasks with values, or none of tasks with labels.
         """
         section = self.recipe.data
-        schema = self._schema
+        schema = self.schema
         inputs, targets = schema["support_x"], schema["support_y"]
         side = inputs.shape[1:]
         if inputs.dtype == "uint8":  # [H, W, C], see metadist.tasks.to_inputs
@@ -85,7 +85,7 @@ class EpisodeData:
         return TaskShape(side, section.ways, section.ways, classes, latent)
 
     @property
-    def _schema(self) -> Schema:
+    def schema(self) -> Schema:
         """The columns of training episodes; of images and functions also of impossible ones."""
         section = self.recipe.data
         spec = self.spec(section.queries)

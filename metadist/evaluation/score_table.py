@@ -45,10 +45,10 @@ class ScoreTable:
         if not (whole and math.isfinite(loss)):
             self.fail(episode, step)
             return False
-        scores = objective.score(p, exact)
+        scores = objective.checked_score(p, exact)
         row = [*(float(scores[name]) for name in self._names), loss, 0.0]
         self._rows[episode, step] = torch.tensor(row, dtype=torch.float64)
-        for name, count in objective.counts(p, exact).items():
+        for name, count in objective.checked_counts(p, exact).items():
             self._counts[name][step] += count.cpu()
         return True
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metadist.backbones import Backbone, Norm, Statistics
 from metadist.context import Context
-from metadist.learner import Learner
-from metadist.tasks import Examples, Params
+from metadist.learner import Learner, Loss
+from metadist.tasks import Examples, Params, Task
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,17 @@ class Normalised(Learner):
     @abstractmethod
     def normalisation(self) -> Normalisation:
         """How the network's passes are normalised."""
+
+    def recorded(self, fitted: Any) -> Sequence[Statistics]:
+        """Statistics of the passes over the support set that have led to what predicts."""
+        return []
+
+    def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
+        """That of the queries after adaptation, with what was :meth:`recorded`."""
+        fitted = self.adapt(params, task.view(self.needs), ctx)[-1]
+        prediction = self.predict(fitted, task.query.without("y"), ctx)
+        loss = self.objective.loss_and_metrics(prediction, task.query)
+        return Loss(*loss, self.normalisation.sums(self.recorded(fitted)))
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
         return self.normalisation.statistics(ctx)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from metadist.discovery import Options, find, module_names, parse_options
-from metadist.errors import RecipeError
+from metadist.errors import PluginError, RecipeError
 from metadist.objectives._metrics import ACCURACY, BUILT_IN, MSE, NLL, Metric, known_metric
-from metadist.tasks import Examples, Prediction, Targets, TaskShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metadist.tasks import Examples, Prediction, Targets, TaskShape
 
 __all__ = [
     "ACCURACY",
@@ -70,6 +71,51 @@ class Objective(ABC):
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """Each of ``metrics`` of one episode, scalars."""
 
+    def checked_score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
+        """:meth:`score`.
+
+        Raises:
+            PluginError: it is not of ``metrics``.
+        """
+        scores, wanted = self.score(prediction, target), [metric.name for metric in self.metrics]
+        if set(scores) != set(wanted):
+            raise PluginError(
+                f"objective {self.name!r}: score() has to return {', '.join(wanted)}, which are "
+                f"its metrics; it returns {', '.join(scores) or 'nothing'}"
+            )
+        return scores
+
+    def checked_counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
+        """:meth:`counts`.
+
+        Raises:
+            PluginError: they are not whole numbers of ``count_shapes``.
+        """
+        import torch
+
+        counts = self.counts(prediction, target)
+        found = {name: (count.dtype, tuple(count.shape)) for name, count in counts.items()}
+        wanted = {name: (torch.int64, tuple(shape)) for name, shape in self.count_shapes.items()}
+        if found != wanted:
+            raise PluginError(
+                f"objective {self.name!r}: counts() has to return {wanted or 'nothing'}, as "
+                f"count_shapes says; it returns {found or 'nothing'}"
+            )
+        return counts
+
+    def scale_of(self, prediction: Prediction) -> Tensor:
+        """The predicted scale [n, E], for objectives that judge it.
+
+        Raises:
+            RecipeError: the learner predicts none.
+        """
+        if prediction.scale is None:
+            raise RecipeError(
+                f"objective {self.name!r} judges a predicted scale, and this learner predicts "
+                "values alone; take a learner that predicts a scale, or leave objective.name out"
+            )
+        return prediction.scale
+
     def counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """Integers of one episode, int64 of ``count_shapes``, summed exactly over episodes."""
         return {}
@@ -80,6 +126,11 @@ class Objective(ABC):
 
     def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
         """Several predictions as one, float64: the mean of all that they have in common."""
+        # Here, so that readers of run directories, which ask for metrics alone, do not load it.
+        import torch
+
+        from metadist.tasks import Prediction
+
         first, *others = (p.double().tensors() for p in predictions)
         shared = [name for name in first if all(name in other for other in others)]
         stacked = {name: torch.stack([first[name], *(o[name] for o in others)]) for name in shared}
@@ -92,7 +143,7 @@ class Objective(ABC):
         loss = self.loss(prediction, target)
         metrics = {"loss": loss.detach()}
         if self.train_metrics:
-            scores = self.score(prediction.detach(), target)
+            scores = self.checked_score(prediction.detach(), target)
             metrics |= {name: scores[name] for name in self.train_metrics}
         return loss, metrics
 
@@ -123,6 +174,7 @@ def build(name: str, given: dict[str, Any], shape: TaskShape) -> Objective:
 
     Raises:
         RecipeError: unknown objective or option, or one that is about other targets.
+        PluginError: it is called otherwise than its module.
     """
     name = name_for(name, shape.targets)
     module = find(sys.modules[__name__], name, "objective")
@@ -132,4 +184,9 @@ def build(name: str, given: dict[str, Any], shape: TaskShape) -> Objective:
             f"{shape.targets} to predict; choose other data, or leave objective.name out"
         )
     objective: Objective = module.build(options(name, given), shape)
+    if objective.name != name:
+        raise PluginError(
+            f"objective {name!r}: its name must be {name!r} as its module is, got "
+            f"{objective.name!r}"
+        )
     return objective

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from metadist.discovery import Options as OptionsBase
-from metadist.errors import RecipeError
 from metadist.objectives import MSE, NLL, Objective
 from metadist.tasks import Examples, Prediction, TaskShape
 
@@ -39,17 +38,9 @@ class Density(Objective):
     train_metrics = ("mse",)
     count_shapes: ClassVar = {"covered": (), "values": ()}
 
-    def _scale(self, prediction: Prediction) -> Tensor:
-        if prediction.scale is None:
-            raise RecipeError(
-                "objective 'density' judges a predicted scale, and this learner predicts values "
-                "alone; take a learner that predicts a scale, or leave objective.name out"
-            )
-        return prediction.scale
-
     def loss(self, prediction: Prediction, target: Examples) -> Tensor:
         """Mean negative log-likelihood, in nats, over examples and dimensions."""
-        scale = self._scale(prediction)
+        scale = self.scale_of(prediction)
         z = (target.y - prediction.mean) / scale
         return (z * z / 2 + scale.log()).mean() + math.log(2 * math.pi) / 2
 
@@ -60,7 +51,7 @@ class Density(Objective):
 
     def counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """``values``, and how many of them are ``covered``."""
-        far = (target.y - prediction.mean).abs() / self._scale(prediction)
+        far = (target.y - prediction.mean).abs() / self.scale_of(prediction)
         return {"covered": (far <= CENTRAL_95).sum(), "values": torch.tensor(far.numel())}
 
     def pooled(self, sums: Mapping[str, Tensor]) -> dict[str, float]:

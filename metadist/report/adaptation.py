@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from data_pipeline.formats.labelled_images import LabelledImages
 from data_pipeline.storage.local import new_directory
 from metadist.errors import AdaptError
-from metadist.evaluation.image_classifier import ImageClassifier, Labels
+from metadist.evaluation.inference.fitted_model import FittedModel
+from metadist.evaluation.inference.predictions import Predictions
+from metadist.evaluation.inference.trained_model import TrainedModel
+from metadist.objectives import ACCURACY
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
@@ -60,10 +63,11 @@ def check_directory(path: Path) -> None:
 
 def write_adaptation(
     path: Path,
-    classifier: ImageClassifier,
+    model: TrainedModel,
     support: LabelledImages,
     queries: LabelledImages,
-    labels: Labels,
+    fitted: FittedModel,
+    predictions: Predictions,
 ) -> dict[str, Any]:
     """Write table, picture and record to a new or empty directory; the record.
 
@@ -71,11 +75,11 @@ def write_adaptation(
         AdaptError: see :func:`check_directory`.
     """
     check_directory(path)
-    record = _record(classifier, support, queries, labels)
+    record = _record(model, support, queries, fitted, predictions)
     with new_directory(path, replace=path.exists()) as temporary:
-        (temporary / "predictions.csv").write_text(_table(queries, labels), encoding="utf-8")
+        (temporary / "predictions.csv").write_text(_table(queries, predictions), encoding="utf-8")
         (temporary / "predictions.svg").write_text(
-            draw(record, support, queries, labels), encoding="utf-8"
+            draw(record, support, queries, predictions), encoding="utf-8"
         )
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         (temporary / "adaptation.json").write_text(text + "\n", encoding="utf-8")
@@ -83,39 +87,43 @@ def write_adaptation(
 
 
 def _record(
-    classifier: ImageClassifier, support: LabelledImages, queries: LabelledImages, labels: Labels
+    model: TrainedModel,
+    support: LabelledImages,
+    queries: LabelledImages,
+    fitted: FittedModel,
+    predictions: Predictions,
 ) -> dict[str, Any]:
-    facts = classifier.facts
+    facts = model.facts
     record: dict[str, Any] = {
         "run": facts["run"],
         "checkpoint": facts["checkpoint"],
         "recipe_hash": facts["recipe_hash"],
         "dataset": {k: facts[k] for k in ("dataset", "split", "dataset_digest")},
-        "algorithm": classifier.trained.recipe.algorithm.name,
-        "norm": classifier.trained.recipe.model.norm,
-        "steps": labels.steps,
-        "labels": dict(zip(labels.names, labels.shots, strict=True)),
+        "algorithm": model.trained.recipe.algorithm.name,
+        "norm": model.trained.recipe.model.norm,
+        "steps": fitted.steps,
+        "labels": dict(zip(fitted.classes, fitted.shots, strict=True)),
         "queries": len(queries),
         "passed_over": [
             str(images.folder / name)
             for images in (support, queries)
             for name in images.passed_over
         ],
-        "notes": list(labels.notes),
+        "notes": list(predictions.notes),
     }
     if queries.labels is not None:
-        right = sum(map(str.__eq__, queries.labels, labels.predicted))
-        record |= {"right": right, "accuracy": right / len(queries)}
+        right = sum(map(str.__eq__, queries.labels, predictions.labels))
+        record |= {"right": right, ACCURACY.name: right / len(queries)}
     return record
 
 
-def _table(queries: LabelledImages, labels: Labels) -> str:
+def _table(queries: LabelledImages, predictions: Predictions) -> str:
     known = queries.labels
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [f"p({name})" for name in labels.names]
+    columns = [f"p({name})" for name in predictions.classes]
     writer.writerow(["file", "label", *(["true_label"] if known else []), *columns])
-    rows = zip(queries.files, labels.predicted, labels.probabilities, strict=True)
+    rows = zip(queries.files, predictions.labels, predictions.probabilities, strict=True)
     for index, (file, label, probabilities) in enumerate(rows):
         truth = [known[index]] if known else []
         writer.writerow([file, label, *truth, *map(repr, probabilities.tolist())])
@@ -123,44 +131,48 @@ def _table(queries: LabelledImages, labels: Labels) -> str:
 
 
 def draw(
-    record: Mapping[str, Any], support: LabelledImages, queries: LabelledImages, labels: Labels
+    record: Mapping[str, Any],
+    support: LabelledImages,
+    queries: LabelledImages,
+    predictions: Predictions,
 ) -> str:
     """The picture as the text of an SVG file; what is not drawn is counted in it."""
     page = _Page()
     page.title(_clip(f"{record['run']}: {len(queries)} images labelled", 74))
-    page.text(_summary(record, labels))
+    page.text(_summary(record))
     for note in record["notes"]:
         for line in textwrap.wrap(note, 118, break_long_words=False, break_on_hyphens=False):
             page.text(line)
     page.heading("Support", "the labelled images it adapted to")
     images = {
         name: [row for row, label in enumerate(support.labels or ()) if label == name]
-        for name in labels.names[:CLASSES]
+        for name in predictions.classes[:CLASSES]
     }
-    if max(labels.shots) == 1:
+    if max(record["labels"].values()) == 1:
         page.side_by_side({name: support.pixels[rows[0]] for name, rows in images.items()})
     else:
         for name, rows in images.items():
             page.row(name, [support.pixels[row] for row in rows[:SHOTS]], len(rows))
-    if len(labels.names) > CLASSES:
-        page.text(f"and {plural(len(labels.names) - CLASSES, 'label')} more")
+    if len(predictions.classes) > CLASSES:
+        page.text(f"and {plural(len(predictions.classes) - CLASSES, 'label')} more")
     shown = min(len(queries), QUERIES)
     told = "all of them" if shown == len(queries) else f"{shown} of {len(queries)}"
     page.heading("Queries", f"{told}, with the label it predicts and its probability")
     # Evenly over all files: those of one class stand side by side.
-    page.tiles(queries, labels, [at * len(queries) // shown for at in range(shown)])
+    page.tiles(queries, predictions, [at * len(queries) // shown for at in range(shown)])
     if shown < len(queries):
         page.text(f"{len(queries) - shown:,} more stand in predictions.csv")
     return page.svg()
 
 
-def _summary(record: Mapping[str, Any], labels: Labels) -> str:
-    few, many = min(labels.shots), max(labels.shots)
+def _summary(record: Mapping[str, Any]) -> str:
+    shots, taken = record["labels"].values(), record["steps"]
+    few, many = min(shots), max(shots)
     images = plural(many, "image") if few == many else f"{few} to {many} images"
-    steps = "" if labels.steps is None else f", {plural(labels.steps, 'adaptation step')}"
-    text = f"{record['algorithm']}, {len(labels.names)} classes with {images} each{steps}"
-    if "accuracy" in record:
-        text += f"; {percent(record['accuracy'])} of the labels are right"
+    steps = "" if taken is None else f", {plural(taken, 'adaptation step')}"
+    text = f"{record['algorithm']}, {len(shots)} classes with {images} each{steps}"
+    if "right" in record:
+        text += f"; {percent(record['right'] / record['queries'])} of the labels are right"
     return text
 
 
@@ -217,13 +229,13 @@ class _Page:
         row, column = divmod(place, _COLUMNS)
         return _MARGIN + column * (_COLUMN + _GAP), self._y + row * height
 
-    def tiles(self, queries: LabelledImages, labels: Labels, rows: Sequence[int]) -> None:
+    def tiles(self, queries: LabelledImages, predictions: Predictions, rows: Sequence[int]) -> None:
         """Queries side by side, each with its label, probability and whether it is right."""
         height = _TILE + 34 + _GAP
-        sure = labels.probabilities.max(1)
+        sure = predictions.probabilities.max(1)
         for place, index in enumerate(rows):
             x, y = self._place(place, height)
-            name = labels.predicted[index]
+            name = predictions.labels[index]
             truth = None if queries.labels is None else queries.labels[index]
             colour, mark = "var(--grid)", ""
             if truth is not None:

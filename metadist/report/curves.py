@@ -46,17 +46,17 @@ class Line:
     ci95: Sequence[float] = ()
 
 
-def validation_line(run: RunDir, label: str, *, scale: float = 1.0) -> Line | None:
-    """Validation accuracy (or mean squared error) of a run over outer steps; None without any.
+def validation_line(run: RunDir, label: str, metric: str, scale: float = 1.0) -> Line | None:
+    """Validation scores of a run over outer steps; None without any.
 
     Args:
-        scale: what accuracies are multiplied by: 100 for percent.
+        metric: name of what is measured.
+        scale: what scores are multiplied by.
     """
-    found = series(run)
-    for metric, factor in (("val/accuracy", scale), ("val/mse", 1.0)):
-        if points := found.get(metric):
-            return Line(label, [p.step for p in points], [factor * p.value for p in points])
-    return None
+    points = series(run).get(f"val/{metric}")
+    if not points:
+        return None
+    return Line(label, [p.step for p in points], [scale * p.value for p in points])
 
 
 def curves(

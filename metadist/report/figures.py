@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,17 +18,23 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
+from metadist.objectives import ACCURACY, Metric
 from metadist.report.phrases import after_steps, label
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
-from metadist.runs.readers.evaluations import StoredEvaluation
+from metadist.runs.readers.evaluations import StoredEvaluation, described
 from metadist.runs.readers.run_data import RunData
+from metadist.statistics.format import are_errors, logarithmic, sentence
 
 Floats = NDArray[np.float64]
 
 #: Points of a curve; longer ones are averaged in as many equal parts.
 _MAX_POINTS = 400
 _MARKERS = ("o", "s", "^", "D")
+#: Named in the log as metrics are, and shown first.
+LOSS = Metric("loss", "loss", higher_is_better=False)
+#: Curves of other metrics at most.
+_MOST_REPORTED = 5
 #: Where errors explode, the picture ends at so many times the error before adaptation.
 _CUT = 10.0
 
@@ -131,33 +138,47 @@ def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
 
 
 def learning_curves(data: RunData, best: int | None) -> list[str]:
-    """Training loss and, for classification, accuracy, with validation beside them."""
+    """Training loss and what else training reports, with validation beside them."""
+    shown = [LOSS, *_reported(data)]
+    # Alone, a figure has the page's width.
+    size = (6.2, 3.3) if len(shown) > 1 else (12.6, 3.4)
     figures = []
-    scored = any(data.series.get(metric) for metric in ("train/accuracy", "val/accuracy"))
-    for name in ("loss", *(["accuracy"] if scored else [])):
-        train, val = (data.series.get(f"{part}/{name}", []) for part in ("train", "val"))
-        if name == "loss" and not train:
+    for metric in shown:
+        train, val = (data.series.get(f"{part}/{metric.name}", []) for part in ("train", "val"))
+        if metric is LOSS and not train:
             continue
-        # Alone, a figure has the page's width.
-        size = (6.2, 3.3) if scored else (12.6, 3.4)
-        alt = f"{name.capitalize()} over outer steps, training and validation"
-        with drawing(name, alt, size=size) as figure:
+        alt = f"{sentence(metric.title)} over outer steps, training and validation"
+        with drawing(_identifier(metric.name), alt, size=size) as figure:
             axes = figure.axes()
-            axes.set_title(f"Query {name} after adaptation")
+            axes.set_title(f"Query {metric.title} after adaptation")
             _curve(axes, train)
             _validation(axes, val, best)
-            if name == "accuracy":
-                axes.set_ylabel("share of queries that are right")
+            _, y = _xy([*train, *val])
+            if metric.percent:
                 _percent(axes)
-            else:
-                _, y = _xy([*train, *val])
-                if data.regression and len(y) and y.min() > 0:
-                    log_scale(axes)
-                axes.set_ylabel("mean squared error" if data.regression else "cross-entropy (nats)")
+            elif data.metric and len(y) and logarithmic(data.metric, y):
+                log_scale(axes)
+            axes.set_ylabel(metric.title)
             _steps_axis(axes)
             below(axes)
         figures.append(figure.svg)
     return figures
+
+
+def _reported(data: RunData) -> list[Metric]:
+    """What the log has beside the loss, the metric that decides first where it is not the loss."""
+    names = [n.removeprefix("train/") for n in data.series if n.startswith("train/")]
+    if (metric := data.metric) is not None and metric.name not in names:
+        score, loss = (data.series.get(f"val/{name}", []) for name in (metric.name, LOSS.name))
+        if loss and [p.value for p in score] != [p.value for p in loss]:
+            names.insert(0, metric.name)
+    found = [metric if metric and metric.name == n else described(n) for n in names if n != "loss"]
+    return sorted(found, key=lambda m: m != metric)[:_MOST_REPORTED]
+
+
+def _identifier(name: str) -> str:
+    """For a figure: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "metric"
 
 
 def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | None = None) -> str:
@@ -168,12 +189,12 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
         floor: error that no predictor can be below which does not see the support.
     """
     first = protocols[0]
-    regression = first.kind == "regression"
-    title = "Mean squared error" if regression else "Accuracy"
+    metric, errors = first.metric, are_errors(first.metric)
+    title = sentence(metric.title)
     with drawing("steps", f"{title} after each adaptation step") as figure:
         axes = figure.axes()
         axes.set_title(f"{title} after each adaptation step")
-        top = _cut(protocols) if regression else math.inf
+        top = _cut(protocols) if errors else math.inf
         finite: list[float] = []
         for number, protocol in enumerate(protocols):
             # With more protocols than colours, another kind of line.
@@ -196,15 +217,15 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
         if top < math.inf:
             _cut_off(axes, protocols, top)
         _diverged(axes, protocols, top)
-        if top < math.inf or (regression and finite and min(finite) > 0):
+        if top < math.inf or (finite and logarithmic(metric, finite)):
             log_scale(axes)
-        elif not regression:
+        elif metric.percent:
             _percent(axes)
-            if ways:
+            if ways and metric == ACCURACY:
                 axes.axhline(1 / ways, color=MUTED, linestyle="--", linewidth=1.0, label="chance")
-        if regression and floor is not None:
+        if floor is not None:
             axes.axhline(floor, color=FG, linestyle="--", linewidth=1.1, label="zero-shot floor")
-        axes.set_ylabel("mean squared error" if regression else "share of queries that are right")
+        axes.set_ylabel(metric.title)
         axes.set_xlabel("adaptation steps")
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         below(axes)
@@ -251,14 +272,20 @@ def _diverged(axes: Axes, protocols: Sequence[StoredEvaluation], top: float) -> 
         )
 
 
+def _log_spread(protocol: StoredEvaluation, values: Floats) -> bool:
+    """Whether a spread is drawn over a logarithmic axis, as that of errors is, if any."""
+    return are_errors(protocol.metric) and values.min() >= 0 and values.max() > 0
+
+
 def _bins(values: Floats, protocol: StoredEvaluation, ways: int) -> Floats:
-    if protocol.kind == "regression":
+    if _log_spread(protocol, values):
         positive = values[values > 0]
-        if not len(positive):
-            return np.linspace(0.0, 1.0, 31)
         return np.geomspace(positive.min() * 0.99, positive.max() * 1.01, 31)
+    if not protocol.metric.percent:
+        low, high = float(values.min()), float(values.max())
+        return np.linspace(low, high if high > low else low + 1.0, 31)
     answers = max(ways, 1) * protocol.queries
-    if answers <= 30:  # a bar per possible number of right answers
+    if protocol.metric == ACCURACY and answers <= 30:  # a bar per possible number of right answers
         return (np.arange(answers + 2) - 0.5) / answers
     return np.linspace(0.0, 1.0, 26)
 
@@ -286,12 +313,11 @@ def distribution(protocol: StoredEvaluation, ways: int) -> str:
         ):
             if math.isfinite(value):
                 axes.axvline(value, color=FG, linestyle=style, linewidth=1.4, label=text)
-        if protocol.kind == "regression":
-            log_scale(axes, "x")
-            axes.set_xlabel("mean squared error of an episode")
-        else:
+        if protocol.metric.percent:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-            axes.set_xlabel("accuracy of an episode")
+        elif _log_spread(protocol, both):
+            log_scale(axes, "x")
+        axes.set_xlabel(f"{protocol.metric.title} of an episode")
         axes.set_ylabel("episodes")
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         below(axes)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
+from metadist.objectives import MSE
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, queries
@@ -14,10 +15,10 @@ from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
-from metadist.runs.readers.evaluations import StoredEvaluation
+from metadist.runs.readers.evaluations import FurtherFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES
-from metadist.statistics.format import number, percent, score_ci
+from metadist.statistics.format import mean_of, number, percent, score, score_ci
 
 _STATUS = {
     "created": "This run has not begun.",
@@ -69,7 +70,7 @@ def _header(data: RunData) -> str:
     if recipe:
         task = (
             f"{recipe.data.shots}-shot regression"
-            if data.regression
+            if data.functions
             else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
         )
         steps = f"{recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks"
@@ -96,29 +97,33 @@ def _stats(data: RunData) -> list[str]:
             stat(status, "", "status of the run"),
         ]
     result: list[str] = []
-    unseen = "unseen functions" if data.regression else "unseen classes"
+    unseen = "unseen functions" if data.functions else "unseen classes"
     for protocol in data.own[:2]:
-        value, unit = score_ci(protocol.figure.mean, protocol.figure.ci95, data.regression)
-        name = "mean squared error" if protocol.score == "mse" else protocol.score
+        value, unit = score_ci(protocol.metric, protocol.figure.mean, protocol.figure.ci95)
         after = after_steps(protocol.figure_step, "adaptation step")
         result.append(
             stat(
                 value,
                 unit,
-                f"{name} on {protocol.episodes:,} test episodes of {unseen}{_beside(protocol)}, "
+                f"{protocol.metric.title} on {protocol.episodes:,} test episodes of {unseen}"
+                f"{_beside(protocol)}, "
                 f"{queries(protocol)}, {after}",
                 first=not result,
             )
         )
-    if data.protocols[0].figure_step:
-        before = data.protocols[0].steps[0]
-        value, unit = score_ci(before.mean, before.ci95, data.regression)
-        result.append(stat(value, unit, f"before adaptation, {queries(data.protocols[0])}"))
+    main = data.protocols[0]
+    for other in main.further:
+        value, unit = _other(other, main.figure_step)
+        result.append(stat(value, unit, f"{other.metric.title} on the same test episodes"))
+    if main.figure_step:
+        before = main.steps[0]
+        value, unit = score_ci(main.metric, before.mean, before.ci95)
+        result.append(stat(value, unit, f"before adaptation, {queries(main)}"))
     if data.untrained:
         return result
-    held_out = "validation functions" if data.regression else "validation classes"
+    held_out = "validation functions" if data.functions else "validation classes"
     told = f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test"
-    return [*result, stat(f"step {data.protocols[0].checkpoint_step:,}", "", told)]
+    return [*result, stat(f"step {main.checkpoint_step:,}", "", told)]
 
 
 def _beside(protocol: StoredEvaluation) -> str:
@@ -153,7 +158,10 @@ def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
     failed = [p for p in data.protocols if p.failed]
     if failed:
         counts = ", ".join(f"{p.failed} of {p.episodes:,} ({label(p)})" for p in failed)
-        how = "left out of the mean" if data.regression else "counted with accuracy 0"
+        metric = failed[0].metric
+        how = f"counted with {metric.title} {metric.failed:g}"
+        if metric.leaves_out_failed:
+            how = "left out of the mean"
         yield "Failed episodes.", f"Outputs were not finite in {counts}; {how}."
     for few in dict.fromkeys(p.few_classes for p in data.protocols if p.few_classes):
         told = f"{few}. The interval for new classes counts the classes as drawn, too."
@@ -188,7 +196,7 @@ def _adaptation(data: RunData, ways: int) -> str:
         return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries))
     spread = distribution(finest, ways)
-    svg, aid = adaptation(data.protocols, ways, data.floor), _reading_aid(data)
+    svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
     cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
     if spread:
         cards += figure(spread, _SPREAD)
@@ -196,13 +204,17 @@ def _adaptation(data: RunData, ways: int) -> str:
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
 
 
+def _floor(data: RunData) -> float | None:
+    """The zero-shot floor, which is a squared error, where that is what is measured."""
+    return data.floor if data.metric == MSE else None
+
+
 def _reading_aid(data: RunData) -> str:
     """How to read the curve of adaptation."""
     text = "Mean over episodes with its 95 % interval, after each step on the support set."
     if all(len(protocol.steps) == 1 for protocol in data.protocols):
         text = "Mean over episodes with its 95 % interval; no steps are taken on the support set."
-    floor = data.floor
-    if data.regression and floor is not None:
+    if (floor := _floor(data)) is not None:
         text += (
             f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
             "chance, which knows neither the support nor the function's parameters."
@@ -224,20 +236,22 @@ def _divergence(data: RunData) -> str:
             lines.append(escape(f"{label(protocol)}: {', '.join(told)}."))
     if not lines:
         return ""
+    metric = data.protocols[0].metric
+    counted = f"Their {metric.title} is {metric.failed:g}."
     lines.append(
-        "The curve is the mean over the rest." if data.regression else "Their accuracy is 0."
+        "The curve is the mean over the rest." if metric.leaves_out_failed else escape(counted)
     )
     return "".join(f"<br>{line}" for line in lines)
 
 
 def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
-    regression = protocol.kind == "regression"
-    medians = regression and any(math.isfinite(s.median) for s in protocol.steps)
+    metric, further = protocol.metric, protocol.further
+    medians = not metric.percent and any(math.isfinite(s.median) for s in protocol.steps)
     failures = any(s.failed for s in protocol.steps)
     rows = []
     for step in protocol.steps:
-        value, unit = score_ci(step.mean, step.ci95, regression)
-        worst = number(step.worst_decile) if regression else percent(step.worst_decile)
+        value, unit = score_ci(metric, step.mean, step.ci95)
+        worst = score(metric, step.worst_decile)
         drawn = step.ci95_classes
         half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
@@ -247,10 +261,10 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
             + (f"<td>{half}</td>" if protocol.classes else "")
             + (f"<td>{middle}</td>" if medians else "")
             + f"<td>{escape(worst)}</td><td>{number(step.loss)}</td>"
+            + "".join(f"<td>{escape(' '.join(_other(o, step.step)))}</td>" for o in further)
             + (f"<td>{diverged(step, protocol.episodes) or 'none'}</td>" if failures else "")
             + "</tr>"
         )
-    unit = "error" if regression else "accuracy"
     extra = "" if own else f" ({protocol.name})"
     part = "validation" if protocol.part == "val" else protocol.part
     about = label(protocol).removeprefix("validation, ")
@@ -258,13 +272,19 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
     drawn_too = "<th>95 % CI, new classes</th>" if protocol.classes else ""
     median = "<th>median</th>" if medians else ""
     failed = "<th>not finite</th>" if failures else ""
+    others = "".join(f"<th>{escape(own.metric.title)}</th>" for own in further)
     return f"""<details class="card"{" open" if open else ""}>
 <summary>{escape(name)}</summary>
 <div class="scroll"><table>
-<thead><tr><th>adaptation steps</th><th>mean {unit} ± 95 % CI</th>{drawn_too}{median}
-<th>worst tenth of episodes</th><th>query loss</th>{failed}</tr></thead>
+<thead><tr><th>adaptation steps</th><th>{escape(mean_of(metric))} ± 95 % CI</th>{drawn_too}{median}
+<th>worst tenth of episodes</th><th>query loss</th>{others}{failed}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></details>
 """
+
+
+def _other(own: FurtherFigures, step: int) -> tuple[str, str]:
+    """A figure of another metric, and its interval where it has one."""
+    return score_ci(own.metric, own.mean[step], own.ci95[step])
 
 
 def _episodes(data: RunData) -> str:

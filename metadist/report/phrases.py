@@ -22,7 +22,7 @@ def after_steps(count: int, noun: str = "step") -> str:
 def queries(protocol: StoredEvaluation) -> str:
     """A protocol's number of queries."""
     count = plural(protocol.queries, "query")
-    return count if protocol.kind == "regression" else f"{count} per class"
+    return f"{count} per class" if protocol.labels else count
 
 
 def label(protocol: StoredEvaluation) -> str:

@@ -68,7 +68,7 @@ def measure(row: Row, planned: Sequence[Planned], reasons: Mapping[str, str]) ->
         except Missing as error:
             lost.append(str(error))
             continue
-        if not values and row.metric in ("accuracy", "mse"):
+        if not values and row.scored:
             curve = _curve(row, of[row.run, seed])
         values.append(one)
     if not values:
@@ -83,7 +83,7 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
     if not planned.finished:
         raise Missing(reasons.get(planned.name, "its run has not ended"))
     try:
-        return _READERS[row.metric](row, planned)
+        return _READERS.get(row.metric, _score)(row, planned)
     except UNREADABLE as error:
         if planned.name in reasons:
             raise Missing(reasons[planned.name]) from None
@@ -94,28 +94,40 @@ def _read(row: Row, planned: Planned, reasons: Mapping[str, str]) -> Ours:
 def _figures(row: Row, planned: Planned) -> StoredEvaluation:
     assert planned.recipe is not None
     protocol, _ = row_protocol(row, planned.name, planned.recipe)
-    found = read_own_figures(planned.run, planned.recipe, protocol)
-    if found.score != row.metric:
-        raise RunError(f"{row.metric} was asked for, {found.name}.json holds {found.score}")
-    return found
+    return read_own_figures(planned.run, planned.recipe, protocol)
+
+
+def _at(row: Row, found: StoredEvaluation, step: int) -> tuple[float, float]:
+    """The figure of a row's metric after so many steps, and its interval; NaN if it has none."""
+    if found.metric.name == row.metric:
+        return found.steps[step].mean, found.steps[step].ci95
+    for own in found.further:
+        if own.metric.name == row.metric:
+            return own.mean[step], own.ci95[step]
+    names = [found.metric.name, *(own.metric.name for own in found.further)]
+    raise RunError(f"{row.metric} was asked for, {found.name}.json holds {', '.join(names)}")
 
 
 def _score(row: Row, planned: Planned) -> Ours:
     found = _figures(row, planned)
     known = read_classes(classes_file(planned.run.evaluation, found.name), found.episodes)
-    figures = found.figure if row.step is None else found.steps[row.step]
+    step = found.figure_step if row.step is None else row.step
+    mean, ci95 = _at(row, found, step)
     return Ours(
-        value=finite(figures.mean),
-        ci95=finite(figures.ci95),
+        value=finite(mean),
+        ci95=finite(ci95),
         episodes=found.episodes,
-        failed=figures.failed,
+        failed=found.steps[step].failed,
         classes=known.told() if known else {},
+        labels=found.labels,
+        left_out=found.metric.name != row.metric or found.metric.leaves_out_failed,
     )
 
 
 def _curve(row: Row, planned: Planned) -> tuple[tuple[int, float | None, float | None], ...]:
-    steps = _figures(row, planned).steps
-    return tuple((s.step, finite(s.mean), finite(s.ci95)) for s in steps)
+    found = _figures(row, planned)
+    told = (_at(row, found, step.step) for step in found.steps)
+    return tuple((step, finite(mean), finite(ci95)) for step, (mean, ci95) in enumerate(told))
 
 
 def _speed(row: Row, planned: Planned) -> Ours:
@@ -136,17 +148,18 @@ def _finding(row: Row, planned: Planned) -> Ours:
     return Ours(mean, None)
 
 
-_READERS = {"accuracy": _score, "mse": _score, "speed": _speed, "finding": _finding}
+#: Of what is no score of an evaluation.
+_READERS = {"speed": _speed, "finding": _finding}
 
 
 def combine(row: Row, a: Ours, b: Ours) -> Ours:
     """Ratio or difference of two figures; see the top of this file.
 
     Raises:
-        Missing: errors of functions among them are not finite.
+        Missing: episodes have failed, and are left out of a mean.
     """
     both = replace(a, failed=a.failed + b.failed)
-    if row.metric == "mse" and both.failed:
+    if (a.left_out or b.left_out) and both.failed:
         raise Missing(
             f"{both.failed} of {a.episodes + b.episodes} episodes have no finite result, "
             f"no {row.combine} can be made"

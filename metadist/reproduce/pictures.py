@@ -11,7 +11,7 @@ from metadist.report.curves import draw_lines, look, validation_line
 from metadist.report.figures import log_scale
 from metadist.report.svg import MUTED, drawing, standalone
 from metadist.reproduce.result import Result, RowResult
-from metadist.reproduce.table import Picture
+from metadist.reproduce.table import Picture, Row
 
 _SIZE = (8.6, 4.2)
 
@@ -48,12 +48,16 @@ def _picture(wanted: Picture, result: Result) -> str | None:
 
 def _curves(axes: Axes, wanted: Picture, result: Result) -> bool:
     """Validation against outer steps: a line for each run and seed, a colour for each run."""
-    labels: dict[str, str] = {}
+    shown: dict[str, Row] = {}
     for one in result.rows:
-        if one.row.versus is None:
-            labels.setdefault(one.row.run, one.row.series or one.row.label)
-    runs = [(p, label) for key, label in labels.items() for p in result.planned if p.key == key]
-    found = [validation_line(p.run, label, scale=100.0) for p, label in runs if not p.problem]
+        if one.row.versus is None and one.row.scored:
+            shown.setdefault(one.row.run, one.row)
+    found = [
+        validation_line(p.run, row.series or row.label, row.metric, row.scale)
+        for key, row in shown.items()
+        for p in result.planned
+        if p.key == key and not p.problem
+    ]
     lines = [line for line in found if line is not None]
     draw_lines(axes, lines)
     return bool(lines)

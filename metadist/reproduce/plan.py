@@ -150,7 +150,7 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
         recipe, settings = resolve(stated), _without(settings, dropped(stated))
         for line in dropped_lines(stated) if seed == 0 else ():
             announce(f"{key}: {line}")
-        rows = [r for r in request.rows if key in r.runs and r.metric in ("accuracy", "mse")]
+        rows = [r for r in request.rows if key in r.runs and r.scored]
         pairs = [row_protocol(row, name, recipe) for row in rows]
         asked = {protocol_name: how for protocol_name, how in pairs if how is not None}
         _check_same(request, run, recipe)

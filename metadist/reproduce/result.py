@@ -11,7 +11,7 @@ from metadist.reproduce.jobs import CommandResult
 from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
-from metadist.reproduce.verdict import Verdict, class_notes, judge, notes
+from metadist.reproduce.verdict import Ours, Verdict, class_notes, judge, notes
 from metadist.runs.readers.compute_cost import trained_tasks
 
 #: Of the JSON document.
@@ -124,7 +124,6 @@ def _judged(
         measured.ours,
         row.published,
         row.direction,
-        metric=row.metric,
         missing=measured.missing,
         not_comparable=against,
         share=None if used is None or not published else used / published,
@@ -133,7 +132,7 @@ def _judged(
     if row.versus is not None:
         said += table.runs[row.versus].differences
     said += notes(measured.ours, row.published, verdict)
-    said += class_notes(measured.ours, row.metric)
+    said += class_notes(measured.ours)
     said += [f"A seed is missing: {why}" for why in measured.lost if measured.ours is not None]
     runs = tuple(p.name for p in mine)
     return RowResult(row, measured, used, published, verdict, tuple(dict.fromkeys(said)), runs)
@@ -154,7 +153,7 @@ def _row(one: RowResult) -> dict[str, Any]:
         "combine": row.combine,
         "better": row.direction,
         "protocol": protocol,
-        "ours": None if ours is None else asdict(ours),
+        "ours": None if ours is None else _told(ours),
         "published": None if row.published is None else row.published.model_dump(),
         "source": row.source,
         "read_in": row.read_in,
@@ -166,6 +165,11 @@ def _row(one: RowResult) -> dict[str, Any]:
         ],
         "runs": list(one.runs),
     }
+
+
+def _told(ours: Ours) -> dict[str, Any]:
+    """A figure without what only says how it is to be read."""
+    return {k: v for k, v in asdict(ours).items() if k not in ("labels", "left_out")}
 
 
 def _run(one: Planned, result: CommandResult | None) -> dict[str, Any]:

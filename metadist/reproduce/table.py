@@ -18,21 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.discovery import nearest
 from metadist.errors import TableError
+from metadist.objectives import Metric, known_metric
 from metadist.recipe.files import read_text, toml_names
 
 Better = Literal["higher", "lower", "neither"]
-Metric = Literal["accuracy", "mse", "speed", "finding"]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 _TABLES = Path(__file__).parent / "tables"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-#: In which direction a metric is better.
-_BETTER: dict[Metric, Better] = {
-    "accuracy": "higher",
-    "mse": "lower",
-    "speed": "higher",
-    "finding": "neither",
-}
+#: What a row may show beside the scores of an evaluation, and in which direction it is better.
+_OTHERS: dict[str, Better] = {"speed": "higher", "finding": "neither"}
 
 
 class _Section(BaseModel):
@@ -98,8 +93,11 @@ class Row(_Section):
     Attributes:
         id: for ``--rows``, unique in the table.
         run: of which run.
-        metric: ``accuracy`` or ``mse`` of an evaluation, ``speed`` (training tasks per second), or
-            ``finding`` (a number that the learner reports of itself).
+        metric: ``accuracy``, ``mse`` or another metric that an evaluation records, ``speed``
+            (training tasks per second), or ``finding`` (a number that the learner reports of
+            itself).
+        percent: whether the metric is a fraction that is printed in percent; of one that is built
+            in this is known.
         finding, part: which quantity, and of which part of the network.
         shots, queries, episodes, step: of the evaluation; as in the recipe if not given. The figure
             is the one after ``step`` adaptation steps.
@@ -116,7 +114,8 @@ class Row(_Section):
     id: str
     label: str
     run: str
-    metric: Metric
+    metric: str
+    percent: bool | None = None
     finding: str = ""
     part: str = ""
     shots: Positive | None = None
@@ -143,6 +142,13 @@ class Row(_Section):
             raise ValueError("versus and combine go together: another run, and how to combine")
         if self.combine is not None and self.better is None:
             raise ValueError("better is needed beside combine: 'higher', 'lower' or 'neither'")
+        if self.scored and self.percent is not None and self.built_in is not None:
+            raise ValueError(f"percent: it is known of {self.metric!r}; leave it out")
+        if self.scored and self.built_in is None and self.better is None:
+            raise ValueError(
+                f"metric: {self.metric!r} is not built in; say whether better = 'higher' or "
+                "'lower', or name one that is"
+            )
         if (self.metric == "finding") != bool(self.finding and self.part):
             raise ValueError("finding and part are needed with metric = 'finding', and only there")
         if self.published is None and not self.not_comparable:
@@ -157,16 +163,38 @@ class Row(_Section):
         return (self.run,) if self.versus is None else (self.run, self.versus)
 
     @property
+    def scored(self) -> bool:
+        """Whether it is a score of an evaluation."""
+        return self.metric not in _OTHERS
+
+    @property
+    def built_in(self) -> Metric | None:
+        """What its score is, if that is built in."""
+        try:
+            return known_metric(self.metric)
+        except ValueError:
+            return None
+
+    @property
     def direction(self) -> Better:
         """Which direction is the better one."""
-        return self.better or _BETTER[self.metric]
+        if self.better is not None:
+            return self.better
+        if (found := self.built_in) is not None:
+            return "higher" if found.higher_is_better else "lower"
+        return _OTHERS[self.metric]
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether figures are fractions that are printed in percent."""
+        return self.built_in.percent if self.built_in is not None else bool(self.percent)
 
     @property
     def unit(self) -> str:
         """What stands behind the figure; empty for a plain number."""
         if self.combine == "ratio":
             return "×"
-        if self.metric == "accuracy":
+        if self.in_percent:
             return "points" if self.combine else "%"
         return "tasks/s" if self.metric == "speed" else ""
 

@@ -24,9 +24,11 @@ class Ours:
         ci95: half-width of its 95 % interval; None if there is none.
         seeds: how many runs with different seeds it is a mean of.
         episodes: test tasks of each; 0 where there are none.
-        failed: how many of them, over all seeds, had no finite result and are not in the mean.
+        failed: how many of them, over all seeds, had no finite result.
         classes: what stands beside a figure of classes: ``ways`` and ``classes`` of the test part;
             empty where there are none, or they were not recorded.
+        labels: whether it is of tasks that have classes.
+        left_out: whether episodes that have failed are not in the mean; an accuracy counts them.
     """
 
     value: float | None
@@ -35,6 +37,8 @@ class Ours:
     episodes: int = 0
     failed: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
+    labels: bool = False
+    left_out: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,6 @@ def judge(
     published: Published | None,
     direction: Better,
     *,
-    metric: str = "mse",
     missing: str = "",
     not_comparable: str = "",
     share: float | None = None,
@@ -75,7 +78,6 @@ def judge(
 
     Args:
         direction: which direction is the better one.
-        metric: ``mse`` has no value for an episode that has failed; an accuracy counts it as 0.
         missing: why there is no figure of ours.
         not_comparable: why the figures cannot be compared.
         share: of the published budget that was used.
@@ -92,7 +94,7 @@ def judge(
     if not published.checked:
         return Verdict("not comparable", why="the published figure was not read in its source")
     at = f"at {percent(share)} of the published budget" if low(share) else ""
-    if ours.value is None or (ours.failed and direction == "lower" and metric == "mse"):
+    if ours.value is None or (ours.failed and direction == "lower" and ours.left_out):
         # An error that is not finite is larger than any, and no mean over the rest undoes that.
         total = ours.episodes * ours.seeds
         lost = f"{ours.failed} of {total} episodes have no finite result" if total else "not finite"
@@ -124,11 +126,11 @@ def notes(ours: Ours | None, published: Published | None, verdict: Verdict) -> l
     return said
 
 
-def class_notes(ours: Ours | None, metric: str) -> list[str]:
+def class_notes(ours: Ours | None) -> list[str]:
     """How many classes a figure is of, and a warning where they are few."""
-    if ours is None or metric != "accuracy":
+    if ours is None or not ours.labels:
         return []
-    told = f"{ours.episodes:,} test episodes{of_classes(ours.classes, metric)}"
+    told = f"{ours.episodes:,} test episodes{of_classes(ours.classes, labels=True)}"
     few = few_classes(ours.classes["classes"], ours.classes["ways"], "test") if ours.classes else ""
     return [f"{told}. {few}." if few else f"{told}."]
 

@@ -147,7 +147,7 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
         }
         if trial is not winner:
             apart = paired(rows[trial.number], rows[winner.number])
-            close.append(apart.word(rows[winner.number].measure) != "worse")
+            close.append(apart.word(rows[winner.number].metric) != "worse")
             entry["difference"] = difference(apart)
         top.append(entry)
     return Chosen(winner, top, any(close))
@@ -201,6 +201,7 @@ def results(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
         "top": chosen.top,
         "within_noise": chosen.within_noise,
         "metric": plan.space.metric,
+        **({"measured": dict(plan.measured)} if plan.measured else {}),
         "tested": winners_tested(search),
         "of_classes": _of_classes(search, winner.run, names["best"], how.episodes),
     }
@@ -215,7 +216,7 @@ def results(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
         result["against_default"] = {
             **difference(apart),
             "over": over,
-            "word": apart.word(mine[0].measure),
+            "word": apart.word(mine[0].metric),
             "by_seed": [difference(one) for one in by_seed],
         }
     return result
@@ -268,7 +269,7 @@ def _figure(mean: float, ci95: float) -> dict[str, float | None]:
 def _averaged(rows: Sequence[Rows]) -> Rows:
     """Of each episode, the mean of several runs' scores."""
     stacked = np.stack([r.score for r in rows])
-    return Rows(rows[0].episode_digest, rows[0].measure, stacked.mean(0))
+    return Rows(rows[0].episode_digest, rows[0].metric, stacked.mean(0))
 
 
 def _run_figures(search: SearchDir, name: str, rows: Rows) -> dict[str, Any]:

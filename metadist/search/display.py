@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TextIO
 
+from metadist.objectives import Metric
 from metadist.process.announce import Announce
 from metadist.report.text_table import aligned
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.space import Point
+from metadist.statistics.format import percent
 
 #: Seconds between two drawings.
 _EVERY = 0.5
@@ -101,7 +103,7 @@ class Display:
             return f"{head} failed: {trial.error}"
         best = ranked(self.search.trials(), self.plan.space.mode)[:1]
         mark = " · best so far" if best and best[0].number == trial.number else ""
-        shown = figure(trial.score, self.plan.space.metric)
+        shown = figure(trial.score, self.plan.metric)
         return f"{head} · {shown} · {trial.status} at step {trial.steps}{mark}"
 
     def _draw(self, *, force: bool = False) -> None:
@@ -135,7 +137,7 @@ class Display:
         body = [["trial", *space.search, "step", space.metric, ""]]
         for trial in self._rows():
             point = [_value(trial.point.get(key, "–")) for key in space.search]
-            step, score = f"{trial.steps}/{space.steps}", figure(trial.score, space.metric)
+            step, score = f"{trial.steps}/{space.steps}", figure(trial.score, self.plan.metric)
             status = "died" if trial.number in self._died else trial.status
             body.append([str(trial.number), *point, step, score, status])
         return aligned(body, right=range(len(space.search) + 3), rule=False)
@@ -150,8 +152,8 @@ def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def figure(score: float | None, metric: str) -> str:
+def figure(score: float | None, metric: Metric) -> str:
     """A score in words."""
     if score is None or not math.isfinite(score):
         return "no score"
-    return f"{100 * score:.1f} %" if metric == "val/accuracy" else f"mse {score:.4g}"
+    return percent(score) if metric.percent else f"{metric.name} {score:.4g}"

@@ -8,7 +8,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from metadist import space as spaces
 from metadist.compute.learners import build, check_rate_changes
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
+from metadist.objectives import Metric, known_metric
 from metadist.overrides import parse_override
 from metadist.recipe.files import recipe_text
 from metadist.recipe.schema import Recipe, parse_recipe
@@ -46,6 +47,7 @@ class Plan:
         base: text of the base recipe.
         overrides: ``section.key=value``, after the space's fixed values.
         seed: of the searcher. Every trial has the base's ``run.seed``.
+        measured: what a record has to say of the metric; None of one that is built in.
     """
 
     name: str
@@ -53,6 +55,16 @@ class Plan:
     base: str
     overrides: tuple[str, ...] = ()
     seed: int = 0
+    measured: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @property
+    def metric(self) -> Metric:
+        """What a score is."""
+        name = self.space.metric.removeprefix("val/")
+        try:
+            return known_metric(name, self.measured)
+        except ValueError:
+            return Metric(name, name.replace("_", " "), self.space.mode == "max")
 
     def recipe(self, point: Mapping[str, Any], *, seed: int | None = None) -> Recipe:
         """The recipe of a trial, or with another ``run.seed`` one to confirm it.
@@ -141,6 +153,7 @@ class Plan:
             "base": self.base,
             "overrides": list(self.overrides),
             "seed": self.seed,
+            **({"metric": dict(self.measured)} if self.measured else {}),
         }
 
 
@@ -290,7 +303,10 @@ def plan_of(document: Any) -> Plan:
         if not texts or type(seed) is not int:
             raise ValueError(f"space {name!r}, overrides {overrides!r}, seed {seed!r}")
         check_space(space, name)
-        return Plan(name, space, base, overrides, seed)
+        measured = document.get("metric")
+        if measured is not None:
+            measured = Metric.read(measured).as_dict()
+        return Plan(name, space, base, overrides, seed, measured)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"the record of the search is damaged: {error!r}") from None
     except SpaceError as error:

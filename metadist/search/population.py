@@ -132,7 +132,7 @@ def run_population(
         for move in _moves(path):
             _apply(plan, search, step, move, announce)
         scores = [score for score in read_json(path)["scores"] if score is not None]
-        best = figure(min(scores, key=lambda s: rank(s, plan.space.mode)), plan.space.metric)
+        best = figure(min(scores, key=lambda s: rank(s, plan.space.mode)), plan.metric)
         told = f"best {best}, {len(_moves(path))} taken over"
         announce(f"Round {number} of {len(ends)}, step {step}: {told}")
 
@@ -149,7 +149,7 @@ def _decide(plan: Plan, search: SearchDir, number: int, step: int, path: Path) -
 def _score_at(plan: Plan, search: SearchDir, member: TrialRecord, step: int) -> float | None:
     if member.status == "failed":
         return None
-    points = validations(plan.space, search.run(member.run))
+    points = validations(plan, search.run(member.run))
     found = next((p.value for p in points if p.step == step), math.nan)
     return None if math.isnan(found) else found
 

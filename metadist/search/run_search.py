@@ -23,6 +23,7 @@ from metadist.executors.ray_tune import TrialFunction, run_trials
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
+from metadist.runs.readers.evaluations import metric_facts
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, ConfirmationRun
 from metadist.search.display import Display
@@ -59,7 +60,7 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")
             return summary(there, plan, there.info()["result"])
-        _check_task(plan, request.data_dir, announce)
+        plan = _checked(plan, request.data_dir, announce)
         parent = ParentRun.of(store_for(request, there), lasting["experiment"])
         address = request.address or os.environ.get("RAY_ADDRESS") or None
         with connected(address, max(request.workers, 1), announce), _asked_to_end():
@@ -87,11 +88,11 @@ def _asked_to_end() -> Iterator[None]:
             raise
 
 
-def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
-    """The base's data are there, its learner can be built, and the metric is measured on it.
+def _checked(plan: Plan, data_dir: Path, announce: Announce) -> Plan:
+    """The plan with what its metric is: data are there, learners can be built, it is measured.
 
     Raises:
-        SpaceError: the metric is of another kind of task.
+        SpaceError: another metric decides for the base's objective.
     """
     if plan.points is None:
         check_optuna()
@@ -101,13 +102,13 @@ def _check_task(plan: Plan, data_dir: Path, announce: Announce) -> None:
     setup = preflight(recipe, data_dir, announce)
     check_learners(plan, setup.data.shape)
     objective = setup.objective
-    metric = f"val/{objective.metric.name}"
-    mode = "max" if objective.metric.higher_is_better else "min"
-    if (plan.space.metric, plan.space.mode) != (metric, mode):
+    metric, mode = objective.metric, "max" if objective.metric.higher_is_better else "min"
+    if (plan.space.metric, plan.space.mode) != (f"val/{metric.name}", mode):
         raise SpaceError(
             f"space {plan.name}: {objective.name} on {recipe.data.dataset} is measured by "
-            f"{metric} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
+            f"val/{metric.name} ({mode}), the space has {plan.space.metric} ({plan.space.mode})"
         )
+    return replace(plan, measured=metric_facts(metric).get("metric"))
 
 
 def _resources(request: SearchRequest, address: str | None) -> Resources:

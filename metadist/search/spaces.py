@@ -7,6 +7,7 @@ altered: annotations promise nothing of either.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,8 @@ from metadist.space import (
     check_shape,
 )
 
-#: What trials may be measured by.
-METRICS = ("val/accuracy", "val/mse")
+#: What trials may be measured by: ``val/`` and a metric's name.
+_METRIC = re.compile(r"val/[a-zA-Z0-9_.-]{1,80}")
 _SCALAR = (bool, int, float, str)
 
 
@@ -94,8 +95,8 @@ def _problems(space: Any) -> list[str]:
     for field_name, known in (("searcher", get_args(Searcher)), ("mode", get_args(Mode))):
         if (value := getattr(space, field_name)) not in known:
             problems.append(f"{field_name}: one of {', '.join(known)} is needed, got {value!r}")
-    if space.metric not in METRICS:
-        problems.append(f"metric: one of {', '.join(METRICS)} is needed, got {space.metric!r}")
+    if not isinstance(space.metric, str) or not _METRIC.fullmatch(space.metric):
+        problems.append(f"metric: as 'val/accuracy' or 'val/mse', got {space.metric!r}")
     problems += _whole("", space, ("steps", "every", "trials"))
     for what, values in (("search", space.search), ("fixed", space.fixed)):
         if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):

@@ -38,7 +38,7 @@ from metadist.runs.run_dir import RunDir
 from metadist.search import search_dir
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, Status, TrialRecord, run_tags
-from metadist.space import Point, Space
+from metadist.space import Point
 from metadist.track import sync_run
 from metadist.training.run_control import Command, Progress, RunControl
 
@@ -203,10 +203,10 @@ def train_run(
         tags={**context.tags, **run_tags(name)},
     )
     try:
-        return train(request, log.info)
+        return train(request, log.info)[1]
     except TrackingError as error:
         log.warning("%s: trained without MLflow for now (%s)", name, error)
-        return train(replace(request, offline=True), log.info)
+        return train(replace(request, offline=True), log.info)[1]
 
 
 def _in_thread(
@@ -241,7 +241,7 @@ def is_of(run: RunDir, recipe: Recipe) -> bool:
 def replay(plan: Plan, run: RunDir, report: Report) -> bool:
     """Report what a run has shown already; whether it goes on."""
     goes_on = True
-    for step, best in best_so_far(plan.space, run):
+    for step, best in best_so_far(plan, run):
         goes_on = report(step, best) and goes_on
     return goes_on
 
@@ -266,7 +266,7 @@ def scored(plan: Plan, run: RunDir, record: TrialRecord) -> TrialRecord:
     """A record with what the run's log says."""
     if not run.path.is_dir():
         return record
-    found, steps = best_so_far(plan.space, run), steps_done(run)
+    found, steps = best_so_far(plan, run), steps_done(run)
     record = replace(record, steps=steps, tasks=steps * run.recipe().outer.batch)
     score = found[-1][1] if found else math.nan
     if not math.isfinite(score):
@@ -274,27 +274,27 @@ def scored(plan: Plan, run: RunDir, record: TrialRecord) -> TrialRecord:
     return replace(record, score=score, best_step=next(k for k, best in found if best == score))
 
 
-def validations(space: Space, run: RunDir) -> list[LogPoint]:
+def validations(plan: Plan, run: RunDir) -> list[LogPoint]:
     """Every validation, by step.
 
-    Without a score (NaN) where an episode of functions failed: the log has the mean over the rest
-    then, which would favour learners that diverge on what is hard for them. The run itself does
-    not take such a checkpoint for its best either.
+    Without a score (NaN) where an episode failed and is left out: the log has the mean over the
+    rest then, which would favour learners that diverge on what is hard for them. The run itself
+    does not take such a checkpoint for its best either.
     """
     found = series(run)
     failed: set[int] = set()
-    if space.metric == "val/mse":
+    if plan.metric.leaves_out_failed:
         failed = {p.step for p in found.get("val/failed", []) if p.value > 0}
     return [
         LogPoint(p.metric, p.step, p.time, math.nan if p.step in failed else p.value)
-        for p in found.get(space.metric, [])
+        for p in found.get(plan.space.metric, [])
     ]
 
 
-def best_so_far(space: Space, run: RunDir) -> list[tuple[int, float]]:
+def best_so_far(plan: Plan, run: RunDir) -> list[tuple[int, float]]:
     """Step and best score so far of every validation; NaN until there is one."""
-    points = validations(space, run)
-    best = search_dir.best_so_far([p.value for p in points], space.mode)
+    points = validations(plan, run)
+    best = search_dir.best_so_far([p.value for p in points], plan.space.mode)
     return list(zip((p.step for p in points), best, strict=True))
 
 

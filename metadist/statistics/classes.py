@@ -60,14 +60,14 @@ def few_classes(classes: int, ways: int, part: str) -> str:
     )
 
 
-def of_classes(told: Mapping[str, Any], measure: str) -> str:
-    """`` of 20 classes``, as it stands behind a number of episodes; nothing in regression.
+def of_classes(told: Mapping[str, Any], *, labels: bool) -> str:
+    """`` of 20 classes``, as it stands behind a number of episodes; nothing of functions.
 
     Args:
         told: what :meth:`EpisodeClasses.told` has written beside a figure.
-        measure: ``accuracy`` or ``mse``.
+        labels: whether the tasks have classes.
     """
     if "classes" not in told:
-        return ", number of classes not recorded" if measure == "accuracy" else ""
+        return ", number of classes not recorded" if labels else ""
     turned = told.get("turned_classes")
     return f" of {told['classes']:,} classes" + (f", {turned:,} with turns" if turned else "")

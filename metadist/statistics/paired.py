@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metadist.errors import RunError
 
-Measure = Literal["accuracy", "mse"]
+if TYPE_CHECKING:
+    from metadist.objectives import Metric
+
 Word = Literal["better", "worse", "within noise"]
 
 
@@ -31,13 +33,12 @@ class Rows:
 
     Attributes:
         episode_digest: what decides the bits of the episodes.
-        measure: what a score is.
-        score: float64 [n]; NaN for an episode of functions that has failed. The accuracy of one
-            that has failed is 0.
+        metric: what a score is.
+        score: float64 [n]; ``metric.failed`` for an episode that has failed.
     """
 
     episode_digest: str
-    measure: Measure
+    metric: Metric
     score: NDArray[np.float64]
 
 
@@ -57,13 +58,13 @@ class Paired:
     n: int
     left_out: int
 
-    def word(self, measure: Measure) -> Word | None:
+    def word(self, metric: Metric) -> Word | None:
         """Whether the first learner is better; None where the pairs are too few to tell."""
         if not (math.isfinite(self.mean) and math.isfinite(self.ci95)):
             return None
         if abs(self.mean) <= self.ci95:
             return "within noise"
-        return "better" if (self.mean > 0) == (measure == "accuracy") else "worse"
+        return "better" if metric.better(self.mean, 0.0) else "worse"
 
 
 def paired(a: Rows, b: Rows) -> Paired:
@@ -74,8 +75,8 @@ def paired(a: Rows, b: Rows) -> Paired:
     Raises:
         RunError: their scores are of different kinds, or of different episodes.
     """
-    if a.measure != b.measure:
-        raise RunError(f"{a.measure} and {b.measure} cannot be subtracted from each other")
+    if a.metric.name != b.metric.name:
+        raise RunError(f"{a.metric.name} and {b.metric.name} cannot be subtracted from each other")
     if a.episode_digest != b.episode_digest:
         raise RunError(
             "scores on other episodes cannot be paired: digests "

@@ -34,6 +34,8 @@ _COLUMNS = (
     "metrics.`test/accuracy_ci95_classes`",
     "metrics.`test/mse`",
     "metrics.`test/mse_ci95`",
+    "metrics.`test/nll`",
+    "metrics.`test/nll_ci95`",
     "params.`algorithm.name`",
     "params.`data.ways`",
     "params.`data.shots`",

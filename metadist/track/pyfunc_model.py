@@ -26,21 +26,23 @@ from data_pipeline.errors import DataError
 from data_pipeline.formats.images import Preparation
 from data_pipeline.formats.labelled_images import label_text
 from metadist.errors import AdaptError
-from metadist.evaluation.image_classifier import ImageClassifier
+from metadist.evaluation.inference.saved_model import SavedModel
+from metadist.evaluation.inference.trained_model import TrainedModel
 
 
 class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
     """A trained learner that adapts anew at each request."""
 
     def __init__(self) -> None:
-        self._classifier: ImageClassifier | None = None
+        self._model: TrainedModel | None = None
         # Settings of arithmetic belong to the whole process: one request after another.
         self._alone = threading.Lock()
 
     def load_context(self, context: Any) -> None:
         """Read recipe, weights and configuration from the model's folder."""
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        self._classifier = ImageClassifier.load(Path(context.artifacts["learner"]), device)
+        saved = SavedModel.read(Path(context.artifacts["learner"]))
+        self._model = TrainedModel.of_saved(saved, device)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -55,23 +57,23 @@ class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-define
         Raises:
             MlflowException: a request that cannot be answered; the message says why.
         """
-        assert self._classifier is not None
+        assert self._model is not None
         given = params or {}
         steps = int(given.get("steps", -1))
-        prepare = self._classifier.reading(bool(given.get("invert", False)))
+        model = self._model.inverted() if given.get("invert", False) else self._model
+        assert model.tasks.preparation is not None
         try:
-            support, labels, queries = _read(model_input, prepare)
+            support, labels, queries = _read(model_input, model.tasks.preparation)
             with self._alone:
-                result = self._classifier.label(
-                    support, labels, queries, None if steps == -1 else steps
-                )
+                fitted = model.adapt_prepared(support, labels, steps=None if steps == -1 else steps)
+                result = fitted.predict_prepared(queries)
         except (AdaptError, DataError) as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         rows = result.probabilities.tolist()
         return pd.DataFrame(
             {
-                "label": list(result.predicted),
-                "probabilities": [dict(zip(result.names, row, strict=True)) for row in rows],
+                "label": list(result.labels),
+                "probabilities": [dict(zip(result.classes, row, strict=True)) for row in rows],
             }
         )
 

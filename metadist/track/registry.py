@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from metadist.errors import RunError, TrackingError
-from metadist.evaluation.image_classifier import ImageClassifier
+from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect, explained, impatient, settings
@@ -45,7 +45,7 @@ _NAME = re.compile(r"[^\s/:][^/:]{0,249}")
 @settings()
 def register_run(
     run: RunDir,
-    open_classifier: Callable[[], ImageClassifier],
+    open_model: Callable[[], TrainedModel],
     *,
     name: str | None = None,
     uri: str | None = None,
@@ -53,7 +53,7 @@ def register_run(
     """Log a run's learner to its MLflow run and register it as a new version.
 
     Args:
-        open_classifier: loads the learner, which takes a while; called once all else is in order.
+        open_model: loads the learner, which takes a while; called once all else is in order.
         name: of the registered model; :func:`default_name` if None.
         uri: of the store; see :func:`metadist.track.uris.store_of` if None.
 
@@ -82,9 +82,9 @@ def register_run(
         copied = foreign(client, run, run_id)
     if copied:
         run_id = sync_run(run, uri=address)
-    classifier = open_classifier()
+    model = open_model()
     with tempfile.TemporaryDirectory(prefix="metadist-model-") as folder:
-        number = _register(client, address, run_id, Path(folder), classifier, chosen, requirements)
+        number = _register(client, address, run_id, Path(folder), model, chosen, requirements)
     return {
         "model": chosen,
         "version": number,
@@ -140,7 +140,7 @@ def _register(
     address: str,
     run_id: str,
     folder: Path,
-    classifier: ImageClassifier,
+    model: TrainedModel,
     name: str,
     requirements: list[str],
 ) -> int:
@@ -148,7 +148,7 @@ def _register(
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    tags = model_tags(classifier)
+    tags = model_tags(model)
     with explained(address):
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name, run_id, tags)
@@ -159,7 +159,7 @@ def _register(
             run_id=run_id,
             model_id=logged.model_id,
         )
-        save_model(folder / "model", classifier, requirements, about)
+        save_model(folder / "model", model, requirements, about)
         with explained(address):
             client.log_model_artifacts(logged.model_id, str(folder / "model"))
             client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -184,11 +184,11 @@ def _register(
     return int(made.version)
 
 
-def model_tags(classifier: ImageClassifier) -> dict[str, str]:
+def model_tags(model: TrainedModel) -> dict[str, str]:
     """Where a model comes from and how good it was on test episodes."""
-    facts, recipe = classifier.facts, classifier.trained.recipe
+    facts, recipe = model.facts, model.trained.recipe
     source = ("run", "recipe_hash", "dataset", "dataset_digest", "licence")
-    figures = ("accuracy", "ci95", "classes", "ci95_classes")
+    figures = (model.metric.name, "ci95", "classes", "ci95_classes")
     given = {
         **{name: facts[name] for name in source + figures},
         "algorithm": recipe.algorithm.name,
@@ -198,9 +198,7 @@ def model_tags(classifier: ImageClassifier) -> dict[str, str]:
     return {key: str(value) for key, value in given.items() if value is not None}
 
 
-def save_model(
-    path: Path, classifier: ImageClassifier, requirements: list[str], about: Any = None
-) -> None:
+def save_model(path: Path, model: TrainedModel, requirements: list[str], about: Any = None) -> None:
     """Write a learner as a folder that ``mlflow.pyfunc.load_model`` loads, and try it.
 
     Args:
@@ -214,23 +212,21 @@ def save_model(
     import mlflow
 
     with tempfile.TemporaryDirectory(prefix="metadist-learner-") as parts, _quiet():
-        learner = Path(parts) / "learner"
-        learner.mkdir()
-        classifier.save(learner)
+        learner = model.save(Path(parts) / "learner")
         mlflow.pyfunc.save_model(
             path=str(path),
             mlflow_model=about,
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"learner": str(learner)},
             signature=signature(),
-            input_example=example(classifier),
+            input_example=example(model),
             pip_requirements=requirements,
         )
     try:
-        mlflow.pyfunc.load_model(str(path)).predict(example(classifier))
+        mlflow.pyfunc.load_model(str(path)).predict(example(model))
     except mlflow.MlflowException as error:
         raise RunError(
-            f"{classifier.facts['run']}: the model made of it does not answer its own example, and "
+            f"{model.facts['run']}: the model made of it does not answer its own example, and "
             f"is not registered: {error.message}"
         ) from None
 
@@ -258,20 +254,22 @@ def signature() -> ModelSignature:
     )
 
 
-def example(classifier: ImageClassifier) -> pd.DataFrame:
+def example(model: TrainedModel) -> pd.DataFrame:
     """A small request of drawn bars: a support image of each class, and a query of each.
 
     Drawn, for images of the dataset may be nobody's to pass on.
     """
     import pandas as pd
 
-    height, width, channels = classifier.preparation.shape
+    prepare = model.tasks.preparation
+    assert prepare is not None
+    height, width, channels = prepare.shape
     rows = []
     for role in ("support", "query"):
-        for way in range(classifier.ways):
+        for way in range(model.ways):
             pixels = np.zeros((height, width, channels), dtype=np.uint8)
-            first = way * height // classifier.ways
-            pixels[first : first + max(1, height // classifier.ways)] = 255
+            first = way * height // model.ways
+            pixels[first : first + max(1, height // model.ways)] = 255
             shift = 0 if role == "support" else width // 4
             pixels[:, :shift] = 0
             label = f"class {way + 1:02d}" if role == "support" else ""

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
+from metadist.api.text import curve, headline
 from metadist.cli.main import main
-from metadist.cli.results import curve, text
+from metadist.objectives import ACCURACY, MSE
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,12 @@ def test_the_recipes_own_protocols():
     assert lines[4] == "test-2q, after each number of adaptation steps:"
     assert re.fullmatch(r"  step 1: \d+\.\d\d % ± \d+\.\d\d % \(trained\)", lines[6])
     assert lines[9] == "test-4q, after each number of adaptation steps:"
-    assert len(lines) == 14
+    assert lines[14].startswith("Files: ")
+    assert lines[15] == (
+        "Next: metadist report one, metadist compare one OTHER, metadist adapt one --support DIR "
+        "--query DIR"
+    )
+    assert len(lines) == 16
 
 
 def test_episodes_that_are_all_of_the_same_classes():
@@ -72,12 +78,12 @@ def test_a_result_from_before_classes_were_recorded_says_so():
         "run": "a", "steps": 4, "accuracy": 0.5, "ci95": 0.1, "episodes": 3, "failed": 0,
         "best_step": 2,
     }  # fmt: skip
-    assert text(result) == [
+    assert headline(result, ACCURACY, labels=True) == [
         "a: accuracy 50.00 % ± 10.00 % on 3 test episodes, number of classes not recorded (95 % "
         "confidence; checkpoint of step 2 of 4)"
     ]
     turned = {"ways": 5, "classes": 423, "turned_classes": 1692, "ci95_classes": 0.2}
-    lines = text({**result, **turned})
+    lines = headline({**result, **turned}, ACCURACY, labels=True)
     assert " on 3 test episodes of 423 classes, 1,692 with turns (95 % " in lines[0]
     assert lines[1] == "for new classes: 50.00 % ± 20.00 % (95 % over classes and episodes)"
     assert len(lines) == 2
@@ -189,7 +195,7 @@ def test_nothing_finite_and_one_episode_have_words():
         "run": "a", "steps": 4, "mse": None, "ci95": None, "mse_20q": None, "episodes": 3,
         "failed": 3, "best_step": 2,
     }  # fmt: skip
-    assert text(result) == [
+    assert headline(result, MSE, labels=False) == [
         "a: no episode had a finite result on 3 test episodes, 3 failed (95 % confidence; "
         "checkpoint of step 2 of 4)"
     ]
@@ -199,6 +205,6 @@ def test_a_learner_without_steps_has_one_figure(place: Path):
     nearest = ("algorithm.name=nearest_pixels", "eval.extra_queries=0")
     ended_run(place, "nearest", IMAGES, *nearest)
     lines = evaluate("nearest").stdout.splitlines()
-    assert len(lines) == 4, lines
+    assert len(lines) == 6, lines
     figure = r"\d+\.\d\d % ± \d+\.\d\d %"
     assert re.fullmatch(rf"test-2q, the same after 0 to 3 adaptation steps: {figure}", lines[3])

@@ -93,7 +93,8 @@ def test_images_to_label_may_lie_at_home(home: Path, monkeypatch: pytest.MonkeyP
     from metadist.api import adapting
 
     asked: list[Any] = []
-    monkeypatch.setattr(adapting, "open_classifier", lambda *given: given)
+    monkeypatch.setattr(adapting, "open_model", lambda *given: given)
+    monkeypatch.setattr(adapting, "check_labels_images", lambda model: model)
     monkeypatch.setattr(adapting, "adapt_run", lambda *given, **more: asked.extend(given))
     metadist.adapt("run", support="~/s", query=Path("~/q"), runs_dir="~/runs")
     assert asked[1:3] == [home / "s", home / "q"]

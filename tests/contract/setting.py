@@ -38,9 +38,9 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
             for name, size in sizes.items()
         ]
         y = [torch.matmul(part, slope).numpy() for part in x]
-        latent = {"latent": slope.reshape(count, -1).numpy()}
+        more = {"latent": slope.reshape(count, -1).numpy()}
         parts = [x[0].numpy(), y[0], x[1].numpy(), y[1]]
-        return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | latent)
+        return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | more)
     # Every other number tells little of the class: there is something to learn about features.
     spread = torch.tensor([0.5, 2.0], dtype=torch.float64)
     spread = spread[torch.arange(math.prod(shape.inputs)) % 2].reshape(shape.inputs)
@@ -53,8 +53,19 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
         images = prototypes[classes][:, :, None] + spread * noise
         labels = torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)
         parts += [images.reshape(count, -1, *shape.inputs).numpy(), labels.numpy()]
-    class_ids = {"class_ids": 4 * classes.numpy()}
-    return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | class_ids)
+    more = {
+        "class_ids": 4 * classes.numpy(),
+        **_unlabeled(prototypes, order, key.fold("unlabeled")),
+    }
+    return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | more)
+
+
+def _unlabeled(prototypes: Tensor, order: Tensor, key: Key) -> dict[str, np.ndarray]:
+    """Two examples of each way and of one distractor class, which none of the ways is."""
+    classes = order[:, [*range(WAYS), WAYS] * 2]
+    noise = key.normal((*classes.shape, *prototypes.shape[1:]), torch.float64)
+    labels = torch.tensor([*range(WAYS), -1] * 2).repeat(len(order), 1)
+    return {"unlabeled_x": (prototypes[classes] + noise).numpy(), "unlabeled_y": labels.numpy()}
 
 
 def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> TaskBatch:
@@ -62,10 +73,13 @@ def tasks_of(algorithm: Learner, episodes: EpisodeBatch, dtype: torch.dtype) -> 
     return to_tasks(episodes, dtype, CPU, algorithm.needs, turned=False)
 
 
-def episode_of(task: Task) -> Episode:
-    """A task, for definitions."""
+def episode_of(task: Task, needs: frozenset[str] = frozenset()) -> Episode:
+    """A task, for definitions, with what a learner needs to know of it."""
     support, query = task.support, task.query
-    return Episode(support.x, support.y, query.x, query.y, info=task.info)
+    info = dict(task.info)
+    if "unlabeled" in needs:
+        info["unlabeled_x"] = task.unlabeled.x
+    return Episode(support.x, support.y, query.x, query.y, info=info)
 
 
 def with_columns(tasks: TaskBatch, **columns: Tensor) -> TaskBatch:
@@ -96,7 +110,8 @@ class Setting:
     @property
     def episodes(self) -> list[Episode]:
         """The tasks, for definitions."""
-        return [episode_of(self.tasks.task(i)) for i in range(len(self))]
+        needs = self.algorithm.needs
+        return [episode_of(self.tasks.task(i), needs) for i in range(len(self))]
 
     def task_ctx(self, index: int) -> Context:
         """What the learner may know of a task."""

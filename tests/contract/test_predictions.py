@@ -7,12 +7,15 @@ loss is one of an adapted learner: always outside training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from metadist.compute.strategies import Loop, Vmap
 from metadist.context import NormMode
 from metadist.tasks import Phase
 from tests.contract.cases import (
@@ -32,6 +35,8 @@ from tests.numerics.reference import EXACT, cross_entropy, squared_error
 PREDICTED = [
     name for name in ALGORITHMS if anywhere(name).estimator == "none" or name in PREDICTIONS
 ]
+#: Of predictions of several tasks at once, relative to the largest.
+TOGETHER = 1e-12
 #: Of these the reference knows the statistics; ``running`` needs the engine's.
 WITHOUT_STATE: tuple[NormMode, ...] = ("transductive", "support", "none")
 
@@ -62,6 +67,64 @@ def test_predictions_are_those_of_a_second_program(
                 noise = setting.noise[index]
                 wanted = PREDICTIONS[algorithm](learner, setting.params, episode, noise)
                 torch.testing.assert_close(got, wanted, rtol=EXACT, atol=EXACT)
+
+
+# --- however they are computed --------------------------------------------------------------------
+
+
+def check_together(setting: Setting, size: int) -> None:
+    """Predictions of ``size`` tasks at once are those of one task after the other."""
+    alone = setting.predicted(Loop())
+    parts = [setting.part(start, start + size) for start in range(0, len(setting), size)]
+    together = [after for part in parts for after in part.predicted(Vmap(size))]
+    assert len(together) == len(alone) == len(setting)
+    for one, other in zip(alone, together, strict=True):
+        assert len(one) == len(other)
+        for wanted, got in zip(one, other, strict=True):
+            assert list(got.tensors()) == list(wanted.tensors())
+            for name, tensor in wanted.tensors().items():
+                scale = float(tensor.abs().max())
+                assert tensor.dtype == torch.float64
+                assert float((got.tensors()[name] - tensor).abs().max()) <= TOGETHER * scale
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_predictions_are_the_same_however_they_are_computed(algorithm: str, norm: NormMode):
+    for model in models_of(algorithm):
+        if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):
+            continue
+        if norm not in MODELS[model].norms:
+            continue
+        setting = make(Case(algorithm, model, norm, 2)).at(phase="test", inner_steps=3)
+        # A chunk that is full and one that is padded; all at once.
+        for size in (2, len(setting)):
+            check_together(setting, size)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_with_any_option_too(algorithm: str):
+    for options in switched(algorithm):
+        model = models_of(algorithm, options)[0]
+        setting = make(Case(algorithm, model, MODELS[model].norms[0], 2, options))
+        check_together(setting.at(phase="test", inner_steps=3), 2)
+
+
+def test_predictions_of_another_task_or_step_are_noticed(monkeypatch: pytest.MonkeyPatch):
+    setting = make(Case("maml", "mlp-tanh", "none", 2)).at(phase="test", inner_steps=3)
+    right = Vmap.predict
+    mistakes: dict[str, Callable[[Any], Any]] = {
+        "tasks": lambda found: found[::-1],
+        "steps": lambda found: [after[::-1] for after in found],
+        "last": lambda found: [after[-1:] for after in found],
+    }
+    for mistake in mistakes.values():
+        monkeypatch.setattr(Vmap, "predict", lambda *given, wrong=mistake: wrong(right(*given)))
+        with pytest.raises(AssertionError):
+            check_together(setting, 3)
+
+
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def check_metrics(setting: Setting, metrics: list[dict[str, Tensor]]) -> None:

@@ -14,6 +14,7 @@ from plugin_files import module_net, write
 from small_runs import SMALL
 
 import metadist
+from metadist.api import TrainResult
 from metadist.errors import NumericsError
 from metadist.process.code import code_digest
 
@@ -74,7 +75,7 @@ def test_workers_with_another_copy_are_refused_by_name(copy: Path) -> None:
 def test_workers_that_are_built_otherwise_are_refused(private_ray: None, tmp_path: Path) -> None:
     """A module that is made with the key gives the same bits, a constant of a process does not."""
 
-    def train(workers: int, source: str) -> dict[str, Any]:
+    def train(workers: int, source: str) -> TrainResult:
         return metadist.train(
             RECIPE,
             workers=workers,

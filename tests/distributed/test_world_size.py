@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ SETTINGS = (
 )
 
 
-def _train(name: str, workers: int, data: Path, runs: Path, *more: str) -> dict[str, object]:
+def _train(name: str, workers: int, data: Path, runs: Path, *more: str) -> Mapping[str, object]:
     return metadist.train(
         "strokes-5w1s-maml",
         name=name,
@@ -45,7 +46,7 @@ def _evaluation(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def reference(
     strokes_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, object]]:
+) -> tuple[Path, Mapping[str, object]]:
     """The run in one process, without Ray."""
     runs = tmp_path_factory.mktemp("runs")
     return runs, _train("solo", 0, strokes_data, runs)
@@ -55,7 +56,10 @@ def reference(
     "workers", [pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long)), 2, 3]
 )
 def test_workers_do_not_matter(
-    workers: int, reference: tuple[Path, dict[str, object]], private_ray: None, strokes_data: Path
+    workers: int,
+    reference: tuple[Path, Mapping[str, object]],
+    private_ray: None,
+    strokes_data: Path,
 ) -> None:
     runs, solo = reference
     result = _train(f"workers{workers}", workers, strokes_data, runs)
@@ -81,7 +85,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path, strokes_data: Path) -> No
 @pytest.mark.parametrize("workers", [0, 4])
 def test_shards_do_not_matter(
     workers: int,
-    reference: tuple[Path, dict[str, object]],
+    reference: tuple[Path, Mapping[str, object]],
     request: pytest.FixtureRequest,
     strokes_data: Path,
 ) -> None:

@@ -14,14 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_pipeline.episodes.types import stack
 from metadist.algorithms.taml import TAML, Inequality, Measure
 from metadist.compute.collectives import Group, Solo
 from metadist.compute.order_free_sum import Layout, reduce_step
 from metadist.errors import RecipeError
 from metadist.keys import Key
-from metadist.tasks import Task
+from metadist.tasks import Task, to_tasks
+from metadist.training.trainer import Trainer
 from tests.contract.cases import Case, built
-from tests.contract.setting import CPU, Setting, chosen, of_tasks, with_columns
+from tests.contract.setting import CPU, Setting, chosen, of_tasks, synthetic_episodes, with_columns
 from tests.contract.training import same_bits, train, trainer
 from tests.numerics import variants_reference as reference
 from tests.numerics.conftest import RunGroup
@@ -156,6 +158,79 @@ def test_idle_workers_exchange_losses_too(variant: str, mode: str, size: int, ru
     assert sum(shares) == 3
     assert (0 in shares) == (size > 3)
     assert all(same_bits(state, alone) for _, state in results)
+
+
+# --- tasks that are equally hard ------------------------------------------------------------------
+
+TWINS = Case(
+    "taml",
+    "mlp-tanh",
+    "none",
+    2,
+    (("variant", "theil"), ("weight", 0.7)),
+    outer={"batch": 5, "lr": 0.01},
+)
+#: Of five tasks the second and the last are the first again, the fourth is the third.
+SAME = [0, 0, 2, 2, 0]
+
+
+def twins(mode: str, group: Group | None = None) -> Trainer:
+    """A worker after a step whose tasks are partly the same, with equal losses."""
+    case = replace(TWINS, engine={"mode": mode, "chunk": 2})
+    worker = trainer(case, group)
+    start, stop = worker.share
+    each = [synthetic_episodes(case.network.shape, Key.of("twins", i), 1, i) for i in range(5)]
+    mine = [each[i] for i in SAME[start:stop]]
+    worker.step(stack(mine) if mine else None, SAME)
+    return worker
+
+
+def check_twins(mode: str, run_group: RunGroup) -> None:
+    alone = twins(mode).state()
+    for size in (2, 3):
+        workers = run_group(size, lambda group: twins(mode, group))
+        assert all(same_bits(worker.state(), alone) for worker in workers), size
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+def test_tasks_with_equal_losses_are_the_same_for_any_number_of_workers(
+    mode: str, run_group: RunGroup
+):
+    check_twins(mode, run_group)
+
+
+def test_places_counted_by_each_worker_are_noticed(
+    run_group: RunGroup, monkeypatch: pytest.MonkeyPatch
+):
+    right = to_tasks
+
+    def from_zero(*given: Any, **more: Any) -> Any:
+        return right(*given, **{**more, "first_slot": 0})
+
+    monkeypatch.setattr("metadist.training.trainer.to_tasks", from_zero)
+    with pytest.raises(AssertionError):
+        check_twins("loop", run_group)
+
+
+@pytest.mark.parametrize("mode", ["loop", "vmap"])
+@pytest.mark.parametrize("variant", ["theil", "gini", "variance_of_logs"])
+def test_tasks_with_equal_losses_have_the_gradient_of_the_whole(variant: str, mode: str):
+    case = replace(TWINS, options=(("variant", variant), ("weight", 0.7)))
+    plain = seven(case)
+    rows = [0, 0, 2, 2, 0, 5, 6]
+    tasks = with_columns(chosen(plain.tasks, rows), slot=torch.arange(TASKS))
+    setting = of_tasks(case, plain.algorithm, plain.params, tasks, plain.ctx)
+    before = setting.ctx.step_scalars["before"]
+    assert len(set(before.tolist())) == 4
+    check_whole_batch(setting, mode)
+
+
+def test_another_tasks_place_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    setting = seven(WHOLE[1])
+    check_whole_batch(setting, "loop")
+    turned = with_columns(setting.tasks, slot=torch.arange(TASKS).roll(1))
+    with pytest.raises(AssertionError):
+        check_whole_batch(replace(setting, tasks=turned), "loop")
 
 
 def test_values_have_no_entropy():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evaluations import evaluation_of
 from numpy.typing import NDArray
 from report_runs import FUNCTIONS, IMAGES, LEARNER
 
+from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
+from metadist.objectives import ACCURACY, MSE, Metric
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
@@ -45,11 +47,15 @@ def write_scores(
     regression: bool = False,
     checkpoint: int = 80,
     classes: int = 0,
+    metric: Metric | None = None,
+    others: Sequence[Metric] = (),
 ) -> None:
     """Results of a protocol: ``score`` after one adaptation step, less before it.
 
     Args:
         classes: that the episodes are of, five each; 0: not recorded.
+        metric: what ``score`` is, if it is none of the two that are built in.
+        others: further metrics; each is a hundredth of the score.
     """
     bad = ~np.isfinite(score)
     part: EvalPart = "val" if name.startswith("val") else "test"
@@ -57,12 +63,18 @@ def write_scores(
     table = np.stack([score / 2, score], 1)
     failed = np.stack([bad, bad], 1)
     table[failed] = math.nan if regression else 0.0
-    result = evaluation_of(
-        EvalProtocol(name, part, 1, queries, len(score), 0, 1, 1),
-        regression,
-        table,
-        np.where(failed, math.nan, 1.0),
-        failed,
+    metric = metric or (MSE if regression else ACCURACY)
+    result = Evaluation(
+        protocol=EvalProtocol(name, part, 1, queries, len(score), 0, 1, 1),
+        kind="regression" if regression else "classification",
+        metrics=(metric, *others),
+        trained_steps=1,
+        columns={
+            metric.name: table,
+            **{other.name: table / 100 for other in others},
+            "loss": np.where(failed, math.nan, 1.0),
+        },
+        failed=failed,
         episode_digest=digest,
         classes=drawn_classes(len(score), classes) if classes else None,
     )
@@ -85,6 +97,8 @@ def compared_run(
     speed: float = 50.0,
     workers: int = 2,
     classes: int = 0,
+    metric: Metric | None = None,
+    others: Sequence[Metric] = (),
     **info: Any,
 ) -> RunDir:
     """A run under ``root`` with a log of 100 steps and results of its main protocol."""
@@ -104,7 +118,7 @@ def compared_run(
     )
     attempt.record(from_step=0)
     writer = LogWriter(attempt)
-    measure = "mse" if regression else "accuracy"
+    measure = (metric or (MSE if regression else ACCURACY)).name
     for step in range(10, 101, 10):
         writer.add(step, {"perf/tasks_per_second": speed, "train/loss": 1 / step})
         if step % 20 == 0:
@@ -112,6 +126,7 @@ def compared_run(
     writer.flush()
     given = scores(0.6) if score is None else score
     main = f"test-{recipe.eval.queries}q"
-    write_scores(run, given, name=main, digest=digest, regression=regression, classes=classes)
+    how: dict[str, Any] = {"digest": digest, "regression": regression, "classes": classes}
+    write_scores(run, given, name=main, metric=metric, others=others, **how)
     run.update(status=status, result={"best_step": 80, "tasks_per_second": speed})
     return run

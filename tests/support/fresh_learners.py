@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from ended_runs import FUNCTIONS
 
-from data_pipeline.datasets import preparation
 from metadist.compute.learners import build, context, initial_params
 from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
-from metadist.evaluation.image_classifier import ImageClassifier
+from metadist.evaluation.inference.task_facts import TaskFacts
+from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe
 
@@ -36,9 +36,10 @@ def sources(trained: TrainedLearner, data: Any) -> tuple[Any, Any]:
     return data.live("train", section.queries, section.seed), data.live("test", 7, 0)
 
 
-def fresh_classifier(text: str, *overrides: str, root: Path) -> tuple[ImageClassifier, Any]:
-    """A learner as a classifier of images, and the test episodes of its data."""
+def fresh_model(
+    text: str, *overrides: str, root: Path = Path(), shots: int = 2
+) -> tuple[TrainedModel, Any]:
+    """A learner as a model in memory, and the test episodes of its data."""
     trained, data = learner(text, *overrides, root=root)
-    prepare = preparation(data.store.dataset, data.store.shape, data.store.options)
     facts = {"run": trained.recipe.algorithm.name}
-    return ImageClassifier(trained, data.shape, prepare, facts), data.live("test", 2, 0, 2)
+    return TrainedModel(trained, TaskFacts.of(data), facts), data.live("test", 2, 0, shots)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evaluations import evaluation_of
 
 from metadist.compute.resolve import resolve
+from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
+from metadist.objectives import ACCURACY, MSE, Metric
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.result import Result
@@ -81,8 +83,15 @@ def finish(
     speed: float = 100.0,
     digest: str = "d",
     classes: EpisodeClasses | None = None,
+    metric: Metric | None = None,
+    others: Sequence[Metric] = (),
 ) -> None:
-    """A finished run whose mean scores after 0, 1, ... steps are ``curve``."""
+    """A finished run whose mean scores after 0, 1, ... steps are ``curve``.
+
+    Args:
+        metric: what they are, if they are none of what is built in.
+        others: further metrics; each is a hundredth of the score.
+    """
     assert planned.recipe is not None
     recipe = planned.recipe
     facts: dict[str, Any] = {
@@ -95,29 +104,33 @@ def finish(
     result = {"tasks_per_second": speed, "params_sha256": "p"}
     planned.run.update(status="finished", result=result)
     own = own_protocols(recipe)[0] if asked is None else protocol([("x", recipe)], asked)
-    score = np.zeros((own.episodes, own.steps + 1))
+    scores = np.zeros((own.episodes, own.steps + 1))
+    bad = np.zeros(scores.shape, dtype=bool)
     half = np.ones(own.episodes)
     half[::2] = -1  # a deviation of exactly ``spread``
     for step, mean in enumerate(curve):
-        score[:, step] = mean + spread * half
-    bad = np.zeros(score.shape, dtype=bool)
+        scores[:, step] = mean + spread * half
     bad[:failed] = True
-    done = evaluation_of(
-        own,
-        not recipe.data.ways,
-        score,
-        np.zeros(score.shape),
-        bad,
+    metric = metric or (ACCURACY if recipe.data.ways else MSE)
+    done = Evaluation(
+        protocol=own,
+        kind="classification" if recipe.data.ways else "regression",
+        metrics=(metric, *others),
         trained_steps=recipe.inner.steps,
+        columns={
+            metric.name: scores,
+            **{other.name: scores / 100 for other in others},
+            "loss": np.zeros(scores.shape),
+        },
+        failed=bad,
         episode_digest="e",
-        classes=classes,
     )
     facts = {
         "norm": recipe.model.norm,
         "recipe_hash": recipe.hash,
         "checkpoint": {"step": 1, "params_sha256": "p"},
     }
-    write_evaluation(planned.run.evaluation, done, facts)
+    write_evaluation(planned.run.evaluation, replace(done, classes=classes), facts)
 
 
 def by_id(result: Result) -> dict[str, str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ended_runs import SINUSOIDS
-from evaluations import evaluation_of
 from safetensors.numpy import save_file
 
+from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.protocols import EvalPart, EvalProtocol
+from metadist.objectives import ACCURACY, MSE, Metric
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter
@@ -94,7 +96,17 @@ def write_results(
     figure_step: int = 1,
     checkpoint: int = 250,
     classes: EpisodeClasses | None = None,
+    metric: Metric | None = None,
+    others: Sequence[Metric] = (),
+    pooled: Mapping[str, float] | None = None,
 ) -> None:
+    """Results of a protocol.
+
+    Args:
+        metric: what the score is, if it is none of the two that are built in.
+        others: further metrics; each is a hundredth of the score.
+        pooled: what is no mean over episodes, alike after every number of steps.
+    """
     rng = np.random.default_rng(queries)
     episodes, steps = 60, 4
     gain = np.array([0.2, 0.8, 0.82, 0.83])
@@ -107,12 +119,21 @@ def write_results(
     score[bad] = math.nan if regression else 0.0
     name = name or f"test-{queries}q"
     part: EvalPart = "val" if name.startswith("val") else "test"
-    result = evaluation_of(
-        EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
-        regression,
-        score,
-        np.where(bad, math.nan, 1.0 - score / 2),
-        bad,
+    metric = metric or (MSE if regression else ACCURACY)
+    further = {other.name: score / 100 for other in others}
+    result = Evaluation(
+        protocol=EvalProtocol(name, part, shots, queries, episodes, 0, steps - 1, figure_step),
+        kind="regression" if regression else "classification",
+        metrics=(metric, *others),
+        trained_steps=1,
+        columns={
+            metric.name: score,
+            **further,
+            "loss": np.where(bad, math.nan, 1.0 - score / 2),
+        },
+        failed=bad,
+        episode_digest="e" * 64,
+        pooled=[pooled or {}] * steps,
         classes=classes,
     )
     recipe = run.recipe()

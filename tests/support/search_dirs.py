@@ -148,7 +148,7 @@ def a_result(
     """A result as the end of a search writes it."""
     score = winner.score or 0.0
     apart = {"ci95": 0.2, "left_out": 0, "n": 50}
-    worse = -0.3 if metric == "val/accuracy" else 1.5
+    worse = 1.5 if metric == "val/mse" else -0.3
     runs: dict[str, list[dict[str, Any]]] = {
         setting: [
             {

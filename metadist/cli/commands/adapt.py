@@ -45,22 +45,4 @@ def adapt(as_json: bool, **arguments: Any) -> None:
     Results: predictions.csv, a picture of them, and adaptation.json, in a directory of their own.
     """
     result = api.adapt(**arguments)
-    options.show(_text(result), result, as_json)
-
-
-def _text(result: dict[str, Any]) -> list[str]:
-    """An adaptation for people."""
-    shots = ", ".join(f"{label} ({count})" for label, count in list(result["labels"].items())[:20])
-    if len(result["labels"]) > 20:
-        shots += f" and {len(result['labels']) - 20} more"
-    steps = "" if result["steps"] is None else f", adaptation steps: {result['steps']}"
-    lines = [
-        f"{result['run']}: {result['queries']} images labelled by {result['algorithm']}{steps}",
-        f"Labels (and their support images): {shots}",
-    ]
-    if "accuracy" in result:
-        lines.append(
-            f"{result['right']} of {result['queries']} are right: {100 * result['accuracy']:.2f} %"
-        )
-    lines += [f"Note: {note}" for note in result["notes"]]
-    return [*lines, f"Files: {result['directory']}"]
+    options.show(result.lines(), result.to_dict(), as_json)

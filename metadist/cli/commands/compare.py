@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import click
@@ -47,11 +46,9 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
         raise click.UsageError("name at least two runs, or give --experiment or --filter")
     result = api.compare(run, **arguments)
 
-    from metadist.comparison import text
-
-    for line in text(result, shutil.get_terminal_size((100, 24)).columns):
+    for line in result.lines():
         click.echo(line, err=as_json)
     for name in ("html", "csv"):
         if arguments[name]:
             options.say(f"Written: {arguments[name]}")
-    options.show((), result, as_json)
+    options.show((), result.to_dict(), as_json)

@@ -8,7 +8,6 @@ import click
 
 from metadist import api
 from metadist.cli import options
-from metadist.cli.results import text
 
 
 @click.command()
@@ -34,8 +33,8 @@ from metadist.cli.results import text
 )
 @click.option(
     "--average",
-    type=click.Choice(["probabilities", "logits"]),
-    help="What an ensemble of classifiers averages. Default: probabilities.",
+    metavar="HOW",
+    help="What an ensemble averages. Of classifiers probabilities (the default) or logits.",
 )
 @click.option(
     "--out",
@@ -62,4 +61,4 @@ def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     if len(run) == 1 and (arguments["average"] or arguments["out"]):
         raise click.UsageError("--average and --out are about ensembles: name several runs")
     result = api.evaluate(run[0] if len(run) == 1 else run, **arguments)
-    options.show(text(result), result, as_json)
+    options.show(result.lines(curves=True), result.to_dict(), as_json)

@@ -8,7 +8,6 @@ import click
 
 from metadist import api
 from metadist.cli import options
-from metadist.cli.results import text
 from metadist.errors import MetadistError
 
 
@@ -59,4 +58,4 @@ def train(as_json: bool, **arguments: Any) -> None:
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
     result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
-    options.show(text(result), result, as_json)
+    options.show(result.lines(), result.to_dict(), as_json)

@@ -80,10 +80,9 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
     from metadist.api import tune as search
-    from metadist.search.summary import text
 
     result = search(space, announce=options.say, live=True, **arguments)
-    options.show(text(result), result, as_json)
+    options.show(result.lines(), result.to_dict(), as_json)
 
 
 def _list() -> None:

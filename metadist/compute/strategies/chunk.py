@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from metadist.context import Context
-from metadist.learner import Learner
+from metadist.errors import PluginError
+from metadist.learner import Learner, Loss
 from metadist.tasks import Params, Prediction, Task, TaskBatch
 
 Noise = dict[str, Tensor]
@@ -87,10 +88,51 @@ def checked(
     return ChunkResult(gradients, statistics, metrics, finite)
 
 
+def task_gradient(
+    learner: Learner, params: Params, task: Task, ctx: Context
+) -> tuple[Params, Loss]:
+    """A task's part of the meta-gradient, with all that is summed beside it.
+
+    Raises:
+        PluginError: something is missing, or is there that was not declared.
+    """
+    gradients, loss = learner.gradient(params, task, ctx)
+    statistics = learner.statistics(ctx) if ctx.phase == "train" else loss.statistics
+    for what, got, wanted in (
+        ("gradient() has to return a gradient of each parameter", gradients, params),
+        ("loss() has to return what metric_names says", loss.metrics, learner.metric_names),
+        ("loss() has to return what statistics() says", loss.statistics, statistics),
+    ):
+        if set(got) != set(wanted):
+            lacking = ", ".join(name for name in wanted if name not in got)
+            further = ", ".join(name for name in got if name not in wanted)
+            raise PluginError(
+                f"{type(learner).__name__}: {what}; lacking: {lacking or 'none'}; "
+                f"beside it: {further or 'none'}"
+            )
+    return gradients, loss
+
+
 def visible_predictions(
     learner: Learner, params: Params, task: Task, ctx: Context
 ) -> list[Prediction]:
-    """What is predicted for a task's queries by a learner that sees what it may of the task."""
+    """What is predicted for a task's queries by a learner that sees what it may of the task.
+
+    Raises:
+        PluginError: it returns something else.
+    """
     fitted = learner.adapt(params, task.view(learner.needs), ctx)
+    if not isinstance(fitted, Sequence):
+        raise PluginError(
+            f"{type(learner).__name__}: adapt() has to return a list of what predicts after 0, 1, "
+            f"... steps (of one element where there are none), got {type(fitted).__name__}"
+        )
     query = task.query.without("y")
-    return [learner.predict(one, query, ctx) for one in fitted]
+    predictions = [learner.predict(one, query, ctx) for one in fitted]
+    for prediction in predictions:
+        if not isinstance(prediction, Prediction):
+            raise PluginError(
+                f"{type(learner).__name__}: predict() has to return a Prediction, got "
+                f"{type(prediction).__name__}"
+            )
+    return predictions

@@ -12,6 +12,7 @@ from metadist.compute.strategies.chunk import (
     Noise,
     all_finite,
     checked,
+    task_gradient,
     visible_predictions,
 )
 from metadist.context import Context
@@ -36,7 +37,7 @@ class Loop:
         finite = torch.zeros(len(tasks), dtype=torch.bool)
         for index in range(len(tasks)):
             now = ctx.for_task(noise[index])
-            parts, loss = learner.gradient(params, tasks.task(index), now)
+            parts, loss = task_gradient(learner, params, tasks.task(index), now)
             parts = {name: parts[name].detach() for name in params}
             sums = dict(loss.statistics)
             for name, value in loss.metrics.items():

@@ -14,9 +14,11 @@ from metadist.compute.strategies.chunk import (
     Noise,
     all_finite,
     checked,
+    task_gradient,
     visible_predictions,
 )
 from metadist.context import Context
+from metadist.errors import RecipeError
 from metadist.learner import Learner
 from metadist.tasks import Params, Prediction, Task, TaskBatch
 
@@ -38,7 +40,7 @@ class Vmap:
         noise: Sequence[Noise],
         ctx: Context,
     ) -> Any:
-        """``one`` of each task under vmap."""
+        """``one`` of each task under vmap; raises RecipeError where that is not possible."""
         rows = torch.arange(self.size).clamp_max(len(tasks) - 1)
         functional = replace(ctx, functional=True)
         stacked = {name: torch.stack([noise[int(row)][name] for row in rows]) for name in noise[0]}
@@ -47,7 +49,17 @@ class Vmap:
             return one(Task.of(columns), functional.for_task(own))
 
         columns = {name: column[rows] for name, column in tasks.tensors.items()}
-        return torch.func.vmap(call)(columns, stacked)
+        try:
+            return torch.func.vmap(call)(columns, stacked)
+        except RuntimeError as error:
+            if not str(error).startswith("vmap: "):
+                raise
+            said = str(error).removeprefix("vmap: ").partition(". ")[0]
+            raise RecipeError(
+                "engine.mode = 'vmap': learner, network or objective cannot be computed for "
+                f"several tasks together ({said}); set engine.mode = 'loop', or let no if and no "
+                ".item() depend on a tensor, and change none in place"
+            ) from error
 
     def chunk(
         self,
@@ -60,7 +72,7 @@ class Vmap:
         count = len(tasks)
 
         def one(task: Task, now: Context) -> Any:
-            gradients, loss = learner.gradient(params, task, now)
+            gradients, loss = task_gradient(learner, params, task, now)
             return gradients, loss.metrics, loss.statistics
 
         gradients, metrics, statistics = self._together(one, tasks, noise, ctx)

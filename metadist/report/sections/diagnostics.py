@@ -8,30 +8,40 @@ from collections.abc import Iterator, Mapping
 from metadist.report.charts import MOST_ROWS, bars, heat_map, ranges
 from metadist.report.document import figure
 from metadist.report.phrases import plural
-from metadist.runs.readers.diagnostics import Diagnostics
+from metadist.runs.readers.diagnostics import Caption, Diagnostics
 from metadist.runs.readers.run_data import RunData
 
 #: A quantity's numbers by name.
 Found = Mapping[str, tuple[float, ...]]
 #: A figure and the sentences that say how to read it.
 Card = tuple[str, str]
+#: Lower end, middle and upper end by name.
+Triples = dict[str, tuple[float, float, float]]
 
-_TITLES = {
-    "step_size": "Learned step sizes",
-    "transform": "Learned transforms T",
-    "curvature": "Learned curvature",
+#: Of quantities that runs have from before learners described them.
+_DESCRIBED = {
+    "step_size": Caption("Learned step sizes", ""),
+    "transform": Caption(
+        "Learned transforms T",
+        "Bar: from the smallest to the largest singular value of each layer's T; at 1 only, T is "
+        "the identity (up to a rotation) and the learner is MAML. The longer the bar, the more the "
+        "inner loop prefers some directions (×: largest / smallest).",
+    ),
+    "curvature": Caption(
+        "Learned curvature",
+        "Bar: from the smallest to the largest singular value of each matrix; at 1 only, it is the "
+        "identity (up to a rotation) and the step is MAML's. The longer the bar, the more the "
+        "gradient is bent (×: largest / smallest).",
+    ),
+    "p_update": Caption(
+        "p_update: share of units that an inner step changes",
+        "p_update is σ(ζ), the probability of being updated: 0 is a frozen layer, 1 one that every "
+        "task changes, ½ where it started. The paper's released code prints the complement under "
+        "this description.",
+    ),
 }
-_STEP_SIZE = "step size (parameter change per unit of gradient)"
-_RANGES = {
-    "step_size": "Bar: from the smallest to the largest step size within a parameter, dot: their "
-    "mean; below 0 the inner loop climbs its loss.",
-    "transform": "Bar: from the smallest to the largest singular value of each layer's T; at 1 "
-    "only, T is the identity (up to a rotation) and the learner is MAML. The longer the bar, the "
-    "more the inner loop prefers some directions (×: largest / smallest).",
-    "curvature": "Bar: from the smallest to the largest singular value of each matrix; at 1 only, "
-    "it is the identity (up to a rotation) and the step is MAML's. The longer the bar, the more "
-    "the gradient is bent (×: largest / smallest).",
-}
+#: Numbers that started at the recipe's ``inner.lr``, and what they are.
+_RATES = {"step_size": "step size (parameter change per unit of gradient)"}
 
 
 def learned_section(data: RunData) -> str:
@@ -52,19 +62,21 @@ def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
         stem = quantity.rpartition("_")[0]
         both = (f"{stem}_smallest", f"{stem}_largest")
         three = (f"{stem}_min", f"{stem}_mean", f"{stem}_max")
+        told = _caption(found, stem)
         if quantity == both[0] and both[1] in left:
             low, high = (left.pop(name) for name in both)
-            yield _spectrum(stem, low, high)
+            yield _spectrum(stem, told, low, high)
         elif quantity == three[0] and set(three) <= left.keys():
             low, middle, high = (left.pop(name) for name in three)
-            yield _spread(stem, low, middle, high, lr)
+            yield _spread(stem, told, _triples(low, middle, high), lr)
     for quantity, numbers in left.items():
-        if quantity == "p_update":
-            yield _probabilities(numbers)
-        elif quantity == "step_size":
-            yield _step_sizes(numbers, lr)
-        else:
-            yield _plain(quantity, numbers)
+        yield _plain(quantity, _caption(found, quantity), numbers, lr)
+
+
+def _caption(found: Diagnostics, quantity: str) -> Caption:
+    """What the learner says of a quantity; else its name, in words."""
+    unknown = Caption(quantity.replace("_", " "), "")
+    return found.captions.get(quantity) or _DESCRIBED.get(quantity) or unknown
 
 
 def _name(quantity: str) -> str:
@@ -72,75 +84,43 @@ def _name(quantity: str) -> str:
     return "found" + "".join(c for c in quantity.title() if c.isascii() and c.isalpha())
 
 
-def _title(quantity: str) -> str:
-    return _TITLES.get(quantity, quantity.replace("_", " "))
+def _aid(told: Caption, marks: str, rows: int, started: str = "") -> str:
+    """How a figure is read: as the learner says, else what its marks are."""
+    return f"{told.text or marks}{started}{_more(rows)}"
 
 
-def _triples(low: Found, middle: Found, high: Found) -> dict[str, tuple[float, float, float]]:
+def _triples(low: Found, middle: Found, high: Found) -> Triples:
     names = [n for n in low if n in middle and n in high]
     return {n: (min(low[n]), middle[n][0], max(high[n])) for n in names}
 
 
-def _spectrum(stem: str, low: Found, high: Found) -> Card:
+def _spectrum(stem: str, told: Caption, low: Found, high: Found) -> Card:
     rows = {n: (a, math.nan, c) for n, (a, _, c) in _triples(low, low, high).items()}
-    title, x = f"{_title(stem)}: spread of singular values", "singular value (logarithmic)"
+    title, x = f"{told.title}: spread of singular values", "singular value (logarithmic)"
     svg = ranges(_name(stem), title, x, rows, log=True, mark=(1.0, "identity"), ratio=True)
-    aid = _RANGES.get(stem, "Bar: from the smallest to the largest singular value.")
-    return svg, aid + _more(len(rows))
+    return svg, _aid(told, "Bar: from the smallest to the largest singular value.", len(rows))
 
 
-def _spread(stem: str, low: Found, middle: Found, high: Found, lr: float) -> Card:
-    rows = _triples(low, middle, high)
-    steps = stem == "step_size" and math.isfinite(lr)
-    x = _STEP_SIZE if steps else stem.replace("_", " ")
-    mark = (lr, f"inner.lr = {lr:g}") if steps else None
-    svg = ranges(_name(stem), f"{_title(stem)} within each parameter", x, rows, mark=mark)
-    aid = _RANGES.get(stem, "Bar: from the smallest to the largest number, dot: the mean.")
-    return svg, aid + _more(len(rows))
+def _spread(stem: str, told: Caption, rows: Triples, lr: float) -> Card:
+    mark = (lr, f"inner.lr = {lr:g}") if stem in _RATES and math.isfinite(lr) else None
+    x = _RATES.get(stem, stem.replace("_", " "))
+    svg = ranges(_name(stem), f"{told.title} within each parameter", x, rows, mark=mark)
+    return svg, _aid(told, "Bar: from the smallest to the largest, dot: the mean.", len(rows))
 
 
-def _probabilities(numbers: Found) -> Card:
-    svg = bars(
-        _name("p_update"),
-        "p_update: share of units that an inner step changes",
-        "p_update = σ(ζ), mean over the layer (probability)",
-        {name: v[0] for name, v in numbers.items()},
-        limits=(0.0, 1.0),
-        mark=(0.5, "ζ = 0"),
-    )
-    return svg, (
-        "p_update is σ(ζ), the probability of being updated: 0 is a frozen layer, 1 one that every "
-        "task changes, ½ where it started. The paper's released code prints the complement under "
-        "this description." + _more(len(numbers))
-    )
-
-
-def _step_sizes(numbers: Found, lr: float) -> Card:
-    """One for each parameter, or for each parameter and step."""
-    started = f" They started at inner.lr = {lr:g}." if math.isfinite(lr) else ""
-    name, title = _name("step_size"), _TITLES["step_size"]
-    if all(len(v) == 1 for v in numbers.values()):
-        values = {key: v[0] for key, v in numbers.items()}
-        svg = bars(name, title, _STEP_SIZE, values, limits=_limits(values), form="{:.3g}")
-        aid = "Below 0 the inner loop climbs its loss."
-    else:
-        svg = heat_map(name, f"{title} by parameter and step", "adaptation step", numbers)
-        aid = (
-            f"Numbers: {_STEP_SIZE}; the stronger the colour the larger, red where the step climbs "
-            "its loss. Steps beyond the last take the last one's."
-        )
-    return svg, aid + started + _more(len(numbers))
-
-
-def _plain(quantity: str, numbers: Found) -> Card:
-    """A quantity that stands for itself."""
-    name, title = _name(quantity), _title(quantity)
+def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
+    """A quantity that stands for itself: a number to each name, or several."""
+    rate = quantity in _RATES and math.isfinite(lr)
+    started = f" They started at inner.lr = {lr:g}." if rate else ""
+    name, rows = _name(quantity), len(numbers)
     if any(len(v) > 1 for v in numbers.values()):
-        aid = "The stronger the colour the larger the number; red where it is negative."
-        return heat_map(name, title, "number", numbers), aid + _more(len(numbers))
+        x = "adaptation step" if quantity in _RATES else "number"
+        marks = "The stronger the colour the larger the number; red where it is negative."
+        return heat_map(name, told.title, x, numbers), _aid(told, marks, rows, started)
     values = {key: v[0] for key, v in numbers.items()}
-    svg = bars(name, title, title, values, limits=_limits(values), form="{:.3g}")
-    return svg, "What the learner reports of itself." + _more(len(numbers))
+    x = _RATES.get(quantity, quantity.replace("_", " "))
+    svg = bars(name, told.title, x, values, limits=_limits(values), form="{:.3g}")
+    return svg, _aid(told, "What the learner reports of itself.", rows, started)
 
 
 def _limits(values: Mapping[str, float]) -> tuple[float, float]:

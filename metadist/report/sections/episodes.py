@@ -39,7 +39,7 @@ def png(image: NDArray[np.floating]) -> str:
 
 def draw_episodes(examples: Arrays, trained_steps: int) -> str:
     """The first few test episodes: images with predictions, or functions with fits."""
-    if examples["support_x"].ndim == 5:
+    if examples["support_x"].ndim == 5 and examples["query_y"].dtype.kind == "i":
         rows = range(min(EPISODES, len(examples["ids"])))
         aid, blocks = "", [_image_episode(examples, row, trained_steps) for row in rows]
     else:

@@ -110,7 +110,7 @@ def _data(data: RunData) -> Facts:
         section = data.recipe.data
         facts["tasks"] = (
             f"{plural(section.shots, 'shot')}, {plural(section.queries, 'query')}"
-            if data.regression
+            if data.functions
             else f"{plural(section.ways, 'way')}, {plural(section.shots, 'shot')}, "
             f"{plural(section.queries, 'query')} per class"
         )
@@ -118,7 +118,8 @@ def _data(data: RunData) -> Facts:
         evaluation, run = data.recipe.eval.seed, data.recipe.run.seed
         facts["seeds"] = f"data {section.seed}, evaluation {evaluation}, run {run}"
     for protocol in data.protocols:
-        of = of_classes(protocol.classes.told() if protocol.classes else {}, protocol.score)
+        known = protocol.classes.told() if protocol.classes else {}
+        of = of_classes(known, labels=protocol.labels)
         episodes = plural(protocol.episodes, "episode")
         facts[protocol.name] = f"{episodes}{of}, {protocol.failed} failed"
     return facts
@@ -132,6 +133,8 @@ def _learner(data: RunData) -> Facts:
         "algorithm": learner.get("algorithm"),
         "derivative order": words.get(order, order) if isinstance(order, int) else order,
         "estimator": learner.get("estimator"),
+        "objective": data.protocols[0].objective if data.protocols else None,
+        "told of a task": learner.get("needs"),
         "normalisation": learner.get("norm"),
         "parameters": _rounded(learner.get("parameters"), "{:,}"),
     }
@@ -150,7 +153,8 @@ def _learner(data: RunData) -> Facts:
 def _checkpoint(data: RunData) -> Facts:
     if not data.protocols or data.untrained:
         return {}
-    rule = "lowest error" if data.regression else "highest accuracy"
+    metric = data.protocols[0].metric
+    rule = f"{'highest' if metric.higher_is_better else 'lowest'} {metric.title}"
     return {
         "evaluated": f"step {data.protocols[0].checkpoint_step:,}",
         "chosen by": f"{rule} on validation episodes",

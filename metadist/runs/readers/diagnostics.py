@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.storage.local import read_json
-from metadist.runs.readers.fields import count, mapping, real
+from metadist.runs.readers.fields import count, mapping, real, reals, text
 
 FILE = "diagnostics.json"
 _COUNTS = ("adaptation_steps", "queries", "episodes", "failed_episodes", "tasks", "failed_tasks")
 #: Numbers of one name that are taken from the file.
 _MOST_NUMBERS = 1000
+#: Of a title or caption.
+_MOST_LETTERS = 1000
+
+
+class Caption(NamedTuple):
+    """What a quantity is called, and how its figure is read."""
+
+    title: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,7 @@ class Diagnostics:
         alignment: mean cosine by parameter, and ``all``.
         adaptation_steps, queries, episodes, failed_episodes: of the similarity.
         tasks, failed_tasks: of the alignment.
+        captions: of quantities, as the learner describes them.
     """
 
     learned_quantities: dict[str, dict[str, tuple[float, ...]]]
@@ -36,6 +47,7 @@ class Diagnostics:
     failed_episodes: int
     tasks: int
     failed_tasks: int
+    captions: Mapping[str, Caption] = field(default_factory=dict)
 
 
 def read_diagnostics(path: Path) -> Diagnostics:
@@ -50,6 +62,7 @@ def read_diagnostics(path: Path) -> Diagnostics:
         similarity=_numbers(raw["feature_similarity"], "feature_similarity"),
         alignment=_numbers(raw["gradient_alignment"], "gradient_alignment"),
         **{name: count(raw[name], name) for name in _COUNTS},
+        captions=_captions(raw),
     )
 
 
@@ -60,7 +73,10 @@ def read_learned_quantities(path: Path) -> dict[str, dict[str, tuple[float, ...]
 
 def _quantities(raw: Any) -> dict[str, dict[str, tuple[float, ...]]]:
     found = {
-        quantity: {name: _list(values, name) for name, values in mapping(by_name, quantity).items()}
+        quantity: {
+            name: reals(values, name, _MOST_NUMBERS)
+            for name, values in mapping(by_name, quantity).items()
+        }
         for quantity, by_name in mapping(raw["findings"], "findings").items()
     }
     return {quantity: by_name for quantity, by_name in found.items() if by_name}
@@ -70,7 +86,12 @@ def _numbers(values: Any, name: str) -> dict[str, float]:
     return {key: real(value, key) for key, value in mapping(values, name).items()}
 
 
-def _list(value: Any, name: str) -> tuple[float, ...]:
-    if not isinstance(value, list) or not 0 < len(value) <= _MOST_NUMBERS:
-        raise ValueError(f"{name}: a list of numbers is needed, got {str(value)[:40]!r}")
-    return tuple(real(v, name) for v in value)
+def _captions(raw: Any) -> dict[str, Caption]:
+    """Title and caption of each quantity that the learner describes."""
+    found = {}
+    for quantity, told in mapping(raw.get("captions", {}), "captions").items():
+        if not isinstance(told, list) or len(told) != 2:
+            raise ValueError(f"captions: a title and a caption are needed of {quantity}")
+        title, caption = (text(part, quantity)[:_MOST_LETTERS] for part in told)
+        found[quantity] = Caption(title, caption)
+    return found

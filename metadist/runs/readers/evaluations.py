@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from data_pipeline.errors import DataError
 from data_pipeline.formats.parquet import read_capped
 from data_pipeline.storage.local import read_json
 from metadist.errors import RunError
+from metadist.objectives import Metric, known_metric
 from metadist.recipe.schema import Recipe
 from metadist.runs.classes import classes_file, read_classes
-from metadist.runs.readers.fields import count, real, text
+from metadist.runs.readers.fields import count, mapping, real, reals, text
+from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
-from metadist.statistics.paired import Measure, Rows
+from metadist.statistics.paired import Rows
 
-_SCORES: dict[str, Measure] = {"classification": "accuracy", "regression": "mse"}
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
+#: Of a metric's title.
+_MOST_LETTERS = 80
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,30 @@ class StepFigures:
 
 
 @dataclass(frozen=True)
+class FurtherFigures:
+    """Figures of another metric than the one that decides, after each number of steps.
+
+    Attributes:
+        mean: or what is pooled over all episodes.
+        ci95: NaN where there is none, as of what is pooled.
+    """
+
+    metric: Metric
+    mean: tuple[float, ...]
+    ci95: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class StoredEvaluation:
     """Results of one evaluation protocol.
 
     Attributes:
         name: as its files are called.
+        objective: by which it was judged.
+        labels: whether labels are predicted, so that queries are counted per class.
+        metric: what a score is.
         figure_step: the number of steps whose figure is the protocol's.
+        further: figures of other metrics, and what is pooled over all episodes.
         scores: float64 [E, K + 1]: each episode's score after each step; None if not read.
         classes: of the episodes; None of functions, if not readable, and if not recorded.
     """
@@ -61,8 +82,9 @@ class StoredEvaluation:
     name: str
     part: str
     queries: int
-    kind: str
-    score: Measure
+    objective: str
+    labels: bool
+    metric: Metric
     episodes: int
     failed: int
     trained_steps: int
@@ -73,6 +95,7 @@ class StoredEvaluation:
     checkpoint_step: int
     checkpoint_sha256: str
     steps: tuple[StepFigures, ...]
+    further: tuple[FurtherFigures, ...] = ()
     scores: NDArray[np.float64] | None = None
     classes: EpisodeClasses | None = None
 
@@ -91,12 +114,12 @@ class StoredEvaluation:
         """The score of each episode, after the steps that the figure is about; None if not read."""
         if self.scores is None:
             return None
-        return Rows(self.episode_digest, self.score, self.scores[:, self.figure_step])
+        return Rows(self.episode_digest, self.metric, self.scores[:, self.figure_step])
 
     @property
     def of_classes(self) -> str:
         """`` of 423 classes``; nothing where they are not known."""
-        return of_classes(self.classes.told(), self.score) if self.classes else ""
+        return of_classes(self.classes.told(), labels=True) if self.classes else ""
 
     @property
     def few_classes(self) -> str:
@@ -123,7 +146,7 @@ def read_figures(run: RunDir, name: str) -> StoredEvaluation:
     """
     path = run.evaluation / f"{name}.json"
     try:
-        return _figures(path)
+        return _figures(run, path)
     except (DataError, OSError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error!r})") from None
 
@@ -151,25 +174,22 @@ def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluatio
     """Read the results of a protocol with scores and classes; what cannot be read is noted."""
     path = run.evaluation / f"{name}.json"
     try:
-        found = _figures(path)
+        found = _figures(run, path)
         shape = (found.episodes, len(found.steps))
-        scores = _scores(path.with_suffix(".parquet"), found.score, shape, notes)
+        scores = _scores(path.with_suffix(".parquet"), found.metric.name, shape, notes)
         return _with_classes(replace(found, scores=scores), path.parent, notes)
     except (DataError, OSError, KeyError, TypeError, ValueError) as error:
         notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
         return None
 
 
-def _figures(path: Path) -> StoredEvaluation:
+def _figures(run: RunDir, path: Path) -> StoredEvaluation:
     raw = read_json(path)
     episodes = count(raw["episodes"], "episodes", 1)
     part, queries = text(raw["part"], "part"), count(raw["queries"], "queries", 1)
     if not (path.stem.startswith(f"{part}-") and path.stem.endswith(f"-{queries}q")):
         raise ValueError(f"it is of part {part!r} and {queries} queries, its name says otherwise")
-    kind = text(raw["kind"], "kind")
-    score = _SCORES.get(kind)
-    if score is None or raw["score"] != score:
-        raise ValueError(f"kind {kind!r} and score {raw['score']!r} do not go together")
+    metric = read_metric(raw)
     if len(raw["failed_by_step"]) != len(raw["by_step"]) or not raw["by_step"]:
         raise ValueError("by_step and failed_by_step need as many entries, and at least one")
     rows = zip(raw["by_step"], raw["failed_by_step"], strict=True)
@@ -182,8 +202,9 @@ def _figures(path: Path) -> StoredEvaluation:
         name=path.stem,
         part=part,
         queries=queries,
-        kind=kind,
-        score=score,
+        objective=text(raw["kind"], "kind"),
+        labels=_labels(run, metric),
+        metric=metric,
         episodes=episodes,
         failed=count(raw["failed"], "failed", 0, episodes),
         trained_steps=trained,
@@ -194,12 +215,70 @@ def _figures(path: Path) -> StoredEvaluation:
         checkpoint_step=count(checkpoint["step"], "checkpoint.step"),
         checkpoint_sha256=text(checkpoint["params_sha256"], "checkpoint.params_sha256"),
         steps=steps,
+        further=read_further(raw),
     )
+
+
+def read_metric(raw: Mapping[str, Any]) -> Metric:
+    """What the scores of a protocol are, from its summary; raises ValueError."""
+    name, told = text(raw["score"], "score"), raw.get("metric")
+    return _short(known_metric(name, None if told is None else mapping(told, "metric")))
+
+
+def metric_facts(metric: Metric) -> dict[str, Any]:
+    """What a record that names a metric says of it beside; nothing of one that is built in."""
+    try:
+        known_metric(metric.name)
+    except ValueError:
+        return {"metric": metric.as_dict()}
+    return {}
+
+
+def _labels(run: RunDir, metric: Metric) -> bool:
+    """Whether labels are predicted; by the metric where the recipe is damaged."""
+    try:
+        return run.recipe().data.ways > 0
+    except UNREADABLE:
+        return metric.percent
+
+
+def read_further(raw: Mapping[str, Any]) -> tuple[FurtherFigures, ...]:
+    """The other metrics of a protocol, then what is pooled, from its summary; raises ValueError."""
+    return tuple(_further(raw, len(raw["by_step"])))
+
+
+def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
+    for name, own in mapping(raw.get("metrics", {}), "metrics").items():
+        mean, ci95 = (reals(mapping(own, name)[key], f"{name}.{key}") for key in ("mean", "ci95"))
+        yield _checked(FurtherFigures(described(name, own.get("metric")), mean, ci95), steps)
+    for name, values in mapping(raw.get("pooled", {}), "pooled").items():
+        mean, none = reals(values, name), (math.nan,) * steps
+        yield _checked(FurtherFigures(described(name), mean, none), steps)
+
+
+def described(name: str, told: Any = None) -> Metric:
+    """A metric by its name; where the record says no more, that has to do."""
+    try:
+        return _short(known_metric(name, told if isinstance(told, Mapping) else None))
+    except (KeyError, TypeError, ValueError):
+        return _short(Metric(name, name.replace("_", " "), higher_is_better=False))
+
+
+def _short(metric: Metric) -> Metric:
+    """With a title that fits a line, whatever a file says."""
+    title = metric.title[:_MOST_LETTERS]
+    return metric if title == metric.title else replace(metric, title=title)
+
+
+def _checked(found: FurtherFigures, steps: int) -> FurtherFigures:
+    if not len(found.mean) == len(found.ci95) == steps:
+        raise ValueError(f"{found.metric.name}: {steps} figures expected, one for each step")
+    return found
 
 
 def _with_classes(found: StoredEvaluation, directory: Path, notes: list[str]) -> StoredEvaluation:
     """The same with the classes of its episodes and what follows from them."""
-    if found.kind == "regression":
+    if not found.labels:
         return found
     path = classes_file(directory, found.name)
     try:

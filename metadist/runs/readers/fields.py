@@ -27,6 +27,13 @@ def real(value: Any, name: str) -> float:
     return float(value)
 
 
+def reals(value: Any, name: str, most: int = 1 << 16) -> tuple[float, ...]:
+    """A list of numbers, at least one; raises ValueError."""
+    if not isinstance(value, list) or not 0 < len(value) <= most:
+        raise ValueError(f"{name}: a list of numbers is needed, got {str(value)[:40]!r}")
+    return tuple(real(v, name) for v in value)
+
+
 def text(value: Any, name: str) -> str:
     """A text; raises ValueError."""
     if not isinstance(value, str):

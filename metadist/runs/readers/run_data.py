@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from data_pipeline import functions
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
+from metadist.objectives import Metric
 from metadist.recipe.schema import Recipe
 from metadist.runs.attempts import Span, history
 from metadist.runs.log import Point, series
@@ -23,6 +24,7 @@ from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
 from metadist.runs.readers.diagnostics import Diagnostics, read_diagnostics
 from metadist.runs.readers.evaluations import (
     StoredEvaluation,
+    described,
     evaluation_names,
     own_names,
     read_evaluation,
@@ -60,11 +62,19 @@ class RunData:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def regression(self) -> bool:
-        """Whether values are predicted, not classes."""
+    def functions(self) -> bool:
+        """Whether tasks are functions, whose values are predicted; else they have classes."""
+        if self.recipe is None:
+            return bool(self.protocols) and not self.protocols[0].labels
+        return self.recipe.data.ways == 0
+
+    @property
+    def metric(self) -> Metric | None:
+        """What is measured: that of the results, or before there are any that of validation."""
         if self.protocols:
-            return self.protocols[0].kind == "regression"
-        return self.recipe is not None and self.recipe.data.ways == 0
+            return self.protocols[0].metric
+        names = [n.removeprefix("val/") for n in self.series if n.startswith("val/")]
+        return next((described(name) for name in names if name not in ("loss", "failed")), None)
 
     @property
     def own(self) -> list[StoredEvaluation]:
@@ -154,8 +164,14 @@ def _diagnostics(path: Path, notes: list[str]) -> Diagnostics | None:
 
 def _without_steps(found: StoredEvaluation) -> StoredEvaluation:
     """Of a learner that predicts once: evaluation repeats that for every number of steps."""
-    scores = None if found.scores is None else found.scores[:, :1]
-    return replace(found, steps=found.steps[:1], scores=scores, trained_steps=0, figure_step=0)
+    return replace(
+        found,
+        steps=found.steps[:1],
+        scores=None if found.scores is None else found.scores[:, :1],
+        further=tuple(replace(f, mean=f.mean[:1], ci95=f.ci95[:1]) for f in found.further),
+        trained_steps=0,
+        figure_step=0,
+    )
 
 
 def _examples(path: Path, notes: list[str]) -> Arrays | None:

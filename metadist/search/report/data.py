@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError
+from metadist.objectives import Metric
 from metadist.runs.log import Point
 from metadist.search.plan import Plan, plan_of
 from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.search.trial import steps_done, validations
 from metadist.space import Space
-from metadist.statistics.format import number
+from metadist.statistics.format import score as score_text
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,9 @@ class SearchData:
         return self.plan.space
 
     @property
-    def regression(self) -> bool:
-        """Whether scores are errors: the less the better, and not in percent."""
-        return self.space.metric == "val/mse"
-
-    @property
-    def measure(self) -> Literal["accuracy", "mse"]:
+    def metric(self) -> Metric:
         """What a score is."""
-        return "mse" if self.regression else "accuracy"
-
-    @property
-    def score_name(self) -> str:
-        """What a score is, for people."""
-        return "mean squared error" if self.regression else "accuracy"
+        return self.plan.metric
 
     def ranked(self) -> list[TrialData]:
         """Trials with a score, the best first."""
@@ -92,7 +83,7 @@ class SearchData:
 
     def shown(self, score: float) -> str:
         """A score in words."""
-        return number(score) if self.regression else f"{100 * score:.1f} %"
+        return score_text(self.metric, score)
 
 
 def value_text(value: Any) -> str:
@@ -177,7 +168,7 @@ def _curve(
     if not run.path.is_dir():
         return (), 0
     try:
-        steps, points = steps_done(run), validations(plan.space, run)
+        steps, points = steps_done(run), validations(plan, run)
     except (MetadistError, DataError, OSError, KeyError, TypeError, AttributeError) as error:
         notes.append(f"The metric log of {name} cannot be read: {error}.")
         return (), 0

@@ -7,13 +7,14 @@ import shlex
 from collections import Counter
 from html import escape
 
+from metadist.objectives import ACCURACY
 from metadist.report.document import note, stat, table
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, cut, shown, value_text
 from metadist.search.report.result_schema import Estimate, Found, Rival
 from metadist.search.report.scales import key_axes
 from metadist.statistics.classes import few_classes, of_classes
-from metadist.statistics.format import mean_ci, number, score_ci
+from metadist.statistics.format import mean_ci, number, score_ci, sentence
 from metadist.statistics.paired import Paired
 
 _STATUS = {
@@ -50,7 +51,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
         if best := data.ranked()[:1]:
             figure = data.shown(best[0].score or 0.0)
             words = (
-                f"best validation {data.score_name} so far, trial {best[0].number}; it chose "
+                f"best validation {data.metric.title} so far, trial {best[0].number}; it chose "
                 "itself: not confirmed"
             )
         by_status = sorted(Counter(t.status for t in data.trials).items())
@@ -61,8 +62,8 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
     if found.best is None:
         for rival in found.rivals[:1]:
             words = (
-                f"{data.score_name} of trial {found.trial} on {found.episodes:,} fresh validation "
-                f"episodes{_beside(data, found, 'val')}"
+                f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh "
+                f"validation episodes{_beside(data, found, 'val')}"
             )
             result.append(stat(*estimate(data, rival.fresh), words, first=True))
     else:
@@ -70,7 +71,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
             if setting is None:
                 continue
             test = (
-                f"{data.score_name} on test episodes{_beside(data, found, 'test')}, {words}, "
+                f"{data.metric.title} on test episodes{_beside(data, found, 'test')}, {words}, "
                 f"{plural(len(setting.seeds), 'seed')}, interval over {setting.test.over}"
             )
             result.append(stat(*estimate(data, setting.test), test, first=not result))
@@ -89,12 +90,12 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
 
 def _beside(data: SearchData, found: Found, part: str) -> str:
     """How many classes the episodes of a part are of."""
-    return of_classes(found.of_classes.get(part, {}), data.measure)
+    return of_classes(found.of_classes.get(part, {}), labels=data.metric == ACCURACY)
 
 
 def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:
     """A mean and its interval in words."""
-    return score_ci(of.mean, of.ci95, data.regression)
+    return score_ci(data.metric, of.mean, of.ci95)
 
 
 def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
@@ -103,16 +104,16 @@ def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
         return "none finite", ""
     # Not more decimals than the larger of the two bears.
     like = max(abs(apart.mean), apart.ci95) if math.isfinite(apart.ci95) else apart.mean
-    if data.regression:
-        text = mean_ci(apart.mean, apart.ci95, lambda value: number(value, like=like))
-    else:
+    if data.metric.percent:
         text = mean_ci(apart.mean, apart.ci95, "{:.1f}", "points")
+    else:
+        text = mean_ci(apart.mean, apart.ci95, lambda value: number(value, like=like))
     value, _, half = text.partition(" ")
     return ("" if value.startswith("-") else "+") + value.replace("-", "−"), half
 
 
 def _word(data: SearchData, apart: Paired) -> str:
-    return apart.word(data.measure) or "too few to tell"
+    return apart.word(data.metric) or "too few to tell"
 
 
 def notes(data: SearchData, found: Found | None) -> str:
@@ -236,7 +237,7 @@ def _anew(data: SearchData, found: Found) -> str:
         return ""
     head = ["setting", "seeds", "fresh validation", "test"]
     over = found.best.test.over if found.best else "episodes"
-    told = f"{data.score_name.capitalize()} at the search's budget, intervals over {over}."
+    told = f"{sentence(data.metric.title)} at the search's budget, intervals over {over}."
     if (apart := found.against_default) is not None:
         told += f" Found minus default, paired: {' '.join(difference(data, apart))} "
         told += f"({_word(data, apart)}; interval over {found.over})"

@@ -147,10 +147,10 @@ def plane(data: SearchData, cells: CellMap, winner: Mapping[str, Any] | None) ->
     Args:
         winner: values of the setting that was found; None if there is none.
     """
-    title = f"Best validation {data.score_name} in each cell"
+    title = f"Best validation {data.metric.title} in each cell"
     with drawing("plane", f"{title}: {cells.x_key} and {cells.y_key}", size=(6.2, 4.9)) as figure:
         axes = figure.axes()
-        axes.set_title(title if data.regression else f"{title}, %")
+        axes.set_title(f"{title}, %" if data.metric.percent else title)
         marked = _trials(axes, data, cells)
         shown = ((data.default, DEFAULT, "default"), (winner or {}, WINNER, "found"))
         for values, how, text in shown:
@@ -209,7 +209,7 @@ def _cells(axes: Axes, data: SearchData, cells: CellMap, marked: Sequence[Pair])
             Rectangle((x[0], y[0]), *size, facecolor=MAIN, alpha=strength, linewidth=0, zorder=1)
         )
         if numbered:
-            text = number(score) if data.regression else f"{100 * score:.1f}"
+            text = f"{100 * score:.1f}" if data.metric.percent else number(score)
             ground = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
             axes.annotate(
                 text, _free(x, y, marked), ha="center", va="center", color=FG, fontsize=8.0,

@@ -167,7 +167,7 @@ def _table(data: SearchData, found: Found | None) -> str:
         return ""
     ranks = {t.number: str(rank) for rank, t in enumerate(data.ranked(), 1)}
     errors = any(t.error for t in data.trials)
-    names = ["trial", *data.space.search, data.score_name, "rank", "best step", "steps", "tasks"]
+    names = ["trial", *data.space.search, data.metric.title, "rank", "best step", "steps", "tasks"]
     names += ["status", *(["error"] if errors else [])]
     winner = next((i for i, t in enumerate(data.trials) if found and t.number == found.trial), None)
     rows = [

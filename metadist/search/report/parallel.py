@@ -44,7 +44,7 @@ def parallel(data: SearchData, winner: int | None) -> str:
         for place, (key, column) in enumerate(columns.items()):
             name = key.replace(".", ".\n", 1) if len(key) > _LONG else key
             _column(axes, place, name, column.ticks(), absent=key in absent)
-        name = data.score_name
+        name = data.metric.title
         name = name.replace(" ", "\n", 1) if len(name) > _LONG else name
         _column(axes, len(columns), name, _score_ticks(data, scale), absent=False)
         top = [t.number for t in data.ranked()[:TOP]]
@@ -81,7 +81,7 @@ def _y(trial: TrialData, key: str, column: KeyAxis) -> float:
 
 def _score_ticks(data: SearchData, scale: Scale) -> list[tuple[float, str]]:
     shown = [(scale.place(v), v) for v in scale.ticks()]
-    text = "{:g}".format if data.regression else lambda v: f"{100 * v:g} %"
+    text = (lambda v: f"{100 * v:g} %") if data.metric.percent else "{:g}".format
     return [(1 - p if data.space.mode == "min" else p, text(v)) for p, v in shown]
 
 

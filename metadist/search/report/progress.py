@@ -17,6 +17,7 @@ from metadist.runs.log import Point
 from metadist.search.report.data import SearchData, TrialData
 from metadist.search.report.trial_markers import MARKS, STATUSES, scatter
 from metadist.search.search_dir import best_so_far
+from metadist.statistics.format import logarithmic
 
 #: Trials whose curves stand out.
 TOP = 5
@@ -30,7 +31,7 @@ def history(data: SearchData) -> str:
     """The score of every trial in order, and the best so far; empty without trials."""
     if not data.trials:
         return ""
-    label = f"Best validation {data.score_name} of each trial"
+    label = f"Best validation {data.metric.title} of each trial"
     with drawing("history", f"{label}, in order, and the best so far") as figure:
         axes = figure.axes()
         axes.set_title(label)
@@ -87,7 +88,7 @@ def budget(data: SearchData) -> str:
     tasks, best = spent(data)
     if not any(map(math.isfinite, best)):
         return ""
-    label = f"Best validation {data.score_name} against tasks spent"
+    label = f"Best validation {data.metric.title} against tasks spent"
     with drawing("budget", label) as figure:
         axes = figure.axes()
         axes.set_title(label)
@@ -110,10 +111,10 @@ def trial_curves(data: SearchData) -> str:
         return ""
     top = [t for t in data.ranked() if t.curve][:TOP]
     others = [t for t in data.trials if t.curve and t not in top]
-    label = f"Validation {data.score_name} of the trials over outer steps"
+    label = f"Validation {data.metric.title} of the trials over outer steps"
     with drawing("trials", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
-        axes.set_title(f"Validation {data.score_name} of the trials")
+        axes.set_title(f"Validation {data.metric.title} of the trials")
         for place, trial in enumerate(top):
             name = f"trial {trial.number}"
             axes.plot(*_points(trial.curve), markersize=4, label=name, **look(place))
@@ -138,7 +139,7 @@ def confirmed_curves(data: SearchData) -> str:
     scores = [v.value for run in data.confirmed for v in run.curve]
     if not any(map(math.isfinite, scores)):
         return ""
-    label = f"Validation {data.score_name}: the setting found and the default, trained anew"
+    label = f"Validation {data.metric.title}: the setting found and the default, trained anew"
     with drawing("anew", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
         axes.set_title("The setting found and the default, trained anew")
@@ -170,10 +171,8 @@ def _count_axis(axes: Axes, label: str) -> None:
 
 
 def _score_axis(axes: Axes, data: SearchData, scores: Sequence[float]) -> None:
-    if not data.regression:
+    axes.set_ylabel(data.metric.title)
+    if data.metric.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.set_ylabel("share of queries that are right")
-        return
-    axes.set_ylabel("mean squared error")
-    if min((s for s in scores if math.isfinite(s)), default=0.0) > 0:
+    elif (finite := [s for s in scores if math.isfinite(s)]) and logarithmic(data.metric, finite):
         log_scale(axes)

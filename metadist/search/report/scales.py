@@ -9,6 +9,7 @@ from typing import Any
 
 from metadist.search.report.data import SearchData, value_text
 from metadist.space import Choice, Domain, Integers, LogUniform, When
+from metadist.statistics.format import logarithmic
 
 #: Values of a domain that each have a tick.
 _TICKED = 7
@@ -117,7 +118,7 @@ def score_scale(data: SearchData, scores: Sequence[float]) -> Scale:
     """From the least to the greatest score; logarithmic for errors above 0."""
     finite = [s for s in scores if math.isfinite(s)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
-    log = data.regression and low > 0
+    log = logarithmic(data.metric, finite or [low])
     if high <= low:
         low, high = (low / 1.5, high * 1.5) if log else (low - 0.5, high + 0.5)
     return Scale(low, high, log)

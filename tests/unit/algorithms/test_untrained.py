@@ -17,7 +17,6 @@ from ended_runs import image_data
 
 import metadist
 from metadist import track
-from metadist.cli.results import text
 from metadist.errors import MetadistError
 from metadist.runs import checkpoints
 from metadist.runs.log import series
@@ -94,7 +93,7 @@ def test_from_the_recipe_to_the_report(
     caplog.set_level(logging.INFO)
     result = place.train(recipe)
     assert (result["steps"], result["best_step"], result["failed"]) == (0, 0, 0)
-    assert "(95 % confidence; no meta-learning)" in text(result)[0]
+    assert "(95 % confidence; no meta-learning)" in result.lines()[0]
     assert "no meta-learning" in place.said[0]
     assert "no outer steps" in place.said[0]
     assert "does not meta-learn" in caplog.text

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
-from fresh_learners import fresh_classifier
+from fresh_learners import fresh_model
 from own_images import export, save
 from plugin_files import SIGN_MAML
 
 import metadist
+from metadist.api import AdaptResult
 from metadist.errors import AdaptError, RunError
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.listing import create_run
@@ -32,14 +33,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> dict[str, Any]:
+def adapt(place: Path, run: str, support: Path, query: Path, **more: Any) -> AdaptResult:
     places = {"runs_dir": place / "runs", "data_dir": place / "data"}
     return metadist.adapt(run, support=support, query=query, **(places | more))
 
 
 @pytest.fixture
 def folders(place: Path, tmp_path: Path) -> tuple[Path, Path]:
-    _, source = fresh_classifier(IMAGES, root=place / "data")
+    _, source = fresh_model(IMAGES, root=place / "data")
     return export(source.episodes([1]), tmp_path / "mine")
 
 
@@ -111,7 +112,8 @@ def test_results_are_never_overwritten(place, tmp_path, folders, monkeypatch):
 
 def test_inverted_images_are_turned_back(place, tmp_path, folders):
     support, query = folders
-    prepare = fresh_classifier(IMAGES, root=place / "data")[0].reading()
+    prepare = fresh_model(IMAGES, root=place / "data")[0].tasks.preparation
+    assert prepare is not None
     for folder in (support, query):
         for path in folder.rglob("*.png"):
             pixels = prepare.pixels(path.read_bytes(), "it")

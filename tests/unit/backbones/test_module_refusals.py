@@ -150,7 +150,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: plain(OwnNorm(128)), r"1 \(OwnNorm\) normalises in its own way"),
     # Parameters.
     (frozen, r"'1.bias' is frozen.*constants"),
-    (whole_numbers, r"'steps' is torch.int64"),
+    (whole_numbers, r"'steps' is torch.int64; torch.float32 is needed"),
+    (lambda: plain().double(), r"'1.weight' is torch.float64"),
+    (lambda: nn.DataParallel(plain()), r"\(DataParallel\) is a module around another"),
+    (lambda: nn.ModuleDict({"_orig_mod": plain()}), r"is a module around another"),
     (lambda: nn.ModuleDict({"rule": plain()}), r"'rule.1.weight' begins with a name that is taken"),
     # What comes in and out.
     (

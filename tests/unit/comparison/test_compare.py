@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from metadist.runs.run_dir import RunDir
 NAMES = ["base", "good", "same"]
 
 
-def compare(root: Path, *names: str, **options: Any) -> dict[str, Any]:
+def compare(root: Path, *names: str, **options: Any) -> Mapping[str, Any]:
     return metadist.compare(names, runs_dir=root, **options)
 
 
-def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def by_name(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {run["run"]: run for run in result["runs"]}
 
 

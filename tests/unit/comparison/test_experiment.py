@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ def place(root: Path, template: Path) -> tuple[Path, str]:
     return root, uri
 
 
-def compare(place: tuple[Path, str], **options: Any) -> dict[str, Any]:
+def compare(place: tuple[Path, str], **options: Any) -> Mapping[str, Any]:
     return metadist.compare(runs_dir=place[0], tracking_uri=place[1], **options)
 
 
-def names(result: dict[str, Any]) -> list[str]:
+def names(result: Mapping[str, Any]) -> list[str]:
     return [run["run"] for run in result["runs"]]
 
 

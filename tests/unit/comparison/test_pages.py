@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ import metadist
 from metadist.cli.main import main
 from metadist.comparison import render, text, to_csv
 from metadist.errors import RunError
+from metadist.objectives import MSE, Metric
 from metadist.report.text_table import short
 
 NAMES = ("base", "good", "same")
 
 
 @pytest.fixture
-def result(root: Path) -> dict[str, Any]:
+def result(root: Path) -> Mapping[str, Any]:
     return metadist.compare(NAMES, runs_dir=root)
 
 
@@ -33,7 +35,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), prog_name="metadist")
 
 
-def many(root: Path, count: int) -> dict[str, Any]:
+def many(root: Path, count: int) -> Mapping[str, Any]:
     for i in range(count):
         overrides = (f"inner.lr={round(0.1 + i / 100, 2)}", f"run.seed={i}")
         compared_run(root, f"run-{i:02}", *overrides, score=scores(0.5 + i / 100, seed=i))
@@ -232,7 +234,7 @@ def test_runs_without_log_or_facts_are_shown_with_what_there_is(tmp_path):
     assert result["runs"][0]["validation"] == []
     assert any(line.rstrip().endswith("–         –") for line in text(result))
     assert "None of these runs has validated" in seen(render(result))
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_scores_that_are_not_finite(tmp_path):
@@ -242,7 +244,7 @@ def test_scores_that_are_not_finite(tmp_path):
     assert result["runs"][1]["difference"]["verdict"] == "too few episodes"
     assert "none finite" in "\n".join(text(result))
     render(result)
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def test_the_command_prints_and_writes(root, tmp_path):
     done = run(*arguments, "--json", "--html", str(html), "--csv", str(table))
     assert done.exit_code == 0, done.output
     result = metadist.compare(NAMES, runs_dir=root)
-    assert json.loads(done.stdout) == json.loads(json.dumps(result))
+    assert json.loads(done.stdout) == json.loads(json.dumps(result.to_dict()))
     assert "within noise" in done.stderr
     # On a terminal, too, JSON ends it.
     assert json.loads(done.output.splitlines()[-1]) == json.loads(done.stdout)
@@ -296,3 +298,44 @@ def test_a_page_cannot_take_the_place_of_a_directory(root, tmp_path):
         metadist.compare(NAMES, runs_dir=root, html=tmp_path / "page.html")
     with pytest.raises(RunError, match=r"ending in .csv"):
         metadist.compare(NAMES, runs_dir=root, csv=tmp_path / "table.txt")
+
+
+def test_a_strangers_metric_and_further_ones(tmp_path):
+    """Names, directions and units as the record says; what an objective measures beside it, too."""
+    gain = Metric("gain", "return", higher_is_better=True)
+    hits = Metric("hits", "hits among five", higher_is_better=True, percent=True)
+    for name, mean in (("f", 0.5), ("g", 0.9)):
+        compared_run(
+            tmp_path, name, regression=True, score=scores(mean), metric=gain, others=(hits, MSE)
+        )
+    compared_run(tmp_path, "h", regression=True, score=scores(0.2), metric=gain)
+    result = metadist.compare(["f", "g", "h"], runs_dir=tmp_path)
+    assert (result["score"], result["better"]) == ("gain", "higher")
+    assert result["metric"] == gain.as_dict()
+    assert [run.verdict for run in result.runs] == ["baseline", "better", "worse"]
+    assert result.metric == gain
+    lines = "\n".join(text(result))
+    assert "3 runs: return on 40 test episodes" in lines
+    assert re.search(r"^further metrics +hits among five +mean squared error$", lines, re.MULTILINE)
+    assert re.search(r"^f +0\.\d\d ± 0\.\d\d % +0\.00\d+ ± 0\.00\d+$", lines, re.MULTILINE)
+    assert re.search(r"^h +– +–$", lines, re.MULTILINE)
+    page = seen(render(result))
+    for words in ("difference in return (right is better)", "Validation return against tasks seen"):
+        assert words in page, words
+    rows = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert float(rows[0]["hits"]) == result["runs"][0]["metrics"]["hits"]["mean"]
+    assert rows[2]["hits"] == ""
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False)) == result.to_dict()
+
+
+def test_built_in_metrics_need_no_description(root):
+    result = metadist.compare(NAMES, runs_dir=root)
+    assert "metric" not in result
+    assert not [run for run in result["runs"] if "metrics" in run]
+
+
+def test_runs_that_measure_other_things_are_not_compared(tmp_path):
+    compared_run(tmp_path, "f", regression=True)
+    compared_run(tmp_path, "g", regression=True, metric=Metric("gain", "return", True))
+    with pytest.raises(RunError, match=r"do not measure the same \(f: mse, g: gain\)"):
+        metadist.compare(["f", "g"], runs_dir=tmp_path)

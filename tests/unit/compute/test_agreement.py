@@ -12,6 +12,7 @@ from small_runs import SMALL
 from torch import nn
 
 import metadist
+from metadist.api import TrainResult
 from metadist.compute import agreement
 from metadist.compute.agreement import check_workers
 from metadist.compute.collectives import Solo
@@ -19,7 +20,7 @@ from metadist.errors import NumericsError
 from metadist.keys import Key
 
 
-def train(folder: Path, source: str, *more: str, **asked: Any) -> dict[str, Any]:
+def train(folder: Path, source: str, *more: str, **asked: Any) -> TrainResult:
     """A run with this part."""
     part = "algorithm" if 'PART = "algorithm"' in source else "model"
     return metadist.train(

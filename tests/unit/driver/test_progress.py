@@ -10,6 +10,7 @@ import time
 import pytest
 
 from metadist.driver.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
+from metadist.objectives import Metric
 from metadist.recipe.schema import load_recipe
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter, Point
@@ -45,7 +46,7 @@ def test_the_line_says_everything():
     )
     line = progress.line()
     assert line.startswith("step   200/1,000  20%")
-    for part in ("acc 50.0%", "val 71.2% @100", "1,235 tasks/s", "data wait 2%", "ETA 1:20"):
+    for part in ("accuracy 50.0%", "val 71.2% @100", "1,235 tasks/s", "data wait 2%", "ETA 1:20"):
         assert part in line, part
 
 
@@ -213,3 +214,17 @@ def test_the_line_says_that_an_object_store_is_waited_for(monkeypatch):
     progress.wait_for("")
     progress.draw()
     assert "away" not in stream.getvalue().rpartition("\r")[2]
+
+
+def test_a_strangers_metric_is_told_as_it_is():
+    hits = Metric("hits", "hits among five", higher_is_better=True, percent=True)
+    progress = Progress(100, hits, stream=io.StringIO(), since=0)
+    progress.feed([Point("train/kl", 1, 1, 3.0), Point("train/hits", 1, 1, 0.5)])
+    progress.feed([Point("val/hits", 50, 2, 0.712), Point("val/mse", 50, 3, 9.0)])
+    assert "hits 50.0%" in progress.line()
+    assert "val 71.2% @50" in progress.line()
+    unknown = Progress(100, stream=io.StringIO(), since=0)
+    unknown.feed([Point("val/loss", 50, 1, 1.0), Point("val/failed", 50, 1, 1.0)])
+    assert "val" not in unknown.line()
+    unknown.feed([Point("val/gain", 50, 2, 12.0), Point("val/mse", 50, 3, 9.0)])
+    assert "val gain 12 @50" in unknown.line()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def evaluate(place: Path, run: str | list[str], **asked: Any) -> dict[str, Any]:
+def evaluate(place: Path, run: str | list[str], **asked: Any) -> Mapping[str, Any]:
     return metadist.evaluate(run, runs_dir=place / "runs", data_dir=place / "data", **asked)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def evaluate(place: Path, run: str, **asked: Any) -> dict[str, Any]:
+def evaluate(place: Path, run: str, **asked: Any) -> Mapping[str, Any]:
     return metadist.evaluate(run, runs_dir=place / "runs", data_dir=place / "data", **asked)
 
 

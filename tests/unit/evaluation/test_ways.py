@@ -12,6 +12,7 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
 from data_pipeline.errors import DataError
+from metadist.api import EvaluationResult
 from metadist.compute.resolve import resolve
 from metadist.driver.preflight import preflight
 from metadist.episode_data import EpisodeData, open_data
@@ -45,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def evaluate(place: Path, run: str | list[str], **asked: Any) -> dict[str, Any]:
+def evaluate(place: Path, run: str | list[str], **asked: Any) -> EvaluationResult:
     return metadist.evaluate(run, runs_dir=place / "runs", data_dir=place / "data", **asked)
 
 

@@ -73,7 +73,7 @@ def test_numbers_stand_beside_their_bars(run):
     findings(run, {"p_update": {"linear1": [0.123], "linear2": [None]}})
     alter(run, lambda raw: raw.update(feature_similarity={"linear1": -0.0004}))
     svg = figure(run, "foundPUpdate")
-    assert ">0.12<" in svg
+    assert ">0.123<" in svg
     assert ">none<" in svg
     assert ">0.000<" in figure(run, "similarity")
 

@@ -219,7 +219,7 @@ def test_examples_of_mixed_shapes_do_not_stop_the_report(tmp_path):
         ("by_step", [{"step": 5}] * 4),
         ("by_step", [{"step": 0, "mean": 10**400, "ci95": 0, "worst_decile": 0, "loss": 0}]),
         ("by_step", [{"step": 0, "mean": "high", "ci95": 0, "worst_decile": 0, "loss": 0}]),
-        ("kind", "regression"),
+        ("score", "top5"),
         ("kind", ["classification"]),
         ("part", "train"),
         ("checkpoint", {"step": -1, "params_sha256": "c"}),

@@ -150,7 +150,7 @@ def test_figures_are_files_of_their_own(run):
 
 
 def test_curves_of_several_runs(masked):
-    own = validation_line(masked, "MT-net")
+    own = validation_line(masked, "MT-net", "mse")
     assert own is not None
     assert list(own.x) == [2, 4]
     lines = [
@@ -179,4 +179,4 @@ def test_nothing_to_draw(tmp_path, root):
     assert curves([Line("a", [1], [math.inf])], title="t", y="accuracy") == ""
     assert curves([], title="t", y="accuracy") == ""
     (tmp_path / "log").mkdir()
-    assert validation_line(RunDir(tmp_path), "empty") is None
+    assert validation_line(RunDir(tmp_path), "empty", "mse") is None

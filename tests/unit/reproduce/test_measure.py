@@ -15,6 +15,7 @@ from metadist.episode_data import open_data
 from metadist.errors import TableError
 from metadist.evaluation.diagnostics import write_diagnostics
 from metadist.evaluation.protocols import EvalRequest
+from metadist.objectives import MSE, Metric
 from metadist.reproduce import reproduce
 from metadist.reproduce.jobs import CommandResult
 from metadist.reproduce.plan import Planned, Request, jobs, plan
@@ -255,3 +256,31 @@ def test_two_at_once_are_refused(tmp_path):
                 reproduce(one, offline=True, runs_dir=tmp_path / "runs")
         finally:
             holder.kill()
+
+
+def test_figures_of_a_strangers_objective(tmp_path):
+    """Any metric that an evaluation records: the one that decides, or a further one."""
+    hits = Metric("hits", "hits among five", higher_is_better=True, percent=True, failed=0.0)
+    one = table(
+        "[runs.a]\n"
+        + row("hits", "a", "value = 60", 'metric = "hits"\nbetter = "higher"\npercent = true')
+        + row("mse", "a", "value = 0.005", 'metric = "mse"')
+        + row("lost", "a", "value = 1", 'metric = "gone"\nbetter = "lower"'),
+        REGRESSION,
+    )
+    request = request_of(one, tmp_path)
+    planned = planned_of(request, "a")
+    finish(planned, [0.2, 0.6], metric=hits, others=(MSE,), failed=2)
+    result = assemble(request, [planned], {}, FACTS)
+    share, error, lost = (found.measured for found in result.rows)
+    assert share.ours is not None
+    assert share.ours.value == pytest.approx(60.0)
+    assert not share.ours.left_out  # failed ones count as none
+    assert error.ours is not None
+    assert error.ours.value == pytest.approx(0.006)
+    assert by_id(result)["mse"].startswith("above (worse)")
+    assert [round(mean or 0, 3) for _, mean, _ in share.curve[:2]] == [0.2, 0.6]
+    assert "gone was asked for, test-10q.json holds hits, mse" in lost.missing
+    told = result.document()["rows"][0]
+    assert (told["metric"], told["unit"], told["better"]) == ("hits", "%", "higher")
+    assert set(told["ours"]) == {"value", "ci95", "seeds", "episodes", "failed", "classes"}

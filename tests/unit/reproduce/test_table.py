@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from published import HEAD, row
@@ -227,3 +228,21 @@ def test_ratios_and_differences():
     assert out.ci95 == pytest.approx(math.hypot(0.15, 0.00625))
     assert difference.unit == "points"
     assert combine(ratio, a, Ours(0.0, 0.0)).value is None
+
+
+def test_a_metric_that_is_not_built_in_says_which_way_is_better():
+    plain: dict[str, Any] = {"id": "r", "label": "R", "run": "a", "not_comparable": "-"}
+    with pytest.raises(ValueError, match="'hits' is not built in; say whether better"):
+        Row(**plain, metric="hits")
+    assert Row(**plain, metric="hits", better="lower").unit == ""
+    assert Row(**plain, metric="hits", better="higher", percent=True).scale == 100
+    assert Row(**plain, metric="nll").direction == "lower"
+    with pytest.raises(ValueError, match="percent: it is known of 'mse'"):
+        Row(**plain, metric="mse", percent=True)
+
+
+def test_what_failed_and_counts_is_part_of_the_mean():
+    published = Published(value=0.5, ci95=0.1)
+    counted = Ours(0.5, 0.1, episodes=10, failed=2, left_out=False)
+    assert judge(counted, published, "lower").text == "within"
+    assert judge(Ours(0.5, 0.1, episodes=10, failed=2), published, "lower").better is False

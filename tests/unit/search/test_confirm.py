@@ -13,6 +13,7 @@ from compared_runs import compared_run, scores, write_scores
 from small_spaces import SMALL_SPACE
 
 from metadist.errors import SpaceError
+from metadist.objectives import ACCURACY, MSE
 from metadist.recipe.schema import load_recipe
 from metadist.runs.classes import classes_file
 from metadist.runs.readers.evaluations import read_evaluation
@@ -168,7 +169,7 @@ def test_a_setting_of_which_a_run_has_no_figure_has_none() -> None:
         {"mean": None, "ci95": None},
     ]
     assert confirm._over_seeds(figures)["mean"] is None
-    rows = Rows("d", "mse", np.array([math.nan, math.nan]))
+    rows = Rows("d", MSE, np.array([math.nan, math.nan]))
     assert math.isnan(confirm._mean(rows)[0])
     assert confirm.difference(paired(rows, rows))["mean"] is None
 
@@ -188,7 +189,7 @@ def test_a_learner_that_diverges_on_some_episodes_is_not_chosen(
         "trial-0002": np.array([1.1, 1.1, 1.1, math.nan, math.nan]),
     }
     monkeypatch.setattr(
-        confirm, "fresh_rows", lambda search, run, *more: Rows("d", "mse", scores[run])
+        confirm, "fresh_rows", lambda search, run, *more: Rows("d", MSE, scores[run])
     )
     chosen = confirm.choose(plan, context.search, context.search.trials(), 5)
     assert chosen.winner.number == 1
@@ -210,7 +211,7 @@ def test_the_verdict_knows_of_seeds(means: list[float], over: str, word: str | N
     by_seed = [Paired(mean, 0.002, 1000, 0) for mean in means]
     apart = Paired(float(np.nanmean(means)), 0.001, 1000, 0)
     wider, what = confirm._wider(apart, by_seed)
-    assert (what, wider.word("accuracy")) == (over, word)
+    assert (what, wider.word(ACCURACY)) == (over, word)
     if over == "episodes":
         assert wider.ci95 == 0.001
     elif word:
@@ -225,7 +226,7 @@ def test_equal_settings_are_seldom_told_apart() -> None:
     for _ in range(400):
         by_seed = [Paired(float(d), 0.005, 1000, 0) for d in rng.normal(0.0, 0.014, 3)]
         apart = Paired(float(np.mean([one.mean for one in by_seed])), 0.003, 1000, 0)
-        told += confirm._wider(apart, by_seed)[0].word("accuracy") != "within noise"
+        told += confirm._wider(apart, by_seed)[0].word(ACCURACY) != "within noise"
     assert told / 400 < 0.07
 
 

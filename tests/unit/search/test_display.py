@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from small_spaces import SMALL_SPACE
 
+from metadist.objectives import ACCURACY, MSE
 from metadist.search.display import Display, figure
 from metadist.search.plan import make_plan
 from metadist.search.search_dir import SearchDir, TrialRecord, create_search
@@ -88,6 +89,6 @@ def test_a_trial_that_dies_is_said_to(search: SearchDir) -> None:
 
 
 def test_scores_in_words() -> None:
-    assert figure(0.9545, "val/accuracy") == "95.5 %"
-    assert figure(12.345678, "val/mse") == "mse 12.35"
-    assert figure(None, "val/mse") == figure(math.nan, "val/accuracy") == "no score"
+    assert figure(0.9545, ACCURACY) == "95.5 %"
+    assert figure(12.345678, MSE) == "mse 12.35"
+    assert figure(None, MSE) == figure(math.nan, ACCURACY) == "no score"

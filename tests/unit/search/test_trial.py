@@ -151,11 +151,11 @@ def test_a_validation_with_failed_functions_is_no_score(plan: Plan, context: Tri
     step = min(first.said, key=lambda said: said[1])[0]
     with (run.log / "0001.jsonl").open("a") as handle:
         handle.write(json.dumps({"step": step, "time": 1, "metrics": {"val/failed": 2}}) + "\n")
-    there = {point.step: point.value for point in validations(plan.space, run)}
+    there = {point.step: point.value for point in validations(plan, run)}
     assert math.isnan(there[step])
     assert [k for k, value in there.items() if math.isnan(value)] == [step]
     scores = [score for k, score in first.said if k != step]
-    assert best_so_far(plan.space, run)[-1][1] == min(scores) if step > 2 else True
+    assert best_so_far(plan, run)[-1][1] == min(scores) if step > 2 else True
 
 
 def test_a_plugin_is_in_use_where_a_trial_runs(tmp_path: Path, context: TrialContext) -> None:

@@ -197,9 +197,9 @@ def test_a_character_and_its_turns_are_one_class():
     assert turned.ci95(score).tolist() == plain.ci95(score).tolist()
     assert plain.told() == {"ways": 5, "classes": 30}
     assert turned.told() == {"ways": 5, "classes": 30, "turned_classes": 120}
-    assert of_classes(turned.told(), "accuracy") == " of 30 classes, 120 with turns"
-    assert of_classes({}, "accuracy") == ", number of classes not recorded"
-    assert of_classes({}, "mse") == ""
+    assert of_classes(turned.told(), labels=True) == " of 30 classes, 120 with turns"
+    assert of_classes({}, labels=True) == ", number of classes not recorded"
+    assert of_classes({}, labels=False) == ""
 
 
 def test_fewer_than_five_times_the_ways_are_few():

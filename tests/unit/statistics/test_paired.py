@@ -9,11 +9,12 @@ import pytest
 from scipy import stats
 
 from metadist.errors import RunError
+from metadist.objectives import ACCURACY, MSE, Metric
 from metadist.statistics.paired import Rows, paired, t975
 
 
-def rows(*values: float, measure: str = "accuracy", digest: str = "e") -> Rows:
-    return Rows(digest, measure, np.array(values, dtype=np.float64))  # type: ignore[arg-type]
+def rows(*values: float, metric: Metric = ACCURACY, digest: str = "e") -> Rows:
+    return Rows(digest, metric, np.array(values, dtype=np.float64))
 
 
 def test_quantiles_are_those_of_the_table():
@@ -50,16 +51,16 @@ def test_pairing_tells_apart_what_two_intervals_do_not():
     alone = 1.96 * b.std() / 10
     found = paired(rows(*a), rows(*b))
     assert alone > abs(found.mean) > found.ci95
-    assert found.word("accuracy") == "better"
-    assert paired(rows(*b), rows(*a)).word("accuracy") == "worse"
+    assert found.word(ACCURACY) == "better"
+    assert paired(rows(*b), rows(*a)).word(ACCURACY) == "worse"
 
 
 def test_a_failed_episode_of_functions_is_left_out_and_counted():
     nan = math.nan
-    found = paired(rows(1, nan, 3, 4, measure="mse"), rows(0, 1, nan, 2, measure="mse"))
+    found = paired(rows(1, nan, 3, 4, metric=MSE), rows(0, 1, nan, 2, metric=MSE))
     assert (found.mean, found.n, found.left_out) == (1.5, 2, 2)
     # Of an error less is better.
-    assert paired(rows(1, 1.1, measure="mse"), rows(9, 9.1, measure="mse")).word("mse") == "better"
+    assert paired(rows(1, 1.1, metric=MSE), rows(9, 9.1, metric=MSE)).word(MSE) == "better"
 
 
 def test_a_failed_episode_of_classes_counts_as_wrong():
@@ -81,7 +82,7 @@ def test_a_failed_episode_of_classes_counts_as_wrong():
 )
 def test_few_equal_and_enormous_scores(a, b, n, left_out, word):
     found = paired(rows(*a), rows(*b))
-    assert (found.n, found.left_out, found.word("accuracy")) == (n, left_out, word)
+    assert (found.n, found.left_out, found.word(ACCURACY)) == (n, left_out, word)
 
 
 def test_common_episodes_are_compared():
@@ -93,4 +94,4 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(RunError, match="other episodes"):
         paired(rows(1, 2), rows(1, 2, digest="f"))
     with pytest.raises(RunError, match="accuracy and mse"):
-        paired(rows(1, 2), rows(1, 2, measure="mse"))
+        paired(rows(1, 2), rows(1, 2, metric=MSE))

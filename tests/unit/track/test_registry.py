@@ -24,7 +24,7 @@ from PIL import Image
 from tracked import begin
 
 import metadist
-from metadist.api.adapting import open_classifier
+from metadist.api.adapting import open_model
 from metadist.cli.main import main
 from metadist.errors import RunError, TrackingError
 from metadist.runs.run_dir import RunDir
@@ -242,7 +242,7 @@ def test_the_example_works_and_shows_nobodys_images(place, model):
 
 
 def test_a_learner_that_answers_nothing_is_not_registered(place, tmp_path):
-    learner = open_classifier(place / "runs", "maml", place / "data", "cpu")
+    learner = open_model(place / "runs", "maml", place / "data", "cpu")
     wild = {name: p * float("inf") for name, p in learner.trained.params.items()}
     broken = replace(learner, trained=replace(learner.trained, params=wild))
     run = RunDir(place / "runs" / "maml")
@@ -294,7 +294,7 @@ def test_a_full_disk_is_not_the_tracking_servers_fault(place, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("metadist.evaluation.image_classifier.ImageClassifier.save", full)
+        patch.setattr("metadist.evaluation.inference.trained_model.TrainedModel.save", full)
         with pytest.raises(OSError, match="No space left on device"):
             register(place, name="full")
     assert not connect(store(place)).search_model_versions("name = 'full'")

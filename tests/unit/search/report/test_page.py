@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -22,7 +23,9 @@ from search_dirs import (
 )
 
 from metadist.cli.main import main
-from metadist.search.plan import make_plan
+from metadist.errors import SpaceError
+from metadist.objectives import Metric
+from metadist.search.plan import make_plan, plan_of
 from metadist.search.report.data import search_data
 from metadist.search.search_dir import TrialRecord
 from metadist.space import Population
@@ -72,7 +75,7 @@ def test_what_was_stopped_early_was_not_paid_for(search):
 
 def test_accuracies_and_conditions_of_eight_keys(tmp_path):
     page = search_page(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
-    for words in ("not set", "points", "share of queries that are right", "cosine", "cells, %"):
+    for words in ("not set", "points", "Validation accuracy of", "cosine", "cells, %"):
         assert words.replace("cells, %", "in each cell, %") in page.text, words
     for key in MANY.search:
         assert key in page.text
@@ -233,3 +236,35 @@ def test_a_tie_of_records_is_no_problem(tmp_path):
     records = [add_trial(plan, search, n) for n in range(1, plan.trials + 1)]
     conclude(plan, search, records)
     assert "which are those of a grid" in search_page(search).text
+
+
+def test_a_strangers_metric_is_told_as_the_search_recorded_it(tmp_path):
+    """A share of which more is better, whose failed episodes count."""
+    from metadist.search.summary import text
+
+    hits = Metric("hits", "hits among five", higher_is_better=True, percent=True, failed=0.0)
+    plan = make_plan("many", replace(MANY, metric="val/hits"), seed=3)
+    assert plan.metric == Metric("hits", "hits", higher_is_better=True)
+    plan = replace(plan, measured=hits.as_dict())
+    again = plan_of(json.loads(json.dumps(plan.document())))
+    assert (again, again.metric) == (plan, hits)
+    search = finished_search(tmp_path, plan)
+    page = search_page(search)
+    for words in (
+        "hits among five on test episodes",
+        "Best validation hits among five of each trial",
+        "Validation hits among five of the trials",
+        "val/hits, more is better",
+    ):
+        assert words in page.text, words
+    assert "%" in page.text
+    assert "accuracy" not in page.text
+    facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
+    result = {**search.info()["result"], "measured": hits.as_dict(), **facts}
+    assert re.search(r"test \d+\.\d ± 7\.0 %", "\n".join(text(result)))
+
+
+def test_a_metric_of_another_form_is_refused():
+    for wrong in ("test/accuracy", "accuracy", "val/", "val/<b>"):
+        with pytest.raises(SpaceError, match="metric: as 'val/accuracy'"):
+            rates_plan(metric=wrong)
