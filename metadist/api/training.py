@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metadist.api.common import Plugins
 from metadist.api.result_types import Score, TrainResult
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from metadist.compute.device import Device
     from metadist.recipe.schema import Recipe
+    from metadist.runs.run_dir import RunDir
 
 
 def train(
@@ -75,7 +76,6 @@ def train(
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import of_factory
     from metadist.recipe.schema import Recipe, parse_recipe
-    from metadist.runs.readers.evaluations import own_names, read_figures
 
     if backbone is not None:
         source, called = of_factory(backbone)
@@ -100,11 +100,30 @@ def train(
         progress=progress,
     )
     trained, record = run.train(request, announce)
-    main = read_figures(trained, own_names(trained.recipe())[0])
+    return _result(trained, record)
+
+
+def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
+    """A run's result; what its objective measures is read from its evaluation."""
+    from metadist.errors import RunError
+    from metadist.objectives import BUILT_IN
+    from metadist.runs.readers.evaluations import own_names, read_figures
+
+    recipe = run.recipe()
+    further: tuple[Score, ...] = ()
+    try:
+        main = read_figures(run, own_names(recipe)[0])
+        metric = main.metric
+        further = tuple(Score.further(own, main.figure_step) for own in main.further)
+    except RunError:  # damaged since: the result is not
+        known = [metric for name, metric in BUILT_IN.items() if name in record]
+        if not known:
+            raise
+        metric = known[0]
     return TrainResult.of(
         record,
-        directory=trained.path,
-        score=Score.read(main.metric, record),
-        further=tuple(Score.further(own, main.figure_step) for own in main.further),
-        labels=main.labels,
+        directory=run.path,
+        score=Score.read(metric, record),
+        further=further,
+        labels=recipe.data.ways > 0,
     )

@@ -26,6 +26,7 @@ KINDS = {
     "backbone": "backbone",
     "objective": "objective",
     "dataset": "dataset",
+    "episode_source": "episode_source",
     "function": "function",
     "tune_space": "tune_space",
 }
@@ -54,7 +55,7 @@ def kind_of(name: str) -> tuple[str, str]:
             return one, name.replace("-", "_")
     raise UnknownPart(
         f"{name!r}: neither a file (./toy.py), a module (my_package.toy) nor a part of this "
-        "package; `metadist check maml` looks at one of those"
+        "package; `metadist check NAME` looks at one of those"
     )
 
 

@@ -124,8 +124,8 @@ class Normalised(Learner):
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """That of the queries after adaptation, with what was :meth:`recorded`."""
-        fitted = self.adapt(params, task, ctx)[-1]
-        prediction = self.predict(fitted, task.query, ctx)
+        fitted = self.adapt(params, task.view(self.needs), ctx)[-1]
+        prediction = self.predict(fitted, task.query.without("y"), ctx)
         loss = self.objective.loss_and_metrics(prediction, task.query)
         return Loss(*loss, self.normalisation.sums(self.recorded(fitted)))
 

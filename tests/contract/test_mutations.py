@@ -214,6 +214,11 @@ def test_finite_means_loss_gradients_and_statistics(bad: str):
     class Fake(Learner):
         """A learner whose loss, gradient and statistics go wrong one at a time."""
 
+        metric_names = ("loss",)
+
+        def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
+            return {"seen": ()}
+
         def init(self, key: Key) -> Params:
             raise AssertionError
 

@@ -6,64 +6,46 @@ what it has seen shows in its predictions and gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ended_runs import FUNCTIONS as CURVES
+from fresh_learners import learner as fresh
+from fresh_learners import sources
 from torch import Tensor
 
-from data_pipeline.episodes.types import EpisodeBatch
 from metadist.compute.collectives import Solo
-from metadist.compute.learners import context
-from metadist.compute.strategies import GradientStrategy, Loop, Vmap
 from metadist.context import Context
 from metadist.errors import UndeclaredNeed
+from metadist.evaluation.diagnostics import feature_similarity
+from metadist.evaluation.evaluator import evaluate, examples
+from metadist.evaluation.protocols import EvalProtocol
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
-from metadist.keys import Key
-from metadist.learner import Learner
 from metadist.tasks import (
     Examples,
     Params,
     Phase,
     Prediction,
     Task,
-    TaskBatch,
-    Unlabeled,
-    to_tasks,
 )
 from metadist.training.trainer import Trainer
-from tests.contract.cases import TASKS, WAYS, Case, built
-from tests.contract.setting import CPU, synthetic_episodes, with_columns
-
-POINTS, ASKED = 7, 3
-CASE = Case("maml", "mlp-relu", "none", 2, engine={"chunk": 2}, outer={"batch": TASKS})
-Mode = Literal["loop", "vmap"]
-each_mode = pytest.mark.parametrize("mode", ["loop", "vmap"])
-
-
-def episodes() -> EpisodeBatch:
-    """Tasks of which everything is known that can be."""
-    key, shape = Key.of("seen"), CASE.network.shape
-    plain = synthetic_episodes(shape, key, TASKS)
-    x = key.fold("unlabeled").normal((TASKS, POINTS, *shape.inputs), torch.float64)
-    y = (key.fold("hidden").uniform((TASKS, POINTS), torch.float64) * WAYS).long()
-    before = key.fold("before").normal((TASKS, plain.query_x.shape[1]), torch.float64)
-    more = {
-        "unlabeled_x": x.numpy(),
-        "unlabeled_y": y.numpy(),
-        "query_before": before.numpy(),
-        "latent": key.fold("latent").normal((TASKS, 2), torch.float64).numpy(),
-    }
-    arrays = dict(plain.arrays())
-    return EpisodeBatch(arrays.pop("ids"), arrays | more)
-
-
-def tasks_of(learner: Learner, phase: Phase) -> TaskBatch:
-    """As the engine hands them on."""
-    return to_tasks(episodes(), torch.float64, CPU, learner.needs, phase, turned=False)
+from tests.contract.cases import TASKS, built
+from tests.contract.known_tasks import (
+    CASE,
+    POINTS,
+    Mode,
+    each_mode,
+    episodes,
+    fresh_params,
+    run,
+    same_bits,
+    tasks_of,
+)
+from tests.contract.setting import CPU, with_columns
 
 
 @dataclass(frozen=True)
@@ -168,34 +150,6 @@ LOOKS = [
 each_look = pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
 
 
-def strategy_of(mode: Mode) -> GradientStrategy:
-    return Vmap(2) if mode == "vmap" else Loop()
-
-
-def fresh(learner: Learner) -> Params:
-    return {name: p.double() for name, p in learner.init(Key.of("seen")).items()}
-
-
-def run(learner: Learner, mode: Mode, phase: Phase, tasks: TaskBatch | None = None) -> list[Tensor]:
-    """All that comes out: gradients in training, predictions elsewhere."""
-    tasks = tasks_of(learner, phase) if tasks is None else tasks
-    ctx = replace(context(CASE.recipe, phase, 0), inner_steps=2)
-    how = strategy_of(mode)
-    found: list[Tensor] = []
-    for start in range(0, len(tasks), 2):
-        part = tasks.slice(start, start + 2)
-        given = learner, fresh(learner), part, [learner.noise(Key.of(i), ctx) for i in part.ids]
-        if phase == "train":
-            found += how.chunk(*given, ctx).gradients.values()
-        else:
-            found += [one.mean for after in how.predict(*given, ctx) for one in after]
-    return found
-
-
-def same_bits(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
 # --- what is not declared -------------------------------------------------------------------------
 
 
@@ -242,9 +196,40 @@ def test_the_trainer_hands_on_what_is_declared(look: Look):
 
     if look.need is not None:
         moved = step(*look.need)
-        assert any(not torch.equal(p, moved[n]) for n, p in fresh(curious()).items())
+        assert any(not torch.equal(p, moved[n]) for n, p in fresh_params(curious()).items())
     with pytest.raises(UndeclaredNeed, match=look.told):
         step()
+
+
+LATENT = Look("latent", ("latent",), "latent", lambda task: task.info["latent"])
+TRUTH = Look("truth", None, "query_y", lambda task: task.query.y)
+
+
+@pytest.mark.parametrize("look", [LATENT, TRUTH], ids=lambda look: look.name)
+def test_an_evaluation_shows_what_is_declared(look: Look):
+    """Evaluated, asked for what predicts, and looked into for diagnostics."""
+    trained, data = fresh(CURVES)
+    _, test = sources(trained, data)
+    how = EvalProtocol("test-7q", "test", 10, 7, 3, 0, 1, 1)
+    plain = vars(trained.learner)
+
+    def everything(*wants: str) -> list[Any]:
+        curious = Curious(**plain, wants=frozenset(wants), at_task=look.at_task)
+        mine = replace(trained, learner=curious)
+        asked: list[Callable[[], Any]] = [
+            lambda: evaluate(mine, test, how, Solo()).needs,
+            lambda: mine.fit(mine.tasks(test, [0]).task(0), "test", 0, 1)[0],
+            lambda: examples(mine, test, 1, 1)["outputs"],
+            lambda: feature_similarity(mine, test, 1),
+        ]
+        return asked
+
+    for ask in everything():
+        with pytest.raises(UndeclaredNeed, match=look.told):
+            ask()
+    if look.need is not None:
+        found = [ask() for ask in everything(*look.need)]
+        assert found[0] == {*look.need}
 
 
 def test_a_view_keeps_what_is_declared():
@@ -308,90 +293,3 @@ def test_a_leak_is_noticed(leak: Any, mode: Mode, monkeypatch: pytest.MonkeyPatc
     for phase in phases:
         with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
             test_what_is_not_declared_is_not_there(look, mode, phase)
-
-
-# --- labels that may be asked for -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asking(InnerLoop):
-    """MAML that asks for the labels of some unlabeled points and learns from them too."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"unlabeled", "unlabeled_y"})
-
-    def initial(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Tensor | None]:
-        rows = asked_for(task.unlabeled.x)
-        labels = task.unlabeled.reveal(rows)
-        more = Examples(task.unlabeled.x[rows], labels)
-        own, _ = self.support_loss(params, more, self.normalisation.support(ctx))
-        start, _ = super().initial(params, task, ctx)
-        # Its labels move where it starts, and the loss.
-        moved = labels.double().mean() / WAYS
-        return {name: p * (1 + 0.1 * moved) for name, p in start.items()}, 0.1 * own
-
-
-def asked_for(x: Tensor) -> Tensor:
-    """The rows whose labels are asked for: those of the largest numbers."""
-    return x.flatten(1).sum(1).argsort(descending=True)[:ASKED]
-
-
-def permuted(tasks: TaskBatch, asked: bool) -> TaskBatch:
-    """The tasks with other labels at the rows that are asked for, or at the others."""
-    labels = tasks.tensors["unlabeled_y"].clone()
-    for row, x in enumerate(tasks.tensors["unlabeled_x"]):
-        chosen_rows = asked_for(x)
-        rest = torch.tensor([i for i in range(POINTS) if i not in chosen_rows.tolist()])
-        where = chosen_rows if asked else rest
-        labels[row, where] = (labels[row, where] + 1) % WAYS
-    assert not torch.equal(labels, tasks.tensors["unlabeled_y"])
-    return with_columns(tasks, unlabeled_y=labels)
-
-
-def asking() -> Asking:
-    return Asking(**vars(built(CASE)))
-
-
-def check_only_asked_labels_count(mode: Mode, phase: Phase) -> None:
-    learner = asking()
-    tasks = tasks_of(learner, phase)
-    found = run(learner, mode, phase, tasks)
-    assert same_bits(run(learner, mode, phase, permuted(tasks, asked=False)), found)
-    assert not same_bits(run(learner, mode, phase, permuted(tasks, asked=True)), found)
-
-
-@pytest.mark.parametrize("phase", ["train", "test"])
-@each_mode
-def test_labels_that_are_not_asked_for_change_no_bit(mode: Mode, phase: Phase):
-    check_only_asked_labels_count(mode, phase)
-
-
-def all_at_once(self: Unlabeled, rows: Tensor) -> Tensor:
-    assert self._hidden is not None
-    return (self._hidden[rows] + self._hidden.sum()) % WAYS
-
-
-def the_next_one(self: Unlabeled, rows: Tensor) -> Tensor:
-    assert self._hidden is not None
-    return self._hidden.roll(1)[rows]
-
-
-@pytest.mark.parametrize("phase", ["train", "test"])
-@each_mode
-@pytest.mark.parametrize("wrong", [all_at_once, the_next_one])
-def test_a_label_that_was_not_asked_for_is_noticed(
-    wrong: Any, mode: Mode, phase: Phase, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(Unlabeled, "reveal", wrong)
-    with pytest.raises(AssertionError):
-        check_only_asked_labels_count(mode, phase)
-
-
-def test_some_of_the_unlabeled_examples_still_hide_their_labels():
-    hidden = Unlabeled(torch.zeros(3, 2), torch.arange(3), name="unlabeled")
-    with pytest.raises(UndeclaredNeed, match="unlabeled_y"):
-        _ = hidden.y
-    with pytest.raises(UndeclaredNeed, match="unlabeled_y"):
-        _ = hidden[torch.tensor([0])].y
-    assert hidden.reveal(torch.tensor([2, 0])).tolist() == [2, 0]

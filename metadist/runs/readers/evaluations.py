@@ -27,6 +27,8 @@ from metadist.statistics.paired import Rows
 
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
+#: Of a metric's title.
+_MOST_LETTERS = 80
 
 
 @dataclass(frozen=True)
@@ -219,10 +221,8 @@ def _figures(run: RunDir, path: Path) -> StoredEvaluation:
 
 def read_metric(raw: Mapping[str, Any]) -> Metric:
     """What the scores of a protocol are, from its summary; raises ValueError."""
-    told = raw.get("metric")
-    return known_metric(
-        text(raw["score"], "score"), None if told is None else mapping(told, "metric")
-    )
+    name, told = text(raw["score"], "score"), raw.get("metric")
+    return _short(known_metric(name, None if told is None else mapping(told, "metric")))
 
 
 def metric_facts(metric: Metric) -> dict[str, Any]:
@@ -259,9 +259,15 @@ def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
 def described(name: str, told: Any = None) -> Metric:
     """A metric by its name; where the record says no more, that has to do."""
     try:
-        return known_metric(name, told)
-    except ValueError:
-        return Metric(name, name.replace("_", " "), higher_is_better=False)
+        return _short(known_metric(name, told if isinstance(told, Mapping) else None))
+    except (KeyError, TypeError, ValueError):
+        return _short(Metric(name, name.replace("_", " "), higher_is_better=False))
+
+
+def _short(metric: Metric) -> Metric:
+    """With a title that fits a line, whatever a file says."""
+    title = metric.title[:_MOST_LETTERS]
+    return metric if title == metric.title else replace(metric, title=title)
 
 
 def _checked(found: FurtherFigures, steps: int) -> FurtherFigures:

@@ -13,7 +13,14 @@ from compared_runs import compared_run, scores
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 
 import metadist
-from metadist.api import AdaptResult, CompareResult, EvaluationResult, Score, TrainResult
+from metadist.api import (
+    AdaptResult,
+    CompareResult,
+    EvaluationResult,
+    Score,
+    TrainResult,
+    TuneResult,
+)
 from metadist.objectives import ACCURACY, MSE, NLL, Metric
 
 SPREAD = Metric("spread", "spread of errors", higher_is_better=False)
@@ -185,3 +192,32 @@ def test_an_adaptation():
         "Note: few",
         "Files: /there",
     ]
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_search(tmp_path, monkeypatch, anew):
+    """Its score is that of the setting on test episodes; without runs anew, on fresh ones."""
+    from search_dirs import a_result, points_of, rates_plan
+
+    from metadist.search import run_search
+    from metadist.search.search_dir import TrialRecord
+
+    trial = TrialRecord(1, points_of(rates_plan())[0], "trial-0001", "finished", 0.7)
+    record = {
+        "search": "s", "directory": str(tmp_path / "s"), "trials": {"finished": 1}, "tasks": 9,
+        "best_recipe": str(tmp_path / "s" / "best.toml"), **a_result(trial, [trial]),
+        "metric": "val/spread", "measured": SPREAD.as_dict(),
+    }  # fmt: skip
+    if not anew:
+        record |= {"best": [], "default": []}
+    monkeypatch.setattr(run_search, "run_search", lambda request, announce: record)
+    result = metadist.tune("sinusoid-lr", runs_dir=tmp_path, data_dir=tmp_path)
+    assert isinstance(result, TuneResult)
+    figure = record["best_test"] if anew else record["top"][0]
+    assert result.score == Score("spread", figure["mean"], figure["ci95"], SPREAD)
+    assert result.best_recipe == Path(result["best_recipe"])
+    assert (result.trial, result.point, result.within_noise) == (1, trial.point, False)
+    assert result.to_dict() == record
+    lines = str(result).splitlines()
+    assert lines[1].endswith(", by spread of errors")
+    assert lines[-1] == f"Files: {tmp_path / 's'}"

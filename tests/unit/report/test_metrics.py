@@ -117,6 +117,20 @@ def test_a_record_that_does_not_describe_its_metric_is_damaged(tmp_path):
         assert "evaluation/test-10q.json cannot be read" in read(run).text, broken
 
 
+def test_a_further_metric_that_is_badly_described_is_called_by_its_name(tmp_path):
+    run = measured(tmp_path, NLL, others=(HITS,))
+    path = run.evaluation / "test-10q.json"
+    raw = json.loads(path.read_text())
+    for told in (None, [1], {"name": "hits"}, {"name": "other", "title": "<b>"}):
+        raw["metrics"]["hits"]["metric"] = told
+        path.write_text(json.dumps(raw))
+        assert load_run(run).protocols[0].further[0].metric.title == "hits", told
+    raw["metrics"]["hits"]["metric"] = HITS.as_dict() | {"title": "<i>" + 999 * "x"}
+    path.write_text(json.dumps(raw))
+    page = read(run)
+    assert "<i>" + 77 * "x" + " on the same" in page.text
+
+
 def test_what_training_reports_is_drawn(tmp_path):
     run = make_run(tmp_path, function_recipe())
     writer = LogWriter(run.claim({"world_size": 1}))
