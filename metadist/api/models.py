@@ -141,12 +141,12 @@ def register(
         model, version, uri (``models:/NAME/VERSION``), run, mlflow_run, tracking_uri.
 
     Raises:
-        RunError: no such run, it is not finished, classifies no images, or was made with code
-            that is not installed, which a model cannot carry.
+        RunError: no such run, it is not finished, or was made with code that is not installed,
+            which a model cannot carry.
         TrackingError: the run is not in MLflow, or the store refuses.
     """
     from metadist import plugins as outside
-    from metadist.api.adapting import check_labels_images, open_model
+    from metadist.api.adapting import open_model
     from metadist.runs.listing import open_run
     from metadist.track.registry import register_run
 
@@ -154,7 +154,7 @@ def register(
     with outside.use(plugins) as used:
         return register_run(
             open_run(root, run),
-            lambda: check_labels_images(open_model(root, run, data, "cpu", used)),
+            lambda: open_model(root, run, data, "cpu", used),
             name=name,
             uri=tracking_uri,
         )

@@ -6,9 +6,7 @@ ended, and no setting of the process is touched.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import logging
 import re
 import shlex
@@ -18,22 +16,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from metadist.errors import RunError, TrackingError
 from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect, explained, impatient, settings
 from metadist.track.ownership import foreign
+from metadist.track.request import Form
+from metadist.track.request.description import example, signature
 from metadist.track.upload import sync_run
 from metadist.track.uris import is_server, public_uri, store_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +93,8 @@ def register_run(
 def default_name(recipe: Recipe) -> str:
     """Equal for runs that learn the same thing the same way: they are versions of one model."""
     data = recipe.data.store or recipe.data.dataset
-    return f"{data}-{recipe.data.ways}w{recipe.data.shots}s-{recipe.algorithm.name}"
+    ways = f"{recipe.data.ways}w" if recipe.data.ways else ""
+    return f"{data}-{ways}{recipe.data.shots}s-{recipe.algorithm.name}"
 
 
 def check_name(name: str) -> str:
@@ -190,7 +186,7 @@ def model_tags(model: TrainedModel) -> dict[str, str]:
     source = ("run", "recipe_hash", "dataset", "dataset_digest", "licence")
     figures = (model.metric.name, "ci95", "classes", "ci95_classes")
     given = {
-        **{name: facts[name] for name in source + figures},
+        **{name: facts.get(name) for name in source + figures},
         "algorithm": recipe.algorithm.name,
         "norm": recipe.model.norm,
         "params_sha256": facts["checkpoint"]["params_sha256"],
@@ -218,71 +214,17 @@ def save_model(path: Path, model: TrainedModel, requirements: list[str], about: 
             mlflow_model=about,
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"learner": str(learner)},
-            signature=signature(),
-            input_example=example(model),
+            signature=signature(Form(model)),
+            input_example=example(Form(model)),
             pip_requirements=requirements,
         )
     try:
-        mlflow.pyfunc.load_model(str(path)).predict(example(model))
+        mlflow.pyfunc.load_model(str(path)).predict(example(Form(model)))
     except mlflow.MlflowException as error:
         raise RunError(
             f"{model.facts['run']}: the model made of it does not answer its own example, and "
             f"is not registered: {error.message}"
         ) from None
-
-
-def signature() -> ModelSignature:
-    """Columns and parameters of a request, columns of an answer."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import Map
-
-    return ModelSignature(
-        inputs=Schema(
-            [
-                ColSpec(DataType.string, "role"),
-                ColSpec(DataType.string, "label", required=False),
-                ColSpec(DataType.string, "image"),
-            ]
-        ),
-        outputs=Schema(
-            [ColSpec(DataType.string, "label"), ColSpec(Map(DataType.double), "probabilities")]
-        ),
-        params=ParamSchema(
-            [ParamSpec("steps", DataType.long, -1), ParamSpec("invert", DataType.boolean, False)]
-        ),
-    )
-
-
-def example(model: TrainedModel) -> pd.DataFrame:
-    """A small request of drawn bars: a support image of each class, and a query of each.
-
-    Drawn, for images of the dataset may be nobody's to pass on.
-    """
-    import pandas as pd
-
-    prepare = model.tasks.preparation
-    assert prepare is not None
-    height, width, channels = prepare.shape
-    rows = []
-    for role in ("support", "query"):
-        for way in range(model.ways):
-            pixels = np.zeros((height, width, channels), dtype=np.uint8)
-            first = way * height // model.ways
-            pixels[first : first + max(1, height // model.ways)] = 255
-            shift = 0 if role == "support" else width // 4
-            pixels[:, :shift] = 0
-            label = f"class {way + 1:02d}" if role == "support" else ""
-            rows.append({"role": role, "label": label, "image": _base64(pixels)})
-    return pd.DataFrame(rows)
-
-
-def _base64(pixels: np.ndarray) -> str:
-    """An image uint8 [H, W, C] as a PNG in base64."""
-    buffer = io.BytesIO()
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    picture.save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 @contextlib.contextmanager

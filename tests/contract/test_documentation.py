@@ -1,44 +1,100 @@
-"""The example in docs/add-an-algorithm.md is an algorithm like any other."""
+"""The examples in docs/add-an-algorithm.md and add-an-objective.md are parts like any other."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from plugin_parts import FOLDER, LEARNED, plugins
 
 import metadist
-from metadist import algorithms, plugins
-from metadist.errors import NumericsError, RecipeError
+from metadist import algorithms
+from metadist.cli.main import main
+from metadist.errors import MetadistError, RecipeError
 from metadist.inner.inner_loop import InnerLoop
+from metadist.plugins import use
 from tests.contract.cases import ALGORITHMS, Case, default_cases
-from tests.contract.checks import check_differences, check_everything, check_same
+from tests.contract.checks import check_differences, check_everything
 from tests.contract.setting import make
 from tests.contract.test_mutations import claiming
 from tests.contract.training import train, trainer
 
-TEXT = (Path(__file__).parents[2] / "docs" / "add-an-algorithm.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("add-an-algorithm", "add-an-objective")
+EXAMPLE = "heavy_ball"
+#: What makes the runs of the pages small; the last of two equal keys counts.
+QUICK = ["outer.steps=2", "outer.batch=2", "eval.every=1", "eval.episodes=2", "eval.val_episodes=2"]
 
 
-def block(heading: str) -> str:
-    """The first program below a heading."""
-    found = re.search(rf"^## {heading}$.*?^```python$(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    assert found
-    return found[1]
+def text_of(page: str) -> str:
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of the example, which recipes may use inside the test."""
-    named = re.search(r"## A complete example\n.*?`metadist/algorithms/(\w+)\.py`", TEXT, re.DOTALL)
-    assert named
-    assert named[1] not in ALGORITHMS
-    path = tmp_path_factory.mktemp("example") / f"{named[1]}.py"
-    path.write_text(block("A complete example") + '\nPART = "algorithm"\n', encoding="utf-8")
-    with plugins.use(path):
-        yield named[1]
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def commands(page: str) -> list[list[str]]:
+    """What is printed after a prompt, as words behind ``metadist``."""
+    whole = text_of(page).replace("\\\n", " ")
+    return [shlex.split(line) for line in re.findall(r"^    \$ metadist (.*)$", whole, re.M)]
+
+
+@pytest.fixture
+def example() -> Iterator[str]:
+    """The name of the example with an inner loop, which recipes may use inside the test."""
+    assert EXAMPLE not in ALGORITHMS
+    with use(plugins(EXAMPLE)):
+        yield EXAMPLE
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_programs_of_the_page_are_those_that_are_tested(page: str) -> None:
+    found = re.findall(r"`(\w+)\.py`:\n\n^```python$\n(.*?)^```$", text_of(page), re.S | re.M)
+    wanted = {"add-an-algorithm": {"heavy_ball", "prototypes"}, "add-an-objective": {"laplace"}}
+    assert {name for name, _ in found} == wanted[page]
+    for name, program in found:
+        assert program == (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_the_page_are_run_as_they_are_printed(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for path in FOLDER.glob("*.py"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    given = "--plugin=blots.py"
+    CliRunner().invoke(main, ["data", "prepare", "blots", given], catch_exceptions=False)
+    trained = 0
+    for words in commands(page):
+        more: list[str] = []
+        if words[0] == "train":
+            small = [*QUICK, "model.filters=4", "eval.queries=2", "eval.extra_queries=0"]
+            images = ["data.dataset=blots"] if words[1].startswith("strokes") else []
+            wanted = small if images else [*QUICK, "eval.extra_queries=20"]
+            more = [f"--set={one}" for one in (*wanted, *images)] + ["--offline"]
+            more += [given] if images else []
+        elif words[0] == "evaluate" and "--plugin" in words:
+            # Twenty ways of as many classes as there are here.
+            more = ["--ways=12", given]
+        result = CliRunner().invoke(main, [*words, *more], prog_name="metadist")
+        if "eval.ways=10" in words or "--plugin" not in words:
+            assert result.exit_code == 1
+            said = result.stderr.splitlines()[-1]
+            shown = re.sub(r"/\S*/(?=runs/|\w+\.py)", "…/", said)
+            assert flat(shown) in flat(text_of(page))
+            continue
+        assert result.exit_code == 0, result.output
+        trained += 1
+    assert trained == {"add-an-algorithm": 3, "add-an-objective": 1}[page]
 
 
 def test_the_example_keeps_the_contract(example: str):
@@ -59,15 +115,6 @@ def test_the_example_learns_something_of_its_own(example: str):
     assert before != after
 
 
-def test_the_example_is_named_in_messages_as_the_page_says(example: str):
-    with pytest.raises(RecipeError) as unknown:
-        algorithms.options(example[:-1], {})
-    assert f"Error: {str(unknown.value).replace(', '.join(algorithms.names()), '…')}" in TEXT
-    with pytest.raises(RecipeError) as option:
-        algorithms.options(example, {"lr": 0.1})
-    assert f"Error: {option.value}" in TEXT
-
-
 def test_the_mistake_that_the_page_makes_is_noticed(example: str):
     setting = make(Case(example, "mlp-tanh", "none", 3))
     check_differences(setting)
@@ -77,44 +124,75 @@ def test_the_mistake_that_the_page_makes_is_noticed(example: str):
         check_differences(claiming(first_order, "exact"))
 
 
-def test_the_example_from_outside_is_what_it_says(tmp_path: Path):
-    path = tmp_path / "sign_maml.py"
-    path.write_text(block("Outside this repository"), encoding="utf-8")
-    with plugins.use(path):
-        for model in ("mlp-tanh", "conv4-stride"):
-            setting = make(Case("sign_maml", model, "none", 2))
-            assert setting.algorithm.estimator == "first-order"
-            check_same(setting.vmap(2), setting.looped)
-            # A sign has no slope: its constants are the derivative all the same.
-            check_differences(setting)
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def test_the_network_around_a_module_trains_to_the_same_bits(tmp_path: Path):
-    plugin = tmp_path / "tanh_net.py"
-    settings = ["outer.steps=2", "outer.batch=2", "engine.chunk=2", "eval.every=1"]
-    settings += ["eval.episodes=2", "eval.val_episodes=2", "eval.extra_queries=0"]
+def on_the_page(page: str, error: MetadistError, known: list[str] | None = None) -> None:
+    said = str(error) if known is None else str(error).replace(", ".join(known), "…")
+    assert f"Error: {said}" in flat(text_of(page))
 
-    def train(source: str, mode: str, name: str) -> str:
-        plugin.write_text(source, encoding="utf-8")
-        recipe = tmp_path / "recipe.toml"
-        recipe.write_text(
-            '[data]\ndataset = "sinusoid"\nways = 0\n'
-            '[model]\nname = "tanh_net"\n[algorithm]\nname = "maml"\n'
-        )
-        result = metadist.train(
-            recipe,
-            overrides=[*settings, f"engine.mode={mode}", 'model.norm="none"'],
-            plugins=[plugin],
-            runs_dir=tmp_path / "runs",
-            data_dir=tmp_path / "data",
-            offline=True,
-            name=name,
-        )
-        return str(result["params_sha256"])
 
-    text = block("Randomness")
-    assert train(text, "loop", "a") == train(text, "loop", "b")
-    assert train(text, "vmap", "c")
-    with pytest.raises(NumericsError) as refused:
-        train(text.replace("key.module(lambda:", "(lambda made: made)("), "loop", "d")
-    assert f"Error: {refused.value}" in " ".join(TEXT.split())
+def test_the_example_is_named_in_messages_as_the_page_says(example: str):
+    with pytest.raises(RecipeError) as unknown:
+        algorithms.options(example[:-1], {})
+    on_the_page("add-an-algorithm", unknown.value, algorithms.names())
+    with pytest.raises(RecipeError) as option:
+        algorithms.options(example, {"dekay": 0.1})
+    on_the_page("add-an-algorithm", option.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new", "page"),
+    [
+        (
+            "prototypes",
+            "support = task.support\n",
+            "support = task.support\n        task.query.x\n",
+            "add-an-algorithm",
+        ),
+        (
+            "prototypes",
+            "return self.encoder.init(key)",
+            "import torch\n        return {n: torch.randn_like(p) for n, p in "
+            "self.encoder.init(key).items()}",
+            "add-an-algorithm",
+        ),
+        ("laplace", '"mae": error', '"mea": error', "add-an-objective"),
+    ],
+    ids=["undeclared", "random", "score"],
+)
+def test_mistakes_of_a_part_are_answered_as_the_page_says(
+    tmp_path: Path, part: str, old: str, new: str, page: str
+) -> None:
+    images, functions, _ = LEARNED
+    learned, name = (images, "random_init") if part == "prototypes" else (functions, "laplace")
+    path = tmp_path / f"{name}.py"
+    path.write_text((FOLDER / f"{part}.py").read_text("utf-8").replace(old, new), "utf-8")
+    sets = ["algorithm.name=random_init", "data.ways=4", "eval.ways=0"]
+    if part == "laplace":
+        sets = ["objective.name=laplace"]
+    metadist.prepare("blots", data_dir=tmp_path / "data", plugins=plugins("blots"))
+    with pytest.raises(MetadistError) as caught:
+        learned.train(tmp_path, "wrong", *sets, plugins=[*learned.plugins, path])
+    on_the_page(page, caught.value)
+
+
+def test_recipes_that_do_not_go_together_are_answered_as_the_pages_say(tmp_path: Path) -> None:
+    images, functions, refined = LEARNED
+    metadist.prepare("blots", data_dir=tmp_path / "data", plugins=plugins("blots"))
+    laplace = plugins("laplace")
+    for page, learned, sets, given in (
+        ("add-an-algorithm", refined, ["data.unlabeled=0", "data.distractors=0"], None),
+        ("add-an-objective", images, ["objective.name=laplace"], [*images.plugins, *laplace]),
+        (
+            "add-an-objective",
+            functions,
+            ["algorithm.name=maml", "objective.name=laplace"],
+            laplace,
+        ),
+        ("add-an-objective", functions, ['objective.name=""', "objective.degrees=3"], None),
+    ):
+        with pytest.raises(MetadistError) as caught:
+            learned.train(tmp_path, "wrong", *sets, plugins=given or learned.plugins)
+        said = RecipeError(str(caught.value).replace("episodes of blots", "episodes of strokes"))
+        on_the_page(page, said)
