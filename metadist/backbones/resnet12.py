@@ -46,8 +46,8 @@ class Block(nn.Module):
 
 
 class ResNet12(nn.Module):
-    """Options: ``filters`` of the first block, and how they grow; what is made of the last map,
-    its spatial ``mean`` or all of it (``flatten``)."""
+    """Options: ``filters`` of the first block, and their ``growth``; ``head``: what is made of
+    the last map, its spatial mean or all of it (``flatten``)."""
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ KINDS = {
     "backbone": "backbone",
     "objective": "objective",
     "dataset": "dataset",
+    "episode_source": "episode_source",
     "function": "function",
     "tune_space": "tune_space",
 }

@@ -13,7 +13,7 @@ from metadist.keys import Key
 from metadist.tasks import Params
 
 #: Steps along unit directions, and what differences differ by, relative to the gradient's length.
-EPS = 1e-5
+EPS = 1e-6
 TOLERANCE = 1e-5
 #: What is clearly another gradient.
 OTHER = 1e-3

@@ -60,6 +60,12 @@ def found(demanded: str, got: object, mend: str, level: Level = "error") -> Find
     return Finding(level, "", demanded, str(got), mend)
 
 
+def first_this(what: str) -> Finding:
+    """A note that all else would only say the same again."""
+    got = "what stands above"
+    return Finding("note", "the rest", what, got, "that first; the rest is looked at then")
+
+
 #: How to mend what torch cannot take several tasks of at once.
 NO_VMAP = (
     "leave engine.mode at 'loop', or use no tensor's value in Python: no .item(), no if, no "
@@ -139,8 +145,13 @@ class Inspection:
     settings: dict[str, None] = field(default_factory=dict)
     findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
 
-    def run(self, checks: Iterable[Check[SubjectT]], subject: SubjectT, on: str = "") -> None:
-        """Run each of the checks; an error in one is a finding, and the next goes on."""
+    def run(self, checks: Iterable[Check[SubjectT]], subject: SubjectT, on: str = "") -> bool:
+        """Run each of the checks; an error in one is a finding, and the next goes on.
+
+        Returns:
+            Whether none of them has found an error.
+        """
+        right = True
         if on:
             self.settings[on] = None
         for check in checks:
@@ -149,10 +160,13 @@ class Inspection:
             self.say(f"{name}{f', {on}' if on else ''}")
             try:
                 for finding in check(subject):
+                    right = right and finding.level != "error"
                     self.add(replace(finding, check=name), on)
             # Whatever a stranger's code raises, also an attempt to end the process.
             except (Exception, SystemExit) as error:
+                right = False
                 self.add(replace(raised(error, self.file), check=name), on)
+        return right
 
     def add(self, finding: Finding, on: str = "") -> None:
         """Keep a finding; what is known already is seen once more."""

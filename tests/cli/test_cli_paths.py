@@ -95,7 +95,12 @@ def test_images_to_label_may_lie_at_home(home: Path, monkeypatch: pytest.MonkeyP
     asked: list[Any] = []
     monkeypatch.setattr(adapting, "open_model", lambda *given: given)
     monkeypatch.setattr(adapting, "check_labels_images", lambda model: model)
-    monkeypatch.setattr(adapting, "adapt_run", lambda *given, **more: asked.extend(given))
+
+    def adapt_run(*given: Any, **more: Any) -> dict[str, Any]:
+        asked.extend(given)
+        return {"run": "run", "directory": "out", "notes": []}
+
+    monkeypatch.setattr(adapting, "adapt_run", adapt_run)
     metadist.adapt("run", support="~/s", query=Path("~/q"), runs_dir="~/runs")
     assert asked[1:3] == [home / "s", home / "q"]
     assert asked[0][0] == home / "runs"

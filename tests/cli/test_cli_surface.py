@@ -151,7 +151,7 @@ def test_recipes_lists_and_prints():
     [
         (["trian"], ["trian", "Did you mean 'train'?"]),
         (["eval", "x"], ["Did you mean 'evaluate'?"]),
-        (["xyzzy"], ["There are adapt, compare, "]),
+        (["xyzzy"], ["There are adapt, check, compare, "]),
         (["data", "prepar"], ["Did you mean 'prepare'?"]),
         (["submit", "trian", "x"], ["Did you mean 'train'?"]),
         (["submit", "lst"], ["Did you mean 'list'?"]),

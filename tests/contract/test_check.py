@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -286,11 +287,13 @@ LEARNERS = [
     learner(
         "workers",
         "1 worker and 3",
-        ("class Options", "MET = []\n\n\nclass Options"),
+        ("class Options", "LAST = [0.0, 0.0]\n\n\nclass Options"),
         (
             LOSS,
-            "        MET.append(0)\n        means = fitted[1] * (1 + len(MET) % 7)\n"
-            "        fitted = (fitted[0], means, fitted[2])\n" + LOSS,
+            "        now = float(task.support.x.sum())\n"
+            "        if now != LAST[1]:\n"
+            "            LAST[:] = [LAST[1], now]\n"
+            "        fitted = (fitted[0], fitted[1] * (1 + LAST[0] % 1), fitted[2])\n" + LOSS,
         ),
     ),
     learner("ways", "predictions of 4 ways", ("away / self", "away[:, :3] / self")),
@@ -592,6 +595,37 @@ DATA = [
         ("stream.uniforms(1 + points)", "np.linspace(0, 1, 1 + points) ** 2 * 1.0"),
     ),
     fault("lines", "points", "others: x, y", ("x = numbers[1:, None]", "x = numbers[:0:-1, None]")),
+    fault("points", "spec", "SPEC.summary", ('"points around centres"', '""')),
+    fault(
+        "points",
+        "episodes",
+        "another when it is drawn again",
+        ("4.0 * Stream", "np.random.rand() * Stream"),
+    ),
+    fault(
+        "points",
+        "episodes",
+        "global generator of NumPy",
+        ("        centres = ", "        np.random.rand()\n        centres = "),
+    ),
+    fault(
+        "points",
+        "episodes",
+        "missing ['query_y']",
+        ('columns[f"{name}_y"] = labels', "columns.setdefault('support_y', labels)"),
+    ),
+    fault("points", "episodes", "each of 5 ways", ("% spec.ways\n", "% (spec.ways - 1)\n")),
+    fault(
+        "points",
+        "queries",
+        "with more queries",
+        ("Stream(self._key, index)", "Stream(self._key, index + 100 * spec.queries)"),
+        level="warning",
+    ),
+    fault(
+        "points", "parts differ", "the same", ('fold("points", part, seed)', 'fold("points", seed)')
+    ),
+    fault("points", "draws something", "neither", ("if not spec.ways", "if True")),
     fault("rates", "declared", "0 < low < high", ("1e-3, 1e-1", "1e-1, 1e-3")),
     fault(
         "rates", "base", "sinusoid-10shot-mam", ('"sinusoid-10shot-maml"', '"sinusoid-10shot-mam"')
@@ -661,7 +695,7 @@ def test_a_name_is_a_part_and_so_is_a_module(tmp_path: Path, monkeypatch: pytest
     assert metadist.check("lines").kind == "function"
     assert metadist.check("sinusoid").name == "sinusoid"
     assert metadist.check("tune_space.maml-lr").name == "maml_lr"
-    with pytest.raises(PluginError, match="metadist check maml"):
+    with pytest.raises(PluginError, match="metadist check NAME"):
         metadist.check("nobody")
 
 
@@ -736,3 +770,21 @@ def test_neither_ray_nor_mlflow_nor_a_directory_is_needed(tmp_path: Path):
     )
     assert done.stdout.strip() == "[]", done.stderr
     assert not list(empty.iterdir())
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    files = re.findall(r"^```python$\n(.*?)^```$", PAGE, re.S | re.M)
+    outputs = re.findall(r"^    \$ metadist check (\S+)\n((?:    .*\n)+)", PAGE, re.M)
+    assert len(outputs) == 2
+    for text, (typed, output) in zip(files, outputs, strict=False):
+        Path(typed).write_text(text, encoding="utf-8")
+        said = run(typed)
+        assert " ".join(said.stdout.split()) == " ".join(output.split())
+    exec(compile(files[2], "plugins.md", "exec"), {})
+    assert f"    {capsys.readouterr().out}" in PAGE

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metadist.compute.collectives import Group, Solo
 from metadist.context import Context
+from metadist.errors import PluginError
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import Learner, Loss
 from metadist.recipe.schema import Recipe
@@ -91,7 +92,7 @@ def test_a_gradient_of_its_own_is_taken(mode: str):
 @each_mode
 def test_an_engine_that_takes_the_loss_is_noticed(mode: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Turned, "gradient", Learner.gradient)
-    with pytest.raises((AssertionError, KeyError)):
+    with pytest.raises((AssertionError, PluginError)):
         check_turned(mode)
 
 

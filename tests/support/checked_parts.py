@@ -251,6 +251,49 @@ def draw(stream, points, part):
     return x, numbers[0] * x, numbers[:1]
 '''
 
+SOURCE = '''"""Points around centres."""
+
+import numpy as np
+
+from data_pipeline.episode_sources import SourceSpec
+from data_pipeline.episodes.sources import identity_of
+from data_pipeline.episodes.types import EpisodeBatch, stack
+from data_pipeline.errors import DataError
+from data_pipeline.rng import Stream, fold
+
+PART = "episode_source"
+SPEC = SourceSpec("{name}", "points around centres", version=1)
+
+
+class Clusters:
+    def __init__(self, part, spec, seed):
+        if not spec.ways:
+            raise DataError("points: data.ways >= 2 is needed, got 0")
+        self.identity = identity_of(SPEC, part, spec, seed)
+        self._key = fold("points", part, seed)
+        self.schema = self.episodes([0]).schema
+
+    def _one(self, index):
+        spec = self.identity.spec
+        centres = 4.0 * Stream(self._key, index).uniforms(2 * spec.ways).reshape(-1, 2)
+        columns = {{}}
+        for name, each in (("support", spec.shots), ("query", spec.queries)):
+            own = Stream(fold(self._key, name), index)
+            labels = np.arange(spec.ways * each) % spec.ways
+            noise = own.uniforms(2 * len(labels)).reshape(-1, 2)
+            columns[f"{{name}}_x"] = (centres[labels] + noise).astype(np.float32)
+            columns[f"{{name}}_y"] = labels
+        one = {{name: column[None] for name, column in columns.items()}}
+        return EpisodeBatch(np.array([index]), one)
+
+    def episodes(self, ids):
+        return stack([self._one(int(i)) for i in ids])
+
+
+def open(part, spec, seed):
+    return Clusters(part, spec, seed)
+'''
+
 SPACE = '''"""The inner rate of MAML."""
 
 from metadist.space import LogUniform, Space
@@ -274,5 +317,6 @@ PARTS = {
     "laplace": OBJECTIVE,
     "squares": DATASET,
     "lines": FUNCTION,
+    "points": SOURCE,
     "rates": SPACE,
 }

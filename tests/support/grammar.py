@@ -64,6 +64,7 @@ GRAMMAR = {
         "--seed",
         "--shots",
         "--steps",
+        "--ways",
     },
     "metadist report": {"RUN", "--help", "--runs-dir"},
     "metadist tune": {

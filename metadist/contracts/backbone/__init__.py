@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from metadist import backbones
 from metadist.contracts import documentation
 from metadist.contracts.backbone import derivatives, passes
-from metadist.contracts.backbone.net import ENOUGH, INPUTS, Net, make
-from metadist.contracts.finding import Finding, Inspection, found
+from metadist.contracts.backbone.net import INPUTS, Net, make
+from metadist.contracts.finding import Finding, Inspection, first_this, found
 from metadist.discovery import find
 from metadist.errors import RecipeError
 from metadist.overrides import Scalar
@@ -18,42 +18,46 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     """Run all checks of a network."""
     module = find(backbones, name, "backbone")
     inspection.run(documentation.CHECKS, module)
-    nets: list[tuple[Net, str]] = []
+    nets: dict[str, Net] = {}
     reasons: list[str] = []
 
     def builds(inputs: tuple[int, ...]) -> Iterator[Finding]:
         try:
-            net = make(name, options, inputs)
+            nets[f"inputs {list(inputs)}"] = net = make(name, options, inputs)
         except RecipeError as error:
             reasons.append(str(error))
-            return
-        if not getattr(module, "NORMALISES", True) and net.network.norm_layers:
-            yield found(
-                "no norm_layers where the module says NORMALISES = False",
-                sorted(net.network.norm_layers),
-                "leave NORMALISES out",
-            )
-        elif getattr(module, "NORMALISES", True) and not net.network.norm_layers:
-            yield found(
-                "NORMALISES = False in a module whose network has no norm_layers",
-                "none",
-                "write it: recipes then need no model.norm = 'none'",
-                "warning",
-            )
-        nets.append((net, f"inputs {list(inputs)}"))
+        else:
+            yield from _normalises(getattr(module, "NORMALISES", True), net)
 
-    kinds: dict[int, int] = {}
     for inputs in INPUTS:
-        if kinds.get(len(inputs), 0) < ENOUGH:
-            before = len(nets)
-            inspection.run([builds], inputs, f"inputs {list(inputs)}")
-            kinds[len(inputs)] = kinds.get(len(inputs), 0) + len(nets) - before
-            if len(nets) == before:
-                inspection.settings.pop(f"inputs {list(inputs)}", None)
-    for net, on in nets:
-        inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
+        alike = [net for net in nets.values() if len(net.shape.inputs) == len(inputs)]
+        if not alike or len(alike) < alike[0].enough:
+            inspection.run([builds], inputs)
+    for on, net in nets.items():
+        if inspection.run([passes.pure], net, on):
+            inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
+        else:
+            inspection.add(first_this("a pure function, to look at what it computes"))
     if not nets and not inspection.findings:
         inspection.run([_takes_something], reasons)
+
+
+def _normalises(says: bool, net: Net) -> Iterator[Finding]:
+    """What the module says of normalisation is so."""
+    layers = net.network.norm_layers
+    if layers and not says:
+        yield found(
+            "no norm_layers where the module says NORMALISES = False",
+            sorted(layers),
+            "leave NORMALISES out",
+        )
+    elif says and not layers:
+        yield found(
+            "NORMALISES = False in a module whose network has no norm_layers",
+            "none",
+            "write it: recipes then need no model.norm = 'none'",
+            "warning",
+        )
 
 
 def _takes_something(reasons: list[str]) -> Iterator[Finding]:

@@ -19,8 +19,9 @@ from metadist.tasks import Examples, Params, TaskShape
 EXACT = 1e-9
 #: Shapes of inputs that are tried; one that a network takes at least.
 INPUTS = ((1, 16, 16), (3, 20, 20), (3, 32, 32), (2,), (7,))
-#: The first so many that it takes are looked at.
-ENOUGH = 2
+#: The first so many of a kind that it takes are looked at; of one that has many parameters one is
+#: enough, and one direction to hold its derivatives by.
+ENOUGH, MANY = 2, 1_000_000
 EXAMPLES, OUTPUTS = 6, 3
 
 
@@ -37,6 +38,11 @@ class Net:
     def x(self) -> Tensor:
         """Inputs [n, ...]."""
         return self.examples.x
+
+    @property
+    def enough(self) -> int:
+        """Inputs of a kind, and directions, that are enough for a network of this size."""
+        return 1 if sum(p.numel() for p in self.params.values()) > MANY else ENOUGH
 
     @property
     def batch(self) -> Norm:

@@ -215,7 +215,6 @@ CHECKS = (
     fresh_parameters,
     layers,
     outputs,
-    pure,
     examples_apart,
     normalisation,
     layer_hook,

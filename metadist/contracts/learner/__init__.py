@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from metadist import algorithms
 from metadist.contracts import documentation
-from metadist.contracts.finding import Inspection, found
+from metadist.contracts.finding import Finding, Inspection, first_this, found
 from metadist.contracts.learner import declared, gradients, sight, together
 from metadist.contracts.settings import Setting, Where, make, places, switched
 from metadist.discovery import find
@@ -21,9 +21,16 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     inspection.run(documentation.CHECKS, module)
     tried = [(where, _setting(name, where, inspection)) for where in places(name, options)]
     taken = [setting for _, setting in tried if isinstance(setting, Setting)]
+    pure = True
     for setting in taken:
         on = str(setting.where)
-        inspection.run((*sight.CHECKS, *declared.CHECKS, *gradients.CHECKS), setting, on)
+        inspection.run((*sight.FIRST, *declared.CHECKS), setting, on)
+        pure = inspection.run([sight.pure], setting, on) and pure
+    if not pure:
+        inspection.add(first_this("pure functions, to look at gradients, queries and workers"))
+        return
+    for setting in taken:
+        inspection.run((*sight.CHECKS, *gradients.CHECKS), setting, str(setting.where))
     for setting in taken[:1] + [s for s in taken if s.where.norm == "running"]:
         inspection.run(together.CHECKS, setting, str(setting.where))
     for setting in taken[:1]:
@@ -53,7 +60,8 @@ def _setting(name: str, where: Where, inspection: Inspection) -> Setting | str:
     return made[0] if made else "its build, init or state fails"
 
 
-def _works_somewhere(reasons: list[str]):  # type: ignore[no-untyped-def]
+def _works_somewhere(reasons: list[str]) -> Iterator[Finding]:
+    """The learner takes one of the places here."""
     yield found(
         "a learner that takes one of the small networks here",
         f"none that it takes: {'; '.join(reasons)}",

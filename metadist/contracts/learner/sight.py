@@ -111,4 +111,5 @@ def known_needs(setting: Setting) -> Iterator[Finding]:
             )
 
 
-CHECKS = (known_needs, needs, pure, query_labels, queries)
+FIRST = (known_needs, needs)
+CHECKS = (query_labels, queries)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
+from metadist.compute.strategies import ChunkResult
 from metadist.contracts.finding import Finding, found
 from metadist.contracts.settings import TASKS, Setting, make
 
@@ -54,11 +55,12 @@ def step(setting: Setting, layout: Layout, size: int) -> StepSum:
     slots, barrier = [torch.empty(0)] * size, threading.Barrier(size, timeout=60)
     sums: list[StepSum] = []
     errors: list[Exception] = []
-    chunks = []
-    for rank in range(size):
+    chunks: list[tuple[int, list[ChunkResult]]] = []
+    # The last comes first: what one task leaves behind for the next would show.
+    for rank in reversed(range(size)):
         own = make(setting.name, setting.where, "float32")
         first, last = layout.share(rank, size)
-        chunks.append((first, [own.chunk(*layout.bounds(c)) for c in range(first, last)]))
+        chunks.insert(0, (first, [own.chunk(*layout.bounds(c)) for c in range(first, last)]))
 
     def meet(rank: int) -> None:
         first, results = chunks[rank]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from metadist.evaluation.inference.task_facts import TaskFacts
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Metric
 from metadist.recipe.sections import MOST_STEPS
-from metadist.statistics.format import mean_ci, number
+from metadist.statistics.format import score_ci
 
 #: What a learner may want to know of a task and examples in memory say, or need not say.
 KNOWN = frozenset({"query_x", "unlabeled", "class_ids"})
@@ -224,6 +225,5 @@ class TrainedModel:
 
     def _figure(self) -> str:
         mean, ci95 = self.facts[self.metric.name], self.facts.get("ci95")
-        if self.metric.percent:
-            return mean_ci(mean, ci95, "{:.1f}", "%")
-        return mean_ci(mean, ci95, lambda value: number(value, like=mean))
+        found = score_ci(self.metric, mean, math.nan if ci95 is None else ci95)
+        return " ".join(part for part in found if part)

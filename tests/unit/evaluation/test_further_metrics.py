@@ -148,10 +148,11 @@ class Likely(Density):
 
     name = "likely"
     metrics = (LIKELIHOOD, NLL)
+    train_metrics = ("nll",)
 
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
-        found = super().score(prediction, target)
-        return {"likelihood": (-found["nll"]).exp(), **found}
+        loss = self.loss(prediction, target)
+        return {"likelihood": (-loss).exp(), "nll": loss}
 
 
 @dataclass(frozen=True)
