@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from data_pipeline.storage.object_uri import address_of
 from metadist.api import text
 from metadist.statistics.format import finite
 
@@ -126,6 +125,8 @@ class TrainResult(Result):
     def lines(self) -> list[str]:
         """The figures, where the run lies and what can be done with it."""
         figures = text.headline(self, self.score.metric, self.labels)
+        from data_pipeline.storage.object_uri import address_of
+
         where = address_of(self.directory)
         return [
             *figures,
@@ -174,6 +175,8 @@ class EvaluationResult(Result):
         """
         figures = text.headline(self, self.score.metric, self.labels)
         steps = text.curves(self) if curves else []
+        from data_pipeline.storage.object_uri import address_of
+
         where = address_of(self.directory)
         # An ensemble is no run.
         then = [] if self.members else [text.what_next(where, self.labels)]
