@@ -62,7 +62,7 @@ def test_a_name_is_a_part_and_so_is_a_module(tmp_path: Path, monkeypatch: pytest
     assert metadist.check("lines").kind == "function"
     assert metadist.check("sinusoid").name == "sinusoid"
     assert metadist.check("tune_space.maml-lr").name == "maml_lr"
-    with pytest.raises(PluginError, match="metadist check maml"):
+    with pytest.raises(PluginError, match="metadist check NAME"):
         metadist.check("nobody")
 
 
