@@ -71,10 +71,14 @@ def adapt_run(
     query: Path,
     out: str | Path | None,
     *,
+    unlabeled: Path | None = None,
     steps: int | None,
     skip_damaged: bool,
 ) -> dict[str, Any]:
     """Adapt to a folder of labelled images, label those of another, write what came of it.
+
+    Args:
+        unlabeled: a folder of further images, for a learner that learns from such.
 
     Raises:
         AdaptError: classes, steps or directory that do not fit.
@@ -98,7 +102,9 @@ def adapt_run(
             f"{support} ({', '.join(sorted(set(there))[:10])}); name it as one of them, or put all "
             "queries side by side"
         )
-    fitted = model.adapt_prepared(given.pixels, there, steps=steps)
+    more = None if unlabeled is None else read_queries(unlabeled, prepare, skip_damaged)
+    pixels = None if more is None else more.pixels
+    fitted = model.adapt_prepared(given.pixels, there, unlabeled=pixels, steps=steps)
     predictions = fitted.predict_prepared(asked.pixels)
-    record = write_adaptation(where, model, given, asked, fitted, predictions)
+    record = write_adaptation(where, model, given, asked, fitted, predictions, more)
     return {**record, "directory": str(where)}

@@ -58,6 +58,7 @@ def adapt(
     *,
     support: str | Path,
     query: str | Path,
+    unlabeled: str | Path | None = None,
     out: str | Path | None = None,
     steps: int | None = None,
     invert: bool = False,
@@ -75,6 +76,7 @@ def adapt(
     Args:
         support: a folder with a folder of images for each class, named as its label.
         query: a folder of images; or of folders named as labels, then accuracy is counted.
+        unlabeled: a folder of images without labels, for a learner that learns from such.
         out: directory of the results, new or empty; ``<run>-adapted`` under the current
             directory, or the first of ``<run>-adapted-2`` … that is free, if not given.
         steps: adaptation steps; as trained if not given.
@@ -86,7 +88,8 @@ def adapt(
     Returns:
         An :class:`AdaptResult`. Its items: run, checkpoint, recipe_hash, dataset, algorithm, norm,
         steps, labels (with their numbers of support images), queries, passed_over (files that are
-        no images, or were skipped), notes, directory; with true labels right and accuracy.
+        no images, or were skipped), notes, directory; with unlabeled images their number; with true
+        labels right and accuracy.
 
     Raises:
         AdaptError: another number of classes than the learner tells apart, or ``out`` is taken.
@@ -101,11 +104,13 @@ def adapt(
     model = load(run, data_dir=data_dir, runs_dir=runs_dir, device=device, plugins=plugins)
     model = check_labels_images(model)
     folders = typed_path(support), typed_path(query)
+    more = None if unlabeled is None else typed_path(unlabeled)
     with links_followed(follow_links):
         record = adapt_run(
             model.inverted() if invert else model,
             *folders,
             out,
+            unlabeled=more,
             steps=steps,
             skip_damaged=skip_damaged,
         )

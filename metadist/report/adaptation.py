@@ -68,14 +68,21 @@ def write_adaptation(
     queries: LabelledImages,
     fitted: FittedModel,
     predictions: Predictions,
+    unlabeled: LabelledImages | None = None,
 ) -> dict[str, Any]:
     """Write table, picture and record to a new or empty directory; the record.
+
+    Args:
+        unlabeled: what else was learned from.
 
     Raises:
         AdaptError: see :func:`check_directory`.
     """
     check_directory(path)
     record = _record(model, support, queries, fitted, predictions)
+    if unlabeled is not None:
+        record["unlabeled"] = len(unlabeled)
+        record["passed_over"] += [str(unlabeled.folder / name) for name in unlabeled.passed_over]
     with new_directory(path, replace=path.exists()) as temporary:
         (temporary / "predictions.csv").write_text(_table(queries, predictions), encoding="utf-8")
         (temporary / "predictions.svg").write_text(

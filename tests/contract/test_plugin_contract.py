@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from plugin_parts import plugins
+from plugin_parts import FOLDER, plugins
 
+import metadist
 from data_pipeline import registry
 from metadist import algorithms, backbones, objectives
 from metadist.backbones import Norm
@@ -211,3 +213,13 @@ def test_its_features_are_what_enters_the_head() -> None:
     assert set(whole.statistics) == set(network.norm_layers)
     with use(plugins("residual")), pytest.raises(RecipeError, match="residual needs images"):
         backbones.build("residual", {}, TaskShape((5,), 4, 4))
+
+
+# --- metadist check -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_a_stranger_finds_no_fault_in_them(path: Path) -> None:
+    report = metadist.check(path)
+    assert report.ok
+    assert {finding.level for finding in report.findings} <= {"note"}, str(report)

@@ -29,6 +29,7 @@ GRAMMAR = {
         "--follow-links",
         "--help",
         "--invert",
+        "--unlabeled",
         "--json",
         "--out",
         "--plugin",

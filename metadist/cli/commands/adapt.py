@@ -25,6 +25,11 @@ from metadist.cli import options
     help="Images to label, side by side; or in folders named as labels, to count what is right.",
 )
 @click.option(
+    "--unlabeled",
+    metavar="DIR",
+    help="Images without labels, of a learner that learns from such.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     help="New directory of the results. Default: RUN-adapted, or RUN-adapted-2 … if that is taken.",

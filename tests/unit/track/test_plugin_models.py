@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from own_images import save
 from PIL import Image
 from plugin_files import install
 from plugin_parts import FOLDER, LEARNED, Learned, prepared
 
 import metadist
+from metadist.cli.main import main
 from metadist.errors import AdaptError, RunError
 
 each = pytest.mark.parametrize("learned", LEARNED, ids=str)
@@ -162,3 +167,32 @@ def test_unlabeled_examples_are_given_to_learners_that_want_some(root: Path) -> 
         metadist.load("refined_prototypes", runs_dir=root / "runs").adapt(images, labels)
     with pytest.raises(AdaptError, match="unlabeled"):
         metadist.load("prototypes", runs_dir=root / "runs").adapt(images, labels, unlabeled=images)
+
+
+def test_the_command_takes_a_folder_of_unlabeled_images(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    support, query, free = examples(REFINED, 4, 0), examples(REFINED, 3, 1), examples(REFINED, 6, 2)
+    for way, image in enumerate(support):
+        save(tmp_path / f"support/way{way}/0.png", image[:, :, None])
+    for folder, images in (("query", query), ("free", free)):
+        for number, image in enumerate(images):
+            save(tmp_path / f"{folder}/{number}.png", image[:, :, None])
+    given = ["adapt", "refined_prototypes", "--support=support", "--query=query", "--out=out"]
+    given += [f"--runs-dir={root / 'runs'}", f"--data-dir={root / 'data'}"]
+    refused = CliRunner().invoke(main, given, prog_name="metadist")
+    assert refused.exit_code == 1
+    assert "learns from unlabeled examples too; give some" in refused.stderr
+    done = CliRunner().invoke(main, [*given, "--unlabeled=free"], prog_name="metadist")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out/adaptation.json").read_text("utf-8"))
+    assert record["unlabeled"] == 6
+    fitted = metadist.load("refined_prototypes", runs_dir=root / "runs").adapt(
+        list(support), [f"way{way}" for way in range(4)], unlabeled=list(free)
+    )
+    found = fitted.predict(list(query))
+    with (tmp_path / "out/predictions.csv").open(newline="") as handle:
+        table = list(csv.DictReader(handle))
+    for told, probabilities in zip(table, found.probabilities.tolist(), strict=True):
+        assert [float(told[f"p({name})"]) for name in found.classes] == probabilities

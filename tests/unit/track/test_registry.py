@@ -275,8 +275,8 @@ def test_runs_that_cannot_be_registered(place, tmp_path):
     info = RunDir(runs / "maml").info()["mlflow"]
     run = RunDir(runs / "lines")
     run.update(mlflow=info)
-    with pytest.raises(RunError, match="a run that classifies images is needed"):
-        register(place, "lines")
+    # Functions can be: see test_plugin_models.py.
+    assert register(place, "lines")["model"] == "sinusoid-10s-maml"
     run.update(mlflow={**info, "run_id": "f" * 32})
     with pytest.raises(TrackingError, match="is missing in sqlite"):
         register(place, "lines")
