@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from metadist.errors import UndeclaredNeed
+from data_pipeline.errors import DataError
+from metadist.errors import MetadistError, UndeclaredNeed
 
 Level = Literal["error", "warning", "note"]
 SubjectT = TypeVar("SubjectT")
@@ -207,15 +208,9 @@ def raised(error: BaseException, file: Path | None) -> Finding:
             where,
             trace=trace,
         )
-    return Finding(
-        "error",
-        "",
-        "a result",
-        brief(error, 400),
-        "mend this line, or see the traceback with --traceback",
-        where,
-        trace=trace,
-    )
+    ours = isinstance(error, MetadistError | DataError)
+    got, mend = (said, "as it says") if ours else (brief(error, 400), "this line (--traceback)")
+    return Finding("error", "", "a result", got, mend, where, trace=trace)
 
 
 def place(error: BaseException, file: Path | None) -> str:

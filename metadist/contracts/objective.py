@@ -90,14 +90,8 @@ def make(name: str, options: Mapping[str, Scalar], targets: Targets) -> Judged:
 
 
 def declared(judged: Judged) -> Iterator[Finding]:
-    """Names and metrics, which stand in every result."""
+    """Its metrics, which stand in every result."""
     objective = judged.objective
-    if getattr(objective, "name", None) != judged.name:
-        yield found(
-            f"name = {judged.name!r}, as the module is called",
-            repr(getattr(objective, "name", None)),
-            "results are recorded by it",
-        )
     metrics = objective.metrics
     if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
         yield found(

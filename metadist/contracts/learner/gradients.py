@@ -20,7 +20,7 @@ from metadist.contracts.differences import (
 )
 from metadist.contracts.finding import NO_VMAP, Finding, brief, found, place
 from metadist.contracts.settings import SEED, TASKS, TOTAL_STEPS, Setting, make
-from metadist.errors import MetadistError
+from metadist.errors import UndeclaredNeed
 
 #: How far two ways to compute the same may lie apart, relative.
 EXACT = 1e-9
@@ -168,17 +168,18 @@ def vmap(setting: Setting) -> Iterator[Finding]:
     try:
         got = setting.chunk(0, TASKS, TASKS) if setting.trains else None
         together = setting.tested.predictions(size=TASKS)
-    except MetadistError:
+    except UndeclaredNeed:
         raise
     except Exception as error:
+        cause = error.__cause__ or error
         yield replace(
             found(
                 "a learner that engine.mode = 'vmap' can take several tasks of at once",
-                f"that it is not possible: {brief(error)}",
+                f"that it is not possible: {brief(cause)}",
                 NO_VMAP,
                 "warning",
             ),
-            where=place(error, None),
+            where=place(cause, None),
         )
         return
     alone = setting.tested.predictions()

@@ -43,7 +43,9 @@ def test_every_kind_of_part_is_covered():
 
 
 KINDS_HERE = [
-    pytest.param(kind, marks=[pytest.mark.slow] if kind in ("algorithm", "dataset") else [])
+    pytest.param(
+        kind, marks=[pytest.mark.slow] if kind in ("algorithm", "backbone", "dataset") else []
+    )
     for kind in KINDS
 ]
 

@@ -15,7 +15,7 @@ def judged(check: str, words: Any, *edits: tuple[str, str], level: str = "error"
 
 MEAN = "(away + (2 * prediction.scale).log()).mean()"
 OBJECTIVES = [
-    judged("declared", "name = 'laplace'", ('name = "laplace"', 'name = "other"')),
+    judged("builds", "its name must be 'laplace'", ('name = "laplace"', 'name = "other"')),
     judged(
         "declared", "train_metrics", ('train_metrics = ("error",)', 'train_metrics = ("errors",)')
     ),
