@@ -135,8 +135,8 @@ class _Told(logging.Handler):
 
 @contextlib.contextmanager
 def _warned() -> Iterator[list[str]]:
-    """What the writer of stores warns of, told here instead."""
-    logger, handler = logging.getLogger("data_pipeline.store.writer"), _Told()
+    """What making a store warns of, told here instead, and nothing of how long it took."""
+    logger, handler = logging.getLogger("data_pipeline.store"), _Told()
     propagate = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False

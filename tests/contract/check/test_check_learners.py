@@ -1,0 +1,269 @@
+"""Faults planted in learners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import Fault, check_found, fault
+
+
+def learner(check: str, words: Any, *edits: tuple[str, str], level: str = "error") -> Fault:
+    """In the learner that has no inner loop, looked at on functions of labels."""
+    return fault("prototypes", check, words, *edits, level=level)
+
+
+def method(text: str, of: str = "    def init(self, key):") -> tuple[str, str]:
+    """A further method of the learner."""
+    return of, f"{text}\n\n{of}"
+
+
+LOSS = "        prediction = self.predict(fitted, task.query, ctx)\n"
+ADAPT = "        return [self.means(params, task, ctx)[0]]\n"
+PREDICTED = "        return Prediction(-away / self.options.temperature)\n"
+
+LEARNERS = [
+    learner("docstring", "docstring", ('"""Nearest prototypes.\n', 'x = """Nearest prototypes.\n')),
+    learner(
+        "options", "'temperature'", ('    """``temperature``: of the distances."""', "    # None.")
+    ),
+    learner(
+        "estimator",
+        ("derivative of loss", "central differences are", "second_order=True"),
+        (
+            "        return (params, means, task.support)",
+            "        return (params, means.detach(), task.support)",
+        ),
+    ),
+    learner(
+        "estimator",
+        "the derivative itself",
+        method("    estimator = 'first-order'"),
+        level="warning",
+    ),
+    learner("derivative order", "derivative_order 1", method("    derivative_order = 2")),
+    learner("metrics", "metric_names declares", method("    metric_names = ('loss', 'extra')")),
+    learner(
+        "metrics",
+        "without a graph",
+        (LOSS, LOSS),
+        (
+            "        training = ",
+            "        metrics = {**metrics, 'loss': value}\n        training = ",
+        ),
+    ),
+    learner(
+        "statistics",
+        "statistics that are declared",
+        ("return Loss(value, metrics, sums)", "return Loss(value, metrics, {})"),
+    ),
+    learner(
+        "statistics",
+        "float64",
+        (
+            "return Loss(value, metrics, sums)",
+            "return Loss(value, metrics, {n: s.float() for n, s in sums.items()})",
+        ),
+    ),
+    learner(
+        "statistics",
+        "after update_state",
+        method("    def update_state(self, state, means, new_params, ctx):\n        return {}"),
+    ),
+    learner(
+        "step scalars",
+        "step_scalar_names declares",
+        method(
+            "    def step_scalars(self, params, task, ctx):\n"
+            "        return {'before': task.support.x.mean()}"
+        ),
+    ),
+    learner(
+        "pure",
+        "global generator of torch",
+        (PREDICTED, "        away = away + torch.rand(())\n" + PREDICTED),
+    ),
+    learner(
+        "pure",
+        "global generator of NumPy",
+        (
+            PREDICTED,
+            "        import numpy\n        away = away + numpy.random.rand()\n" + PREDICTED,
+        ),
+    ),
+    learner(
+        "pure",
+        "other ones the second time",
+        (
+            PREDICTED,
+            "        import time\n        away = away + time.perf_counter_ns() % 1e4\n" + PREDICTED,
+        ),
+    ),
+    learner(
+        "pure",
+        "an attribute of Prototypes",
+        (ADAPT, "        self.objective.__dict__.setdefault('met', []).append(1)\n" + ADAPT),
+    ),
+    learner(
+        "pure",
+        "changed in place",
+        (ADAPT, "        task.support.x.mul_(0.5)\n" + ADAPT),
+    ),
+    learner(
+        "fresh parameters",
+        "global generator of torch",
+        (
+            "        return self.encoder.init(key)",
+            "        return {n: torch.randn(p.shape) for n, p in self.encoder.init(key).items()}",
+        ),
+    ),
+    learner(
+        "fresh parameters",
+        "float64",
+        (
+            "        return self.encoder.init(key)",
+            "        return {n: p.double() for n, p in self.encoder.init(key).items()}",
+        ),
+    ),
+    learner(
+        "vmap",
+        (".item()", "engine.mode"),
+        (PREDICTED, "        away = away + 0 * means.sum().item()\n" + PREDICTED),
+        level="warning",
+    ),
+    learner(
+        "vmap",
+        "differ by",
+        (PREDICTED, "        away = away * (2 if ctx.functional else 1)\n" + PREDICTED),
+    ),
+    learner(
+        "never trained",
+        ("idle", "never trained"),
+        (
+            "        return self.encoder.init(key)",
+            "        return {**self.encoder.init(key), 'idle': key.normal((2,))}",
+        ),
+        level="warning",
+    ),
+    learner("types", "float32", (PREDICTED, "        away = away.float()\n" + PREDICTED)),
+    learner(
+        "needs",
+        ("query_x", "has not declared"),
+        (ADAPT, "        task.query.x.mean()\n" + ADAPT),
+    ),
+    learner(
+        "needs",
+        ("unlabeled", "has not declared"),
+        (ADAPT, "        task.unlabeled.x.mean()\n" + ADAPT),
+    ),
+    learner(
+        "needs",
+        ("class_ids", "has not declared"),
+        (ADAPT, "        task.info['class_ids']\n" + ADAPT),
+    ),
+    learner("known needs", "'query_y'", method("    needs = frozenset({'query_y'})")),
+    learner(
+        "query labels",
+        "labels of the queries",
+        ("class Options", "MET = {}\n\n\nclass Options"),
+        (LOSS, LOSS + "        MET[float(task.query.x.sum())] = task.query.y\n"),
+        (
+            PREDICTED,
+            "        known = MET.get(float(query.x.sum()))\n"
+            "        if known is not None:\n"
+            "            away = away - (known[:, None] == torch.arange(self.ways)) * 1.0\n"
+            + PREDICTED,
+        ),
+    ),
+    learner(
+        "queries",
+        ("with fewer beside it", "'query_x'"),
+        (PREDICTED, "        away = away - away.mean(0)\n" + PREDICTED),
+    ),
+    learner(
+        "queries",
+        "in another order",
+        (PREDICTED, "        away = away + torch.arange(len(away))[:, None]\n" + PREDICTED),
+    ),
+    learner(
+        "noise",
+        "other noise for another key",
+        method("    def noise(self, key, ctx):\n        return {'z': torch.ones(2)}"),
+    ),
+    learner(
+        "predictions",
+        "Prediction.mean [6, 3]",
+        (PREDICTED, "        away = away[:, :2]\n" + PREDICTED),
+    ),
+    learner(
+        "predictions",
+        "NaN or infinity",
+        (PREDICTED, "        away = away / (away[:1, :1] - away[:1, :1])\n" + PREDICTED),
+    ),
+    learner("predictions", "1 or 3 elements", (ADAPT, ADAPT.rstrip() + " * 2\n")),
+    learner(
+        "learned quantities",
+        "finite floats",
+        method(
+            "    def learned_quantities(self, params):\n        return {'w': {'a': [float('nan')]}}"
+        ),
+    ),
+    learner(
+        "activations",
+        "a row for each query",
+        method("    def activations(self, fitted, query, ctx):\n        return {'a': query.x[:1]}"),
+    ),
+    learner(
+        "gradient form",
+        "a gradient for every parameter",
+        method(
+            "    def gradient(self, params, task, ctx):\n"
+            "        g, loss = super().gradient(params, task, ctx)\n"
+            "        return dict(list(g.items())[1:]), loss"
+        ),
+    ),
+    learner(
+        "learns",
+        "a loss that falls",
+        ("return Loss(value, metrics, sums)", "return Loss(-value, metrics, sums)"),
+        level="warning",
+    ),
+    learner(
+        "workers",
+        "1 worker and 3",
+        ("class Options", "LAST = [0.0, 0.0]\n\n\nclass Options"),
+        (
+            LOSS,
+            "        now = float(task.support.x.sum())\n"
+            "        if now != LAST[1]:\n"
+            "            LAST[:] = [LAST[1], now]\n"
+            "        fitted = (fitted[0], fitted[1] * (1 + LAST[0] % 1), fitted[2])\n" + LOSS,
+        ),
+    ),
+    learner("ways", "predictions of 4 ways", ("away / self", "away[:, :3] / self")),
+    learner(
+        "builds",
+        ("prototypes.py:", "ZeroDivisionError"),
+        ("def build(parts):\n", "def build(parts):\n    1 / 0\n"),
+    ),
+    fault(
+        "own_maml",
+        "derivative order",
+        "derivative_order 1",
+        ("parts.inner_loop(Own)", "parts.inner_loop(Own, second_order=False)"),
+        ('    """MAML."""', "    derivative_order = 2"),
+    ),
+    fault(
+        "own_maml",
+        "estimator",
+        "as the estimator 'exact' says",
+        ("parts.inner_loop(Own)", "parts.inner_loop(Own, second_order=False)"),
+        ('    """MAML."""', "    estimator = 'exact'"),
+    ),
+]
+
+
+@pytest.mark.parametrize("planted", LEARNERS, ids=str)
+def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
+    check_found(tmp_path, planted)
