@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from metadist.backbones import Norm
 from metadist.backbones._instrument import Instrument, Pass
+from metadist.backbones._kinds import Dropout
 from metadist.errors import RecipeError
 from metadist.keys import Key
 from metadist.tasks import TaskShape
@@ -158,7 +158,7 @@ def set_mode(module: nn.Module) -> None:
     """Training mode, in which torch takes no short cuts, but for dropout that drops nothing."""
     module.train()
     for part in module.modules():
-        if isinstance(part, _DropoutNd):
+        if isinstance(part, Dropout):
             part.eval()
 
 

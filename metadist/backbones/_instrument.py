@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from metadist.backbones import LayerHook
+from metadist.backbones._kinds import BatchNorm, Convolution
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.errors import RecipeError
 
@@ -55,11 +54,11 @@ class Instrument:
         self.head = head
         self._now: Pass | None = None
         for name, part in module.named_modules():
-            if isinstance(part, _BatchNorm):
+            if isinstance(part, BatchNorm):
                 part._buffers = dict.fromkeys(part._buffers)
                 # On the object: whatever else refers to it goes on doing so.
                 part.forward = partial(self._normalise, name, part)  # type: ignore[method-assign]
-            elif isinstance(part, nn.Linear | _ConvNd):
+            elif isinstance(part, nn.Linear | Convolution):
                 part.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
                 part.register_forward_hook(partial(self._leave, name))
 
@@ -77,7 +76,7 @@ class Instrument:
         assert self._now is not None, "the module was called outside a pass"
         return self._now
 
-    def _normalise(self, name: str, layer: _BatchNorm, input: Tensor) -> Tensor:
+    def _normalise(self, name: str, layer: BatchNorm, input: Tensor) -> Tensor:
         run = self._pass
         run.normalised[name] += 1
         # A layer that is called in several places normalises each by statistics of its own.

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
+
+from metadist.backbones._kinds import BatchNorm, Dropout, InstanceNorm
 
 #: Parameters of inner optimizers stand under this name.
 RESERVED = "rule"
@@ -49,21 +48,21 @@ def _of_part(part: nn.Module, known: Collection[int]) -> Iterator[str]:
             f"draws random numbers in its forward ({rate}), which a pure function cannot; "
             "use p=0 or nn.Identity"
         )
-    if isinstance(part, _BatchNorm) and type(part).forward not in _FORWARDS:
+    if isinstance(part, BatchNorm) and type(part).forward not in _FORWARDS:
         yield "normalises in its own way; take torch's class, or GroupNorm"
     for name, value in vars(part).items():
         if name not in _PLAIN:
             yield from _unregistered(name, value, known)
 
 
-_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+_FORWARDS = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
 #: Attributes that each module has.
 _PLAIN = frozenset(vars(nn.Module()))
 
 
 def _drops(part: nn.Module) -> str:
     """The option by which a module draws random numbers in a pass; nothing if it does not."""
-    if isinstance(part, _DropoutNd):
+    if isinstance(part, Dropout):
         return f"p={part.p}" if part.p else ""
     if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
         return f"dropout={part.dropout}" if part.dropout else ""
@@ -110,10 +109,10 @@ def _of_buffers(module: nn.Module, constants: Collection[str]) -> Iterator[str]:
     for prefix, part in module.named_modules():
         for name, buffer in part.named_buffers(prefix, recurse=False):
             there.add(name)
-            if isinstance(part, _BatchNorm) or buffer is None or name in constants:
+            if isinstance(part, BatchNorm) or buffer is None or name in constants:
                 continue
             cure = f"name it in constants=({name!r},) if it never changes"
-            if isinstance(part, _InstanceNorm):
+            if isinstance(part, InstanceNorm):
                 cure = "use track_running_stats=False"
             yield f"buffer {name!r} would be kept from pass to pass; {cure}"
     for name in sorted(set(constants) - there):

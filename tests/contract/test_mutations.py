@@ -13,13 +13,14 @@ from torch import Tensor
 
 from metadist.compute.strategies import Vmap
 from metadist.context import Context
+from metadist.contracts.differences import Kinks
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Learner, Loss
 from metadist.tasks import Examples, Params, Prediction, Task
 from tests.contract.cases import Case
-from tests.contract.checks import Kinks, check_definition, check_differences, check_not_exact
+from tests.contract.checks import check_definition, check_differences, check_not_exact
 from tests.contract.setting import Setting, chosen, make
 from tests.contract.test_record import order_taken
 from tests.numerics.reference import EXACT, distance

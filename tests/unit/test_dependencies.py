@@ -25,7 +25,7 @@ PRIVATE = {
     ("metadist/executors/control/elastic_group.py", "ray._private.state"),
     ("metadist/executors/cluster/ray_processes.py", "ray._private"),
     ("metadist/executors/cluster/private_ray.py", "ray._raylet"),
-    ("tests/contract/checks.py", "torch.utils._python_dispatch"),
+    ("metadist/contracts/differences.py", "torch.utils._python_dispatch"),
     ("tests/distributed/test_cluster.py", "ray.train.v2._internal.exceptions"),
     ("tests/k8s/test_rules.py", "ray._private"),
     ("tests/support/launcher_yaml.py", "ray.autoscaler._private.util"),
