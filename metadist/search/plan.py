@@ -91,7 +91,8 @@ class Plan:
 
     def dropped(self) -> list[str]:
         """What trials say of parts that they do not name: a line for each part that is chosen."""
-        parts = [p for key, _, p in ends(self) if key in ("model.name", "algorithm.name")]
+        named = ("model.name", "algorithm.name", "objective.name")
+        parts = [p for key, _, p in ends(self) if key in named]
         return list(dict.fromkeys(x for p in [{}, *parts] for x in dropped_lines(self.stated(p))))
 
     def tested(self, recipe: Recipe) -> Recipe:
@@ -265,6 +266,15 @@ def check_learners(plan: Plan, shape: TaskShape) -> None:
         raise SpaceError(f"space {plan.name}: {error}") from None
     # Where the data differ, so does the shape.
     _try_ends(plan, lambda key, recipe: key.startswith("data.") or build(recipe, shape))
+
+    def compared(key: str, recipe: Recipe) -> None:
+        """See that trials of another objective are measured by the same metric."""
+        if key == "objective.name":
+            metric = build(recipe, shape).objective.metric
+            if plan.space.metric != f"val/{metric.name}":
+                raise SpaceError(f"measured by val/{metric.name}, others by {plan.space.metric}")
+
+    _try_ends(plan, compared)
 
 
 def ends(plan: Plan) -> Iterator[tuple[str, Any, Point]]:
