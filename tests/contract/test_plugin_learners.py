@@ -111,10 +111,10 @@ def test_two_runs_are_compared(root: Path, learned: Learned) -> None:
 @pytest.mark.parametrize(
     ("objective", "score", "further"),
     [
-        ("density", "nll", {"mse", "coverage_95"}),
+        pytest.param("density", "nll", {"mse", "coverage_95"}, marks=pytest.mark.slow),
         ("laplace", "nll", {"mae", "coverage_95"}),
         ("student_t", "surprise", set()),
-        ("", "mse", set()),
+        pytest.param("", "mse", set(), marks=pytest.mark.slow),
     ],
 )
 def test_the_recipe_chooses_the_likelihood(

@@ -28,10 +28,9 @@ def encoded(
     learner: Reference, theta: Tensors, x: Tensor, norm: Normalisation
 ) -> tuple[list[Tensor], Normalisation]:
     """Features of each example, and the moments of the pass: the network's head is the identity."""
-    convolutional = "conv4.weight" in theta
-    weights = [n for n in theta if n.startswith(("conv", "linear")) and n.endswith(".weight")]
-    width = len(theta["conv4.weight" if convolutional else weights[-1]])
-    head = "head" if convolutional else f"linear{len(weights) + 1}"
+    weights = [n for n, p in theta.items() if n.endswith(".weight") and p.dim() > 1]
+    width = len(theta[weights[-1]])
+    head = f"linear{len(weights) + 1}" if weights[0].startswith("linear") else "head"
     identity = {
         f"{head}.weight": torch.eye(width, dtype=x.dtype),
         f"{head}.bias": torch.zeros(width, dtype=x.dtype),
