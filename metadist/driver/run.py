@@ -157,6 +157,8 @@ def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -
     """What begins, in a line."""
     recipe, learner = setup.recipe, setup.learner
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
+    if learner.estimator == "exact" and learner.derivative_order == 1:
+        order = "exact gradient"  # nothing is left out: there are no inner gradients
     steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
     norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"
     if learner.estimator == "none":
