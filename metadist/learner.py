@@ -73,6 +73,11 @@ class Learner(ABC):
         return frozenset()
 
     @property
+    def columns(self) -> frozenset[str]:
+        """What tasks must bring: what it needs, and what its objective does."""
+        return self.needs | self.objective.needs
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics that ``loss`` returns, ``loss`` first; the sum is laid out by them
         before the first step."""
@@ -98,7 +103,7 @@ class Learner(ABC):
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """The task's loss, metrics and statistics: those of its queries after adaptation."""
         fitted = self.adapt(params, task.view(self.needs), ctx)
-        prediction = self.predict(fitted[-1], task.query.without("y"), ctx)
+        prediction = self.predict(fitted[-1], task.visible_query(self.needs), ctx)
         return Loss(*self.objective.loss_and_metrics(prediction, task.query))
 
     def gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:

@@ -119,7 +119,7 @@ def feature_similarity(
         for row, index in enumerate(tasks.ids):
             task = tasks.task(row)
             fitted, now = trained.fit(task, part, index, steps)
-            query, ends = task.query.without("y"), (fitted[0], fitted[-1])
+            query, ends = task.visible_query(learner.needs), (fitted[0], fitted[-1])
             before, after = (learner.activations(f, query, now) for f in ends)
             both = [*before.values(), *after.values()]
             finite_all = all(bool(torch.isfinite(a).all()) for a in both)

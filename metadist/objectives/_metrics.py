@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from metadist.errors import PluginError
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,50 @@ class Metric:
 ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True, percent=True, failed=0.0)
 MSE = Metric("mse", "mean squared error", higher_is_better=False)
 NLL = Metric("nll", "negative log-likelihood", higher_is_better=False)
+
+#: Names that mean something else in tables, records and results.
+RESERVED = frozenset(
+    [
+        "loss",
+        "failed",
+        "episode",
+        "episodes",
+        "step",
+        "steps",
+        "ci95",
+        "run",
+        "needs",
+        "classes",
+        "ways",
+        "best_step",
+        "average",
+        "params_sha256",
+        "tasks_per_second",
+        "data_wait",
+        "restarts",
+        "seconds",
+    ]
+)
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def check_names(of: str, names: Iterable[str]) -> None:
+    """See that numbers may be called so.
+
+    Raises:
+        PluginError: a name is not one, means something else, or comes twice.
+    """
+    known: set[str] = set()
+    for name in names:
+        bad = not NAME.fullmatch(name) or name in RESERVED or re.search(r"_(\d+q|ci95)$", name)
+        if bad or name in known:
+            raise PluginError(
+                f"{of}: a metric needs a name of its own, of small letters, digits and _, which "
+                f"means nothing else in results (as {', '.join(sorted(RESERVED)[:6])} do); got "
+                f"{name!r}"
+            )
+        known.add(name)
+
 
 BUILT_IN = {metric.name: metric for metric in (ACCURACY, MSE, NLL)}
 

@@ -181,7 +181,7 @@ def loss_scaled(learner: Reference, start: Tensors, episode: Episode) -> Tensor:
     for step in range(learner.steps):
         value = learner.support_loss(phi, episode, step)
         gradients = torch.autograd.grad(value, list(phi.values()), create_graph=True)
-        size = learner.lr * value.detach() / (1 + step)
+        size = learner.lr * value / (1 + step)
         phi = {n: p - size * g for (n, p), g in zip(phi.items(), gradients, strict=True)}
     return learner.query_loss(phi, episode)
 
