@@ -206,6 +206,14 @@ def test_a_layer_that_is_called_twice_is_met_twice(tmp_path: Path):
     assert "layer hook" in report.passed
 
 
+def test_a_large_network_is_checked_small_and_it_is_said(tmp_path: Path):
+    path = tmp_path / "twice.py"
+    wide = TWICE.replace("outputs):", "outputs, width: int = 9_000):").replace("4", "width")
+    path.write_text(wide + 'SMALL = {"width": 4}\n', encoding="utf-8")
+    assert metadist.check(path).on == ("inputs [2], width = 4", "inputs [7], width = 4")
+    assert metadist.check(path, options=["width=3"]).on == ("inputs [2]", "inputs [7]")
+
+
 def test_no_finding_tells_people_of_a_private_module():
     package = Path(metadist.__file__).parent / "contracts"
     told = [
