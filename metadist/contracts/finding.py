@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -127,6 +128,9 @@ class Report:
         return {**fields, "checks": list(self.checks), "findings": findings}
 
 
+_NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?|-?\b(nan|inf)\b")
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
@@ -172,7 +176,8 @@ class Inspection:
     def add(self, finding: Finding, on: str = "") -> None:
         """Keep a finding; what is known already is seen once more."""
         # One mistake in the code meets many checks; numbers differ from setting to setting.
-        exact = (finding.where, finding.got) if finding.trace else (finding.check, finding.mend)
+        fault = (finding.check, finding.level, _NUMBER.sub("", finding.demanded), finding.mend)
+        exact = (finding.where, finding.got) if finding.trace else fault
         known = self.findings.get(exact, finding)
         self.findings[exact] = replace(
             known, on=tuple({**dict.fromkeys(known.on), on: None} if on else known.on)

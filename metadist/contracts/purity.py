@@ -58,9 +58,9 @@ def impure(what: str, call: Callable[[], Any], given: object, part: object) -> I
     """
     with watched(given, part) as watch:
         once, again = snapshot(call()), snapshot(call())
-    for seen in watch.seen:
-        yield found(f"that {what} is a pure function", seen, PURE)
-    if not watch.seen and not same(once, again):
+    if watch.seen:
+        yield found(f"that {what} is a pure function", "; ".join(watch.seen), PURE)
+    elif not same(once, again):
         yield found(f"the same bits of {what} twice", "other ones the second time", PURE)
 
 
