@@ -83,7 +83,7 @@ def open_finished(
     }
     figures = (trained.metric.name, *_FIGURES)
     facts |= {name: result.get(name) for name in figures}
-    return TrainedModel(trained, tasks, facts, plugins_of(info), parts)
+    return TrainedModel(trained, tasks, facts, plugins_of({KEY: None, **info}), parts)
 
 
 def _tasks(run: RunDir, info: Mapping[str, Any], recipe: Recipe, data_dir: Path) -> TaskFacts:
