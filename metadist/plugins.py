@@ -29,7 +29,7 @@ from data_pipeline.storage.local import sha256_bytes
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
 from metadist.recipe.schema import Recipe
-from metadist.runs.readers.plugins import read_plugins
+from metadist.runs.readers.plugins import changes, read_plugins
 
 log = logging.getLogger(__name__)
 
@@ -201,29 +201,6 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
         else:
             mend = f"a run directory cannot run code, so give --plugin {source} again"
         raise RunError(f"{run}: made with {kind} {made['name']!r} from {source}; {mend}")
-
-
-def changes(
-    recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
-) -> list[str]:
-    """What differs between the parts from outside that a run was made with and those used now.
-
-    Args:
-        recorded, now: as under ``plugins`` in run.json; see :func:`facts`.
-    """
-    both = [(kind, recorded.get(kind, {}), now.get(kind, {})) for kind in {**recorded, **now}]
-    return sorted(
-        f"{kind} was {_described(made)}, is {_described(used)}"
-        for kind, made, used in both
-        if made.get("sha256") != used.get("sha256")
-    )
-
-
-def _described(given: Mapping[str, str]) -> str:
-    if not given:
-        return "built in"
-    source = given.get("module") or given.get("path")
-    return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"
 
 
 def _known(kind: str, name: str) -> Plugin | None:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import PluginError, RecipeError
-from metadist.objectives._metrics import ACCURACY, BUILT_IN, MSE, NLL, Metric, known_metric
+from metadist.objectives._metrics import (
+    ACCURACY,
+    BUILT_IN,
+    MSE,
+    NLL,
+    Metric,
+    known_metric,
+    metric_name,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +38,7 @@ __all__ = [
     "Objective",
     "build",
     "known_metric",
+    "metric_name",
     "name_for",
     "names",
     "options",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from metadist.runs.readers.fields import mapping, text
@@ -32,3 +33,26 @@ def read_plugins(value: Any) -> dict[str, dict[str, str]]:
             raise ValueError(f"{where}: 'path' or 'module' is needed, where its source is")
         found[kind] = own
     return found
+
+
+def changes(
+    recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """What differs between the parts from outside that a run was made with and those used now.
+
+    Args:
+        recorded, now: as under ``plugins`` in run.json; see :func:`metadist.plugins.facts`.
+    """
+    both = [(kind, recorded.get(kind, {}), now.get(kind, {})) for kind in {**recorded, **now}]
+    return sorted(
+        f"{kind} was {_described(made)}, is {_described(used)}"
+        for kind, made, used in both
+        if made.get("sha256") != used.get("sha256")
+    )
+
+
+def _described(given: Mapping[str, str]) -> str:
+    if not given:
+        return "built in"
+    source = given.get("module") or given.get("path")
+    return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -316,6 +317,33 @@ def test_what_a_failed_episode_scores():
     assert (ACCURACY.failed, ACCURACY.leaves_out_failed) == (0.0, False)
     assert all(metric.leaves_out_failed for metric in (MSE, NLL, AREA))
     assert (AREA.worst, MSE.worst) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"higher_is_better": "false"},
+        {"percent": 1},
+        {"name": "a\nb"},
+        {"name": ""},
+        {"name": 81 * "a"},
+        {"name": 3},
+        {"title": None},
+        {"measures": "luck"},
+        {"failed": "x"},
+    ],
+)
+def test_a_record_that_is_no_metric_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        Metric.read(AREA.as_dict() | wrong)
+
+
+def test_what_a_metric_measures_is_no_other_metric():
+    right = replace(AREA, measures="right")
+    assert Metric.read(right.as_dict()).measures == "right"
+    assert Metric.read(AREA.as_dict()).measures == ""
+    assert "measures" not in AREA.as_dict()
+    assert right == AREA  # as strangers have written the built-in ones
 
 
 def test_a_metric_survives_its_record():
