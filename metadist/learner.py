@@ -63,6 +63,12 @@ class Learner(ABC):
         return 1
 
     @property
+    def normalises(self) -> bool:
+        """Whether passes over queries are normalised as ``model.norm`` says; of a learner without a
+        network they are not."""
+        return True
+
+    @property
     def needs(self) -> frozenset[str]:
         """What it wants to know of a task beside the support set and the queries it predicts.
 

@@ -22,6 +22,7 @@ from metadist.objectives._metrics import (
     Metric,
     check_names,
     known_metric,
+    metric_name,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "Objective",
     "build",
     "known_metric",
+    "metric_name",
     "name_for",
     "names",
     "options",

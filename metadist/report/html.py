@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from metadist.objectives import MSE
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, queries
@@ -206,7 +205,7 @@ def _adaptation(data: RunData, ways: int) -> str:
 
 def _floor(data: RunData) -> float | None:
     """The zero-shot floor, which is a squared error, where that is what is measured."""
-    return data.floor if data.metric == MSE else None
+    return data.floor if data.metric and data.metric.measures == "squared_error" else None
 
 
 def _reading_aid(data: RunData) -> str:

@@ -16,7 +16,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.formats.parquet import read_capped
 from data_pipeline.storage.local import read_json
 from metadist.errors import RunError
-from metadist.objectives import Metric, known_metric
+from metadist.objectives import Metric, known_metric, metric_name
 from metadist.recipe.schema import Recipe
 from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.fields import count, mapping, real, reals, text
@@ -27,7 +27,7 @@ from metadist.statistics.paired import Rows
 
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
-#: Of a metric's title.
+#: Of a metric's name and title.
 _MOST_LETTERS = 80
 
 
@@ -249,11 +249,20 @@ def read_further(raw: Mapping[str, Any]) -> tuple[FurtherFigures, ...]:
 
 def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
     for name, own in mapping(raw.get("metrics", {}), "metrics").items():
+        metric_name(name)
         mean, ci95 = (reals(mapping(own, name)[key], f"{name}.{key}") for key in ("mean", "ci95"))
         yield _checked(FurtherFigures(described(name, own.get("metric")), mean, ci95), steps)
     for name, values in mapping(raw.get("pooled", {}), "pooled").items():
+        metric_name(name)
         mean, none = reals(values, name), (math.nan,) * steps
         yield _checked(FurtherFigures(described(name), mean, none), steps)
+
+
+def described_in(info: Mapping[str, Any], name: str) -> Metric:
+    """A metric in the log of a run, by its run.json."""
+    learner = info.get("learner")
+    told = learner.get("metrics") if isinstance(learner, Mapping) else None
+    return described(name, told.get(name) if isinstance(told, Mapping) else None)
 
 
 def described(name: str, told: Any = None) -> Metric:
@@ -265,9 +274,9 @@ def described(name: str, told: Any = None) -> Metric:
 
 
 def _short(metric: Metric) -> Metric:
-    """With a title that fits a line, whatever a file says."""
-    title = metric.title[:_MOST_LETTERS]
-    return metric if title == metric.title else replace(metric, title=title)
+    """With a name and title that fit a line, whatever a file says."""
+    name, title = metric.name[:_MOST_LETTERS], metric.title[:_MOST_LETTERS]
+    return replace(metric, name=name, title=title)
 
 
 def _checked(found: FurtherFigures, steps: int) -> FurtherFigures:

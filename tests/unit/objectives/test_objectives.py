@@ -371,6 +371,33 @@ def test_what_a_failed_episode_scores():
     assert (AREA.worst, MSE.worst) == (-math.inf, math.inf)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"higher_is_better": "false"},
+        {"percent": 1},
+        {"name": "a\nb"},
+        {"name": ""},
+        {"name": 81 * "a"},
+        {"name": 3},
+        {"title": None},
+        {"measures": "luck"},
+        {"failed": "x"},
+    ],
+)
+def test_a_record_that_is_no_metric_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        Metric.read(AREA.as_dict() | wrong)
+
+
+def test_what_a_metric_measures_is_no_other_metric():
+    right = replace(AREA, measures="right")
+    assert Metric.read(right.as_dict()).measures == "right"
+    assert Metric.read(AREA.as_dict()).measures == ""
+    assert "measures" not in AREA.as_dict()
+    assert right == AREA  # as strangers have written the built-in ones
+
+
 def test_a_metric_survives_its_record():
     for metric in (*BUILT_IN.values(), AREA):
         again = Metric.read(metric.as_dict())
