@@ -182,7 +182,11 @@ def _products(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def diagnose(
-    trained: TrainedLearner, training: EpisodeSource, test: EpisodeSource, facts: Mapping[str, Any]
+    trained: TrainedLearner,
+    training: EpisodeSource,
+    test: EpisodeSource,
+    facts: Mapping[str, Any],
+    trainee: TrainedLearner | None = None,
 ) -> dict[str, Any]:
     """Findings of a learner, similarity of features and alignment of gradients.
 
@@ -191,10 +195,11 @@ def diagnose(
     Args:
         training, test: live episodes of the two parts.
         facts: what else the numbers depend on.
+        trainee: the learner for training episodes, where they have other ways than test episodes.
     """
     steps = trained.recipe.inner.steps
     similarity, failed_episodes = feature_similarity(trained, test, steps)
-    alignment, failed_tasks = gradient_alignment(trained, training)
+    alignment, failed_tasks = gradient_alignment(trainee or trained, training)
     found = trained.learner.learned_quantities(
         {n: p.detach().cpu() for n, p in trained.params.items()}
     )

@@ -140,11 +140,12 @@ class RunEvaluator:
             return results
         # After a restart parameters stand in another order; what is written must not.
         params = {name: best.params[name] for name in self.setup.fresh_params}
+        best = replace(best, params=params)
         how = own_protocols(recipe)[-1]
-        learner = self.trained(replace(best, params=params), how.ways)
-        # One learner for both: training classes in tasks of as many ways as are evaluated.
+        # Gradients are those of training, in tasks of as many ways.
+        learner, trainee = (self.trained(best, ways) for ways in (how.ways, recipe.data.ways))
         training = (
-            data.live("train", recipe.data.queries, recipe.data.seed, ways=how.ways)
+            data.live("train", recipe.data.queries, recipe.data.seed)
             if data.staged is None
             else self.setup.stage(best.step, params)
         )
@@ -152,7 +153,7 @@ class RunEvaluator:
         return replace(
             results,
             examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),
-            diagnostics=diagnose(learner, training, test, results.facts),
+            diagnostics=diagnose(learner, training, test, results.facts, trainee),
         )
 
     def result(self, state: TrainState, best: Best, figures: dict[str, Any]) -> dict[str, Any]:

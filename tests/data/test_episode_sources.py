@@ -22,6 +22,7 @@ from data_pipeline.episodes.sources import (
     identity_of,
     live_source,
     open_source,
+    require_drawn,
     require_identity,
     require_plain,
 )
@@ -194,6 +195,105 @@ def test_what_breaks_the_contract_is_refused(alter, said: str, clusters, monkeyp
     with pytest.raises(DataError) as error:
         open_source("clusters", "train", SPEC, 0)
     assert said in str(error.value)
+
+
+def altered(**columns: Column) -> Any:
+    """With other columns in the schema."""
+    return lambda inner: Altered(inner, schema={**inner.schema, **columns})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"support_y": Column("float32", (6,))}, "support_y is float32 [6]; values are [n, E]"),
+        ({"support_y": Column("int64", (6, 1))}, "support_y is int64 [6, 1]; labels are [n]"),
+        ({"support_y": Column("float16", (6, 1))}, "values float32 or float64, support_y is float"),
+        ({"query_y": Column("float32", (12, 1))}, "query_y is float32 [12, 1]; labels are [n]"),
+        ({"support_y": Column("int64", (5,))}, "support_y is int64 [5], support_x float32 [6, 2]"),
+        ({"query_x": Column("float64", (12, 2))}, "support_x float32 [6, 2]; they may differ in"),
+        ({"query_x": Column("float32", (12, 3))}, "support_x float32 [6, 2]; they may differ in"),
+        ({"unlabeled_x": Column("float32", (4, 3))}, "unlabeled_x is float32 [4, 3], support_x"),
+        ({"unlabeled_y": Column("int64", (4,))}, "unlabeled_x is needed"),
+        ({"support_x": Column("float32", (6,))}, "support_x is float32 [6]; inputs are [n, ...]"),
+        ({"support_x": Column("uint8", (6, 2))}, "images uint8 are [n, H, W, C]"),
+        ({"query_mask": Column("float32", (12,))}, "a mask is bool [n]"),
+        ({"query_weight": Column("float32", (6,))}, "both have n rows"),
+        ({"slot": Column("int64", (1,))}, "must not be called ids or id or slot, got ['slot']"),
+        ({"ids": Column("int64", (1,))}, "must not be called ids or id or slot, got ['ids']"),
+        ({"class_ids": Column("int64", (2,))}, "class_ids are int64 [3]"),
+    ],
+)
+def test_columns_that_are_no_tasks_are_refused(columns, said, clusters, monkeypatch, tmp_path):
+    opened = clusters.Clusters("train", SPEC, 0)
+    monkeypatch.setattr(clusters, "open", lambda part, spec, seed: altered(**columns)(opened))
+    with pytest.raises(DataError) as error:
+        open_source("clusters", "train", SPEC, 0)
+    assert said in str(error.value)
+    write_shards(opened, 64, tmp_path / "set")
+    body = local.read_sealed_json(tmp_path / "set" / DATASET_FILE)
+    new = {n: {"dtype": c.dtype, "shape": list(c.shape)} for n, c in columns.items()}
+    body["columns"].update(new)
+    local.write_sealed_json(tmp_path / "set" / DATASET_FILE, body)
+    with pytest.raises(DamagedData) as damaged:
+        ShardSource(tmp_path / "set")
+    assert said in str(damaged.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "classes", "said"),
+    [
+        ("support_y", 3, 0, "labels of 'support_y' lie in [0, 3], not in [0, 2]"),
+        ("query_y", -1, 0, "labels of 'query_y' lie in [-1, 2], not in [0, 2]"),
+        ("class_ids", 20, 5, "SPEC.classes = 5 lie in [0, 20], not in [0, 19]"),
+        ("class_ids", -4, 5, "SPEC.classes = 5 lie in [-4, 0], not in [0, 19]"),
+        ("class_ids", 0, 0, "SPEC.classes = 0 lie in [0, 0]"),
+        ("class_ids", 19, 5, ""),
+    ],
+)
+def test_labels_and_classes_that_are_none_are_refused(
+    column, value, classes, said, clusters, monkeypatch
+):
+    opened = clusters.Clusters("train", SPEC, 0)
+    more = {"class_ids": Column("int64", (3,))} if classes or column == "class_ids" else {}
+
+    def episodes(ids: Sequence[int]) -> EpisodeBatch:
+        batch = opened.episodes(ids)
+        zeros = {name: np.zeros((len(ids), 3), np.int64) for name in more}
+        columns = {**batch.columns, **zeros}
+        columns[column][:, 0] = value
+        return EpisodeBatch(batch.ids, columns)
+
+    source = Altered(opened, episodes=episodes, schema={**opened.schema, **more})
+    monkeypatch.setattr(clusters, "open", lambda part, spec, seed: source)
+    monkeypatch.setattr(clusters, "SPEC", replace(clusters.SPEC, classes=classes))
+    if not said:
+        assert open_source("clusters", "train", SPEC, 0) is source
+        return
+    with pytest.raises(DataError) as error:
+        open_source("clusters", "train", SPEC, 0)
+    assert said in str(error.value)
+
+
+def test_shards_of_other_columns_than_are_drawn_now_are_refused(clusters, tmp_path: Path) -> None:
+    live = plain()
+    write_shards(live, 64, tmp_path / "set")
+    held = open_shards(tmp_path / "set", live.identity, 64)
+    require_drawn(held, 64, live, "these")
+    schema = dict(live.schema)
+    less = {name: column for name, column in schema.items() if name != "centres"}
+    for other in (less, schema | {"hint": Column("float32", (1,))}):
+        with pytest.raises(DataError, match="its code has changed"):
+            require_drawn(held, 64, cast(EpisodeSource, Altered(live, schema=other)), "these")
+
+
+@pytest.mark.parametrize("field", ["dataset", "dataset_digest"])
+def test_a_dataset_that_is_no_text_is_refused(field: str, clusters, tmp_path: Path) -> None:
+    write_shards(plain(), 64, tmp_path / "set")
+    body = local.read_sealed_json(tmp_path / "set" / DATASET_FILE)
+    body["identity"][field] = 5
+    local.write_sealed_json(tmp_path / "set" / DATASET_FILE, body)
+    with pytest.raises(DamagedData, match="impossible identity"):
+        ShardSource(tmp_path / "set")
 
 
 def test_what_its_code_raises_is_one_line(clusters) -> None:
