@@ -135,9 +135,8 @@ class StoredEvaluation:
             told = ", ".join(self.of_each_episode)
             raise RunError(f"episodes of {self.name} have no metric {name!r}; they have {told}")
         own = next(one for one in self.further if one.metric.name == name)
-        blank = {"worst_decile": math.nan, "median": math.nan, "ci95_classes": math.nan}
         steps = tuple(
-            replace(step, mean=mean, ci95=ci95, **blank)
+            StepFigures(step.step, mean, ci95, math.nan, step.loss, failed=step.failed)
             for step, mean, ci95 in zip(self.steps, own.mean, own.ci95, strict=True)
         )
         mean, ci95 = zip(*((step.mean, step.ci95) for step in self.steps), strict=True)

@@ -352,15 +352,13 @@ def test_runs_are_compared_by_a_metric_that_both_have(tmp_path):
         metadist.compare(names, runs_dir=tmp_path)
     result = metadist.compare(names, runs_dir=tmp_path, metric="mse")
     assert (result["score"], result["better"]) == ("mse", "lower")
-    f, g = result["runs"]
+    _, g = result["runs"]
     apart = scores(0.6, seed=2) / 100 - scores(0.3, seed=1)
     assert g["mse"] == pytest.approx(float(scores(0.6, seed=2).mean()) / 100)
     assert g["difference"]["mean"] == pytest.approx(float(apart.mean()))
     assert g["difference"]["verdict"] == "better"
     assert [*g["metrics"]] == ["gain"]
-    with pytest.raises(
-        RunError, match="f: episodes of test-10q have no metric 'gain'; they have mse$"
-    ):
+    with pytest.raises(RunError, match=r"f: episodes of .* have no metric 'gain'; they have mse$"):
         metadist.compare(names, runs_dir=tmp_path, metric="gain")
     got = CliRunner().invoke(main, ["compare", *names, "--metric=mse", f"--runs-dir={tmp_path}"])
     assert got.exit_code == 0, got.output
