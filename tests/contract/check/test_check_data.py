@@ -117,6 +117,14 @@ def test_a_space_may_use_a_part_of_another_file(tmp_path: Path):
     assert got.exit_code == 0, got.output
 
 
+def test_the_dataset_of_the_page_keeps_its_contract(tmp_path: Path):
+    page = Path(__file__).parents[3] / "docs/add-a-dataset.md"
+    (text,) = (b for b in page.read_text().split("```") if 'name="gratings"' in b)
+    (tmp_path / "gratings.py").write_text(text.removeprefix("python"), encoding="utf-8")
+    report = metadist.check(tmp_path / "gratings.py")
+    assert not report.findings, seen(report)
+
+
 @pytest.mark.parametrize("planted", DATA, ids=str)
 def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
     check_found(tmp_path, planted)
