@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metadist.context import Context
+from metadist.errors import PluginError
 from metadist.inner.adam import Adam
 from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
 from metadist.keys import Key
@@ -263,3 +264,11 @@ def test_a_wrong_chain_is_noticed(wrong: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Chain, "update", wrong)
     with noticed():
         check_defined(chained(), heavy_balls("first", "second"))
+
+
+def test_parts_of_one_name_are_refused():
+    """One of them would lose what is its own."""
+    with pytest.raises(PluginError, match="meta-parameters of different names, two have decay"):
+        Chain((HeavyBall(), HeavyBall())).init({}, Key.of("chain"))
+    with pytest.raises(PluginError, match="at least one inner optimizer"):
+        Chain(())
