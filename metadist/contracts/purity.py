@@ -50,7 +50,9 @@ def watched(given: object, part: object = None) -> Iterator[Watch]:
         watch.seen.append(f"an attribute of {type(part).__name__} that changed")
 
 
-def impure(what: str, call: Callable[[], Any], given: object, part: object) -> Iterator[Finding]:
+def impure(
+    what: str, call: Callable[[], Any], given: object, part: object, mend: str = PURE
+) -> Iterator[Finding]:
     """Findings about a call that is to be pure.
 
     Args:
@@ -59,9 +61,9 @@ def impure(what: str, call: Callable[[], Any], given: object, part: object) -> I
     with watched(given, part) as watch:
         once, again = snapshot(call()), snapshot(call())
     if watch.seen:
-        yield found(f"that {what} is a pure function", "; ".join(watch.seen), PURE)
+        yield found(f"that {what} is a pure function", "; ".join(watch.seen), mend)
     elif not same(once, again):
-        yield found(f"the same bits of {what} twice", "other ones the second time", PURE)
+        yield found(f"the same bits of {what} twice", "other ones the second time", mend)
 
 
 def _generators() -> dict[str, Any]:

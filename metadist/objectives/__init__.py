@@ -228,9 +228,9 @@ def build(name: str, given: dict[str, Any], shape: TaskShape) -> Objective:
         )
     objective: Objective = module.build(options(name, given), shape)
     check_names(f"objective {name!r}", (metric.name for metric in objective.metrics))
-    if objective.name != name:
+    if (own := getattr(objective, "name", None)) != name:
         raise PluginError(
-            f"objective {name!r}: its name must be {name!r} as its module is, got "
-            f"{objective.name!r}"
+            f"objective {name!r}: its name must be {name!r} as its module is, got {own!r}; set "
+            f"name = {name!r} in the class, or rename the file"
         )
     return objective

@@ -57,11 +57,13 @@ class FurtherFigures:
     Attributes:
         mean: or what is pooled over all episodes.
         ci95: NaN where there is none, as of what is pooled.
+        pooled: over all episodes, so that no single one has it.
     """
 
     metric: Metric
     mean: tuple[float, ...]
     ci95: tuple[float, ...]
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,32 @@ class StoredEvaluation:
         return Rows(self.episode_digest, self.metric, self.scores[:, self.figure_step])
 
     @property
+    def of_each_episode(self) -> list[str]:
+        """Names of the metrics that every episode has, the one that decides first."""
+        return [self.metric.name, *(own.metric.name for own in self.further if not own.pooled)]
+
+    def by(self, name: str) -> StoredEvaluation:
+        """The same, decided by another metric of each episode; without scores, which are not its.
+
+        Raises:
+            RunError: no episode has such a metric.
+        """
+        if name == self.metric.name:
+            return self
+        if name not in self.of_each_episode:
+            told = ", ".join(self.of_each_episode)
+            raise RunError(f"episodes of {self.name} have no metric {name!r}; they have {told}")
+        own = next(one for one in self.further if one.metric.name == name)
+        steps = tuple(
+            StepFigures(step.step, mean, ci95, math.nan, step.loss, failed=step.failed)
+            for step, mean, ci95 in zip(self.steps, own.mean, own.ci95, strict=True)
+        )
+        mean, ci95 = zip(*((step.mean, step.ci95) for step in self.steps), strict=True)
+        former = FurtherFigures(self.metric, mean, ci95)
+        further = (former, *(one for one in self.further if one is not own))
+        return replace(self, metric=own.metric, steps=steps, further=further, scores=None)
+
+    @property
     def of_classes(self) -> str:
         """`` of 423 classes``; nothing where they are not known."""
         return of_classes(self.classes.told(), labels=True) if self.classes else ""
@@ -170,11 +198,21 @@ def read_own_figures(run: RunDir, recipe: Recipe, name: str) -> StoredEvaluation
     return found
 
 
-def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluation | None:
-    """Read the results of a protocol with scores and classes; what cannot be read is noted."""
+def read_evaluation(
+    run: RunDir, name: str, notes: list[str], metric: str | None = None
+) -> StoredEvaluation | None:
+    """Read the results of a protocol with scores and classes; what cannot be read is noted.
+
+    Args:
+        metric: to take for the one that decides, if another.
+
+    Raises:
+        RunError: episodes have no such metric.
+    """
     path = run.evaluation / f"{name}.json"
     try:
         found = _figures(run, path)
+        found = found.by(metric) if metric else found
         shape = (found.episodes, len(found.steps))
         scores = _scores(path.with_suffix(".parquet"), found.metric.name, shape, notes)
         return _with_classes(replace(found, scores=scores), path.parent, notes)
@@ -255,7 +293,7 @@ def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
     for name, values in mapping(raw.get("pooled", {}), "pooled").items():
         metric_name(name)
         mean, none = reals(values, name), (math.nan,) * steps
-        yield _checked(FurtherFigures(described(name), mean, none), steps)
+        yield _checked(FurtherFigures(described(name), mean, none, pooled=True), steps)
 
 
 def described_in(info: Mapping[str, Any], name: str) -> Metric:

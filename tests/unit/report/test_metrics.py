@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compared_runs import drawn_classes
 from report_page import read
 from report_runs import function_recipe, image_recipe, make_run, write_log, write_results
 
@@ -54,6 +56,16 @@ def test_a_strangers_error_is_an_error(tmp_path):
     assert "accuracy" not in page.text
     # The zero-shot floor is one of squared errors.
     assert "loor" not in page.text
+
+
+def test_intervals_for_new_classes_are_in_the_units_of_the_metric(tmp_path):
+    run = make_run(tmp_path, image_recipe(), status="finished")
+    write_log(run, 100, accuracy=False)
+    write_results(run, 1, metric=GAIN, classes=drawn_classes(60, 20))
+    page = read(run).text
+    assert re.search(r"20 classes; ± [\d.]+ for new classes", page)
+    table = page[page.index("95 % CI, new classes") :]
+    assert re.search(r"\b1 [\d.]+ ± [\d.]+ ± [\d.]+ ", table)
 
 
 def test_a_strangers_share_is_read_in_percent_and_has_no_chance(tmp_path):
