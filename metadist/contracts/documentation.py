@@ -67,7 +67,8 @@ def hooks(module: ModuleType) -> Iterator[Finding]:
                 yield found(
                     f"methods of {cls.__name__} that something calls",
                     f"{name}, which nothing calls",
-                    f"call it {' or '.join(map(repr, like))} if that is meant, or begin its name with _",
+                    f"call it {' or '.join(map(repr, like))} if that is meant, or let its name "
+                    "begin with _",
                     "warning",
                 )
 

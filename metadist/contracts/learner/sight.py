@@ -88,7 +88,7 @@ def _updates(setting: Setting) -> Iterator[Finding]:
         state = learner.optimizer.start(meta, adapted, ctx)
         gradients, loss, _ = learner.inner_gradient(adapted, frozen, seen, 0, ctx)
         step = InnerStep(0, meta, loss, ctx)
-        got = learner.optimizer.update(gradients, state, adapted, step)
+        got: Any = learner.optimizer.update(gradients, state, adapted, step)
         wanted = "(updates, state) of update(), an update for each adapted parameter"
         if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Mapping):
             yield found(wanted, type(got).__name__, "return a dict of updates, and the state")

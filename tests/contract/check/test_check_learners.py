@@ -46,7 +46,7 @@ LEARNERS = [
     ),
     learner(
         "hooks",
-        ("begin", "call it 'initial_state'"),
+        ("begin", "call it 'statistics' or 'initial_state'"),
         method("    def begin(self, ctx):\n        return {}"),
         level="warning",
     ),
@@ -225,7 +225,7 @@ LEARNERS = [
     ),
     learner(
         "chance",
-        ("0 % of 30", "look at the sign"),
+        ("3 % of 30", "look at the sign"),
         ("Prediction(-away", "Prediction(away"),
         level="note",
     ),
