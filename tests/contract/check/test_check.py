@@ -126,7 +126,7 @@ def test_what_a_report_says(tmp_path: Path):
     assert finding.where == f"prototypes.py:{line}"
     assert finding.got == "ZeroDivisionError: division by zero"
     assert "Traceback" in finding.trace
-    assert str(report).splitlines()[-1] == "algorithm prototypes: 3 checks, 1 error, no warnings"
+    assert str(report).splitlines()[-1] == "algorithm prototypes: 4 checks, 1 error, no warnings"
     document = report.to_dict()
     assert json.loads(json.dumps(document)) == document
     assert document["findings"][0]["where"] == finding.where
