@@ -62,12 +62,12 @@ def names(package: ModuleType) -> list[str]:
     """Names of all parts of a package's kind, sorted. Nothing is imported."""
     kind = kind_of(package)
     plugins = {name for its_kind, name in _plugins if its_kind == kind}
-    announced = {
+    installed = {
         point.name.partition(".")[2]
-        for point in _entry_points(tuple(sys.path))
+        for point in announced()
         if point.name.partition(".")[0] == kind
     }
-    return sorted({*builtin_names(package), *announced, *plugins})
+    return sorted({*builtin_names(package), *installed, *plugins})
 
 
 def load(package: ModuleType, name: str, what: str) -> ModuleType:
@@ -114,13 +114,18 @@ def entry_point(kind: str, name: str) -> metadata.EntryPoint | None:
     Raises:
         PartError: two distributions announce different modules.
     """
-    found = [p for p in _entry_points(tuple(sys.path)) if p.name == f"{kind}.{name}"]
+    found = [p for p in announced() if p.name == f"{kind}.{name}"]
     if len({p.value for p in found}) > 1:
         raise PartError(
             f"{kind} {name!r} comes from {' and from '.join(map(origin, found))}; uninstall all "
             "but one, or have them choose other names"
         )
     return found[0] if found else None
+
+
+def announced() -> tuple[metadata.EntryPoint, ...]:
+    """What installed distributions announce; nothing is imported."""
+    return _entry_points(tuple(sys.path))
 
 
 def origin(point: metadata.EntryPoint) -> str:

@@ -18,6 +18,10 @@ class PluginError(MetadistError):
     return what its kind has to."""
 
 
+class PluginFailure(PluginError):
+    """The code of a part from outside has raised an error; file, line and part are named."""
+
+
 class TableError(MetadistError):
     """A published table, or the request to reproduce one, is wrong."""
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import inspect
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ from data_pipeline import registry
 from data_pipeline.storage.local import sha256_bytes
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
+from metadist.process.foreign_code import failures_told, makers_in
 from metadist.recipe.schema import Recipe
-from metadist.runs.readers.plugins import changes, read_plugins
+from metadist.runs.readers.plugins import changes, how_to_give, read_plugins
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
     Raises:
         PluginError: one cannot be imported, is no part, has a name that is taken, or has not the
             source that the other process has read; or it comes here itself when it is imported.
+        PluginFailure: the code of a part from outside has failed inside the block.
     """
     if _running:
         raise PluginError(
@@ -94,7 +96,9 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
     if isinstance(given, str | Path):
         given = (given,)
     with contextlib.ExitStack() as stack:
-        yield tuple([stack.enter_context(_used(one)) for one in given])
+        used = tuple([stack.enter_context(_used(one)) for one in given])
+        with failures_told(_by_file):
+            yield used
 
 
 def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.AbstractContextManager[None]]:
@@ -111,34 +115,24 @@ def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.AbstractContextManag
     return again
 
 
-def of_factory(factory: Callable[..., Any]) -> tuple[str, str]:
-    """Where a factory of modules stands, as :func:`use` takes it, and what a recipe calls it.
+def _by_file() -> dict[str, tuple[str, str]]:
+    """The parts from outside that are loaded, by source file: in words, and as they are given."""
+    found = {}
+    for (kind, name), plugin in _active.items():
+        found[str(source_of(plugin))] = f"{kind} {name!r}", given(plugin.source)
+    for point in registry.announced():
+        if module := sys.modules.get(point.value):
+            kind, _, name = point.name.partition(".")
+            found[str(module.__file__)] = f"{kind} {name!r}", point.name
+    return found
 
-    Raises:
-        PluginError: it is in no file, or not at the file's top level.
-    """
-    module = sys.modules.get(getattr(factory, "__module__", None) or "")
-    name = getattr(factory, "__qualname__", "")
-    if module is None or getattr(module, name, None) is not factory:
-        raise PluginError(
-            f"backbone={name or factory!r}: a function or class at the top level of a file is "
-            "needed, where workers and a run that goes on find it again; write def make(inputs, "
-            "outputs): there"
-        )
-    path = Path(inspect.getsourcefile(factory) or "")
-    if not path.is_file():
-        raise PluginError(
-            f"backbone={name}: it stands in no file ({path}), and workers and a run that goes on "
-            "must read it again; write it to a file, as my_net.py, and import it from there"
-        )
-    if getattr(module, "PART", None) != "backbone":
-        place = module.__name__ if "." in module.__name__ else str(path.resolve())
-        return f"{place}:{name}", name
-    if getattr(module.build, "factory", None) is not factory:
-        raise PluginError(
-            f"backbone={name}: {path} is a backbone of another factory; give it by plugins="
-        )
-    return str(path.resolve()), path.stem
+
+def given(source: str) -> str:
+    """A plugin's source as one would type it here: a file below this directory as ``./toy.py``."""
+    place, _ = _split(source)
+    if _is_path(place) and Path(place).is_relative_to(Path.cwd()):
+        source = f"./{Path(source).relative_to(Path.cwd())}"
+    return shlex.quote(source)
 
 
 def of(recipe: Recipe) -> dict[str, Plugin]:
@@ -169,6 +163,12 @@ def unused(recipe: Recipe) -> list[Plugin]:
     return [p for p in _active.values() if p not in named and p.kind != "tune_space"]
 
 
+def key(kind: str) -> str:
+    """The key by which a recipe names a part of this kind."""
+    keys = {"backbone": "model.name", **dict.fromkeys(_DATA, "data.dataset")}
+    return keys.get(kind, f"{kind}.name")
+
+
 def facts(used: Mapping[str, Plugin]) -> dict[str, dict[str, str]]:
     """What a run records of its parts from outside, by kind."""
     return {kind: plugin.facts for kind, plugin in used.items()}
@@ -183,24 +183,22 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
         warn: log a warning where one has another source now.
 
     Raises:
-        RunError: one is missing; the message says how to give it. Or the record of one is none.
+        RunError: some are missing; the message says how to give them. Or a record is none.
     """
     try:
         recorded = read_plugins(info.get("plugins", {}))
     except ValueError as error:
         raise RunError(f"{run}: {error}; its record was altered, put it back") from None
+    missing = {}
     for kind, made in recorded.items():
         if plugin := _known(kind, made["name"]):
             changed = changes({kind: made}, {kind: plugin.facts})
             if changed and warn:
                 log.warning("%s: %s; its figures need not be the run's", run, changed[0])
             continue
-        source = made.get("module") or made.get("path")
-        if "distribution" in made:
-            mend = f"install {made['distribution']} again"
-        else:
-            mend = f"a run directory cannot run code, so give --plugin {source} again"
-        raise RunError(f"{run}: made with {kind} {made['name']!r} from {source}; {mend}")
+        missing[kind] = made
+    if missing:
+        raise RunError(f"{run}: {how_to_give(missing)}")
 
 
 def _known(kind: str, name: str) -> Plugin | None:
@@ -291,6 +289,19 @@ def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
     return part
 
 
+def _kind(part: ModuleType, name: str, where: str) -> str:
+    """The kind of a part; what makes networks in a file that is none is named."""
+    try:
+        return registry.check(part, name, where)
+    except registry.PartError as error:
+        makers = " or ".join(f"{where}:{maker}" for maker in makers_in(part))
+        if hasattr(part, "PART") or not makers:
+            raise
+        raise PluginError(
+            f"{error}. A network of torch's modules is given by what makes it: {makers}"
+        ) from None
+
+
 def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
     where = f"--plugin {path}:{factory}".rstrip(":")
     if not path.stem.isidentifier() or path.suffix != ".py":
@@ -304,7 +315,7 @@ def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
     module = sys.modules.get(name) or _run_source(name, path, source, where)
     part = _around(module, factory, where)
     called = factory or path.stem
-    kind = registry.check(part, called, where)
+    kind = _kind(part, called, where)
     return Plugin(kind, called, f"{path}:{factory}".rstrip(":"), digest), part
 
 
@@ -343,7 +354,7 @@ def _from_module(source: str, root: str, factory: str) -> tuple[Plugin, ModuleTy
         raise PluginError(f"{where}: this is a package; name the module in it that is the part")
     part = _around(module, factory, where)
     name = factory or source.rpartition(".")[2]
-    kind = registry.check(part, name, where)
+    kind = _kind(part, name, where)
     folder = Path(module.__file__ or "").resolve().parents[source.count(".")]
     called = f"{source}:{factory}".rstrip(":")
     return Plugin(kind, name, called, _digest_of(module), root=str(folder)), part

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from metadist.api.modules import of_factory
 
 if TYPE_CHECKING:
     from metadist.contracts import Report
 
 
 def check(
-    plugin: str | Path,
+    plugin: str | Path | Callable[..., Any],
     *,
     plugins: str | Path | Sequence[str | Path] = (),
     options: Iterable[str] = (),
@@ -27,7 +29,8 @@ def check(
     Args:
         plugin: path of a file or dotted name of a module, as ``plugins`` of :func:`train`; or the
             name of a part that is installed, as ``maml``, with its kind where there are two of
-            that name (``tune_space.anil``).
+            that name (``tune_space.anil``); or a function or class that makes a network, as
+            ``backbone`` of :func:`train`.
         plugins: files and modules with other parts that this one uses, as the dataset of a search
             space.
         options: of the part, as ``first_order=true``.
@@ -43,8 +46,16 @@ def check(
     """
     from metadist import plugins as outside
     from metadist.contracts import check_part
+    from metadist.errors import PluginError
     from metadist.overrides import Scalar, parse_override
 
+    if callable(plugin):
+        plugin, _ = of_factory(plugin)
+    if not isinstance(plugin, str | Path):
+        raise PluginError(
+            "a file, the name of a module or a part, or what makes a network is needed, got "
+            f"{plugin!r}"
+        )
     given: dict[str, Scalar] = {}
     for text in options:
         _, name, given[name] = parse_override(f"option.{text}")

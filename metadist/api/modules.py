@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,3 +48,35 @@ def from_module(
     from metadist.backbones import _from_module
 
     return _from_module.from_module(factory, head=head, constants=constants)
+
+
+def of_factory(factory: Callable[..., Any]) -> tuple[str, str]:
+    """Where a factory of modules stands, as ``plugins`` has it, and what a recipe calls it.
+
+    Raises:
+        PluginError: it is in no file, or not at the file's top level.
+    """
+    from metadist.errors import PluginError
+
+    module = sys.modules.get(getattr(factory, "__module__", None) or "")
+    name = getattr(factory, "__qualname__", "")
+    if module is None or getattr(module, name, None) is not factory:
+        raise PluginError(
+            f"backbone={name or factory!r}: a function or class at the top level of a file is "
+            "needed, where workers and a run that goes on find it again; write def make(inputs, "
+            "outputs): there"
+        )
+    path = Path(inspect.getsourcefile(factory) or "")
+    if not path.is_file():
+        raise PluginError(
+            f"backbone={name}: it stands in no file ({path}), and workers and a run that goes on "
+            "must read it again; write it to a file, as my_net.py, and import it from there"
+        )
+    if getattr(module, "PART", None) != "backbone":
+        place = module.__name__ if "." in module.__name__ else str(path.resolve())
+        return f"{place}:{name}", name
+    if getattr(module.build, "factory", None) is not factory:
+        raise PluginError(
+            f"backbone={name}: {path} is a backbone of another factory; give it by plugins="
+        )
+    return str(path.resolve()), path.stem

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metadist.api.common import Plugins
+from metadist.api.modules import of_factory
 from metadist.api.result_types import Score, TrainResult
 from metadist.driver.directories import data_directory, runs_directory
 from metadist.process.announce import Announce, quiet
@@ -74,7 +75,6 @@ def train(
     from metadist.driver import run
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
-    from metadist.plugins import of_factory
     from metadist.recipe.schema import Recipe, parse_recipe
 
     if backbone is not None:

@@ -6,6 +6,7 @@ refuses the others refuse in the same words, before there is anything to clean u
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from metadist.recipe.schema import Recipe
 from metadist.runs.readers.evaluations import metric_facts
 from metadist.tasks import TRAINING_ONLY
 
+log = logging.getLogger(__name__)
+
 
 def resolve_recipe(stated: Recipe, announce: Announce = quiet) -> Recipe:
     """The recipe with every option of its parts; what was dropped or is not used is said.
@@ -38,7 +41,10 @@ def resolve_recipe(stated: Recipe, announce: Announce = quiet) -> Recipe:
         announce(line)
     recipe = resolve(stated)
     for plugin in plugins.unused(recipe):
-        announce(f"The recipe does not name {plugin.kind} {plugin.name!r} of {plugin.source}")
+        log.warning(
+            "The recipe does not name %s %r of %s, which is not used: name it by --set %s=%s",
+            plugin.kind, plugin.name, plugin.source, plugins.key(plugin.kind), plugin.name,
+        )  # fmt: skip
     return recipe
 
 

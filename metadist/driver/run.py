@@ -27,13 +27,14 @@ from metadist.driver.progress import show_progress
 from metadist.driver.request import RunRequest
 from metadist.driver.resolve_run import Started, find_run, named_run
 from metadist.driver.tracking import check_tracking, open_tracking
-from metadist.errors import NonFiniteError, TrackingError
+from metadist.errors import NonFiniteError, NumericsError, PluginFailure, TrackingError
 from metadist.executors import in_process
 from metadist.executors.job import Job
 from metadist.process.announce import Announce, quiet
 from metadist.process.home import settle
 from metadist.process.provenance import provenance
 from metadist.process.signals import StopRequest
+from metadist.report.phrases import plural
 from metadist.runs import checkpoints
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
@@ -85,11 +86,19 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> tuple[RunDi
     except BaseException as error:
         status = ending.failed(error)
         if status != "superseded" and not isinstance(error, NonFiniteError):
-            announce(f"{run.name} has ended early; go on with --resume {run.name}")
+            announce(f"{run.name} has ended early; {_cure(error, setup, run.name)}")
         raise
     finally:
         ending.close(status)
     return run, result
+
+
+def _cure(error: BaseException, setup: Setup, run: str) -> str:
+    """How to get on after a run has ended early."""
+    fault = isinstance(error, PluginFailure | NumericsError) and plugins.of(setup.recipe)
+    if fault:  # a run goes on with the same source only
+        return "mend the plugin, then start a run of another name: this one has its old source"
+    return f"go on with --resume {run}"
 
 
 def _close_finished(request: RunRequest, run: RunDir, wait: float, announce: Announce) -> None:
@@ -159,7 +168,7 @@ def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
     if learner.estimator == "exact" and learner.derivative_order == 1:
         order = "exact gradient"  # nothing is left out: there are no inner gradients
-    steps = f"{recipe.outer.steps} steps of {recipe.outer.batch} tasks"
+    steps = f"{plural(recipe.outer.steps, 'step')} of {plural(recipe.outer.batch, 'task')}"
     norm = f"{'no' if recipe.model.norm == 'none' else recipe.model.norm} normalisation"
     if learner.estimator == "none":
         # Without a derivative there is no network whose activations were normalised.

@@ -22,6 +22,7 @@ from metadist.errors import (
     GivenUp,
     MetadistError,
     NonFiniteError,
+    PluginFailure,
     RecipeError,
     ResourceError,
     SpaceError,
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 #: Errors that training the same recipe again would meet again. Others that are known (a full disk,
 #: data that cannot be read, a node that lacks a plugin) say nothing of the setting.
-_OF_THE_SETTING = (NonFiniteError, RecipeError, SpaceError, GivenUp)
+_OF_THE_SETTING = (NonFiniteError, RecipeError, SpaceError, GivenUp, PluginFailure)
 
 
 @dataclass(frozen=True)

@@ -114,10 +114,13 @@ def test_evaluate_needs_the_plugin_and_report_does_not(caplog):
     assert "algorithm was 'sign'" in record.getMessage()
 
 
-def test_a_plugin_that_the_recipe_does_not_name_is_told_of():
+def test_a_plugin_that_the_recipe_does_not_name_is_told_of(caplog):
     write(Path("sign.py"), SIGN_MAML)
-    result = run(*TRAIN, "--name", "first", "--plugin", "sign.py")
-    assert "The recipe does not name algorithm 'sign'" in result.stderr
+    done(*TRAIN, "--name", "first", "--plugin", "sign.py")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "The recipe does not name algorithm 'sign'" in record.getMessage()
+    assert "--set algorithm.name=sign" in record.getMessage()
     assert json.loads(Path("runs/first/run.json").read_text())["plugins"] == {}
 
 
@@ -145,6 +148,67 @@ def test_debug_shows_where_a_plugin_failed():
         files.append(Path(traceback.tb_frame.f_code.co_filename).name)
         traceback = traceback.tb_next
     assert "bad.py" in files
+
+
+BROKEN = SIGN_MAML.replace("g.sign()", "g.sing()")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_in_a_plugins_code_is_told_in_a_line(workers):
+    """File, line, part and cure; a run that cannot go on is not said to."""
+    write(Path("sign.py"), BROKEN)
+    line = next(n for n, text in enumerate(BROKEN.splitlines(), 1) if "sing()" in text)
+    chosen = ["--set", "algorithm.name=sign", "--plugin", "./sign.py", "--name", "first"]
+    result = run(*TRAIN, *chosen, "--workers", str(workers))
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"Error: sign.py:{line}: AttributeError: ")
+    assert "'sing' (in algorithm 'sign'); run metadist check " in error
+    assert error.endswith("run metadist check ./sign.py and mend it")
+    assert "first has ended early; mend the plugin, then start a run of another" in result.stderr
+    assert "--resume" not in result.stderr
+    assert "Workers lost" not in result.stderr
+    assert json.loads(Path("runs/first/run.json").read_text())["status"] == "failed"
+
+
+def test_a_mistake_while_evaluating_and_in_a_search_is_told_in_a_line():
+    write(Path("sign.py"), SIGN_MAML)
+    train_sign("first")
+    write(Path("sign.py"), BROKEN)
+    error = refused("evaluate", "first", "--plugin", "sign.py")
+    assert "AttributeError" in error
+    assert "(in algorithm 'sign')" in error
+
+
+def test_a_mistake_of_an_installed_part_is_told_in_a_line(tmp_path, monkeypatch):
+    install(tmp_path / "site", "lab", {"lab_sing": BROKEN}, algorithm__sing="lab_sing")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    error = refused(*TRAIN, "--set", "algorithm.name=sing", "--name", "first")
+    assert error.startswith("Error: lab_sing.py:")
+    assert "(in algorithm 'sing'); run metadist check algorithm.sing and mend it" in error
+
+
+def test_all_missing_plugins_are_named_at_once():
+    write(Path("sign.py"), SIGN_MAML)
+    write(Path("lines.py"), FUNCTION)
+    both = ["--plugin", "./sign.py", "--plugin", "./lines.py"]
+    names = ["--set", "algorithm.name=sign", "--set", "data.dataset=lines"]
+    done(*TRAIN, *names, *both, "--name", "first")
+    error = refused("evaluate", "first")
+    here = Path.cwd()
+    assert f"give --plugin {here / 'sign.py'} --plugin {here / 'lines.py'} again" in error
+    assert f"in Python plugins={[str(here / 'sign.py'), str(here / 'lines.py')]}" in error
+
+
+def test_a_file_that_is_no_part_names_what_makes_networks():
+    text = "def make(inputs, outputs, *, width=8): ...\ndef _own(inputs, outputs): ...\nN = 1\n"
+    write(Path("my_resnet.py"), text)
+    path = Path("my_resnet.py").resolve()
+    for words in (["check", "./my_resnet.py"], [*TRAIN, "--plugin", "./my_resnet.py"]):
+        error = refused(*words)
+        assert "must say which kind of part it is" in error
+        assert error.endswith(f"by what makes it: --plugin {path}:make")
 
 
 def test_a_family_of_functions_trains_live_and_from_shards():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from metadist.runs.readers.fields import mapping, text
+
+#: As under ``plugins`` in run.json: facts by kind.
+Recorded = Mapping[str, Mapping[str, str]]
 
 #: Kinds that a learner and its data are made of.
 KINDS = (
@@ -35,13 +39,32 @@ def read_plugins(value: Any) -> dict[str, dict[str, str]]:
     return found
 
 
-def changes(
-    recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
-) -> list[str]:
+def how_to_give(missing: Recorded) -> str:
+    """Where parts from outside came from, and how all of them are given again."""
+    named = [f"{kind} {made['name']!r} from {_place(made)}" for kind, made in missing.items()]
+    installed = sorted({m["distribution"] for m in missing.values() if "distribution" in m})
+    mend = [f"install {' and '.join(installed)} again"] if installed else []
+    if sources := sources_of(missing):
+        words = " ".join(f"--plugin {shlex.quote(source)}" for source in sources)
+        mend.append(f"a run directory cannot run code, so give {words} again")
+        mend.append(f"in Python plugins={sources}")
+    return f"made with {' and '.join(named)}; {'; '.join(mend)}"
+
+
+def sources_of(recorded: Recorded) -> list[str]:
+    """What ``--plugin`` has to be given, of parts as run.json has them."""
+    return [str(_place(made)) for made in recorded.values() if "distribution" not in made]
+
+
+def _place(made: Mapping[str, str]) -> str | None:
+    return made.get("module") or made.get("path")
+
+
+def changes(recorded: Recorded, now: Recorded) -> list[str]:
     """What differs between the parts from outside that a run was made with and those used now.
 
     Args:
-        recorded, now: as under ``plugins`` in run.json; see :func:`metadist.plugins.facts`.
+        recorded, now: see :func:`metadist.plugins.facts`.
     """
     both = [(kind, recorded.get(kind, {}), now.get(kind, {})) for kind in {**recorded, **now}]
     return sorted(
@@ -54,5 +77,4 @@ def changes(
 def _described(given: Mapping[str, str]) -> str:
     if not given:
         return "built in"
-    source = given.get("module") or given.get("path")
-    return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"
+    return f"{given['name']!r} of {_place(given)} (SHA-256 {given['sha256'][:12]})"

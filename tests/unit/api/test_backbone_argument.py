@@ -162,6 +162,14 @@ def test_a_factory_that_workers_cannot_read_is_refused():
     assert not Path("runs").exists()
 
 
+def test_a_factory_can_be_checked():
+    make = imported(write(Path("my_net.py"), NET), "my_net").make
+    assert metadist.check(make).name == "make"
+    for given in (functools.partial(make), 3):
+        with pytest.raises(PluginError, match=r"a function or class|what makes a network"):
+            metadist.check(given)  # type: ignore[arg-type]
+
+
 def test_a_program_that_trains_when_it_is_imported_is_told_where_to_put_it():
     text = NET + f"\nimport metadist\n\nmetadist.train({RECIPE!r}, backbone=make, offline=True)\n"
     path = write(Path("program.py"), text)
