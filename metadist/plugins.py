@@ -29,6 +29,7 @@ from data_pipeline.storage.local import sha256_bytes
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
 from metadist.recipe.schema import Recipe
+from metadist.runs.readers.plugins import changes, read_plugins
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,20 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
         given = (given,)
     with contextlib.ExitStack() as stack:
         yield tuple([stack.enter_context(_used(one)) for one in given])
+
+
+def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What brings plugins that are in use now into use again, whatever becomes of their files."""
+    modules = [(one, registry.load(package(one.kind), one.name, one.kind)) for one in used]
+
+    @contextlib.contextmanager
+    def again() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for plugin, module in modules:
+                stack.enter_context(_registered(plugin, module))
+            yield
+
+    return again
 
 
 def of_factory(factory: Callable[..., Any]) -> tuple[str, str]:
@@ -168,9 +183,12 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
         warn: log a warning where one has another source now.
 
     Raises:
-        RunError: one is missing; the message says how to give it.
+        RunError: one is missing; the message says how to give it. Or the record of one is none.
     """
-    recorded: Mapping[str, Mapping[str, str]] = info.get("plugins", {})
+    try:
+        recorded = read_plugins(info.get("plugins", {}))
+    except ValueError as error:
+        raise RunError(f"{run}: {error}; its record was altered, put it back") from None
     for kind, made in recorded.items():
         if plugin := _known(kind, made["name"]):
             changed = changes({kind: made}, {kind: plugin.facts})
@@ -183,29 +201,6 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
         else:
             mend = f"a run directory cannot run code, so give --plugin {source} again"
         raise RunError(f"{run}: made with {kind} {made['name']!r} from {source}; {mend}")
-
-
-def changes(
-    recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
-) -> list[str]:
-    """What differs between the parts from outside that a run was made with and those used now.
-
-    Args:
-        recorded, now: as under ``plugins`` in run.json; see :func:`facts`.
-    """
-    both = [(kind, recorded.get(kind, {}), now.get(kind, {})) for kind in {**recorded, **now}]
-    return sorted(
-        f"{kind} was {_described(made)}, is {_described(used)}"
-        for kind, made, used in both
-        if made.get("sha256") != used.get("sha256")
-    )
-
-
-def _described(given: Mapping[str, str]) -> str:
-    if not given:
-        return "built in"
-    source = given.get("module") or given.get("path")
-    return f"{given['name']!r} of {source} (SHA-256 {given['sha256'][:12]})"
 
 
 def _known(kind: str, name: str) -> Plugin | None:
@@ -240,15 +235,22 @@ def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
             f"--plugin {source}: the source here has SHA-256 {plugin.sha256[:12]}, where the run "
             f"was started it has {expected.sha256[:12]}; every worker must see the same file"
         )
-    if _active.get((plugin.kind, plugin.name)) == plugin:
+    with _registered(plugin, module):
         yield plugin
+
+
+@contextlib.contextmanager
+def _registered(plugin: Plugin, module: ModuleType) -> Iterator[None]:
+    """A plugin in use, as it may be already."""
+    if _active.get((plugin.kind, plugin.name)) == plugin:
+        yield
         return
     with _told():
         _check_free(plugin)
     with registry.registered(plugin.kind, plugin.name, module):
         _active[plugin.kind, plugin.name] = plugin
         try:
-            yield plugin
+            yield
         finally:
             del _active[plugin.kind, plugin.name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def check(
     plugin: str | Path,
     *,
+    plugins: str | Path | Sequence[str | Path] = (),
     options: Iterable[str] = (),
     source: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
@@ -27,6 +28,8 @@ def check(
         plugin: path of a file or dotted name of a module, as ``plugins`` of :func:`train`; or the
             name of a part that is installed, as ``maml``, with its kind where there are two of
             that name (``tune_space.anil``).
+        plugins: files and modules with other parts that this one uses, as the dataset of a search
+            space.
         options: of the part, as ``first_order=true``.
         source: folder or file with the raw images of a dataset that does not make itself.
         progress: is told what is being looked at.
@@ -39,7 +42,7 @@ def check(
         RecipeError: an option is none of the part's.
     """
     from metadist import plugins as outside
-    from metadist.contracts import UnknownPart, check_part, kind_of
+    from metadist.contracts import check_part
     from metadist.overrides import Scalar, parse_override
 
     given: dict[str, Scalar] = {}
@@ -51,6 +54,15 @@ def check(
         source=None if source is None else Path(source),
         say=progress or (lambda line: None),
     )
+    with outside.use(plugins):
+        return _checked(plugin, look)
+
+
+def _checked(plugin: str | Path, look: Callable[..., Report]) -> Report:
+    """What a look at a part finds."""
+    from metadist import plugins as outside
+    from metadist.contracts import UnknownPart, kind_of
+
     if not isinstance(plugin, Path) and not ("/" in plugin or plugin.endswith(".py")):
         try:
             return look(*kind_of(plugin))

@@ -24,6 +24,7 @@ from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
 from metadist.process.provenance import versions
 from metadist.recipe.schema import Recipe
+from metadist.runs.readers.evaluations import metric_facts
 from metadist.tasks import TRAINING_ONLY
 
 
@@ -134,6 +135,8 @@ def check_workers(
 def facts_of(setup: Setup) -> dict[str, Any]:
     """What ``run.json`` says of data, learner, plugins and versions."""
     recipe, store, learner = setup.recipe, setup.data.store, setup.learner
+    # What readers of the log cannot know without a plug-in's code.
+    metrics = {m.name: m.as_dict() for m in learner.objective.metrics if metric_facts(m)}
     return {
         "dataset": {
             "name": recipe.data.dataset,
@@ -146,6 +149,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "derivative_order": learner.derivative_order,
             "estimator": learner.estimator,
             **({"needs": sorted(learner.needs)} if learner.needs else {}),
+            **({"metrics": metrics} if metrics else {}),
             "norm": recipe.model.norm,
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },

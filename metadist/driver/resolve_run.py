@@ -11,9 +11,9 @@ from typing import Any
 from metadist.compute.outer_optimizer import schedule_depends_on_total
 from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError, RunError
-from metadist.plugins import changes
 from metadist.recipe.schema import Recipe, differences
 from metadist.runs.listing import create_run, list_runs, open_run
+from metadist.runs.readers.plugins import changes
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 

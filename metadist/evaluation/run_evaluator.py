@@ -23,6 +23,7 @@ from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import evaluate, examples, predictions
 from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
+from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
@@ -101,7 +102,10 @@ class RunEvaluator:
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
-            ((_, found),) = predictions(self.trained(best, how.ways, setup), source, [0], how.steps)
+            trained = self.trained(best, how.ways, setup)
+            ((task, found),) = predictions(trained, source, [0], how.steps)
+            # An objective that cannot judge them says so before anything is trained.
+            ScoreTable(setup.objective, replace(how, episodes=1)).write_all(0, found, task.query)
             return {
                 f"predictions after step {number}" + ("" if name == "mean" else f" ({name})"): value
                 for number, prediction in enumerate(found)

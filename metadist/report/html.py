@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from metadist.objectives import MSE
+from metadist.objectives import Metric
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, queries
@@ -15,10 +15,10 @@ from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
-from metadist.runs.readers.evaluations import FurtherFigures, StoredEvaluation
+from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES
-from metadist.statistics.format import mean_of, number, percent, score, score_ci
+from metadist.statistics.format import mean_of, number, score, score_ci
 
 _STATUS = {
     "created": "This run has not begun.",
@@ -130,11 +130,18 @@ def _beside(protocol: StoredEvaluation) -> str:
     """How many classes those are, and the interval that counts them as drawn."""
     if protocol.classes is None:
         return ""
-    count, half = protocol.of_classes.removeprefix(" of "), protocol.figure.ci95_classes
+    count = protocol.of_classes.removeprefix(" of ")
     if protocol.scores is None:  # damaged, which is told elsewhere
         return f" ({count})"
-    told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
+    half = _for_new_classes(protocol.metric, protocol.figure)
+    told = f"{half} for new classes" if half else SAME_CLASSES
     return f" ({count}; {told})"
+
+
+def _for_new_classes(metric: Metric, step: StepFigures) -> str:
+    """``± 4.9 %``, the interval that counts classes as drawn; empty where there is none."""
+    half = step.ci95_classes
+    return score_ci(metric, step.mean, half)[1] if math.isfinite(half) else ""
 
 
 def _notes(data: RunData) -> str:
@@ -206,7 +213,7 @@ def _adaptation(data: RunData, ways: int) -> str:
 
 def _floor(data: RunData) -> float | None:
     """The zero-shot floor, which is a squared error, where that is what is measured."""
-    return data.floor if data.metric == MSE else None
+    return data.floor if data.metric and data.metric.measures == "squared_error" else None
 
 
 def _reading_aid(data: RunData) -> str:
@@ -252,8 +259,7 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
     for step in protocol.steps:
         value, unit = score_ci(metric, step.mean, step.ci95)
         worst = score(metric, step.worst_decile)
-        drawn = step.ci95_classes
-        half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
+        half = _for_new_classes(metric, step) or "none"
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
         middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(

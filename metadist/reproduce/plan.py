@@ -21,6 +21,7 @@ from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
 from metadist.runs.readers.evaluations import read_own_figures
+from metadist.runs.readers.plugins import changes
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri
@@ -186,7 +187,7 @@ def _check_same(request: Request, run: RunDir, recipe: Recipe) -> None:
             f"{run.path}: made from another version of this table "
             f"({', '.join(differences(there, recipe))}); {anew}"
         )
-    if changed := plugins.changes(info.get("plugins", {}), plugins.facts(plugins.of(recipe))):
+    if changed := changes(info.get("plugins", {}), plugins.facts(plugins.of(recipe))):
         raise RunError(f"{run.path}: {'; '.join(changed)}; put the source back, or {anew}")
     latest = run.latest_attempt()
     if request.table.exclusive and latest:
