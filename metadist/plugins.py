@@ -2,11 +2,9 @@
 
 A plugin is a module that the user names, ``--plugin my_package.toy`` or ``--plugin ./toy.py``; it
 says in ``PART`` which kind of part it is (``data_pipeline.registry``) and a recipe then knows it by
-its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
-and using them must not run code that their reader has not asked for. A run records the digest of
-each source, and goes on with that source only.
-
-``./my_net.py:make`` is a backbone ``make`` of the modules that the function or class ``make`` of
+its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data, and
+using them must not run code that their reader has not asked for. A run records the digest of each
+source, and goes on with that source only. ``./my_net.py:make`` is a backbone ``make`` of the modules that the function or class ``make`` of
 that file makes (``metadist.from_module``), which then needs no ``PART``.
 """
 
@@ -93,24 +91,22 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
             f"{_running[-1]} is being imported as a plugin, and starts a run: put what is to run "
             "below if __name__ == '__main__':"
         )
-    if isinstance(given, str | Path):
-        given = (given,)
+    several = (given,) if isinstance(given, str | Path) else given
     with contextlib.ExitStack() as stack:
-        used = tuple([stack.enter_context(_used(one)) for one in given])
+        used = tuple([stack.enter_context(_used(one)) for one in several])
         with failures_told(_by_file):
             yield used
 
 
-def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.AbstractContextManager[None]]:
+def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.ExitStack]:
     """What brings plugins that are in use now into use again, whatever becomes of their files."""
     modules = [(one, registry.load(package(one.kind), one.name, one.kind)) for one in used]
 
-    @contextlib.contextmanager
-    def again() -> Iterator[None]:
+    def again() -> contextlib.ExitStack:
         with contextlib.ExitStack() as stack:
             for plugin, module in modules:
                 stack.enter_context(_registered(plugin, module))
-            yield
+            return stack.pop_all()
 
     return again
 
@@ -159,8 +155,7 @@ def source_of(plugin: Plugin) -> Path:
 
 def unused(recipe: Recipe) -> list[Plugin]:
     """Plugins in use that this recipe does not name; recipes name no search space."""
-    named = of(recipe).values()
-    return [p for p in _active.values() if p not in named and p.kind != "tune_space"]
+    return [p for p in _active.values() if p not in of(recipe).values() and p.kind != "tune_space"]
 
 
 def key(kind: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metadist import objectives
-from metadist.errors import PluginError, RecipeError
+from metadist.errors import RecipeError
 from metadist.keys import Key
 from metadist.objectives import ACCURACY, BUILT_IN, MSE, NLL, Metric, Objective, known_metric
 from metadist.objectives.classification import Classification
@@ -309,23 +309,6 @@ def test_examples_that_do_not_count_are_left_out(objective, prediction, target):
         assert torch.equal(objective.counts(prediction, masked)[name], count)
     whole = Examples(y=target.y, mask=torch.ones(N, dtype=torch.bool))
     near(objective.loss(prediction, whole), objective.loss(prediction, target))
-
-
-# --- names ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["loss", "failed", "ci95", "step", "mse_15q", "Brier", "", "a b"])
-def test_a_metric_that_means_something_else_is_refused(name, monkeypatch):
-    monkeypatch.setattr(Regression, "metrics", (Metric(name, "mine", higher_is_better=False),))
-    with pytest.raises(PluginError, match="a metric needs a name of its own"):
-        objectives.build("", {}, VALUES)
-
-
-@pytest.mark.parametrize("found", [{"ci95": 1.0}, {"mse": 1.0}, {"a": torch.tensor(1.0)}])
-def test_pooled_numbers_have_names_of_their_own(found, monkeypatch):
-    monkeypatch.setattr(Regression, "pooled", lambda self, sums: found)
-    with pytest.raises(PluginError, match=r"pooled\(\)"):
-        Regression().checked_pooled({})
 
 
 # --- which one ------------------------------------------------------------------------------------
