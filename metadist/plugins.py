@@ -4,8 +4,9 @@ A plugin is a module that the user names, ``--plugin my_package.toy`` or ``--plu
 says in ``PART`` which kind of part it is (``data_pipeline.registry``) and a recipe then knows it by
 its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data, and
 using them must not run code that their reader has not asked for. A run records the digest of each
-source, and goes on with that source only. ``./my_net.py:make`` is a backbone ``make`` of the modules that the function or class ``make`` of
-that file makes (``metadist.from_module``), which then needs no ``PART``.
+source, and goes on with that source only. ``./my_net.py:make`` is a backbone ``make`` of the
+modules that the function or class ``make`` of that file makes (``metadist.from_module``), which
+then needs no ``PART``.
 """
 
 from __future__ import annotations
