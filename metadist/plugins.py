@@ -93,10 +93,8 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
             "below if __name__ == '__main__':"
         )
     several = (given,) if isinstance(given, str | Path) else given
-    with contextlib.ExitStack() as stack:
-        used = tuple([stack.enter_context(_used(one)) for one in several])
-        with failures_told(_by_file):
-            yield used
+    with contextlib.ExitStack() as stack, failures_told(_by_file):
+        yield tuple([stack.enter_context(_used(one)) for one in several])
 
 
 def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.ExitStack]:
