@@ -311,52 +311,9 @@ LEARNERS = [
 ]
 
 
-def optimizer(check: str, words: Any, line: str, level: str = "error") -> Fault:
-    """An inner optimizer of its own."""
-    return fault(
-        "own_maml",
-        check,
-        words,
-        (
-            "class Own(",
-            "class Rule(InnerOptimizer):\n"
-            "    def update(self, gradients, state, adapted, step):\n"
-            f"        {line}\n\n\nclass Own(",
-        ),
-        ("parts.inner_loop(Own)", "parts.inner_loop(Own, optimizer=Rule())"),
-        ("PART =", "from metadist.inner.inner_optimizer import InnerOptimizer\n\nPART ="),
-        level=level,
-    )
-
-
-FORM = "let update() return (updates, state) with the keys, shapes and types of adapted"
-LEARNERS += [
-    optimizer(
-        "runs",
-        ("[6, 2] in float64 for linear1.weight", "[] in float64", FORM),
-        "return {n: -0.1 * g.mean() for n, g in gradients.items()}, {}",
-    ),
-    optimizer(
-        "runs", ("nothing", FORM), "return {n: -g for n, g in list(gradients.items())[1:]}, {}"
-    ),
-    optimizer(
-        "runs", ("in float32", FORM), "return {n: -g.float() for n, g in gradients.items()}, {}"
-    ),
-    optimizer("runs", ("(updates, state)", "dict"), "return {n: -g for n, g in gradients.items()}"),
-    optimizer(
-        "support loss",
-        ("look at the sign", "before and"),
-        "return {n: step.ctx.inner_lr * g for n, g in gradients.items()}, {}",
-        level="warning",
-    ),
-    optimizer(
-        "hooks",
-        ("begin", "call it 'start'"),
-        "return {n: -step.ctx.inner_lr * g for n, g in gradients.items()}, {}\n\n"
-        "    def begin(self, meta, adapted, ctx):\n        return {}",
-        level="warning",
-    ),
-]
+@pytest.mark.parametrize("planted", LEARNERS, ids=str)
+def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
+    check_found(tmp_path, planted)
 
 
 def test_what_does_not_run_is_not_looked_at_further(tmp_path: Path):
@@ -381,6 +338,14 @@ def test_an_error_in_this_package_names_the_call_that_it_comes_from(tmp_path: Pa
     assert "this line" not in str(finding)
 
 
+def test_a_gradient_that_is_not_finite_is_told_once_and_as_such(tmp_path: Path):
+    root = "        away = away + 0 * (away - away).sqrt()\n" + PREDICTED
+    report = metadist.check(written(tmp_path, "prototypes", (PREDICTED, root)))
+    (finding,) = report.of("error")
+    assert finding.check == "finite"
+    assert "pure" in report.passed
+
+
 def test_missing_words_stop_nothing(tmp_path: Path):
     report = metadist.check(
         written(
@@ -392,8 +357,3 @@ def test_missing_words_stop_nothing(tmp_path: Path):
     )
     assert report.ok
     assert "learns" in report.passed
-
-
-@pytest.mark.parametrize("planted", LEARNERS, ids=str)
-def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
-    check_found(tmp_path, planted)
