@@ -107,6 +107,7 @@ def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
     """A run's result; what its objective measures is read from its evaluation."""
     from metadist.errors import RunError
     from metadist.objectives import BUILT_IN
+    from metadist.runs.plugin_records import sources_of
     from metadist.runs.readers.evaluations import own_names, read_figures
 
     recipe = run.recipe()
@@ -125,5 +126,6 @@ def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
         directory=run.path,
         score=Score.read(metric, record),
         further=further,
-        labels=recipe.data.ways > 0,
+        trained_ways=recipe.data.ways,
+        plugins=tuple(sources_of(run.info().get("plugins", {}))),
     )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 
 from metadist.objectives import MSE
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.phrases import after_steps, diverged, label, queries
+from metadist.report.phrases import after_steps, diverged, label, plural, queries
 from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
 from metadist.runs.readers.evaluations import FurtherFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
-from metadist.statistics.classes import SAME_CLASSES
+from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, tells_nothing
 from metadist.statistics.format import mean_of, number, percent, score, score_ci
 
 _STATUS = {
@@ -73,7 +74,9 @@ def _header(data: RunData) -> str:
             if data.functions
             else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
         )
-        steps = f"{recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks"
+        steps = (
+            f"{plural(recipe.outer.steps, 'outer step')} of {plural(recipe.outer.batch, 'task')}"
+        )
         lead = (
             f'<p class="lead">{escape(recipe.algorithm.name)} on {escape(recipe.data.dataset)}, '
             f"{task}, {'no outer steps' if data.untrained else steps}</p>"
@@ -105,7 +108,8 @@ def _stats(data: RunData) -> list[str]:
             stat(
                 value,
                 unit,
-                f"{protocol.metric.title} on {protocol.episodes:,} test episodes of {unseen}"
+                f"{protocol.metric.title} on {protocol.episodes:,} {_ways(data, protocol)}test "
+                f"episodes of {unseen}"
                 f"{_beside(protocol)}, "
                 f"{queries(protocol)}, {after}",
                 first=not result,
@@ -115,7 +119,7 @@ def _stats(data: RunData) -> list[str]:
     for other in main.further:
         value, unit = _other(other, main.figure_step)
         result.append(stat(value, unit, f"{other.metric.title} on the same test episodes"))
-    if main.figure_step:
+    if main.figure_step and not _same(main):
         before = main.steps[0]
         value, unit = score_ci(main.metric, before.mean, before.ci95)
         result.append(stat(value, unit, f"before adaptation, {queries(main)}"))
@@ -126,6 +130,13 @@ def _stats(data: RunData) -> list[str]:
     return [*result, stat(f"step {main.checkpoint_step:,}", "", told)]
 
 
+def _ways(data: RunData, protocol: StoredEvaluation) -> str:
+    """How many classes its tasks have, where that is not as in training."""
+    known, recipe = protocol.classes, data.recipe
+    differ = known and recipe and known.ways != recipe.data.ways
+    return f"{known.ways}-way " if known and differ else ""
+
+
 def _beside(protocol: StoredEvaluation) -> str:
     """How many classes those are, and the interval that counts them as drawn."""
     if protocol.classes is None:
@@ -134,6 +145,8 @@ def _beside(protocol: StoredEvaluation) -> str:
     if protocol.scores is None:  # damaged, which is told elsewhere
         return f" ({count})"
     told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
+    if tells_nothing(half):
+        told = TOO_FEW
     return f" ({count}; {told})"
 
 
@@ -196,12 +209,21 @@ def _adaptation(data: RunData, ways: int) -> str:
         return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries))
     spread = distribution(finest, ways)
-    svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
-    cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
+    cards = ""
+    if not all(map(_same, data.protocols)) or _floor(data) is not None:
+        svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
+        told = f"<figcaption>{aid}{_divergence(data)}</figcaption>"
+        cards = f'<figure class="card">{svg}{told}</figure>'
     if spread:
         cards += figure(spread, _SPREAD)
     tables = "".join(_table(p, own=data.owns(p), open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
+
+
+def _same(protocol: StoredEvaluation) -> bool:
+    """Whether figures are the same after any number of steps, as of a learner that takes none."""
+    first = replace(protocol.steps[0], step=0)
+    return all(repr(replace(step, step=0)) == repr(first) for step in protocol.steps)
 
 
 def _floor(data: RunData) -> float | None:
@@ -254,6 +276,7 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
         worst = score(metric, step.worst_decile)
         drawn = step.ci95_classes
         half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
+        half = "too few classes" if tells_nothing(drawn) else half
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
         middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(

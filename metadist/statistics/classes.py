@@ -17,6 +17,9 @@ ENOUGH = 5
 #: What stands where there is no interval over new classes.
 SAME_CLASSES = "no interval, for all episodes are of the same classes"
 
+#: What stands in place of an interval that :func:`tells_nothing`.
+TOO_FEW = "no interval, for there are too few classes"
+
 
 @dataclass(frozen=True)
 class EpisodeClasses:
@@ -48,6 +51,11 @@ class EpisodeClasses:
         """The numbers that stand beside a figure."""
         turned = {"turned_classes": self.turned} if self.turned != self.count else {}
         return {"ways": self.ways, "classes": self.count, **turned}
+
+
+def tells_nothing(half: float) -> bool:
+    """Whether the half-width of an interval of shares leaves room for any share."""
+    return half >= 1.0
 
 
 def few_classes(classes: int, ways: int, part: str) -> str:
