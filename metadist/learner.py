@@ -63,6 +63,12 @@ class Learner(ABC):
         return 1
 
     @property
+    def normalises(self) -> bool:
+        """Whether passes over queries are normalised as ``model.norm`` says; of a learner without a
+        network they are not."""
+        return True
+
+    @property
     def needs(self) -> frozenset[str]:
         """What it wants to know of a task beside the support set and the queries it predicts.
 
@@ -71,6 +77,11 @@ class Learner(ABC):
         the queries. Else the name of something in ``Task.info``. Stands in every result.
         """
         return frozenset()
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What tasks must bring: what it needs, and what its objective does."""
+        return self.needs | self.objective.needs
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -98,7 +109,7 @@ class Learner(ABC):
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """The task's loss, metrics and statistics: those of its queries after adaptation."""
         fitted = self.adapt(params, task.view(self.needs), ctx)
-        prediction = self.predict(fitted[-1], task.query.without("y"), ctx)
+        prediction = self.predict(fitted[-1], task.visible_query(self.needs), ctx)
         return Loss(*self.objective.loss_and_metrics(prediction, task.query))
 
     def gradient(self, params: Params, task: Task, ctx: Context) -> tuple[Params, Loss]:

@@ -2,12 +2,11 @@
 
 A plugin is a module that the user names, ``--plugin my_package.toy`` or ``--plugin ./toy.py``; it
 says in ``PART`` which kind of part it is (``data_pipeline.registry``) and a recipe then knows it by
-its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data,
-and using them must not run code that their reader has not asked for. A run records the digest of
-each source, and goes on with that source only.
-
-``./my_net.py:make`` is a backbone ``make`` of the modules that the function or class ``make`` of
-that file makes (``metadist.from_module``), which then needs no ``PART``.
+its last name, ``toy``. Neither a recipe nor a run directory can name a module: both are data, and
+using them must not run code that their reader has not asked for. A run records the digest of each
+source, and goes on with that source only. ``./my_net.py:make`` is a backbone ``make`` of the
+modules that the function or class ``make`` of that file makes (``metadist.from_module``), which
+then needs no ``PART``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import importlib.util
 import logging
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +29,7 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import PluginError, RunError
 from metadist.process.foreign_code import failures_told, makers_in
 from metadist.recipe.schema import Recipe
-from metadist.runs.plugin_records import changes, how_to_give
+from metadist.runs.readers.plugins import changes, how_to_give, read_plugins
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +92,22 @@ def use(given: str | Path | Iterable[str | Path | Plugin]) -> Iterator[tuple[Plu
             f"{_running[-1]} is being imported as a plugin, and starts a run: put what is to run "
             "below if __name__ == '__main__':"
         )
-    if isinstance(given, str | Path):
-        given = (given,)
-    with contextlib.ExitStack() as stack:
-        used = tuple([stack.enter_context(_used(one)) for one in given])
-        with failures_told(_by_file):
-            yield used
+    several = (given,) if isinstance(given, str | Path) else given
+    with contextlib.ExitStack() as stack, failures_told(_by_file):
+        yield tuple([stack.enter_context(_used(one)) for one in several])
+
+
+def kept(used: Iterable[Plugin]) -> Callable[[], contextlib.ExitStack]:
+    """What brings plugins that are in use now into use again, whatever becomes of their files."""
+    modules = [(one, registry.load(package(one.kind), one.name, one.kind)) for one in used]
+
+    def again() -> contextlib.ExitStack:
+        with contextlib.ExitStack() as stack:
+            for plugin, module in modules:
+                stack.enter_context(_registered(plugin, module))
+            return stack.pop_all()
+
+    return again
 
 
 def _by_file() -> dict[str, tuple[str, str]]:
@@ -145,8 +154,7 @@ def source_of(plugin: Plugin) -> Path:
 
 def unused(recipe: Recipe) -> list[Plugin]:
     """Plugins in use that this recipe does not name; recipes name no search space."""
-    named = of(recipe).values()
-    return [p for p in _active.values() if p not in named and p.kind != "tune_space"]
+    return [p for p in _active.values() if p not in of(recipe).values() and p.kind != "tune_space"]
 
 
 def key(kind: str) -> str:
@@ -169,9 +177,12 @@ def require(run: Path, info: Mapping[str, Any], *, warn: bool = False) -> None:
         warn: log a warning where one has another source now.
 
     Raises:
-        RunError: some are missing; the message says how to give them.
+        RunError: some are missing; the message says how to give them. Or a record is none.
     """
-    recorded: Mapping[str, Mapping[str, str]] = info.get("plugins", {})
+    try:
+        recorded = read_plugins(info.get("plugins", {}))
+    except ValueError as error:
+        raise RunError(f"{run}: {error}; its record was altered, put it back") from None
     missing = {}
     for kind, made in recorded.items():
         if plugin := _known(kind, made["name"]):
@@ -216,15 +227,22 @@ def _used(given: str | Path | Plugin) -> Iterator[Plugin]:
             f"--plugin {source}: the source here has SHA-256 {plugin.sha256[:12]}, where the run "
             f"was started it has {expected.sha256[:12]}; every worker must see the same file"
         )
-    if _active.get((plugin.kind, plugin.name)) == plugin:
+    with _registered(plugin, module):
         yield plugin
+
+
+@contextlib.contextmanager
+def _registered(plugin: Plugin, module: ModuleType) -> Iterator[None]:
+    """A plugin in use, as it may be already."""
+    if _active.get((plugin.kind, plugin.name)) == plugin:
+        yield
         return
     with _told():
         _check_free(plugin)
     with registry.registered(plugin.kind, plugin.name, module):
         _active[plugin.kind, plugin.name] = plugin
         try:
-            yield plugin
+            yield
         finally:
             del _active[plugin.kind, plugin.name]
 

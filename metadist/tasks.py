@@ -178,6 +178,11 @@ class Unlabeled(Examples):
             raise _undeclared("unlabeled_y")
         return self._hidden[rows]
 
+    def __getitem__(self, rows: Tensor) -> Unlabeled:
+        chosen = super().__getitem__(rows)
+        hidden = None if self._hidden is None else self._hidden[rows]
+        return Unlabeled(chosen.x, hidden, mask=chosen.mask, extra=chosen.extra, name=self._name)
+
 
 class Task:
     """One task.
@@ -238,9 +243,16 @@ class Task:
 
     def view(self, needs: frozenset[str]) -> Task:
         """What may be seen of it before predictions are asked for: no query but what is needed."""
-        hidden = {"y", *(name for name in ("x", *self.query.extra) if f"query_{name}" not in needs)}
-        query = self.query.without(*hidden)
+        query = self.visible_query(needs)
+        if "query_x" not in needs:
+            query = query.without("x")
         return Task(self.support, query, self._unlabeled, self.info, self._slot)
+
+    def visible_query(self, needs: frozenset[str]) -> Examples:
+        """The queries as ``predict`` sees them: without targets, with the columns needed."""
+        return self.query.without(
+            "y", *(name for name in self.query.extra if f"query_{name}" not in needs)
+        )
 
 
 @dataclass(frozen=True)
@@ -308,7 +320,7 @@ def to_inputs(x: np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor
 
 def wanted(column: str, needs: frozenset[str], phase: Phase) -> bool:
     """Whether a column is handed on to a learner with these needs."""
-    if column.startswith("support_") or column in ("query_x", "query_y"):
+    if column.startswith("support_") or column in ("query_x", "query_y", "query_mask"):
         return True
     if column.startswith("unlabeled_") and column != "unlabeled_y":
         return "unlabeled" in needs

@@ -64,8 +64,7 @@ class FunctionEpisodes:
                 f"needed, got {spec.labels!r}; a family whose training tasks can be told from the "
                 "input alone is 'sinusoid_fixed'"
             )
-        if spec.shots < 1 or spec.queries < 1 or spec.unlabeled < 0:
-            raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
+        spec.check_sizes()
         if spec.distractors:
             raise DataError(
                 f"{name} is a regression family: it has no distractor classes; data.distractors 0 "

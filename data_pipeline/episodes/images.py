@@ -171,8 +171,7 @@ class ImageEpisodes:
         self._part = store.parts[part]
         self._spec = spec
         sizes = np.diff(self._part.offsets)
-        if spec.shots < 1 or spec.queries < 1 or spec.unlabeled < 0 or spec.distractors < 0:
-            raise DataError(f"episodes need shots >= 1 and queries >= 1, got {spec}")
+        spec.check_sizes()
         if spec.distractors and not spec.unlabeled:
             raise DataError(
                 f"{spec.distractors} distractor classes have no images where there are no "

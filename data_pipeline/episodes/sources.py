@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +12,17 @@ import numpy as np
 from data_pipeline import episode_sources
 from data_pipeline.datasets import Part
 from data_pipeline.episode_sources import SourceSpec
+from data_pipeline.episodes.columns import check_columns, check_labels, check_range
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.staged import StagedSource
-from data_pipeline.episodes.types import ALWAYS, EpisodeSource, EpisodeSpec, Identity
+from data_pipeline.episodes.types import (
+    TURNS,
+    EpisodeBatch,
+    EpisodeSource,
+    EpisodeSpec,
+    Identity,
+)
 from data_pipeline.errors import DataError
 from data_pipeline.store.class_store import ClassStore, open_store
 
@@ -87,15 +93,12 @@ def open_source(
     require_identity(got, wanted, f"the episodes of {name!r}")
     if got.kind in ("images", "function"):
         raise DataError(f"{name}: the kind {got.kind!r} is taken; {SOURCE!r} is what others have")
-    if missing := [column for column in ALWAYS if column not in source.schema]:
-        raise DataError(f"{name}: episodes have the columns {', '.join(ALWAYS)}; missing {missing}")
-    if not re.fullmatch("int64|float(16|32|64)", source.schema["support_y"].dtype):
-        raise DataError(
-            f"{name}: labels are int64 and values float32 or float64, support_y is "
-            f"{source.schema['support_y'].dtype}"
-        )
+    try:
+        check_columns(source.schema, spec.ways)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
     if not isinstance(source, StagedSource):
-        _check_pure(source)
+        check_drawn(source)
     return source
 
 
@@ -114,8 +117,12 @@ def require_plain(source: EpisodeSource | StagedSource) -> EpisodeSource:
     return source
 
 
-def _check_pure(source: EpisodeSource) -> None:
-    """Draw an episode alone and behind another; both must be the same, and as the schema says."""
+def check_drawn(source: EpisodeSource) -> None:
+    """Draw an episode alone and behind another; both must be the same, and as the schema says.
+
+    Raises:
+        DataError: they are not, or labels or classes are none of those that there are.
+    """
     alone, behind = source.episodes([0]), source.episodes([1, 0])
     name = source.identity.dataset
     for batch, ids in ((alone, [0]), (behind, [1, 0])):
@@ -134,6 +141,22 @@ def _check_pure(source: EpisodeSource) -> None:
                 "episode depends on part, spec, seed and its id alone: draw its random numbers "
                 "from data_pipeline.rng.Stream(fold(...), id)"
             )
+    try:
+        check_labels(behind.columns, source.identity.spec.ways)
+        _check_classes(source.identity, behind)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def _check_classes(identity: Identity, batch: EpisodeBatch) -> None:
+    """See that training episodes are of classes that there are; raises ValueError."""
+    ids = batch.columns.get("class_ids")
+    if ids is None or identity.part != "train":
+        return
+    classes = episode_sources.load(identity.dataset).SPEC.classes
+    # Turned classes are counted by the source itself, see TURNS.
+    most = classes * (TURNS if identity.spec.rotations == "none" else 1)
+    check_range(f"class_ids of a source with SPEC.classes = {classes}", ids, 0, most)
 
 
 def require_identity(got: Identity, demanded: Identity, what: str) -> None:
@@ -161,6 +184,12 @@ def require_drawn(held: EpisodeSource, length: int, live: EpisodeSource, what: s
     Raises:
         DataError: it did.
     """
+    if dict(held.schema) != dict(live.schema):
+        raise DataError(
+            f"{what} have the columns {dict(held.schema)}, {live.identity.dataset!r} draws "
+            f"{dict(live.schema)} now: its code has changed. Raise SPEC.version, or write them "
+            "anew with `metadist data shard --replace`"
+        )
     ids = sorted({0, length // 2, length - 1})
     drawn = live.episodes(ids).arrays()
     for name, array in held.episodes(ids).arrays().items():

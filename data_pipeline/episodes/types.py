@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.datasets import Part
+from data_pipeline.errors import DataError
 from data_pipeline.storage.local import canonical_json, sha256_bytes
 
 #: Version of everything in ``episodes`` that decides an episode's bits.
@@ -51,6 +52,16 @@ class EpisodeSpec:
     unlabeled: int = 0
     distractors: int = 0
 
+    def check_sizes(self) -> None:
+        """See that there may be so many examples; raises DataError."""
+        if self.shots < 1 or self.queries < 1:
+            raise DataError(f"episodes need shots >= 1 and queries >= 1, got {self}")
+        if self.unlabeled < 0 or self.distractors < 0:
+            raise DataError(
+                "episodes need unlabeled >= 0 and distractors >= 0 (data.unlabeled, "
+                f"data.distractors), got {self}"
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """A JSON-able form without the fields that came later, where they say what always was.
 
@@ -78,7 +89,8 @@ Schema = Mapping[str, Column]
 
 #: Columns that every episode has.
 ALWAYS = ("support_x", "support_y", "query_x", "query_y")
-_SETS = ("support", "query", "unlabeled")
+#: Sets of examples; a column ``<set>_<name>`` belongs to one.
+SETS = ("support", "query", "unlabeled")
 _FIRST = ("x", "rows", "y")
 
 
@@ -87,10 +99,10 @@ def ordered(names: Iterable[str]) -> list[str]:
 
     def place(name: str) -> tuple[int, int, str]:
         examples, _, what = name.partition("_")
-        if examples not in _SETS or not what:
-            return len(_SETS), 0, name
+        if examples not in SETS or not what:
+            return len(SETS), 0, name
         rank = _FIRST.index(what) if what in _FIRST else len(_FIRST)
-        return _SETS.index(examples), rank, name
+        return SETS.index(examples), rank, name
 
     return sorted(names, key=place)
 

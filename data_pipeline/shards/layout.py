@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.datasets import PARTS
+from data_pipeline.episodes.columns import check_columns
 from data_pipeline.episodes.functions import points_schema
 from data_pipeline.episodes.images import images_schema, rows_schema
 from data_pipeline.episodes.types import (
-    ALWAYS,
     BLOCK,
     Column,
     EpisodeSpec,
@@ -151,7 +151,7 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
         or spec.rotations not in get_args(Rotations)
         or spec.labels not in get_args(Labels)
         or not all(type(number) is int for number in (*sizes, identity.seed, identity.generator))
-        or not isinstance(fields["kind"], str)
+        or not all(isinstance(fields[name], str) for name in ("kind", "dataset", "dataset_digest"))
         or not isinstance(fields.get("payload", {}), dict)
     ):
         raise ValueError(f"impossible identity {identity}")
@@ -196,8 +196,8 @@ def _check_columns(identity: Identity, payload: Payload, columns: Schema) -> Non
     elif payload == "inline" and identity.kind == "function":
         sides = columns["support_x"].shape[1], columns["support_y"].shape[1]
         expected = points_schema(spec, *sides, columns["latent"].shape[0])
-    elif payload == "inline" and not set(ALWAYS) - set(columns):
-        return
+    elif payload == "inline":
+        return check_columns(columns, spec.ways)
     else:
         raise ValueError(f"payload {payload!r} of {identity.kind!r} episodes")
     if dict(expected) != dict(columns):

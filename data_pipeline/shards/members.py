@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_pipeline.episodes.columns import check_labels, check_range
 from data_pipeline.episodes.images import ImageEpisodes, rows_schema
 from data_pipeline.episodes.types import TURNS, EpisodeSource, ordered
 from data_pipeline.errors import DamagedData, DataError
@@ -161,15 +162,9 @@ def _expected_sizes(layout: Layout, count: int) -> list[int]:
 
 
 def _check_labels(layout: Layout, arrays: Arrays) -> None:
-    ways = layout.identity.spec.ways
-    for name, least in (("support_y", 0), ("query_y", 0), ("unlabeled_y", -1)):
-        labels = arrays.get(name)
-        if not ways or labels is None or labels.dtype != np.int64:
-            continue
-        low, high = int(labels.min()), int(labels.max())
-        if low < least or high >= ways:
-            raise DamagedData(f"labels of {name!r} lie in [{low}, {high}], not in [0, {ways - 1}]")
-    if layout.payload == "index" and "unlabeled_turns" in arrays:
-        turns = arrays["unlabeled_turns"]
-        if int(turns.min()) < 0 or int(turns.max()) >= TURNS:
-            raise DamagedData(f"'unlabeled_turns' are not all in [0, {TURNS - 1}]")
+    try:
+        check_labels(arrays, layout.identity.spec.ways)
+        if layout.payload == "index" and "unlabeled_turns" in arrays:
+            check_range("'unlabeled_turns'", arrays["unlabeled_turns"], 0, TURNS)
+    except ValueError as error:
+        raise DamagedData(str(error)) from None

@@ -39,6 +39,10 @@ class NearestPixels(Learner):
     def derivative_order(self) -> int:
         return 0
 
+    @property
+    def normalises(self) -> bool:
+        return False
+
     def init(self, key: Key) -> Params:
         return {}
 

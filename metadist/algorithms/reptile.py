@@ -114,8 +114,9 @@ class Reptile(InnerLoop):
         )
         recorded: list[Statistics] = []
         with torch.no_grad():
-            start, _ = self.initial(params, task, ctx)
-            phi = [*self.steps(params, start, task.with_support(both), ctx, recorded)][-1].params
+            joined = task.view(self.needs).with_support(both)
+            start, _ = self.initial(params, joined, ctx)
+            phi = [*self.steps(params, start, joined, ctx, recorded)][-1].params
             norm = self.normalisation.support(ctx, ctx.inner_steps)
             passed = self.backbone.forward(phi, both.x, norm)
             recorded.append(passed.statistics)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def open_model(
         RunError: no such run, it is not finished, or a plugin is missing.
         DamagedCheckpoint: a saved model is not what was written.
     """
-    parts = partial(plugins.use, used)
+    parts = plugins.kept(used)
     folder = None if is_uri(name) else saved_model.find(typed_path(name))
     if folder is not None and not (root / name / "run.json").is_file():
         saved = saved_model.SavedModel.read(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def check(
     plugin: str | Path | Callable[..., Any],
     *,
+    plugins: str | Path | Sequence[str | Path] = (),
     options: Iterable[str] = (),
     source: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
@@ -30,6 +31,8 @@ def check(
             name of a part that is installed, as ``maml``, with its kind where there are two of
             that name (``tune_space.anil``); or a function or class that makes a network, as
             ``backbone`` of :func:`train`.
+        plugins: files and modules with other parts that this one uses, as the dataset of a search
+            space.
         options: of the part, as ``first_order=true``.
         source: folder or file with the raw images of a dataset that does not make itself.
         progress: is told what is being looked at.
@@ -42,7 +45,7 @@ def check(
         RecipeError: an option is none of the part's.
     """
     from metadist import plugins as outside
-    from metadist.contracts import UnknownPart, check_part, kind_of
+    from metadist.contracts import check_part
     from metadist.errors import PluginError
     from metadist.overrides import Scalar, parse_override
 
@@ -62,6 +65,15 @@ def check(
         source=None if source is None else Path(source),
         say=progress or (lambda line: None),
     )
+    with outside.use(plugins):
+        return _checked(plugin, look)
+
+
+def _checked(plugin: str | Path, look: Callable[..., Report]) -> Report:
+    """What a look at a part finds."""
+    from metadist import plugins as outside
+    from metadist.contracts import UnknownPart, kind_of
+
     if not isinstance(plugin, Path) and not ("/" in plugin or plugin.endswith(".py")):
         try:
             return look(*kind_of(plugin))

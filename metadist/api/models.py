@@ -117,7 +117,7 @@ def adapt(
     return AdaptResult.of(
         record,
         directory=Path(record["directory"]),
-        score=Score.read(ACCURACY, record) if ACCURACY.name in record else None,
+        score=Score.read(ACCURACY, record) if "right" in record else None,
         notes=tuple(record["notes"]),
     )
 

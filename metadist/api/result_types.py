@@ -78,6 +78,13 @@ class Result(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.record)
 
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """A dictionary of both, as of dictionaries."""
+        return {**self.to_dict(), **other}
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self.to_dict()}
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 

@@ -75,7 +75,7 @@ def evaluate(
     from metadist.evaluation.protocols import EvalRequest
     from metadist.evaluation.trained_run import TrainedRun
     from metadist.runs.listing import open_run
-    from metadist.runs.plugin_records import sources_of
+    from metadist.runs.readers.plugins import sources_of
 
     asked = EvalRequest(part, shots, queries, steps, episodes, seed, ways)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
@@ -143,6 +143,7 @@ def compare(
     filter: str | None = None,
     baseline: str | None = None,
     protocol: str | None = None,
+    metric: str | None = None,
     html: str | Path | None = None,
     csv: str | Path | None = None,
     runs_dir: str | Path = "runs",
@@ -159,6 +160,8 @@ def compare(
             given.
         protocol: the evaluation to compare (``test-15q``); the first that all runs have if not
             given.
+        metric: of each episode, to compare by (``mse``); the one that decides if not given, which
+            must then be the same of all runs.
         html, csv: files to write: a page, and a table with a row for each run.
         tracking_uri: of the MLflow store that knows the experiment; see :func:`train`.
 
@@ -189,14 +192,15 @@ def compare(
         filter_string=filter,
         baseline=baseline,
         protocol=protocol,
+        metric=metric,
         tracking_uri=tracking_uri,
     )
     write_files(found, html, csv)
-    metric = phrases.metric(found)
+    by = phrases.metric(found)
     return CompareResult.of(
         found,
-        metric=metric,
-        runs=tuple(_compared(run, metric) for run in found["runs"]),
+        metric=by,
+        runs=tuple(_compared(run, by) for run in found["runs"]),
         left_out=tuple(found["left_out"]),
     )
 

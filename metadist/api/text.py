@@ -90,7 +90,7 @@ def _new_classes(result: Record, metric: Metric) -> list[str]:
     from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, few_classes, tells_nothing
 
     half, told = result["ci95_classes"], SAME_CLASSES
-    if half is not None and tells_nothing(half):
+    if half is not None and tells_nothing(metric, half):
         told = TOO_FEW
     elif half is not None:
         told = f"{exact_ci(metric, result[metric.name], half)} (95 % over classes and episodes)"

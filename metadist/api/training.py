@@ -107,8 +107,8 @@ def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
     """A run's result; what its objective measures is read from its evaluation."""
     from metadist.errors import RunError
     from metadist.objectives import BUILT_IN
-    from metadist.runs.plugin_records import sources_of
     from metadist.runs.readers.evaluations import own_names, read_figures
+    from metadist.runs.readers.plugins import sources_of
 
     recipe = run.recipe()
     further: tuple[Score, ...] = ()

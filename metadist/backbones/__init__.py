@@ -45,7 +45,9 @@ class Output:
         value: outputs [n, outputs]; of a pass without the head, the features.
         features: what enters the head, [n, D].
         statistics: of each norm layer, where ``norm.record`` is set.
-        activations: [n, ...] of each layer, by its name, after normalisation and non-linearity.
+        activations: [n, ...] of each layer, by its name: after normalisation and non-linearity
+            where the network says what belongs to a layer; of a module, which does not say it, what
+            the linear map itself puts out, bias included.
     """
 
     value: Tensor

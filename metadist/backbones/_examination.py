@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from metadist.backbones import Norm
 from metadist.backbones._instrument import Instrument, Pass
 from metadist.backbones._kinds import Dropout
 from metadist.errors import RecipeError
 from metadist.keys import Key
-from metadist.tasks import TaskShape
+from metadist.tasks import Params, TaskShape
 
 EXAMPLES = 3
 
@@ -32,12 +34,13 @@ class Found:
     norm_layers: Mapping[str, int]
 
 
-def examine(name: str, instrument: Instrument, shape: TaskShape) -> Found:
+def examine(name: str, instrument: Instrument, shape: TaskShape, other: nn.Module) -> Found:
     """Have a module, with the parameters that it has, take passes over examples of a shape.
 
     Args:
         name: of the network, for messages.
         instrument: the module's; it is told of the head, if it has not been.
+        other: a module of the same kind, of which nothing is left as it is.
 
     Raises:
         RecipeError: the module does not fit the tasks, has no head, or is no pure function.
@@ -46,7 +49,7 @@ def examine(name: str, instrument: Instrument, shape: TaskShape) -> Found:
     examples = key.uniform((EXAMPLES, *shape.inputs))
     examination = _Examination(name, instrument, shape, examples)
     with torch.no_grad():
-        return key.module(examination.found)
+        return key.module(partial(examination.found, other))
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,13 @@ class _Examination:
     shape: TaskShape
     examples: Tensor
 
-    def found(self) -> Found:
+    def found(self, other: nn.Module) -> Found:
         set_mode(self.instrument.module)
         first, _ = self._pass()
         head = self._head(first)
         self.instrument.head = head
         self._check_pure()
+        self._check_reached(other)
         parts = dict(self.instrument.module.named_modules())
         order = dict.fromkeys([*(name for name in first.calls if name != head), head])
         layers = {name: _outputs(parts[name]) for name in order}
@@ -70,12 +74,13 @@ class _Examination:
     def _refuse(self, what: str) -> RecipeError:
         return RecipeError(f"{self.name}: {what}")
 
-    def _pass(self) -> tuple[Pass, Tensor]:
-        """A pass, and its outputs [n, outputs]."""
+    def _pass(self, params: Params | None = None) -> tuple[Pass, Tensor]:
+        """A pass, with the module's own parameters or others, and its outputs [n, outputs]."""
         run, x = Pass(Norm("batch", record=True)), self.examples.clone()
         try:
             with self.instrument.listening(run):
-                outputs = self.instrument.module(x)
+                module = self.instrument.module
+                outputs = functional_call(module, params or {}, (x,), tie_weights=False)
         except Exception as error:
             said = " ".join(str(error).split())
             raise self._refuse(
@@ -99,7 +104,8 @@ class _Examination:
         """The name of the head, from what was called."""
         parts = dict(self.instrument.module.named_modules())
         linear = [name for name in run.calls if isinstance(parts[name], nn.Linear)]
-        if asked := self.instrument.head:
+        asked = self.instrument.head
+        if asked is not None:
             if asked not in linear:
                 raise self._refuse(
                     f"head={asked!r} must name a linear layer that a pass goes through; there are "
@@ -107,7 +113,7 @@ class _Examination:
                 )
         elif not linear:
             raise self._refuse("it has no linear layer that is the head; end it with nn.Linear")
-        head = asked or linear[-1]
+        head = linear[-1] if asked is None else asked
         if run.calls.count(head) > 1:
             raise self._refuse(
                 f"the head {head!r} is called {run.calls.count(head)} times in a pass, so that "
@@ -152,6 +158,42 @@ class _Examination:
         for name, before in constants.items():
             if not torch.equal(before, module.get_buffer(name)):
                 raise self._refuse(f"buffer {name!r} is no constant: a pass changes it")
+
+    def _check_reached(self, other: nn.Module) -> None:
+        """With the parameters of another of its kind, it must compute what that other does."""
+        twin = replace(self, instrument=Instrument(other, self.instrument.head))
+        set_mode(other)
+        for name, b in self.instrument.module.named_buffers():
+            other.get_buffer(name).copy_(b)
+        params: Params = dict(other.named_parameters(remove_duplicate=False))
+
+        def move(names: Iterable[str]) -> tuple[Tensor, Tensor]:
+            for name in names:
+                p = params[name]
+                # In place, for whoever keeps the other's parameters; upwards, as a scale stays one.
+                p.add_(0.1 * Key.of("metadist", "moved", name).uniform(p.shape))
+            return self._pass(params)[1], twin._pass()[1]
+
+        own = [name for name, _ in other.named_parameters()]
+        got, wanted = move(own)
+        if _close(got, wanted):
+            return
+        kept = []
+        for name in own:
+            before, (got, wanted) = (got, wanted), move([name])
+            if _close(got, before[0]) and not _close(wanted, before[1]):
+                kept.append(name)
+        raise self._refuse(
+            f"a pass does not go by {', '.join(kept[:3]) or 'its parameters alone'}: it computes "
+            "with numbers that were kept when it was made, and never learns (a parameter in a "
+            "list, a NumPy array of one, a module or tensor in a closure or object); have forward "
+            "read self.<name>, and use nn.ParameterList and nn.ModuleList"
+        )
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    size = float(b.nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5 * size, equal_nan=True)
 
 
 def set_mode(module: nn.Module) -> None:

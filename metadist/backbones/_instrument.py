@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,17 +43,35 @@ class Pass:
     normalised: Counter[str] = field(default_factory=Counter)
 
 
+class Lock:
+    """A reentrant lock that a copy, or another process, has one of its own of."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
+        return Lock, ()
+
+
 class Instrument:
     """Changes a module for good: batch normalisation has no buffers, linear maps are listened to.
 
     Args:
-        head: name of the head; "" is the linear layer that is called last, which nobody knows yet.
+        head: name of the head, "" if that is the module; None is the linear layer that is called
+            last, which nobody knows yet.
     """
 
-    def __init__(self, module: nn.Module, head: str = "") -> None:
+    def __init__(self, module: nn.Module, head: str | None = None) -> None:
         self.module = module
         self.head = head
         self._now: Pass | None = None
+        self._one = Lock()
         for name, part in module.named_modules():
             if isinstance(part, BatchNorm):
                 part._buffers = dict.fromkeys(part._buffers)
@@ -64,12 +83,13 @@ class Instrument:
 
     @contextlib.contextmanager
     def listening(self, run: Pass) -> Iterator[None]:
-        """Let calls of the module inside the block be this pass."""
-        self._now = run
-        try:
-            yield
-        finally:
-            self._now = None
+        """Let calls of the module inside the block be this pass; other threads wait."""
+        with self._one:
+            self._now = run
+            try:
+                yield
+            finally:
+                self._now = None
 
     @property
     def _pass(self) -> Pass:

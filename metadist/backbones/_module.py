@@ -18,9 +18,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
 from metadist.backbones._examination import Found, examine
+from metadist.backbones._freshness import check_drawn, check_repeated, only_torch_draws
 from metadist.backbones._instrument import HeadReached, Instrument, Pass
 from metadist.backbones._refusals import refusals
-from metadist.errors import RecipeError
+from metadist.errors import MetadistError, RecipeError
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
@@ -62,10 +63,13 @@ class ModuleNetwork(Backbone):
     ) -> None:
         self._name, self._make, self._shape = name, make, shape
         key = Key.of("metadist", "module")
-        module, again = (self._made(key, constants) for _ in range(2))
-        self._check_repeated(module, again)
-        self._instrument = Instrument(module, head)
-        self._found: Found = examine(name, self._instrument, shape)
+        with only_torch_draws(name):
+            made = (self._made(one, constants) for one in (key, key, key.fold("other")))
+            module, again, other = made
+            check_repeated(name, module, again)
+            check_drawn(name, module, other)
+        self._instrument = Instrument(module, head or None)
+        self._found: Found = examine(name, self._instrument, shape, other)
         every = module.named_parameters(remove_duplicate=False)
         first = {id(p): one for one, p in module.named_parameters()}
         #: Each name of a parameter, and that by which it is known: tied ones have several.
@@ -79,7 +83,7 @@ class ModuleNetwork(Backbone):
         return tuple(self._layer(name) for name in self._found.layers)
 
     def _layer(self, name: str) -> Layer:
-        own = [self._names.get(f"{name}.{p}", "") for p in ("weight", "bias")]
+        own = [self._names.get(_join(name, p), "") for p in ("weight", "bias")]
         names = tuple(filter(None, own))
         return ModuleLayer(name, self._found.layers[name], bool(own[1]), names)
 
@@ -92,7 +96,7 @@ class ModuleNetwork(Backbone):
     def norm_parameters(self) -> frozenset[str]:
         """Scale and shift of every batch normalisation."""
         modules = {place.partition("@")[0] for place in self._found.norm_layers}
-        both = (f"{module}.{p}" for module in modules for p in ("weight", "bias"))
+        both = (_join(module, p) for module in modules for p in ("weight", "bias"))
         return frozenset(self._names[one] for one in both if one in self._names)
 
     def init(self, key: Key) -> Params:
@@ -115,7 +119,7 @@ class ModuleNetwork(Backbone):
         """The module's pass over examples x [n, ...].
 
         Raises:
-            RecipeError: torch cannot take the pass under ``vmap``.
+            RecipeError: the module fails, or torch cannot take it under ``vmap``.
         """
         given = {n: params[first] for n, first in self._names.items() if first in params}
         run = Pass(norm, layer_hook, stop=not head)
@@ -134,14 +138,20 @@ class ModuleNetwork(Backbone):
         except HeadReached:
             assert run.features is not None
             return run.features
-        except RuntimeError as error:
-            if torch._C._functorch.is_batchedtensor(x):
+        except Exception as error:
+            ours = isinstance(error, MetadistError) and not isinstance(error, RecipeError)
+            if ours or isinstance(error, torch.OutOfMemoryError):
+                raise
+            if isinstance(error, RuntimeError) and torch._C._functorch.is_batchedtensor(x):
                 raise RecipeError(
                     f"{self._name} cannot be computed for several tasks at once: {_line(error)}; "
                     "take engine.mode = 'loop', or write it without what vmap cannot (a Python "
                     "if or .item() of a tensor, recurrent layers, in-place changes)"
                 ) from error
-            raise
+            raise RecipeError(
+                f"{self._name}: a pass over {len(x)} examples of shape {tuple(x.shape[1:])} "
+                f"fails: {_line(error)}"
+            ) from error
 
     def _made(self, key: Key, constants: Collection[str]) -> nn.Module:
         """A module under a key.
@@ -167,23 +177,10 @@ class ModuleNetwork(Backbone):
             raise RecipeError(f"{self._name}: {'; '.join(wrong)}")
         return module
 
-    def _check_repeated(self, one: nn.Module, other: nn.Module) -> None:
-        if {id(p) for p in one.parameters()} & {id(p) for p in other.parameters()}:
-            raise RecipeError(
-                f"{self._name}: it gives the same parameters each time; make them anew"
-            )
-        a, b = one.state_dict(), other.state_dict()
-        differing = [n for n in {**a, **b} if n not in a or n not in b or not _same(a[n], b[n])]
-        if differing:
-            raise RecipeError(
-                f"{self._name}: {', '.join(differing[:3])} are other numbers when it is made "
-                "again: they do not come from torch's generator; draw them from that (torch.rand, "
-                "nn.init), not from NumPy's, Python's or the clock, and set what is torch.empty"
-            )
 
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)
+def _join(module: str, parameter: str) -> str:
+    """The name of a module's parameter; the root has no name."""
+    return f"{module}.{parameter}" if module else parameter
 
 
 def _like(constants: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metadist.errors import RecipeError
+
 #: (mean [C], biased variance [C]) of each norm layer, by layer name.
 Statistics = dict[str, tuple[Tensor, Tensor]]
 
@@ -55,10 +57,20 @@ def normalise(
     out: Statistics,
     epsilon: float = EPSILON,
 ) -> Tensor:
-    """Normalise x [n, C, ...]; write the batch's statistics to ``out`` if ``norm.record``."""
+    """Normalise x [n, C, ...]; write the batch's statistics to ``out`` if ``norm.record``.
+
+    Raises:
+        RecipeError: a batch of one value per channel.
+    """
     if norm.record:
         out[layer] = moments(x)
     if norm.kind == "batch":
+        if x.numel() == x.shape[1]:
+            raise RecipeError(
+                f"batch normalisation {layer!r} has one value per channel, {tuple(x.shape)}, whose "
+                "variance is 0; take another model.norm ('support', 'none'), GroupNorm or more "
+                "examples"
+            )
         if scale is None and shift is not None:
             # Its double backward cannot do without a scale where the shift is adapted.
             scale = torch.ones_like(shift)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import contextlib
+import functools
+import inspect
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,9 +54,12 @@ def _of_part(part: nn.Module, known: Collection[int]) -> Iterator[str]:
         )
     if isinstance(part, BatchNorm) and type(part).forward not in _FORWARDS:
         yield "normalises in its own way; take torch's class, or GroupNorm"
-    for name, value in vars(part).items():
-        if name not in _PLAIN:
-            yield from _unregistered(name, value, known)
+    held = [(name, value) for name, value in vars(part).items() if name not in _PLAIN]
+    for cls in type(part).__mro__:
+        if not cls.__module__.startswith("torch."):
+            held += [(name, f) for name, f in vars(cls).items() if inspect.isfunction(f)]
+    for name, value in held:
+        yield from _unregistered(name, value, known)
 
 
 _FORWARDS = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
@@ -70,13 +77,8 @@ def _drops(part: nn.Module) -> str:
 
 
 def _unregistered(name: str, value: Any, known: Collection[int]) -> Iterator[str]:
-    """Tensors and modules that stand in an attribute and are none of the module's own."""
-    inside = [value]
-    if isinstance(value, dict):
-        inside = list(value.values())
-    elif isinstance(value, list | tuple | set):
-        inside = list(value)
-    for one in inside:
+    """Tensors and modules in an attribute or method that are none of the module's own."""
+    for one in _inside(value, set()):
         if id(one) in known:
             continue
         if isinstance(one, Tensor):
@@ -86,6 +88,48 @@ def _unregistered(name: str, value: Any, known: Collection[int]) -> Iterator[str
             )
         elif isinstance(one, nn.Module):
             yield f"keeps a module in {name!r} that is not its own; use nn.ModuleList or ModuleDict"
+
+
+def _inside(value: Any, seen: set[int]) -> Iterator[Tensor | nn.Module]:
+    """Tensors and modules in a value, however deep in containers and functions."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor | nn.Module):
+        yield value
+        return
+    for one in _parts(value):
+        yield from _inside(one, seen)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, _CONTAINERS):
+        return value
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if inspect.ismethod(value):
+        return value.__self__, value.__func__
+    if inspect.isfunction(value):
+        # An empty cell: a name that nothing has been given to yet.
+        with contextlib.suppress(ValueError):
+            met = inspect.getclosurevars(value)
+            # Not further into functions that it calls: those of libraries call on and on.
+            named = [v for v in met.globals.values() if isinstance(v, Tensor | nn.Module)]
+            default = (value.__defaults__ or (), value.__kwdefaults__ or {})
+            return filter(_has_numbers, (*met.nonlocals.values(), *named, *default))
+    return ()
+
+
+_CONTAINERS = (list, tuple, set, frozenset, deque)
+
+
+def _has_numbers(value: Any) -> bool:
+    """Not a constant of a function's, such as nn.ReLU() or a grid: whatever else may learn."""
+    if isinstance(value, nn.Module):
+        return bool(value.state_dict())
+    return not isinstance(value, Tensor) or value.requires_grad
 
 
 def _of_parameters(module: nn.Module) -> Iterator[str]:

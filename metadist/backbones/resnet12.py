@@ -20,6 +20,8 @@ from metadist.backbones._from_module import from_module
 from metadist.errors import RecipeError
 
 GROWTH = {"wide": (1.0, 2.5, 5.0, 10.0), "narrow": (1.0, 2.0, 4.0, 8.0)}
+#: The checks of the contract, many passes in float64, take a narrow network.
+SMALL = {"filters": 8}
 #: Slope of the leaky ReLU.
 SLOPE = 0.1
 

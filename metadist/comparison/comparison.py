@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from metadist.comparison.differences import differences, other_episodes
-from metadist.comparison.entry import Entry, protocols_of, read_entry, shared_protocol
+from metadist.comparison.entry import (
+    Entry,
+    protocols_of,
+    read_entry,
+    shared_metric,
+    shared_protocol,
+)
 from metadist.comparison.selection import Selection, select
-from metadist.errors import RunError
 from metadist.runs.readers.evaluations import metric_facts
 from metadist.statistics.format import finite
 from metadist.statistics.paired import Paired, paired
@@ -28,6 +33,7 @@ def compare_runs(
     filter_string: str | None = None,
     baseline: str | None = None,
     protocol: str | None = None,
+    metric: str | None = None,
     tracking_uri: str | None = None,
 ) -> dict[str, Any]:
     """Read and compare runs; see :func:`metadist.compare` for what comes of it, JSON-able.
@@ -41,12 +47,9 @@ def compare_runs(
         _leave_others_out(runs, protocols, protocol)
     runs.check_enough()
     name = shared_protocol([(label, protocols[label]) for label in runs.runs], protocol)
-    entries = [*runs.read(lambda run, label: read_entry(run, label, name)).values()]
+    entries = [*runs.read(lambda run, label: read_entry(run, label, name, metric)).values()]
     runs.check_enough()
-    kinds = {entry.protocol.metric.name: entry.label for entry in entries}
-    if len(kinds) > 1:
-        listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
-        raise RunError(f"the runs do not measure the same ({listed}); compare them apart")
+    shared_metric(entries)
     base = next(entry for entry in entries if entry.run == runs.baseline)
     if ranked := len(entries) > MOST_UNRANKED:
         entries.sort(key=_rank)

@@ -129,11 +129,26 @@ def shared_protocol(names: Sequence[tuple[str, Sequence[str]]], asked: str | Non
     )
 
 
-def read_entry(run: RunDir, label: str, name: str) -> Entry:
+def shared_metric(entries: Sequence[Entry]) -> None:
+    """See that runs are decided by the same metric; raises RunError, with those they share."""
+    kinds = {entry.protocol.metric.name: entry.label for entry in entries}
+    if len(kinds) <= 1:
+        return
+    measured = [entry.protocol.of_each_episode for entry in entries]
+    shared = [name for name in measured[0] if all(name in own for own in measured)]
+    mend = "compare them apart, for they have no metric in common"
+    if shared:
+        mend = f"choose one that all have, with --metric (metric=): {', '.join(shared)}"
+    listed = ", ".join(f"{label}: {kind}" for kind, label in kinds.items())
+    raise RunError(f"the runs do not measure the same ({listed}); {mend}")
+
+
+def read_entry(run: RunDir, label: str, name: str, metric: str | None = None) -> Entry:
     """Read a finished run.
 
     Args:
         name: of the protocol to compare by.
+        metric: to compare by; None: the one that decides.
 
     Raises:
         RunError: something is missing or damaged, or its results do not belong together.
@@ -150,7 +165,7 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
         raise
     except UNREADABLE as error:
         raise RunError(f"{run.path}: damaged ({type(error).__name__}: {error})") from None
-    protocol = _protocol(run, name)
+    protocol = _protocol(run, name, metric)
     main = own_names(recipe)[0]
     if name != main and (run.evaluation / f"{main}.json").is_file():
         first = _protocol(run, main)
@@ -165,10 +180,13 @@ def read_entry(run: RunDir, label: str, name: str) -> Entry:
     return Entry(label, run, info, recipe, attempt, protocol, validation, cost)
 
 
-def _protocol(run: RunDir, name: str) -> StoredEvaluation:
+def _protocol(run: RunDir, name: str, metric: str | None = None) -> StoredEvaluation:
     """Results with their scores, which must be those that the figures were made of."""
     notes: list[str] = []
-    protocol = read_evaluation(run, name, notes)
+    try:
+        protocol = read_evaluation(run, name, notes, metric)
+    except RunError as error:
+        raise RunError(f"{run.path}: {error}") from None
     if protocol is None or protocol.rows is None or notes:
         why = " ".join(notes)
         raise RunError(f"{run.path}: {why} Make it again with 'metadist evaluate {run.name}'")

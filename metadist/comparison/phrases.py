@@ -88,13 +88,13 @@ def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[
     half, found = run["ci95_classes"], run["difference"]
     own = NOTHING
     if half is not None:
-        few = tells_nothing(half)
+        few = tells_nothing(metric(result), half)
         own = _TOO_FEW if few else _interval(metric(result).percent, run[result["score"]], half)
     if found is None:
         return [own, NOTHING, verdict(run)]
     if found.get("ci95_classes") is None:
         return [own, NOTHING, NOTHING]
-    if tells_nothing(found["ci95_classes"]):
+    if tells_nothing(metric(result), found["ci95_classes"]):
         return [own, _TOO_FEW, str(found["verdict_classes"])]
     told = {"difference": {**found, "ci95": found["ci95_classes"]}}
     return [own, difference(result, told), str(found["verdict_classes"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -10,7 +11,8 @@ from metadist import algorithms, backbones, objectives
 from metadist.algorithms import Parts
 from metadist.backbones import Backbone
 from metadist.context import Context
-from metadist.errors import RecipeError, RunError
+from metadist.discovery import Options
+from metadist.errors import PluginError, RecipeError, RunError
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.recipe.rate_changes import parse_changes, rate_after
@@ -18,8 +20,11 @@ from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, Phase, TaskShape
 
 
-def build(recipe: Recipe, shape: TaskShape) -> Learner:
+def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Parts) -> Learner:
     """The learner of a recipe for tasks of this shape.
+
+    Args:
+        parts_of: makes what the learner is built from.
 
     Raises:
         RecipeError: a part or an option is unknown, or does not fit the tasks.
@@ -40,7 +45,7 @@ def build(recipe: Recipe, shape: TaskShape) -> Learner:
             )
         return built
 
-    parts = Parts(
+    parts = parts_of(
         network=network,
         shape=shape,
         objective=objective,
@@ -49,7 +54,13 @@ def build(recipe: Recipe, shape: TaskShape) -> Learner:
         options=algorithms.options(recipe.algorithm.name, recipe.algorithm.options),
         inner_steps=recipe.inner.steps,
     )
-    return algorithms.build(recipe.algorithm.name, parts)
+    learner = algorithms.build(recipe.algorithm.name, parts)
+    if "loss" not in learner.metric_names:
+        raise PluginError(
+            f"algorithm {recipe.algorithm.name!r}: metric_names has to name 'loss', which every "
+            f"step reports; got {', '.join(learner.metric_names) or 'nothing'}"
+        )
+    return learner
 
 
 def with_ways(recipe: Recipe, shape: TaskShape, params: Params, ways: int) -> Learner:
@@ -68,7 +79,10 @@ def with_ways(recipe: Recipe, shape: TaskShape, params: Params, ways: int) -> Le
         raise RunError(f"ways: {recipe.data.dataset} has no classes, {ways} were asked for")
     learner = build(recipe, replace(shape, outputs=ways, ways=ways))
     fresh = initial_params(recipe, learner)
-    shapes = [{name: p.shape for name, p in some.items()} for some in (params, fresh)]
+    ctx = context(recipe, "train", 0)
+    states = (one.initial_state(ctx) for one in (build(recipe, shape), learner))
+    found = zip((params, fresh), states, strict=True)
+    shapes = [{n: t.shape for n, t in (*p.items(), *state.items())} for p, state in found]
     if sized := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
         raise RunError(
             f"ways: {recipe.algorithm.name} was trained to tell {shape.ways} classes apart and "
@@ -84,17 +98,23 @@ def check_rate_changes(recipe: Recipe, shape: TaskShape) -> None:
     Raises:
         RecipeError: it changes, and this learner learns its own.
     """
-    changes = parse_changes(recipe.inner.lr_changes)
-    if not changes:
+    if not recipe.inner.lr_changes:
         return
-    start = initial_params(recipe, build(recipe, shape))
-    for _, lr in changes:
-        other = initial_params(recipe, build(recipe.with_inner_lr(lr), shape))
-        if any(not torch.equal(p, start[name]) for name, p in other.items()):
-            raise RecipeError(
-                f"inner.lr_changes: {recipe.algorithm.name} learns its step sizes, and "
-                "inner.lr is where they start; leave the changes out"
-            )
+    asked: list[str] = []
+
+    class Watched(Parts[Options]):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "inner_lr":
+                asked.append(name)
+            return super().__getattribute__(name)
+
+    build(recipe, shape, Watched)
+    if asked:
+        raise RecipeError(
+            f"inner.lr_changes: {recipe.algorithm.name} learns its step sizes, and inner.lr is "
+            "where they start (or it keeps the rate that it is built with, parts.inner_lr, and "
+            "does not read ctx.inner_lr); leave the changes out"
+        )
 
 
 def at_checkpoint(recipe: Recipe, step: int) -> Recipe:

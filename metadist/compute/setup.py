@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from data_pipeline.episodes.staged import Stage, open_stage
 from data_pipeline.episodes.types import EpisodeSource
@@ -86,9 +89,16 @@ class Setup:
         """
         staged = self.data.staged
         assert staged is not None
-        arrays = {name: p.cpu().numpy() for name, p in params.items()}
-        return open_stage(staged, Stage.at(staged, step), params_sha256(params), arrays)
+        return open_stage(staged, Stage.at(staged, step), params_sha256(params), as_arrays(params))
 
     def rebuilt(self) -> Setup:
         """The same with all parts built anew, to see that they do the same."""
         return Setup.of(self.data)
+
+
+def as_arrays(params: Params) -> dict[str, NDArray[Any]]:
+    """Parameters for a staged source, which must not write into them."""
+    arrays = {name: p.detach().cpu().numpy() for name, p in params.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays

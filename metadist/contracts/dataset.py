@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,16 @@ from metadist.overrides import Scalar
 
 #: Classes of a part, and images of a class, without which hardly any task can be made.
 CLASSES, IMAGES = 5, 2
+#: What an error of making the store says -> how to mend it.
+_MENDS = {
+    r"is uint8 \[\d+, \d+\]": "give them an axis of channels: pixels[:, :, None]",
+    "was declared": "yield pixels.astype(np.uint8) of SPEC.shape, or declare another shape",
+    "must be sorted": "number classes so that their names sort, f'{number:02d}', and yield all "
+    "images of one before the next",
+    "part .* comes after": "go through data_pipeline.datasets.PARTS in their order",
+    " twice": "give each image of a class another name",
+}
+_PAGE = "see 'What is demanded' of the page add-a-dataset"
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,11 @@ def images(prepared: Prepared) -> Iterator[Finding]:
         try:
             once = prepared.made("once")
         except DataError as error:
+            said = str(error).removeprefix(f"dataset {prepared.name!r} breaks its contract: ")
             yield found(
                 "images as a dataset yields them: uint8 of SPEC.shape, parts and classes in order",
-                str(error).removeprefix(f"dataset {prepared.name!r} breaks its contract: "),
-                "see the page add-a-dataset",
+                said,
+                next((mend for what, mend in _MENDS.items() if re.search(what, said)), _PAGE),
             )
             return
         again = prepared.made("again")
@@ -103,7 +115,7 @@ def images(prepared: Prepared) -> Iterator[Finding]:
         yield found(
             "parts without classes or images in common",
             line.removeprefix(f"{prepared.name}: "),
-            "give a class to one part only",
+            "give a class to one part only, or name others otherwise: f'{part}-{number:02d}'",
             "warning",
         )
     for part in PARTS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
@@ -127,6 +130,9 @@ class Report:
         return {**fields, "checks": list(self.checks), "findings": findings}
 
 
+_NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?|-?\b(nan|inf)\b")
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
@@ -166,13 +172,15 @@ class Inspection:
             # Whatever a stranger's code raises, also an attempt to end the process.
             except (Exception, SystemExit) as error:
                 right = False
-                self.add(replace(raised(error, self.file), check=name), on)
+                last = _last_call(check, subject, self.file)
+                self.add(replace(raised(error, self.file, last), check=name), on)
         return right
 
     def add(self, finding: Finding, on: str = "") -> None:
         """Keep a finding; what is known already is seen once more."""
         # One mistake in the code meets many checks; numbers differ from setting to setting.
-        exact = (finding.where, finding.got) if finding.trace else (finding.check, finding.mend)
+        fault = (finding.check, finding.level, _NUMBER.sub("", finding.demanded), finding.mend)
+        exact = (finding.where, finding.got) if finding.trace else fault
         known = self.findings.get(exact, finding)
         self.findings[exact] = replace(
             known, on=tuple({**dict.fromkeys(known.on), on: None} if on else known.on)
@@ -192,8 +200,12 @@ def brief(error: BaseException, length: int = 120) -> str:
     return f"{type(error).__name__}{f': {short}' if short else ''}"
 
 
-def raised(error: BaseException, file: Path | None) -> Finding:
-    """An error in the part's code, with the line in its file where it is known."""
+def raised(error: BaseException, file: Path | None, last: tuple[str, str] | None = None) -> Finding:
+    """An error in the part's code, with the line in its file where it is known.
+
+    Args:
+        last: the part's function that returned last, and where, for errors outside of its file.
+    """
     said = next(iter(str(error).strip().splitlines()), "")
     trace = "".join(traceback.format_exception(error))
     where = place(error, file)
@@ -210,13 +222,46 @@ def raised(error: BaseException, file: Path | None) -> Finding:
         )
     ours = isinstance(error, MetadistError | DataError)
     got, mend = (said, "as it says") if ours else (brief(error, 400), "this line (--traceback)")
+    if last is not None and not _own(error, file):
+        call, where = last
+        mend = mend if ours else f"what {call}() returns, which that comes from (--traceback)"
     return Finding("error", "", "a result", got, mend, where, trace=trace)
+
+
+def _last_call(
+    check: Check[SubjectT], subject: SubjectT, file: Path | None
+) -> tuple[str, str] | None:
+    """Which function of the part returned last before a check failed, and at which line."""
+    if file is None:
+        return None
+    returned: list[tuple[str, str]] = []
+
+    def watch(frame: FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if event == "return" and code.co_filename == str(file) and code.co_name[0] != "<":
+            returned[:] = [(code.co_name, f"{file.name}:{frame.f_lineno}")]
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        for _ in check(subject):
+            pass
+    except (Exception, SystemExit):
+        pass
+    finally:
+        sys.setprofile(before)
+    return returned[0] if returned else None
+
+
+def _own(error: BaseException, file: Path | None) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if file is not None and Path(frame.filename) == file]
 
 
 def place(error: BaseException, file: Path | None) -> str:
     """File and line of an error: the last in the part's own source, else outside of libraries."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if file is not None and Path(frame.filename) == file]
+    own = _own(error, file)
     ours = [frame for frame in frames if "site-packages" not in frame.filename]
     frame = (own or ours or frames)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"

@@ -17,7 +17,14 @@ from metadist.contracts.finding import Finding, Inspection, found
 from metadist.contracts.purity import impure, same, snapshot
 from metadist.overrides import Scalar
 
+_ROWS = "a row for each point and SPEC.{0} columns; a flat array of one column is {1}[:, None]"
+_SHAPES = {
+    "x": _ROWS.format("inputs", "x"),
+    "y": _ROWS.format("outputs", "y"),
+    "latent": "return a flat array with a number for each name in SPEC.latent",
+}
 POINTS, MORE, FUNCTIONS = 7, 19, 20
+PURE = "draw from `stream` (stream.uniforms, stream.below), and keep nothing from call to call"
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def shapes(family: Family) -> Iterator[Finding]:
         for (name, shape), array in zip(wanted.items(), _arrays(family.draw(index)), strict=True):
             if not isinstance(array, np.ndarray) or array.shape != shape:
                 got = getattr(array, "shape", type(array).__name__)
-                yield found(f"{name} {list(shape)} of {POINTS} points", got, "see SPEC and draw")
+                yield found(f"{name} {list(shape)} of {POINTS} points", got, _SHAPES[name])
                 return
             if array.dtype != np.float64 or not np.isfinite(array).all():
                 state = array.dtype if array.dtype != np.float64 else "NaN or infinity"
@@ -74,7 +81,7 @@ def shapes(family: Family) -> Iterator[Finding]:
 
 def pure(family: Family) -> Iterator[Finding]:
     """The same bits from an equal stream, nothing drawn elsewhere; others from another stream."""
-    yield from impure("draw", family.draw, (), None)
+    yield from impure("draw", family.draw, (), None, PURE)
     if same(snapshot(family.draw(0)[1]), snapshot(family.draw(1)[1])):
         yield found(
             "another function from another stream", "the same", "draw parameters from the stream"

@@ -15,7 +15,7 @@ from torch import Tensor
 from metadist import objectives
 from metadist.contracts import documentation
 from metadist.contracts.differences import TOLERANCE, difference, distance, slope
-from metadist.contracts.finding import NO_VMAP, Finding, Inspection, brief, found
+from metadist.contracts.finding import NO_VMAP, Finding, Inspection, brief, first_this, found
 from metadist.contracts.purity import impure
 from metadist.contracts.settings import SEED
 from metadist.discovery import find
@@ -122,12 +122,21 @@ def declared(judged: Judged) -> Iterator[Finding]:
             )
 
 
+def _no_scalar(value: object) -> str:
+    """What a value is, if it is no finite scalar tensor."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if value.shape != ():
+        return f"a tensor {list(value.shape)}"
+    return "" if bool(value.isfinite()) else f"{value.item()}"
+
+
 def loss(judged: Judged) -> Iterator[Finding]:
     """A scalar that a gradient can be taken of, right by central differences."""
     tensors = judged.prediction.tensors()
     value = judged.at(tensors)
-    if value.shape != () or not bool(value.isfinite()):
-        yield found("a finite scalar", f"{value.tolist()}", "return the mean over the examples")
+    if odd := _no_scalar(value):
+        yield found("a finite scalar", odd, "return the mean over the examples")
         return
     for kind in (torch.float32, torch.float64):
         own = Prediction(**{n: t.to(kind) for n, t in tensors.items()})
@@ -187,21 +196,41 @@ def vmap(judged: Judged) -> Iterator[Finding]:
         yield found("the same under vmap", "other numbers", "see what is computed across tasks")
 
 
+def pure(judged: Judged) -> Iterator[Finding]:
+    """Loss and score draw nothing, keep nothing and change nothing."""
+    given = judged.prediction.tensors(), judged.target
+    mend = "draw nothing, keep nothing, and change nothing in place"
+    both = "loss and score"
+    yield from impure(both, lambda: judged.both(judged.prediction), given, judged.objective, mend)
+
+
 def score(judged: Judged) -> Iterator[Finding]:
     """Each of ``metrics``, scalars."""
     objective = judged.objective
-    yield from impure(
-        "loss and score",
-        lambda: judged.both(judged.prediction),
-        (judged.prediction.tensors(), judged.target),
-        objective,
-    )
     got = objective.score(judged.prediction, judged.target)
     names = [metric.name for metric in objective.metrics]
     if sorted(got) != sorted(names):
         yield found(f"a score of each of metrics, {names}", sorted(got), "return exactly those")
-    if odd := [n for n, v in got.items() if getattr(v, "shape", None) != ()]:
-        yield found("scores that are scalar tensors", ", ".join(odd), "take the mean over examples")
+    odd = [f"{n}: {what}" for n, v in got.items() if (what := _no_scalar(v))]
+    if odd:
+        yield found(
+            "scores that are finite scalar tensors", ", ".join(odd), "take the mean over examples"
+        )
+
+
+def mean(judged: Judged) -> Iterator[Finding]:
+    """The loss of all examples twice is the loss of them once."""
+    twice = judged.prediction.tensors()
+    twice = {n: torch.cat([t, t], 1 if n == "samples" else 0) for n, t in twice.items()}
+    target = judged.target.with_y(torch.cat([judged.target.y, judged.target.y]))
+    once = float(judged.objective.loss(judged.prediction, judged.target))
+    again = float(judged.objective.loss(Prediction(**twice), target))
+    if abs(again - once) > EXACT * max(1.0, abs(once)):
+        yield found(
+            "a loss that is a mean: the same if every example is there twice",
+            f"{again:.6g} instead of {once:.6g}",
+            "divide by the number of examples, as .mean() does; step sizes depend on it",
+        )
 
 
 def order(judged: Judged) -> Iterator[Finding]:
@@ -304,7 +333,13 @@ def bare(judged: Judged) -> Iterator[Finding]:
         )
 
 
-CHECKS = (declared, loss, fused, score, order, counts, average, better, bare, vmap)
+#: Each is looked at if those before have found no error, for one mistake meets many checks.
+STAGES = (
+    (declared, pure),
+    (loss,),
+    (score,),
+    (fused, mean, order, counts, average, better, bare, vmap),
+)
 
 
 def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
@@ -321,7 +356,8 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
 
             inspection.run([builds], targets, targets)
             for judged in made:
-                inspection.run(CHECKS, judged, targets)
+                if not all(inspection.run(stage, judged, targets) for stage in STAGES):
+                    inspection.add(first_this("a loss and scores, to look at what they depend on"))
 
 
 def _targets(module: object) -> Iterator[Finding]:

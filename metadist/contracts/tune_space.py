@@ -14,6 +14,8 @@ from metadist.recipe.schema import load_recipe
 from metadist.search.spaces import check_space, load_space
 from metadist.space import Domain, Space, When
 
+ELSEWHERE = "a part that stands in another file needs --plugin FILE (plugins=)"
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -37,7 +39,9 @@ def base(searched: Searched) -> Iterator[Finding]:
     try:
         resolve(load_recipe(searched.space.base, _settings(searched.space.fixed)))
     except MetadistError as error:
-        yield found("a base recipe that takes the fixed values", error, "mend base or fixed")
+        yield found(
+            "a base recipe that takes the fixed values", error, f"mend base or fixed; {ELSEWHERE}"
+        )
 
 
 def ends(searched: Searched) -> Iterator[Finding]:
@@ -50,7 +54,11 @@ def ends(searched: Searched) -> Iterator[Finding]:
             try:
                 resolve(load_recipe(space.base, _settings(point)))
             except MetadistError as error:
-                yield found(f"recipes at both ends of {key}", error, f"mend the domain of {key}")
+                yield found(
+                    f"recipes at both ends of {key}",
+                    error,
+                    f"mend the domain of {key}; {ELSEWHERE}",
+                )
 
 
 def _ends(domain: Domain) -> list[Scalar]:
@@ -65,6 +73,5 @@ def _settings(values: Mapping[str, Scalar]) -> tuple[str, ...]:
 def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
     """Run all checks of a search space."""
     searched = Searched(name, load_space(name))
-    inspection.run([declared], searched)
-    if not inspection.findings:
-        inspection.run([base, ends], searched)
+    # What is wrong with the base is wrong at all ends.
+    all(inspection.run([check], searched) for check in (declared, base, ends))

@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.episodes.sources import check_drawn
+from data_pipeline.episodes.types import EpisodeSource
 from metadist import episode_data, plugins
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.device import Device, check_device, local_device
@@ -23,6 +25,8 @@ from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce, quiet
 from metadist.process.provenance import versions
 from metadist.recipe.schema import Recipe
+from metadist.runs.readers.evaluations import metric_facts
+from metadist.tasks import TRAINING_ONLY
 
 log = logging.getLogger(__name__)
 
@@ -67,25 +71,41 @@ def preflight(recipe: Recipe, data_dir: Path, announce: Announce = quiet) -> Set
     setup = Setup.of(open_data(recipe, data_dir, announce))
     protocols = (validation_protocol(recipe), *own_protocols(recipe))
     # Episodes that cannot be drawn, and shards of others, are refused here.
-    _ = [setup.training, *(how.source(setup.data) for how in protocols)]
-    _check_needs(setup)
+    training, held = setup.training, [how.source(setup.data) for how in protocols]
+    if setup.data.staged is not None:
+        check_drawn(training)
+    for source in (training, *held):
+        _check_needs(setup, source)
+        _check_alike(training, source)
     if recipe.eval_ways != recipe.data.ways:
         setup.for_ways(recipe.eval_ways, setup.fresh_params)
     return setup
 
 
-def _check_needs(setup: Setup) -> None:
-    """See that tasks have what their learner wants to know of them."""
-    columns = setup.training.schema
-    for need in sorted(setup.learner.needs):
+def _check_needs(setup: Setup, source: EpisodeSource) -> None:
+    """See that tasks of a part have what their learner wants to know of them there."""
+    columns, part = source.schema, source.identity.part
+    for need in sorted(setup.learner.needs - (frozenset() if part == "train" else TRAINING_ONLY)):
         column = "unlabeled_x" if need == "unlabeled" else need
         if column in columns:
             continue
         cure = "set data.unlabeled" if need.startswith("unlabeled") else "choose other data"
         raise RecipeError(
-            f"algorithm {setup.recipe.algorithm.name!r} needs {need} of each task, the episodes of "
-            f"{setup.recipe.data.dataset} have {', '.join(columns)}; {cure}"
+            f"algorithm {setup.recipe.algorithm.name!r} needs {need} of each task, the {part} "
+            f"episodes of {setup.recipe.data.dataset} have {', '.join(columns)}; {cure}"
         )
+
+
+def _check_alike(training: EpisodeSource, other: EpisodeSource) -> None:
+    """See that a part's examples are such as the learner is built for."""
+    for name in ("support_x", "support_y"):
+        demanded, got = (source.schema[name] for source in (training, other))
+        if (got.dtype, got.shape[1:]) != (demanded.dtype, demanded.shape[1:]):
+            raise RecipeError(
+                f"{other.identity.dataset}: {name} of {other.identity.part} episodes is "
+                f"{got.dtype} {list(got.shape)}, of training episodes {demanded.dtype} "
+                f"{list(demanded.shape)}; they may differ in the number of examples alone"
+            )
 
 
 def check_fresh(setup: Setup) -> None:
@@ -121,6 +141,8 @@ def check_workers(
 def facts_of(setup: Setup) -> dict[str, Any]:
     """What ``run.json`` says of data, learner, plugins and versions."""
     recipe, store, learner = setup.recipe, setup.data.store, setup.learner
+    # What readers of the log cannot know without a plug-in's code.
+    metrics = {m.name: m.as_dict() for m in learner.objective.metrics if metric_facts(m)}
     return {
         "dataset": {
             "name": recipe.data.dataset,
@@ -133,6 +155,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "derivative_order": learner.derivative_order,
             "estimator": learner.estimator,
             **({"needs": sorted(learner.needs)} if learner.needs else {}),
+            **({"metrics": metrics} if metrics else {}),
             "norm": recipe.model.norm,
             "parameters": sum(p.numel() for p in setup.fresh_params.values()),
         },

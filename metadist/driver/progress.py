@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
@@ -40,6 +40,7 @@ class Progress:
     Args:
         total: outer steps of the run.
         metric: what validation scores are; the first that the log has if not given.
+        describe: what is known of a metric by its name.
         stream: where to draw; standard error if not given.
         since: points older than this (seconds since 1970) say nothing about speed: they are of an
             earlier attempt. Now if not given.
@@ -50,11 +51,12 @@ class Progress:
         total: int,
         metric: Metric | None = None,
         *,
+        describe: Callable[[str], Metric] = described,
         stream: TextIO | None = None,
         since: float | None = None,
     ) -> None:
         self._total = total
-        self._metric = metric
+        self._metric, self._describe = metric, describe
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._since = (time.time() if since is None else since) * 1000
@@ -101,7 +103,7 @@ class Progress:
         part, _, metric = name.partition("/")
         if part != "val" or metric in ("loss", "failed"):
             return False
-        self._metric = self._metric or described(metric)
+        self._metric = self._metric or self._describe(metric)
         return metric == self._metric.name
 
     def wait_for(self, waiting: str) -> None:
@@ -124,7 +126,7 @@ class Progress:
                 parts.append(self._waiting)
             if self._loss:
                 parts.append(f"loss {_mean(self._loss):.4g}")
-            metric = self._metric or next(map(described, self._scores), None)
+            metric = self._metric or next(map(self._describe, self._scores), None)
             if metric and (scores := self._scores.get(metric.name)):
                 parts.append(f"{metric.name} {_told(metric, _mean(scores))}")
             if self._metric and self._val:

@@ -13,7 +13,7 @@ from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError, RunError
 from metadist.recipe.schema import Recipe, differences
 from metadist.runs.listing import create_run, list_runs, open_run
-from metadist.runs.plugin_records import changes
+from metadist.runs.readers.plugins import changes
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 

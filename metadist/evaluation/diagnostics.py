@@ -8,6 +8,7 @@ read each number.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,12 +23,15 @@ from data_pipeline.storage.local import write_atomic
 from metadist.compute.learners import context, episode_key
 from metadist.compute.strategies import Loop
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.learner import LearnedQuantities
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import move
-from metadist.runs.readers.diagnostics import FILE
+from metadist.runs.readers.diagnostics import FILE, MOST_NUMBERS
 from metadist.runs.record import encode
 from metadist.statistics.format import finite
 from metadist.tasks import Params
+
+log = logging.getLogger(__name__)
 
 #: Test episodes on which features are compared before and after adaptation.
 FEATURE_EPISODES = 8
@@ -119,7 +123,7 @@ def feature_similarity(
         for row, index in enumerate(tasks.ids):
             task = tasks.task(row)
             fitted, now = trained.fit(task, part, index, steps)
-            query, ends = task.query.without("y"), (fitted[0], fitted[-1])
+            query, ends = task.visible_query(learner.needs), (fitted[0], fitted[-1])
             before, after = (learner.activations(f, query, now) for f in ends)
             both = [*before.values(), *after.values()]
             finite_all = all(bool(torch.isfinite(a).all()) for a in both)
@@ -182,7 +186,11 @@ def _products(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def diagnose(
-    trained: TrainedLearner, training: EpisodeSource, test: EpisodeSource, facts: Mapping[str, Any]
+    trained: TrainedLearner,
+    training: EpisodeSource,
+    test: EpisodeSource,
+    facts: Mapping[str, Any],
+    trainee: TrainedLearner | None = None,
 ) -> dict[str, Any]:
     """Findings of a learner, similarity of features and alignment of gradients.
 
@@ -191,10 +199,11 @@ def diagnose(
     Args:
         training, test: live episodes of the two parts.
         facts: what else the numbers depend on.
+        trainee: the learner for training episodes, where they have other ways than test episodes.
     """
     steps = trained.recipe.inner.steps
     similarity, failed_episodes = feature_similarity(trained, test, steps)
-    alignment, failed_tasks = gradient_alignment(trained, training)
+    alignment, failed_tasks = gradient_alignment(trainee or trained, training)
     found = trained.learner.learned_quantities(
         {n: p.detach().cpu() for n, p in trained.params.items()}
     )
@@ -202,7 +211,7 @@ def diagnose(
     return {
         "findings": {
             quantity: {name: [finite(v) for v in values] for name, values in by_name.items()}
-            for quantity, by_name in found.items()
+            for quantity, by_name in _few(found).items()
         },
         **({"captions": captions} if captions else {}),
         "feature_similarity": {layer: finite(v) for layer, v in similarity.items()},
@@ -215,6 +224,23 @@ def diagnose(
         "failed_tasks": failed_tasks,
         **facts,
     }
+
+
+def _few(found: LearnedQuantities) -> LearnedQuantities:
+    """The quantities that readers take: 1 to :data:`MOST_NUMBERS` numbers of each name."""
+    kept = {}
+    for quantity, by_name in found.items():
+        odd = {n: len(v) for n, v in by_name.items() if not 0 < len(v) <= MOST_NUMBERS}
+        if odd:
+            name, count = next(iter(odd.items()))
+            log.warning(
+                "the learned quantity %s is left out of %s: %d numbers of %s, 1 to %d can be kept; "
+                "give means or extremes of them",
+                *(quantity, FILE, count, name, MOST_NUMBERS),
+            )
+        else:
+            kept[quantity] = by_name
+    return kept
 
 
 def diagnostic_points(found: Mapping[str, Any]) -> Numbers:

@@ -15,8 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_pipeline.episodes.sources import require_identity
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import canonical_json, read_json, sha256_bytes, write_atomic
+from metadist import objectives
 from metadist.compute.determinism import reproducible
 from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
@@ -69,20 +71,19 @@ class Member:
 
     def episodes(self) -> dict[str, Any]:
         """What decides its episodes, but for ways, shots and queries, by names people know."""
-        section, seed = self.trained.recipe.data, self.trained.recipe.eval.seed
-        known = self.data.live("test", 1, seed, 1).identity
-        identity, spec = known.as_dict(), asdict(known.spec)
-        del identity["spec"]
+        # Nothing is opened: there may be too few test classes for the ways of training.
+        recipe, spec = self.trained.recipe, asdict(self.data.spec(1))
         for asked in ("ways", "shots", "queries"):
             del spec[asked]
+        options = objectives.options(self.objective.name, recipe.objective.options)
         return {
             "kind": self.objective.name,
-            "data.dataset": section.dataset,
+            **{f"objective.{name}": value for name, value in vars(options).items()},
+            "data.dataset": recipe.data.dataset,
             "split": self.data.store.split if self.data.store else "",
-            "dataset digest": identity.pop("dataset_digest"),
-            "eval.seed": identity.pop("seed"),
+            "dataset digest": self.data.digest,
+            "eval.seed": recipe.eval.seed,
             **{f"data.{name}": value for name, value in spec.items()},
-            **{name: value for name, value in identity.items() if name not in ("kind", "dataset")},
         }
 
 
@@ -106,7 +107,8 @@ class Ensemble:
             different = [
                 f"{name} ({first.name}: {mine[name]}, {other.name}: {theirs[name]})"
                 for name in mine
-                if mine[name] != theirs[name]
+                # Another kind has other options.
+                if name in theirs and mine[name] != theirs[name]
             ]
             if different:
                 raise RunError(
@@ -189,20 +191,23 @@ def evaluate_ensemble(
 
     Raises:
         RunError: the members do not agree on something that was not asked for.
+        DataError: their episodes cannot be drawn, or are not the same.
     """
     by = ensemble.how(average)
     how, objective = ensemble.protocol(asked, by), ensemble.objective
     ensemble = ensemble.of_ways(how.ways)
+    episodes = how.source(ensemble.members[0].data).identity
+    for member in ensemble.members[1:]:
+        require_identity(how.source(member.data).identity, episodes, f"those of {member.name}")
     together = ScoreTable(objective, how)
     own = [ScoreTable(member.objective, how) for member in ensemble.members]
     with reproducible(ensemble.members[0].trained.device):
         _score(ensemble, how, by, together, own)
     trained = [member.trained.recipe.inner.steps for member in ensemble.members]
     first = ensemble.members[0]
-    digest = how.source(first.data).identity.digest
     common = trained[0] if len(set(trained)) == 1 else None
     results = [
-        table.evaluation(steps, digest, needs).with_classes(first.data)
+        table.evaluation(steps, episodes.digest, needs).with_classes(first.data)
         for table, steps, needs in zip(
             [together, *own],
             [common, *trained],

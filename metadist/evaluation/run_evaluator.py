@@ -23,6 +23,7 @@ from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import evaluate, examples, predictions
 from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
+from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
@@ -101,7 +102,10 @@ class RunEvaluator:
         source = how.source(self.setup.data)
 
         def first(setup: Setup) -> Params:
-            ((_, found),) = predictions(self.trained(best, how.ways, setup), source, [0], how.steps)
+            trained = self.trained(best, how.ways, setup)
+            ((task, found),) = predictions(trained, source, [0], how.steps)
+            # An objective that cannot judge them says so before anything is trained.
+            ScoreTable(setup.objective, replace(how, episodes=1)).write_all(0, found, task.query)
             return {
                 f"predictions after step {number}" + ("" if name == "mean" else f" ({name})"): value
                 for number, prediction in enumerate(found)
@@ -136,11 +140,12 @@ class RunEvaluator:
             return results
         # After a restart parameters stand in another order; what is written must not.
         params = {name: best.params[name] for name in self.setup.fresh_params}
+        best = replace(best, params=params)
         how = own_protocols(recipe)[-1]
-        learner = self.trained(replace(best, params=params), how.ways)
-        # One learner for both: training classes in tasks of as many ways as are evaluated.
+        # Gradients are those of training, in tasks of as many ways.
+        learner, trainee = (self.trained(best, ways) for ways in (how.ways, recipe.data.ways))
         training = (
-            data.live("train", recipe.data.queries, recipe.data.seed, ways=how.ways)
+            data.live("train", recipe.data.queries, recipe.data.seed)
             if data.staged is None
             else self.setup.stage(best.step, params)
         )
@@ -148,7 +153,7 @@ class RunEvaluator:
         return replace(
             results,
             examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),
-            diagnostics=diagnose(learner, training, test, results.facts),
+            diagnostics=diagnose(learner, training, test, results.facts, trainee),
         )
 
     def result(self, state: TrainState, best: Best, figures: dict[str, Any]) -> dict[str, Any]:

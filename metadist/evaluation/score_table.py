@@ -47,6 +47,9 @@ class ScoreTable:
             return False
         scores = objective.checked_score(p, exact)
         row = [*(float(scores[name]) for name in self._names), loss, 0.0]
+        if not all(map(math.isfinite, row)):
+            self.fail(episode, step)
+            return False
         self._rows[episode, step] = torch.tensor(row, dtype=torch.float64)
         for name, count in objective.checked_counts(p, exact).items():
             self._counts[name][step] += count.cpu()
@@ -78,7 +81,7 @@ class ScoreTable:
         """What was found; see :class:`Evaluation`."""
         objective, parts = self._objective, [t.numpy() for t in self._rows.unbind(2)]
         pooled = [
-            objective.pooled({name: count[step] for name, count in self._counts.items()})
+            objective.checked_pooled({name: count[step] for name, count in self._counts.items()})
             for step in range(self._how.steps + 1)
         ]
         return Evaluation(

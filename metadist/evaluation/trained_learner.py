@@ -54,7 +54,7 @@ class TrainedLearner:
         dtype, phase = getattr(torch, self.recipe.engine.dtype), source.identity.part
         turned = self.recipe.data.rotations != "none"
         return to_tasks(
-            source.episodes(ids), dtype, self.device, self.learner.needs, phase, turned=turned
+            source.episodes(ids), dtype, self.device, self.learner.columns, phase, turned=turned
         )
 
     def context(self, phase: Phase, steps: int) -> Context:

@@ -155,14 +155,15 @@ class InnerLoop(Normalised):
             loss, gradients, statistics = fused
             if not second_order:
                 gradients = {name: g.detach() for name, g in gradients.items()}
-            return gradients, loss.detach(), statistics
+                loss = loss.detach()
+            return gradients, loss, statistics
 
         def loss_at(p: Params) -> tuple[Tensor, tuple[Tensor, Statistics]]:
             loss, statistics = self.support_loss({**frozen, **p}, examples, norm)
-            return loss, (loss.detach(), statistics)
+            return loss, (loss, statistics)
 
         gradients, (loss, statistics) = ctx.grad(loss_at, adapted, second_order=second_order)
-        return gradients, loss, statistics
+        return gradients, loss if second_order else loss.detach(), statistics
 
     def steps(
         self, params: Params, start: Params, task: Task, ctx: Context, recorded: list[Statistics]
@@ -219,7 +220,7 @@ class InnerLoop(Normalised):
         recorded: list[Statistics] = []
         weights = self.step_weights(ctx)
         parts: list[Tensor] = []
-        view, query = task.view(self.needs), task.query.without("y")
+        view, query = task.view(self.needs), task.visible_query(self.needs)
         start, penalty = self.initial(params, view, ctx)
         for fitted in self.steps(params, start, view, ctx, recorded):
             if fitted.step in weights or fitted.step == ctx.inner_steps:

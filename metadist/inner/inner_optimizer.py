@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
 from metadist.context import Context
+from metadist.errors import PluginError
 from metadist.keys import Key
 from metadist.learner import Captions, LearnedQuantities
 from metadist.tasks import Params
+
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,8 @@ class InnerStep:
     Attributes:
         index: steps taken before this one.
         meta: the optimizer's own meta-parameters, by the names ``init`` gave them.
-        loss: the support loss at the parameters before the step, a scalar.
+        loss: the support loss at the parameters before the step, a scalar; a constant where the
+            meta-gradient does not go through the inner gradients.
         ctx: the task's context, with its random numbers and the inner learning rate.
     """
 
@@ -73,15 +79,19 @@ class Chain(InnerOptimizer):
 
     All but the last transform gradients; the last makes an update of them. Their meta-parameters,
     random numbers and quantities need different names.
+
+    Raises:
+        PluginError: they have not, or there is no optimizer.
     """
 
     parts: tuple[InnerOptimizer, ...]
 
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise PluginError("Chain: at least one inner optimizer is needed, got none")
+
     def init(self, adapted: Params, key: Key) -> Params:
-        meta: Params = {}
-        for part in self.parts:
-            meta |= part.init(adapted, key)
-        return meta
+        return _merged("meta-parameters", [part.init(adapted, key) for part in self.parts])
 
     def start(self, meta: Params, adapted: Params, ctx: Context) -> Params:
         return {
@@ -91,7 +101,7 @@ class Chain(InnerOptimizer):
         }
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        return {name: n for part in self.parts for name, n in part.noise(key, ctx).items()}
+        return _merged("random numbers", [part.noise(key, ctx) for part in self.parts])
 
     def update(
         self, gradients: Params, state: Params, adapted: Params, step: InnerStep
@@ -105,11 +115,24 @@ class Chain(InnerOptimizer):
         return gradients, after
 
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
-        return {n: q for part in self.parts for n, q in part.learned_quantities(meta).items()}
+        return _merged("quantities", [part.learned_quantities(meta) for part in self.parts])
 
     @property
     def captions(self) -> Captions:
         return {name: text for part in self.parts for name, text in part.captions.items()}
+
+
+def _merged(what: str, parts: Sequence[Mapping[str, ValueT]]) -> dict[str, ValueT]:
+    """All of them by name."""
+    merged: dict[str, ValueT] = {}
+    for part in parts:
+        if twice := merged.keys() & part.keys():
+            raise PluginError(
+                f"Chain: optimizers need {what} of different names, two have "
+                f"{', '.join(sorted(twice))}; rename those of one of them"
+            )
+        merged |= part
+    return merged
 
 
 #: Meta-parameters of an inner optimizer stand among a learner's under this prefix.

@@ -125,7 +125,7 @@ class Normalised(Learner):
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """That of the queries after adaptation, with what was :meth:`recorded`."""
         fitted = self.adapt(params, task.view(self.needs), ctx)[-1]
-        prediction = self.predict(fitted, task.query.without("y"), ctx)
+        prediction = self.predict(fitted, task.visible_query(self.needs), ctx)
         loss = self.objective.loss_and_metrics(prediction, task.query)
         return Loss(*loss, self.normalisation.sums(self.recorded(fitted)))
 

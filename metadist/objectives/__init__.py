@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.errors import PluginError, RecipeError
-from metadist.objectives._metrics import ACCURACY, BUILT_IN, MSE, NLL, Metric, known_metric
+from metadist.objectives._metrics import (
+    ACCURACY,
+    BUILT_IN,
+    MSE,
+    NLL,
+    Metric,
+    check_names,
+    known_metric,
+    metric_name,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +39,7 @@ __all__ = [
     "Objective",
     "build",
     "known_metric",
+    "metric_name",
     "name_for",
     "names",
     "options",
@@ -49,6 +59,7 @@ class Objective(ABC):
         fused: the loss as compiled kernels know it; None: they do not.
         averages: what an ensemble may average; the first if nothing else is asked.
         count_shapes: names and shapes of what ``counts`` returns.
+        needs: further columns of the queries that it judges by, as ``query_weight``.
     """
 
     name: ClassVar[str]
@@ -57,6 +68,7 @@ class Objective(ABC):
     fused: ClassVar[Literal["cross_entropy", "squared_error"] | None] = None
     averages: ClassVar[tuple[str, ...]] = ("values",)
     count_shapes: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def metric(self) -> Metric:
@@ -84,6 +96,20 @@ class Objective(ABC):
                 f"its metrics; it returns {', '.join(scores) or 'nothing'}"
             )
         return scores
+
+    def checked_pooled(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """:meth:`pooled`.
+
+        Raises:
+            PluginError: a name means something else, or a number is none.
+        """
+        pooled = self.pooled(sums)
+        of = f"objective {self.name!r}: pooled()"
+        check_names(of, [*(metric.name for metric in self.metrics), *pooled])
+        for name, value in pooled.items():
+            if not isinstance(value, float | int):
+                raise PluginError(f"{of} has to return numbers, got {type(value)} for {name!r}")
+        return {name: float(value) for name, value in pooled.items()}
 
     def checked_counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """:meth:`counts`.
@@ -125,16 +151,33 @@ class Objective(ABC):
         return {}
 
     def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
-        """Several predictions as one, float64: the mean of all that they have in common."""
+        """Several predictions as one, float64: their mixture, by what they have in common.
+
+        Draws are put together; a scale is that of the mixture, whose variance is the mean of
+        ``scale^2 + mean^2`` without the square of the mean.
+        """
         # Here, so that readers of run directories, which ask for metrics alone, do not load it.
         import torch
 
         from metadist.tasks import Prediction
 
-        first, *others = (p.double().tensors() for p in predictions)
-        shared = [name for name in first if all(name in other for other in others)]
-        stacked = {name: torch.stack([first[name], *(o[name] for o in others)]) for name in shared}
-        return Prediction(**{name: parts.mean(0) for name, parts in stacked.items()})
+        members = [p.double() for p in predictions]
+        means = torch.stack([p.mean for p in members])
+        mean, scale = means.mean(0), None
+        scales = [p.scale for p in members if p.scale is not None]
+        if len(scales) == len(members):
+            square = (torch.stack(scales) ** 2 + means**2).mean(0) - mean**2
+            scale = square.clamp_min(0.0).sqrt()
+        draws = [p.samples for p in members if p.samples is not None]
+        samples = torch.cat(draws) if len(draws) == len(members) else None
+        return Prediction(mean, scale, samples)
+
+    def mean(self, values: Tensor, target: Examples) -> Tensor:
+        """Mean of values [n, ...] over the examples that count, and all else; a scalar."""
+        if target.mask is None:
+            return values.mean()
+        kept = target.mask.reshape(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+        return (values * kept).sum() / kept.expand_as(values).sum()
 
     def loss_and_metrics(
         self, prediction: Prediction, target: Examples
@@ -184,9 +227,10 @@ def build(name: str, given: dict[str, Any], shape: TaskShape) -> Objective:
             f"{shape.targets} to predict; choose other data, or leave objective.name out"
         )
     objective: Objective = module.build(options(name, given), shape)
-    if objective.name != name:
+    check_names(f"objective {name!r}", (metric.name for metric in objective.metrics))
+    if (own := getattr(objective, "name", None)) != name:
         raise PluginError(
-            f"objective {name!r}: its name must be {name!r} as its module is, got "
-            f"{objective.name!r}"
+            f"objective {name!r}: its name must be {name!r} as its module is, got {own!r}; set "
+            f"name = {name!r} in the class, or rename the file"
         )
     return objective

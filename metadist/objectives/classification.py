@@ -31,12 +31,14 @@ class Classification(Objective):
 
     def loss(self, prediction: Prediction, target: Examples) -> Tensor:
         """Mean cross-entropy."""
-        return F.cross_entropy(prediction.mean, target.y)
+        if target.mask is None:
+            return F.cross_entropy(prediction.mean, target.y)
+        return self.mean(F.cross_entropy(prediction.mean, target.y, reduction="none"), target)
 
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """Fraction of rows whose largest logit is the label; ties go to the lowest index."""
         right = prediction.mean.argmax(-1) == target.y
-        return {"accuracy": right.to(prediction.mean.dtype).mean()}
+        return {"accuracy": self.mean(right.to(prediction.mean.dtype), target)}
 
     def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
         """Mean of the members' logits, or the logarithms of their mean probabilities.

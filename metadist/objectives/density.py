@@ -42,17 +42,20 @@ class Density(Objective):
         """Mean negative log-likelihood, in nats, over examples and dimensions."""
         scale = self.scale_of(prediction)
         z = (target.y - prediction.mean) / scale
-        return (z * z / 2 + scale.log()).mean() + math.log(2 * math.pi) / 2
+        return self.mean(z * z / 2 + scale.log(), target) + math.log(2 * math.pi) / 2
 
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """The loss, and the squared error of the mean."""
-        error = (prediction.mean - target.y).square().mean()
+        error = self.mean((prediction.mean - target.y).square(), target)
         return {"nll": self.loss(prediction, target), "mse": error}
 
     def counts(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """``values``, and how many of them are ``covered``."""
         far = (target.y - prediction.mean).abs() / self.scale_of(prediction)
-        return {"covered": (far <= CENTRAL_95).sum(), "values": torch.tensor(far.numel())}
+        counted = torch.ones_like(far, dtype=torch.bool)
+        if target.mask is not None:
+            counted = counted & target.mask[:, None]
+        return {"covered": ((far <= CENTRAL_95) & counted).sum(), "values": counted.sum()}
 
     def pooled(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
         """``coverage_95``."""

@@ -25,7 +25,9 @@ class Regression(Objective):
 
     def loss(self, prediction: Prediction, target: Examples) -> Tensor:
         """Mean squared error over examples and dimensions."""
-        return F.mse_loss(prediction.mean, target.y)
+        if target.mask is None:
+            return F.mse_loss(prediction.mean, target.y)
+        return self.mean((prediction.mean - target.y).square(), target)
 
     def score(self, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
         """The loss."""

@@ -18,11 +18,11 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from metadist.objectives import ACCURACY, Metric
+from metadist.objectives import Metric
 from metadist.report.phrases import after_steps, label
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
-from metadist.runs.readers.evaluations import StoredEvaluation, described
+from metadist.runs.readers.evaluations import StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.format import are_errors, logarithmic, sentence
 
@@ -174,7 +174,9 @@ def _reported(data: RunData) -> list[Metric]:
         score, loss = (data.series.get(f"val/{name}", []) for name in (metric.name, LOSS.name))
         if loss and [p.value for p in score] != [p.value for p in loss]:
             names.insert(0, metric.name)
-    found = [metric if metric and metric.name == n else described(n) for n in names if n != "loss"]
+    found = [
+        metric if metric and metric.name == n else data.described(n) for n in names if n != "loss"
+    ]
     return sorted(found, key=lambda m: m != metric)[:_MOST_REPORTED]
 
 
@@ -223,7 +225,7 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
             log_scale(axes)
         elif metric.percent:
             _percent(axes)
-            if ways and metric == ACCURACY:
+            if ways and metric.measures == "right":
                 axes.axhline(1 / ways, color=MUTED, linestyle="--", linewidth=1.0, label="chance")
         if floor is not None:
             axes.axhline(floor, color=FG, linestyle="--", linewidth=1.1, label="zero-shot floor")
@@ -287,7 +289,8 @@ def _bins(values: Floats, protocol: StoredEvaluation, ways: int) -> Floats:
         low, high = float(values.min()), float(values.max())
         return np.linspace(low, high if high > low else low + 1.0, 31)
     answers = max(ways, 1) * protocol.queries
-    if protocol.metric == ACCURACY and answers <= 30:  # a bar per possible number of right answers
+    # A bar per possible number of right answers.
+    if protocol.metric.measures == "right" and answers <= 30:
         return (np.arange(answers + 2) - 0.5) / answers
     return np.linspace(0.0, 1.0, 26)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
 
-from metadist.objectives import MSE
+from metadist.objectives import Metric
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, plural, queries
@@ -16,10 +16,10 @@ from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
-from metadist.runs.readers.evaluations import FurtherFigures, StoredEvaluation
+from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, tells_nothing
-from metadist.statistics.format import mean_of, number, percent, score, score_ci
+from metadist.statistics.format import mean_of, number, score, score_ci
 
 _STATUS = {
     "created": "This run has not begun.",
@@ -141,13 +141,20 @@ def _beside(protocol: StoredEvaluation) -> str:
     """How many classes those are, and the interval that counts them as drawn."""
     if protocol.classes is None:
         return ""
-    count, half = protocol.of_classes.removeprefix(" of "), protocol.figure.ci95_classes
+    count = protocol.of_classes.removeprefix(" of ")
     if protocol.scores is None:  # damaged, which is told elsewhere
         return f" ({count})"
-    told = f"± {percent(half)} for new classes" if math.isfinite(half) else SAME_CLASSES
-    if tells_nothing(half):
+    half = _for_new_classes(protocol.metric, protocol.figure)
+    told = f"{half} for new classes" if half else SAME_CLASSES
+    if tells_nothing(protocol.metric, protocol.figure.ci95_classes):
         told = TOO_FEW
     return f" ({count}; {told})"
+
+
+def _for_new_classes(metric: Metric, step: StepFigures) -> str:
+    """``± 4.9 %``, the interval that counts classes as drawn; empty where there is none."""
+    half = step.ci95_classes
+    return score_ci(metric, step.mean, half)[1] if math.isfinite(half) else ""
 
 
 def _notes(data: RunData) -> str:
@@ -228,14 +235,12 @@ def _same(protocol: StoredEvaluation) -> bool:
 
 def _floor(data: RunData) -> float | None:
     """The zero-shot floor, which is a squared error, where that is what is measured."""
-    return data.floor if data.metric == MSE else None
+    return data.floor if data.metric and data.metric.measures == "squared_error" else None
 
 
 def _reading_aid(data: RunData) -> str:
     """How to read the curve of adaptation."""
     text = "Mean over episodes with its 95 % interval, after each step on the support set."
-    if all(len(protocol.steps) == 1 for protocol in data.protocols):
-        text = "Mean over episodes with its 95 % interval; no steps are taken on the support set."
     if (floor := _floor(data)) is not None:
         text += (
             f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
@@ -274,9 +279,8 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
     for step in protocol.steps:
         value, unit = score_ci(metric, step.mean, step.ci95)
         worst = score(metric, step.worst_decile)
-        drawn = step.ci95_classes
-        half = f"± {percent(drawn)}" if math.isfinite(drawn) else "none"
-        half = "too few classes" if tells_nothing(drawn) else half
+        half = _for_new_classes(metric, step) or "none"
+        half = "too few classes" if tells_nothing(metric, step.ci95_classes) else half
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
         middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(

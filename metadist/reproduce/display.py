@@ -8,13 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from functools import partial
+from typing import Any, TextIO
 
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
+from metadist.objectives import Metric
 from metadist.reproduce.jobs import Active, CommandResult, Job, Watcher
 from metadist.runs.log import LogReader
+from metadist.runs.readers.evaluations import described_in
 from metadist.runs.run_dir import RunDir
 
 #: Seconds between two looks of a terminal, and between two plain lines of a run elsewhere.
@@ -87,8 +90,10 @@ class Display(Watcher):
         if active.command.what != "training":
             return f"{name}: {active.command.what}"
         if name not in self._followed:
-            progress = Progress(self._steps[name], stream=io.StringIO())
-            self._followed[name] = (LogReader(self._runs[name]), progress)
+            run = self._runs[name]
+            describe = partial(_described, run)
+            progress = Progress(self._steps[name], describe=describe, stream=io.StringIO())
+            self._followed[name] = (LogReader(run), progress)
         reader, progress = self._followed[name]
         try:
             points = reader.poll()
@@ -107,3 +112,10 @@ class Display(Watcher):
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
+
+
+def _described(run: RunDir, name: str) -> Metric:
+    info: dict[str, Any] = {}
+    with contextlib.suppress(MetadistError, OSError):  # then the name has to do
+        info = run.info()
+    return described_in(info, name)

@@ -20,8 +20,8 @@ from metadist.overrides import parse_override
 from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
-from metadist.runs.plugin_records import changes
 from metadist.runs.readers.evaluations import read_own_figures
+from metadist.runs.readers.plugins import changes
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri

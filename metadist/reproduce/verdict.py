@@ -94,8 +94,8 @@ def judge(
     if not published.checked:
         return Verdict("not comparable", why="the published figure was not read in its source")
     at = f"at {percent(share)} of the published budget" if low(share) else ""
-    if ours.value is None or (ours.failed and direction == "lower" and ours.left_out):
-        # An error that is not finite is larger than any, and no mean over the rest undoes that.
+    if ours.value is None or (ours.failed and ours.left_out):
+        # What is not finite is worse than any, and no mean over the rest undoes that.
         total = ours.episodes * ours.seeds
         lost = f"{ours.failed} of {total} episodes have no finite result" if total else "not finite"
         word: Kind = "below" if direction == "higher" else "above"

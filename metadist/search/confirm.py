@@ -202,6 +202,7 @@ def results(plan: Plan, search: SearchDir, chosen: Chosen, how: Confirmation) ->
         "within_noise": chosen.within_noise,
         "metric": plan.space.metric,
         **({"measured": dict(plan.measured)} if plan.measured else {}),
+        "labels": plan.recipe({}).data.ways > 0,
         "tested": winners_tested(search),
         "of_classes": _of_classes(search, winner.run, names["best"], how.episodes),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metadist.objectives import ACCURACY, Metric, known_metric
+from metadist.objectives import Metric, known_metric
 from metadist.search.display import values
 from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci
@@ -71,7 +71,7 @@ def beside(result: Mapping[str, Any], part: str) -> str:
     """`` of 16 classes``: those of validation (``val``) or ``test`` episodes."""
     told = result.get("of_classes", {}).get(part, {})
     # Of functions there is nothing to be told, of classes neither where they were not recorded.
-    return of_classes(told, labels=metric_of(result) == ACCURACY)
+    return of_classes(told, labels=result.get("labels", metric_of(result).percent))
 
 
 def metric_of(result: Mapping[str, Any]) -> Metric:

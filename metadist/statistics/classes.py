@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.episodes.types import TURNS
 from metadist.statistics.new_classes import Floats, ci95_new_classes
+
+if TYPE_CHECKING:
+    from metadist.objectives import Metric
 
 #: Fewer classes than so many times the ways are few.
 ENOUGH = 5
@@ -53,9 +56,9 @@ class EpisodeClasses:
         return {"ways": self.ways, "classes": self.count, **turned}
 
 
-def tells_nothing(half: float) -> bool:
-    """Whether the half-width of an interval of shares leaves room for any share."""
-    return half >= 1.0
+def tells_nothing(metric: Metric, half: float) -> bool:
+    """Whether the half-width of an interval leaves room for anything, as that of a share may."""
+    return metric.percent and half >= 1.0
 
 
 def few_classes(classes: int, ways: int, part: str) -> str:

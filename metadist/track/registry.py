@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metadist.errors import RunError, TrackingError
+from metadist.evaluation.inference.finished_run import plugins_of
+from metadist.evaluation.inference.task_facts import KEY
 from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
@@ -117,9 +119,8 @@ def pip_requirements(run: RunDir, info: dict[str, Any]) -> list[str]:
         RunError: a part of the learner comes from a file or module that nobody can install.
     """
     lines = [f"{name}=={version(name).partition('+')[0]}" for name in _PACKAGES]
-    for kind, made in info.get("plugins", {}).items():
-        if kind == "dataset":
-            continue  # images are read as config.json says, without it
+    # Examples are read as config.json says, without what the data were made with.
+    for kind, made in plugins_of({KEY: None, **info}).items():
         if "distribution" not in made:
             raise RunError(
                 f"{run.path}: its {kind} {made['name']!r} is code of "

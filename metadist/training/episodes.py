@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_pipeline.episodes.loader import Loader
 from data_pipeline.episodes.staged import Stage, stage_loader
 from metadist.compute.digest import params_sha256
-from metadist.compute.setup import Setup
+from metadist.compute.setup import Setup, as_arrays
 from metadist.training.trainer import Trainer
 
 
@@ -32,7 +32,7 @@ def open_loader(setup: Setup, trainer: Trainer) -> Loader:
         staged,
         setup.data.sequence,
         params_digest=params_sha256(before),
-        params={name: p.cpu().numpy() for name, p in before.items()},
+        params=as_arrays(before),
         per_step=section.batch,
         share=trainer.share,
         **steps,

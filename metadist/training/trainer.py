@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,7 +86,7 @@ class Trainer:
             episodes,
             self._dtype,
             self.device,
-            self.learner.needs,
+            self.learner.columns,
             turned=turned,
             first_slot=offset,
         )
@@ -145,9 +145,9 @@ class Trainer:
         if total.good_tasks:
             self._outer.step(total.gradients, self.step_done)
             ctx = context(self.recipe, "train", self.step_done)
-            self.learner_state = self.learner.update_state(
-                self.learner_state, total.statistics, self.params, ctx
-            )
+            new = self.learner.update_state(self.learner_state, total.statistics, self.params, ctx)
+            # The optimizer goes on writing into the parameters, of which a state may be made.
+            self.learner_state = {name: tensor.detach().clone() for name, tensor in new.items()}
         self.step_done += 1
         metrics = {
             name: float(values[total.good].mean()) if total.good_tasks else float("nan")
@@ -182,10 +182,16 @@ class Trainer:
     def restore(self, state: TrainState) -> None:
         """Go on from a state."""
         self.step_done = state.step
-        self._outer.load(move(state.params, self.device), state.optimizer)
-        self.learner_state = move(state.learner_state, self.device)
-        self.stage_params = clone(state.stage_params)
+        self._outer.load(move(ordered(state.params, self.params), self.device), state.optimizer)
+        self.learner_state = move(ordered(state.learner_state, self.learner_state), self.device)
+        self.stage_params = clone(ordered(state.stage_params, self.params))
         best = state.best
         if best is not None:
             best = Best(best.step, best.score, clone(best.params), clone(best.learner_state))
         self.best = best
+
+
+def ordered(tensors: dict[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in the order of others: a file gives them back in any."""
+    known = {name: tensors[name] for name in like if name in tensors}
+    return {**known, **{name: tensors[name] for name in sorted(tensors) if name not in known}}

@@ -143,6 +143,13 @@ def draw(folder: Path, number: int, count: int) -> None:
         image.save(folder / f"{n:02d}.jpg")
 
 
+def test_the_network_of_the_walk_keeps_its_contract():
+    write_files(WALK)
+    report = metadist.check("./resnet.py:make")
+    assert report.ok, str(report)
+    assert not report.of("warning"), str(report)
+
+
 def test_the_walk_from_a_folder_to_labels(monkeypatch: pytest.MonkeyPatch, capsys: Any):
     files = write_files(WALK)
     assert [file.name for file in files] == ["resnet.py"]

@@ -18,6 +18,7 @@ from metadist import algorithms
 from metadist.cli.main import main
 from metadist.errors import MetadistError, RecipeError
 from metadist.inner.inner_loop import InnerLoop
+from metadist.objectives._metrics import RESERVED
 from metadist.plugins import use
 from tests.contract.cases import ALGORITHMS, Case, default_cases
 from tests.contract.checks import check_differences, check_everything
@@ -57,10 +58,24 @@ def example() -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_programs_of_the_page_are_those_that_are_tested(page: str) -> None:
     found = re.findall(r"`(\w+)\.py`:\n\n^```python$\n(.*?)^```$", text_of(page), re.S | re.M)
-    wanted = {"add-an-algorithm": {"heavy_ball", "prototypes"}, "add-an-objective": {"laplace"}}
+    wanted = {
+        "add-an-algorithm": {"heavy_ball", "prototypes"},
+        "add-an-objective": {"laplace", "brier"},
+    }
     assert {name for name, _ in found} == wanted[page]
     for name, program in found:
         assert program == (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_the_page_names_what_no_metric_may_be_called() -> None:
+    text = flat(text_of("add-an-objective"))
+    told = re.findall(r"`(\w+)`", text.partition("something else in results:")[2].partition(".")[0])
+    assert told == sorted(RESERVED)
+
+
+def test_the_objective_for_labels_keeps_its_contract() -> None:
+    report = metadist.check(FOLDER / "brier.py")
+    assert not report.findings, report
 
 
 @pytest.mark.parametrize("page", PAGES)

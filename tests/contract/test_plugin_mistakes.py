@@ -56,6 +56,7 @@ def tried(
     [
         ("return [fitted.statistics]", "return []", "what statistics() says; lacking: norm1.mean"),
         (RETURNS, RETURNS.replace("[", "").replace("]", ""), "adapt() has to return a list"),
+        (RETURNS, "return []", "or one element if it takes no steps; got 0"),
         ("return Prediction(-", "return (-", "predict() has to return a Prediction, got Tensor"),
         (
             INIT,
@@ -69,7 +70,7 @@ def tried(
         ),
         (INIT, GRADIENT + INIT, "a gradient of each parameter; lacking: conv1.weight"),
     ],
-    ids=["statistics", "list", "prediction", "metric", "further", "gradient"],
+    ids=["statistics", "list", "empty", "prediction", "metric", "further", "gradient"],
 )
 def test_what_a_learner_returns(root: Path, mode: str, old: str, new: str, words: str) -> None:
     name = f"wrong_{abs(hash((old, new))) % 10**8}_{mode}"

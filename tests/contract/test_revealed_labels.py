@@ -117,3 +117,4 @@ def test_some_of_the_unlabeled_examples_still_hide_their_labels():
     with pytest.raises(UndeclaredNeed, match="unlabeled_y"):
         _ = hidden[torch.tensor([0])].y
     assert hidden.reveal(torch.tensor([2, 0])).tolist() == [2, 0]
+    assert hidden[torch.tensor([2, 0])].reveal(torch.tensor([0])).tolist() == [2]

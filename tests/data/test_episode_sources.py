@@ -1,4 +1,4 @@
-"""Sources of episodes from outside: held to the contract, sharded, opened stage by stage."""
+"""Sources of episodes from outside: held to the contract, and sharded."""
 
 from __future__ import annotations
 
@@ -11,27 +11,18 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from plugin_files import EPISODES
-from shard_sets import SINUSOID, assert_same
+from shard_sets import Altered, assert_same
 
 from data_pipeline import registry
 from data_pipeline.episode_sources import SourceSpec, source_digest
-from data_pipeline.episodes.loader import Loader
-from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.sources import (
     SourceRecipe,
     identity_of,
     live_source,
     open_source,
+    require_drawn,
     require_identity,
     require_plain,
-)
-from data_pipeline.episodes.staged import (
-    Parameters,
-    Stage,
-    StagedSource,
-    open_stage,
-    stage_loader,
-    staged_identity,
 )
 from data_pipeline.episodes.types import Column, EpisodeBatch, EpisodeSource, EpisodeSpec, ordered
 from data_pipeline.errors import DamagedData, DataError
@@ -131,15 +122,6 @@ def test_a_column_that_cannot_be_stored_is_named(clusters, tmp_path: Path) -> No
         write_shards(cast(EpisodeSource, texts), 64, tmp_path / "set")
 
 
-class Altered:
-    """A source that is not what it ought to be."""
-
-    def __init__(self, inner: Any, **changes: Any) -> None:
-        self.identity, self.schema = inner.identity, inner.schema
-        self.episodes = inner.episodes
-        vars(self).update(changes)
-
-
 def restless(inner: Any) -> Altered:
     calls: list[int] = []
 
@@ -196,6 +178,105 @@ def test_what_breaks_the_contract_is_refused(alter, said: str, clusters, monkeyp
     assert said in str(error.value)
 
 
+def altered(**columns: Column) -> Any:
+    """With other columns in the schema."""
+    return lambda inner: Altered(inner, schema={**inner.schema, **columns})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"support_y": Column("float32", (6,))}, "support_y is float32 [6]; values are [n, E]"),
+        ({"support_y": Column("int64", (6, 1))}, "support_y is int64 [6, 1]; labels are [n]"),
+        ({"support_y": Column("float16", (6, 1))}, "values float32 or float64, support_y is float"),
+        ({"query_y": Column("float32", (12, 1))}, "query_y is float32 [12, 1]; labels are [n]"),
+        ({"support_y": Column("int64", (5,))}, "support_y is int64 [5], support_x float32 [6, 2]"),
+        ({"query_x": Column("float64", (12, 2))}, "support_x float32 [6, 2]; they may differ in"),
+        ({"query_x": Column("float32", (12, 3))}, "support_x float32 [6, 2]; they may differ in"),
+        ({"unlabeled_x": Column("float32", (4, 3))}, "unlabeled_x is float32 [4, 3], support_x"),
+        ({"unlabeled_y": Column("int64", (4,))}, "unlabeled_x is needed"),
+        ({"support_x": Column("float32", (6,))}, "support_x is float32 [6]; inputs are [n, ...]"),
+        ({"support_x": Column("uint8", (6, 2))}, "images uint8 are [n, H, W, C]"),
+        ({"query_mask": Column("float32", (12,))}, "a mask is bool [n]"),
+        ({"query_weight": Column("float32", (6,))}, "both have n rows"),
+        ({"slot": Column("int64", (1,))}, "must not be called ids or id or slot, got ['slot']"),
+        ({"ids": Column("int64", (1,))}, "must not be called ids or id or slot, got ['ids']"),
+        ({"class_ids": Column("int64", (2,))}, "class_ids are int64 [3]"),
+    ],
+)
+def test_columns_that_are_no_tasks_are_refused(columns, said, clusters, monkeypatch, tmp_path):
+    opened = clusters.Clusters("train", SPEC, 0)
+    monkeypatch.setattr(clusters, "open", lambda part, spec, seed: altered(**columns)(opened))
+    with pytest.raises(DataError) as error:
+        open_source("clusters", "train", SPEC, 0)
+    assert said in str(error.value)
+    write_shards(opened, 64, tmp_path / "set")
+    body = local.read_sealed_json(tmp_path / "set" / DATASET_FILE)
+    new = {n: {"dtype": c.dtype, "shape": list(c.shape)} for n, c in columns.items()}
+    body["columns"].update(new)
+    local.write_sealed_json(tmp_path / "set" / DATASET_FILE, body)
+    with pytest.raises(DamagedData) as damaged:
+        ShardSource(tmp_path / "set")
+    assert said in str(damaged.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "classes", "said"),
+    [
+        ("support_y", 3, 0, "labels of 'support_y' lie in [0, 3], not in [0, 2]"),
+        ("query_y", -1, 0, "labels of 'query_y' lie in [-1, 2], not in [0, 2]"),
+        ("class_ids", 20, 5, "SPEC.classes = 5 lie in [0, 20], not in [0, 19]"),
+        ("class_ids", -4, 5, "SPEC.classes = 5 lie in [-4, 0], not in [0, 19]"),
+        ("class_ids", 0, 0, "SPEC.classes = 0 lie in [0, 0]"),
+        ("class_ids", 19, 5, ""),
+    ],
+)
+def test_labels_and_classes_that_are_none_are_refused(
+    column, value, classes, said, clusters, monkeypatch
+):
+    opened = clusters.Clusters("train", SPEC, 0)
+    more = {"class_ids": Column("int64", (3,))} if classes or column == "class_ids" else {}
+
+    def episodes(ids: Sequence[int]) -> EpisodeBatch:
+        batch = opened.episodes(ids)
+        zeros = {name: np.zeros((len(ids), 3), np.int64) for name in more}
+        columns = {**batch.columns, **zeros}
+        columns[column][:, 0] = value
+        return EpisodeBatch(batch.ids, columns)
+
+    source = Altered(opened, episodes=episodes, schema={**opened.schema, **more})
+    monkeypatch.setattr(clusters, "open", lambda part, spec, seed: source)
+    monkeypatch.setattr(clusters, "SPEC", replace(clusters.SPEC, classes=classes))
+    if not said:
+        assert open_source("clusters", "train", SPEC, 0) is source
+        return
+    with pytest.raises(DataError) as error:
+        open_source("clusters", "train", SPEC, 0)
+    assert said in str(error.value)
+
+
+def test_shards_of_other_columns_than_are_drawn_now_are_refused(clusters, tmp_path: Path) -> None:
+    live = plain()
+    write_shards(live, 64, tmp_path / "set")
+    held = open_shards(tmp_path / "set", live.identity, 64)
+    require_drawn(held, 64, live, "these")
+    schema = dict(live.schema)
+    less = {name: column for name, column in schema.items() if name != "centres"}
+    for other in (less, schema | {"hint": Column("float32", (1,))}):
+        with pytest.raises(DataError, match="its code has changed"):
+            require_drawn(held, 64, cast(EpisodeSource, Altered(live, schema=other)), "these")
+
+
+@pytest.mark.parametrize("field", ["dataset", "dataset_digest"])
+def test_a_dataset_that_is_no_text_is_refused(field: str, clusters, tmp_path: Path) -> None:
+    write_shards(plain(), 64, tmp_path / "set")
+    body = local.read_sealed_json(tmp_path / "set" / DATASET_FILE)
+    body["identity"][field] = 5
+    local.write_sealed_json(tmp_path / "set" / DATASET_FILE, body)
+    with pytest.raises(DamagedData, match="impossible identity"):
+        ShardSource(tmp_path / "set")
+
+
 def test_what_its_code_raises_is_one_line(clusters) -> None:
     with pytest.raises(DataError, match=r"train episodes of .*ways=0.*: IndexError: "):
         open_source("clusters", "train", EpisodeSpec(0, 1, 1), 0)
@@ -228,89 +309,3 @@ def test_columns_have_one_order() -> None:
             )
         ]
     )
-
-
-# --- stages ---------------------------------------------------------------------------------------
-
-
-class Moved:
-    """Sinusoids that are moved by the mean of the parameters before the stage."""
-
-    stages = 4
-    identity = SINUSOID.identity
-    schema = SINUSOID.schema
-
-    def stage(self, number: int, params_digest: str, params: Parameters) -> EpisodeSource:
-        by = np.float32(number + sum(float(p.mean()) for p in params.values()))
-
-        def episodes(ids: Sequence[int]) -> EpisodeBatch:
-            batch = SINUSOID.episodes(ids)
-            return EpisodeBatch(batch.ids, {**batch.columns, "query_y": batch.query_y + by})
-
-        identity = staged_identity(self.identity, number, params_digest)
-        return cast(EpisodeSource, Altered(SINUSOID, identity=identity, episodes=episodes))
-
-
-PARAMS = {"w": np.full((2, 2), 0.5)}
-
-
-def read(start: int, stop: int, params: Parameters = PARAMS) -> list[tuple[int, EpisodeBatch]]:
-    sizes = {"per_step": 3, "share": (0, 3)}
-    loader: Loader = stage_loader(
-        Moved(),
-        EpisodeSequence(None, 0),
-        params_digest="d",
-        params=params,
-        start=start,
-        stop=stop,
-        **cast(Any, sizes),
-    )
-    with loader:
-        return list(loader)
-
-
-def test_a_loader_ends_with_its_stage() -> None:
-    assert isinstance(Moved(), StagedSource)
-    assert not isinstance(SINUSOID, StagedSource)
-    assert [step for step, _ in read(0, 100)] == [0, 1, 2, 3]
-    assert [step for step, _ in read(6, 100)] == [6, 7]
-    assert [step for step, _ in read(8, 10)] == [8, 9]
-    assert Stage.at(Moved(), 11) == Stage(2, 8, 12)
-
-
-def test_a_stage_that_is_resumed_draws_the_same() -> None:
-    whole, rest = dict(read(4, 100)), dict(read(6, 100))
-    for step, batch in rest.items():
-        assert_same(batch, whole[step])
-    plain = SINUSOID.episodes(range(12, 15)).query_y
-    assert np.array_equal(whole[4].query_y, plain + np.float32(1.5))
-    other = dict(read(4, 100, {"w": np.zeros(1)}))
-    assert not np.array_equal(other[4].query_y, whole[4].query_y)
-
-
-def test_the_identity_of_a_stage_names_its_parameters() -> None:
-    stages = [(0, "a"), (0, "b"), (1, "a")]
-    opened = [open_stage(Moved(), Stage(n, 0, 4), d, PARAMS).identity for n, d in stages]
-    assert len({identity.digest for identity in opened}) == 3
-    assert opened[1].as_dict()["payload"] == {"stage": 0, "params_sha256": "b"}
-
-
-def test_a_stage_that_is_another_is_refused() -> None:
-    class Forgetful(Moved):
-        def stage(self, number: int, params_digest: str, params: Parameters) -> EpisodeSource:
-            return SINUSOID
-
-    with pytest.raises(DataError, match=r"stage 1 has the identity.*staged_identity\(\) makes it"):
-        open_stage(Forgetful(), Stage(1, 4, 8), "d", PARAMS)
-
-    class Still(Moved):
-        stages = 0
-
-    with pytest.raises(DataError, match="at least 1 outer step, its source says stages = 0"):
-        Stage.at(Still(), 0)
-
-
-def test_staged_episodes_are_for_training_alone() -> None:
-    with pytest.raises(DataError, match=r"depend on the parameters \(they are staged\)"):
-        require_plain(Moved())
-    assert require_plain(SINUSOID) is SINUSOID

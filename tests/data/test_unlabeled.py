@@ -255,6 +255,17 @@ def test_points_of_a_function(name: str, tmp_path: Path) -> None:
     assert_same(ShardSource(tmp_path / "set").episodes(range(20)), batch)
 
 
+def test_less_than_none_is_called_so(toy_store: ClassStore) -> None:
+    less = EpisodeSpec(0, 1, 1, unlabeled=-1)
+    for few in (
+        lambda: source(toy_store, unlabeled=-1),
+        lambda: source(toy_store, distractors=-1),
+        lambda: FunctionEpisodes("sinusoid", "train", less, 0),
+    ):
+        with pytest.raises(DataError, match="unlabeled >= 0 and distractors >= 0"):
+            few()
+
+
 def test_functions_have_no_distractors() -> None:
     with pytest.raises(DataError, match=r"data\.distractors 0 is needed, got 1"):
         FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 1, 1, unlabeled=1, distractors=1), 0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metadist.context import Context
+from metadist.errors import PluginError
 from metadist.inner.adam import Adam
 from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
 from metadist.keys import Key
@@ -181,7 +182,7 @@ def loss_scaled(learner: Reference, start: Tensors, episode: Episode) -> Tensor:
     for step in range(learner.steps):
         value = learner.support_loss(phi, episode, step)
         gradients = torch.autograd.grad(value, list(phi.values()), create_graph=True)
-        size = learner.lr * value.detach() / (1 + step)
+        size = learner.lr * value / (1 + step)
         phi = {n: p - size * g for (n, p), g in zip(phi.items(), gradients, strict=True)}
     return learner.query_loss(phi, episode)
 
@@ -263,3 +264,11 @@ def test_a_wrong_chain_is_noticed(wrong: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Chain, "update", wrong)
     with noticed():
         check_defined(chained(), heavy_balls("first", "second"))
+
+
+def test_parts_of_one_name_are_refused():
+    """One of them would lose what is its own."""
+    with pytest.raises(PluginError, match="meta-parameters of different names, two have decay"):
+        Chain((HeavyBall(), HeavyBall())).init({}, Key.of("chain"))
+    with pytest.raises(PluginError, match="at least one inner optimizer"):
+        Chain(())

@@ -137,6 +137,31 @@ class Followed(InnerLoop):
         return {"target": 0.5 * state["target"] + 0.5 * new, "seen": means["seen"]}
 
 
+@dataclass(frozen=True)
+class Copied(Followed):
+    """Keeps the parameters as they were after every other step."""
+
+    def update_state(
+        self,
+        state: Mapping[str, Tensor],
+        means: Mapping[str, Tensor],
+        new_params: Params,
+        ctx: Context,
+    ) -> dict[str, Tensor]:
+        taken = ctx.step % 2 == 0
+        target = new_params["linear1.weight"] if taken else state["target"]
+        return {"target": target, "seen": means["seen"]}
+
+
+def test_a_copy_of_the_parameters_does_not_follow_them() -> None:
+    case = case_of("loop")
+    alone = train(worker_of(case, of_maml(Copied)), case, 1)
+    first = alone.params["linear1.weight"].clone()
+    train(alone, case, 2)
+    assert torch.equal(alone.learner_state["target"], first)
+    assert not torch.equal(alone.params["linear1.weight"], first)
+
+
 def check_followed(mode: str, run_group: RunGroup) -> None:
     case = case_of(mode)
     alone, target = worker_of(case, of_maml(Followed)), torch.zeros(6, 2).double()

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What tasks were called before objectives had a room, and what is measured by two of them.
 KINDS = frozenset({"classification", "regression"})
 METRICS = frozenset({"accuracy", "mse"})
+#: Those that a module may import to write down, never to decide by.
+CONSTANTS = frozenset({"ACCURACY", "MSE", "NLL"})
 #: What holds the name of a learner or network: ``recipe.algorithm.name``, ``model``, …
 _HOLDERS = frozenset({"algorithm", "model", "backbone", "learner", "network"})
 
@@ -69,6 +71,8 @@ def _of_module(tree: ast.Module, learners: frozenset[str]) -> Iterator[tuple[int
                 yield line, f"metric {key!r} decides, or is a key"
         for name in sorted(_imported(node) & learners):
             yield line, f"learner {name!r} is imported"
+        for name in sorted(_compared(node) & CONSTANTS):
+            yield line, f"metric {name} decides"
         if isinstance(node, ast.Compare) and any(map(_holds_a_name, _sides(node))):
             for text in filter(None, _texts(node)):
                 yield line, f"the name of a learner or network is compared with {text!r}"
@@ -116,6 +120,17 @@ def _keys(node: ast.AST) -> Iterator[str]:
 
 
 _LITERALS = (ast.Constant, ast.Tuple, ast.List, ast.Set)
+
+
+def _compared(node: ast.AST) -> frozenset[str]:
+    """Names of what is compared, or a case of a match."""
+    if isinstance(node, ast.MatchValue):
+        sides: Sequence[ast.expr] = [node.value]
+    else:
+        sides = _sides(node) if isinstance(node, ast.Compare) else []
+    inner = [part for side in sides for part in ast.walk(side)]
+    names = {part.id for part in inner if isinstance(part, ast.Name)}
+    return frozenset(names | {part.attr for part in inner if isinstance(part, ast.Attribute)})
 
 
 def _imported(node: ast.AST) -> frozenset[str]:

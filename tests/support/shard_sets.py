@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
@@ -33,3 +34,12 @@ def reseal(root: Path) -> None:
         "size": (root / MANIFEST_FILE).stat().st_size,
     }
     local.write_sealed_json(root / DATASET_FILE, body)
+
+
+class Altered:
+    """A source that is not what it ought to be."""
+
+    def __init__(self, inner: Any, **changes: Any) -> None:
+        self.identity, self.schema = inner.identity, inner.schema
+        self.episodes = inner.episodes
+        vars(self).update(changes)

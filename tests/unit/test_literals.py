@@ -36,6 +36,11 @@ def test_shared_code_names_none():
         ("x = result['accuracy']", "metric 'accuracy'"),
         ("x = result.get('accuracy')", "metric 'accuracy'"),
         ("match score:\n    case 'mse': pass", "metric 'mse'"),
+        ("if metric == ACCURACY: pass", "metric ACCURACY decides"),
+        ("x = objectives.MSE is not metric", "metric MSE decides"),
+        ("x = metric in (MSE, NLL)", "metric NLL decides"),
+        ("if ACCURACY.name in result: pass", "metric ACCURACY decides"),
+        ("match metric:\n    case objectives.MSE: pass", "metric MSE decides"),
         ("if recipe.algorithm.name == 'toy': pass", "compared with 'toy'"),
         ("if model in ('conv4', 'mlp'): pass", "compared with 'conv4'"),
         ("if 'conv4' != self.model.name: pass", "compared with 'conv4'"),
@@ -61,6 +66,7 @@ def test_what_names_one_is_found(tmp_path, source, said):
         "if recipe.model.name == '': pass",
         "if status == 'finished': pass",
         "maml = 3",
+        "x = {ACCURACY.name: right / queries}",
     ],
 )
 def test_what_names_none_is_not_found(tmp_path, source):

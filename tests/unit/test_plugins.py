@@ -15,8 +15,8 @@ from data_pipeline.errors import DataError
 from metadist import algorithms, backbones, plugins
 from metadist.compute.resolve import resolve
 from metadist.episode_data.places import kind_of
-from metadist.errors import PluginError, RecipeError
-from metadist.plugins import Plugin, use
+from metadist.errors import PluginError, RecipeError, RunError
+from metadist.plugins import Plugin, kept, require, use
 from metadist.recipe.schema import load_recipe
 from metadist.track import run_tags
 
@@ -203,6 +203,34 @@ def test_a_name_means_one_plugin():
         assert "toy" in algorithms.names()
         assert "toy" in backbones.names()
     assert "toy" not in algorithms.names()
+
+
+def test_what_is_kept_does_not_read_its_file_again():
+    path = write(Path("toy.py"), BACKBONE)
+    with use([path]) as used:
+        again = kept(used)
+        with again():  # as it is in use already
+            assert "toy" in backbones.names()
+    path.unlink()
+    with again():
+        assert "toy" in backbones.names()
+    assert "toy" not in backbones.names()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "words"),
+    [
+        ([], "plugins: names with values"),
+        ({"algorithm": {}}, "plugins.algorithm.name"),
+        ({"algorithm": {"name": 3, "sha256": "0", "path": "x"}}, "plugins.algorithm.name"),
+        ({"algorithm": {"name": "toy", "path": "x"}}, "plugins.algorithm.sha256"),
+        ({"algorithm": {"name": "toy", "sha256": "0"}}, "'path' or 'module' is needed"),
+        ({"os": {"name": "toy", "sha256": "0", "path": "x"}}, "are known, got 'os'"),
+    ],
+)
+def test_a_record_of_plugins_that_is_none_is_told(recorded, words):
+    with pytest.raises(RunError, match=words):
+        require(Path("runs/x"), {"plugins": recorded})
 
 
 def test_a_module_that_has_changed_since_it_was_imported_is_refused():

@@ -15,6 +15,13 @@ from metadist.cli import options
 @click.command()
 @click.argument("plugin")
 @click.option(
+    "--plugin",
+    "plugins",
+    metavar="MODULE|FILE",
+    multiple=True,
+    help="Another file with a part that this one uses, as the dataset of a search space.",
+)
+@click.option(
     "--set",
     "settings",
     metavar="K=V",
@@ -25,7 +32,12 @@ from metadist.cli import options
 @click.option("--traceback", is_flag=True, help="Show tracebacks of errors in the part's code.")
 @options.as_json
 def check(
-    plugin: str, settings: tuple[str, ...], source: str | None, traceback: bool, as_json: bool
+    plugin: str,
+    plugins: tuple[str, ...],
+    settings: tuple[str, ...],
+    source: str | None,
+    traceback: bool,
+    as_json: bool,
 ) -> None:
     """Hold a part of your own to what such a part promises, on tiny tasks.
 
@@ -38,7 +50,7 @@ def check(
     from metadist.api.checking import check as look
 
     with _progress() as say:
-        report = look(plugin, options=settings, source=source, progress=say)
+        report = look(plugin, plugins=plugins, options=settings, source=source, progress=say)
     lines = str(report).splitlines()
     if traceback:
         lines[:0] = [line for f in report.findings for line in f.trace.splitlines()]

@@ -26,6 +26,11 @@ from metadist.cli import options
     metavar="NAME",
     help="Which evaluation to compare, as test-15q. Default: the first that all runs have.",
 )
+@click.option(
+    "--metric",
+    metavar="NAME",
+    help="By which metric of each episode, as mse. Default: the one that decides.",
+)
 @click.option("--html", metavar="FILE", help="Write a page with learning curves.")
 @click.option("--csv", metavar="FILE", help="Write a table with a row for each run.")
 @options.tracking_uri

@@ -127,7 +127,13 @@ def visible_predictions(
             f"{type(learner).__name__}: adapt() has to return a list of what predicts after 0, 1, "
             f"... steps (of one element where there are none), got {type(fitted).__name__}"
         )
-    query = task.query.without("y")
+    query = task.visible_query(learner.needs)
+    if len(fitted) not in (1, ctx.inner_steps + 1):
+        raise PluginError(
+            f"{type(learner).__name__}: adapt() has to return what predicts after 0, 1, ... "
+            f"{ctx.inner_steps} steps, {ctx.inner_steps + 1} elements, or one element if it takes "
+            f"no steps; got {len(fitted)}"
+        )
     predictions = [learner.predict(one, query, ctx) for one in fitted]
     for prediction in predictions:
         if not isinstance(prediction, Prediction):

@@ -15,15 +15,18 @@ from metadist.overrides import Scalar
 
 
 def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
-    """Run all checks of a network."""
+    """Run all checks of a network; what ``options`` leave open is as its module's SMALL says."""
     module = find(backbones, name, "backbone")
     inspection.run(documentation.CHECKS, module)
+    small = {name: v for name, v in getattr(module, "SMALL", {}).items() if name not in options}
+    so = "".join(f", {name} = {value}" for name, value in small.items())
     nets: dict[str, Net] = {}
     reasons: list[str] = []
 
     def builds(inputs: tuple[int, ...]) -> Iterator[Finding]:
         try:
-            nets[f"inputs {list(inputs)}"] = net = make(name, options, inputs)
+            net = make(name, {**options, **small}, inputs)
+            nets[f"inputs {list(inputs)}{so}"] = net
         except RecipeError as error:
             reasons.append(str(error))
         else:

@@ -14,6 +14,9 @@ from metadist.discovery import find
 from metadist.errors import RecipeError
 from metadist.overrides import Scalar
 
+#: Without these all further checks would say the same again.
+SOUND = (declared.metrics, declared.statistics, sight.pure, gradients.finite)
+
 
 def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
     """Run all checks of a learner."""
@@ -21,19 +24,23 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     inspection.run(documentation.CHECKS, module)
     tried = [(where, _setting(name, where, inspection)) for where in places(name, options)]
     taken = [setting for _, setting in tried if isinstance(setting, Setting)]
-    pure = True
-    for setting in taken:
+    working = [setting for setting in taken if _runs(setting, inspection)]
+    if len(working) < len(taken):
+        inspection.add(first_this("a learner that adapts, predicts and trains once"))
+    sound = True
+    for setting in working:
         on = str(setting.where)
-        inspection.run((*sight.FIRST, *declared.CHECKS), setting, on)
-        pure = inspection.run([sight.pure], setting, on) and pure
-    if not pure:
-        inspection.add(first_this("pure functions, to look at gradients, queries and workers"))
+        inspection.run(declared.CHECKS, setting, on)
+        sound = inspection.run(SOUND, setting, on) and sound
+    if not sound:
+        what = "metrics and statistics as declared, pure functions and finite gradients"
+        inspection.add(first_this(f"{what}, to look at derivatives, queries and workers"))
         return
-    for setting in taken:
+    for setting in working:
         inspection.run((*sight.CHECKS, *gradients.CHECKS), setting, str(setting.where))
-    for setting in taken[:1] + [s for s in taken if s.where.norm == "running"]:
+    for setting in working[:1] + [s for s in working if s.where.norm == "running"]:
         inspection.run(together.CHECKS, setting, str(setting.where))
-    for setting in taken[:1]:
+    for setting in working[:1]:
         for other in switched(name, options):
             where = replace(setting.where, part_options=other)
             if isinstance(again := _setting(name, where, inspection), Setting):
@@ -41,6 +48,13 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     if not taken and not any(f.level == "error" for f in inspection.findings.values()):
         reasons = {str(reason) for _, reason in tried}
         inspection.run([_works_somewhere], sorted(reasons))
+
+
+def _runs(setting: Setting, inspection: Inspection) -> bool:
+    """Whether there is anything to look at."""
+    on = str(setting.where)
+    inspection.run([sight.known_needs], setting, on)
+    return all(inspection.run([check], setting, on) for check in (sight.needs, sight.runs))
 
 
 def _setting(name: str, where: Where, inspection: Inspection) -> Setting | str:

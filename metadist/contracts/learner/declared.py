@@ -11,10 +11,15 @@ import torch
 from metadist.contracts.finding import Finding, found
 from metadist.contracts.purity import impure, same, snapshot
 from metadist.contracts.settings import WAYS, Setting, make, noise_of
+from metadist.inner.normalisation import Normalised
 from metadist.keys import Key
+from metadist.learner import Learner
+from metadist.runs.readers.diagnostics import MOST_NUMBERS
 
 #: Ways of tasks that it was not trained for.
 MORE = WAYS + 1
+#: Options of the small networks at a usual size.
+USUAL = {"hidden": 128, "filters": 64}
 
 
 def fresh_parameters(setting: Setting) -> Iterator[Finding]:
@@ -43,9 +48,9 @@ def _plain(p: torch.Tensor) -> bool:
 
 
 def predictions(setting: Setting) -> Iterator[Finding]:
-    """One or T + 1 of them, of the shape and type that they should have."""
+    """One or T + 1 of them, finite."""
     for now in (setting, setting.tested):
-        steps, outputs = now.ctx.inner_steps, now.where.shape.outputs
+        steps = now.ctx.inner_steps
         for after in now.predictions():
             if len(after) not in (1, steps + 1):
                 yield found(
@@ -55,15 +60,7 @@ def predictions(setting: Setting) -> Iterator[Finding]:
                 )
             for prediction in after:
                 for name, got in prediction.tensors().items():
-                    queries = WAYS * 2
-                    shape = got.shape[1:] if name == "samples" else got.shape
-                    if tuple(shape) != (queries, outputs):
-                        yield found(
-                            f"Prediction.{name} [{queries}, {outputs}] for {queries} queries",
-                            list(shape),
-                            "return a row for each query, and an output for each way or value",
-                        )
-                    elif not bool(got.isfinite().all()):
+                    if not bool(got.isfinite().all()):
                         yield found(
                             f"a finite Prediction.{name}",
                             "NaN or infinity",
@@ -134,7 +131,9 @@ def statistics(setting: Setting) -> Iterator[Finding]:
         yield found(
             f"the statistics that are declared, {declared}",
             got,
-            "let statistics(ctx) give names and shapes of what loss returns in training",
+            "Normalised: define recorded(fitted), the statistics of the passes over the support set"
+            if _records_nothing(learner)
+            else "let statistics(ctx) give names and shapes of what loss returns in training",
         )
         return
     if odd := [n for n, s in loss.statistics.items() if s.dtype != torch.float64]:
@@ -148,6 +147,12 @@ def statistics(setting: Setting) -> Iterator[Finding]:
             forms[1],
             "return all of the state; a checkpoint is laid out by initial_state",
         )
+
+
+def _records_nothing(learner: Learner) -> bool:
+    return isinstance(learner, Normalised) and all(
+        getattr(type(learner), name) is getattr(Normalised, name) for name in ("loss", "recorded")
+    )
 
 
 def step_scalars(setting: Setting) -> Iterator[Finding]:
@@ -202,6 +207,19 @@ def learned_quantities(setting: Setting) -> Iterator[Finding]:
                     numbers,
                     "return tensor.flatten().tolist()",
                 )
+    # Of so many weights as networks have outside of this check.
+    usual = {name: size for name, size in USUAL.items() if name in setting.where.options}
+    where = replace(setting.where, options={**setting.where.options, **usual})
+    large = make(setting.name, where, "float32")
+    for quantity, of in large.learner.learned_quantities(large.params).items():
+        if many := [n for n, numbers in of.items() if len(numbers) > MOST_NUMBERS]:
+            yield found(
+                f"at most {MOST_NUMBERS} numbers of one name",
+                f"{len(of[many[0]])} of {quantity!r}, {many[0]!r} in a network of usual size: "
+                "it is left out of report and MLflow",
+                "return a few that say it: <quantity>_min, _mean and _max",
+                "warning",
+            )
 
 
 def ways(setting: Setting) -> Iterator[Finding]:
@@ -234,8 +252,6 @@ CHECKS = (
     fresh_parameters,
     predictions,
     types,
-    metrics,
-    statistics,
     step_scalars,
     noise,
     activations,

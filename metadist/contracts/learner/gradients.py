@@ -125,8 +125,27 @@ def _exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
+def finite(setting: Setting) -> Iterator[Finding]:
+    """Loss and gradients of each task are finite."""
+    for index in range(TASKS if setting.trains else 0):
+        task, ctx = setting.tasks.task(index), setting.task_ctx(index)
+        gradients, loss = setting.learner.gradient(setting.params, task, ctx)
+        odd = {} if bool(loss.value.isfinite().all()) else {"the loss": loss.value}
+        odd |= {
+            f"the gradient of {n}": g for n, g in gradients.items() if not bool(g.isfinite().all())
+        }
+        for what, numbers in odd.items():
+            yield found(
+                "a finite loss and finite gradients",
+                f"{what} is {'NaN' if bool(numbers.isnan().any()) else 'infinite'}",
+                "a root or a division of 0? Add what keeps it from 0 inside the root: "
+                "(v + eps).sqrt(), not v.sqrt() + eps, which has no derivative at v = 0",
+            )
+            return
+
+
 def gradient_form(setting: Setting) -> Iterator[Finding]:
-    """A gradient for every parameter, of its shape, finite, with the metrics of the loss."""
+    """A gradient for every parameter, of its shape, with the metrics of the loss."""
     learner, params = setting.learner, setting.params
     if not setting.trains:
         return
@@ -139,8 +158,6 @@ def gradient_form(setting: Setting) -> Iterator[Finding]:
             f"others: {', '.join(odd) or 'other shapes'}",
             "return zeros_like(p) for what has none",
         )
-    if odd := [n for n, g in gradients.items() if not bool(g.isfinite().all())]:
-        yield found("finite gradients", f"others of {', '.join(odd)}", "look for 0/0 and sqrt(0)")
     if set(loss.metrics) != set(learner.metric_names):
         yield found(
             f"the metrics that metric_names declares, {list(learner.metric_names)}",

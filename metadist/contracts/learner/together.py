@@ -13,6 +13,7 @@ from torch import Tensor
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 from metadist.compute.strategies import ChunkResult
 from metadist.contracts.finding import Finding, found
+from metadist.contracts.purity import equal
 from metadist.contracts.settings import TASKS, Setting, make
 
 #: Uneven on purpose: chunks of 2, 2 and 1 tasks.
@@ -94,9 +95,9 @@ def workers(setting: Setting) -> Iterator[Finding]:
         CHUNK,
     )
     one, three = (step(setting, layout, size) for size in (1, 3))
-    odd = [n for n, g in one.gradients.items() if not torch.equal(g, three.gradients[n])]
-    odd += [n for n, m in one.metrics.items() if not torch.equal(m, three.metrics[n])]
-    odd += [n for n, s in one.statistics.items() if not torch.equal(s, three.statistics[n])]
+    odd = [n for n, g in one.gradients.items() if not equal(g, three.gradients[n])]
+    odd += [n for n, m in one.metrics.items() if not equal(m, three.metrics[n])]
+    odd += [n for n, s in one.statistics.items() if not equal(s, three.statistics[n])]
     if odd:
         yield found(
             "the same bits for 1 worker and 3",

@@ -132,9 +132,8 @@ class Adaptation:
 
 def transductive(trained: TrainedLearner) -> bool:
     """Whether predictions for queries depend on the other queries."""
-    # What differentiates nothing has no network to normalise.
-    normalised = trained.recipe.model.norm == "transductive" and trained.learner.derivative_order
-    return bool(normalised) or "query_x" in trained.learner.needs
+    normalised = trained.recipe.model.norm == "transductive" and trained.learner.normalises
+    return normalised or "query_x" in trained.learner.needs
 
 
 def _dtype(trained: TrainedLearner) -> torch.dtype:

@@ -20,6 +20,7 @@ from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState
+from metadist.runs.readers.plugins import read_plugins
 from metadist.runs.record import UNREADABLE, describe
 from metadist.runs.run_dir import RunDir
 
@@ -44,8 +45,15 @@ def check_finished(run: RunDir) -> dict[str, Any]:
 
 
 def plugins_of(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The plugins that a run's learner cannot do without, as run.json has them."""
-    plugins: Mapping[str, Any] = info.get("plugins", {})
+    """The plugins that a run's learner cannot do without, as run.json has them.
+
+    Raises:
+        RunError: that is no record of plugins.
+    """
+    try:
+        plugins = read_plugins(info.get("plugins", {}))
+    except ValueError as error:
+        raise RunError(f"run.json of {info.get('name')}: {error}") from None
     return {kind: made for kind, made in plugins.items() if KEY not in info or kind not in _OF_DATA}
 
 
@@ -83,7 +91,7 @@ def open_finished(
     }
     figures = (trained.metric.name, *_FIGURES)
     facts |= {name: result.get(name) for name in figures}
-    return TrainedModel(trained, tasks, facts, plugins_of(info), parts)
+    return TrainedModel(trained, tasks, facts, plugins_of({KEY: None, **info}), parts)
 
 
 def _tasks(run: RunDir, info: Mapping[str, Any], recipe: Recipe, data_dir: Path) -> TaskFacts:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import (
@@ -26,18 +27,22 @@ from data_pipeline.storage.local import (
     write_sealed_json,
 )
 from data_pipeline.storage.typed_paths import typed_path
-from metadist.compute.learners import build
+from metadist.compute.learners import build, context, initial_params
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.evaluation.inference.task_facts import TaskFacts
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.recipe.schema import parse_recipe
 from metadist.runs.checkpoints import join_groups, move, split_groups
+from metadist.runs.readers.fields import count, mapping, real, text
+from metadist.runs.readers.plugins import read_plugins
 from metadist.runs.record import UNREADABLE, describe
 
 #: Of the first, shapes name a kind of tasks; nothing else differs.
 FORMATS = (1, 2)
 #: What is saved beside the configuration, which holds their digests.
 _CONFIG, _WEIGHTS, _RECIPE = "config.json", "weights.safetensors", "recipe.toml"
+#: What it comes from in words; all else that is told of it are numbers, but for its checkpoint.
+TEXTS = frozenset({"run", "recipe_hash", "dataset", "split", "dataset_digest", "licence"})
 #: Where a model of MLflow's keeps it, below its own folder.
 _ARTIFACT = Path("artifacts", "learner")
 
@@ -118,7 +123,7 @@ class SavedModel:
             # Never a name that it gives: that may lead anywhere.
             expected = {name: body["sha256"][name] for name in (_WEIGHTS, _RECIPE)}
             read = {name: (folder / name).read_bytes() for name in expected}
-            facts, plugins = dict(body["facts"]), dict(body.get("plugins", {}))
+            facts, plugins = _facts(body["facts"]), read_plugins(body.get("plugins", {}))
             shape = body["shape"]
             if body["format"] == 1:
                 shape = {
@@ -138,7 +143,7 @@ class SavedModel:
         """The learner. Its plugins must be in use.
 
         Raises:
-            DamagedCheckpoint: its files are no parameters.
+            DamagedCheckpoint: its files are no parameters, or others than the learner's.
             RecipeError: a part of the recipe is not there.
         """
         try:
@@ -148,4 +153,43 @@ class SavedModel:
             raise DamagedCheckpoint(f"{self.folder}: {error}") from None
         recipe = parse_recipe(text, str(self.folder / _RECIPE))
         learner = build(recipe, self.tasks.shape)
+        fresh = {
+            "params": initial_params(recipe, learner),
+            "state": learner.initial_state(context(recipe, "train", 0)),
+        }
+        try:
+            _check_tensors(groups, fresh)
+        except ValueError as error:
+            raise DamagedCheckpoint(f"{self.folder / _WEIGHTS}: {error}") from None
         return TrainedLearner(learner, groups["params"], groups["state"], recipe, device)
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    """Where a learner comes from; figures are numbers; raises ValueError."""
+    facts = dict(mapping(value, "facts"))
+    for name, fact in facts.items():
+        if name == "checkpoint":
+            checkpoint = mapping(fact, "facts.checkpoint")
+            count(checkpoint.get("step"), "facts.checkpoint.step")
+            text(checkpoint.get("params_sha256"), "facts.checkpoint.params_sha256")
+        elif name in TEXTS:
+            text(fact, f"facts.{name}")
+        else:
+            real(fact, f"facts.{name}")
+    return facts
+
+
+def _check_tensors(
+    found: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """See that tensors have the names, types and shapes of fresh ones; raises ValueError."""
+    for group in found.keys() | wanted.keys():
+        own, fresh = (_kinds(of.get(group, {})) for of in (found, wanted))
+        for name in sorted(own.keys() | fresh.keys()):
+            needed, got = fresh.get(name, "none"), own.get(name, "none")
+            if needed != got:
+                raise ValueError(f"{group}/{name}: {needed} is needed, got {got}")
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: f"{t.dtype} {list(t.shape)}" for name, t in tensors.items()}

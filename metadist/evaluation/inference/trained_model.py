@@ -6,6 +6,8 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from metadist.compute.learners import with_ways
-from metadist.errors import AdaptError, RunError
+from metadist.errors import AdaptError, MetadistError, RecipeError, RunError
 from metadist.evaluation.inference.adaptation import Adaptation
 from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.inputs import ImageInputs, Inputs, ValueInputs
@@ -124,8 +126,10 @@ class TrainedModel:
             raise AdaptError(
                 f"no support {what}: the learner adapts to labelled {what}s, give some"
             )
-        if steps is not None and not 0 <= steps <= MOST_STEPS:
-            raise AdaptError(f"steps: between 0 and {MOST_STEPS} are possible, got {steps}")
+        if steps is not None and not _is_count(steps, MOST_STEPS):
+            raise AdaptError(
+                f"steps: a whole number between 0 and {MOST_STEPS} is needed, got {steps!r}"
+            )
         self._check_unlabeled(unlabeled)
         self._check_needs()
         targets = self._targets(y, len(support))
@@ -172,7 +176,7 @@ class TrainedModel:
             raise AdaptError(f"at least two classes are needed to tell apart, got {classes[0]!r}")
         try:
             return self.for_ways(len(classes))
-        except RunError as error:
+        except (RecipeError, RunError) as error:
             shown = ", ".join(map(str, classes[:10])) + (", …" if len(classes) > 10 else "")
             raise AdaptError(
                 f"{error}; give {self.ways} classes, got {len(classes)} ({shown})"
@@ -183,18 +187,19 @@ class TrainedModel:
 
         Raises:
             RunError: parameters depend on the number; they are named.
+            RecipeError: its network is none for so many.
         """
         trained = self.trained
         with self.parts():
             other = with_ways(trained.recipe, self.tasks.shape, trained.params, ways)
         return replace(trained, learner=other)
 
-    @property
+    @cached_property
     def any_ways(self) -> bool:
         """Whether it can tell another number of classes than it was trained for."""
         try:
             return bool(self.ways and self.for_ways(self.ways + 1))
-        except RunError:
+        except MetadistError:  # nobody has asked for so many yet: no reason to stop
             return False
 
     @property
@@ -230,3 +235,8 @@ class TrainedModel:
         mean, ci95 = self.facts[self.metric.name], self.facts.get("ci95")
         found = score_ci(self.metric, mean, math.nan if ci95 is None else ci95)
         return " ".join(part for part in found if part)
+
+
+def _is_count(given: Any, most: int) -> bool:
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
+    return whole and 0 <= int(given) <= most

@@ -129,6 +129,13 @@ def _limits(values: Mapping[str, float]) -> tuple[float, float]:
     return (min(finite), max(finite)) if any(finite) else (0.0, 1.0)
 
 
+#: Said in the docstring of backbones.Output too.
+_PLAIN = (
+    "Of a network that is a module: of what each linear map itself puts out, before normalisation "
+    "and non-linearity."
+)
+
+
 def _behaviour(found: Diagnostics) -> Iterator[Card]:
     """What adaptation changes, and whether tasks agree."""
     if found.similarity:
@@ -145,7 +152,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
             ),
             "1: adaptation reuses the layer's representation as it is; the lower, the more it "
             f"changes what the layer says of the queries (of {found.episodes} test episodes, "
-            f"debiased).{lost}" + _more(len(found.similarity)),
+            f"debiased). {_PLAIN}{lost}" + _more(len(found.similarity)),
         )
     if found.alignment:
         lost = _lost(found.failed_tasks, "task", "a gradient")

@@ -12,8 +12,8 @@ from metadist.runs.readers.fields import count, mapping, real, reals, text
 
 FILE = "diagnostics.json"
 _COUNTS = ("adaptation_steps", "queries", "episodes", "failed_episodes", "tasks", "failed_tasks")
-#: Numbers of one name that are taken from the file.
-_MOST_NUMBERS = 1000
+#: Most numbers of one name that are written to the file and taken from it.
+MOST_NUMBERS = 1000
 #: Of a title or caption.
 _MOST_LETTERS = 1000
 
@@ -74,7 +74,7 @@ def read_learned_quantities(path: Path) -> dict[str, dict[str, tuple[float, ...]
 def _quantities(raw: Any) -> dict[str, dict[str, tuple[float, ...]]]:
     found = {
         quantity: {
-            name: reals(values, name, _MOST_NUMBERS)
+            name: reals(values, name, MOST_NUMBERS)
             for name, values in mapping(by_name, quantity).items()
         }
         for quantity, by_name in mapping(raw["findings"], "findings").items()

@@ -16,7 +16,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.formats.parquet import read_capped
 from data_pipeline.storage.local import read_json
 from metadist.errors import RunError
-from metadist.objectives import Metric, known_metric
+from metadist.objectives import Metric, known_metric, metric_name
 from metadist.recipe.schema import Recipe
 from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.fields import count, mapping, real, reals, text
@@ -27,7 +27,7 @@ from metadist.statistics.paired import Rows
 
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
 _MOST_ROWS, _ROW_BYTES, _TABLE_BYTES = 1 << 24, 128, 1 << 20
-#: Of a metric's title.
+#: Of a metric's name and title.
 _MOST_LETTERS = 80
 
 
@@ -57,11 +57,13 @@ class FurtherFigures:
     Attributes:
         mean: or what is pooled over all episodes.
         ci95: NaN where there is none, as of what is pooled.
+        pooled: over all episodes, so that no single one has it.
     """
 
     metric: Metric
     mean: tuple[float, ...]
     ci95: tuple[float, ...]
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,32 @@ class StoredEvaluation:
         return Rows(self.episode_digest, self.metric, self.scores[:, self.figure_step])
 
     @property
+    def of_each_episode(self) -> list[str]:
+        """Names of the metrics that every episode has, the one that decides first."""
+        return [self.metric.name, *(own.metric.name for own in self.further if not own.pooled)]
+
+    def by(self, name: str) -> StoredEvaluation:
+        """The same, decided by another metric of each episode; without scores, which are not its.
+
+        Raises:
+            RunError: no episode has such a metric.
+        """
+        if name == self.metric.name:
+            return self
+        if name not in self.of_each_episode:
+            told = ", ".join(self.of_each_episode)
+            raise RunError(f"episodes of {self.name} have no metric {name!r}; they have {told}")
+        own = next(one for one in self.further if one.metric.name == name)
+        steps = tuple(
+            StepFigures(step.step, mean, ci95, math.nan, step.loss, failed=step.failed)
+            for step, mean, ci95 in zip(self.steps, own.mean, own.ci95, strict=True)
+        )
+        mean, ci95 = zip(*((step.mean, step.ci95) for step in self.steps), strict=True)
+        former = FurtherFigures(self.metric, mean, ci95)
+        further = (former, *(one for one in self.further if one is not own))
+        return replace(self, metric=own.metric, steps=steps, further=further, scores=None)
+
+    @property
     def of_classes(self) -> str:
         """`` of 423 classes``; nothing where they are not known."""
         return of_classes(self.classes.told(), labels=True) if self.classes else ""
@@ -170,11 +198,21 @@ def read_own_figures(run: RunDir, recipe: Recipe, name: str) -> StoredEvaluation
     return found
 
 
-def read_evaluation(run: RunDir, name: str, notes: list[str]) -> StoredEvaluation | None:
-    """Read the results of a protocol with scores and classes; what cannot be read is noted."""
+def read_evaluation(
+    run: RunDir, name: str, notes: list[str], metric: str | None = None
+) -> StoredEvaluation | None:
+    """Read the results of a protocol with scores and classes; what cannot be read is noted.
+
+    Args:
+        metric: to take for the one that decides, if another.
+
+    Raises:
+        RunError: episodes have no such metric.
+    """
     path = run.evaluation / f"{name}.json"
     try:
         found = _figures(run, path)
+        found = found.by(metric) if metric else found
         shape = (found.episodes, len(found.steps))
         scores = _scores(path.with_suffix(".parquet"), found.metric.name, shape, notes)
         return _with_classes(replace(found, scores=scores), path.parent, notes)
@@ -249,11 +287,20 @@ def read_further(raw: Mapping[str, Any]) -> tuple[FurtherFigures, ...]:
 
 def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
     for name, own in mapping(raw.get("metrics", {}), "metrics").items():
+        metric_name(name)
         mean, ci95 = (reals(mapping(own, name)[key], f"{name}.{key}") for key in ("mean", "ci95"))
         yield _checked(FurtherFigures(described(name, own.get("metric")), mean, ci95), steps)
     for name, values in mapping(raw.get("pooled", {}), "pooled").items():
+        metric_name(name)
         mean, none = reals(values, name), (math.nan,) * steps
-        yield _checked(FurtherFigures(described(name), mean, none), steps)
+        yield _checked(FurtherFigures(described(name), mean, none, pooled=True), steps)
+
+
+def described_in(info: Mapping[str, Any], name: str) -> Metric:
+    """A metric in the log of a run, by its run.json."""
+    learner = info.get("learner")
+    told = learner.get("metrics") if isinstance(learner, Mapping) else None
+    return described(name, told.get(name) if isinstance(told, Mapping) else None)
 
 
 def described(name: str, told: Any = None) -> Metric:
@@ -265,9 +312,9 @@ def described(name: str, told: Any = None) -> Metric:
 
 
 def _short(metric: Metric) -> Metric:
-    """With a title that fits a line, whatever a file says."""
-    title = metric.title[:_MOST_LETTERS]
-    return metric if title == metric.title else replace(metric, title=title)
+    """With a name and title that fit a line, whatever a file says."""
+    name, title = metric.name[:_MOST_LETTERS], metric.title[:_MOST_LETTERS]
+    return replace(metric, name=name, title=title)
 
 
 def _checked(found: FurtherFigures, steps: int) -> FurtherFigures:

@@ -24,7 +24,7 @@ from metadist.runs.readers.diagnostics import FILE as DIAGNOSTICS
 from metadist.runs.readers.diagnostics import Diagnostics, read_diagnostics
 from metadist.runs.readers.evaluations import (
     StoredEvaluation,
-    described,
+    described_in,
     evaluation_names,
     own_names,
     read_evaluation,
@@ -74,7 +74,11 @@ class RunData:
         if self.protocols:
             return self.protocols[0].metric
         names = [n.removeprefix("val/") for n in self.series if n.startswith("val/")]
-        return next((described(name) for name in names if name not in ("loss", "failed")), None)
+        return next(map(self.described, (n for n in names if n not in ("loss", "failed"))), None)
+
+    def described(self, name: str) -> Metric:
+        """A metric of the log, as run.json says what it is."""
+        return described_in(self.info, name)
 
     @property
     def own(self) -> list[StoredEvaluation]:

@@ -77,6 +77,14 @@ class SearchData:
         """What a score is."""
         return self.plan.metric
 
+    @property
+    def labels(self) -> bool:
+        """Whether tasks have classes; by the metric where the recipe is damaged."""
+        try:
+            return self.plan.recipe({}).data.ways > 0
+        except MetadistError:
+            return self.metric.percent
+
     def ranked(self) -> list[TrialData]:
         """Trials with a score, the best first."""
         return ranked(self.trials, self.space.mode)

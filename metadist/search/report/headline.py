@@ -7,7 +7,6 @@ import shlex
 from collections import Counter
 from html import escape
 
-from metadist.objectives import ACCURACY
 from metadist.report.document import note, stat, table
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, cut, shown, value_text
@@ -90,7 +89,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
 
 def _beside(data: SearchData, found: Found, part: str) -> str:
     """How many classes the episodes of a part are of."""
-    return of_classes(found.of_classes.get(part, {}), labels=data.metric == ACCURACY)
+    return of_classes(found.of_classes.get(part, {}), labels=data.labels)
 
 
 def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:

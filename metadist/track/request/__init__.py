@@ -137,15 +137,26 @@ def _text(row: Row, column: str) -> str:
 def _numbers(row: Row, column: str, where: str) -> list[float]:
     """A cell's finite numbers; none where there are none."""
     value = row.get(column)
-    if not isinstance(value, list | tuple | np.ndarray):
+    if _is_empty(value):
         return []
     try:
+        if not isinstance(value, list | tuple | np.ndarray):
+            raise TypeError
         numbers = [float(one) for one in value]
     except (TypeError, ValueError):
         raise AdaptError(f"{where}: {column}: a list of numbers is needed, got {value!r}") from None
     if not np.isfinite(numbers).all():
         raise AdaptError(f"{where}: {column}: finite numbers are needed, got {numbers}")
     return numbers
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: no text, or what pandas has for it."""
+    import pandas as pd
+
+    if isinstance(value, str):
+        return not value
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _decoded(row: Row, where: str) -> bytes:

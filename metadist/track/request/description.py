@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 
+#: Examples of each role where there are no classes.
+_POINTS = 3
+
+
 def signature(form: Form) -> ModelSignature:
     """Columns and parameters of a request, columns of an answer."""
     from mlflow.models import ModelSignature
@@ -53,7 +57,7 @@ def example(form: Form) -> pd.DataFrame:
     rows = []
     # An unlabeled example may be left out of a request for no learner that wants some.
     for role in ("support", "query", *(r for r in form.roles if r == "unlabeled")):
-        for number in range(form.model.ways or 3):
+        for number in range(form.model.ways or _POINTS):
             target: Any = "" if form.model.ways else []
             if role == "support":
                 target = f"class {number + 1:02d}" if form.model.ways else _zeros(form)
@@ -69,13 +73,13 @@ def _zeros(form: Form) -> list[float]:
 
 def _example(form: Form, role: str, number: int) -> Any:
     """A bar at a place of its own for each class, cut short in queries; or a point."""
-    prepare, ways = form.model.tasks.preparation, form.model.ways
+    prepare, bars = form.model.tasks.preparation, form.model.ways or _POINTS
     if prepare is None:
         return [float(number)] * int(np.prod(form.model.tasks.shape.inputs))
     height, width, channels = prepare.shape
     pixels = np.zeros((height, width, channels), dtype=np.uint8)
-    first = number * height // ways
-    pixels[first : first + max(1, height // ways)] = 255
+    first = number * height // bars
+    pixels[first : first + max(1, height // bars)] = 255
     pixels[:, : {"support": 0, "query": width // 4, "unlabeled": width // 8}[role]] = 0
     return _base64(pixels)
 

@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from data_pipeline import registry
 from metadist import plugins
 from metadist.cli.main import main
 from metadist.contracts import KINDS
+from metadist.contracts.finding import Finding, Inspection, found
 from metadist.errors import PluginError, RecipeError
 
 
@@ -55,6 +58,28 @@ def test_every_part_of_this_package_keeps_its_contract(kind: str):
     for name in registry.builtin_names(plugins.package(kind)):
         report = metadist.check(f"{kind}.{name}")
         assert report.ok, seen(report)
+
+
+def test_different_faults_with_one_mend_are_all_told_and_numbers_do_not_count():
+    inspection = Inspection()
+
+    def check(level: Any) -> Iterator[Finding]:
+        yield found(f"a loss of {1.5 if level == 'error' else 2e-7}", "3", "mind the sign", level)
+        yield found("a gradient", "none", "mind the sign", level)
+
+    for level, on in (("warning", "a"), ("error", "b"), ("error", "c")):
+        inspection.run([check], level, on)
+    report = inspection.report("objective", "own")
+    assert not report.ok
+    assert [(f.demanded[:6], f.on) for f in report.of("error")] == [
+        ("a loss", ("b", "c")),
+        ("a grad", ("b", "c")),
+    ]
+    assert [f.on for f in report.of("warning")] == [("a",), ("a",)]
+    one = Inspection()
+    for number in (1.5, -2e-7, 12):
+        one.add(found(f"a loss of {number}", number, "mind the sign"))
+    assert len(one.findings) == 1
 
 
 def test_a_name_is_a_part_and_so_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -101,7 +126,7 @@ def test_what_a_report_says(tmp_path: Path):
     assert finding.where == f"prototypes.py:{line}"
     assert finding.got == "ZeroDivisionError: division by zero"
     assert "Traceback" in finding.trace
-    assert str(report).splitlines()[-1] == "algorithm prototypes: 3 checks, 1 error, no warnings"
+    assert str(report).splitlines()[-1] == "algorithm prototypes: 4 checks, 1 error, no warnings"
     document = report.to_dict()
     assert json.loads(json.dumps(document)) == document
     assert document["findings"][0]["where"] == finding.where

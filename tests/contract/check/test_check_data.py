@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import Fault, check_found, fault
+from click.testing import CliRunner
+from planted import Fault, check_found, fault, seen, written
+
+import metadist
+from metadist.cli.main import main
 
 
 def data(check: str, words: Any, *edits: tuple[str, str], level: str = "error") -> Fault:
@@ -15,7 +19,8 @@ def data(check: str, words: Any, *edits: tuple[str, str], level: str = "error") 
 
 DATA = [
     data("spec", "SPEC.licence", ('"CC0"', '""')),
-    data("images", "float64", ("np.uint8", "np.float64")),
+    data("images", ("float64", "astype(np.uint8)"), ("np.uint8", "np.float64")),
+    data("images", "pixels[:, :, None]", ("np.full((8, 8, 1)", "np.full((8, 8)")),
     data("images", "uint8 [8, 8, 1] was declared", ("np.full((8, 8, 1)", "np.full((8, 9, 1)")),
     data(
         "images",
@@ -23,10 +28,10 @@ DATA = [
         ("import numpy as np", "import itertools\nimport numpy as np\nMADE = itertools.count()"),
         ("+ copy", "+ (copy + next(MADE)) % 16"),
     ),
-    data("images", "classes must be sorted", ("kind:02d", "9 - kind:02d")),
+    data("images", ("classes must be sorted", "{number:02d}"), ("kind:02d", "9 - kind:02d")),
     data(
         "images",
-        "such as 'square00'",
+        ("such as 'square00'", "{part}-{number:02d}"),
         ("square{5 * number + kind:02d}", "square{kind:02d}"),
         level="warning",
     ),
@@ -39,7 +44,9 @@ DATA = [
     data("images", "5 classes or more", ("range(5)", "range(3)"), level="warning"),
     data("needs a source", "--source", (", embedded=True", ""), level="warning"),
     fault("lines", "spec", "SPEC.summary", ('"y = a x"', '""')),
-    fault("lines", "shapes", "y [7, 1]", ("numbers[0] * x,", "numbers[0] * x[:, 0],")),
+    fault(
+        "lines", "shapes", ("y [7, 1]", "y[:, None]"), ("numbers[0] * x,", "numbers[0] * x[:, 0],")
+    ),
     fault(
         "lines",
         "shapes",
@@ -47,7 +54,12 @@ DATA = [
         ("numbers[0] * x,", "numbers[0] / (x - x),"),
         ("import numpy as np\n", "import numpy as np\nnp.seterr(all='ignore')\n"),
     ),
-    fault("lines", "pure", "generator of NumPy", ("numbers[0] * x,", "np.random.rand() * x,")),
+    fault(
+        "lines",
+        "pure",
+        ("generator of NumPy", "draw from `stream`"),
+        ("numbers[0] * x,", "np.random.rand() * x,"),
+    ),
     fault(
         "lines",
         "pure",
@@ -92,6 +104,25 @@ DATA = [
     ),
     fault("rates", "ends", "inner.lrr", ("inner.lr", "inner.lrr")),
 ]
+
+
+def test_a_space_may_use_a_part_of_another_file(tmp_path: Path):
+    line = ("    steps=10,", '    fixed={"data.dataset": "lines"},\n    steps=10,')
+    space, lines = written(tmp_path, "rates", line), written(tmp_path, "lines")
+    alone = metadist.check(space)
+    assert [f.check for f in alone.of("error")] == ["base"], seen(alone)
+    assert "--plugin FILE" in str(alone)
+    assert metadist.check(space, plugins=[lines]).ok
+    got = CliRunner().invoke(main, ["check", str(space), "--plugin", str(lines)])
+    assert got.exit_code == 0, got.output
+
+
+def test_the_dataset_of_the_page_keeps_its_contract(tmp_path: Path):
+    page = Path(__file__).parents[3] / "docs/add-a-dataset.md"
+    (text,) = (b for b in page.read_text().split("```") if 'name="gratings"' in b)
+    (tmp_path / "gratings.py").write_text(text.removeprefix("python"), encoding="utf-8")
+    report = metadist.check(tmp_path / "gratings.py")
+    assert not report.findings, seen(report)
 
 
 @pytest.mark.parametrize("planted", DATA, ids=str)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import Fault, check_found, fault
+from planted import Fault, check_found, fault, written
+
+import metadist
 
 
 def learner(check: str, words: Any, *edits: tuple[str, str], level: str = "error") -> Fault:
@@ -24,9 +26,29 @@ ADAPT = "        return [self.means(params, task, ctx)[0]]\n"
 PREDICTED = "        return Prediction(-away / self.options.temperature)\n"
 
 LEARNERS = [
-    learner("docstring", "docstring", ('"""Nearest prototypes.\n', 'x = """Nearest prototypes.\n')),
     learner(
-        "options", "'temperature'", ('    """``temperature``: of the distances."""', "    # None.")
+        "docstring",
+        "docstring",
+        ('"""Nearest prototypes.\n', 'x = """Nearest prototypes.\n'),
+        level="warning",
+    ),
+    learner(
+        "options",
+        "'temperature'",
+        ('    """``temperature``: of the distances."""', "    # None."),
+        level="warning",
+    ),
+    learner(
+        "hooks",
+        ("learned_quantites", "call it 'learned_quantities'"),
+        method("    def learned_quantites(self, params):\n        return {}"),
+        level="warning",
+    ),
+    learner(
+        "hooks",
+        ("begin", "call it 'statistics' or 'initial_state'"),
+        method("    def begin(self, ctx):\n        return {}"),
+        level="warning",
     ),
     learner(
         "estimator",
@@ -192,8 +214,33 @@ LEARNERS = [
         method("    def noise(self, key, ctx):\n        return {'z': torch.ones(2)}"),
     ),
     learner(
-        "predictions",
-        "Prediction.mean [6, 3]",
+        "statistics",
+        "Normalised: define recorded(fitted)",
+        ("    def loss(self, params, task, ctx):", "    def _loss(self, params, task, ctx):"),
+    ),
+    learner(
+        "finite",
+        ("the gradient of", "is NaN", "a root or a division of 0?"),
+        (PREDICTED, "        away = away + 0 * (away - away).sqrt()\n" + PREDICTED),
+    ),
+    learner(
+        "chance",
+        ("3 % of 30", "look at the sign"),
+        ("Prediction(-away", "Prediction(away"),
+        level="note",
+    ),
+    learner(
+        "learned quantities",
+        ("at most 1000 numbers", "of usual size"),
+        method(
+            "    def learned_quantities(self, params):\n"
+            "        return {'w': {n: p.flatten().tolist() for n, p in params.items()}}"
+        ),
+        level="warning",
+    ),
+    learner(
+        "runs",
+        ("Prediction.mean [6, 3] for 6 queries of 3 ways", "[6, 2], which predict() returned"),
         (PREDICTED, "        away = away[:, :2]\n" + PREDICTED),
     ),
     learner(
@@ -262,6 +309,89 @@ LEARNERS = [
         ('    """MAML."""', "    estimator = 'exact'"),
     ),
 ]
+
+
+def optimizer(check: str, words: Any, line: str, level: str = "error") -> Fault:
+    """An inner optimizer of its own."""
+    return fault(
+        "own_maml",
+        check,
+        words,
+        (
+            "class Own(",
+            "class Rule(InnerOptimizer):\n"
+            "    def update(self, gradients, state, adapted, step):\n"
+            f"        {line}\n\n\nclass Own(",
+        ),
+        ("parts.inner_loop(Own)", "parts.inner_loop(Own, optimizer=Rule())"),
+        ("PART =", "from metadist.inner.inner_optimizer import InnerOptimizer\n\nPART ="),
+        level=level,
+    )
+
+
+FORM = "let update() return (updates, state) with the keys, shapes and types of adapted"
+LEARNERS += [
+    optimizer(
+        "runs",
+        ("[6, 2] in float64 for linear1.weight", "[] in float64", FORM),
+        "return {n: -0.1 * g.mean() for n, g in gradients.items()}, {}",
+    ),
+    optimizer(
+        "runs", ("nothing", FORM), "return {n: -g for n, g in list(gradients.items())[1:]}, {}"
+    ),
+    optimizer(
+        "runs", ("in float32", FORM), "return {n: -g.float() for n, g in gradients.items()}, {}"
+    ),
+    optimizer("runs", ("(updates, state)", "dict"), "return {n: -g for n, g in gradients.items()}"),
+    optimizer(
+        "support loss",
+        ("look at the sign", "before and"),
+        "return {n: step.ctx.inner_lr * g for n, g in gradients.items()}, {}",
+        level="warning",
+    ),
+    optimizer(
+        "hooks",
+        ("begin", "call it 'start'"),
+        "return {n: -step.ctx.inner_lr * g for n, g in gradients.items()}, {}\n\n"
+        "    def begin(self, meta, adapted, ctx):\n        return {}",
+        level="warning",
+    ),
+]
+
+
+def test_what_does_not_run_is_not_looked_at_further(tmp_path: Path):
+    path = written(tmp_path, "prototypes", (ADAPT, "        return [0]\n"))
+    report = metadist.check(path)
+    (finding,) = report.of("error")
+    assert finding.check == "runs"
+    line = path.read_text().splitlines().index("        params, means, support = fitted") + 1
+    assert finding.where == f"prototypes.py:{line}"
+    assert report.of("note")[0].demanded == "a learner that adapts, predicts and trains once"
+    assert set(report.passed) <= {"docstring", "options", "hooks", "builds", "known needs", "needs"}
+
+
+def test_an_error_in_this_package_names_the_call_that_it_comes_from(tmp_path: Path):
+    path = written(
+        tmp_path, "prototypes", ("return Loss(value, metrics, sums)", "return value, metrics")
+    )
+    (finding,) = metadist.check(path).of("error")
+    line = path.read_text().splitlines().index("        return value, metrics") + 1
+    assert finding.where == f"prototypes.py:{line}"
+    assert "loss() returns" in finding.mend
+    assert "this line" not in str(finding)
+
+
+def test_missing_words_stop_nothing(tmp_path: Path):
+    report = metadist.check(
+        written(
+            tmp_path,
+            "prototypes",
+            ('"""Nearest prototypes.\n', 'x = """Nearest prototypes.\n'),
+            ('    """``temperature``: of the distances."""', "    # None."),
+        )
+    )
+    assert report.ok
+    assert "learns" in report.passed
 
 
 @pytest.mark.parametrize("planted", LEARNERS, ids=str)

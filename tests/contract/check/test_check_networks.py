@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import Fault, check_found, fault
+from planted import Fault, check_found, fault, seen
+
+import metadist
 
 FORWARD = '        x = hook("conv", F.conv2d(x, params["conv.weight"], stride=2))\n'
 HOOKED = 'value = hook("head", F.linear(features, params["head.weight"], params["head.bias"]))'
@@ -166,3 +169,57 @@ BACKBONES = [
 @pytest.mark.parametrize("planted", BACKBONES, ids=str)
 def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
     check_found(tmp_path, planted)
+
+
+TWICE = '''"""One layer, twice."""
+
+from torch import nn
+
+import metadist
+
+PART = "backbone"
+
+
+class Twice(nn.Module):
+    """Flattened, through the same layer two times."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.into = nn.Linear(inputs[0] if len(inputs) == 1 else 0, 4)
+        self.same = nn.Linear(4, 4)
+        self.head = nn.Linear(4, outputs)
+
+    def forward(self, x):
+        return self.head(self.same(self.same(self.into(x).tanh()).tanh()))
+
+
+Options, build = metadist.from_module(Twice)
+NORMALISES = False
+'''
+
+
+def test_a_layer_that_is_called_twice_is_met_twice(tmp_path: Path):
+    path = tmp_path / "twice.py"
+    path.write_text(TWICE, encoding="utf-8")
+    report = metadist.check(path)
+    assert report.ok, seen(report)
+    assert "layer hook" in report.passed
+
+
+def test_a_large_network_is_checked_small_and_it_is_said(tmp_path: Path):
+    path = tmp_path / "twice.py"
+    wide = TWICE.replace("outputs):", "outputs, width: int = 9_000):").replace("4", "width")
+    path.write_text(wide + 'SMALL = {"width": 4}\n', encoding="utf-8")
+    assert metadist.check(path).on == ("inputs [2], width = 4", "inputs [7], width = 4")
+    assert metadist.check(path, options=["width=3"]).on == ("inputs [2]", "inputs [7]")
+
+
+def test_no_finding_tells_people_of_a_private_module():
+    package = Path(metadist.__file__).parent / "contracts"
+    told = [
+        line
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"metadist(\.\w+)*\._", line) and "import" not in line
+    ]
+    assert told == []

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import Fault, check_found, fault
+from planted import Fault, check_found, fault, written
+
+import metadist
 
 
 def judged(check: str, words: Any, *edits: tuple[str, str], level: str = "error") -> Fault:
@@ -15,7 +17,12 @@ def judged(check: str, words: Any, *edits: tuple[str, str], level: str = "error"
 
 MEAN = "(away + (2 * prediction.scale).log()).mean()"
 OBJECTIVES = [
-    judged("builds", "its name must be 'laplace'", ('name = "laplace"', 'name = "other"')),
+    judged(
+        "builds",
+        "set name = 'laplace' in the class, or rename the file",
+        ('name = "laplace"', 'name = "other"'),
+    ),
+    judged("builds", "got None; set name = 'laplace'", ('    name = "laplace"\n', "")),
     judged(
         "declared", "train_metrics", ('train_metrics = ("error",)', 'train_metrics = ("errors",)')
     ),
@@ -30,7 +37,8 @@ OBJECTIVES = [
         "central differences",
         (MEAN, "(away.detach() + (2 * prediction.scale).log() * away).mean()"),
     ),
-    judged("loss", "a finite scalar", (MEAN, MEAN.replace(".mean()", ".mean(0)"))),
+    judged("loss", "got a tensor [2]", (MEAN, MEAN.replace(".mean()", ".mean(0)"))),
+    judged("mean", "every example is there twice", (MEAN, MEAN.replace(".mean()", ".sum()"))),
     judged("loss", "float32", (MEAN, MEAN + ".double()")),
     judged(
         "fused",
@@ -39,7 +47,9 @@ OBJECTIVES = [
     ),
     judged("score", "a score of each of metrics", (', "error": error', "")),
     judged(
-        "score", "global generator of NumPy", (MEAN, MEAN + " + __import__('numpy').random.rand()")
+        "pure",
+        ("global generator of NumPy", "draw nothing"),
+        (MEAN, MEAN + " + __import__('numpy').random.rand()"),
     ),
     judged("order", "in another order", (MEAN, "(away[0] + (2 * prediction.scale).log()).mean()")),
     judged("counts", "count_shapes", ('{"near": (), "values": ()}', '{"near": ()}')),
@@ -83,6 +93,23 @@ OBJECTIVES = [
     ),
     judged("targets", "TARGETS", ('TARGETS = ("values",)', 'TARGETS = ("values", "things")')),
 ]
+
+
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ((MEAN, MEAN.replace(".mean()", "")), "got a tensor [12, 2]; "),
+        (
+            ("error = (target.y - prediction.mean).abs().mean()", "error = target.y.abs().mean(1)"),
+            "got error: a tensor [12]; ",
+        ),
+    ],
+)
+def test_a_tensor_that_is_no_scalar_is_one_mistake(tmp_path: Path, planted: Any, told: str):
+    report = metadist.check(written(tmp_path, "laplace", planted))
+    (error,) = report.of("error")
+    assert told in str(error)
+    assert [finding.check for finding in report.of("note")] == ["the rest"]
 
 
 @pytest.mark.parametrize("planted", OBJECTIVES, ids=str)

@@ -205,11 +205,13 @@ def test_plugins_are_given_and_stay_in_use(place, tmp_path):
         load(place, "signed")
     model = load(place, "signed", plugins=both)
     first = model.adapt(support, labels).predict(queries)
-    # What is built later is built with them too.
+    # What is built later is built with them too, as they were, whatever becomes of their files.
+    learner.write_text(SIGN_MAML + "VALUE = 2\n")
     with pytest.raises(MetadistError, match="trained to tell 3 classes apart"):
         model.adapt(support[:2], ["a", "b"])
     assert "tells 3 classes apart" in repr(model)
     model.save(tmp_path / "saved")
+    learner.write_text(SIGN_MAML)
     with pytest.raises(RunError, match="give --plugin"):
         load(place, tmp_path / "saved")
     again = load(place, tmp_path / "saved", plugins=both).adapt(support, labels)

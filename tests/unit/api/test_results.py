@@ -71,6 +71,13 @@ def test_a_dictionary_is_the_callers_own_and_json():
     assert result["accuracy"] == 0.637
 
 
+def test_it_is_joined_as_a_dictionary_is():
+    result = trained()
+    assert result | {"accuracy": 1.0, "mine": 2} == {**RECORD, "accuracy": 1.0, "mine": 2}
+    assert {"accuracy": 1.0, "mine": 2} | result == {**RECORD, "mine": 2}
+    assert json.dumps(result | {})
+
+
 def test_nothing_can_be_set():
     result = trained()
     with pytest.raises(FrozenInstanceError):

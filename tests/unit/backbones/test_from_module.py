@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pytest
@@ -15,7 +19,7 @@ from metadist.backbones import Norm, Output
 from metadist.backbones._module import ModuleNetwork
 from metadist.errors import RecipeError
 from metadist.keys import Key
-from metadist.tasks import Params
+from metadist.tasks import Params, TaskShape
 
 KEY = Key.of("from_module")
 X = KEY.normal((4, *IMAGE))
@@ -95,7 +99,7 @@ def test_without_the_head_its_parameters_need_not_be_there():
     # And it is a network like before.
     assert torch.equal(forward(network, params).value, with_head.value)
     # A parameter that was forgotten is no parameter of the module's own.
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RecipeError, match="network convolutions: a pass over 4 examples"):
         forward(network, body)
 
 
@@ -292,3 +296,76 @@ def test_a_named_head_is_the_last_layer():
     network = network_of(Two, head="head")
     assert [one.name for one in network.layers] == ["after", "head"]
     assert forward(network, network.init(KEY)).features.shape == (4, 128)
+
+
+def test_a_linear_layer_alone_is_a_network_and_its_head_is_adapted():
+    shape = TaskShape((7,), OUTPUTS, ways=OUTPUTS)
+    network = network_of(lambda: nn.Linear(7, OUTPUTS), shape)
+    (layer,) = network.layers
+    assert (layer.parameters, layer.outputs, layer.bias) == (("weight", "bias"), OUTPUTS, True)
+    params, x = network.init(KEY), KEY.normal((4, 7))
+    output = network.forward(params, x, Norm("batch"))
+    torch.testing.assert_close(output.value, x @ params["weight"].T + params["bias"])
+    assert torch.equal(output.features, x)
+    assert torch.equal(network.forward({}, x, Norm("batch"), head=False).value, x)
+
+
+# --- passes -----------------------------------------------------------------------------------
+
+
+def test_passes_of_one_network_in_threads_do_not_meet():
+    gate = threading.Barrier(2, timeout=0.2)
+
+    class Meeting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(128, OUTPUTS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if threading.current_thread() is not threading.main_thread():
+                # Where both could be inside, both are.
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    gate.wait()
+            out: Tensor = self.head(x.flatten(1))
+            return out
+
+    network = network_of(Meeting)
+    both = [network.init(KEY.fold(n)) for n in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda params: forward(network, params), both))
+    for params, output in zip(both, got, strict=True):
+        assert torch.equal(output.value, forward(network, params).value)
+        assert torch.equal(output.features, X.flatten(1))
+
+
+def test_a_network_can_be_copied():
+    network = network_of(convolutions)
+    params = network.init(KEY)
+    assert torch.equal(
+        forward(copy.deepcopy(network), params).value, forward(network, params).value
+    )
+
+
+def test_an_error_in_a_pass_names_the_network_and_the_cure():
+    class Few(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(128, OUTPUTS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(x.flatten(1))
+            if len(x) > 3:
+                raise KeyError("few")
+            return out
+
+    network = network_of(Few)
+    with pytest.raises(RecipeError, match=r"network Few: a pass over 4 .*\(2, 8, 8\).*KeyError"):
+        forward(network, network.init(KEY))
+
+    network = network_of(
+        lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(128), nn.Linear(128, OUTPUTS))
+    )
+    for norm in (Norm("batch"), Norm("batch", record=True)):
+        with pytest.raises(RecipeError, match=r"network .*'1' has one value .*model.norm"):
+            network.forward(network.init(KEY), X[:1], norm)
+    assert network.forward(network.init(KEY), X[:1], Norm("off")).value.shape == (1, OUTPUTS)

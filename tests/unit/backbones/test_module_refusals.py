@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from module_networks import OUTPUTS, Sequence, network_of
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
 import metadist
 from metadist.errors import MetadistError, RecipeError
+from metadist.keys import Key
 
 
 def plain(*more: nn.Module) -> nn.Sequential:
@@ -91,7 +94,7 @@ def pythons() -> nn.Module:
     return changed(plain(), scale=nn.Parameter(torch.tensor(random.random())))
 
 
-ONE = plain()
+ONE, SQUARE = plain(), nn.Linear(128, 128)
 
 
 def unset() -> nn.Module:
@@ -104,6 +107,65 @@ def clocks() -> nn.Module:
 
 def seeding() -> nn.Module:
     torch.manual_seed(0)
+    return plain()
+
+
+class Body(nn.Module):
+    """Two linear layers, whose first weight a subclass may take from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(128, 128))
+        self.head = nn.Linear(128, OUTPUTS)
+        self.ws: Any = [self.a]
+        self.view = self.a.detach().numpy()
+
+    def weight(self) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(x.flatten(1) @ self.weight()))
+        return out
+
+
+def body(weight: Callable[[Any], Tensor]) -> Callable[[], nn.Module]:
+    return type("Own", (Body,), {"weight": weight, "__module__": __name__})
+
+
+class Holder:
+    """No container that anybody knows."""
+
+    def __init__(self) -> None:
+        self.net = nn.Linear(128, 128)
+
+
+def holding() -> nn.Module:
+    module = body(lambda m: m.holder.net.weight)()
+    module.holder = Holder()  # type: ignore[assignment]
+    return module
+
+
+def closed() -> nn.Module:
+    """A method over a layer that is made beside the module."""
+    layer = nn.Linear(128, 128)
+    return body(lambda m: layer.weight)()
+
+
+def privately() -> nn.Module:
+    module, generator = plain(), torch.Generator().manual_seed(0)
+    for p in module.parameters():
+        nn.init.normal_(p, generator=generator)
+    return module
+
+
+def numpy_seeding() -> nn.Module:
+    np.random.seed(0)
+    drawn = torch.from_numpy(np.random.rand(3)).float()
+    return changed(plain(), scale=nn.Parameter(drawn))
+
+
+def python_seeding() -> nn.Module:
+    random.seed(0)
     return plain()
 
 
@@ -126,6 +188,9 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (unset, r"scale are other numbers.*torch.empty"),
     (lambda: ONE, r"the same parameters each time"),
     (seeding, r"sets torch's seed"),
+    (privately, r"1.weight, 1.bias are the same numbers whatever the run's seed"),
+    (numpy_seeding, r"draws from the generator of NumPy, or sets its seed"),
+    (python_seeding, r"draws from the generator of Python, or sets its seed"),
     # State.
     (with_buffer, r"buffer 'count' would be kept.*constants=\('count',\)"),
     (
@@ -147,6 +212,18 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (hooked, r"1 \(Linear\) has hooks"),
     (lambda: changed(plain(), scale=torch.ones(1)), r"keeps a tensor in 'scale'.*nn.Parameter"),
     (lambda: changed(plain(), norms=[nn.BatchNorm1d(3)]), r"keeps a module in 'norms'.*ModuleList"),
+    (lambda: changed(plain(), b=[[nn.Linear(4, 8)]]), r"keeps a module in 'b'.*ModuleList"),
+    (lambda: changed(plain(), b={"a": ({"c": torch.ones(1)},)}), r"keeps a tensor in 'b'"),
+    (lambda: changed(plain(), b=lambda x, m=SQUARE: m(x)), r"keeps a module in 'b'"),
+    (lambda: changed(plain(), b=partial(F.linear, weight=torch.ones(1))), r"a tensor in 'b'"),
+    (lambda: changed(plain(), b=nn.Linear(4, 8).forward), r"keeps a module in 'b'"),
+    (closed, r"\(Own\) keeps a module in 'weight'"),
+    (body(lambda m: SQUARE.weight), r"\(Own\) keeps a module in 'weight'"),
+    # Numbers that no pass is given.
+    (body(lambda m: m.ws[0]), r"a pass does not go by a: .*nn.ParameterList"),
+    (body(lambda m: m.a + m.ws[0]), r"a pass does not go by its parameters alone"),
+    (body(lambda m: torch.from_numpy(m.view)), r"a pass does not go by a: "),
+    (holding, r"a pass does not go by its parameters alone"),
     (lambda: plain(OwnNorm(128)), r"1 \(OwnNorm\) normalises in its own way"),
     # Parameters.
     (frozen, r"'1.bias' is frozen.*constants"),
@@ -186,6 +263,30 @@ def test_what_is_no_pure_function_is_refused_with_the_cure(make: Callable[[], An
         network_of(make)
     assert len(str(refused.value).splitlines()) == 1
     assert str(refused.value).startswith("network ")
+
+
+def test_what_is_none_of_a_modules_weights_may_be_kept():
+    grid, act = torch.linspace(0, 1, 128), nn.Tanh()
+    module = lambda: changed(body(lambda m: act(m.a) * grid)(), sizes=[[3, "a"]])  # noqa: E731
+    assert set(network_of(module).init(Key.of("any"))) == {"a", "head.weight", "head.bias"}
+
+    def zeros() -> nn.Module:
+        module = plain()
+        for p in module.parameters():
+            nn.init.zeros_(p)
+        return module
+
+    assert network_of(zeros).layers[-1].name == "1"
+    states = np.random.get_state(legacy=True), random.getstate()
+    network_of(zeros)
+    assert str(np.random.get_state()) == str(states[0])
+    assert random.getstate() == states[1]
+
+
+def test_a_refused_factory_is_refused_again():
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="generator of NumPy"):
+            network_of(numpy_seeding)
 
 
 PASSES: list[tuple[Callable[[Any, Tensor], Any], str]] = [

@@ -349,5 +349,29 @@ def test_built_in_metrics_need_no_description(root):
 def test_runs_that_measure_other_things_are_not_compared(tmp_path):
     compared_run(tmp_path, "f", regression=True)
     compared_run(tmp_path, "g", regression=True, metric=Metric("gain", "return", True))
-    with pytest.raises(RunError, match=r"do not measure the same \(f: mse, g: gain\)"):
+    with pytest.raises(RunError, match=r"do not measure the same \(f: mse, g: gain\).* apart"):
         metadist.compare(["f", "g"], runs_dir=tmp_path)
+
+
+def test_runs_are_compared_by_a_metric_that_both_have(tmp_path):
+    gain = Metric("gain", "return", higher_is_better=True)
+    compared_run(tmp_path, "f", regression=True, score=scores(0.3, seed=1))
+    compared_run(
+        tmp_path, "g", regression=True, metric=gain, others=(MSE,), score=scores(0.6, seed=2)
+    )
+    names = ["f", "g"]
+    with pytest.raises(RunError, match=r"g: gain\); choose one .* --metric \(metric=\): mse$"):
+        metadist.compare(names, runs_dir=tmp_path)
+    result = metadist.compare(names, runs_dir=tmp_path, metric="mse")
+    assert (result["score"], result["better"]) == ("mse", "lower")
+    _, g = result["runs"]
+    apart = scores(0.6, seed=2) / 100 - scores(0.3, seed=1)
+    assert g["mse"] == pytest.approx(float(scores(0.6, seed=2).mean()) / 100)
+    assert g["difference"]["mean"] == pytest.approx(float(apart.mean()))
+    assert g["difference"]["verdict"] == "better"
+    assert [*g["metrics"]] == ["gain"]
+    with pytest.raises(RunError, match=r"f: episodes of .* have no metric 'gain'; they have mse$"):
+        metadist.compare(names, runs_dir=tmp_path, metric="gain")
+    got = CliRunner().invoke(main, ["compare", *names, "--metric=mse", f"--runs-dir={tmp_path}"])
+    assert got.exit_code == 0, got.output
+    assert "mse" in got.output

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
 import time
+from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
+from metadist.compute.resolve import resolve
+from metadist.compute.setup import Setup
+from metadist.driver.preflight import facts_of
 from metadist.driver.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
-from metadist.objectives import Metric
+from metadist.objectives import MSE, Metric
 from metadist.recipe.schema import load_recipe
+from metadist.reproduce.display import _described
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter, Point
+from metadist.runs.run_dir import RunDir
 
 
 class Terminal(io.StringIO):
@@ -223,8 +231,27 @@ def test_a_strangers_metric_is_told_as_it_is():
     progress.feed([Point("val/hits", 50, 2, 0.712), Point("val/mse", 50, 3, 9.0)])
     assert "hits 50.0%" in progress.line()
     assert "val 71.2% @50" in progress.line()
+    recorded = Progress(100, describe={"hits": hits}.__getitem__, stream=io.StringIO(), since=0)
+    recorded.feed([Point("train/hits", 1, 1, 0.5), Point("val/hits", 50, 2, 0.712)])
+    assert "hits 50.0%" in recorded.line()
+    assert "val 71.2% @50" in recorded.line()
     unknown = Progress(100, stream=io.StringIO(), since=0)
     unknown.feed([Point("val/loss", 50, 1, 1.0), Point("val/failed", 50, 1, 1.0)])
     assert "val" not in unknown.line()
     unknown.feed([Point("val/gain", 50, 2, 12.0), Point("val/mse", 50, 3, 9.0)])
     assert "val gain 12 @50" in unknown.line()
+
+
+def test_a_run_records_its_strangers_metrics_and_a_tables_line_reads_them(tmp_path):
+    hits = Metric("hits", "hits among five", higher_is_better=True, percent=True)
+    recipe = resolve(load_recipe("sinusoid-10shot-maml"))
+    setup = Setup.open(recipe, tmp_path)
+    assert "metrics" not in facts_of(setup)["learner"]  # built in: as before
+    own = Mock(wraps=setup.learner, objective=Mock(metrics=(hits, MSE)), needs=frozenset())
+    own.configure_mock(derivative_order=1, estimator="exact")
+    learner = facts_of(replace(setup, learner=own))["learner"]
+    assert learner["metrics"] == {"hits": hits.as_dict()}
+    run = create_run(tmp_path, "demo", recipe, {"learner": json.loads(json.dumps(learner))})
+    assert _described(run, "hits") == hits
+    assert _described(run, "gain") == Metric("gain", "gain", higher_is_better=False)
+    assert not _described(RunDir(tmp_path / "gone"), "hits").percent

@@ -25,6 +25,7 @@ from metadist.evaluation.trained_run import TrainedRun
 from metadist.inner.inner_loop import InnerLoop
 from metadist.learner import LearnedQuantities
 from metadist.runs.log import LogReader
+from metadist.runs.readers.diagnostics import FILE, MOST_NUMBERS, read_diagnostics
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Params
 from metadist.training.loop import TrainingLoop
@@ -116,6 +117,32 @@ def test_what_is_not_finite_is_told(tmp_path):
     write_diagnostics(tmp_path, found)
     assert json.loads((tmp_path / "diagnostics.json").read_text()) == found
     assert diagnostic_points(found) == {}
+
+
+@dataclass(frozen=True)
+class Talkative(InnerLoop):
+    """Learned quantities of too many numbers, or of none."""
+
+    def learned_quantities(self, params: Params) -> LearnedQuantities:
+        return {
+            "few": {"a": [0.5] * MOST_NUMBERS},
+            "many": {"a": [1.0], "b": [0.5] * (MOST_NUMBERS + 1)},
+            "none": {"a": []},
+        }
+
+
+def test_only_the_quantities_that_nobody_could_read_are_left_out(tmp_path, caplog):
+    trained, data = learner()
+    assert isinstance(trained.learner, InnerLoop)
+    trained = replace(trained, learner=Talkative(**vars(trained.learner)))
+    (tmp_path / "evaluation").mkdir()
+    write_diagnostics(tmp_path, diagnose(trained, *sources(trained, data), {}))
+    found = read_diagnostics(tmp_path / FILE)
+    assert found.learned_quantities == {"few": {"a": (0.5,) * MOST_NUMBERS}}
+    assert found.similarity
+    many, none = [record.getMessage() for record in caplog.records]
+    assert "quantity many is left out of diagnostics.json: 1001 numbers of b, 1 to 1000" in many
+    assert "quantity none is left out of diagnostics.json: 0 numbers of a" in none
 
 
 def test_transforms_that_are_not_finite_have_no_spectrum():

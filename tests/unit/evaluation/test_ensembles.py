@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
 from numpy.typing import NDArray
 
 import metadist
+from data_pipeline.errors import DataError
+from metadist.discovery import Options as OptionsBase
+from metadist.episode_data import EpisodeData
 from metadist.errors import RunError
-from metadist.evaluation.ensembles import Ensemble, Member
+from metadist.evaluation.ensembles import Ensemble, Member, evaluate_ensemble
 from metadist.evaluation.evaluator import predictions
+from metadist.evaluation.protocols import EvalProtocol, EvalRequest
 from metadist.evaluation.trained_run import TrainedRun
+from metadist.objectives import regression
 from metadist.objectives.classification import Classification
+from metadist.recipe.sections import ObjectiveSection
 from metadist.runs.listing import list_runs
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Prediction
@@ -223,6 +230,36 @@ def test_other_data_does_not_go_together(place, tmp_path):
     mine, other = member(place, "i0"), member(tmp_path, "changed")
     with pytest.raises(RunError, match=f"dataset digest \\(i0: {mine.data.digest}, changed: "):
         Ensemble((mine, other))
+
+
+def test_members_agree_on_the_options_of_their_objective(place, monkeypatch):
+    class Options(OptionsBase):
+        weight: float = 1.0
+
+    monkeypatch.setattr(regression, "Options", Options)
+    mine, other = member(place, "f0"), member(place, "f1")
+    recipe = other.trained.recipe
+    changed = ObjectiveSection.model_validate({"name": "regression", "weight": 2.0})
+    stated = recipe.model_copy(update={"objective": changed})
+    other = replace(other, trained=replace(other.trained, recipe=stated))
+    with pytest.raises(RunError, match=r"differ in objective\.weight \(f0: 1\.0, f1: 2\.0\)"):
+        Ensemble((mine, other))
+
+
+def test_members_whose_sources_draw_otherwise_do_not_go_together(place, monkeypatch):
+    """Only a source from outside can: by its payload."""
+    mine, other = member(place, "f0"), member(place, "f1")
+    real = EvalProtocol.source
+
+    def source(self: EvalProtocol, data: EpisodeData) -> Any:
+        found = real(self, data)
+        if data is other.data:
+            found.identity = replace(found.identity, payload={"level": 3})  # type: ignore[misc]
+        return found
+
+    monkeypatch.setattr(EvalProtocol, "source", source)
+    with pytest.raises(DataError, match=r"those of f1 are other episodes.*payload.*'level': 3"):
+        evaluate_ensemble(Ensemble((mine, other)), EvalRequest())
 
 
 def test_members_may_be_of_different_kinds_and_trained_differently(place):

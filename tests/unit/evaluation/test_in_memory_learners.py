@@ -15,7 +15,7 @@ from fresh_learners import fresh_model
 from torch import Tensor
 
 from metadist.context import Context
-from metadist.errors import AdaptError
+from metadist.errors import AdaptError, PluginError, RecipeError, RunError
 from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.keys import Key
 from metadist.learner import Learner
@@ -73,6 +73,14 @@ class Transductive(Means):
     def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[Any]:
         (means,) = super().adapt(params, task, ctx)
         return [means - task.query.x.flatten(1).mean(0)]
+
+
+class Centred(Means):
+    """It normalises by the batch that it is shown, and differentiates nothing."""
+
+    def predict(self, fitted: Tensor, query: Examples, ctx: Context) -> Prediction:
+        x = query.x.flatten(1)
+        return Prediction(-torch.cdist(x - x.mean(0), fitted))
 
 
 class Sampling(Means):
@@ -142,6 +150,16 @@ def test_a_learner_that_adapts_to_its_queries_waits_for_them(place, monkeypatch)
         model.adapt(episode.support_x[0], episode.support_y[0], steps=2).predict(episode.query_x[0])
 
 
+def test_without_derivatives_a_network_may_normalise_all_the_same(place, monkeypatch):
+    monkeypatch.setattr("metadist.evaluation.inference.adaptation.PASS", 2)
+    model, episode = of(place, Centred)
+    q = episode.query_x[0]
+    found = model.adapt(episode.support_x[0], episode.support_y[0]).predict(q)
+    queries = flat(q)
+    expected = -torch.cdist(queries - queries.mean(0), flat_means(episode))
+    np.testing.assert_allclose(found.logits, expected.double().numpy(), rtol=1e-5)
+
+
 def test_scale_and_samples_are_handed_on():
     model, _ = fresh_model(FUNCTIONS, shots=10)
     own = Sampling(model.trained.learner.objective)
@@ -163,6 +181,39 @@ def test_a_learner_that_wants_to_know_more_is_refused_by_name(place):
     model, episode = of(place, Knowing)
     with pytest.raises(AdaptError, match="wants to know latent, query_previous of a task"):
         model.adapt(episode.support_x[0], episode.support_y[0])
+
+
+@pytest.mark.parametrize("error", [PluginError, RecipeError, RunError])
+def test_what_cannot_be_built_for_other_ways_is_still_printed_and_saved(
+    place, tmp_path, monkeypatch, error
+):
+    model, source = fresh_model(IMAGES, root=place / "data")
+    asked = []
+
+    def refuse(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise error("ways: three alone")
+
+    monkeypatch.setattr("metadist.evaluation.inference.trained_model.with_ways", refuse)
+    for _ in range(3):
+        assert "tells 3 classes apart" in repr(model)
+    assert '"ways": 3' in (model.save(tmp_path / "new") / "config.json").read_text()
+    assert len(asked) == 1  # a network is drawn once
+    if error is not PluginError:
+        drawn = source.episodes([0])
+        with pytest.raises(AdaptError, match="three alone; give 3 classes, got 2"):
+            model.adapt(drawn.support_x[0][:2], ["a", "b"])
+
+
+@pytest.mark.parametrize("steps", [1.5, "2", True, -1, 10**9, np.float64(1)])
+def test_steps_are_a_whole_number(place, steps):
+    model, source = fresh_model(IMAGES, root=place / "data")
+    drawn = source.episodes([0])
+    given = drawn.support_x[0], drawn.support_y[0]
+    with pytest.raises(AdaptError, match="steps: a whole number between 0 and"):
+        model.adapt(*given, steps=steps)
+    two: Any = np.int64(2)
+    assert model.adapt(*given, steps=two).steps == 2
 
 
 def test_a_learner_without_parameters_tells_any_number_apart_and_is_saved(place, tmp_path):

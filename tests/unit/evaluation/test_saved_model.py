@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from ended_runs import FUNCTIONS, IMAGES, image_data
 from fresh_learners import CPU, fresh_model
+from safetensors.torch import load_file, save_file
 
 from data_pipeline.storage.local import read_sealed_json, sha256_bytes, write_sealed_json
 from metadist.errors import AdaptError, DamagedCheckpoint, RunError
 from metadist.evaluation.inference.saved_model import SavedModel
+from metadist.evaluation.inference.task_facts import TaskFacts
 from metadist.evaluation.inference.trained_model import TrainedModel
+from metadist.runs.record import UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,12 @@ def test_only_its_own_files_are_read(place, tmp_path, monkeypatch):
         ("preparation", "x"),
         ("preparation", {"shape": [8, 8, 1], "low": 9, "high": 3}),
         ("facts", 1),
+        ("facts", {"checkpoint": "x"}),
+        ("facts", {"checkpoint": {"step": "1", "params_sha256": "0"}}),
+        ("facts", {"accuracy": "x"}),
+        ("facts", {"run": 3}),
+        ("plugins", {"algorithm": {}}),
+        ("plugins", []),
     ],
 )
 def test_a_configuration_that_is_none_is_named(place, tmp_path, key, value):
@@ -83,6 +92,71 @@ def test_a_configuration_that_is_none_is_named(place, tmp_path, key, value):
     body = read_sealed_json(tmp_path / "config.json")
     write_sealed_json(tmp_path / "config.json", {**body, key: value})
     with pytest.raises(DamagedCheckpoint, match=r"config\.json"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("shape", "ways", 2.5),
+        ("shape", "ways", True),
+        ("shape", "ways", 2),
+        ("shape", "ways", -3),
+        ("shape", "inputs", "ab"),
+        ("shape", "inputs", [16, 16]),
+        ("shape", "inputs", [1, 16, 0]),
+        ("shape", "inputs", []),
+        ("shape", "outputs", -1),
+        ("shape", "outputs", "x"),
+        ("shape", "classes", "x"),
+        ("shape", "latent", None),
+        ("preparation", "shape", "abc"),
+        ("preparation", "shape", [16, 16, 2]),
+        ("preparation", "shape", [1 << 20, 1 << 20, 1]),
+        ("preparation", "fit", "wrap"),
+        ("preparation", "resampling", 1),
+        ("preparation", "invert", "false"),
+        ("preparation", "upright", 0),
+        ("preparation", "low", "0"),
+        ("preparation", "high", 1e9),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(place, tmp_path, part, name, value):
+    model = fresh(place)[0]
+    model.save(tmp_path)
+    body = read_sealed_json(tmp_path / "config.json")
+    body[part][name] = value
+    write_sealed_json(tmp_path / "config.json", body)
+    with pytest.raises(DamagedCheckpoint, match=rf"config\.json: .*({part}|inputs)"):
+        opened(tmp_path)
+    # In run.json they go through the same.
+    told = {**model.tasks.document(), part: body[part]}
+    with pytest.raises(UNREADABLE):
+        TaskFacts.read(**told)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors, name: tensors.pop(name), "got none"),
+        (lambda tensors, name: tensors.update({f"{name}2": tensors[name]}), "2: none is needed"),
+        (lambda tensors, name: tensors.update({name: tensors[name][:1]}), "is needed, got"),
+        (lambda tensors, name: tensors.update({name: tensors[name].half()}), "got torch.float16"),
+        (lambda tensors, name: tensors.update({"else/x": tensors[name]}), "else/x: none is needed"),
+    ],
+)
+@pytest.mark.parametrize("group", ["params", "state"])
+def test_other_tensors_than_the_learners_are_named(place, tmp_path, group, change, words):
+    fresh_model(IMAGES, "model.norm=running", root=place / "data")[0].save(tmp_path)
+    tensors = load_file(tmp_path / "weights.safetensors")
+    name = next(name for name in sorted(tensors) if name.startswith(group) and tensors[name].ndim)
+    change(tensors, name)
+    save_file({n: t.clone() for n, t in tensors.items()}, tmp_path / "weights.safetensors")
+    body = read_sealed_json(tmp_path / "config.json")
+    data = (tmp_path / "weights.safetensors").read_bytes()
+    body["sha256"]["weights.safetensors"] = sha256_bytes(data)
+    write_sealed_json(tmp_path / "config.json", body)
+    with pytest.raises(DamagedCheckpoint, match=rf"weights\.safetensors: .*{words}"):
         opened(tmp_path)
 
 

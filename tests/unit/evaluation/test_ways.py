@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ended_runs import FUNCTIONS, IMAGES, ended_run, image_data
+from plugin_files import DATASET, EPISODES, write
 
 import metadist
 from data_pipeline.errors import DataError
+from metadist import plugins
 from metadist.api import EvaluationResult
 from metadist.compute.resolve import resolve
 from metadist.driver.preflight import preflight
 from metadist.episode_data import EpisodeData, open_data
 from metadist.errors import RecipeError, RunError
+from metadist.evaluation.diagnostics import gradient_alignment
 from metadist.evaluation.protocols import (
     EvalRequest,
     own_protocols,
     protocol,
     validation_protocol,
 )
+from metadist.evaluation.trained_run import TrainedRun
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.log import series
@@ -211,3 +216,87 @@ def test_members_of_an_ensemble_agree_on_the_ways(place: Path, tmp_path: Path):
     assert result["protocols"]["test-2way-2q"]["ways"] == 2
     with pytest.raises(RunError, match="maml was trained to tell 3 classes apart"):
         evaluate(place, ["network", "pairs"], ways=2, steps=0, out=tmp_path / "three")
+
+
+# --- other ways than training has -----------------------------------------------------------------
+
+PROTOTYPES = Path(__file__).parents[2] / "support" / "plugins" / "prototypes.py"
+STEPLESS = ("algorithm.name=prototypes", "inner.steps=0", "eval.steps=0", "eval.extra_queries=0")
+#: Clusters, those of training in stages.
+STAGED = EPISODES.replace(
+    "def open(part, spec, seed):",
+    """class Staged(Clusters):
+    stages = 1
+
+    def stage(self, number, params_digest, params):
+        inner = Clusters("train", self.identity.spec, self.identity.seed)
+        inner.identity = staged_identity(self.identity, number, params_digest)
+        return inner
+
+
+def open(part, spec, seed):
+    if part == "train":
+        return Staged(part, spec, seed)
+""",
+).replace(
+    "from data_pipeline.rng",
+    "from data_pipeline.episodes.staged import staged_identity\nfrom data_pipeline.rng",
+)
+
+
+class Trained:
+    """Runs of prototypes, on a dataset from a file."""
+
+    def __init__(self, root: Path, data: Path, *overrides: str, text: str = IMAGES) -> None:
+        self.root, self.plugins = root, [data, PROTOTYPES]
+        (root / "x.toml").write_text(text, encoding="utf-8")
+        self.overrides = [f"data.dataset={data.stem}", *STEPLESS, *overrides]
+        self.places: dict[str, Any] = {"runs_dir": root / "runs", "data_dir": root / "data"}
+
+    def train(self, name: str, *overrides: str) -> dict[str, Any]:
+        metadist.train(
+            self.root / "x.toml",
+            overrides=[*self.overrides, *overrides],
+            name=name,
+            offline=True,
+            plugins=self.plugins,
+            **self.places,
+        )
+        found = RunDir(self.root / "runs" / name).evaluation / "diagnostics.json"
+        return dict(json.loads(found.read_text()))
+
+
+def squares(root: Path, training: int, other: int) -> Path:
+    """Classes of 4 images: so many of training and of the other parts."""
+    text = DATASET.replace("range(5)", f"range({training} if part == 'train' else {other})")
+    return write(root / "squares.py", text)
+
+
+def test_fewer_training_classes_than_ways_at_evaluation(tmp_path: Path):
+    trained = Trained(tmp_path, squares(tmp_path, 3, 5), "eval.ways=5")
+    found = trained.train("few")
+    with plugins.use(trained.plugins):
+        run = TrainedRun.load(
+            RunDir(tmp_path / "runs" / "few"), tmp_path / "data", torch.device("cpu")
+        )
+        work = run.evaluator
+        own, training = work.trained(run.best, 3), work.setup.data.training()
+        assert training.identity.spec.ways == 3
+        expected = gradient_alignment(own, training)[0]
+    assert found["gradient_alignment"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_staged_tasks_have_the_ways_of_training(tmp_path: Path):
+    path = write(tmp_path / "clusters.py", STAGED)
+    text = IMAGES.replace('"conv4"\nfilters = 4', '"mlp"\nnorm = "none"')
+    found = Trained(tmp_path, path, "eval.ways=2", "data.ways=4", text=text).train("staged")
+    assert found["failed_tasks"] == 0
+    assert found["gradient_alignment"]["all"] is not None
+
+
+def test_an_ensemble_trained_with_more_ways_than_there_are_test_classes(tmp_path: Path):
+    trained = Trained(tmp_path, squares(tmp_path, 6, 3), "data.ways=5", "eval.ways=3")
+    for seed in (0, 1):
+        trained.train(f"s{seed}", f"run.seed={seed}")
+    result = metadist.evaluate(["s0", "s1"], plugins=trained.plugins, **trained.places)
+    assert result["ways"] == 3

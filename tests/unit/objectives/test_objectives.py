@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -266,13 +267,48 @@ def test_averages():
     assert torch.equal(alone, one.mean)
     found = Density().average([predicted("a"), predicted("b")], "values")
     assert found.scale is not None
-    for part in ("mean", "scale"):
-        parts = [getattr(predicted(n), part) for n in "ab"]
-        near((getattr(found, part) - sum(parts) / 2).abs().max(), 0)
+    means, scales = (
+        torch.stack([t for n in "ab" if (t := getattr(predicted(n), part)) is not None])
+        for part in ("mean", "scale")
+    )
+    near((found.mean - means.mean(0)).abs().max(), 0)
+    # The law of total variance: within the members, and between them.
+    variance = (scales**2).mean(0) + means.var(0, unbiased=False)
+    near((found.scale - variance.sqrt()).abs().max(), 0)
+    draws = [replace(predicted(n), samples=numbers(n, m, N, E)) for n, m in (("a", 2), ("b", 3))]
+    together = Density().average(draws, "values").samples
+    assert together is not None
+    assert together.shape == (5, N, E)
     # One that says no scale leaves none to average.
     assert Density().average([predicted(), Prediction(numbers("m", N, E))], "values").scale is None
     assert Regression.averages == ("values",)
     assert Classification.averages == ("probabilities", "logits")
+
+
+# --- examples that count --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objective", "prediction", "target"),
+    [
+        (Classification(), logits(), labels()),
+        (Regression(), predicted(), targets()),
+        (Density(), predicted(), targets()),
+    ],
+    ids=["classification", "regression", "density"],
+)
+def test_examples_that_do_not_count_are_left_out(objective, prediction, target):
+    mask = torch.tensor([True, False, True, True, False])
+    masked = Examples(y=target.y, mask=mask)
+    kept = Prediction(**{name: t[mask] for name, t in prediction.tensors().items()})
+    alone = Examples(y=target.y[mask])
+    near(objective.loss(prediction, masked), objective.loss(kept, alone))
+    for name, score in objective.score(kept, alone).items():
+        near(objective.score(prediction, masked)[name], score)
+    for name, count in objective.counts(kept, alone).items():
+        assert torch.equal(objective.counts(prediction, masked)[name], count)
+    whole = Examples(y=target.y, mask=torch.ones(N, dtype=torch.bool))
+    near(objective.loss(prediction, whole), objective.loss(prediction, target))
 
 
 # --- which one ------------------------------------------------------------------------------------
@@ -316,6 +352,33 @@ def test_what_a_failed_episode_scores():
     assert (ACCURACY.failed, ACCURACY.leaves_out_failed) == (0.0, False)
     assert all(metric.leaves_out_failed for metric in (MSE, NLL, AREA))
     assert (AREA.worst, MSE.worst) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"higher_is_better": "false"},
+        {"percent": 1},
+        {"name": "a\nb"},
+        {"name": ""},
+        {"name": 81 * "a"},
+        {"name": 3},
+        {"title": None},
+        {"measures": "luck"},
+        {"failed": "x"},
+    ],
+)
+def test_a_record_that_is_no_metric_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        Metric.read(AREA.as_dict() | wrong)
+
+
+def test_what_a_metric_measures_is_no_other_metric():
+    right = replace(AREA, measures="right")
+    assert Metric.read(right.as_dict()).measures == "right"
+    assert Metric.read(AREA.as_dict()).measures == ""
+    assert "measures" not in AREA.as_dict()
+    assert right == AREA  # as strangers have written the built-in ones
 
 
 def test_a_metric_survives_its_record():

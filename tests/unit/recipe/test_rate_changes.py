@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_runs import small_run
 
+from metadist.algorithms import Parts, maml
 from metadist.compute.learners import (
     at_checkpoint,
     build,
@@ -20,6 +21,7 @@ from metadist.compute.resolve import resolve
 from metadist.errors import RecipeError
 from metadist.executors import in_process
 from metadist.executors.job import Job
+from metadist.inner.inner_loop import InnerLoop
 from metadist.process.announce import quiet
 from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
 from metadist.recipe.schema import Recipe, load_recipe
@@ -117,3 +119,18 @@ def test_a_change_changes_what_comes_after_it(tmp_path: Path) -> None:
     assert _digest(tmp_path / "c", 'inner.lr_changes="3: 0.02"') != plain
     assert _digest(tmp_path / "d", 'outer.lr_changes="5: 0.1"') != plain
     assert _digest(tmp_path / "e", 'outer.lr_changes="6: 0.1"') == plain  # after the last step
+
+
+def test_a_learner_that_keeps_its_rate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is built with the rate would go on with the first; Meta-SGD's are learned."""
+    changed = load_recipe("sinusoid-10shot-maml", ('inner.lr_changes="2: 0.3"',))
+    check_rate_changes(resolve(changed), SHAPE)
+
+    def keeps(parts: Parts[maml.Options]) -> InnerLoop:
+        assert parts.inner_lr > 0
+        return right(parts)
+
+    right = maml.build
+    monkeypatch.setattr(maml, "build", keeps)
+    with pytest.raises(RecipeError, match="does not read ctx"):
+        check_rate_changes(resolve(changed), SHAPE)

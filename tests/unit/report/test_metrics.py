@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from compared_runs import drawn_classes
 from report_page import read
 from report_runs import function_recipe, image_recipe, make_run, write_log, write_results
 
@@ -56,6 +58,16 @@ def test_a_strangers_error_is_an_error(tmp_path):
     assert "loor" not in page.text
 
 
+def test_intervals_for_new_classes_are_in_the_units_of_the_metric(tmp_path):
+    run = make_run(tmp_path, image_recipe(), status="finished")
+    write_log(run, 100, accuracy=False)
+    write_results(run, 1, metric=GAIN, classes=drawn_classes(60, 20))
+    page = read(run).text
+    assert re.search(r"20 classes; ± [\d.]+ for new classes", page)
+    table = page[page.index("95 % CI, new classes") :]
+    assert re.search(r"\b1 [\d.]+ ± [\d.]+ ± [\d.]+ ", table)
+
+
 def test_a_strangers_share_is_read_in_percent_and_has_no_chance(tmp_path):
     run = make_run(tmp_path, image_recipe(), status="finished")
     write_results(run, 1, metric=HITS, failed=2)
@@ -69,6 +81,29 @@ def test_a_strangers_share_is_read_in_percent_and_has_no_chance(tmp_path):
         assert words in page.text, words
     assert "chance" not in page.text
     assert "median" not in page.text
+
+
+def test_who_says_what_is_measured_has_a_level_of_chance_and_a_floor(tmp_path):
+    run = make_run(tmp_path / "images", image_recipe(), status="finished")
+    write_results(run, 1, metric=replace(HITS, measures="right"))
+    assert "chance" in read(run).text
+    run = measured(tmp_path, replace(SPREAD, measures="squared_error"))
+    assert "Zero-shot floor" in read(run).text
+
+
+def test_an_unfinished_run_says_what_its_metric_is(tmp_path):
+    told = {"learner": {"metrics": {"hits": HITS.as_dict()}}}
+    for info, expected in (
+        (told, HITS),
+        ({"learner": {"metrics": {"hits": 3}}}, None),
+        ({"learner": []}, None),
+    ):
+        run = make_run(tmp_path / str(len(str(info))), function_recipe(), **info)
+        writer = LogWriter(run.claim({}))
+        writer.add(1, {"train/hits": 0.5, "val/hits": 0.25})
+        writer.flush()
+        found = load_run(run).metric
+        assert found == (expected or Metric("hits", "hits", higher_is_better=False)), info
 
 
 def test_a_gain_is_not_drawn_as_an_error(tmp_path):
@@ -112,6 +147,9 @@ def test_a_record_that_does_not_describe_its_metric_is_damaged(tmp_path):
         {"metrics": {"mse": {"mean": [1.0], "ci95": [1.0]}}},
         {"metrics": {"mse": 3}},
         {"pooled": {"coverage_95": "high"}},
+        {"pooled": {1000 * "x": [1.0, 1.0]}},
+        {"metrics": {"<b>": {"mean": [1.0, 1.0], "ci95": [1.0, 1.0]}}},
+        {"metric": raw["metric"] | {"higher_is_better": "false"}},
     ):
         path.write_text(json.dumps(raw | broken))
         assert "evaluation/test-10q.json cannot be read" in read(run).text, broken
@@ -121,7 +159,8 @@ def test_a_further_metric_that_is_badly_described_is_called_by_its_name(tmp_path
     run = measured(tmp_path, NLL, others=(HITS,))
     path = run.evaluation / "test-10q.json"
     raw = json.loads(path.read_text())
-    for told in (None, [1], {"name": "hits"}, {"name": "other", "title": "<b>"}):
+    odd = HITS.as_dict() | {"percent": "false"}
+    for told in (None, [1], odd, {"name": "hits"}, {"name": "other", "title": "<b>"}):
         raw["metrics"]["hits"]["metric"] = told
         path.write_text(json.dumps(raw))
         assert load_run(run).protocols[0].further[0].metric.title == "hits", told

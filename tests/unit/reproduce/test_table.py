@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -183,8 +184,11 @@ def test_an_error_that_is_not_finite_is_worse_than_any():
     verdict = judge(ours, Published(value=0.49, ci95=0.05), "lower")
     assert verdict.text == "above (worse) 3 of 600 episodes have no finite result"
     # A failed episode of classes has accuracy 0, which is in the mean.
-    accuracy = Ours(98.7, 0.1, episodes=600, failed=3)
+    accuracy = Ours(98.7, 0.1, episodes=600, failed=3, left_out=False)
     assert judge(accuracy, Published(value=98.7), "higher").text == "within"
+    # Of any other metric the survivors say nothing, whichever way is better.
+    verdict = judge(replace(accuracy, left_out=True), Published(value=98.7), "higher")
+    assert verdict.text == "below (worse) 3 of 600 episodes have no finite result"
 
 
 def test_what_weakens_a_verdict_is_noted():

@@ -102,6 +102,7 @@ def test_winner_and_default_are_trained_with_new_seeds_and_tested(
     json.dumps(result, allow_nan=False)
     assert result["tested"] == [chosen.winner.run]
     assert result["of_classes"] == {}  # functions have none
+    assert result["labels"] is False
     # Other episodes than those that have chosen the winner.
     name = "val-5episodes-seed2-10q"
     mine, theirs = (

@@ -7,10 +7,12 @@ import csv
 import errno
 import io
 import json
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import cloudpickle
 import numpy as np
@@ -26,10 +28,13 @@ from tracked import begin
 import metadist
 from metadist.api.adapting import open_model
 from metadist.cli.main import main
-from metadist.errors import RunError, TrackingError
+from metadist.errors import AdaptError, RunError, TrackingError
 from metadist.runs.run_dir import RunDir
+from metadist.track import request as request_module
 from metadist.track.client import connect
-from metadist.track.registry import check_name, register_run
+from metadist.track.registry import check_name, pip_requirements, register_run
+from metadist.track.request import Form
+from metadist.track.request.description import example
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +244,35 @@ def test_the_example_works_and_shows_nobodys_images(place, model):
     answer = model.predict(table)
     assert len(answer) == 3
     assert {len(p) for p in answer["probabilities"]} == {3}
+
+
+@pytest.mark.parametrize("kind", ["dataset", "function", "episode_source"])
+@pytest.mark.parametrize("told", [{}, {"tasks": None}])
+def test_what_data_were_made_with_is_not_needed(place, kind, told):
+    made = {"name": "mine", "path": "/x/mine.py", "sha256": "0"}
+    lines = pip_requirements(RunDir(place / "runs" / "x"), {"plugins": {kind: made}, **told})
+    assert not any("mine" in line for line in lines)
+    with pytest.raises(RunError, match=r"its backbone 'mine' is code of /x/mine\.py"):
+        pip_requirements(RunDir(place / "runs" / "x"), {"plugins": {"backbone": made}, **told})
+
+
+def test_images_with_values_have_an_example():
+    model = Mock(ways=0, tasks=Mock(preparation=Mock(shape=(16, 16, 1)), shape=Mock(outputs=2)))
+    model.trained.learner.needs = frozenset()
+    shown = example(Form(model))
+    assert list(shown["y"])[:3] == [[0.0, 0.0]] * 3
+    assert shown["image"].nunique() == 6
+
+
+@pytest.mark.parametrize("value", [None, "", math.nan, pd.NA, [], np.array([])])
+def test_an_empty_cell_has_no_numbers(value):
+    assert request_module._numbers({"y": value}, "y", "row 2") == []
+
+
+@pytest.mark.parametrize("value", [1.5, 0, True, "1.5", {"a": 1}, [[1.0]], np.float32(2)])
+def test_a_cell_that_is_no_list_is_told(value):
+    with pytest.raises(AdaptError, match="row 2: y: a list of numbers is needed, got"):
+        request_module._numbers({"y": value}, "y", "row 2")
 
 
 def test_a_learner_that_answers_nothing_is_not_registered(place, tmp_path):

@@ -54,7 +54,8 @@ class Followed:
         self.schema = Lines(identity, 0.0).schema
 
     def stage(self, number, params_digest, params):
-        around = number + sum(float(p.mean()) for p in params.values())
+        # In the order that they stand in: that of the network, also after a restart.
+        around = number + 10.0 * float(next(iter(params.values())).mean())
         return Lines(staged_identity(self.identity, number, params_digest), around)
 
 

@@ -214,6 +214,7 @@ def test_classes_stand_beside_what_was_found(tmp_path):
     facts = {"search": "s", "trials": {"finished": 1}, "tasks": 1, "best_recipe": "best.toml"}
     lines = "\n".join(text({**facts, **result}))
     assert "fresh validation episodes, number of classes not recorded" in lines
+    assert "not recorded" not in "\n".join(text({**facts, **result, "labels": False}))
     told = {"val": {"ways": 5, "classes": 16}, "test": {"ways": 5, "classes": 30}}
     lines = "\n".join(text({**facts, **result, "of_classes": told}))
     assert " fresh validation episodes of 16 classes" in lines
