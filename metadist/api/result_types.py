@@ -102,7 +102,8 @@ class TrainResult(Result):
         directory: where it lies; of a run in an object store its working copy.
         score: on test episodes.
         further: what else the objective measures, and what is pooled over all episodes.
-        labels: whether labels are predicted, or values.
+        trained_ways: classes of a task of training; 0 where values are learned.
+        plugins: what it is made with from outside, as ``plugins`` has it.
         steps: outer steps taken; 0 where nothing is meta-learned.
         best_step: those before the checkpoint that was chosen on validation episodes.
         episodes, failed: test episodes, and those without a finite prediction.
@@ -117,7 +118,8 @@ class TrainResult(Result):
     directory: Path
     score: Score
     further: tuple[Score, ...]
-    labels: bool
+    trained_ways: int
+    plugins: tuple[str, ...]
     steps: int
     best_step: int
     episodes: int
@@ -129,9 +131,14 @@ class TrainResult(Result):
     tasks_per_second: float | None
     restarts: int | None
 
+    @property
+    def labels(self) -> bool:
+        """Whether labels are predicted, or values."""
+        return self.trained_ways > 0
+
     def lines(self) -> list[str]:
         """The figures, where the run lies and what can be done with it."""
-        figures = text.headline(self, self.score.metric, self.labels)
+        figures = text.headline(self, self.score.metric, self.trained_ways)
         from data_pipeline.storage.object_uri import address_of
 
         where = address_of(self.directory)
@@ -139,7 +146,7 @@ class TrainResult(Result):
             *figures,
             *map(str, self.further),
             text.where(where),
-            text.what_next(where, self.labels),
+            text.what_next(where, self.labels, self.plugins),
         ]
 
 
@@ -152,7 +159,8 @@ class EvaluationResult(Result):
         directory: of the run, or of the ensemble's results.
         score: of the first protocol.
         further: what else the objective measures, and what is pooled over all episodes.
-        labels: whether labels are predicted, or values.
+        trained_ways: classes of a task of training; 0 where values are learned.
+        plugins: what it is made with from outside, as ``plugins`` has it.
         steps, best_step: as of :class:`TrainResult`; None of an ensemble.
         episodes, failed, ways, classes, ci95_classes: as of :class:`TrainResult`.
         protocols: figures after every number of adaptation steps, by the protocol's name.
@@ -163,7 +171,8 @@ class EvaluationResult(Result):
     directory: Path
     score: Score
     further: tuple[Score, ...]
-    labels: bool
+    trained_ways: int
+    plugins: tuple[str, ...]
     steps: int | None
     best_step: int | None
     episodes: int
@@ -174,19 +183,24 @@ class EvaluationResult(Result):
     protocols: Mapping[str, Mapping[str, Any]]
     members: tuple[Mapping[str, Any], ...]
 
+    @property
+    def labels(self) -> bool:
+        """Whether labels are predicted, or values."""
+        return self.trained_ways > 0
+
     def lines(self, *, curves: bool = False) -> list[str]:
         """The figures, where the files lie and what can be done with a run.
 
         Args:
             curves: with the figures after each number of adaptation steps, a line for each.
         """
-        figures = text.headline(self, self.score.metric, self.labels)
+        figures = text.headline(self, self.score.metric, self.trained_ways)
         steps = text.curves(self) if curves else []
         from data_pipeline.storage.object_uri import address_of
 
         where = address_of(self.directory)
         # An ensemble is no run.
-        then = [] if self.members else [text.what_next(where, self.labels)]
+        then = [] if self.members else [text.what_next(where, self.labels, self.plugins)]
         return [*figures, *map(str, self.further), *steps, text.where(where), *then]
 
 

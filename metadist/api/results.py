@@ -75,6 +75,7 @@ def evaluate(
     from metadist.evaluation.protocols import EvalRequest
     from metadist.evaluation.trained_run import TrainedRun
     from metadist.runs.listing import open_run
+    from metadist.runs.readers.plugins import sources_of
 
     asked = EvalRequest(part, shots, queries, steps, episodes, seed, ways)
     root, alone = runs_directory(runs_dir), isinstance(run, str)
@@ -87,21 +88,22 @@ def evaluate(
             outside.require(directory.path, directory.info(), warn=True)
             place = data_directory(data_dir), local_device(device)
             runs.append(TrainedRun.load(directory, *place))
-        labels = runs[0].run.recipe().data.ways > 0 if runs else True
+        ways = runs[0].run.recipe().data.ways if runs else 0
         if alone:
             record = runs[0].evaluate(asked)
-            return _evaluation(record, record["run"], runs[0].run.path, labels)
+            code = sources_of(runs[0].run.info().get("plugins", {}))
+            return _evaluation(record, record["run"], runs[0].run.path, ways, code)
         members = ensembles.Ensemble(tuple(one.member() for one in runs))
         where = typed_path(out).resolve() if out else root / ensembles.FOLDER / members.name
         ensembles.check_directory(where, members)
         together = ensembles.evaluate_ensemble(members, asked, average)
         ensembles.write_ensemble(where, members, together)
         record = {**ensembles.result_of(members, together), "directory": str(where)}
-        return _evaluation(record, record["ensemble"], where, labels)
+        return _evaluation(record, record["ensemble"], where, ways)
 
 
 def _evaluation(
-    record: dict[str, Any], name: str, directory: Path, labels: bool
+    record: dict[str, Any], name: str, directory: Path, ways: int, code: Sequence[str] = ()
 ) -> EvaluationResult:
     from metadist.runs.readers.evaluations import read_further, read_metric
 
@@ -113,7 +115,8 @@ def _evaluation(
         directory=directory,
         score=Score.read(metric, record),
         further=tuple(Score.further(own, step) for own in read_further(main)),
-        labels=labels,
+        trained_ways=ways,
+        plugins=tuple(code),
         members=tuple(record.get("members", ())),
     )
 

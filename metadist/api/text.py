@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 
-def headline(result: Record, metric: Metric, labels: bool) -> list[str]:
+def headline(result: Record, metric: Metric, ways: int) -> list[str]:
     """The figures of a run that was trained or evaluated, or of an ensemble, without curves.
 
     Args:
         metric: what its score is.
-        labels: whether labels are predicted, or values.
+        ways: classes of a task of training; 0 where values are learned.
     """
     form = _ensemble if "members" in result else _run
-    return form(result, metric, labels)
+    return form(result, metric, ways)
 
 
-def _run(result: Record, metric: Metric, labels: bool) -> list[str]:
+def _run(result: Record, metric: Metric, ways: int) -> list[str]:
     others = []
     for key, value in result.items():
         if key.startswith(f"{metric.name}_") and key.endswith("q") and value is not None:
             count = key.removeprefix(f"{metric.name}_").removesuffix("q")
-            unit = "queries per class" if labels else "query points"
+            unit = "queries per class" if ways else "query points"
             others.append(f"with {count} {unit}: {exact(metric, value)}")
     checkpoint = f"checkpoint of step {result['best_step']} of {result['steps']}"
     return [
-        f"{result['run']}: {_main(result, metric)} on {_episodes(result, labels)} "
+        f"{result['run']}: {_main(result, metric)} on {_episodes(result, ways)} "
         f"(95 % confidence; {checkpoint if result['steps'] else 'no meta-learning'})",
         *_new_classes(result, metric),
         *(others if result[metric.name] is not None else []),
     ]
 
 
-def _ensemble(result: Record, metric: Metric, labels: bool) -> list[str]:
+def _ensemble(result: Record, metric: Metric, ways: int) -> list[str]:
     lines = [
         f"Ensemble of {len(result['members'])}, mean of {result['average']}: "
-        f"{_main(result, metric)} on {_episodes(result, labels)} (95 % confidence)",
+        f"{_main(result, metric)} on {_episodes(result, ways)} (95 % confidence)",
         *_new_classes(result, metric),
     ]
     for own in result["members"]:
@@ -62,7 +62,7 @@ def _main(result: Record, metric: Metric) -> str:
     return score(metric, result[metric.name], result["ci95"])
 
 
-def _episodes(result: Record, labels: bool) -> str:
+def _episodes(result: Record, trained_ways: int) -> str:
     """How many tasks of which part, and how many have failed after how many steps."""
     from metadist.statistics.classes import of_classes
 
@@ -71,8 +71,10 @@ def _episodes(result: Record, labels: bool) -> str:
         if summary["figure_step"] != summary["trained_steps"]:
             after = f" after {_plural(summary['figure_step'], 'adaptation step')}"
     failed = f", {result['failed']} failed" if result["failed"] else ""
-    of = of_classes(result, labels=labels)
-    return f"{result['episodes']} {part} episodes{of}{failed}{after}"
+    of = of_classes(result, labels=trained_ways > 0)
+    ways = result.get("ways")
+    kind = f"{ways}-way " if ways and trained_ways and ways != trained_ways else ""
+    return f"{result['episodes']} {kind}{part} episodes{of}{failed}{after}"
 
 
 def _part(result: Record) -> str:
@@ -85,10 +87,12 @@ def _new_classes(result: Record, metric: Metric) -> list[str]:
     """The figure's interval over new classes, and a warning where there are few."""
     if "classes" not in result:
         return []
-    from metadist.statistics.classes import SAME_CLASSES, few_classes
+    from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, few_classes, tells_nothing
 
     half, told = result["ci95_classes"], SAME_CLASSES
-    if half is not None:
+    if half is not None and tells_nothing(metric, half):
+        told = TOO_FEW
+    elif half is not None:
         told = f"{exact_ci(metric, result[metric.name], half)} (95 % over classes and episodes)"
     warning = few_classes(result["classes"], result["ways"], _part(result))
     return [f"for new classes: {told}", *([f"Warning: {warning}"] if warning else [])]
@@ -96,17 +100,22 @@ def _new_classes(result: Record, metric: Metric) -> list[str]:
 
 def curves(result: Record) -> list[str]:
     """The figures of each protocol after each number of adaptation steps."""
-    lines = []
-    for name, summary in result.get("protocols", {}).items():
-        rows, figures = curve(summary), [{**row, "step": 0} for row in summary["by_step"]]
-        if len(rows) > 1 and all(row == figures[0] for row in figures):
-            # Such as nearest neighbours, which take none.
-            last = rows[-1].removeprefix("step ").removesuffix(" (trained)")
-            lines.append(f"{name}, the same after 0 to {last.replace(':', ' adaptation steps:')}")
+    lines: list[str] = []
+    for number, (name, summary) in enumerate(result.get("protocols", {}).items()):
+        rows = curve(summary)
+        if len(rows) > 1 and _same_after_any(summary["by_step"]):
+            # Such as nearest neighbours, which take none; the first is the headline's.
+            if number:
+                lines.append(f"{name}: {rows[-1].partition(': ')[2].removesuffix(' (trained)')}")
             continue
         lines.append(f"{name}, after each number of adaptation steps:")
         lines += [f"  {line}" for line in rows]
     return lines
+
+
+def _same_after_any(by_step: Sequence[Record]) -> bool:
+    """Whether figures are the same after any number of adaptation steps, of which 0 is one."""
+    return all({**row, "step": 0} == {**by_step[0], "step": 0} for row in by_step)
 
 
 def curve(summary: Record) -> list[str]:
@@ -162,16 +171,23 @@ def where(directory: str) -> str:
     return f"Files: {directory}"
 
 
-def what_next(directory: str, labels: bool) -> str:
-    """What can be done with a run.
+def what_next(directory: str, labels: bool, plugins: Iterable[str] = ()) -> str:
+    """What can be done with a run, in commands that work as they are.
 
     Args:
+        directory: path or address of the run.
         labels: whether it predicts labels, and can do so for other images.
+        plugins: what ``--plugin`` has to be given to run its code.
     """
-    path = Path(directory)
-    name = shlex.quote(path.name if path.parent == Path("runs").absolute() else directory)
-    adapt = f", metadist adapt {name} --support DIR --query DIR" if labels else ""
-    return f"Next: metadist report {name}, metadist compare {name} OTHER{adapt}"
+    root, _, name = directory.rpartition("/")
+    here = Path.cwd()
+    if Path(root).is_relative_to(here):
+        root = str(Path(root).relative_to(here))
+    of = shlex.quote(name)
+    at = "" if root == "runs" else f" --runs-dir {shlex.quote(root)}"
+    code = "".join(f" --plugin {shlex.quote(source)}" for source in plugins)
+    adapt = f", metadist adapt {of} --support DIR --query DIR{at}{code}" if labels else ""
+    return f"Next: metadist report {of}{at}, metadist compare {of} OTHER{at}{adapt}"
 
 
 def _plural(count: int, noun: str) -> str:

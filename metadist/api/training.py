@@ -108,6 +108,7 @@ def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
     from metadist.errors import RunError
     from metadist.objectives import BUILT_IN
     from metadist.runs.readers.evaluations import own_names, read_figures
+    from metadist.runs.readers.plugins import sources_of
 
     recipe = run.recipe()
     further: tuple[Score, ...] = ()
@@ -125,5 +126,6 @@ def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:
         directory=run.path,
         score=Score.read(metric, record),
         further=further,
-        labels=recipe.data.ways > 0,
+        trained_ways=recipe.data.ways,
+        plugins=tuple(sources_of(run.info().get("plugins", {}))),
     )

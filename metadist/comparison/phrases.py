@@ -10,11 +10,12 @@ from metadist.comparison.differences import Value
 from metadist.driver.progress import duration
 from metadist.objectives import Metric, known_metric
 from metadist.report.text_table import short
-from metadist.statistics.classes import few_classes, of_classes
+from metadist.statistics.classes import few_classes, of_classes, tells_nothing
 from metadist.statistics.format import logarithmic, mean_ci, number
 
 #: What stands where there is nothing.
 NOTHING = "–"
+_TOO_FEW = "too few classes"
 #: From so many comparisons on, chance is spoken of.
 MANY = 5
 _COUNTS = (
@@ -85,11 +86,16 @@ def new_classes(result: Mapping[str, Any]) -> list[list[str]]:
 
 def _for_new_classes(result: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     half, found = run["ci95_classes"], run["difference"]
-    own = NOTHING if half is None else _interval(metric(result).percent, run[result["score"]], half)
+    own = NOTHING
+    if half is not None:
+        few = tells_nothing(metric(result), half)
+        own = _TOO_FEW if few else _interval(metric(result).percent, run[result["score"]], half)
     if found is None:
         return [own, NOTHING, verdict(run)]
     if found.get("ci95_classes") is None:
         return [own, NOTHING, NOTHING]
+    if tells_nothing(metric(result), found["ci95_classes"]):
+        return [own, _TOO_FEW, str(found["verdict_classes"])]
     told = {"difference": {**found, "ci95": found["ci95_classes"]}}
     return [own, difference(result, told), str(found["verdict_classes"])]
 

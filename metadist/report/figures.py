@@ -132,6 +132,8 @@ def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = range(first, last + 1, max(1, (last - first) // 8))
     ticks = [m * 10.0**e for e in powers for m in digits]
+    if sum(low <= tick <= high for tick in ticks) < 3:
+        ticks = list(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     axis.set_minor_locator(NullLocator())
     axis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

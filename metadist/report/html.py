@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 
 from metadist.objectives import Metric
 from metadist.report.document import document, figure, note, stat
 from metadist.report.figures import adaptation, distribution, learning_curves
-from metadist.report.phrases import after_steps, diverged, label, queries
+from metadist.report.phrases import after_steps, diverged, label, plural, queries
 from metadist.report.sections.attempts import attempts_section
 from metadist.report.sections.diagnostics import learned_section
 from metadist.report.sections.episodes import EPISODES, draw_episodes
 from metadist.report.sections.facts import facts_section
 from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
-from metadist.statistics.classes import SAME_CLASSES
+from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, tells_nothing
 from metadist.statistics.format import mean_of, number, score, score_ci
 
 _STATUS = {
@@ -73,7 +74,9 @@ def _header(data: RunData) -> str:
             if data.functions
             else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
         )
-        steps = f"{recipe.outer.steps:,} outer steps of {recipe.outer.batch} tasks"
+        steps = (
+            f"{plural(recipe.outer.steps, 'outer step')} of {plural(recipe.outer.batch, 'task')}"
+        )
         lead = (
             f'<p class="lead">{escape(recipe.algorithm.name)} on {escape(recipe.data.dataset)}, '
             f"{task}, {'no outer steps' if data.untrained else steps}</p>"
@@ -105,7 +108,8 @@ def _stats(data: RunData) -> list[str]:
             stat(
                 value,
                 unit,
-                f"{protocol.metric.title} on {protocol.episodes:,} test episodes of {unseen}"
+                f"{protocol.metric.title} on {protocol.episodes:,} {_ways(data, protocol)}test "
+                f"episodes of {unseen}"
                 f"{_beside(protocol)}, "
                 f"{queries(protocol)}, {after}",
                 first=not result,
@@ -115,7 +119,7 @@ def _stats(data: RunData) -> list[str]:
     for other in main.further:
         value, unit = _other(other, main.figure_step)
         result.append(stat(value, unit, f"{other.metric.title} on the same test episodes"))
-    if main.figure_step:
+    if main.figure_step and not _same(main):
         before = main.steps[0]
         value, unit = score_ci(main.metric, before.mean, before.ci95)
         result.append(stat(value, unit, f"before adaptation, {queries(main)}"))
@@ -124,6 +128,13 @@ def _stats(data: RunData) -> list[str]:
     held_out = "validation functions" if data.functions else "validation classes"
     told = f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test"
     return [*result, stat(f"step {main.checkpoint_step:,}", "", told)]
+
+
+def _ways(data: RunData, protocol: StoredEvaluation) -> str:
+    """How many classes its tasks have, where that is not as in training."""
+    known, recipe = protocol.classes, data.recipe
+    differ = known and recipe and known.ways != recipe.data.ways
+    return f"{known.ways}-way " if known and differ else ""
 
 
 def _beside(protocol: StoredEvaluation) -> str:
@@ -135,6 +146,8 @@ def _beside(protocol: StoredEvaluation) -> str:
         return f" ({count})"
     half = _for_new_classes(protocol.metric, protocol.figure)
     told = f"{half} for new classes" if half else SAME_CLASSES
+    if tells_nothing(protocol.metric, protocol.figure.ci95_classes):
+        told = TOO_FEW
     return f" ({count}; {told})"
 
 
@@ -203,12 +216,21 @@ def _adaptation(data: RunData, ways: int) -> str:
         return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries))
     spread = distribution(finest, ways)
-    svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
-    cards = f'<figure class="card">{svg}<figcaption>{aid}{_divergence(data)}</figcaption></figure>'
+    cards = ""
+    if not all(map(_same, data.protocols)) or _floor(data) is not None:
+        svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
+        told = f"<figcaption>{aid}{_divergence(data)}</figcaption>"
+        cards = f'<figure class="card">{svg}{told}</figure>'
     if spread:
         cards += figure(spread, _SPREAD)
     tables = "".join(_table(p, own=data.owns(p), open=not i) for i, p in enumerate(data.protocols))
     return f'{title}<div class="grid">{cards}</div>\n{tables}'
+
+
+def _same(protocol: StoredEvaluation) -> bool:
+    """Whether figures are the same after any number of steps, as of a learner that takes none."""
+    first = replace(protocol.steps[0], step=0)
+    return all(repr(replace(step, step=0)) == repr(first) for step in protocol.steps)
 
 
 def _floor(data: RunData) -> float | None:
@@ -219,8 +241,6 @@ def _floor(data: RunData) -> float | None:
 def _reading_aid(data: RunData) -> str:
     """How to read the curve of adaptation."""
     text = "Mean over episodes with its 95 % interval, after each step on the support set."
-    if all(len(protocol.steps) == 1 for protocol in data.protocols):
-        text = "Mean over episodes with its 95 % interval; no steps are taken on the support set."
     if (floor := _floor(data)) is not None:
         text += (
             f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
@@ -260,6 +280,7 @@ def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
         value, unit = score_ci(metric, step.mean, step.ci95)
         worst = score(metric, step.worst_decile)
         half = _for_new_classes(metric, step) or "none"
+        half = "too few classes" if tells_nothing(metric, step.ci95_classes) else half
         marked = ' class="trained"' if step.step == protocol.trained_steps else ""
         middle = number(step.median) if math.isfinite(step.median) else "diverged"
         rows.append(

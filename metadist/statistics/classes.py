@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from data_pipeline.episodes.types import TURNS
 from metadist.statistics.new_classes import Floats, ci95_new_classes
 
+if TYPE_CHECKING:
+    from metadist.objectives import Metric
+
 #: Fewer classes than so many times the ways are few.
 ENOUGH = 5
 #: What stands where there is no interval over new classes.
 SAME_CLASSES = "no interval, for all episodes are of the same classes"
+
+#: What stands in place of an interval that :func:`tells_nothing`.
+TOO_FEW = "no interval, for there are too few classes"
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class EpisodeClasses:
         """The numbers that stand beside a figure."""
         turned = {"turned_classes": self.turned} if self.turned != self.count else {}
         return {"ways": self.ways, "classes": self.count, **turned}
+
+
+def tells_nothing(metric: Metric, half: float) -> bool:
+    """Whether the half-width of an interval leaves room for anything, as that of a share may."""
+    return metric.percent and half >= 1.0
 
 
 def few_classes(classes: int, ways: int, part: str) -> str:

@@ -172,7 +172,7 @@ def test_a_mistake_in_a_plugins_code_is_told_in_a_line(workers):
     assert json.loads(Path("runs/first/run.json").read_text())["status"] == "failed"
 
 
-def test_a_mistake_while_evaluating_and_in_a_search_is_told_in_a_line():
+def test_a_mistake_while_evaluating_is_told_in_a_line():
     write(Path("sign.py"), SIGN_MAML)
     train_sign("first")
     write(Path("sign.py"), BROKEN)

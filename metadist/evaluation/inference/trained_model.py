@@ -213,7 +213,8 @@ class TrainedModel:
         at = "" if step is None else f", checkpoint of step {step}"
         of = f"run {facts['run']}{at}" if "run" in facts else "no run"
         lines = [f"{recipe.algorithm.name} ({recipe.model.name}) of {of}"]
-        sizes = f"points of {' x '.join(map(str, shape.inputs))}"
+        numbers = " x ".join(map(str, shape.inputs))
+        sizes = f"inputs of {numbers} number{'' if numbers == '1' else 's'}"
         if prepare := self.tasks.preparation:
             height, width, channels = prepare.shape
             sizes = f"images {height} x {width}, {'gray' if channels == 1 else 'colour'}"
@@ -225,7 +226,9 @@ class TrainedModel:
         lines.append(f"trained on {recipe.data.dataset}, {tasks}; {sizes}")
         lines.append(f"adaptation steps: {recipe.inner.steps}, normalisation: {recipe.model.norm}")
         if facts.get(self.metric.name) is not None:
-            lines.append(f"{self.metric.title} on test tasks: {self._figure()}")
+            ways = recipe.eval_ways
+            kind = "" if ways == recipe.data.ways else f"{ways}-way "
+            lines.append(f"{self.metric.title} on {kind}test tasks: {self._figure()}")
         return "\n".join(lines)
 
     def _figure(self) -> str:

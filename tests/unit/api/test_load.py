@@ -230,7 +230,7 @@ def test_points_with_labels_are_taken_as_they_are(place, tmp_path):
     assert model.tasks.preparation is None
     fitted = model.adapt([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]], ["a", "b", "c"])
     assert set(fitted.predict([[0.1, 0.2], [3.0, 0.1]]).labels) <= {"a", "b", "c"}
-    assert "points of 2" in repr(model)
+    assert "inputs of 2 numbers" in repr(model)
     with pytest.raises(RunError, match=r"learned inputs that are no images \(clusters\)"):
         metadist.adapt("points", support=tmp_path, query=tmp_path, runs_dir=place / "runs")
 

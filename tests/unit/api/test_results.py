@@ -21,6 +21,7 @@ from metadist.api import (
     TrainResult,
     TuneResult,
 )
+from metadist.api.text import what_next
 from metadist.objectives import ACCURACY, MSE, NLL, Metric
 
 SPREAD = Metric("spread", "spread of errors", higher_is_better=False)
@@ -37,7 +38,8 @@ def trained(record: Mapping[str, Any] = RECORD, metric: Metric = ACCURACY) -> Tr
         directory=Path.cwd() / "runs" / "first",
         score=Score.read(metric, record),
         further=(),
-        labels=metric is ACCURACY,
+        trained_ways=5 if metric is ACCURACY else 0,
+        plugins=(),
     )
 
 
@@ -111,17 +113,41 @@ def test_a_score_of_any_objective(metric):
     assert str(none.score) == "no episode had a finite result"
 
 
-def test_a_run_elsewhere_is_named_by_its_path(tmp_path):
+@pytest.mark.parametrize("address", ["", "s3://bucket/prefix"])
+def test_commands_for_a_run_elsewhere_work_as_they_are(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
     result = TrainResult.of(
         RECORD,
-        directory=tmp_path / "first",
+        directory=tmp_path / "my runs" / "first",
         score=Score.read(ACCURACY, RECORD),
         further=(Score("ece", 0.03, None, Metric("ece", "calibration error", False)),),
-        labels=True,
+        trained_ways=5,
+        plugins=("my_package.toy", "/some where/net.py:make"),
     )
     lines = str(result).splitlines()
     assert lines[-3] == "calibration error 0.0300"
-    assert lines[-1].startswith(f"Next: metadist report {tmp_path / 'first'}, ")
+    at = "--runs-dir 'my runs'"
+    code = "--plugin my_package.toy --plugin '/some where/net.py:make'"
+    told = lines[-1]
+    if address:
+        at = f"--runs-dir {address}"
+        told = what_next(f"{address}/first", True, result.plugins)
+    assert told == (
+        f"Next: metadist report first {at}, metadist compare first OTHER {at}, "
+        f"metadist adapt first --support DIR --query DIR {at} {code}"
+    )
+
+
+def test_the_number_of_ways_is_said_where_it_is_not_that_of_training():
+    same, other = trained(), trained({**RECORD, "ways": 3})
+    assert "on 600 test episodes of" in str(same)
+    assert "on 600 3-way test episodes of" in str(other)
+
+
+def test_an_interval_that_leaves_room_for_any_share_is_none():
+    result = trained({**RECORD, "ci95_classes": 1.4519})
+    assert "for new classes: no interval, for there are too few classes" in str(result)
+    assert "145" not in str(result)
 
 
 def test_a_comparison(tmp_path):

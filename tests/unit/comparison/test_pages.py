@@ -216,6 +216,18 @@ def test_figures_for_new_classes_stand_in_a_table_of_their_own(tmp_path):
     assert "class" not in "\n".join([*text(result), head])
 
 
+def test_an_interval_for_new_classes_that_tells_nothing_is_none(tmp_path):
+    for name in ("a", "b"):
+        compared_run(tmp_path, name, classes=20)
+    result = metadist.compare(["a", "b"], runs_dir=tmp_path).to_dict()
+    for run in result["runs"]:
+        run["ci95_classes"] = 1.45
+    result["runs"][1]["difference"]["ci95_classes"] = 1.2
+    page = seen(render(result))
+    assert page.count("too few classes") == 3
+    assert "145" not in page
+
+
 def test_text_of_runs_is_escaped(tmp_path):
     compared_run(tmp_path, "a", "algorithm.name=<script>alert(1)</script>")
     compared_run(tmp_path, "b")

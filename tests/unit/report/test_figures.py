@@ -8,15 +8,16 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
+import pytest
 from damage import Change, alter_json
 from report_page import seen
 from safetensors.numpy import load_file, save_file
 
 from metadist.report import write_report
 from metadist.report.curves import Line, curves, validation_line
-from metadist.report.figures import adaptation
+from metadist.report.figures import adaptation, log_scale
 from metadist.report.sections.episodes import draw_episodes
-from metadist.report.svg import pictures, standalone
+from metadist.report.svg import drawing, pictures, standalone
 from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
 from metadist.track.upload import artifacts
@@ -173,6 +174,15 @@ def test_curves_on_logarithmic_axes():
     svg = curves([line], title="t", y="error", log_x=True, log_y=True)
     assert ">1000<" in svg
     assert ">0.3<" in svg
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.8, 3.3), (0.011, 0.0145), (3.0, 90.0), (0.8, 1e5)])
+def test_a_logarithmic_axis_has_at_least_three_ticks(low, high):
+    with drawing("a", "b") as figure:
+        axes = figure.axes()
+        axes.set_ylim(low, high)
+        log_scale(axes)
+        assert len([t for t in axes.get_yticks() if low <= t <= high]) >= 3
 
 
 def test_nothing_to_draw(tmp_path, root):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_page import read
+from report_page import read, seen
 from report_runs import (
     finished_run,
     function_recipe,
@@ -21,10 +22,13 @@ from report_runs import (
 from metadist.errors import RunError
 from metadist.report import write_report
 from metadist.report.figures import smooth
+from metadist.report.html import render
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import label
 from metadist.runs.log import LogWriter
+from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
+from metadist.statistics.classes import EpisodeClasses
 from metadist.statistics.format import number
 
 
@@ -58,6 +62,23 @@ def test_a_finished_run_is_told_whole(tmp_path):
     # 4 episodes of 5 supports and 15 queries.
     assert page.tags.count("img") == 4 * 20
     assert {"✓", "✗"} <= set(page.text)
+
+
+def test_ways_other_than_in_training_and_too_few_classes_are_said(tmp_path):
+    data = load_run(finished_run(tmp_path))
+    ids = np.arange(60 * 3, dtype=np.int64).reshape(60, 3) % 16
+    protocols = [
+        replace(
+            own,
+            classes=EpisodeClasses(ids, 4, 4),
+            steps=tuple(replace(step, ci95_classes=1.45) for step in own.steps),
+        )
+        for own in data.protocols
+    ]
+    text = seen(render(replace(data, protocols=protocols)))
+    assert "accuracy on 60 3-way test episodes of unseen classes (4 classes; no interval, " in text
+    assert "there are too few classes" in text
+    assert "± 145" not in text
 
 
 def test_nothing_is_fetched_and_nothing_can_run(tmp_path):
