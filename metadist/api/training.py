@@ -75,14 +75,11 @@ def train(
     from metadist.driver import run
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
-    from metadist.recipe.schema import Recipe, parse_recipe
 
     if backbone is not None:
         source, called = of_factory(backbone)
         plugins = (*([plugins] if isinstance(plugins, str | Path) else plugins), source)
         overrides = (f"model.name={called}", *overrides)
-        if isinstance(recipe, Recipe):
-            recipe = parse_recipe(recipe.to_toml(), "recipe", overrides[:1])
     request = RunRequest(
         recipe=recipe,
         overrides=tuple(overrides),

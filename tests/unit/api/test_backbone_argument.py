@@ -116,6 +116,12 @@ def test_a_recipe_object_is_given_the_network():
     assert 'name = "make"' in Path("runs/first/recipe.toml").read_text()
 
 
+def test_overrides_of_a_recipe_object_count():
+    recipe = load_recipe(RECIPE, SMALL)
+    metadist.train(recipe, overrides=["outer.lr=0.005"], name="first", offline=True)
+    assert "lr = 0.005" in Path("runs/first/recipe.toml").read_text()
+
+
 def test_a_run_goes_on_with_the_source_of_its_factory_and_no_other():
     path = write(Path("nets.py"), NET)
     whole = train("whole", backbone=imported(path, "nets").make)
