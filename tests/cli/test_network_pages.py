@@ -54,7 +54,8 @@ def write_files(name: str) -> list[Path]:
 
 def gratings() -> None:
     """Images that are made in a moment."""
-    Path("gratings.py").write_text(blocks("add-a-dataset.md")[0], encoding="utf-8")
+    (text,) = (block for block in blocks("add-a-dataset.md") if 'PART = "dataset"' in block)
+    Path("gratings.py").write_text(text, encoding="utf-8")
     run = CliRunner().invoke(main, ["data", "prepare", "gratings", "--plugin=gratings.py"])
     assert run.exit_code == 0, run.output
 
