@@ -25,7 +25,7 @@ from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities
+from metadist.learner import Captions, Estimator, LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".step_sizes"
@@ -111,6 +111,14 @@ class PerStepSGD(InnerOptimizer):
     def learned_quantities(self, meta: Params) -> LearnedQuantities:
         """The step sizes of each parameter, step by step."""
         return {"step_size": {n.removesuffix(SUFFIX): a.double().tolist() for n, a in meta.items()}}
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "The stronger the colour the larger the step size, red where the step climbs its loss. "
+            "Steps beyond the last take the last one's."
+        )
+        return {"step_size": ("Learned step sizes", text)}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from metadist.context import Context
 from metadist.inner.inner_optimizer import Chain, InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
-from metadist.learner import Estimator, LearnedQuantities
+from metadist.learner import Captions, Estimator, LearnedQuantities
 from metadist.tasks import Params
 
 SUFFIX = ".logits"
@@ -140,6 +140,15 @@ class Masks(InnerOptimizer):
         """
         probabilities = {n.removesuffix(SUFFIX): torch.sigmoid(zeta) for n, zeta in meta.items()}
         return {"p_update": {name: [float(p.mean())] for name, p in probabilities.items()}}
+
+    @property
+    def captions(self) -> Captions:
+        text = (
+            "p_update is σ(ζ), the probability of being updated: 0 is a frozen layer, 1 one that "
+            "every task changes, ½ where it started. The paper's released code prints the "
+            "complement under this description."
+        )
+        return {"p_update": ("p_update: share of units that an inner step changes", text)}
 
 
 @dataclass(frozen=True)
