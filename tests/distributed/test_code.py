@@ -36,8 +36,10 @@ def copy(tmp_path: Path) -> Path:
     for package in ("metadist", "data_pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(home / package, folder / package, ignore=ignored)
-    loss = folder / "metadist/objectives.py"
-    loss.write_text(loss.read_text().replace("mse_loss(outputs", "mse_loss(1.5 * outputs"))
+    loss = folder / "metadist/objectives/regression.py"
+    text = loss.read_text().replace("mse_loss(prediction.mean", "mse_loss(1.5 * prediction.mean")
+    assert "1.5 *" in text
+    loss.write_text(text)
     return folder
 
 
@@ -68,7 +70,7 @@ def test_workers_with_another_copy_are_refused_by_name(copy: Path) -> None:
     done = python(copy, "-c", ON_ANOTHER_RAY, *SMALL)
     error = done.stderr.splitlines()[-1]
     assert "RunError: a worker on" in error, done.stderr[-3000:]
-    assert f"metadist/objectives.py (imported from {copy / 'metadist'}" in error
+    assert f"metadist/objectives/regression.py (imported from {copy / 'metadist'}" in error
     assert not list(copy.glob("runs/other/attempts/*.json"))
 
 
