@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,17 +55,19 @@ def only_torch_draws(name: str) -> Iterator[None]:
     Raises:
         RecipeError: it has. Both are afterwards as they were before.
     """
-    numpys, pythons = np.random.get_state(), random.getstate()
-    # A state that no factory leaves behind: the second attempt is told from the first.
-    np.random.seed(_UNUSUAL)
-    random.seed(_UNUSUAL)
-    before = _states()
-    try:
-        yield
-        moved = [kind for kind, state in _states().items() if state != before[kind]]
-    finally:
-        np.random.set_state(numpys)
-        random.setstate(pythons)
+    # The generators are the process's: networks are looked at one after the other.
+    with _ALONE:
+        numpys, pythons = np.random.get_state(), random.getstate()
+        # A state that no factory leaves behind: the second attempt is told from the first.
+        np.random.seed(_UNUSUAL)
+        random.seed(_UNUSUAL)
+        before = _states()
+        try:
+            yield
+            moved = [kind for kind, state in _states().items() if state != before[kind]]
+        finally:
+            np.random.set_state(numpys)
+            random.setstate(pythons)
     if moved:
         raise RecipeError(
             f"{name}: it draws from the generator of {' and '.join(moved)}, or sets its seed; "
@@ -73,6 +76,7 @@ def only_torch_draws(name: str) -> Iterator[None]:
 
 
 _UNUSUAL = 2914060867
+_ALONE = threading.RLock()
 
 
 def _states() -> dict[str, object]:

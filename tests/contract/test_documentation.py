@@ -109,7 +109,9 @@ def test_the_commands_of_the_page_are_run_as_they_are_printed(
             assert result.exit_code == 1
             said = result.stderr.splitlines()[-1]
             shown = re.sub(r"/\S*/(?=runs/|\w+\.py)", "…/", said)
-            assert flat(shown) in flat(text_of(page))
+            # The page trains on characters, this test on images that are made in a moment.
+            blots = r" and dataset 'blots' from …/blots\.py| --plugin …/blots\.py|, '…/blots\.py'"
+            assert flat(re.sub(blots, "", shown)) in flat(text_of(page))
             continue
         assert result.exit_code == 0, result.output
         trained += 1

@@ -248,7 +248,7 @@ LEARNERS = [
         "NaN or infinity",
         (PREDICTED, "        away = away / (away[:1, :1] - away[:1, :1])\n" + PREDICTED),
     ),
-    learner("predictions", "1 or 3 elements", (ADAPT, ADAPT.rstrip() + " * 2\n")),
+    learner("runs", "3 elements, or one element", (ADAPT, ADAPT.rstrip() + " * 2\n")),
     learner(
         "learned quantities",
         "finite floats",

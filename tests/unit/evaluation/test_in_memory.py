@@ -349,7 +349,7 @@ def test_functions_as_the_engine_does_them():
         assert (fitted.steps, fitted.classes, len(found)) == (steps, (), len(q))
     assert set(fitted.state_dict()) == set(trained.params)
     assert "adapted to 10 points" in repr(fitted)
-    assert "sinusoid, 10-shot; points of 1" in repr(model)
+    assert "sinusoid, 10-shot; inputs of 1 number" in repr(model)
     assert repr(found).splitlines()[1].split() == ["mean"]
     # Values may be any number of points, and other steps be taken.
     assert model.adapt(x[:3], y[:3], steps=4).steps == 4

@@ -179,7 +179,7 @@ def test_steps(place):
     assert model.adapt_prepared(support, labels, steps=3).steps == 3
     assert not np.allclose(trained.logits, more.logits)
     for steps in (-1, 10**6):
-        with pytest.raises(AdaptError, match="steps: between 0 and"):
+        with pytest.raises(AdaptError, match="steps: a whole number between 0 and"):
             said(model, support, labels, queries, steps)
     pixels, *rest = drawn(place, 3, name="pixels")
     assert pixels.adapt_prepared(*rest[:2]).steps is None

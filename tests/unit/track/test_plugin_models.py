@@ -63,9 +63,12 @@ def registered(root: Path, learned: Learned) -> Any:
     import mlflow
 
     found = metadist.register(learned.name, runs_dir=root / "runs", data_dir=root / "data")
-    # mlflow.set_tracking_uri would set it for every process that is started from here on.
-    folder = mlflow.artifacts.download_artifacts(found["uri"], tracking_uri=store(root))
-    return mlflow.pyfunc.load_model(folder)
+    mlflow.set_tracking_uri(store(root))
+    try:
+        return mlflow.pyfunc.load_model(found["uri"])
+    finally:
+        # An address, also the one from before, would stand in the environment from here on.
+        mlflow.set_tracking_uri("")
 
 
 def examples(learned: Learned, count: int, seed: int) -> np.ndarray:
