@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.remote_jobs import run_jobs
+from metadist.executors.cluster.remote_jobs import DEATHS, run_jobs
 from metadist.executors.cluster.resources import Resources, capacity, gpus_there
 from metadist.executors.optuna_search import check_optuna
 from metadist.executors.ray_tune import TrialFunction, run_trials
@@ -39,7 +39,7 @@ from metadist.search.request import (
     search_to_resume,
     store_for,
 )
-from metadist.search.search_dir import SearchDir, create_search
+from metadist.search.search_dir import SearchDir, TrialRecord, create_search
 from metadist.search.tracking import ParentRun
 from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Population
@@ -184,11 +184,25 @@ class _Search:
 
         Raises:
             KeyboardInterrupt: Tune was interrupted, and has ended its trials.
+            ResourceError: processes died again and again before a trial had begun.
         """
         plan, search = self.plan, self.search
-        known = search.trials()
-        if len(known) >= plan.trials and all(t.over for t in known):
-            return
+        # A trial whose process dies before its record is written leaves no trace of itself.
+        for _ in range(DEATHS):
+            known = search.trials()
+            if len(known) >= plan.trials and all(t.over for t in known):
+                return
+            self._run_once(context, known)
+        if missing := plan.trials - len(search.trials()):
+            raise ResourceError(
+                f"{search.name}: {plan.trials} trials are asked for, {missing} of them have not "
+                "begun, since their processes died again and again; look at the machine's memory, "
+                f"and go on with --resume {search.name}"
+            )
+
+    def _run_once(self, context: TrialContext, known: Sequence[TrialRecord]) -> None:
+        """Give Tune all trials; those that are over are told again, not trained again."""
+        plan, search = self.plan, self.search
         display = Display(plan, search, self.announce, live=self.request.live)
 
         def run(function: TrialFunction) -> bool:
