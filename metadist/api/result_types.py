@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -65,9 +66,9 @@ class Result(Mapping[str, Any]):
         """What ``--json`` prints: plain values that are the caller's own."""
         return deepcopy(self.record)
 
+    @abstractmethod
     def lines(self) -> list[str]:
         """What a person wants to see."""
-        raise NotImplementedError
 
     def __getitem__(self, key: str) -> Any:
         return self.record[key]

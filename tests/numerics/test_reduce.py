@@ -130,7 +130,7 @@ def test_a_scale_of_each_workers_own_would_be_noticed(
     results = random_chunks(layout)
     wanted = alone(layout, results)
     # Every worker takes the exponent of its own largest number: MAX is not reduced.
-    monkeypatch.setattr("tests.numerics.conftest._Simulated.max_", lambda self, tensor: None)
+    monkeypatch.setattr("metadist.contracts.thread_group._Worker.max_", lambda self, tensor: None)
     for step in run_group(3, partial(reduced, layout, results)):
         assert not same(outcome(step), outcome(wanted))
 

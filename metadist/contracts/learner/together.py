@@ -2,84 +2,37 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
+from metadist.compute.collectives import Group
 from metadist.compute.order_free_sum import Layout, StepSum, reduce_step
 from metadist.compute.strategies import ChunkResult
 from metadist.contracts.finding import Finding, found
 from metadist.contracts.purity import equal
 from metadist.contracts.settings import TASKS, Setting, make
+from metadist.contracts.thread_group import run_group
 
 #: Uneven on purpose: chunks of 2, 2 and 1 tasks.
 CHUNK = 2
 
 
-@dataclass
-class _Worker:
-    """One of several workers in threads, whose collectives combine what all have."""
-
-    rank: int
-    size: int
-    slots: list[Tensor]
-    barrier: threading.Barrier
-
-    def _combine(self, tensor: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.slots[self.rank] = tensor.clone()
-        self.barrier.wait()
-        result = self.slots[0]
-        for other in self.slots[1:]:
-            result = operation(result, other)
-        self.barrier.wait()
-        tensor.copy_(result)
-
-    def max_(self, tensor: Tensor) -> None:
-        self._combine(tensor, torch.maximum)
-
-    def sum_(self, tensor: Tensor) -> None:
-        self._combine(tensor, torch.add)
-
-    def broadcast(self, value: Any) -> Any:
-        raise NotImplementedError
-
-    def broadcast_tensors(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-
 def step(setting: Setting, layout: Layout, size: int) -> StepSum:
     """A step's sums of so many workers, each of which builds a learner of its own."""
-    slots, barrier = [torch.empty(0)] * size, threading.Barrier(size, timeout=60)
-    sums: list[StepSum] = []
-    errors: list[Exception] = []
-    chunks: list[tuple[int, list[ChunkResult]]] = []
+    chunks: dict[int, tuple[int, list[ChunkResult]]] = {}
     # The last comes first: what one task leaves behind for the next would show.
     for rank in reversed(range(size)):
         own = make(setting.name, setting.where, "float32")
         first, last = layout.share(rank, size)
-        chunks.insert(0, (first, [own.chunk(*layout.bounds(c)) for c in range(first, last)]))
+        chunks[rank] = first, [own.chunk(*layout.bounds(c)) for c in range(first, last)]
 
-    def meet(rank: int) -> None:
-        first, results = chunks[rank]
-        worker = _Worker(rank, size, slots, barrier)
-        try:
-            sums.append(reduce_step(results, first, layout, worker, torch.device("cpu")))
-        except Exception as error:
-            errors.append(error)
-            barrier.abort()
+    def meet(worker: Group) -> StepSum:
+        first, results = chunks[worker.rank]
+        return reduce_step(results, first, layout, worker, torch.device("cpu"))
 
-    threads = [threading.Thread(target=meet, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return sums[0]
+    return run_group(size, meet)[0]
 
 
 def workers(setting: Setting) -> Iterator[Finding]:
