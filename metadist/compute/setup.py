@@ -49,7 +49,15 @@ class Setup:
 
     def for_ways(self, ways: int, params: Params) -> Setup:
         """The same with the learner of tasks of so many classes; raises as :func:`with_ways`."""
-        return replace(self, learner=with_ways(self.recipe, self.data.shape, params, ways))
+        if ways not in self._by_ways:
+            learner = with_ways(self.recipe, self.data.shape, params, ways)
+            self._by_ways[ways] = replace(self, learner=learner)
+        return self._by_ways[ways]
+
+    @cached_property
+    def _by_ways(self) -> dict[int, Setup]:
+        # A network is built once, not at each validation.
+        return {}
 
     @property
     def recipe(self) -> Recipe:
