@@ -55,8 +55,8 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@# torch first and alone: an index that is given need not hold anything else, and what is installed is not replaced.
 	@echo "[1/2] $(TORCH)"
 	@$(PIP) install --no-deps $(TORCH_FROM) "$(TORCH)"
-	@echo "[2/2] metadist[tune,dev] and what it needs"
-	@$(PIP) install -c constraints.txt -e '.[tune,dev]'
+	@echo "[2/2] metadist[tune,dev,docs] and what it needs"
+	@$(PIP) install -c constraints.txt -e '.[tune,dev,docs]'
 	@touch $@
 	@echo "Ready: $(VENV)/bin/metadist --help"
 
@@ -90,7 +90,7 @@ $(LOWEST)/.ready: tests/constraints-lowest.txt
 	@echo "Setting up $(LOWEST) with the lowest versions (once; about as large as $(VENV))"
 	@"$(PYTHON)" -m venv --clear $(LOWEST)
 	@$(LOWEST_PIP) install --no-deps $(TORCH_FROM) "$(call torch_of,$<)"
-	@$(LOWEST_PIP) install -c $< '.[tune,dev,mlflow-server]'
+	@$(LOWEST_PIP) install -c $< '.[tune,dev,docs,s3,mlflow-server]'
 	@$(LOWEST_PIP) check
 	@touch $@
 
@@ -117,7 +117,7 @@ lock lock-lowest:
 	"$(PYTHON)" -m venv "$$tmp/venv"; pip="$$tmp/venv/bin/python -m pip --disable-pip-version-check"; \
 	echo "Resolving in a fresh environment; this takes a few minutes."; \
 	$$pip install -q --no-deps $(TORCH_FROM) "$(call torch_of,$(PINS))"; \
-	$$pip install -q -c "$$tmp/floor" "$(call torch_of,$(PINS))" '.[tune,dev,mlflow-server]'; $$pip check; \
+	$$pip install -q -c "$$tmp/floor" "$(call torch_of,$(PINS))" '.[tune,dev,docs,s3,mlflow-server]'; $$pip check; \
 	{ sed -n '/^#/p' $(PINS); $$pip freeze --exclude metadist \
 		| grep -v -i -E '^(nvidia|cuda|triton)' | sed 's/^\(torch==[^+]*\)+.*/\1/'; } >"$$tmp/new"; \
 	cp "$$tmp/new" $(PINS); echo "Wrote $(PINS); now: make setup test test-lowest"
