@@ -113,6 +113,13 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    from undrawn import choose
+
+    choose(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
