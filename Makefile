@@ -21,6 +21,12 @@ TORCH_FROM      := $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)")
 
 # Arguments added to pytest, e.g. make test ARGS="-x -k maml"
 ARGS ?=
+# How many processes share the tests: one a core. 0: all in one process, as a debugger wants it.
+WORKERS ?= logical
+# A module's tests stay together until a process has none left and takes over half of another's.
+SHARED := -n $(WORKERS) --maxprocesses 8 --dist worksteal
+# Tests start many processes: what is compiled once, tests included, is kept.
+export PYTHONDONTWRITEBYTECODE :=
 # What is run against an installed wheel: packaging shows in commands and the parts that they find.
 WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/recipe/test_recipe_files.py unit/test_plugins.py
 WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
@@ -64,7 +70,7 @@ demo: setup ## train on embedded data with 2 Ray workers, evaluate, report
 	@"$(BIN)/metadist" train strokes-5w1s-maml --name "$(NAME)" --workers 2 --json
 
 test: setup ## run the tests, except the slow ones
-	@"$(BIN)/python" -m pytest -m "not slow" $(ARGS)
+	@"$(BIN)/python" -m pytest -m "not slow" $(SHARED) $(ARGS)
 
 test-slow: setup ## run the slow tests: faults, learning, benchmarks
 	@"$(BIN)/python" -m pytest -m slow --timeout 1800 $(ARGS)

@@ -3,7 +3,8 @@
 Algorithms are found by their modules. The default tier has every algorithm with its defaults on
 networks of each kind and in each normalisation mode, and every value of every option once; the
 slow tier has all networks, modes and numbers of steps for each of them, and all combinations of
-the options that can only be enumerated.
+the options that can only be enumerated. Cases of the slow tier are listed when they are run: all
+of them take longer to list than pytest may take to begin.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ MODELS = {
         most_steps=1,
     ),
 }
+MLPS = ("mlp-tanh", "mlp-relu")
 PUBLISHED = {
     "omniglot": Model(
         "conv4", {"affine": "shift"}, Net("conv4"), "labels", (1, 28, 28), WAYS, lr=0.1
@@ -198,9 +200,16 @@ def models_of(algorithm: str, options: Options = ()) -> list[str]:
     return [model for model in MODELS if works_on(algorithm, model, options)]
 
 
+def first_model(algorithm: str, options: Options = ()) -> str:
+    """The first of them, without a look at the others."""
+    found = next((model for model in MODELS if works_on(algorithm, model, options)), None)
+    assert found, f"no network takes {algorithm} with {options}"
+    return found
+
+
 def anywhere(algorithm: str) -> Learner:
     """The algorithm on some network that it takes."""
-    return built(Case(algorithm, models_of(algorithm)[0], "none"))
+    return built(Case(algorithm, first_model(algorithm), "none"))
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -284,8 +293,8 @@ def combined(algorithm: str, most: int = 256) -> list[Options]:
 
 
 def default_cases(algorithm: str) -> list[Case]:
-    """The defaults on a few networks, and each option on one small network and one with layers
-    of all sorts."""
+    """The defaults on a few networks, and each option on one that has layers of all sorts, else on
+    a small one."""
     wanted = [
         Case(algorithm, "mlp-tanh", "none", 3),
         Case(algorithm, "mlp-relu", "none", 1, outer_step=TOTAL_STEPS - 1),
@@ -295,20 +304,18 @@ def default_cases(algorithm: str) -> list[Case]:
         Case(algorithm, "conv4-pool", "running", 1, outer_step=TOTAL_STEPS // 3),
     ]
     for number, options in enumerate(switched(algorithm)):
-        for model in ("mlp-tanh", "mlp-relu") if number % 2 else ("mlp-relu", "mlp-tanh"):
-            if works_on(algorithm, model, options):
-                wanted.append(Case(algorithm, model, "none", 3, options, TOTAL_STEPS // 3))
-                break
-        wanted.append(Case(algorithm, "conv4-shift", "transductive", 1 + number % 2, options))
+        small = MLPS if number % 2 else MLPS[::-1]
+        model = next(m for m in ("conv4-shift", *small) if works_on(algorithm, m, options))
+        wanted.append(Case(algorithm, model, MODELS[model].norms[0], 2, options, TOTAL_STEPS // 3))
     return [case for case in wanted if works_on(algorithm, case.model, case.options)]
 
 
-def all_cases(algorithm: str) -> list[Case]:
+def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
     """Each option set on everything, and combinations of options on the small networks."""
     first = [
         Case(algorithm, model, norm, steps, options)
         for options in ((), *switched(algorithm))
-        for model in MODELS
+        for model in models
         for norm in MODELS[model].norms
         for steps in sorted(
             {min(n, MODELS[model].most_steps) for n in ((2,) if options else (1, 3))}
@@ -317,7 +324,8 @@ def all_cases(algorithm: str) -> list[Case]:
     then = [
         Case(algorithm, model, "none", 2, options, step)
         for options in combined(algorithm)
-        for model in ("mlp-tanh", "mlp-relu")
+        for model in MLPS
+        if model in models
         for step in (1, TOTAL_STEPS - 1)
     ]
     known = set(default_cases(algorithm))
