@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from metadist.overrides import Declared
-from metadist.recipe.rate_changes import parse_changes, write_changes
+from metadist.recipe.rate_changes import RateChanges
 
 #: Upper bounds, far beyond every published setting. What is above is a slip of the keyboard, which
 #: would otherwise end in a lack of memory, or not at all.
@@ -25,8 +25,6 @@ Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Tasks = Annotated[int, Field(ge=1, le=MOST_TASKS)]
 Updates = Annotated[int, Field(ge=1, le=MOST_UPDATES)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-#: See :mod:`metadist.recipe.rate_changes`; always in the form that ``write_changes`` gives it.
-RateChanges = Annotated[str, AfterValidator(lambda text: write_changes(parse_changes(text)))]
 
 
 def too_many_rows(episodes: int, steps: int) -> str:
@@ -99,7 +97,7 @@ class InnerSection(Declared):
     rates after so many outer steps, as in ``120: 0.3, 180: 0.1``."""
 
     lr: float = Field(0.01, gt=0)
-    lr_changes: RateChanges = ""
+    lr_changes: RateChanges = ()
     steps: Steps = 1
     loss: Literal["mean", "sum_over_ways"] = "mean"
 
@@ -110,7 +108,7 @@ class OuterSection(Declared):
 
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
-    lr_changes: RateChanges = ""
+    lr_changes: RateChanges = ()
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     final_lr: float = Field(0.0, ge=0)
     steps: Updates = 1000

@@ -30,7 +30,7 @@ from metadist.process.resources import available_cores
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
-    "--rows", metavar="A,B", default="", show_default=False, help="Only these rows, by their ids."
+    "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."
 )
 @click.option(
     "--workers",
@@ -44,7 +44,7 @@ def reproduce(
     table: str | None,
     listed: bool,
     jobs: int | None,
-    rows: str,
+    rows: tuple[str, ...],
     out: str,
     as_json: bool,
     **arguments: Any,
@@ -67,7 +67,7 @@ def reproduce(
     result = tables.reproduce(
         table,
         jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
-        rows=[row for row in rows.split(",") if row],
+        rows=[row for text in rows for row in text.split(",") if row],
         progress=sys.stderr,
         **arguments,
     )
