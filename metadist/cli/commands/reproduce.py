@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
 from metadist.process.resources import available_cores
 
@@ -68,7 +69,7 @@ def reproduce(
         table,
         jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
         rows=[row for text in rows for row in text.split(",") if row],
-        progress=sys.stderr,
+        progress=None if is_quiet() else sys.stderr,
         **arguments,
     )
     options.show(text(result), result.document(), as_json)
@@ -88,9 +89,14 @@ def reproduce(
 def _list() -> None:
     from metadist import reproduce as tables
 
-    for name in tables.table_names():
-        found = tables.load_table(name)
-        click.echo(
-            f"{name:18} {found.title}: {len(found.rows)} rows, {len(found.runs)} runs of "
-            f"{found.tasks:,} tasks unless --tasks says otherwise"
-        )
+    found = map(tables.load_table, tables.table_names())
+    options.show_rows(
+        [
+            (
+                one.name,
+                f"{one.title}: {len(one.rows)} rows, {len(one.runs)} runs of {one.tasks:,} tasks "
+                "unless --tasks says otherwise",
+            )
+            for one in found
+        ]
+    )
