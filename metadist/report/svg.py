@@ -11,12 +11,12 @@ from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
-from markupsafe import Markup, escape
 
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
