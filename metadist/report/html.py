@@ -44,8 +44,10 @@ def render(data: RunData) -> str:
     """The report as text."""
     ways = data.recipe.eval_ways if data.recipe else 0
     main = data.protocols[0] if data.protocols else None
+    best = main.checkpoint_step if main else None
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries)) if main else None
-    moves = not all(map(_same, data.protocols)) or (main and _floor(data) is not None)
+    moves = main is not None and _floor(data) is not None
+    moves = moves or not all(map(_same, data.protocols))
     losses = data.series.get("train/loss", [])
     return page(
         "report/templates/run.html.j2",
@@ -53,7 +55,7 @@ def render(data: RunData) -> str:
         lead=_lead(data),
         headline=_stats(data),
         remarks=list(_remarks(data)),
-        learning=[] if data.untrained else learning_curves(data, main and main.checkpoint_step),
+        learning=[] if data.untrained else learning_curves(data, best),
         infinite=sum(not math.isfinite(p.value) for p in losses),
         attempts=attempts_card(data),
         adaptation=adaptation(data.protocols, ways, _floor(data)) if moves else "",

@@ -81,7 +81,7 @@ class Drawing:
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
-        self.svg = Markup()
+        self.svg = ""
 
     def axes(self) -> Axes:
         """The figure's axes, if there is one, else its first."""

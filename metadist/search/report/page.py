@@ -45,7 +45,7 @@ def render(data: SearchData) -> str:
         population=isinstance(data.space.scheduler, Population),
         schedules=schedules(data, winner),
         cells=cells,
-        plane=plane(data, cells, found and found.point) if cells and cells.cells else "",
+        plane=plane(data, cells, found.point if found else None) if cells and cells.cells else "",
         outside=cells is not None and default_is_outside(data, cells),
         importance=_importance(data),
         trial_curves=trial_curves(data),
