@@ -48,7 +48,7 @@ def test_stores_of_one_bucket_name_have_copies_of_their_own(
     [
         ("s3://key:word@bucket/x", "credentials do not belong into a URI"),
         ("s3://bucket/x?secret_key=word", "takes no options"),
-        ("gs://bucket/x", "s3://bucket/prefix"),
+        ("ftp://bucket/x", "s3://bucket/prefix"),
         ("s3:/bucket/x", "s3://bucket/prefix"),
         ("s3://Bucket_/x", "cannot be a bucket"),
         ("s3://", "cannot be a bucket"),
@@ -111,7 +111,7 @@ def test_damaged_object_is_named(place: ObjectPlace, object_store: Store, tmp_pa
 def test_what_is_not_there_is_named(place: ObjectPlace, shelf: str) -> None:
     with pytest.raises(MissingData, match=f"{place}/thing: no such object"):
         (place / "thing").get()
-    elsewhere = ObjectPlace("no-such-bucket", "x")
+    elsewhere = ObjectPlace(endpoint(), "no-such-bucket", "x")
     for ask in (elsewhere.objects, elsewhere.version, lambda: elsewhere.put(b"")):
         with pytest.raises(MissingData, match="has no bucket 'no-such-bucket'"):
             ask()
@@ -120,7 +120,7 @@ def test_what_is_not_there_is_named(place: ObjectPlace, shelf: str) -> None:
 def test_denied_access_is_not_repeated(place: ObjectPlace, object_store: Store) -> None:
     object_store.deny("locked")
     with pytest.raises(StoreError, match=r"s3://locked/x: .* denies access .*AWS_ACCESS_KEY_ID"):
-        ObjectPlace("locked", "x").put(b"")
+        ObjectPlace(endpoint(), "locked", "x").put(b"")
 
 
 def test_a_store_that_comes_back(
