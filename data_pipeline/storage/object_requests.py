@@ -31,7 +31,7 @@ _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
 _NO_TLS = re.compile("invalid peer certificate|received corrupt message|InvalidCertificate")
 _REGION = re.compile("status code: 301|AuthorizationHeaderMalformed|redirect without LOCATION")
 #: Where a machine is asked for its role, if no credentials were given.
-_ROLE = re.compile(r"//(169\.254\.|\[fd00:ec2|metadata[./])")
+_ROLE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity/")
 #: These are given by a server that may do it later.
 _LATER = re.compile("RequestTimeout|status code: (408|409|425|429)")
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
-_BLOCK = 8 * 1024 * 1024
-#: How many parts an upload may have: of large files the parts are larger.
-_PARTS = 10_000
+#: Bytes that are taken in at once; what has come so far is not got again where a reply breaks off.
+_BLOCK = 1024 * 1024
+#: Bytes of a part of a file that is put; more of a file that would have too many.
+_PART, _MOST_PARTS = 8 * 1024 * 1024, 10_000
 #: Parts of a file on their way at one moment; all of them are in memory.
 _PARTS_AT_ONCE = 2
 #: How often an object is got before bytes that are others than demanded count as its own.
@@ -105,8 +106,8 @@ class ObjectPlace:
             put = store.put(
                 self.key,
                 source,
-                use_multipart=size > _BLOCK,
-                chunk_size=max(_BLOCK, -(-size // _PARTS)),
+                use_multipart=size > _PART,
+                chunk_size=max(_PART, -(-size // _MOST_PARTS)),
                 max_concurrency=_PARTS_AT_ONCE,
             )
             return put["e_tag"] or ""
@@ -132,13 +133,11 @@ class ObjectPlace:
             return True
 
         for _ in range(_CONFLICTS):
-            if self._ask(act):
-                if not self._ask(act):
-                    return True
+            if self._ask(act) and self._ask(act):
                 raise StoreError(
                     f"{self}: {self.store} puts an object where one is already, though it is asked "
-                    "not to (If-None-Match: *); two processes could write to one run; take a newer "
-                    "version of it, another store, or a path for runs"
+                    "not to (If-None-Match: *), so that two processes could write to one run; take "
+                    "a newer version of it, another store, or a path for runs"
                 )
             # Some refuse whom another is just before, too, and nothing comes of either.
             with suppress(MissingData):
