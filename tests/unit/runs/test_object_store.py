@@ -24,7 +24,6 @@ from metadist.runs import checkpoints
 from metadist.runs.checkpoints import TrainState
 from metadist.runs.listing import create_run, list_runs, open_run
 from metadist.runs.log import LogWriter, series
-from metadist.runs.object_store import claims as claims_module
 from metadist.runs.object_store.bundles import Bundles
 from metadist.runs.object_store.claims import Claim, Claims
 from metadist.runs.object_store.growing_file import GrowingFile
@@ -36,12 +35,6 @@ def place(shelf: str) -> ObjectPlace:
     found = object_place(local_path(shelf))
     assert found is not None
     return found
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claimants do not wait for others: in the test there are none at the same moment."""
-    monkeypatch.setattr(claims_module, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -117,7 +110,6 @@ def test_last_words_of_the_driver_before_end_no_successor(
     shelf: str, recipe: Recipe, node: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It claims the record while the new driver waits to see whether anybody else does."""
-    monkeypatch.setattr(claims_module, "SETTLE_SECONDS", 0.0)
     node("a")
     run = _create(shelf, recipe)
     first = run.drive(status="running")
@@ -190,7 +182,7 @@ def test_growing_files(place: ObjectPlace, object_store: Store, tmp_path: Path) 
 
 
 def test_a_run_is_the_same_on_every_node(
-    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe, object_store: Store
+    shelf: str, node: Callable[[str], None], recipe: Recipe, object_store: Store
 ) -> None:
     node("a")
     run = _create(shelf, recipe)
@@ -225,9 +217,7 @@ def test_a_run_is_the_same_on_every_node(
     assert open_run(Path("runs"), f"{shelf}/runs/x") == other
 
 
-def test_another_node_takes_over(
-    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe
-) -> None:
+def test_another_node_takes_over(shelf: str, node: Callable[[str], None], recipe: Recipe) -> None:
     node("a")
     run = _create(shelf, recipe)
     driver, attempt = run.drive(status="running"), _claim(run)
@@ -265,7 +255,7 @@ def test_another_node_takes_over(
 
 
 def test_a_node_that_comes_back_puts_what_it_had(
-    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe
+    shelf: str, node: Callable[[str], None], recipe: Recipe
 ) -> None:
     node("a")
     run = _create(shelf, recipe)
@@ -278,7 +268,7 @@ def test_a_node_that_comes_back_puts_what_it_had(
 
 
 def test_messages_reach_other_nodes(
-    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe
+    shelf: str, node: Callable[[str], None], recipe: Recipe
 ) -> None:
     node("a")
     run = _create(shelf, recipe)
@@ -297,7 +287,6 @@ def test_messages_reach_other_nodes(
 def test_damaged_checkpoints_are_named_and_passed_over(
     shelf: str,
     node: Callable[[str], None],
-    at_once: None,
     recipe: Recipe,
     object_store: Store,
     caplog: pytest.LogCaptureFixture,
@@ -329,7 +318,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(
 
 
 def test_a_damaged_record_is_refused_by_name(
-    shelf: str, node: Callable[[str], None], at_once: None, recipe: Recipe, object_store: Store
+    shelf: str, node: Callable[[str], None], recipe: Recipe, object_store: Store
 ) -> None:
     node("a")
     run = _create(shelf, recipe)
