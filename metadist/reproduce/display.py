@@ -15,7 +15,7 @@ from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
 from metadist.objectives import Metric
-from metadist.reproduce.jobs import Active, CommandResult, Job, Watcher
+from metadist.executors.pool import Active, CommandResult, Job, Watcher
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
 from metadist.runs.run_dir import RunDir
