@@ -90,8 +90,10 @@ def _follow_parent(parent: int) -> Callable[[], None]:
     """What a process does before it becomes the command: see that it ends when we are killed."""
 
     def follow() -> None:
-        # Started in the background by a shell, we may have been told to ignore it.
+        # Started in the background by a shell, we may have been told to ignore it; Ray's processes
+        # block what they are not to end by.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
             if os.getppid() != parent:  # it died before we could say so

@@ -133,7 +133,8 @@ class Pool:
         self._go_on = go_on
         self._waiting: deque[Job] = deque()
         self._active: list[Active] = []
-        self._outcomes: dict[str, CommandResult] = {}
+        #: How jobs have ended so far.
+        self.outcomes: dict[str, CommandResult] = {}
         self._kill_at: float | None = None
 
     def run(self, jobs: Sequence[Job]) -> dict[str, CommandResult]:
@@ -158,7 +159,7 @@ class Pool:
         finally:
             self._stop()
             self._wait()
-        return self._outcomes
+        return self.outcomes
 
     def _begin(self, job: Job) -> None:
         active = Active(job)
@@ -213,7 +214,7 @@ class Pool:
             self._note(self._waiting.popleft(), CommandResult("waiting", why))
 
     def _note(self, job: Job, result: CommandResult) -> None:
-        self._outcomes[job.name] = result
+        self.outcomes[job.name] = result
         self._watch.ended(job, result)
 
     def _stop(self) -> None:

@@ -103,8 +103,7 @@ def reproduce(
         source=table if isinstance(table, str) else "",
     )
     address = address or os.environ.get("RAY_ADDRESS") or None
-    if workers or not address:  # else the cluster is asked when it is reached
-        check_workers(WorldSize.of(workers), device, address if workers else None)
+    check_workers(WorldSize.of(workers or (1 if address else 0)), device, address)
     if not offline:
         ensure_experiment(request.store, wanted.name)  # it answers before anything is started
     facts = provenance()
