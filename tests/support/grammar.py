@@ -116,6 +116,7 @@ GRAMMAR = {
     },
     "metadist reproduce": {
         "TABLE",
+        "--address",
         "--data-dir",
         "--device",
         "--help",
@@ -143,6 +144,26 @@ GRAMMAR = {
         "--traceback",
     },
     "metadist recipes": {"NAME", "--help"},
+    "metadist runs": {"--help"},
+    "metadist runs list": {
+        "--filter",
+        "--help",
+        "--json",
+        "--runs-dir",
+        "--since",
+        "--sort",
+    },
+    "metadist runs delete": {
+        "NAMES",
+        "--filter",
+        "--help",
+        "--json",
+        "--mlflow",
+        "--runs-dir",
+        "--since",
+        "--tracking-uri",
+        "--yes",
+    },
     "metadist data": {"--help"},
     "metadist data list": {"--data-dir", "--help"},
     "metadist data prepare": {
@@ -192,7 +213,7 @@ GRAMMAR |= {
     },
     **{
         f"metadist submit {verb}": GRAMMAR[f"metadist {verb}"]
-        for verb in ("evaluate", "train", "tune")
+        for verb in ("evaluate", "reproduce", "train", "tune")
     },
     "metadist submit list": {"--address", "--help", "--json"},
     "metadist submit logs": {"JOB", "--address", "--follow", "--help"},

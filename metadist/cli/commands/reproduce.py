@@ -10,7 +10,6 @@ import click
 from metadist.cli import options
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
-from metadist.process.resources import available_cores
 
 
 @click.command()
@@ -27,7 +26,7 @@ from metadist.process.resources import available_cores
     help="Stop after so long; the same command goes on.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as the cores allow."
+    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit."
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
@@ -37,14 +36,14 @@ from metadist.process.resources import available_cores
     "--workers",
     type=click.IntRange(min=0),
     default=0,
-    help="Ray workers of each run; 0 trains in the run's own process.",
+    help="Ray workers of each run; 0 trains in the run's own process, wherever that is.",
 )
+@options.address
 @click.option("--out", metavar="DIR", default="results", help="Where results go.")
 @options.of_training
 def reproduce(
     table: str | None,
     listed: bool,
-    jobs: int | None,
     rows: tuple[str, ...],
     out: str,
     as_json: bool,
@@ -67,7 +66,6 @@ def reproduce(
 
     result = tables.reproduce(
         table,
-        jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
         rows=[row for text in rows for row in text.split(",") if row],
         progress=None if is_quiet() else sys.stderr,
         **arguments,

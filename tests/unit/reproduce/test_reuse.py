@@ -16,7 +16,8 @@ from metadist import plugins
 from metadist.episode_data import open_data
 from metadist.evaluation.protocols import EvalRequest
 from metadist.reproduce import load_table
-from metadist.reproduce.jobs import Command, Job, Jobs
+from metadist.executors.pool import Command, Job, Pool
+from metadist.reproduce.places import place
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
 
@@ -146,13 +147,13 @@ def test_a_password_is_in_no_command_and_no_log(tmp_path: Path):
     request, _ = planned_run(tmp_path)
     uri = "http://me:hunter2@127.0.0.1:1"
     asked = replace(request, offline=False, tracking_uri=uri)
-    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.arguments]
+    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.work]
     assert words
     assert not any("hunter2" in word for word in words)
     seen = ("sh", "-c", 'test "$MLFLOW_TRACKING_URI" = "$0"', "x")
-    pool = Jobs(tmp_path / "logs", environment={"MLFLOW_TRACKING_URI": "x"})
-    assert pool.run([Job("a", (Command(seen, "looking"),))])["a"].state == "done"
-    assert "hunter2" not in (tmp_path / "logs" / "a.txt").read_text()
+    with place(replace(asked, tracking_uri="x"), None, 1, print) as (start, _):
+        looking = Job("a", (Command(seen, "looking"),), tmp_path / "a.txt")
+        assert Pool(start).run([looking])["a"].state == "done"
 
 
 def test_figures_are_of_what_made_the_runs(tmp_path: Path):

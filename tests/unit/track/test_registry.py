@@ -33,8 +33,8 @@ from metadist.runs.run_dir import RunDir
 from metadist.track import request as request_module
 from metadist.track.client import connect
 from metadist.track.registry import check_name, pip_requirements, register_run
-from metadist.track.request import Form
-from metadist.track.request.description import example
+from metadist.track.registry.request import Form
+from metadist.track.registry.description import example
 
 
 @pytest.fixture(scope="module")
