@@ -77,9 +77,9 @@ class Painter:
     def say(self, line: str) -> None:
         """A line that stays, above the picture."""
         if self._shown is not None:
-            self._shown.console.print(line)
+            self._shown.console.print(visible(line))
         else:
-            self._lines.write(f"{line}\n")
+            self._lines.write(f"{visible(line)}\n")
 
     def paint(self) -> None:
         """There is something to be seen, or something else than before."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 #: What every command takes.
 EVERYWHERE = {"--debug", "--quiet", "--verbose"}
-#: Every command with its further arguments and options. Scripts rely on it: names are only ever added.
+#: Every command with its further arguments and options. Scripts rely on it: names are only ever
+#: added.
 GRAMMAR = {
     "metadist": {"--help", "--version"},
     "metadist train": {
