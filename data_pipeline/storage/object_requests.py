@@ -203,6 +203,6 @@ def brief(error: Exception) -> str:
     if answer := _ANSWER.search(text):
         return f"{answer[1]}: {answer[2]}"[:200]
     if found := _STATUS.search(text) or _CAUSE.search(text):
-        return next(filter(None, found.groups())).strip()
+        return str(next(filter(None, found.groups()))).strip()
     # Addresses may end in a signature.
     return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200]
