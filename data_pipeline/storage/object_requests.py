@@ -26,9 +26,12 @@ _PAUSES = (0.25, 4.0)
 #: rest stands in their texts, as what the store has answered.
 _STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
-_CAUSE = re.compile(r'(invalid peer certificate: \w+|TimedOut|(?<=message: ")[^"]*)')
+_CAUSE = re.compile(
+    r'(?:Invalid(?:Certificate|Message)\W+(?:Other\w*\W+)*|(?:message|error): ")'
+    r"(?P<why>[\w:;,'() -]*\w)|(?P<late>TimedOut)"
+)
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
-_NO_TLS = re.compile("invalid peer certificate|received corrupt message|InvalidCertificate")
+_NO_TLS = re.compile(r"Invalid(Certificate|Message)\(")
 _REGION = re.compile("status code: 301|AuthorizationHeaderMalformed|redirect without LOCATION")
 #: Where a machine is asked for its role, if no credentials were given.
 _ROLE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity/")
@@ -189,8 +192,8 @@ def no_credentials(store: Endpoint, said: str) -> StoreError:
     """What to raise where nobody says who asks."""
     files = "; what ~/.aws says is read with boto3: pip install 'metadist[s3]'"
     return StoreError(
-        f"{store}: no credentials ({said}); give them as {store.service.credentials}"
-        f"{files if store.scheme == 's3' else ''}"
+        f"{store}: no credentials ({' '.join(said.split())[:300]}); give them as "
+        f"{store.service.credentials}{files if store.scheme == 's3' else ''}"
     )
 
 
@@ -199,6 +202,7 @@ def brief(error: Exception) -> str:
     text = str(error)
     if answer := _ANSWER.search(text):
         return f"{answer[1]}: {answer[2]}"[:200]
-    found = _STATUS.search(text) or _CAUSE.search(text)
+    if found := _STATUS.search(text) or _CAUSE.search(text):
+        return str(next(filter(None, found.groups()))).strip()
     # Addresses may end in a signature.
-    return (found[1] if found else re.sub(r"\?\S*", "", text.partition("\n")[0])).strip()[:200]
+    return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200]
