@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
-from metadist.executors.polling import Polling
+from metadist.process.polling import Polling
 from metadist.objectives import Metric
 from metadist.process.announce import Announce
 from metadist.runs.log import LogReader, Point

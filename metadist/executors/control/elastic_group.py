@@ -11,7 +11,7 @@ from data_pipeline.timeouts import seconds_of
 from metadist.errors import RunError
 from metadist.executors.cluster.resources import room
 from metadist.executors.control.channels import ControlActor
-from metadist.executors.polling import Polling
+from metadist.process.polling import Polling
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce
 
