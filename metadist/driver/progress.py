@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
-from metadist.process.polling import Polling
 from metadist.objectives import Metric
 from metadist.process.announce import Announce
+from metadist.process.polling import Polling
 from metadist.runs.log import LogReader, Point
 from metadist.runs.readers.evaluations import described
 from metadist.runs.run_dir import RunDir

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration, shorten
 from metadist.errors import MetadistError
-from metadist.objectives import Metric
 from metadist.executors.pool import Active, CommandResult, Job, Watcher
+from metadist.objectives import Metric
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
 from metadist.runs.run_dir import RunDir

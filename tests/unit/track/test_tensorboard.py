@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -37,7 +37,7 @@ def points(run: RunDir) -> list[tuple[str, int, int, float]]:
     ]
 
 
-def logged(run: RunDir) -> list[tuple[str, int, int, float]]:
+def logged(run: RunDir) -> list[tuple[Any, ...]]:
     return [
         (p.metric, p.step, p.time, pytest.approx(p.value, rel=1e-6)) for p in LogReader(run).poll()
     ]
@@ -73,9 +73,7 @@ def test_sync_makes_it_anew_and_leaves_other_files_alone(run: RunDir) -> None:
     add_steps(LogWriter(run.claim({})), 1, 3)
     write_events(run)
     (run.path / "tensorboard" / "notes.txt").write_text("mine")
-    done = CliRunner().invoke(
-        main, ["sync", str(run.path), "--tensorboard"], prog_name="metadist"
-    )
+    done = CliRunner().invoke(main, ["sync", str(run.path), "--tensorboard"], prog_name="metadist")
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(run.path / "tensorboard")
     assert (run.path / "tensorboard" / "notes.txt").read_text() == "mine"
