@@ -236,7 +236,7 @@ class _Sheet:
     def row(self, name: str, tiles: Sequence[Placed], count: int) -> None:
         """A class: its label, some of its images, and how many more there are."""
         middle, x = self._y + _TILE // 2 + 4, _MARGIN + _LABEL
-        self._write("row", _MARGIN, middle, _clip(name, int(_LABEL / _LETTER)), full=name)
+        self._write("row", _MARGIN, middle, _clip(name, int((_LABEL - _GAP) / _LETTER)), full=name)
         for tile in tiles:
             self._tiles.append({**tile, "x": x, "y": self._y})
             x += _TILE + _GAP // 2
