@@ -42,7 +42,7 @@ LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cl
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-wheel test-lowest test-scrubbed test-benchmark lint format lock lock-lowest clean
+.PHONY: help setup demo test test-slow test-wheel test-lowest test-scrubbed test-benchmark lint format site lock lock-lowest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -125,6 +125,10 @@ lint: setup ## ruff, mypy, the import contracts, the structure and literals
 format: setup ## mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .
 	@"$(BIN)/ruff" format .
+
+site: setup ## build docs/ as a site, strictly, into build/site
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --strict --quiet --config-file .mkdocs.yml
+	@echo "Read it: build/site/index.html, or with a search: $(VENV)/bin/python -m http.server -d build/site"
 
 lock: FLOOR := true
 lock: PINS := constraints.txt

@@ -60,7 +60,7 @@ def test_the_programs_run(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     shapes = run(program("A complete program"))
     lines = capsys.readouterr().out.splitlines()
-    printed = re.search(r"^It prints\n\n```\n(.*?)^```$", TEXT, re.S | re.M)
+    printed = re.search(r"^It prints\n\n```text\n(.*?)^```$", TEXT, re.S | re.M)
     assert printed
     # All but figures is what the page says.
     said = printed[1].splitlines()
