@@ -32,15 +32,15 @@ class Whole(click.IntRange):
 data_dir = click.option(
     "--data-dir",
     metavar="DIR|URI",
-    help="Where prepared data live: a path or s3://bucket/prefix. Default: METADIST_DATA_DIR, "
-    "else ./data.",
+    help="Where prepared data live: a path, or s3://bucket/prefix (gs:// and az:// too). Default: "
+    "METADIST_DATA_DIR, else ./data.",
 )
 runs_dir = click.option(
     "--runs-dir",
     metavar="DIR|URI",
     default="runs",
     show_default=True,
-    help="Where runs live: a path or s3://bucket/prefix.",
+    help="Where runs live: a path, or s3://bucket/prefix (gs:// and az:// too).",
 )
 tracking_uri = click.option(
     "--tracking-uri",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration
 from metadist.errors import MetadistError
+from metadist.executors.pool import Active, CommandResult, Job, Watcher
 from metadist.objectives import Metric
 from metadist.process.console import Painter, meters
-from metadist.reproduce.jobs import Active, CommandResult, Job, Watcher
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
 from metadist.runs.run_dir import RunDir

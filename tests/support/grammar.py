@@ -22,6 +22,7 @@ GRAMMAR = {
         "--resume",
         "--runs-dir",
         "--set",
+        "--tensorboard",
         "--tracking-uri",
         "--workers",
     },
@@ -117,6 +118,7 @@ GRAMMAR = {
     },
     "metadist reproduce": {
         "TABLE",
+        "--address",
         "--data-dir",
         "--device",
         "--help",
@@ -144,6 +146,26 @@ GRAMMAR = {
         "--traceback",
     },
     "metadist recipes": {"NAME", "--help"},
+    "metadist runs": {"--help"},
+    "metadist runs list": {
+        "--filter",
+        "--help",
+        "--json",
+        "--runs-dir",
+        "--since",
+        "--sort",
+    },
+    "metadist runs delete": {
+        "NAMES",
+        "--filter",
+        "--help",
+        "--json",
+        "--mlflow",
+        "--runs-dir",
+        "--since",
+        "--tracking-uri",
+        "--yes",
+    },
     "metadist data": {"--help"},
     "metadist data list": {"--data-dir", "--help"},
     "metadist data prepare": {
@@ -175,7 +197,14 @@ GRAMMAR = {
     "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
     "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
     "metadist ui": {"--help", "--open", "--port", "--runs-dir", "--tracking-uri"},
-    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
+    "metadist sync": {
+        "RUN",
+        "--experiment",
+        "--help",
+        "--runs-dir",
+        "--tensorboard",
+        "--tracking-uri",
+    },
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }
 GRAMMAR |= {
@@ -193,7 +222,7 @@ GRAMMAR |= {
     },
     **{
         f"metadist submit {verb}": GRAMMAR[f"metadist {verb}"]
-        for verb in ("evaluate", "train", "tune")
+        for verb in ("evaluate", "reproduce", "train", "tune")
     },
     "metadist submit list": {"--address", "--help", "--json"},
     "metadist submit logs": {"JOB", "--address", "--follow", "--help"},

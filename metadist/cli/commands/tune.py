@@ -71,9 +71,9 @@ from metadist.cli.verbosity import is_quiet
 def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
     """Search the hyper-parameters of SPACE and confirm what was found.
 
-    SPACE is the name of a search space (see --list). Trials are judged on validation classes; the
-    best are compared on fresh episodes, the winner is trained anew with several seeds, and only
-    that is evaluated on test classes.
+    SPACE is the name of a search space (see --list) or a TOML file. Trials are judged on validation
+    classes; the best are compared on fresh episodes, the winner is trained anew with several seeds,
+    and only that is evaluated on test classes.
     """
     if listed:
         _list()
