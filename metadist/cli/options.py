@@ -100,22 +100,32 @@ def say(line: str) -> None:
 
 
 def show(lines: Iterable[str], document: object = None, as_json: bool = False) -> None:
-    """Print a result: lines for people, and as last line JSON if asked for."""
-    if not (as_json and is_quiet()):
-        for line in lines:
-            click.echo(visible(line), err=as_json)
-    if as_json:
+    """Print a result: lines for people, and as last line JSON if asked for.
+
+    Args:
+        document: what there is in JSON; None if that comes later.
+    """
+    for line in lines:
+        if as_json:
+            say(line)
+        else:
+            click.echo(visible(line))
+    if as_json and document is not None:
         click.echo(json.dumps(document, allow_nan=False))
 
 
-def show_rows(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+def show_rows(
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), *, err: bool = False
+) -> None:
     """Print a list in columns; on a terminal, what is too long goes on in its column.
 
     Args:
         right: columns that are set to the right.
+        err: on standard error.
     """
     from metadist.report.text_table import aligned
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    terminal = (sys.stderr if err else sys.stdout).isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
     for line in aligned(rows, right, rule=False, width=width):
-        click.echo(line)
+        click.echo(line, err=err)
