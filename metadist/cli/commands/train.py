@@ -46,8 +46,9 @@ class WorkersType(click.ParamType[int | str]):
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
+@options.dry_run
 @options.of_training
-def train(as_json: bool, **arguments: Any) -> None:
+def train(as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
 
     RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file. A run that goes
@@ -57,5 +58,9 @@ def train(as_json: bool, **arguments: Any) -> None:
         raise click.UsageError("RECIPE is needed (see 'metadist recipes'), or --resume RUN")
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
-    result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
+    result: Any
+    if dry_run:
+        result = api.training.dry_run(announce=options.say, **arguments)
+    else:
+        result = api.train(announce=options.say, progress=True, **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
