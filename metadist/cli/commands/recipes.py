@@ -26,9 +26,10 @@ def recipes(name: str | None, schema: bool, plugins: tuple[str, ...]) -> None:
     if name is not None:
         click.echo(recipe_text(name), nl=False)
         return
-    width = max(map(len, builtin_names()))
-    for known in builtin_names():
-        comments = [
-            line[1:].strip() for line in recipe_text(known).splitlines() if line.startswith("#")
-        ]
-        click.echo(f"{known:{width}}  {comments[1] if len(comments) > 1 else ''}")
+    options.show_rows([(known, _title(recipe_text(known))) for known in builtin_names()])
+
+
+def _title(text: str) -> str:
+    """What a recipe is, in its second line of comment."""
+    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
+    return comments[1] if len(comments) > 1 else ""

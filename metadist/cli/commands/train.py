@@ -8,6 +8,7 @@ import click
 
 from metadist import api
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import MetadistError
 
 
@@ -47,6 +48,7 @@ class WorkersType(click.ParamType[int | str]):
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
 @options.dry_run
+@click.option("--tensorboard", is_flag=True, help="Write an event file too: RUN/tensorboard.")
 @options.of_training
 def train(as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
@@ -62,5 +64,5 @@ def train(as_json: bool, dry_run: bool, **arguments: Any) -> None:
     if dry_run:
         result = api.training.dry_run(announce=options.say, **arguments)
     else:
-        result = api.train(announce=options.say, progress=True, **arguments)
+        result = api.train(announce=options.say, progress=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 
 
 @click.command()
@@ -81,13 +82,11 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
     from metadist.api import tune as search
 
-    result = search(space, announce=options.say, live=True, **arguments)
+    result = search(space, announce=options.say, live=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
 
 
 def _list() -> None:
     from metadist.search.spaces import load_space, space_names
 
-    for name in space_names():
-        space = load_space(name)
-        click.echo(f"{name:22} {space.about}")
+    options.show_rows([(name, load_space(name).about) for name in space_names()])
