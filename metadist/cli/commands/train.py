@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import MetadistError
 
@@ -31,7 +31,7 @@ class WorkersType(click.ParamType[int | str]):
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=completion.recipes)
 @click.option("--name", help="Name of the run. Default: recipe and time.")
 @click.option(
     "--workers",
@@ -44,6 +44,7 @@ class WorkersType(click.ParamType[int | str]):
 @click.option(
     "--resume",
     metavar="RUN|auto",
+    shell_complete=completion.runs_or_auto,
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")

@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 
 
 @click.command()
-@click.argument("space", required=False)
+@click.argument("space", required=False, shell_complete=completion.spaces)
 @click.option("--list", "listed", is_flag=True, help="List the search spaces that there are.")
 @click.option("--name", help="Name of the search. Default: space and time.")
 @click.option(
     "--resume",
     metavar="NAME|auto",
+    shell_complete=completion.searches_or_auto,
     help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
 )
 @click.option("--trials", type=options.Whole(min=1), help="How many. Default: the space's own.")
@@ -26,7 +27,12 @@ from metadist.cli.verbosity import is_quiet
     help="Who proposes trials. Default: the space's own.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
-@click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
+@click.option(
+    "--base",
+    metavar="RECIPE",
+    shell_complete=completion.recipes,
+    help="Start from another recipe than the space's.",
+)
 @options.overrides
 @click.option("--steps", type=options.Whole(min=1), help="Outer steps of a trial: its budget.")
 @click.option("--every", type=options.Whole(min=1), help="Outer steps between validations.")
