@@ -13,6 +13,7 @@ GRAMMAR = {
         "--address",
         "--data-dir",
         "--device",
+        "--dry-run",
         "--experiment",
         "--help",
         "--json",
@@ -145,7 +146,8 @@ GRAMMAR = {
         "--source",
         "--traceback",
     },
-    "metadist recipes": {"NAME", "--help"},
+    "metadist recipes": {"NAME", "--help", "--plugin", "--schema"},
+    "metadist completion": {"SHELL", "--help"},
     "metadist runs": {"--help"},
     "metadist runs list": {
         "--filter",
