@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from metadist.compute.device import Device
-    from metadist.driver.plan import RunPlan
+    from metadist.driver.plan import DryRun
     from metadist.driver.request import RunRequest
     from metadist.recipe.schema import Recipe
     from metadist.runs.run_dir import RunDir
@@ -102,12 +102,12 @@ def train(
 
 def dry_run(
     recipe: str | Path | Recipe | None = None, *, announce: Announce = quiet, **arguments: Any
-) -> RunPlan:
+) -> DryRun:
     """What :func:`train` would do with the same arguments; nothing is made.
 
     Returns:
         The resolved recipe, its hash, sizes, and where it would write:
-        :class:`metadist.driver.plan.RunPlan`.
+        :class:`metadist.driver.plan.DryRun`.
 
     Raises:
         MetadistError, DataError: what :func:`train` would refuse, but for workers' places and the

@@ -32,17 +32,19 @@ _ITEM = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """A run that was not begun.
+class DryRun:
+    """A run, or a search, that was not begun.
 
     Attributes:
-        recipe: resolved.
+        recipe: resolved; of a search the one that trials start from.
         document: everything else, JSON-able; sizes that are known with the data alone are None
             where these are still to be made.
+        said: the same for people.
     """
 
     recipe: Recipe
     document: dict[str, Any]
+    said: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as ``--json`` prints it."""
@@ -50,34 +52,35 @@ class RunPlan:
 
     def lines(self) -> list[str]:
         """A recipe that can be trained, with everything else as comments above it."""
-        return [*(f"# {line}" for line in self._said()), "", self.recipe.to_toml().rstrip()]
-
-    def _said(self) -> Iterator[str]:
-        it, recipe = self.document, self.recipe
-        begun = "new"
-        if it["resumed"]:
-            begun = f"{it['status']}, goes on from step {it['step']}"
-        yield f"run {it['run']} ({begun}): {it['directory']}"
-        yield f"recipe hash {it['recipe_hash']}"
-        data, learner = it["dataset"], it["learner"]
-        if learner is None:
-            yield f"{data['name']}: made first, in {data['directory']}; sizes are known after that"
-        else:
-            classes = [f"{n:,} {part} classes" for part, n in data["classes"].items()]
-            size = [f"{data['bytes']:,} bytes"] if data["bytes"] else []
-            yield ", ".join([data["name"], *classes, *size])
-            yield f"{recipe.algorithm.name}: {plural(learner['parameters'], 'parameter')}"
-        tasks = plural(recipe.outer.batch, "task")
-        chunks = plural(it["chunks"], "chunk")
-        yield f"{plural(recipe.outer.steps, 'step')} of {tasks} in {chunks}: {it['tasks']:,} tasks"
-        yield ", ".join(f"{part} episodes: {n}" for part, n in it["episodes"].items())
-        kept = it["checkpoints"]
-        each = f" of about {kept['bytes']:,} bytes" if kept["bytes"] else ""
-        yield f"a checkpoint every {plural(kept['every'], 'step')}, {kept['most']} kept{each}"
-        yield f"workers: {it['workers']}, device: {it['device']}, MLflow: {it['mlflow'] or 'none'}"
+        said = (f"# {' '.join(line.split())}" for line in self.said)
+        return [*said, "", *self.recipe.to_toml().rstrip().split("\n")]
 
 
-def plan_run(request: RunRequest, announce: Announce = quiet) -> RunPlan:
+def _said(recipe: Recipe, it: dict[str, Any]) -> Iterator[str]:
+    begun = "new"
+    if it["resumed"]:
+        begun = f"{it['status']}, goes on from step {it['step']}"
+    yield f"run {it['run']} ({begun}): {it['directory']}"
+    yield f"recipe hash {it['recipe_hash']}"
+    data, learner = it["dataset"], it["learner"]
+    if learner is None:
+        yield f"{data['name']}: made first, in {data['directory']}; sizes are known after that"
+    else:
+        classes = [f"{n:,} {part} classes" for part, n in data["classes"].items()]
+        size = [f"{data['bytes']:,} bytes"] if data["bytes"] else []
+        yield ", ".join([data["name"], *classes, *size])
+        yield f"{recipe.algorithm.name}: {plural(learner['parameters'], 'parameter')}"
+    tasks = plural(recipe.outer.batch, "task")
+    chunks = plural(it["chunks"], "chunk")
+    yield f"{plural(recipe.outer.steps, 'step')} of {tasks} in {chunks}: {it['tasks']:,} tasks"
+    yield ", ".join(f"{part} episodes: {n}" for part, n in it["episodes"].items())
+    kept = it["checkpoints"]
+    each = f" of about {kept['bytes']:,} bytes" if kept["bytes"] else ""
+    yield f"a checkpoint every {plural(kept['every'], 'step')}, {kept['most']} kept{each}"
+    yield f"workers: {it['workers']}, device: {it['device']}, MLflow: {it['mlflow'] or 'none'}"
+
+
+def plan_run(request: RunRequest, announce: Announce = quiet) -> DryRun:
     """What :func:`metadist.driver.run.train` would do; nothing is made.
 
     Raises:
@@ -90,12 +93,14 @@ def plan_run(request: RunRequest, announce: Announce = quiet) -> RunPlan:
         if to_be_made(recipe, request.data_dir):
             # Whether a run fits data that are not there is not known.
             found = (run, True) if run is not None else planned_run(_fresh(request), recipe, {})
-            return RunPlan(recipe, _document(request, recipe, *found, None))
-        setup = preflight(recipe, request.data_dir, announce)
-        if run is None:
-            check_fresh(setup)
-        found = planned_run(request, recipe, facts_of(setup))
-        return RunPlan(recipe, _document(request, recipe, *found, setup))
+            setup = None
+        else:
+            setup = preflight(recipe, request.data_dir, announce)
+            if run is None:
+                check_fresh(setup)
+            found = planned_run(request, recipe, facts_of(setup))
+        document = _document(request, recipe, *found, setup)
+        return DryRun(recipe, document, tuple(_said(recipe, document)))
 
 
 def _fresh(request: RunRequest) -> RunRequest:

@@ -82,6 +82,7 @@ GRAMMAR = {
         "--data-dir",
         "--default",
         "--device",
+        "--dry-run",
         "--episodes",
         "--every",
         "--experiment",

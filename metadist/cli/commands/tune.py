@@ -73,8 +73,9 @@ from metadist.cli.verbosity import is_quiet
 )
 @options.address
 @click.option("--experiment", help="MLflow experiment. Default: metadist.")
+@options.dry_run
 @options.of_training
-def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
+def tune(space: str | None, listed: bool, as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Search the hyper-parameters of SPACE and confirm what was found.
 
     SPACE is the name of a search space (see --list) or a TOML file. Trials are judged on validation
@@ -86,9 +87,13 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         return
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
-    from metadist.api import tune as search
+    from metadist.api import tuning
 
-    result = search(space, announce=options.say, live=not is_quiet(), **arguments)
+    result: Any
+    if dry_run:
+        result = tuning.dry_run(space, announce=options.say, **arguments)
+    else:
+        result = tuning.tune(space, announce=options.say, live=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
 
 
