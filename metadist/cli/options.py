@@ -60,6 +60,11 @@ dashboard = click.option(
 overrides = click.option(
     "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
 )
+dry_run = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the resolved recipe, its sizes and where it would go; make nothing.",
+)
 offline = click.option("--offline", is_flag=True, help="Do without MLflow.")
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="End with one line of JSON on standard output."

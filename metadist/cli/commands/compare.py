@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, shell_complete=completion.runs)
 @click.option("--experiment", metavar="E", help="All finished runs of this MLflow experiment.")
 @click.option(
     "--filter",

@@ -7,7 +7,7 @@ import json
 import click
 
 from metadist.api import runs_directory
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.commands.runs import _chosen
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import RunError
@@ -15,7 +15,7 @@ from metadist.process.resources import human_bytes
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1)
+@click.argument("names", metavar="NAME…", nargs=-1, shell_complete=completion.runs)
 @_chosen.filters
 @_chosen.since
 @click.option("--yes", is_flag=True, help="Do not ask.")
