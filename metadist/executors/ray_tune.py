@@ -26,7 +26,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
 from metadist.errors import MetadistError
-from metadist.executors.cluster.remote_jobs import DEATHS, cause_of
+from metadist.executors.cluster.remote_process import DEATHS, cause_of
 from metadist.executors.cluster.resources import Resources
 from metadist.executors.cluster.worker_environment import with_same_code
 from metadist.executors.control.trial_mailbox import Report

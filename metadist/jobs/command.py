@@ -15,7 +15,7 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import JobError
 
 #: Commands that a job may run.
-VERBS = ("train", "tune", "evaluate")
+VERBS = ("train", "tune", "evaluate", "reproduce")
 AUTO = "auto"
 NO_TRACKING = (
     "this job's runs are in an object store, which has no place for MLflow's file: set "
@@ -70,8 +70,8 @@ class Plan:
 
     Attributes:
         command: complete, for the cluster.
-        run: name of the run or search that it makes or continues; for an evaluation that of the
-            (first) run; None if only the cluster can know.
+        run: name of the run or search that it makes or continues, or of the table; for an
+            evaluation that of the (first) run; None if only the cluster can know.
         cpus: that its driver needs: one where it computes itself, none where workers do.
     """
 
@@ -93,9 +93,12 @@ def plan(command: Command, stamp: str) -> Plan:
     _check_places(command)
     if command.verb == "evaluate":
         return Plan(command, Path(command.arguments[0]).name, 1.0)
-    if command.verb == "tune" and command.has("--list"):
-        raise JobError("tune --list asks nothing of a cluster: run it without submit")
-    command, run = _named(command, stamp)
+    if command.has("--list"):
+        raise JobError(f"{command.verb} --list asks nothing of a cluster: run it without submit")
+    if command.verb == "reproduce":
+        run: str | None = as_name(Path(command.arguments[0]).stem)  # it names its runs itself
+    else:
+        command, run = _named(command, stamp)
     alone = command.verb == "train" and command.value("--workers") in (None, "0")
     if alone and command.has("--address"):
         raise JobError("--address needs --workers: how many of the cluster's workers?")
@@ -148,6 +151,8 @@ def _check_places(command: Command) -> None:
             "every node sees, as --runs-dir /shared/runs (if the cluster is this machine alone: "
             '--runs-dir "$PWD/runs")'
         )
+    if command.verb == "reproduce" and command.value("--out") is None:
+        raise JobError("--out is needed: a job's own directory is gone when it ends")
     for option in ("--runs-dir", "--data-dir", "--out"):
         given = command.value(option)
         if given is not None and not _everywhere(given):

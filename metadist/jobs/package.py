@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -105,6 +106,8 @@ class Package:
         arguments = command.arguments
         if command.verb == "train":
             arguments = tuple(self._recipe(name) for name in arguments)
+        elif command.verb == "reproduce":
+            arguments = tuple(self._table(name) for name in arguments)
         takes = {"--base": self._recipe, "--plugin": self._plugin}
         options = tuple(
             (name, takes[name](value) if value is not None and name in takes else value)
@@ -123,6 +126,17 @@ class Package:
             raise JobError(f"{path}: cannot be read as text ({error})") from None
         check_text(str(path), text, self._secrets)
         return place
+
+    def _table(self, name: str) -> str:
+        """A table's file, and the recipes that lie beside it and are named in it."""
+        path = self._here / name
+        if path.suffix != ".toml" or not path.is_file():
+            return name
+        words = set(re.findall(r"""recipe\s*=\s*["']([^"']+)["']""", path.read_text("utf-8-sig")))
+        for recipe in sorted(words):
+            if (beside := path.parent / recipe).is_file():
+                self._recipe(str(beside))
+        return self._take(path)
 
     def _plugin(self, source: str) -> str:
         # A factory of modules stands behind a colon.

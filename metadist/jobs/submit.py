@@ -96,7 +96,8 @@ def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
             what it tells MLflow would be gone with the job.
     """
     command = request.command
-    if command.verb != "evaluate" and not (command.has("--name") or command.has("--resume")):
+    named = command.has("--name") or command.has("--resume")
+    if command.verb in ("train", "tune") and not named:
         raise JobError(
             "this is a job already, which runs the command itself: give the run a --name, so that "
             "another attempt at the job continues it"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -27,19 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "load_table", "record", "reproduce", "table_names", "write"]
 
-#: Directory beside the runs, of what their commands say; it has no run.json and is no run.
-LOGS = ".reproduce"
-
 
 def reproduce(
     table: str | Table,
     *,
     tasks: int | None = None,
     minutes: float | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     seeds: int = 1,
     rows: Sequence[str] = (),
     workers: int = 0,
+    address: str | None = None,
     plugins: str | Path | Sequence[str | Path] = (),
     data_dir: str | Path | None = None,
     runs_dir: str | Path = "runs",
@@ -57,10 +56,12 @@ def reproduce(
         table: a built-in table's name, the path of a TOML file, or a table.
         tasks: the budget of a run, which decides its outer steps; the table's own if not given.
         minutes: after so long nothing is started and what runs is stopped; it can be continued.
-        jobs: runs at once; a table of times takes one after the other.
+        jobs: runs at once, None for as many as fit; a table of times takes one after the other.
         seeds: runs of each kind.
         rows: their ids; all if empty.
         workers: Ray workers of each run; 0 trains in the run's own process.
+        address: of a Ray cluster whose nodes see runs and data at the same paths; RAY_ADDRESS if
+            not given. The runs are at work there, or their workers.
         plugins, data_dir, runs_dir, device, tracking_uri, offline: see :func:`metadist.train`.
             Runs are in the MLflow experiment of the table's name.
         progress: where to say what is at work.
@@ -71,12 +72,13 @@ def reproduce(
     """
     from metadist.driver.directories import data_directory, runs_directory
     from metadist.driver.preflight import check_workers
+    from metadist.executors.pool import CommandResult, Pool
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
     from metadist.process.provenance import provenance
     from metadist.reproduce.display import Display
-    from metadist.reproduce.jobs import CommandResult, Jobs
-    from metadist.reproduce.plan import Request, plan
+    from metadist.reproduce.places import place
+    from metadist.reproduce.plan import LOGS, Request, plan
     from metadist.reproduce.plan import jobs as jobs_of
     from metadist.reproduce.result import assemble
     from metadist.track import ensure_experiment
@@ -100,13 +102,13 @@ def reproduce(
         plugins=tuple(str(p) for p in ([plugins] if isinstance(plugins, str | Path) else plugins)),
         source=table if isinstance(table, str) else "",
     )
-    address = os.environ.get("RAY_ADDRESS") if workers else None
-    check_workers(WorldSize.of(workers), device, address or None)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    check_workers(WorldSize.of(workers or (1 if address else 0)), device, address)
     if not offline:
         ensure_experiment(request.store, wanted.name)  # it answers before anything is started
     facts = provenance()
-    logs = request.runs_dir / LOGS
-    with use(request.plugins), _alone(logs / f"{wanted.name}.lock"):
+    lock = request.runs_dir / LOGS / f"{wanted.name}.lock"
+    with use(request.plugins), _alone(lock), contextlib.ExitStack() as stack:
         said: list[str] = []
         planned = plan(request, said.append)
         outcomes: dict[str, CommandResult] = {}
@@ -115,21 +117,18 @@ def reproduce(
             display = None
             if progress is not None:
                 display = Display({p.name: p.run for p in planned}, steps, progress)
+                stack.callback(display.close)
                 for line in said:
                     display.say(line)
-            pool = Jobs(
-                logs,
-                at_once=1 if wanted.exclusive else jobs,
-                deadline=None if minutes is None else began + 60 * minutes,
+            tell = said.append if display is None else display.say
+            start, fits = stack.enter_context(place(request, address, jobs, tell))
+            pool = Pool(
+                start,
+                at_once=1 if wanted.exclusive else fits,
+                deadline=math.inf if minutes is None else began + 60 * minutes,
                 watch=display,
-                # Not among the arguments: a password in it would be written down, and seen by all.
-                environment={"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {},
             )
-            try:
-                outcomes = pool.run(pending)
-            finally:
-                if display is not None:
-                    display.close()
+            outcomes = pool.run(pending)
         return assemble(request, planned, outcomes, facts)
 
 

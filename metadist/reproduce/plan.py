@@ -16,9 +16,9 @@ from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.driver.preflight import preflight
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
+from metadist.executors.pool import Command, Job
 from metadist.overrides import parse_override
 from metadist.recipe.schema import Recipe, differences, load_recipe
-from metadist.reproduce.jobs import Command, Job
 from metadist.reproduce.table import Row, Table
 from metadist.runs.readers.evaluations import read_own_figures
 from metadist.runs.readers.plugins import changes
@@ -26,6 +26,8 @@ from metadist.runs.record import check_name
 from metadist.runs.run_dir import RunDir
 from metadist.track import default_tracking_uri
 
+#: Directory beside the runs, of what their commands say; it has no run.json and is no run.
+LOGS = ".reproduce"
 #: Checkpoints of a run at least, and outer steps between two at most: a stopped one loses little.
 CHECKPOINTS = 10
 EVERY = 200
@@ -255,7 +257,8 @@ def job(planned: Planned, request: Request) -> Job | None:
             if (value := getattr(how, option)) is not None:
                 arguments += [f"--{option}", str(value)]
         commands.append(Command(tuple(arguments), f"evaluating {name}"))
-    return Job(planned.name, tuple(commands)) if commands else None
+    log = request.runs_dir / LOGS / f"{planned.name}.txt"
+    return Job(planned.name, tuple(commands), log) if commands else None
 
 
 def _readable(run: RunDir, recipe: Recipe, name: str) -> bool:

@@ -118,7 +118,9 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
         "",
         _escaped(table.summary),
         "",
-        f"    {result.request.command}",
+        "```bash",
+        result.request.command,
+        "```",
         "",
         f"{_budget(result)}. Commit {facts['commit']}, {facts['machine']}, torch "
         f"{facts['torch']}, Python {facts['python']}, {facts['date']}. Intervals are 95 % "

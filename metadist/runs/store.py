@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,22 @@ class RunStore:
 
     def pull_logs(self) -> None:
         """Bring what attempts have recorded and logged up to date."""
+
+    def size(self) -> int:
+        """Bytes of all its files, where they are kept; links count as what they are themselves."""
+        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
+
+    def remove(self) -> None:
+        """Remove the run. What its directory links to stays.
+
+        Raises:
+            OSError: this user may not.
+        """
+        with self.locked("attempt"), self.locked("info"):
+            # At once: who lists the runs, or writes to this one, must not meet a half of it.
+            gone = self.path.with_name(f".deleted-{self.path.name}-{uuid.uuid4().hex[:8]}")
+            self.path.rename(gone)
+        shutil.rmtree(gone)
 
     # --- run.json and recipe.toml (lock: info)
 

@@ -16,9 +16,10 @@ from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.remote_jobs import DEATHS, run_jobs
-from metadist.executors.cluster.resources import Resources, capacity, gpus_there
+from metadist.executors.cluster.remote_process import DEATHS, RemoteProcess
+from metadist.executors.cluster.resources import Resources, capacity
 from metadist.executors.optuna_search import check_optuna
+from metadist.executors.pool import Command, Job, Pool
 from metadist.executors.ray_tune import TrialFunction, run_trials
 from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
@@ -112,18 +113,11 @@ def _checked(plan: Plan, data_dir: Path, announce: Announce) -> Plan:
 
 
 def _resources(request: SearchRequest, address: str | None) -> Resources:
-    gpus = request.gpus
-    if gpus is None:
-        gpus = 1.0 if request.device != "cpu" and gpus_there() else 0.0
-    if request.device == "cuda" and not gpus:
-        raise ResourceError("--device cuda: the cluster has no GPUs; use --device cpu")
-    if request.device == "cpu" and gpus:
-        raise ResourceError(f"--device cpu with {gpus:g} GPUs per trial: one of them must go")
     asked = request.concurrent
-    if asked is None and address is None and not gpus:
+    if asked is None and address is None:
         # A private Ray has a spare CPU, for what is neither trial nor worker.
         asked = max(1, int((os.cpu_count() or 1) // (max(request.workers, 1) * request.cpus)))
-    return capacity(request.workers, request.cpus, gpus, asked)
+    return capacity(request.workers, request.cpus, request.gpus, asked, request.device)
 
 
 @dataclass(frozen=True)
@@ -253,9 +247,21 @@ class _Search:
         return summary(search, plan, result)
 
     def _run_confirmation(self, context: TrialContext, runs: list[ConfirmationRun]) -> None:
-        episodes = self.confirmation.episodes
-        jobs = [functools.partial(confirm.confirm_run, context, run, episodes) for run in runs]
-        run_jobs(jobs, self.resources)
+        work = functools.partial(confirm.confirm_run, context, episodes=self.confirmation.episodes)
+        if self.resources.bare:
+            for run in runs:  # they have workers of their own
+                work(run)
+            return
+        by_name = {run.name: functools.partial(work, run) for run in runs}
+
+        def start(job: Job, index: int) -> RemoteProcess:
+            return RemoteProcess(by_name[job.name], self.resources)
+
+        pool = Pool(start, at_once=self.resources.concurrent, go_on=False)
+        jobs = [Job(name, (Command((), "confirming"),)) for name in by_name]
+        for outcome in pool.run(jobs).values():
+            if outcome.error is not None:
+                raise outcome.error
 
 
 def _best(plan: Plan, search: SearchDir, recipe: Recipe, result: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ Nothing here imports mlflow before it is used.
 """
 
 from metadist.track.experiments import ensure_experiment, search_runs
-from metadist.track.ownership import own_run
+from metadist.track.ownership import delete_run, own_run
 from metadist.track.runs import reopen_run, run_key, run_params, run_tags, start_run
 from metadist.track.synchroniser import Synchroniser
 from metadist.track.ui import run_ui, ui_command, ui_environment, where_to_look
@@ -14,6 +14,7 @@ from metadist.track.uris import default_tracking_uri, public_uri, store_of, whol
 __all__ = [
     "Synchroniser",
     "default_tracking_uri",
+    "delete_run",
     "ensure_experiment",
     "own_run",
     "public_uri",

@@ -21,7 +21,7 @@ from metadist.track.client import GONE, gone_error, store_client
 from metadist.track.client import run_state as state_of
 from metadist.track.experiments import DIRECTORY_TAG, experiment_of
 from metadist.track.runs import clean_name, find_run, run_key, run_params, set_tags, start_run
-from metadist.track.uris import public_uri
+from metadist.track.uris import public_uri, store_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,6 +98,30 @@ def foreign(client: MlflowClient, run: RunDir, run_id: str) -> str:
     if not run.store.shared and _ahead(there, run):
         return f"the MLflow run {run_id} has later steps, of a copy or from before a backup"
     return ""
+
+
+def delete_run(run: RunDir, uri: str | None = None) -> bool:
+    """Delete the MLflow run of a directory; MLflow keeps it among its deleted ones.
+
+    Args:
+        uri: of the store; see :func:`metadist.track.uris.store_of` if None.
+
+    Returns:
+        False where there is none, or it is another directory's, or it is deleted already.
+
+    Raises:
+        TrackingError: the store is not named, does not answer or refuses.
+    """
+    known = run.info().get("mlflow") or {}
+    if not known:
+        return False
+    address = store_of(str(known["tracking_uri"]), uri, run.path.parent.parent, run.path)
+    with store_client(address) as client:
+        run_id = str(known["run_id"])
+        if state_of(client, run_id) in GONE or foreign(client, run, run_id):
+            return False
+        client.delete_run(run_id)
+    return True
 
 
 def holds(client: MlflowClient, run: RunDir, run_id: str) -> bool:

@@ -1,8 +1,8 @@
 """A trained learner as MLflow's ``pyfunc`` loads and asks it.
 
-A request is one task, see :mod:`metadist.track.request`. The answer has a row for each query, in
-their order: ``label``, and ``probabilities`` by label; or ``mean``, and ``scale`` where there is
-one. Nothing is unpickled.
+A request is one task, see :mod:`metadist.track.registry.request`. The answer has a row for each
+query, in their order: ``label``, and ``probabilities`` by label; or ``mean``, and ``scale`` where
+there is one. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from data_pipeline.errors import DataError
 from metadist.errors import AdaptError
 from metadist.evaluation.inference.saved_model import SavedModel
 from metadist.evaluation.inference.trained_model import TrainedModel
-from metadist.track.request import Form
+from metadist.track.registry.request import Form
 
 
 class FewShotModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]

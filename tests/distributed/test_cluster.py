@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from metadist.errors import (
 )
 from metadist.executors import ray_train, worker_group
 from metadist.executors.cluster import connection, resources
+from metadist.executors.cluster.remote_process import on_cluster
 from metadist.executors.job import Job
+from metadist.executors.pool import Active, Command, Pool, Watcher
+from metadist.executors.pool import Job as PoolJob
 from metadist.executors.world_size import WorldSize
 
 pytestmark = pytest.mark.distributed
@@ -199,3 +204,60 @@ def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
         remove_placement_group(others[0])
     assert result["steps"] == 6
     assert sizes == [4, 2]
+
+
+def _shell(folder: Path, name: str, *scripts: str) -> PoolJob:
+    parts = tuple(Command(("sh", "-c", script), "working") for script in scripts)
+    return PoolJob(name, parts, folder / f"{name}.txt")
+
+
+_GENTLE = """
+import sys, time
+from pathlib import Path
+here = Path(sys.argv[1])
+here.joinpath("begun").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    here.joinpath("asked").touch()
+"""
+
+
+def test_command_lines_on_nodes_end_as_they_do_here(private_ray: None, tmp_path: Path) -> None:
+    # Not a shell: it unblocks the signals that Ray's processes block.
+    gentle = (sys.executable, "-c", _GENTLE, str(tmp_path))
+    todo = [
+        _shell(tmp_path, "a", f'echo "$WHO" > {tmp_path}/a', f"echo two >> {tmp_path}/a"),
+        _shell(tmp_path, "b", "echo Error: it broke; exit 3", "echo never"),
+        PoolJob("c", (Command(gentle, "working"),), tmp_path / "c.txt"),
+        _shell(tmp_path, "d", "echo never"),
+    ]
+
+    class UntilBegun(Watcher):
+        def looked(self, active: Sequence[Active], waiting: int) -> None:
+            if len(active) == waiting == 1 and (tmp_path / "begun").exists():
+                raise KeyboardInterrupt
+
+    ours = resources.capacity(0, 1.0, None, 1, "cpu")
+    assert (ours.concurrent, ours.cpus, ours.gpus) == (1, 1.0, 0.0)
+    pool = Pool(on_cluster(ours, {"WHO": "me"}), at_once=ours.concurrent, watch=UntilBegun())
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(todo)
+    outcomes = pool.outcomes
+    assert {n: o.state for n, o in outcomes.items()} == {
+        "a": "done", "b": "failed", "c": "stopped"
+    }  # fmt: skip
+    assert outcomes["b"].why == f"it broke (working; see {tmp_path / 'b.txt'})"
+    assert (tmp_path / "a").read_text() == "me\ntwo\n"
+    assert (tmp_path / "asked").exists()
+
+
+def test_a_node_that_does_not_see_the_runs_is_named(private_ray: None, tmp_path: Path) -> None:
+    ours = resources.capacity(0, 1.0, None, 1, "cpu")
+    job = _shell(tmp_path, "a", "true")
+    process = on_cluster(ours, {})(job, 0)
+    (tmp_path / "a.txt").unlink()
+    assert process.ended(60.0)
+    assert f"does not see {tmp_path / 'a.txt'}" in str(process.failure())
+    with pytest.raises(ResourceError, match=r"1 x 5 CPUs are needed at once, the cluster has 4"):
+        resources.capacity(0, 5.0, None, None, "cpu")

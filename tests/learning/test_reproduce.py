@@ -207,6 +207,38 @@ def test_killed_it_leaves_nothing_behind_and_goes_on(
     assert any(run.attempt_facts(2)["from_step"] >= 24 for run in resumed)
 
 
+@pytest.mark.faults
+@pytest.mark.distributed
+def test_on_a_cluster_it_is_the_same_and_can_be_interrupted(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    (tmp_path / "two.toml").write_text(TABLE)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        request = ("two.toml", "--offline", "--address", cluster.address)
+        process = start(tmp_path, *request)
+        runs = [RunDir(tmp_path / "runs" / f"two-{name}-t6000-s0") for name in ("maml", "fomaml")]
+        deadline = time.monotonic() + 240
+        while not all(trained(run) >= 30 for run in runs):  # both at once: a node has one place
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 130
+        assert {run.info()["status"] for run in runs} == {"killed"}  # with a checkpoint
+        again = reproduced(tmp_path, *request)
+        assert again["rows"] == whole["rows"]
+        digests = [[run["params_sha256"] for run in d["runs"]] for d in (whole, again)]
+        assert digests[0] == digests[1]
+        assert all(run.latest_attempt() == 2 for run in runs)
+    finally:
+        cluster.shutdown()
+
+
 def test_when_the_time_is_up_the_same_command_goes_on(tmp_path: Path) -> None:
     (tmp_path / "two.toml").write_text(TABLE)
     early = reproduced(tmp_path, "two.toml", "--minutes", "0.001", "--offline")

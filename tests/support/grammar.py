@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-#: Every command with its arguments and options. Scripts rely on it: names are only ever added.
+#: What every command takes.
+EVERYWHERE = {"--debug", "--quiet", "--verbose"}
+#: Every command with its further arguments and options. Scripts rely on it: names are only ever
+#: added.
 GRAMMAR = {
-    "metadist": {"--debug", "--help", "--version"},
+    "metadist": {"--help", "--version"},
     "metadist train": {
         "RECIPE",
         "--address",
@@ -19,6 +22,7 @@ GRAMMAR = {
         "--resume",
         "--runs-dir",
         "--set",
+        "--tensorboard",
         "--tracking-uri",
         "--workers",
     },
@@ -114,6 +118,7 @@ GRAMMAR = {
     },
     "metadist reproduce": {
         "TABLE",
+        "--address",
         "--data-dir",
         "--device",
         "--help",
@@ -141,6 +146,26 @@ GRAMMAR = {
         "--traceback",
     },
     "metadist recipes": {"NAME", "--help"},
+    "metadist runs": {"--help"},
+    "metadist runs list": {
+        "--filter",
+        "--help",
+        "--json",
+        "--runs-dir",
+        "--since",
+        "--sort",
+    },
+    "metadist runs delete": {
+        "NAMES",
+        "--filter",
+        "--help",
+        "--json",
+        "--mlflow",
+        "--runs-dir",
+        "--since",
+        "--tracking-uri",
+        "--yes",
+    },
     "metadist data": {"--help"},
     "metadist data list": {"--data-dir", "--help"},
     "metadist data prepare": {
@@ -172,7 +197,14 @@ GRAMMAR = {
     "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
     "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
     "metadist ui": {"--help", "--open", "--port", "--runs-dir", "--tracking-uri"},
-    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
+    "metadist sync": {
+        "RUN",
+        "--experiment",
+        "--help",
+        "--runs-dir",
+        "--tensorboard",
+        "--tracking-uri",
+    },
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }
 GRAMMAR |= {
@@ -190,7 +222,7 @@ GRAMMAR |= {
     },
     **{
         f"metadist submit {verb}": GRAMMAR[f"metadist {verb}"]
-        for verb in ("evaluate", "train", "tune")
+        for verb in ("evaluate", "reproduce", "train", "tune")
     },
     "metadist submit list": {"--address", "--help", "--json"},
     "metadist submit logs": {"JOB", "--address", "--follow", "--help"},

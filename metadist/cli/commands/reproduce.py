@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
-from metadist.process.resources import available_cores
 
 
 @click.command()
@@ -25,26 +25,24 @@ from metadist.process.resources import available_cores
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after so long; the same command goes on.",
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as the cores allow."
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
-    "--rows", metavar="A,B", default="", show_default=False, help="Only these rows, by their ids."
+    "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
-    help="Ray workers of each run; 0 trains in the run's own process.",
+    help="Ray workers of each run; 0 trains in the run's own process, wherever that is.",
 )
+@options.address
 @click.option("--out", metavar="DIR", default="results", help="Where results go.")
 @options.of_training
 def reproduce(
     table: str | None,
     listed: bool,
-    jobs: int | None,
-    rows: str,
+    rows: tuple[str, ...],
     out: str,
     as_json: bool,
     **arguments: Any,
@@ -66,9 +64,8 @@ def reproduce(
 
     result = tables.reproduce(
         table,
-        jobs=jobs or max(1, available_cores() // max(1, arguments["workers"])),
-        rows=[row for row in rows.split(",") if row],
-        progress=sys.stderr,
+        rows=[row for text in rows for row in text.split(",") if row],
+        progress=None if is_quiet() else sys.stderr,
         **arguments,
     )
     options.show(text(result), result.document(), as_json)
@@ -88,9 +85,14 @@ def reproduce(
 def _list() -> None:
     from metadist import reproduce as tables
 
-    for name in tables.table_names():
-        found = tables.load_table(name)
-        click.echo(
-            f"{name:18} {found.title}: {len(found.rows)} rows, {len(found.runs)} runs of "
-            f"{found.tasks:,} tasks unless --tasks says otherwise"
-        )
+    found = map(tables.load_table, tables.table_names())
+    options.show_rows(
+        [
+            (
+                one.name,
+                f"{one.title}: {len(one.rows)} rows, {len(one.runs)} runs of {one.tasks:,} tasks "
+                "unless --tasks says otherwise",
+            )
+            for one in found
+        ]
+    )

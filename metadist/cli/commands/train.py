@@ -8,6 +8,7 @@ import click
 
 from metadist import api
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import MetadistError
 
 
@@ -46,6 +47,7 @@ class WorkersType(click.ParamType[int | str]):
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
+@click.option("--tensorboard", is_flag=True, help="Write an event file too: RUN/tensorboard.")
 @options.of_training
 def train(as_json: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
@@ -57,5 +59,6 @@ def train(as_json: bool, **arguments: Any) -> None:
         raise click.UsageError("RECIPE is needed (see 'metadist recipes'), or --resume RUN")
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
-    result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
+    recipe = arguments.pop("recipe")
+    result = api.train(recipe, announce=options.say, progress=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)

@@ -38,21 +38,35 @@ class Resources:
     @property
     def bundle(self) -> dict[str, float]:
         """As Ray wants it, which takes no reservation of nothing."""
-        return {"CPU": self.cpus, "GPU": self.gpus} if self.cpus or self.gpus else {"memory": 2**20}
+        return {"memory": 2**20} if self.bare else {"CPU": self.cpus, "GPU": self.gpus}
+
+    @property
+    def bare(self) -> bool:
+        """Whether a trial's own process computes nothing."""
+        return not (self.cpus or self.gpus)
 
 
-def capacity(workers: int, cpus: float, gpus: float, asked: int | None) -> Resources:
+def capacity(
+    workers: int, cpus: float, gpus: float | None, asked: int | None, device: Device
+) -> Resources:
     """How many trials fit at once on the cluster this process is connected to.
 
     Args:
         workers: Ray workers of each trial; 0 and 1: the trial's own process computes.
-        cpus, gpus: of each trial's process or, with workers, of each worker.
+        cpus, gpus: of each trial's process or, with workers, of each worker; None: a GPU if there
+            are any and the device may be one.
         asked: not more than so many.
 
     Raises:
-        ResourceError: not even one fits.
+        ResourceError: not even one fits, or the device is of another kind than what is asked for.
     """
     there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if gpus is None:
+        gpus = 1.0 if device != "cpu" and there.get("GPU", 0.0) >= 1 else 0.0
+    if device == "cuda" and not gpus:
+        raise ResourceError("--device cuda: the cluster has no GPUs; use --device cpu")
+    if device == "cpu" and gpus:
+        raise ResourceError(f"--device cpu with {gpus:g} GPUs per trial: one of them must go")
     fits = asked or 10**6
     for kind, each in (("CPU", cpus), ("GPU", gpus)):
         needed = each * max(workers, 1)
@@ -62,18 +76,12 @@ def capacity(workers: int, cpus: float, gpus: float, asked: int | None) -> Resou
         at_once = int((have + 1e-9) // needed)
         if at_once < 1:
             raise ResourceError(
-                f"a trial needs {needed:g} {kind}s ({max(workers, 1)} x {each:g}), the cluster "
-                f"has {have:g}; ask for fewer --workers-per-trial or a smaller "
-                f"--{kind.lower()}s-per-trial"
+                f"{max(workers, 1)} x {each:g} {kind}s are needed at once, the cluster has "
+                f"{have:g}; add nodes, or ask for fewer workers or a smaller share for each"
             )
         fits = min(fits, at_once)
     # Workers reserve for themselves, all or nothing; the trial only waits for them.
     return Resources(fits, 0.0, 0.0) if workers > 1 else Resources(fits, cpus, gpus)
-
-
-def gpus_there() -> bool:
-    """Whether the cluster this process is connected to has GPUs."""
-    return _devices()[0] > 0
 
 
 def group_size(

@@ -76,6 +76,18 @@ class ObjectStoreRun(RunStore):
             self._pull_info()
         return True
 
+    def size(self) -> int:
+        return sum(found.size for found in self.place.objects())
+
+    def remove(self) -> None:
+        """The record goes last: what is cut off can be given again."""
+        for folder in self.place.folders():
+            if folder != "info":
+                (self.place / folder).delete_below()
+        self.place.delete_below()
+        if self.path.is_dir():
+            super().remove()
+
     # --- run.json and recipe.toml (lock: info)
 
     @contextlib.contextmanager

@@ -116,7 +116,7 @@ def _facts(data: SearchData) -> dict[str, Mapping[str, str]]:
     space = data.space
     scheduler = "none: every trial is trained in full"
     if space.scheduler is not None:
-        scheduler = _words(type(space.scheduler).__name__, vars(space.scheduler))
+        scheduler = _words(vars(space.scheduler))
     held = {key: value_text(value) for key, value in space.fixed.items()}
     overrides = (text.partition("=") for text in data.plan.overrides)
     return {
@@ -140,13 +140,15 @@ def _domain(domain: Domain) -> str:
     if isinstance(domain, When):
         values = " or ".join(value_text(v) for v in domain.values)
         return f"{_domain(domain.then)}, where {domain.key} is {values}"
-    return _words(type(domain).__name__, vars(domain))
+    return _words(vars(domain))
 
 
-def _words(kind: str, values: Mapping[str, Any]) -> str:
+def _words(part: Mapping[str, Any]) -> str:
     told = []
-    for name, value in values.items():
+    for name, value in part.items():
+        if name == "kind":
+            continue
         many = isinstance(value, list | tuple)
         text = ", ".join(value_text(v) for v in value) if many else value_text(value)
         told.append(text if name == "values" else f"{name} {text}")
-    return f"{kind}: {', '.join(told)}"
+    return f"{part['kind']}: {', '.join(told)}"

@@ -57,6 +57,7 @@ STAMP = "20260304-050607"
             1,
         ),
         ("evaluate first second --runs-dir /r", "", "first", 1),
+        ("reproduce my/t.toml --runs-dir /r --out /o", "--address auto", "t", 0),
         ("evaluate /all/runs/first --runs-dir /r", "", "first", 1),
     ],
 )
@@ -80,6 +81,8 @@ def test_what_is_added(line: str, expected: str, run: str | None, cpus: float) -
         ("train x --runs-dir /r --address h:6379", "--address needs --workers"),
         ("evaluate runs/first --runs-dir /r", "'runs/first': a job has another"),
         ("evaluate a b --runs-dir /r --out here", "--out 'here'"),
+        ("reproduce omniglot --runs-dir /r", "--out is needed"),
+        ("reproduce --list --runs-dir /r --out /o", "asks nothing of a cluster"),
         ("tune --list --runs-dir /r", "without submit"),
         ("tune maml-lr --resume auto --runs-dir /r", "--name says which search"),
     ],

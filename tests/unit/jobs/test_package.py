@@ -95,6 +95,14 @@ def test_files_of_one_name_keep_it(here: Path) -> None:
     assert "mine" in (package.directory / "files2" / "toy.py").read_text()
 
 
+def test_a_table_goes_with_its_recipes(here: Path) -> None:
+    (here / "conf/t.toml").write_text('[base]\nrecipe = "mine.toml"\n[runs.a]\nrecipe = "gone"\n')
+    package = packed(here, "reproduce conf/t.toml --out /o")
+    assert package.command.arguments == ("files/t.toml",)
+    assert {"files/t.toml", "files/mine.toml"} <= sent(package)
+    assert (package.directory / "files/mine.toml").read_text() == "# conf/mine.toml\n"
+
+
 def test_a_factory_is_named_behind_its_file(here: Path):
     line = "train x --plugin ./toy.py:make --plugin mine.toy:make --runs-dir /r"
     package = packed(here, line)

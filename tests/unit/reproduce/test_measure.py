@@ -15,9 +15,9 @@ from metadist.episode_data import open_data
 from metadist.errors import TableError
 from metadist.evaluation.diagnostics import write_diagnostics
 from metadist.evaluation.protocols import EvalRequest
+from metadist.executors.pool import CommandResult
 from metadist.objectives import MSE, Metric
 from metadist.reproduce import reproduce
-from metadist.reproduce.jobs import CommandResult
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
 

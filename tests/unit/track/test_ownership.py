@@ -257,3 +257,14 @@ def test_a_run_and_its_copy_are_both_trained_to_the_end(
             assert [s for (s,) in database.execute(query, (run_id,))] == list(range(1, 13))
     database.close()
     assert known[0] != known[1]
+
+
+def test_only_the_directory_that_has_an_mlflow_run_deletes_it(run, uri):
+    run_id = train(run, uri, 1, 3)
+    other = copy(run, "runs/other")
+    assert not track.delete_run(other, uri)
+    client = connect(uri)
+    assert client.get_run(run_id).info.lifecycle_stage == "active"
+    assert track.delete_run(run)
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted"
+    assert not track.delete_run(run)

@@ -10,7 +10,7 @@ from metadist.cli import options
 from metadist.cli.commands.submit._submitted import Submitted
 from metadist.cli.groups import Group, load
 
-_SUBMITTED = ("evaluate", "train", "tune")
+_SUBMITTED = ("evaluate", "reproduce", "train", "tune")
 
 
 class _Group(Group):
@@ -30,7 +30,7 @@ class _Group(Group):
 @click.group(
     cls=_Group,
     package=__name__,
-    subcommand_metavar="[--] train|tune|evaluate …  or  status|logs|stop|list",
+    subcommand_metavar="[--] train|tune|evaluate|reproduce …  or  status|logs|stop|list",
 )
 @options.dashboard
 @click.option(

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 _GIVEN = "metadist.submit.given"
 #: What a run or search begins with; one that goes on has its own.
-_BEGUN_BY = {"train": "RECIPE", "tune": "SPACE"}
+_BEGUN_BY = {
+    "train": "RECIPE is needed, or --resume",
+    "tune": "SPACE is needed, or --resume",
+    "reproduce": "TABLE is needed",
+}
 
 
 class Submitted(click.Command):
@@ -76,7 +80,7 @@ def _submit(**_: Any) -> None:
     as_json, command = asked.pop("as_json"), ctx.meta[_GIVEN]
     begins = not (command.arguments or command.has("--resume") or command.has("--list"))
     if begins and command.verb in _BEGUN_BY:
-        raise click.UsageError(f"{_BEGUN_BY[command.verb]} is needed, or --resume", ctx)
+        raise click.UsageError(_BEGUN_BY[command.verb], ctx)
     if asked["retries"] and not asked["wait"]:
         raise click.UsageError("--retries needs somebody who waits: drop --no-wait")
     if as_json and not command.has("--json"):

@@ -24,8 +24,8 @@ from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect, explained, impatient, settings
 from metadist.track.ownership import foreign
-from metadist.track.request import Form
-from metadist.track.request.description import example, signature
+from metadist.track.registry.description import example, signature
+from metadist.track.registry.request import Form
 from metadist.track.upload import sync_run
 from metadist.track.uris import is_server, public_uri, store_of
 
@@ -213,7 +213,7 @@ def save_model(path: Path, model: TrainedModel, requirements: list[str], about: 
         mlflow.pyfunc.save_model(
             path=str(path),
             mlflow_model=about,
-            python_model=str(Path(__file__).with_name("served.py")),
+            python_model=str(Path(__file__).parent.with_name("served.py")),
             artifacts={"learner": str(learner)},
             signature=signature(Form(model)),
             input_example=example(Form(model)),

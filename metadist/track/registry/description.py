@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from metadist.track.request import Form
+from metadist.track.registry.request import Form
 
 if TYPE_CHECKING:
     import pandas as pd
