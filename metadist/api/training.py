@@ -33,6 +33,7 @@ def train(
     tracking_uri: str | None = None,
     experiment: str = "metadist",
     offline: bool = False,
+    tensorboard: bool = False,
     device: Device = "auto",
     plugins: Plugins = (),
     backbone: Callable[..., nn.Module] | None = None,
@@ -55,6 +56,7 @@ def train(
         tracking_uri: of the MLflow server or store; MLFLOW_TRACKING_URI if not given, else a
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
+        tensorboard: write an event file too, into the run's folder ``tensorboard``.
         plugins: modules (``my_package.toy``) and files (``./toy.py``) of parts that the recipe may
             name by their last name (``toy``); ``./net.py:make`` names a factory of modules in one.
             Their code is run. A run made with one is continued with the same source only.
@@ -92,6 +94,7 @@ def train(
         tracking_uri=tracking_uri,
         experiment=experiment,
         offline=offline,
+        tensorboard=tensorboard,
         device=device,
         plugins=plugins,
         progress=progress,

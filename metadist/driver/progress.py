@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
-from metadist.executors.polling import Polling
 from metadist.objectives import Metric
 from metadist.process.console import Painter, meters
+from metadist.process.polling import Polling
 from metadist.runs.log import LogReader, Point
 from metadist.runs.readers.evaluations import described
 from metadist.runs.run_dir import RunDir

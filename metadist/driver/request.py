@@ -43,6 +43,7 @@ class RunRequest:
     tracking_uri: str | None = None
     experiment: str = "metadist"
     offline: bool = False
+    tensorboard: bool = False
     device: Device = "auto"
     plugins: str | Path | Sequence[str | Path | Plugin] = ()
     progress: bool = False

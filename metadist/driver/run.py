@@ -38,6 +38,8 @@ from metadist.report.phrases import plural
 from metadist.runs import checkpoints
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
+from metadist.track import tensorboard
+from metadist.track.tensorboard import EventFile
 
 
 def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict[str, Any]]:
@@ -142,6 +144,8 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         if request.progress:
             progress = Progress(setup.recipe.outer.steps, setup.objective.metric)
             shown.enter_context(ProgressFollower(run, progress))
+        if request.tensorboard or tensorboard.wanted():
+            shown.enter_context(EventFile(run))
         if job.workers.high == 0:
             return in_process.execute(job, announce)
         from metadist.executors import ray_train

@@ -23,9 +23,9 @@ GRACE_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command line, or a function, and what it does, for people."""
+    """A command line, or whatever a start knows to begin, and what it does, for people."""
 
-    work: tuple[str, ...] | Callable[[], None]
+    arguments: tuple[str, ...]
     what: str
 
 

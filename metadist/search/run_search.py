@@ -16,7 +16,7 @@ from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.remote_process import DEATHS, on_cluster
+from metadist.executors.cluster.remote_process import DEATHS, RemoteProcess
 from metadist.executors.cluster.resources import Resources, capacity
 from metadist.executors.optuna_search import check_optuna
 from metadist.executors.pool import Command, Job, Pool
@@ -252,9 +252,14 @@ class _Search:
             for run in runs:  # they have workers of their own
                 work(run)
             return
-        jobs = [Job(r.name, (Command(functools.partial(work, r), "confirming"),)) for r in runs]
-        start, at_once = on_cluster(self.resources), self.resources.concurrent
-        for outcome in Pool(start, at_once=at_once, go_on=False).run(jobs).values():
+        by_name = {run.name: functools.partial(work, run) for run in runs}
+
+        def start(job: Job, index: int) -> RemoteProcess:
+            return RemoteProcess(by_name[job.name], self.resources)
+
+        pool = Pool(start, at_once=self.resources.concurrent, go_on=False)
+        jobs = [Job(name, (Command((), "confirming"),)) for name in by_name]
+        for outcome in pool.run(jobs).values():
             if outcome.error is not None:
                 raise outcome.error
 

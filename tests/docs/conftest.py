@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +14,13 @@ import pytest
 
 import metadist
 from data_pipeline.datasets import strokes
+from metadist.driver import ending
 from metadist.driver import run as driver
 from metadist.driver.request import RunRequest
 from metadist.executors.world_size import IN_PROCESS
 
 #: What makes the runs of the pages small; the last of two equal keys counts.
-QUICK = ("outer.steps=2", "outer.batch=2", "eval.every=2", "eval.steps=1", "run.checkpoint_every=2")
-QUICK += ("eval.episodes=2", "eval.val_episodes=2", "eval.queries=2", "eval.extra_queries=0")
+QUICK = ("outer.steps=2", "outer.batch=2", "eval.every=2", "eval.episodes=12", "eval.val_episodes=2")
 #: Data that nobody has here are replaced by the small one.
 _FOREIGN = ("omniglot", "miniimagenet")
 
@@ -34,7 +35,6 @@ def small(request: RunRequest) -> RunRequest:
         overrides=(*request.overrides, *sets),
         workers=IN_PROCESS,
         offline=True,
-        reported=False,
     )
 
 
@@ -53,11 +53,13 @@ def shelf_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
                 metadist.prepare("strokes", data_dir=root / "data")
                 strokes._characters.cache_clear()
                 return root / "data"
-            name, _, recipe = what.partition("=")
+            name, recipe, *sets = re.split("[= ]", what, maxsplit=2)
             train = driver.train
             patch.setattr(driver, "train", lambda request, *rest: train(small(request), *rest))
+            patch.setattr(ending, "write_report", lambda run: run.path / "report.html")
             made("data")
-            metadist.train(recipe, name=name, runs_dir=root / "runs", data_dir=root / "data")
+            places = {"runs_dir": root / "runs", "data_dir": root / "data"}
+            metadist.train(recipe, name=name, overrides=sets, **places)
             return root / "runs" / name
 
     return made
@@ -76,9 +78,8 @@ def place(
         shutil.copytree(shelf_of_pages("data"), "data")
         for run in runs:
             shutil.copytree(shelf_of_pages(run), Path("runs", run.partition("=")[0]))
-        monkeypatch.setattr(
-            driver, "train", lambda request, *rest: train(small(request), *rest)
-        )
+        monkeypatch.setattr(driver, "train", lambda request, *rest: train(small(request), *rest))
+        monkeypatch.setattr(ending, "write_report", lambda run: run.path / "report.html")
         return tmp_path
 
     return made

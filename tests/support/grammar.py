@@ -22,6 +22,7 @@ GRAMMAR = {
         "--resume",
         "--runs-dir",
         "--set",
+        "--tensorboard",
         "--tracking-uri",
         "--workers",
     },
@@ -196,7 +197,14 @@ GRAMMAR = {
     "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
     "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
     "metadist ui": {"--help", "--open", "--port", "--runs-dir", "--tracking-uri"},
-    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
+    "metadist sync": {
+        "RUN",
+        "--experiment",
+        "--help",
+        "--runs-dir",
+        "--tensorboard",
+        "--tracking-uri",
+    },
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }
 GRAMMAR |= {

@@ -32,6 +32,7 @@ _SHELL = re.compile(r"[|&;<>$`(*]|^\w+=")
 _FENCE = re.compile(r"(\w+)(?: \{(.*)\})?")
 _OPTION = re.compile(r"([\w-]+)(?:=\"([^\"]*)\")?(?:\s+|$)")
 _METADIST = re.compile(r"(?:\S+/)?metadist")
+_NUMBER = r"[0-9a-f]{12,}|[-−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 _OPERATORS = "|&;()<>"
 
 
@@ -209,11 +210,11 @@ def pattern(printed: str, *, exact: bool) -> re.Pattern[str]:
     so does each number for any other.
     """
     pieces = []
-    for piece in re.split(r"(…|(?<![\w])[-−+]?\d[\d.,]*(?:e-?\d+)?|[0-9a-f]{12,})", _flat(printed)):
+    for piece in re.split(rf"(…|{_NUMBER})", _flat(printed)):
         if piece == "…":
             pieces.append(".*?")
-        elif not exact and re.fullmatch(r"[-−+]?\d.*|[0-9a-f]{12,}", piece):
-            pieces.append(r"(?:[-−+\d.,e]+|nan|inf|[0-9a-f]{12,})")
+        elif not exact and re.fullmatch(_NUMBER, piece):
+            pieces.append(rf"(?:{_NUMBER}|nan|inf)")
         else:
             pieces.append(re.escape(piece))
     return re.compile("".join(pieces))

@@ -25,9 +25,7 @@ from metadist.errors import TrackingError
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after so long; the same command goes on.",
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit."
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
     "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."

@@ -47,6 +47,7 @@ class WorkersType(click.ParamType[int | str]):
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
+@click.option("--tensorboard", is_flag=True, help="Write an event file too: RUN/tensorboard.")
 @options.of_training
 def train(as_json: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.

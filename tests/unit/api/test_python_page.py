@@ -22,9 +22,10 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, strokes_data: Path) -> Path:
     """The runs that the page names, made in a hurry."""
     root = tmp_path_factory.mktemp("place")
+    (root / "data").symlink_to(strokes_data)
     places: dict[str, Any] = {"runs_dir": root / "runs", "data_dir": root / "data"}
     for recipe, name, more in (
         ("strokes-5w1s-maml", "first", ["model.filters=8"]),
