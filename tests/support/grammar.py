@@ -145,7 +145,7 @@ GRAMMAR = {
         "--source",
         "--traceback",
     },
-    "metadist recipes": {"NAME", "--help"},
+    "metadist recipes": {"NAME", "--help", "--plugin", "--schema"},
     "metadist runs": {"--help"},
     "metadist runs list": {
         "--filter",
