@@ -48,7 +48,8 @@ def painted(stream: Terminal, words: str = "words") -> Painter:
 
 
 def test_what_is_said_meanwhile_stands_above(terminal: Terminal, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", terminal)
     logger = logging.getLogger()
     handler = logging.StreamHandler(terminal)
@@ -69,7 +70,7 @@ def test_what_is_said_meanwhile_stands_above(terminal: Terminal, monkeypatch) ->
     assert above == ["by anybody", "logged", long]  # not broken: it may be copied
     assert bar.endswith(" half")
     assert below == ""
-    assert sys.stdout.getvalue() == "a result\n"  # type: ignore[attr-defined]
+    assert out.getvalue() == "a result\n"
     assert "\x1b[?25l" not in terminal.getvalue()  # who is killed leaves the cursor as it was
 
 
@@ -116,7 +117,7 @@ def test_no_colour_is_none(terminal: Terminal, monkeypatch) -> None:
 
 
 class Ascii(Terminal):
-    encoding = "ascii"  # type: ignore[assignment]
+    encoding = "ascii"
 
     def write(self, text: str) -> int:
         text.encode("ascii")
