@@ -23,6 +23,8 @@ class Undrawn(Figure):
 
 
 def choose(item: pytest.Item) -> None:
-    """What a test sees: pictures in tests of reports, and in those marked ``drawn``."""
-    drawn = "report" in item.path.parts or item.get_closest_marker("drawn")
+    """What a test sees: pictures in tests of reports, and in those marked ``drawn``; none in those
+    marked ``drawn(False)``."""
+    mark = item.get_closest_marker("drawn")
+    drawn = "report" in item.path.parts if mark is None else mark.args != (False,)
     svg.Figure = Figure if drawn else Undrawn  # type: ignore[attr-defined]
