@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -130,8 +131,11 @@ def _fit(figure: Figure) -> None:
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         # What names of ticks become.
         if isinstance(ticks := axis.get_major_formatter(), FuncFormatter):
-            tell = ticks.func
-            ticks.func = lambda value, place, tell=tell: _fitting(tell(value, place))
+            ticks.func = partial(_tick, ticks.func)
+
+
+def _tick(tell: Callable[[float, int | None], str], value: float, place: int | None) -> str:
+    return _fitting(tell(value, place))
 
 
 def _fitting(text: str) -> str:

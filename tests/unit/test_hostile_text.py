@@ -141,8 +141,8 @@ def test_adapted_images():
 def test_a_reproduced_table(tmp_path):
     evil = "<script>alert(1)</script> | {{ 7*7 }}"
     head = REGRESSION.replace("A table", evil).replace("What it is", evil).replace("paper", evil)
-    one = row("a", "a", "value = 0.5").replace('"A"', f'"{evil}"')
-    one = table(f'[runs.a]\ndifferences = ["{evil}"]\n{one}', head)
+    body = row("a", "a", "value = 0.5").replace('"A"', f'"{evil}"')
+    one = table(f'[runs.a]\ndifferences = ["{evil}"]\n{body}', head)
     request = request_of(one, tmp_path)
     planned = planned_of(request, "a")
     finish(planned, [3.0, 0.5])
