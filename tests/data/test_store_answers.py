@@ -107,6 +107,8 @@ def test_no_secret_is_told(
             place.put(b"1")
         assert str(place) in str(caught.value)
         assert "a-secret" not in str(caught.value)
+    unknown = ValueError("error performing GET https://mine/x?sv=1&sig=a-secret in 1 ms")
+    assert object_requests.brief(unknown) == "error performing GET https://mine/x in 1 ms"
 
 
 @pytest.mark.parametrize("uri", ["gs://shelf/x", "az://shelf/x"])

@@ -140,7 +140,7 @@ import datetime, json, pathlib, sys
 count = pathlib.Path(sys.argv[1])
 number = int(count.read_text()) + 1 if count.exists() else 1
 count.write_text(str(number))
-soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=int(sys.argv[1 + number]))
+soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=int(sys.argv[2]))
 print(json.dumps({"Version": 1, "AccessKeyId": f"PROCESS{number}", "SecretAccessKey": "s",
                   "SessionToken": "t", "Expiration": soon.isoformat()}))
 """
@@ -151,10 +151,9 @@ def test_credentials_that_expire_are_got_anew(
 ) -> None:
     script, count = tmp_path / "process.py", tmp_path / "count"
     script.write_text(PROCESS)
-    process = f"credential_process = {sys.executable} {script} {count} 5 9999"
+    process = f"credential_process = {sys.executable} {script} {count} 5"
     (tmp_path / "config").write_text(f"[default]\n{process}\n")
-    assert [_asks_as(cloud) for _ in range(3)][1:] == ["PROCESS2+token"] * 2
-    assert count.read_text() == "2"
+    assert len({_asks_as(cloud) for _ in range(3)}) == 3  # they last for seconds
 
 
 @pytest.mark.parametrize("boto3", [True, False])
