@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -81,18 +81,33 @@ def parse_options(model: type[OptionsT], given: dict[str, Any], where: str) -> O
         raise RecipeError(explain(error, where)) from None
 
 
-def explain(error: ValidationError, where: str = "") -> str:
-    """A validation error in one line per field: where, what was demanded, what was got."""
+def explain(
+    error: ValidationError,
+    where: str = "",
+    place: Callable[[tuple[int | str, ...]], str] | None = None,
+) -> str:
+    """A validation error in one line per field: where, what was demanded, what was got.
+
+    Args:
+        where: what the fields belong to; without it they are a recipe's.
+        place: tells people where a field is, from pydantic's way to it.
+    """
     demands: dict[str, list[str]] = {}
     got: dict[str, str] = {}
     for detail in error.errors():
-        # Behind section and key stand the branches of pydantic's own types.
-        keys = [str(part) for part in detail["loc"]][: 1 if where else 2]
-        place = ".".join([*([where] if where else []), *keys])
-        demands.setdefault(place, []).append(detail["msg"].removeprefix("Value error, "))
+        if place is not None:
+            there = place(detail["loc"])
+        else:
+            # Behind section and key stand the branches of pydantic's own types.
+            keys = [str(part) for part in detail["loc"]][: 1 if where else 2]
+            there = ".".join([*([where] if where else []), *keys])
+        message = detail["msg"].removeprefix("Value error, ")
+        demands.setdefault(there, []).append(message)
         # A rule over several keys names what it got itself.
-        got[place] = f", got {detail.get('input')!r}" if keys else ""
+        got[there] = (
+            f", got {detail.get('input')!r}" if detail["loc"] and ", got " not in message else ""
+        )
     return "; ".join(
-        f"{place}{': ' if place else ''}{', or '.join(messages)}{got[place]}"
-        for place, messages in demands.items()
+        f"{there}{': ' if there else ''}{', or '.join(messages)}{got[there]}"
+        for there, messages in demands.items()
     )

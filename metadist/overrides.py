@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import tomllib
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from metadist.errors import RecipeError
 
 Scalar = bool | int | float | str
+#: Of a recipe's key; a list may hold lists.
+Value = Scalar | list[Any]
+#: What that is, for people.
+VALUE = "a single value or a list of values"
 #: Whole numbers that a float holds exactly.
 _EXACT = 2**53
 
@@ -24,7 +28,13 @@ class Typed(str):
 class Declared(BaseModel):
     """A frozen, closed description that takes numbers as people write them (`as_declared`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        strict=True,
+        use_attribute_docstrings=True,  # descriptions of keys
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -32,7 +42,12 @@ class Declared(BaseModel):
         return as_declared(cls, given)
 
 
-def parse_override(text: str) -> tuple[str, str, Scalar]:
+def is_value(value: Any) -> TypeGuard[Value]:
+    """Whether a key of a recipe may have this value."""
+    return all(map(is_value, value)) if isinstance(value, list) else isinstance(value, Scalar)
+
+
+def parse_override(text: str) -> tuple[str, str, Value]:
     """``section.key=value`` to its three parts; the value is read as TOML, else as a string.
 
     Raises:
@@ -47,12 +62,12 @@ def parse_override(text: str) -> tuple[str, str, Scalar]:
         value: Any = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
         value = raw
-    if not isinstance(value, Scalar):
-        raise RecipeError(f"--set {key.strip()}: a single value is needed, got {raw!r}")
+    if not is_value(value):
+        raise RecipeError(f"--set {key.strip()}: {VALUE} is needed, got {raw!r}")
     return section, name, value
 
 
-def typed_value(model: type[BaseModel], text: str) -> Scalar:
+def typed_value(model: type[BaseModel], text: str) -> Value:
     """The value of an override for a key of ``model``; a text needs no quotes to be one."""
     _, name, value = parse_override(text)
     raw = text.partition("=")[2].strip()
@@ -79,12 +94,16 @@ def as_declared(model: type[BaseModel], given: Any) -> Any:
 
 def _kinds(annotation: Any) -> set[Any]:
     """The plain types that an annotation is made of."""
-    found = {annotation} if isinstance(annotation, type) else set()
+    plain = get_origin(annotation) or annotation
+    found = {plain} if isinstance(plain, type) else set()
     return found.union(*map(_kinds, get_args(annotation)))
 
 
 def read_as(value: Any, kinds: set[Any]) -> Any:
     """``value`` as one of the plain types ``kinds`` if it can be meant so, else as it is."""
+    if isinstance(value, list):
+        parts = [read_as(part, kinds) for part in value]
+        return tuple(parts) if tuple in kinds else parts
     if isinstance(value, Typed) and str not in kinds:
         if bool in kinds and value.lower() in ("true", "false"):
             return value.lower() == "true"

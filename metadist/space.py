@@ -2,15 +2,30 @@
 
 A space is data. It names a base recipe, the keys that are searched with their domains, keys that
 are held at other values than the base's, and how long, by which searcher and with which scheduler.
+Whoever writes one, or alters the record of one, may write anything: nothing is looked at when a
+part is made, and all of it, with every mistake named, by :func:`check_space`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from metadist.discovery import explain
 from metadist.errors import SpaceError
 from metadist.overrides import Scalar
 
@@ -19,26 +34,60 @@ Mode = Literal["max", "min"]
 #: Values of one trial, by ``section.key``.
 Point = dict[str, Scalar]
 
-# Of every domain, ``problem`` says what is wrong with it (empty: nothing), ``points`` what a grid
-# search tries.
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, Scalar):
+        raise ValueError("a number, text or truth value is needed")
+    return value
+
+
+def _metric(value: str) -> str:
+    if not re.fullmatch(r"val/[a-zA-Z0-9_.-]{1,80}", value):
+        raise ValueError("as 'val/accuracy' or 'val/mse'")
+    return value
+
+
+_Real = Annotated[float, Strict()]
+_Whole = Annotated[int, Strict()]
+_Count = Annotated[_Whole, Field(ge=1)]
+_Grid = Annotated[_Whole, Field(ge=2)]
+_Text = Annotated[str, Strict()]
+_Value = Annotated[Scalar, BeforeValidator(_scalar)]
+
+
+class _Part:
+    """A part of a space; ``kind`` tells it apart from others in a record."""
+
+    __pydantic_config__: ClassVar = ConfigDict(
+        extra="forbid", allow_inf_nan=False, revalidate_instances="always"
+    )
+
+
+def _part(value: Any) -> Any:
+    if not isinstance(value, _Part | dict):
+        raise ValueError("a part of metadist.space is needed, as LogUniform(1e-3, 1.0) or Asha()")
+    return value
+
+
+# Of every domain, ``points`` says what a grid search tries.
 
 
 @dataclass(frozen=True)
-class LogUniform:
+class LogUniform(_Part):
     """Numbers whose logarithm is uniform in [log low, log high].
 
     Attributes:
         grid: how many of them, evenly spaced in the logarithm, a grid search tries.
     """
 
-    low: float
-    high: float
-    grid: int = 5
+    kind: Literal["LogUniform"] = field(default="LogUniform", kw_only=True, repr=False)
+    low: _Real
+    high: _Real
+    grid: _Grid = 5
 
-    def problem(self) -> str:
-        if not (0 < self.low < self.high < math.inf):
-            return f"0 < low < high is needed, got low {self.low!r} and high {self.high!r}"
-        return _grid_problem(self.grid)
+    @model_validator(mode="after")
+    def _ordered(self) -> LogUniform:
+        return _ordered(self, 0 < self.low < self.high, "0 < low < high")
 
     def points(self) -> list[Scalar]:
         ratio = math.log(self.high / self.low)
@@ -47,17 +96,17 @@ class LogUniform:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(_Part):
     """Numbers uniform in [low, high]; ``grid`` as in :class:`LogUniform`."""
 
-    low: float
-    high: float
-    grid: int = 5
+    kind: Literal["Uniform"] = field(default="Uniform", kw_only=True, repr=False)
+    low: _Real
+    high: _Real
+    grid: _Grid = 5
 
-    def problem(self) -> str:
-        if not (-math.inf < self.low < self.high < math.inf):
-            return f"low < high is needed, got low {self.low!r} and high {self.high!r}"
-        return _grid_problem(self.grid)
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform:
+        return _ordered(self, self.low < self.high, "low < high")
 
     def points(self) -> list[Scalar]:
         step = (self.high - self.low) / (self.grid - 1)
@@ -65,18 +114,19 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class Integers:
+class Integers(_Part):
     """Whole numbers in [low, high], both possible; on a logarithmic scale with ``log``."""
 
-    low: int
-    high: int
-    log: bool = False
+    kind: Literal["Integers"] = field(default="Integers", kw_only=True, repr=False)
+    low: _Whole
+    high: _Whole
+    log: Annotated[bool, Strict()] = False
 
-    def problem(self) -> str:
-        if not self.low < self.high or (self.log and self.low < 1):
-            least = "1 <= low < high" if self.log else "low < high"
-            return f"{least} is needed, got low {self.low!r} and high {self.high!r}"
-        return ""
+    @model_validator(mode="after")
+    def _ordered(self) -> Integers:
+        if self.log:
+            return _ordered(self, 1 <= self.low < self.high, "1 <= low < high")
+        return _ordered(self, self.low < self.high, "low < high")
 
     def points(self) -> list[Scalar]:
         if not self.log:  # all of them, or the powers of two among them
@@ -86,46 +136,52 @@ class Integers:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Part):
     """One of some values."""
 
-    values: tuple[Scalar, ...]
+    kind: Literal["Choice"] = field(default="Choice", kw_only=True, repr=False)
+    values: tuple[_Value, ...]
 
     def __init__(self, *values: Scalar) -> None:
+        object.__setattr__(self, "kind", "Choice")
         object.__setattr__(self, "values", values)
 
-    def problem(self) -> str:
+    @model_validator(mode="after")
+    def _differ(self) -> Choice:
         if len(self.values) < 2 or len({(type(v), v) for v in self.values}) < len(self.values):
-            return f"two or more different values are needed, got {list(self.values)}"
-        return ""
+            raise ValueError(f"two or more different values are needed, got {list(self.values)}")
+        return self
 
     def points(self) -> list[Scalar]:
         return list(self.values)
 
 
 @dataclass(frozen=True)
-class When:
+class When(_Part):
     """A domain that counts only where another searched key has one of these values.
 
     Elsewhere the key keeps the base's value.
     """
 
-    key: str
-    values: tuple[Scalar, ...]
-    then: LogUniform | Uniform | Integers | Choice
-
-    def problem(self) -> str:
-        return self.then.problem() if self.values else "values to wait for are needed, got none"
+    kind: Literal["When"] = field(default="When", kw_only=True, repr=False)
+    key: _Text
+    values: Annotated[tuple[_Value, ...], Field(min_length=1)]
+    then: Annotated[
+        LogUniform | Uniform | Integers | Choice,
+        Field(discriminator="kind"),
+        BeforeValidator(_part),
+    ]
 
     def points(self) -> list[Scalar]:
         return self.then.points()
 
 
 Domain = LogUniform | Uniform | Integers | Choice | When
+_Domain = Annotated[Domain, Field(discriminator="kind"), BeforeValidator(_part)]
 
 
 @dataclass(frozen=True)
-class Asha:
+class Asha(_Part):
     """Asynchronous successive halving (Li et al., 2020): at each rung the worse trials stop.
 
     Attributes:
@@ -133,12 +189,13 @@ class Asha:
         reduction: one in so many goes on to the next rung, which is so many times as far.
     """
 
-    grace: int = 1
-    reduction: int = 3
+    kind: Literal["Asha"] = field(default="Asha", kw_only=True, repr=False)
+    grace: _Whole = 1
+    reduction: Annotated[_Whole, Field(ge=2)] = 3
 
 
 @dataclass(frozen=True)
-class MedianStopping:
+class MedianStopping(_Part):
     """Stop what is worse than the median of the others' running averages (Golovin et al., 2017).
 
     Attributes:
@@ -146,12 +203,13 @@ class MedianStopping:
         trials: others that must have come as far.
     """
 
-    grace: int = 1
-    trials: int = 3
+    kind: Literal["MedianStopping"] = field(default="MedianStopping", kw_only=True, repr=False)
+    grace: _Whole = 1
+    trials: _Whole = 3
 
 
 @dataclass(frozen=True)
-class Population:
+class Population(_Part):
     """Population-based training (Jaderberg et al., 2017): a schedule of rates is searched.
 
     After every ``interval`` validations the worst trials take over parameters and rates of the best
@@ -159,17 +217,19 @@ class Population:
     anew.
     """
 
-    interval: int = 1
-    quantile: float = 0.25
-    resample: float = 0.25
-    factors: tuple[float, float] = (1.25, 0.8)
+    kind: Literal["Population"] = field(default="Population", kw_only=True, repr=False)
+    interval: _Whole = 1
+    quantile: Annotated[_Real, Field(gt=0, le=0.5)] = 0.25
+    resample: Annotated[_Real, Field(ge=0, le=1)] = 0.25
+    factors: Annotated[tuple[Annotated[_Real, Field(gt=0)], ...], Field(min_length=1)] = (1.25, 0.8)
 
 
 Scheduler = Asha | MedianStopping | Population
+_Scheduler = Annotated[Scheduler, Field(discriminator="kind"), BeforeValidator(_part)]
 
 
 @dataclass(frozen=True)
-class Space:
+class Space(_Part):
     """A search, ready to be run.
 
     Attributes:
@@ -189,17 +249,23 @@ class Space:
         scheduler: who stops trials early; None: nobody.
     """
 
-    about: str
-    base: str
-    search: Mapping[str, Domain]
-    metric: str
+    about: _Text
+    base: _Text
+    search: Mapping[str, _Domain]
+    metric: Annotated[_Text, AfterValidator(_metric)]
     mode: Mode
-    steps: int
-    every: int
-    fixed: Mapping[str, Scalar] = field(default_factory=dict)
-    trials: int = 16
+    steps: _Count
+    every: _Count
+    fixed: Mapping[str, _Value] = field(default_factory=dict)
+    trials: _Count = 16
     searcher: Searcher = "tpe"
-    scheduler: Scheduler | None = None
+    scheduler: _Scheduler | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Space:
+        if problems := [*_problems(self)]:
+            raise ValueError("; ".join(problems))
+        return self
 
     def active(self, point: Mapping[str, Any]) -> Point:
         """A trial's values, without those whose condition is not met."""
@@ -225,88 +291,74 @@ class Space:
         return points
 
     def document(self) -> dict[str, Any]:
-        """The space as JSON-able values."""
-        order: dict[str, Any] = dict.fromkeys(("about", "base", "search", "fixed"))
-        return order | {
-            **vars(self),
-            "search": {key: _document(domain) for key, domain in self.search.items()},
-            "fixed": dict(self.fixed),
-            "scheduler": None if self.scheduler is None else _document(self.scheduler),
-        }
+        """The space as JSON-able values; :func:`check_space` reads it back."""
+        written: dict[str, Any] = _SPACE.dump_python(self, mode="json")
+        return written
 
 
-def _document(part: Any) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if is_dataclass(value):
-            return _document(value)
-        return list(value) if isinstance(value, tuple) else value
-
-    return {"kind": type(part).__name__, **{name: plain(v) for name, v in vars(part).items()}}
+_SPACE = TypeAdapter(Space)
+#: Steps on the way to a mistake that its reader does not know: they are pydantic's.
+_OWN = {kind.__name__ for kind in (*get_args(Domain), *get_args(Scheduler))}
 
 
-def _grid_problem(grid: int) -> str:
-    return "" if grid >= 2 else f"a grid of two points or more is needed, got {grid!r}"
+def check_space(space: object, name: str) -> Space:
+    """A space whose values are of the types that it says and make sense together.
 
-
-def check_shape(space: Space, name: str) -> None:
-    """What can be wrong with a space whatever its recipe.
+    Args:
+        space: a Space, or the document of one.
 
     Raises:
-        SpaceError: it is; each problem is named.
+        SpaceError: one does not; each is named.
     """
-    problems = [] if space.search else ["nothing is searched"]
+    try:
+        return _SPACE.validate_python(space)
+    except ValidationError as error:
+        raise SpaceError(f"space {name}: {explain(error, place=_place)}") from None
+
+
+def _place(steps: tuple[int | str, ...]) -> str:
+    known = steps[1:] if len(steps) > 1 and steps[0] == "search" else steps
+    return ": ".join(str(step) for step in known if step not in _OWN)
+
+
+_Ordered = TypeVar("_Ordered", LogUniform, Uniform, Integers)
+
+
+def _ordered(domain: _Ordered, good: bool, needed: str) -> _Ordered:
+    if not good:
+        raise ValueError(f"{needed} is needed, got low {domain.low!r} and high {domain.high!r}")
+    return domain
+
+
+def _problems(space: Space) -> Iterator[str]:
+    """What is wrong with a space of which each value makes sense by itself."""
+    if not space.search:
+        yield "nothing is searched"
     keys = list(space.search)
     for index, (key, domain) in enumerate(space.search.items()):
-        if problem := domain.problem():
-            problems.append(f"{key}: {problem}")
         if isinstance(domain, When) and domain.key not in keys[:index]:
-            problems.append(f"{key}: it waits for {domain.key!r}, which must be searched before it")
+            yield f"{key}: it waits for {domain.key!r}, which must be searched before it"
         if key in space.fixed:
-            problems.append(f"{key}: both searched and fixed")
-    for what, value in (("steps", space.steps), ("every", space.every), ("trials", space.trials)):
-        if value < 1:
-            problems.append(f"{what}: 1 or more is needed, got {value}")
-    if space.every > 0 and space.steps % space.every:
-        problems.append(
+            yield f"{key}: both searched and fixed"
+    if space.steps % space.every:
+        yield (
             f"steps: a multiple of every ({space.every}) is needed, so that the last step is "
             f"validated, got {space.steps}"
         )
-    problems += _scheduler_problems(space)
-    if problems:
-        raise SpaceError(f"space {name}: {'; '.join(problems)}")
-
-
-def _scheduler_problems(space: Space) -> list[str]:
-    scheduler, problems = space.scheduler, []
-    validations = space.steps // max(space.every, 1)
+    scheduler, validations = space.scheduler, space.steps // space.every
     for name in ("grace", "interval"):
-        value = getattr(scheduler, name, 1)
-        if not 0 < value <= validations:
-            problems.append(
+        if not 0 < (value := getattr(scheduler, name, 1)) <= validations:
+            yield (
                 f"scheduler: {name} counts validations, of which a trial has {validations} (steps "
                 f"by every): 1 to {validations} are possible, got {value}"
             )
-    if isinstance(scheduler, Asha) and scheduler.reduction < 2:
-        problems.append(f"scheduler: a reduction of 2 or more is needed, got {scheduler.reduction}")
     if isinstance(scheduler, Population):
-        if not 0 < scheduler.quantile <= 0.5:
-            problems.append(f"scheduler: a quantile in (0, .5] is needed, got {scheduler.quantile}")
-        if not 0 <= scheduler.resample <= 1 or min(scheduler.factors, default=0) <= 0:
-            problems.append(
-                "scheduler: resample in [0, 1] and factors above 0 are needed, got "
-                f"{scheduler.resample} and {list(scheduler.factors)}"
-            )
         if space.searcher != "random":
-            problems.append(
-                f"searcher: a population starts from random points, got {space.searcher!r}"
-            )
+            yield f"searcher: a population starts from random points, got {space.searcher!r}"
         if odd := [key for key in space.search if key not in SCHEDULED]:
-            problems.append(
-                f"{', '.join(odd)}: a population changes rates only ({', '.join(SCHEDULED)})"
-            )
+            yield f"{', '.join(odd)}: a population changes rates only ({', '.join(SCHEDULED)})"
         if odd := [k for k, d in space.search.items() if not isinstance(d, LogUniform | Uniform)]:
-            problems.append(f"{', '.join(odd)}: a population needs LogUniform or Uniform")
-    return problems
+            yield f"{', '.join(odd)}: a population needs LogUniform or Uniform"
 
 
 #: Keys whose values may change in mid-run.

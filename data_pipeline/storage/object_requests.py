@@ -1,21 +1,20 @@
-"""How an object store is asked: with which connection, for how long, and what its errors mean."""
+"""How an object store is asked: for how long, and what its errors mean."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import random
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from data_pipeline.errors import DataError, MissingData, StoreAway, StoreError
-from data_pipeline.storage.object_uri import Endpoint, endpoint
+from data_pipeline.storage.object_uri import Endpoint
 from data_pipeline.timeouts import seconds_of
 
 logger = logging.getLogger(__name__)
@@ -23,39 +22,52 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 #: Seconds between two attempts: the first pause, doubled up to the last.
 _PAUSES = (0.25, 4.0)
-#: Seconds after which a connection, or a reply that does not go on, counts as failed.
-_CONNECT_SECONDS, _REPLY_SECONDS = 5.0, 10.0
-#: What AWS and its likes call a request that would be refused again; anything else is repeated.
-_REFUSED = re.compile(
-    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|"
-    "UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|HTTP status 40[13]"
+#: The library's errors have a class for little more than what is not there and who may not; the
+#: rest stands in their texts, as what the store has answered.
+_STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
+_ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
+_CAUSE = re.compile(
+    r'(?:Invalid(?:Certificate|Message)\W+(?:Other\w*\W+)*|(?:message|error): ")'
+    r"(?P<why>[\w:;,'() -]*\w)|(?P<late>TimedOut)"
 )
-#: curl's numbers of a certificate or protocol that does not fit.
-_NO_TLS = re.compile("curlCode: (35|51|58|60|77),")
+_NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
+_NO_TLS = re.compile(r"Invalid(Certificate|Message)\(")
+_REGION = re.compile("status code: 301|AuthorizationHeaderMalformed|redirect without LOCATION")
+#: Where a machine is asked for its role, if no credentials were given.
+_ROLE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity/")
+#: These are given by a server that may do it later.
+_LATER = re.compile("RequestTimeout|status code: (408|409|425|429)")
 
 
 @dataclass
 class _Waiting:
-    """What the threads of this process know of a store that does not answer."""
+    """What the threads of this process know of a store.
+
+    Attributes:
+        since: when it was asked what it has not answered.
+        gave_up: whether this process has ceased to wait for it.
+        answered: whether it ever did.
+    """
 
     since: float | None = None
     gave_up: bool = False
+    answered: bool = False
 
 
-_waiting = _Waiting()
+_stores: defaultdict[Endpoint, _Waiting] = defaultdict(_Waiting)
 _at_most = float("inf")
 _waiting_lock = threading.Lock()
 
 
 def seconds_away() -> float | None:
-    """For how long the store has not answered this process; None if it does."""
-    since = _waiting.since
-    return None if since is None else time.monotonic() - since
+    """For how long a store has not answered this process; None if all do."""
+    since = [store.since for store in list(_stores.values()) if store.since is not None]
+    return time.monotonic() - min(since) if since else None
 
 
 def gave_up() -> bool:
     """Whether this process has ceased to wait for a store, which has not answered since."""
-    return _waiting.gave_up
+    return any(store.gave_up for store in list(_stores.values()))
 
 
 @contextmanager
@@ -78,143 +90,119 @@ def patience() -> float:
     return min(seconds_of("METADIST_STORE_WAIT_S", 120.0, StoreError), _at_most)
 
 
-class _LocalError(Exception):
-    """An error of the local disk amid a request; not the store's, so nothing is repeated."""
-
-    def __init__(self, cause: OSError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-def locally(act: Callable[[], T]) -> T:
-    """What the local disk has to do amid a request."""
-    try:
-        return act()
-    except OSError as error:
-        raise _LocalError(error) from None
-
-
-def patiently(place: object, act: Callable[[], T]) -> T:
+def patiently(place: object, store: Endpoint, act: Callable[[], T]) -> T:
     """Make a request until it succeeds, is refused, or the store was away for too long.
+
+    The library repeats nothing: that has to be bounded in time, and to be told of.
 
     Args:
         place: what it is about, for messages.
+        store: who is asked.
         act: makes the request; may be called again after it has failed half-way.
 
     Raises:
         MissingData: no such object or bucket. StoreError: it refuses. StoreAway: it was away.
     """
+    from obstore.exceptions import BaseError
+
     bound, began, pause = patience(), None, _PAUSES[0]
+    waiting = _stores[store]
     while True:
         tried = time.monotonic()
         try:
             result = act()
-        except _LocalError as error:
-            raise error.cause from None
-        except OSError as error:
-            final = _explained(place, error)
+        except (BaseError, FileNotFoundError) as error:
+            final = _explained(place, store, error)
             if final is not None:
-                _answered()
+                _answered(store)
                 raise final from None
             began = tried if began is None else began
-            _unanswered(began, error, bound)
-            if _waiting.gave_up or time.monotonic() - began + pause > bound:
-                _waiting.gave_up = True
+            _unanswered(store, began, error, bound)
+            if waiting.gave_up or time.monotonic() - began + pause > bound:
+                waiting.gave_up = True
                 raise StoreAway(
-                    f"{place}: {endpoint()} has not answered for "
-                    f"{time.monotonic() - (_waiting.since or began):.0f} s ({_brief(error)}); see "
-                    "that it can be reached (AWS_ENDPOINT_URL names it) and do the same again, or "
-                    "wait longer with METADIST_STORE_WAIT_S"
+                    f"{place}: {store} has not answered for "
+                    f"{time.monotonic() - (waiting.since or began):.0f} s ({brief(error)}); see "
+                    f"that it can be reached ({store.service.variables[0]} names it) and do the "
+                    "same again, or wait longer with METADIST_STORE_WAIT_S"
                 ) from None
             # Many processes lose a store at one moment; they need not all come back at one.
             time.sleep(pause * random.uniform(0.75, 1.0))
             pause = min(2 * pause, _PAUSES[1])
         else:
-            _answered()
+            _answered(store)
             return result
 
 
-def _unanswered(began: float, error: OSError, bound: float) -> None:
+def _unanswered(store: Endpoint, began: float, error: Exception, bound: float) -> None:
     with _waiting_lock:
-        if _waiting.since is not None:
+        if _stores[store].since is not None:
             return
-        _waiting.since = began
-    logger.warning(
-        "%s does not answer (%s); waiting for up to %.0f s", endpoint(), _brief(error), bound
-    )
+        _stores[store].since = began
+    logger.warning("%s does not answer (%s); waiting for up to %.0f s", store, brief(error), bound)
 
 
-def _answered() -> None:
+def _answered(store: Endpoint) -> None:
     with _waiting_lock:
-        since, _waiting.since, _waiting.gave_up = _waiting.since, None, False
+        waiting = _stores[store]
+        since, waiting.since = waiting.since, None
+        waiting.gave_up, waiting.answered = False, True
     if since is not None:
-        logger.warning("%s answers again, after %.0f s", endpoint(), time.monotonic() - since)
+        logger.warning("%s answers again, after %.0f s", store, time.monotonic() - since)
 
 
-def _explained(place: object, error: OSError) -> DataError | None:
+def _explained(place: object, store: Endpoint, error: Exception) -> DataError | None:
     """What to raise instead of an error that a repetition would meet again; else None."""
-    text = str(error)
-    if "NO_SUCH_BUCKET" in text:
-        return no_bucket(place)
-    if isinstance(error, FileNotFoundError):
+    from obstore.exceptions import GenericError, PermissionDeniedError, UnauthenticatedError
+
+    text, said, wanted = str(error), brief(error), store.service.credentials
+    status = int(found[1][:3]) if (found := _STATUS.search(text)) else 0
+    if _ROLE.search(text):
+        # Who has been let in before waits: a machine may be slow to say its role anew.
+        return None if _stores[store].answered else no_credentials(store, said)
+    if isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(text):
         return MissingData(f"{place}: no such object")
-    if _REFUSED.search(text):
+    if status == 404:
+        bucket = str(place).partition("://")[2].partition("/")[0]
+        return MissingData(
+            f"{place}: {store} has no bucket {bucket!r}; make it first, or name another store "
+            f"with {store.service.variables[-1]}"
+        )
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403):
         return StoreError(
-            f"{place}: {endpoint()} denies access ({_brief(error)}); give credentials that may "
-            "read, write, list and delete there, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "as AWS_PROFILE, or as the role of this machine"
+            f"{place}: {store} denies access ({said}); give credentials that may read, write, list "
+            f"and delete there, as {wanted}"
         )
     if _NO_TLS.search(text):
         return StoreError(
-            f"{place}: no encrypted connection to {endpoint()} ({_brief(error)}); name its "
-            "certificate authority with AWS_CA_BUNDLE"
+            f"{place}: no encrypted connection to {store} ({said}); name its certificate authority "
+            "with AWS_CA_BUNDLE"
         )
-    if "HTTP status 301" in text or "PERMANENT_REDIRECT" in text:
+    if _REGION.search(text):
         return StoreError(
-            f"{place}: the bucket is in another region than was asked ({_brief(error)}); name it "
-            "with AWS_REGION"
+            f"{place}: the bucket is in another region than was asked ({said}); name it with "
+            "AWS_REGION"
         )
+    if not isinstance(error, GenericError) or status == 501 or 400 <= status < 500:
+        return None if _LATER.search(text) else StoreError(f"{place}: {store} refuses ({said})")
     return None
 
 
-def no_bucket(place: object) -> MissingData:
-    """What to raise where the bucket of a place is not there."""
-    bucket = str(place).removeprefix("s3://").partition("/")[0]
-    return MissingData(
-        f"{place}: {endpoint()} has no bucket {bucket!r}; make it first, or name another store "
-        "with AWS_ENDPOINT_URL"
+def no_credentials(store: Endpoint, said: str) -> StoreError:
+    """What to raise where nobody says who asks."""
+    files = "; what ~/.aws says is read with boto3: pip install 'metadist[s3]'"
+    return StoreError(
+        f"{store}: no credentials ({' '.join(said.split())[:300]}); give them as "
+        f"{store.service.credentials}{files if store.scheme == 's3' else ''}"
     )
 
 
-def _brief(error: OSError) -> str:
-    """The heart of an error of pyarrow's, without the request's numbers and details."""
-    text = " ".join(str(error).split()).partition("AWS Error ")[2] or str(error)
-    return text.partition(" (Request ID")[0].partition("; Details")[0][:200]
-
-
-def filesystem() -> Any:
-    """The store of this moment, as pyarrow's file system."""
-    return _filesystem(endpoint())
-
-
-@functools.cache
-def _filesystem(store: Endpoint) -> Any:
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
-
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    chosen: dict[str, Any] = {"region": region} if region else {}
-    if store.host:
-        # Another store than AWS rarely looks at the region; nobody is to be asked for it.
-        chosen = {"region": "us-east-1", **chosen}
-        chosen |= {"endpoint_override": store.host, "scheme": store.scheme}
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        chosen["tls_ca_file_path"] = bundle
-    return S3FileSystem(
-        # Repeating is ours: it has to be bounded in time and to be told of.
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=1),
-        connect_timeout=_CONNECT_SECONDS,
-        request_timeout=_REPLY_SECONDS,
-        # Without a request that would first ask whether the bucket is there.
-        allow_delayed_open=True,
-        **chosen,
-    )
+def brief(error: Exception) -> str:
+    """The heart of an error of the library's: what the store said, or why there was no answer."""
+    text = str(error)
+    if answer := _ANSWER.search(text):
+        return f"{answer[1]}: {answer[2]}"[:200]
+    if found := _STATUS.search(text) or _CAUSE.search(text):
+        return str(next(filter(None, found.groups()))).strip()
+    # Addresses may end in a signature.
+    return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200]

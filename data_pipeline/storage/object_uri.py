@@ -11,16 +11,56 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from data_pipeline.errors import StoreError
 from data_pipeline.storage.redaction import HIDDEN, without_users
 from data_pipeline.storage.typed_paths import typed_path
 
-SCHEME = "s3"
-#: How AWS itself is called in paths of working copies.
-_AWS = "aws"
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+class Service(NamedTuple):
+    """What is spoken by the stores of a scheme.
+
+    Attributes:
+        name: of the store that is meant if no other is named.
+        folder: its name in paths of working copies.
+        variables: name another store.
+        credentials: where they are looked for, for errors.
+    """
+
+    name: str
+    folder: str
+    variables: tuple[str, ...]
+    credentials: str
+
+
+SERVICES = {
+    "s3": Service(
+        "AWS",
+        "aws",
+        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as AWS_PROFILE, or as the role of this "
+        "machine",
+    ),
+    "gs": Service(
+        "Google Cloud Storage",
+        "google",
+        ("GOOGLE_BASE_URL",),
+        "GOOGLE_APPLICATION_CREDENTIALS, by gcloud auth application-default login, or as the "
+        "service account of this machine",
+    ),
+    "az": Service(
+        "Azure",
+        "azure",
+        ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+        "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, as AZURE_CLIENT_ID with "
+        "AZURE_CLIENT_SECRET and AZURE_TENANT_ID, or as the identity of this machine",
+    ),
+}
+#: How places are named, for errors.
+NAMED = "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 #: Parts of a prefix are directory names of working copies too; a leading dot is for our own files.
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+@-]{0,127}")
 
@@ -30,38 +70,53 @@ class Endpoint:
     """The store that is spoken to.
 
     Attributes:
-        scheme: ``http`` or ``https``.
-        host: ``host`` or ``host:port``; empty for AWS itself.
+        scheme: one of :data:`SERVICES`.
+        url: ``http(s)://host[:port]``; empty for the store that is meant if no other is named.
     """
 
     scheme: str
-    host: str
+    url: str
+
+    @property
+    def service(self) -> Service:
+        """What it speaks."""
+        return SERVICES[self.scheme]
 
     @property
     def folder(self) -> str:
         """Its name in paths."""
-        return self.host.replace(":", "_") or _AWS
+        return self.url.partition("://")[2].replace(":", "_") or self.service.folder
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}" if self.host else "AWS"
+        return self.url or self.service.name
 
 
-def endpoint() -> Endpoint:
-    """AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL, else AWS itself.
+def endpoint(scheme: str = "s3") -> Endpoint:
+    """The store that the environment names: for ``s3`` AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL.
 
     Raises:
-        StoreError: it is not ``http(s)://host[:port]``, or holds credentials.
+        StoreError: it is not ``http(s)://host[:port]``, or holds credentials; or the account of a
+            place in Azure is not named.
     """
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+    for name in SERVICES[scheme].variables:
         given = os.environ.get(name)
         if not given:
             continue
         parts = _split(given, name)
-        _refuse_credentials(parts, name)
+        if "@" in parts.netloc:
+            raise _credentials(name, scheme)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
             raise StoreError(f"{name}: http(s)://host[:port] is needed, got {redacted(given)!r}")
-        return Endpoint(parts.scheme, parts.netloc)
-    return Endpoint("https", "")
+        return Endpoint(scheme, f"{parts.scheme}://{parts.netloc}")
+    if scheme != "az":
+        return Endpoint(scheme, "")
+    account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    if not re.fullmatch("[a-z0-9]{3,24}", account):
+        raise StoreError(
+            "az://container/prefix: AZURE_STORAGE_ACCOUNT_NAME must name the account that has the "
+            f"container, got {account!r}"
+        )
+    return Endpoint(scheme, f"https://{account}.blob.core.windows.net")
 
 
 def is_uri(text: str) -> bool:
@@ -70,8 +125,8 @@ def is_uri(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
 
 
-def parse_uri(text: str) -> tuple[str, tuple[str, ...]]:
-    """Bucket and prefix of ``s3://bucket/prefix``.
+def parse_uri(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Scheme, bucket and prefix of ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
 
     Raises:
         StoreError: another scheme, no bucket, credentials or a query, or a prefix that cannot be
@@ -79,15 +134,16 @@ def parse_uri(text: str) -> tuple[str, tuple[str, ...]]:
     """
     shown = redacted(text)
     parts = _split(text, "a place in an object store")
-    if parts.scheme != SCHEME or not text.startswith(f"{SCHEME}://"):
-        raise StoreError(f"{shown!r}: object stores are named s3://bucket/prefix")
-    _refuse_credentials(parts, shown)
-    if without_users(text) != text or ":" in parts.netloc:  # a secret key may hold a slash
-        raise _credentials(f"{SCHEME}://{HIDDEN}")
+    scheme = parts.scheme
+    if scheme not in SERVICES or not text.startswith(f"{scheme}://"):
+        raise StoreError(f"{shown!r}: object stores are named {NAMED}")
+    # A secret key may hold a slash.
+    if without_users(text) != text or "@" in parts.netloc or ":" in parts.netloc:
+        raise _credentials(shown if "@" in parts.netloc else f"{scheme}://{HIDDEN}", scheme)
     if parts.query or parts.fragment:
         raise StoreError(
-            f"{shown!r}: a URI takes no options; the endpoint goes into AWS_ENDPOINT_URL, the "
-            "region into AWS_REGION"
+            f"{shown!r}: a URI takes no options; the endpoint goes into "
+            f"{SERVICES[scheme].variables[0]}, the region into AWS_REGION"
         )
     prefix = tuple(parts.path.strip("/").split("/")) if parts.path.strip("/") else ()
     if not _BUCKET.fullmatch(parts.netloc) or ".." in parts.netloc:
@@ -98,7 +154,7 @@ def parse_uri(text: str) -> tuple[str, tuple[str, ...]]:
                 f"{shown!r}: {part!r} cannot be part of a prefix; letters, digits and '._=+@-' "
                 "are allowed, not starting with a dot"
             )
-    return parts.netloc, prefix
+    return scheme, parts.netloc, prefix
 
 
 def redacted(text: str) -> str:
@@ -125,10 +181,10 @@ def working_copy(text: str) -> Path:
         StoreError: see :func:`parse_uri` and :func:`endpoint`.
         OSError: the cache directory cannot be made.
     """
-    bucket, prefix = parse_uri(text)
+    scheme, bucket, prefix = parse_uri(text)
     # What lies there is believed: nobody else may write it.
     cache_directory().mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _copies().joinpath(bucket, *prefix)
+    return cache_directory().joinpath(scheme, endpoint(scheme).folder, bucket, *prefix)
 
 
 def local_path(place: str | Path) -> Path:
@@ -143,22 +199,25 @@ def local_path(place: str | Path) -> Path:
 
 def address_of(path: Path) -> str:
     """What names a place on every node: the URI of a working copy, else the path."""
-    found = bucket_and_key(path)
-    return str(path) if found is None else f"{SCHEME}://{'/'.join(found)}".rstrip("/")
+    found = place_of(path)
+    return str(path) if found is None else uri(*found)
 
 
-def bucket_and_key(path: Path) -> tuple[str, str] | None:
-    """What a path is a working copy of; None if it is an ordinary path."""
+def uri(store: Endpoint, bucket: str, key: str) -> str:
+    """What people type to name a place."""
+    return f"{store.scheme}://{bucket}/{key}".rstrip("/")
+
+
+def place_of(path: Path) -> tuple[Endpoint, str, str] | None:
+    """Store, bucket and key that a path is a working copy of; None if it is an ordinary path."""
     try:
-        inside = Path(os.path.abspath(path)).relative_to(_copies())
-    except (ValueError, StoreError):
+        scheme, folder, bucket, *prefix = (
+            Path(os.path.abspath(path)).relative_to(cache_directory()).parts
+        )
+        store = endpoint(scheme)
+    except (ValueError, KeyError, StoreError):
         return None
-    bucket, *prefix = inside.parts or ("",)
-    return (bucket, "/".join(prefix)) if bucket else None
-
-
-def _copies() -> Path:
-    return cache_directory() / SCHEME / endpoint().folder
+    return (store, bucket, "/".join(prefix)) if folder == store.folder else None
 
 
 def _split(text: str, what: str) -> SplitResult:
@@ -168,13 +227,8 @@ def _split(text: str, what: str) -> SplitResult:
         raise StoreError(f"{what}: {redacted(text)!r} is no URI") from None
 
 
-def _refuse_credentials(parts: SplitResult, what: str) -> None:
-    if "@" in parts.netloc:
-        raise _credentials(what)
-
-
-def _credentials(what: str) -> StoreError:
+def _credentials(what: str, scheme: str) -> StoreError:
     return StoreError(
         f"{what}: credentials do not belong into a URI, where every log shows them; give them as "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws/credentials"
+        f"{SERVICES[scheme].credentials}"
     )

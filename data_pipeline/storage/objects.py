@@ -2,39 +2,58 @@
 
 Requests that a store does not answer are repeated with growing pauses until it does, for at most
 METADIST_STORE_WAIT_S seconds (120). What comes back is compared with the digest it must have.
-Credentials are those of the AWS environment and files, which pyarrow reads by itself.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from data_pipeline.errors import DamagedData, DataError, MissingData
+from data_pipeline.errors import DamagedData, DataError, MissingData, StoreError
 from data_pipeline.storage import local
-from data_pipeline.storage.object_requests import filesystem, locally, no_bucket, patiently
-from data_pipeline.storage.object_uri import bucket_and_key
+from data_pipeline.storage.object_clients import client
+from data_pipeline.storage.object_requests import patiently
+from data_pipeline.storage.object_uri import Endpoint, place_of, uri
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 T = TypeVar("T")
-_BLOCK = 8 * 1024 * 1024
+#: Bytes that are taken in at once; what has come so far is not got again where a reply breaks off.
+_BLOCK = 1024 * 1024
+#: Bytes of a part of a file that is put; more of a file that would have too many.
+_PART, _MOST_PARTS = 8 * 1024 * 1024, 10_000
+#: Parts of a file on their way at one moment; all of them are in memory.
+_PARTS_AT_ONCE = 2
 #: How often an object is got before bytes that are others than demanded count as its own.
 _TRIES = 2
+#: How often an object is to be made that the store will not make, nor has.
+_CONFLICTS = 8
 _CONNECTIONS = 8
+#: Seconds for a reply; and where as much is sent as takes its time on a slow line.
+_REPLY_SECONDS, _UPLOAD_SECONDS, _MUCH = 10, 60, 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object in a listing: its name below the place, size, and when the store received it."""
+    """An object in a listing.
+
+    Attributes:
+        name: below the place.
+        size: in bytes.
+        time: when the store received it, in seconds since 1970.
+        version: what the store calls its version (ETag).
+    """
 
     name: str
     size: int
     time: float
+    version: str
 
 
 @dataclass(frozen=True)
@@ -42,53 +61,88 @@ class ObjectPlace:
     """An object, or what lies below a common prefix.
 
     Attributes:
+        store: where it is.
         bucket: its bucket.
         key: the object's key, or the prefix without its last slash.
     """
 
+    store: Endpoint
     bucket: str
     key: str
 
     def __truediv__(self, name: str) -> ObjectPlace:
-        return ObjectPlace(self.bucket, f"{self.key}/{name}" if self.key else name)
+        return ObjectPlace(self.store, self.bucket, f"{self.key}/{name}" if self.key else name)
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+        return uri(self.store, self.bucket, self.key)
 
-    @property
-    def _path(self) -> str:
-        return f"{self.bucket}/{self.key}".rstrip("/")
+    def _ask(self, act: Callable[[ObjectStore], T], reply_seconds: int = _REPLY_SECONDS) -> T:
+        def ask() -> T:
+            return act(client(self.store, self.bucket, reply_seconds))
+
+        return patiently(self, self.store, ask)
 
     def put(self, data: bytes) -> None:
-        """Make this object ``data``; it appears whole or not at all.
+        """Make or replace an object.
 
         Raises:
-            StoreError: the store refuses. StoreAway: it does not answer.
+            StoreError: the store refuses, or was away for too long.
         """
-
-        def act() -> None:
-            with filesystem().open_output_stream(self._path) as stream:
-                stream.write(data)
-
-        patiently(self, act)
+        self._put(data, len(data))
 
     def put_file(self, path: Path) -> str:
-        """Make this object a file's content; return what the store calls its version (ETag).
+        """Make or replace an object by a file's content; return what the store calls its version.
 
         Raises:
             as :meth:`put`; OSError: the file cannot be read.
         """
+        with path.open("rb") as file:
+            return self._put(file, path.stat().st_size)
 
-        def act() -> None:
-            with (
-                locally(lambda: path.open("rb")) as file,
-                filesystem().open_output_stream(self._path) as stream,
-            ):
-                while block := locally(lambda: file.read(_BLOCK)):
-                    stream.write(block)
+    def _put(self, source: bytes | BinaryIO, size: int) -> str:
+        def act(store: ObjectStore) -> str:
+            if not isinstance(source, bytes):
+                source.seek(0)
+            put = store.put(
+                self.key,
+                source,
+                use_multipart=size > _PART,
+                chunk_size=max(_PART, -(-size // _MOST_PARTS)),
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            return put["e_tag"] or ""
 
-        patiently(self, act)
-        return self.version() or ""
+        return self._ask(act, _UPLOAD_SECONDS if size > _MUCH else _REPLY_SECONDS)
+
+    def create(self, data: bytes) -> bool:
+        """Make an object where there is none; whether what is there now are these bytes.
+
+        Of several who try at once the store lets one succeed. Who was not told of its success knows
+        its bytes again: nobody else must use the same.
+
+        Raises:
+            as :meth:`put`; also if the store makes an object where one is already.
+        """
+        from obstore.exceptions import AlreadyExistsError
+
+        def act(store: ObjectStore) -> bool:
+            try:
+                store.put(self.key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+        for _ in range(_CONFLICTS):
+            if self._ask(act) and self._ask(act):
+                raise StoreError(
+                    f"{self}: {self.store} puts an object where one is already, though it is asked "
+                    "not to (If-None-Match: *), so that two processes could write to one run; take "
+                    "a newer version of it, another store, or a path for runs"
+                )
+            # Some refuse whom another is just before, too, and nothing comes of either.
+            with suppress(MissingData):
+                return self.get() == data
+        raise StoreError(f"{self}: {self.store} makes no object there, though there is none")
 
     def get(self, sha256: str | None = None) -> bytes:
         """The bytes of an object, which must be small: at most 64 MiB.
@@ -101,15 +155,17 @@ class ObjectPlace:
             :meth:`put`.
         """
 
-        def act() -> bytes:
-            with filesystem().open_input_file(self._path) as stream:
-                if stream.size() > local.MAX_JSON_BYTES:
-                    raise DamagedData(f"{self}: {stream.size()} bytes, a small object was expected")
-                return bytes(stream.read())
+        def act(store: ObjectStore) -> bytes:
+            found = store.get(self.key)
+            if found.meta["size"] > local.MAX_JSON_BYTES:
+                raise DamagedData(
+                    f"{self}: {found.meta['size']} bytes, a small object was expected"
+                )
+            return bytes(found.bytes())
 
         got = ""
         for _ in range(_TRIES):
-            data = patiently(self, act)
+            data = self._ask(act)
             if sha256 is None or (got := local.sha256_bytes(data)) == sha256:
                 return data
         raise DamagedData(f"{self}: its digest is {got}, {sha256} was written")
@@ -136,34 +192,31 @@ class ObjectPlace:
         """Digest and size of what the store holds now; raises as :meth:`get`."""
         return self._copy(None)
 
-    def _copy(self, file: Any, size: int | None = None) -> tuple[str, int]:
-        digest, done = hashlib.sha256(), 0
+    def _copy(self, file: BinaryIO | None, size: int | None = None) -> tuple[str, int]:
+        digest, done, whole = hashlib.sha256(), 0, -1
 
-        def act() -> None:
+        def act(store: ObjectStore) -> None:
             # An attempt that breaks off is continued where it was; the digest tells if that fits.
-            nonlocal done
-            with filesystem().open_input_file(self._path) as stream:
-                if size is not None and stream.size() != size:
-                    raise DamagedData(f"{self}: {stream.size()} bytes, {size} were written")
-                stream.seek(min(done, stream.size()))
-                while block := stream.read(_BLOCK):
-                    if file is not None:
-                        locally(functools.partial(file.write, block))
-                    digest.update(block)
-                    done += len(block)
+            nonlocal done, whole
+            if done == whole:
+                return
+            found = store.get(self.key, options={"range": {"offset": done}} if done else None)
+            whole = found.meta["size"]
+            if size is not None and whole != size:
+                raise DamagedData(f"{self}: {whole} bytes, {size} were written")
+            for block in found.stream(_BLOCK):
+                if file is not None:
+                    file.write(block)
+                digest.update(block)
+                done += len(block)
 
-        patiently(self, act)
+        self._ask(act)
         return digest.hexdigest(), done
 
     def version(self) -> str | None:
         """What the store calls the object's version (ETag); None if there is no such object."""
-
-        def act() -> str:
-            held = filesystem().open_input_file(self._path).metadata()
-            return bytes(held.get("ETag", b"")).decode(errors="replace")
-
         try:
-            return patiently(self, act)
+            return self._ask(lambda store: store.head(self.key)["e_tag"] or "")
         except MissingData:
             self.check_bucket()
             return None
@@ -174,37 +227,34 @@ class ObjectPlace:
         Raises:
             StoreError as :meth:`put`, also if there is no such bucket.
         """
-        start = len(self._path) + 1
+        start = f"{self.key}/" if self.key else ""
         found = [
-            Found(info.path[start:], info.size, info.mtime.timestamp())
-            for info in self._listed(recursive=True)
-            if info.is_file
+            Found(
+                meta["path"][len(start) :],
+                meta["size"],
+                meta["last_modified"].timestamp(),
+                meta["e_tag"] or "",
+            )
+            for meta in self._ask(lambda store: store.list(self.key).collect())
+            if meta["path"].startswith(start)  # not the mark of an empty folder
         ]
         return sorted(found, key=lambda one: one.name)
 
     def folders(self) -> list[str]:
         """Names of the prefixes directly below, sorted; raises as :meth:`objects`."""
-        listed = self._listed(recursive=False)
-        return sorted(info.base_name for info in listed if not info.is_file)
-
-    def _listed(self, recursive: bool) -> list[Any]:
-        from pyarrow.fs import FileSelector
-
-        selector = FileSelector(self._path, recursive=recursive, allow_not_found=True)
-        infos = patiently(self, lambda: filesystem().get_file_info(selector))
-        if not infos:
-            self.check_bucket()
-        return list(infos)
+        found = self._ask(lambda store: store.list_with_delimiter(self.key))
+        return sorted(prefix.rpartition("/")[2] for prefix in found["common_prefixes"])
 
     def delete(self) -> None:
         """Remove the object, if it is there; raises as :meth:`put`."""
         with suppress(MissingData):
-            patiently(self, lambda: filesystem().delete_file(self._path))
+            self._ask(lambda store: store.delete(self.key))
 
     def delete_below(self) -> None:
         """Remove everything below; raises as :meth:`put`."""
+        names = [f"{self.key}/{found.name}" for found in self.objects()]
         with suppress(MissingData):
-            patiently(self, lambda: filesystem().delete_dir(self._path))
+            self._ask(lambda store: store.delete(names))
 
     def check_bucket(self) -> None:
         """Raise unless the bucket is there: stores say of both that something is not found.
@@ -212,16 +262,12 @@ class ObjectPlace:
         Raises:
             MissingData: no such bucket. StoreError as :meth:`put`.
         """
-        from pyarrow.fs import FileType
-
-        info = patiently(self, lambda: filesystem().get_file_info(self.bucket))
-        if info.type == FileType.NotFound:
-            raise no_bucket(self)
+        self._ask(lambda store: next(iter(store.list(self.key, chunk_size=1)), None))
 
 
 def object_place(path: Path) -> ObjectPlace | None:
     """What a local path is a working copy of; None if it is an ordinary path."""
-    found = bucket_and_key(path)
+    found = place_of(path)
     return None if found is None else ObjectPlace(*found)
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.storage import local
-from data_pipeline.storage.object_uri import endpoint
 from data_pipeline.storage.objects import ObjectPlace, in_parallel, object_place
 
 logger = logging.getLogger(__name__)
@@ -181,7 +180,7 @@ class _Uploaded:
 
     def put(self, place: ObjectPlace, path: Path, sha256: str) -> None:
         """Put a file, unless the object is the very one that was put before."""
-        key = f"{endpoint()} {place}"
+        key = f"{place.store} {place}"
         noted = self._done.get(key)
         if noted and noted[1] and noted == [sha256, place.version()]:
             return

@@ -47,7 +47,7 @@ def check(
     from metadist import plugins as outside
     from metadist.contracts import check_part
     from metadist.errors import PluginError
-    from metadist.overrides import Scalar, parse_override
+    from metadist.overrides import parse_override
 
     if callable(plugin):
         plugin, _ = of_factory(plugin)
@@ -56,7 +56,7 @@ def check(
             "a file, the name of a module or a part, or what makes a network is needed, got "
             f"{plugin!r}"
         )
-    given: dict[str, Scalar] = {}
+    given: dict[str, Any] = {}
     for text in options:
         _, name, given[name] = parse_override(f"option.{text}")
     look = functools.partial(

@@ -57,7 +57,7 @@ def tune(
     the same budget, and only these are evaluated on test classes, once.
 
     Args:
-        space: a name of ``metadist tune --list``; not needed with ``resume``.
+        space: a name of ``metadist tune --list``, or a TOML file; not needed with ``resume``.
         name: of the search; made from the space's name and the time if not given.
         resume: name or path of a search to go on with; what is finished is not done again.
             ``auto``: the search called ``name``, if the same was asked of it, or a new one.
@@ -89,13 +89,14 @@ def tune(
     """
     from metadist.search.request import SearchRequest
     from metadist.search.run_search import run_search
+    from metadist.search.spaces import space_name
     from metadist.search.summary import metric_of
 
     record = run_search(
         SearchRequest(
             space=space,
             name=name,
-            default_name=f"{space or 'search'}-{datetime.now():%Y%m%d-%H%M%S}",
+            default_name=f"{space_name(space or 'search')}-{datetime.now():%Y%m%d-%H%M%S}",
             resume=resume,
             base=base,
             overrides=tuple(overrides),

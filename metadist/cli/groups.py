@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+from metadist.cli.verbosity import listens
+
 
 def load(package: str, name: str) -> click.Command:
     """The command of the module called ``name`` in a package."""
     held = vars(importlib.import_module(f"{package}.{name}")).values()
-    return next(c for c in held if isinstance(c, click.Command) and c.name == name)
+    return listens(next(c for c in held if isinstance(c, click.Command) and c.name == name))
 
 
 class Group(click.Group):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from typing import Any
@@ -13,6 +12,7 @@ import click
 import metadist
 from metadist.cli.groups import Group
 from metadist.cli.options import say
+from metadist.cli.verbosity import listens, shows_tracebacks
 from metadist.errors import MetadistError
 from metadist.process.home import settle
 from metadist.process.signals import HANGING, StopRequest
@@ -35,7 +35,7 @@ class _Group(Group):
                 os._exit(status)
             raise click.exceptions.Exit(status) from None
         except Exception as error:
-            if ctx.params.get("debug") or not _explains_itself(error):
+            if shows_tracebacks() or not _explains_itself(error):
                 raise
             raise click.ClickException(_one_line(error)) from None
 
@@ -78,21 +78,14 @@ def _one_line(error: Exception) -> str:
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(metadist.__version__, prog_name="metadist")
-@click.option("--debug", is_flag=True, help="Show tracebacks and more of what happens.")
-def main(debug: bool) -> None:
+def main() -> None:
     """Meta-train few-shot learners on one machine or a Ray cluster.
 
     The same bits for any number of workers; every run in MLflow and in its own directory.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # Only our own news are worth a line below warnings.
-    for name in ("metadist", "data_pipeline"):
-        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
 
+
+listens(main)
 
 if __name__ == "__main__":
     main()

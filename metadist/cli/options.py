@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import click
+
+from metadist.cli.verbosity import is_quiet
+from metadist.process.console import visible
 
 Decorator = Callable[[Any], Any]
 
@@ -27,15 +32,15 @@ class Whole(click.IntRange):
 data_dir = click.option(
     "--data-dir",
     metavar="DIR|URI",
-    help="Where prepared data live: a path or s3://bucket/prefix. Default: METADIST_DATA_DIR, "
-    "else ./data.",
+    help="Where prepared data live: a path, or s3://bucket/prefix (gs:// and az:// too). Default: "
+    "METADIST_DATA_DIR, else ./data.",
 )
 runs_dir = click.option(
     "--runs-dir",
     metavar="DIR|URI",
     default="runs",
     show_default=True,
-    help="Where runs live: a path or s3://bucket/prefix.",
+    help="Where runs live: a path, or s3://bucket/prefix (gs:// and az:// too).",
 )
 tracking_uri = click.option(
     "--tracking-uri",
@@ -88,13 +93,29 @@ def say(line: str) -> None:
 
     Where they have gone, with their terminal or the reader of a pipe, nothing else ends with them.
     """
-    with contextlib.suppress(OSError):
-        click.echo(line, err=True)
+    if not is_quiet():
+        with contextlib.suppress(OSError):
+            # The stream of now: what is painted on a terminal takes it to write above.
+            click.echo(visible(line), file=sys.stderr)
 
 
-def show(lines: Iterable[str], document: object, as_json: bool) -> None:
+def show(lines: Iterable[str], document: object = None, as_json: bool = False) -> None:
     """Print a result: lines for people, and as last line JSON if asked for."""
-    for line in lines:
-        click.echo(line, err=as_json)
+    if not (as_json and is_quiet()):
+        for line in lines:
+            click.echo(visible(line), err=as_json)
     if as_json:
         click.echo(json.dumps(document, allow_nan=False))
+
+
+def show_rows(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+    """Print a list in columns; on a terminal, what is too long goes on in its column.
+
+    Args:
+        right: columns that are set to the right.
+    """
+    from metadist.report.text_table import aligned
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in aligned(rows, right, rule=False, width=width):
+        click.echo(line)

@@ -27,7 +27,10 @@ def differences(entries: Sequence[Entry]) -> dict[str, list[Value]]:
     ``numerics.…``, ``bits``, ``code``, ``workers``, ``commit`` and ``machine``. None where a run
     has none.
     """
-    rows: dict[str, list[Value]] = dict(varying([entry.recipe for entry in entries]))
+    rows: dict[str, list[Value]] = {
+        key: [str(value) if isinstance(value, list) else value for value in values]
+        for key, values in varying([entry.recipe for entry in entries]).items()
+    }
     facts = [_facts(entry) for entry in entries]
     for name in dict.fromkeys(name for own in facts for name in own):
         values = [own.get(name) for own in facts]

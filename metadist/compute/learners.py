@@ -15,7 +15,7 @@ from metadist.discovery import Options
 from metadist.errors import PluginError, RecipeError, RunError
 from metadist.keys import Key
 from metadist.learner import Learner
-from metadist.recipe.rate_changes import parse_changes, rate_after
+from metadist.recipe.rate_changes import rate_after
 from metadist.recipe.schema import Recipe
 from metadist.tasks import Params, Phase, TaskShape
 
@@ -125,7 +125,7 @@ def at_checkpoint(recipe: Recipe, step: int) -> Recipe:
 
 def inner_lr(recipe: Recipe, done: int) -> float:
     """The inner learning rate of the outer step that follows when so many are done."""
-    return rate_after(recipe.inner.lr, parse_changes(recipe.inner.lr_changes), done)
+    return rate_after(recipe.inner.lr, recipe.inner.lr_changes, done)
 
 
 def context(recipe: Recipe, phase: Phase, step: int) -> Context:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from metadist.recipe.rate_changes import parse_changes, rate_after
+from metadist.recipe.rate_changes import rate_after
 from metadist.recipe.sections import OuterSection
 from metadist.tasks import Params
 
@@ -15,7 +15,7 @@ from metadist.tasks import Params
 def learning_rate(section: OuterSection, step: int) -> float:
     """The outer learning rate of step ``step`` (from 0)."""
     if section.schedule == "constant":
-        return rate_after(section.lr, parse_changes(section.lr_changes), step)
+        return rate_after(section.lr, section.lr_changes, step)
     if section.schedule == "linear":
         return section.lr + (section.final_lr - section.lr) * step / section.steps
     # Cosine from lr to final_lr over the planned steps (Loshchilov & Hutter, 2017).

@@ -11,8 +11,8 @@ from metadist.contracts.finding import Finding, Inspection, found
 from metadist.errors import MetadistError
 from metadist.overrides import Scalar
 from metadist.recipe.schema import load_recipe
-from metadist.search.spaces import check_space, load_space
-from metadist.space import Domain, Space, When
+from metadist.search.spaces import load_space
+from metadist.space import Domain, Space, When, check_space
 
 ELSEWHERE = "a part that stands in another file needs --plugin FILE (plugins=)"
 

@@ -42,18 +42,18 @@ def remote(name: str, uri: str) -> Iterator[Check]:
     """Whether a place in an object store can be reached, and where its working copy lies."""
     from data_pipeline.errors import DataError
     from data_pipeline.storage.object_requests import impatient
-    from data_pipeline.storage.object_uri import cache_directory, endpoint, local_path
+    from data_pipeline.storage.object_uri import cache_directory, local_path
     from data_pipeline.storage.objects import object_place
 
     try:
         place = object_place(local_path(uri))
+        assert place is not None
         with impatient(PATIENCE):
-            if place is not None:
-                place.objects()
+            place.folders()
     except DataError as error:
         yield Check(name, "FAIL", str(error))
         return
-    yield Check(name, "OK", f"{uri} at {endpoint()}, working copies in {cache_directory()}")
+    yield Check(name, "OK", f"{uri} at {place.store}, working copies in {cache_directory()}")
 
 
 def folder(name: str, path: Path, origin: str, holds: str = "") -> Iterator[Check]:

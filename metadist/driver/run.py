@@ -8,7 +8,7 @@ tracking server that is away costs the training nothing.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 from data_pipeline.storage.object_uri import address_of
@@ -23,7 +23,7 @@ from metadist.driver.preflight import (
     preflight,
     resolve_recipe,
 )
-from metadist.driver.progress import show_progress
+from metadist.driver.progress import Progress, ProgressFollower
 from metadist.driver.request import RunRequest
 from metadist.driver.resolve_run import Started, find_run, named_run
 from metadist.driver.tracking import check_tracking, open_tracking
@@ -140,17 +140,17 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         request.tested,
         setup if request.workers.high == 0 else None,
     )
-    shown: AbstractContextManager[Announce] = nullcontext(announce)
-    if request.progress:
-        metric = setup.objective.metric
-        shown = show_progress(run, setup.recipe.outer.steps, metric, announce)
-    events = EventFile(run) if request.tensorboard or tensorboard.wanted() else nullcontext()
-    with shown as above, events:
+    with ExitStack() as shown:
+        if request.progress:
+            progress = Progress(setup.recipe.outer.steps, setup.objective.metric)
+            shown.enter_context(ProgressFollower(run, progress))
+        if request.tensorboard or tensorboard.wanted():
+            shown.enter_context(EventFile(run))
         if job.workers.high == 0:
-            return in_process.execute(job, above)
+            return in_process.execute(job, announce)
         from metadist.executors import ray_train
 
-        return ray_train.execute(job, above)
+        return ray_train.execute(job, announce)
 
 
 def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_
 
 from metadist.discovery import explain, nearest
 from metadist.errors import RecipeError
-from metadist.overrides import Scalar, parse_override, typed_value
+from metadist.overrides import VALUE, Value, is_value, parse_override, typed_value
 from metadist.recipe.files import recipe_text
 from metadist.recipe.sections import (
     AlgorithmSection,
@@ -138,16 +138,16 @@ class Recipe(BaseModel):
     def to_toml(self) -> str:
         """The recipe as TOML; reading it back gives an equal recipe."""
         lines = []
-        for section, values in self.model_dump(mode="json").items():
+        for section, values in self.model_dump().items():
             lines.append(f"[{section}]")
             lines.extend(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items())
             lines.append("")
-        # JSON's numbers, strings and booleans are TOML's but for one control character.
+        # JSON's numbers, strings, booleans and lists are TOML's but for one control character.
         return "\n".join(lines).replace("\x7f", "\\u007f")
 
     def with_inner_lr(self, lr: float) -> Recipe:
         """This recipe with one inner learning rate throughout."""
-        inner = self.inner.model_copy(update={"lr": lr, "lr_changes": ""})
+        inner = self.inner.model_copy(update={"lr": lr, "lr_changes": ()})
         return self.model_copy(update={"inner": inner})
 
     def with_options(self, options: Mapping[str, dict[str, Any]]) -> Recipe:
@@ -166,20 +166,20 @@ def _digest(sections: dict[str, Any]) -> str:
     return sha256_bytes(canonical_json(sections))
 
 
-def varying(recipes: Sequence[Recipe]) -> dict[str, list[Scalar | None]]:
+def varying(recipes: Sequence[Recipe]) -> dict[str, list[Value | None]]:
     """``section.key`` -> the value in each recipe, of every hashed field in which any two differ.
 
     None stands where a recipe has no such key: it is an option of another learner or network.
     """
     hashed = [recipe.hashed() for recipe in recipes]
     full = [recipe.model_dump(mode="json") for recipe in recipes]
-    result: dict[str, list[Scalar | None]] = {}
+    result: dict[str, list[Value | None]] = {}
     for section in Recipe.model_fields:
         for key in sorted({key for sections in hashed for key in sections.get(section, ())}):
             # From the full recipe: a default may be missing among what is hashed.
             values = [sections[section].get(key) for sections in full]
             # True and 1, and 1 and 1.0, differ, as their hashes do.
-            if len({(type(value), value) for value in values}) > 1:
+            if len({json.dumps(value) for value in values}) > 1:
                 result[f"{section}.{key}"] = values
     return result
 
@@ -206,8 +206,8 @@ def _check_keys(sections: dict[str, Any], where: str) -> None:
             raise RecipeError(f"{where}: [{section}] must be a table, got {values!r}")
         if model.model_config.get("extra") == "allow":
             for key, value in values.items():
-                if not isinstance(value, Scalar):
-                    raise RecipeError(f"{where}: {section}.{key}: a single value is needed")
+                if not is_value(value):
+                    raise RecipeError(f"{where}: {section}.{key}: {VALUE} is needed")
             continue
         for key in values:
             if key not in model.model_fields:
@@ -250,9 +250,9 @@ def parse_recipe(
     return recipe
 
 
-def _layer(overrides: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+def _layer(overrides: Sequence[str]) -> dict[str, dict[str, Value]]:
     """The values of overrides, by section and key."""
-    sections: dict[str, dict[str, Scalar]] = {}
+    sections: dict[str, dict[str, Value]] = {}
     for override in overrides:
         section, key, value = parse_override(override)
         _check_keys({section: {key: value}}, "--set")

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, with all text escaped."""
+"""The report of a run: what ``templates/run.html.j2`` shows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from html import escape
+from typing import Any
 
 from metadist.objectives import Metric
-from metadist.report.document import document, figure, note, stat
+from metadist.report.document import Note, Stat, page
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, plural, queries
-from metadist.report.sections.attempts import attempts_section
-from metadist.report.sections.diagnostics import learned_section
-from metadist.report.sections.episodes import EPISODES, draw_episodes
-from metadist.report.sections.facts import facts_section
+from metadist.report.sections.attempts import attempts_card
+from metadist.report.sections.diagnostics import learned_cards
+from metadist.report.sections.episodes import shown_episodes
+from metadist.report.sections.facts import facts, wide_facts
 from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, tells_nothing
@@ -27,11 +27,6 @@ _STATUS = {
     "failed": "This run ended early.",
     "killed": "This run was interrupted.",
 }
-_LEARNING = (
-    "Faint: each outer step on its training tasks; dashed: validation tasks, which choose the "
-    "checkpoint."
-)
-_SPREAD = "How many test episodes have which score: a narrow bulk is a learner one can rely on."
 _TRANSDUCTIVE = (
     "Normalisation layers take their statistics from the whole query batch, as in MAML's published "
     "experiments. A prediction therefore depends on the other queries of its episode: compare "
@@ -48,86 +43,75 @@ _UNVERIFIED = (
 def render(data: RunData) -> str:
     """The report as text."""
     ways = data.recipe.eval_ways if data.recipe else 0
-    best = data.protocols[0].checkpoint_step if data.protocols else None
-    sections = [
-        _header(data),
-        _notes(data),
-        _learning(data, best),
-        attempts_section(data),
-        _adaptation(data, ways),
-        learned_section(data),
-        _episodes(data),
-        facts_section(data),
-        "<footer>Written by metadist from the run directory alone. "
-        "Intervals are 95 % confidence intervals of the mean over episodes; those for new classes "
-        "count the classes of the episodes as drawn, too.</footer>",
-    ]
-    return document(f"{data.name} · metadist report", "".join(sections))
+    main = data.protocols[0] if data.protocols else None
+    best = main.checkpoint_step if main else None
+    finest = max(data.own, key=lambda p: (p.scores is not None, p.queries)) if main else None
+    moves = main is not None and _floor(data) is not None
+    moves = moves or not all(map(_same, data.protocols))
+    losses = data.series.get("train/loss", [])
+    return page(
+        "report/templates/run.html.j2",
+        data=data,
+        lead=_lead(data),
+        headline=_stats(data),
+        remarks=list(_remarks(data)),
+        learning=[] if data.untrained else learning_curves(data, best),
+        infinite=sum(not math.isfinite(p.value) for p in losses),
+        attempts=attempts_card(data),
+        adaptation=adaptation(data.protocols, ways, _floor(data)) if moves else "",
+        reading_aid=_reading_aid(data),
+        divergence=_divergence(data),
+        spread=distribution(finest, ways) if finest else "",
+        tables=[_table(p, own=data.owns(p)) for p in data.protocols],
+        learned=learned_cards(data),
+        episodes=_episodes(data),
+        groups=facts(data),
+        wide_groups=wide_facts(data),
+    )
 
 
-def _header(data: RunData) -> str:
+def _lead(data: RunData) -> str:
     recipe = data.recipe
-    lead = ""
-    if recipe:
-        task = (
-            f"{recipe.data.shots}-shot regression"
-            if data.functions
-            else f"{recipe.data.ways}-way {recipe.data.shots}-shot"
-        )
-        steps = (
-            f"{plural(recipe.outer.steps, 'outer step')} of {plural(recipe.outer.batch, 'task')}"
-        )
-        lead = (
-            f'<p class="lead">{escape(recipe.algorithm.name)} on {escape(recipe.data.dataset)}, '
-            f"{task}, {'no outer steps' if data.untrained else steps}</p>"
-        )
-    stats = "".join(_stats(data))
-    return f"""<header>
-<p class="eyebrow">Run report</p>
-<h1>{escape(data.name)}</h1>
-{lead}
-<div class="stats">{stats}</div>
-</header>
-"""
+    if recipe is None:
+        return ""
+    task = f"{recipe.data.shots}-shot regression"
+    if not data.functions:
+        task = f"{recipe.data.ways}-way {recipe.data.shots}-shot"
+    steps = f"{plural(recipe.outer.steps, 'outer step')} of {plural(recipe.outer.batch, 'task')}"
+    steps = "no outer steps" if data.untrained else steps
+    return f"{recipe.algorithm.name} on {recipe.data.dataset}, {task}, {steps}"
 
 
-def _stats(data: RunData) -> list[str]:
+def _stats(data: RunData) -> list[Stat]:
     if not data.protocols:
         total = f"of {data.recipe.outer.steps:,}" if data.recipe else ""
         status = str(data.info.get("status", "unknown"))
         return [
-            stat(f"{data.steps_done:,}", total, "outer steps done", first=True),
-            stat(status, "", "status of the run"),
+            Stat(f"{data.steps_done:,}", total, "outer steps done"),
+            Stat(status, "", "status of the run"),
         ]
-    result: list[str] = []
+    result: list[Stat] = []
     unseen = "unseen functions" if data.functions else "unseen classes"
     for protocol in data.own[:2]:
-        value, unit = score_ci(protocol.metric, protocol.figure.mean, protocol.figure.ci95)
+        figure = score_ci(protocol.metric, protocol.figure.mean, protocol.figure.ci95)
         after = after_steps(protocol.figure_step, "adaptation step")
-        result.append(
-            stat(
-                value,
-                unit,
-                f"{protocol.metric.title} on {protocol.episodes:,} {_ways(data, protocol)}test "
-                f"episodes of {unseen}"
-                f"{_beside(protocol)}, "
-                f"{queries(protocol)}, {after}",
-                first=not result,
-            )
+        told = (
+            f"{protocol.metric.title} on {protocol.episodes:,} {_ways(data, protocol)}test "
+            f"episodes of {unseen}{_beside(protocol)}, {queries(protocol)}, {after}"
         )
+        result.append(Stat(*figure, told))
     main = data.protocols[0]
     for other in main.further:
-        value, unit = _other(other, main.figure_step)
-        result.append(stat(value, unit, f"{other.metric.title} on the same test episodes"))
+        told = f"{other.metric.title} on the same test episodes"
+        result.append(Stat(*_other(other, main.figure_step), told))
     if main.figure_step and not _same(main):
-        before = main.steps[0]
-        value, unit = score_ci(main.metric, before.mean, before.ci95)
-        result.append(stat(value, unit, f"before adaptation, {queries(main)}"))
+        before = score_ci(main.metric, main.steps[0].mean, main.steps[0].ci95)
+        result.append(Stat(*before, f"before adaptation, {queries(main)}"))
     if data.untrained:
         return result
     held_out = "validation functions" if data.functions else "validation classes"
     told = f"of {data.steps_done:,}: the checkpoint, chosen on {held_out}, never on test"
-    return [*result, stat(f"step {main.checkpoint_step:,}", "", told)]
+    return [*result, Stat(f"step {main.checkpoint_step:,}", "", told)]
 
 
 def _ways(data: RunData, protocol: StoredEvaluation) -> str:
@@ -157,16 +141,16 @@ def _for_new_classes(metric: Metric, step: StepFigures) -> str:
     return score_ci(metric, step.mean, half)[1] if math.isfinite(half) else ""
 
 
-def _notes(data: RunData) -> str:
-    state = ""
+def _remarks(data: RunData) -> Iterator[Note]:
     status = data.info.get("status")
     if status != "finished":
-        state = note(
+        yield Note(
             _STATUS.get(str(status), f"The state of this run is unknown ({status})."),
             "The figures below are those of its directory at the time of this report.",
             warning=status == "failed",
         )
-    return state + "".join(note(title, text, warning=True) for title, text in _warnings(data))
+    for title, text in _warnings(data):
+        yield Note(title, text, warning=True)
 
 
 def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
@@ -198,35 +182,6 @@ def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
     yield from (("Not shown.", text) for text in data.notes)
 
 
-def _learning(data: RunData, best: int | None) -> str:
-    if data.untrained:
-        return "<h2>Learning</h2><p>This learner does not meta-learn: no outer steps.</p>"
-    figures = learning_curves(data, best)
-    if not figures:
-        return "<h2>Learning</h2><p>No points in the log yet.</p>"
-    cards = "".join(figure(svg, _LEARNING) for svg in figures)
-    infinite = sum(not math.isfinite(p.value) for p in data.series.get("train/loss", []))
-    note = f"<p>{infinite:,} steps without a finite loss are left out.</p>" if infinite else ""
-    return f'<h2>Learning</h2><div class="grid">{cards}</div>{note}\n'
-
-
-def _adaptation(data: RunData, ways: int) -> str:
-    title = "<h2>Adaptation to unseen tasks</h2>"
-    if not data.protocols:
-        return f"{title}<p>No evaluation on test episodes yet: it follows the last outer step.</p>"
-    finest = max(data.own, key=lambda p: (p.scores is not None, p.queries))
-    spread = distribution(finest, ways)
-    cards = ""
-    if not all(map(_same, data.protocols)) or _floor(data) is not None:
-        svg, aid = adaptation(data.protocols, ways, _floor(data)), _reading_aid(data)
-        told = f"<figcaption>{aid}{_divergence(data)}</figcaption>"
-        cards = f'<figure class="card">{svg}{told}</figure>'
-    if spread:
-        cards += figure(spread, _SPREAD)
-    tables = "".join(_table(p, own=data.owns(p), open=not i) for i, p in enumerate(data.protocols))
-    return f'{title}<div class="grid">{cards}</div>\n{tables}'
-
-
 def _same(protocol: StoredEvaluation) -> bool:
     """Whether figures are the same after any number of steps, as of a learner that takes none."""
     first = replace(protocol.steps[0], step=0)
@@ -246,10 +201,10 @@ def _reading_aid(data: RunData) -> str:
             f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
             "chance, which knows neither the support nor the function's parameters."
         )
-    return escape(text)
+    return text
 
 
-def _divergence(data: RunData) -> str:
+def _divergence(data: RunData) -> list[str]:
     """In words where the curve leaves episodes out, or counts them as wrong."""
     lines = []
     for protocol in data.protocols:
@@ -260,53 +215,50 @@ def _divergence(data: RunData) -> str:
                 steps = f"steps {first.step} to {rest[-1].step}" if rest else f"step {first.step}"
                 told.append(f"{steps}: {diverged(first, protocol.episodes)}")
         if told:
-            lines.append(escape(f"{label(protocol)}: {', '.join(told)}."))
-    if not lines:
-        return ""
-    metric = data.protocols[0].metric
-    counted = f"Their {metric.title} is {metric.failed:g}."
-    lines.append(
-        "The curve is the mean over the rest." if metric.leaves_out_failed else escape(counted)
-    )
-    return "".join(f"<br>{line}" for line in lines)
+            lines.append(f"{label(protocol)}: {', '.join(told)}.")
+    if lines:
+        metric = data.protocols[0].metric
+        counted = f"Their {metric.title} is {metric.failed:g}."
+        left_out = "The curve is the mean over the rest."
+        lines.append(left_out if metric.leaves_out_failed else counted)
+    return lines
 
 
-def _table(protocol: StoredEvaluation, *, own: bool, open: bool) -> str:
+def _table(protocol: StoredEvaluation, *, own: bool) -> tuple[str, list[list[str]], int | None]:
+    """What the figures are of, a row for each number of steps below the head, and which of them is
+    as in training."""
     metric, further = protocol.metric, protocol.further
-    medians = not metric.percent and any(math.isfinite(s.median) for s in protocol.steps)
-    failures = any(s.failed for s in protocol.steps)
-    rows = []
-    for step in protocol.steps:
-        value, unit = score_ci(metric, step.mean, step.ci95)
-        worst = score(metric, step.worst_decile)
-        half = _for_new_classes(metric, step) or "none"
-        half = "too few classes" if tells_nothing(metric, step.ci95_classes) else half
-        marked = ' class="trained"' if step.step == protocol.trained_steps else ""
-        middle = number(step.median) if math.isfinite(step.median) else "diverged"
-        rows.append(
-            f"<tr{marked}><td>{step.step}</td><td>{escape(f'{value} {unit}')}</td>"
-            + (f"<td>{half}</td>" if protocol.classes else "")
-            + (f"<td>{middle}</td>" if medians else "")
-            + f"<td>{escape(worst)}</td><td>{number(step.loss)}</td>"
-            + "".join(f"<td>{escape(' '.join(_other(o, step.step)))}</td>" for o in further)
-            + (f"<td>{diverged(step, protocol.episodes) or 'none'}</td>" if failures else "")
-            + "</tr>"
-        )
+    steps = protocol.steps
+    columns = [
+        ["adaptation steps", *(str(s.step) for s in steps)],
+        [
+            f"{mean_of(metric)} ± 95 % CI",
+            *(" ".join(score_ci(metric, s.mean, s.ci95)) for s in steps),
+        ],
+    ]
+    if protocol.classes:
+        columns.append(["95 % CI, new classes", *(_drawn_too(metric, s) for s in steps)])
+    if not metric.percent and any(math.isfinite(s.median) for s in steps):
+        told = (number(s.median) if math.isfinite(s.median) else "diverged" for s in steps)
+        columns.append(["median", *told])
+    columns.append(["worst tenth of episodes", *(score(metric, s.worst_decile) for s in steps)])
+    columns.append(["query loss", *(number(s.loss) for s in steps)])
+    for other in further:
+        columns.append([other.metric.title, *(" ".join(_other(other, s.step)) for s in steps)])
+    if any(s.failed for s in steps):
+        failed = (diverged(s, protocol.episodes) or "none" for s in steps)
+        columns.append(["not finite", *failed])
     extra = "" if own else f" ({protocol.name})"
     part = "validation" if protocol.part == "val" else protocol.part
     about = label(protocol).removeprefix("validation, ")
     name = f"{protocol.episodes:,} {part} episodes{protocol.of_classes}, {about}{extra}"
-    drawn_too = "<th>95 % CI, new classes</th>" if protocol.classes else ""
-    median = "<th>median</th>" if medians else ""
-    failed = "<th>not finite</th>" if failures else ""
-    others = "".join(f"<th>{escape(own.metric.title)}</th>" for own in further)
-    return f"""<details class="card"{" open" if open else ""}>
-<summary>{escape(name)}</summary>
-<div class="scroll"><table>
-<thead><tr><th>adaptation steps</th><th>{escape(mean_of(metric))} ± 95 % CI</th>{drawn_too}{median}
-<th>worst tenth of episodes</th><th>query loss</th>{others}{failed}</tr></thead>
-<tbody>{"".join(rows)}</tbody></table></div></details>
-"""
+    trained = next((i for i, s in enumerate(steps) if s.step == protocol.trained_steps), None)
+    return name, list(map(list, zip(*columns, strict=True))), trained
+
+
+def _drawn_too(metric: Metric, step: StepFigures) -> str:
+    half = _for_new_classes(metric, step) or "none"
+    return "too few classes" if tells_nothing(metric, step.ci95_classes) else half
 
 
 def _other(own: FurtherFigures, step: int) -> tuple[str, str]:
@@ -314,17 +266,12 @@ def _other(own: FurtherFigures, step: int) -> tuple[str, str]:
     return score_ci(own.metric, own.mean[step], own.ci95[step])
 
 
-def _episodes(data: RunData) -> str:
-    title = "<h2>Test episodes</h2>"
+def _episodes(data: RunData) -> Any:
+    """Test episodes to be drawn, or why they cannot be."""
     if data.examples is None:
-        return f"{title}<p>No test episodes are kept in this run directory yet.</p>"
+        return ""
     trained = data.protocols[0].trained_steps if data.protocols else 10**9
-    shown = min(EPISODES, len(data.examples["ids"]))
     try:
-        drawn = draw_episodes(data.examples, trained)
+        return shown_episodes(data.examples, trained)
     except (ValueError, IndexError, TypeError) as error:
-        return f"{title}<p>The kept episodes cannot be drawn: {escape(str(error))}.</p>"
-    return f"""{title}
-<p>The first {shown} of the test episodes, not chosen by their result.</p>
-{drawn}
-"""
+        return str(error)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-
-from metadist.report.style import CSS
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
@@ -22,7 +24,13 @@ _ROLES = ("fg", "muted", "grid", "main", "second", "good", "bad", "card")
 _VARIABLES = {f"#{n:02x}fe{n:02x}": f"var(--{role})" for n, role in enumerate(_ROLES, 1)}
 FG, MUTED, GRID, MAIN, SECOND, GOOD, BAD, CARD = _VARIABLES
 #: What the variables are on a light page.
-_LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", CSS[: CSS.index("}")]))
+_CSS = files("metadist.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+_LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", _CSS[: _CSS.index("}")]))
+#: What XML or UTF-8 cannot hold, and what turns the text around it: control characters but for tab
+#: and new line, marks and overrides of direction, halves of surrogate pairs.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "metadist",
     "svg.fonttype": "none",
@@ -63,8 +71,13 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+def plain(text: str) -> str:
+    """A text of somebody else's for a page or picture, without what only damages either."""
+    return _UNSEEN.sub("\ufffd", text)
+
+
 class Drawing:
-    """A figure being drawn; ``svg`` holds its text afterwards."""
+    """A figure being drawn; ``svg`` holds its text afterwards, which a page takes as it is."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
@@ -95,15 +108,28 @@ def drawing(
         figure.subplots(1, columns, squeeze=False)
         result = Drawing(figure)
         yield result
+        _clean(figure)
         buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(buffer, format="svg", metadata=metadata)
-        result.svg = _inline(buffer.getvalue(), name, label)
+        with warnings.catch_warnings():
+            # The reader's fonts draw the text, not matplotlib's.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            figure.savefig(buffer, format="svg", metadata=metadata)
+        # Markup here and nowhere else: matplotlib has escaped every text of the figure.
+        result.svg = Markup(_inline(buffer.getvalue(), name, plain(label)))
+
+
+def _clean(figure: Figure) -> None:
+    for text in figure.findobj(Text):
+        text.set_text(plain(text.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(names := axis.get_major_formatter(), FixedFormatter):
+            names.seq = [plain(name) for name in names.seq]
 
 
 def pictures(page: str) -> dict[str, str]:
     """Every figure of a page as a file of its own, by the figure's name."""
-    found = re.finditer(r'<svg id="(\w+)".*?</svg>', page, flags=re.DOTALL)
+    found = re.finditer(r'<svg id="([\w-]+)".*?</svg>', page, flags=re.DOTALL)
     return {match[1]: standalone(match[0]) for match in found}
 
 
@@ -133,7 +159,7 @@ def _inline(text: str, name: str, label: str) -> str:
     box = view[0] if view else ""
     head = (
         f'<svg id="{name}" {box} xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{html.escape(label)}"'
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(label)}"'
     )
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)

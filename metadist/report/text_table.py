@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Sequence
 from itertools import takewhile
+
+from metadist.process.console import visible
 
 #: Letters before a difference that are shown as its word; of more, as in a digest, none are.
 _WORD = 12
@@ -51,21 +54,31 @@ def _cut(text: str, first: int, room: int) -> str:
 
 
 def aligned(
-    rows: Sequence[Sequence[str]], right: Collection[int], *, rule: bool = True
+    rows: Sequence[Sequence[str]],
+    right: Collection[int] = (),
+    *,
+    rule: bool = True,
+    width: int | None = None,
 ) -> list[str]:
     """A table in columns two spaces apart, its head first.
 
     Args:
         right: columns that are set to the right.
         rule: underline the head.
+        width: of a line; what is longer goes on below, in its own column. None: as long as needed.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    head, *body = rows
-    table = [head, *([["-" * width for width in widths]] if rule else []), *body]
-    return [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+    from rich.console import Console
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in range(len(rows[0])):
+        table.add_column(justify="right" if column in right else "left")
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(visible(cell)) for cell in row))
+        if rule and not number:
+            table.add_row(*(Rule(characters="-") for _ in row))
+    console = Console(file=io.StringIO(), width=width or 10_000, color_system=None)
+    segments = console.render_lines(table, pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in segments]

@@ -114,11 +114,13 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
     rows, notes = cells(result)
     rule = ("---", "---:", "---:", "---:", "---", "---")
     lines = [
-        f"# {table.title}",
+        f"# {_escaped(table.title)}",
         "",
-        table.summary,
+        _escaped(table.summary),
         "",
-        f"    {result.request.command}",
+        "```bash",
+        result.request.command,
+        "```",
         "",
         f"{_budget(result)}. Commit {facts['commit']}, {facts['machine']}, torch "
         f"{facts['torch']}, Python {facts['python']}, {facts['date']}. Intervals are 95 % "
@@ -130,7 +132,7 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
         *([""] if _legend(result) else []),
     ]
     for picture in pictures:
-        lines += [f"![{table.title}]({picture})", ""]
+        lines += [f"![{_escaped(table.title)}]({picture})", ""]
     if notes:
         numbered = [f"{index}. {_escaped(note)}" for index, note in enumerate(notes, 1)]
         lines += ["## Notes", "", *numbered, ""]
@@ -147,7 +149,8 @@ def _sources(result: Result) -> list[str]:
         return []
     lines = ["## Published figures", ""]
     for (source, read_in), labels in of.items():
-        lines.append(f"- {_escaped('; '.join(labels))}: {_escaped(source)}. Read in: {read_in}.")
+        said = "; ".join(labels)
+        lines.append(_escaped(f"- {said}: {source}. Read in: {read_in}."))
     return [*lines, ""]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.errors import RunError
-from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
+from metadist.recipe.rate_changes import Changes, rate_after
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
 from metadist.runs.listing import create_run
@@ -29,8 +29,8 @@ def past(recipe: Recipe, done: int) -> Recipe:
     return recipe.model_copy(update={"inner": inner, "outer": outer})
 
 
-def _before(changes: str, done: int) -> str:
-    return write_changes(tuple(change for change in parse_changes(changes) if change[0] < done))
+def _before(changes: Changes, done: int) -> Changes:
+    return tuple(change for change in changes if change[0] < done)
 
 
 def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
@@ -67,7 +67,7 @@ def branch(run: RunDir, step: int, recipe: Recipe, name: str) -> RunDir:
 
 def segments(recipe: Recipe) -> list[dict[str, Any]]:
     """The learning rates of a recipe from each step on at which one of them changes."""
-    inner, outer = parse_changes(recipe.inner.lr_changes), parse_changes(recipe.outer.lr_changes)
+    inner, outer = recipe.inner.lr_changes, recipe.outer.lr_changes
     steps = sorted({0, *(step for step, _ in inner + outer)})
     return [
         {

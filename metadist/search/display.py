@@ -1,62 +1,61 @@
-"""The live table of a search."""
+"""What a search shows while it runs."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import sys
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TextIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TextIO
 
 from metadist.objectives import Metric
 from metadist.process.announce import Announce
+from metadist.process.console import Painter, meters
 from metadist.report.text_table import aligned
 from metadist.search.plan import Plan
 from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.space import Point
 from metadist.statistics.format import percent
 
-#: Seconds between two drawings.
-_EVERY = 0.5
+if TYPE_CHECKING:
+    from rich.table import Table
+
 #: Rows of the live table.
 _ROWS = 12
 
 
 @dataclass
 class Display:
-    """Says what happens, in lines; on a terminal in a table that is drawn again and again.
+    """Says what happens, in lines; where it can be painted, in a table that is kept up to date.
 
     Attributes:
-        announce: takes a line for each trial that has ended, where nothing is drawn.
+        announce: takes a line for each trial that has ended, where nothing is painted.
+        live: paint, if ``stream`` can be painted on; standard error if it is not given.
     """
 
     plan: Plan
     search: SearchDir
     announce: Announce
     live: bool = False
-    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    stream: TextIO | None = None
 
     def __post_init__(self) -> None:
         self._seen: dict[int, TrialRecord] = {}
         self._died: set[int] = set()
-        self._drawn = 0
-        self._at = -math.inf
-        self._lock = threading.Lock()
-        terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._table = self.live and terminal
+        self._lock = threading.RLock()
+        self._painter = Painter(self.picture, self.stream)
+        self._painted = self.live and self._painter.live
 
     def __enter__(self) -> Display:
         for trial in self.search.trials():
             if trial.over:
                 self._seen[trial.number] = trial
+        if self._painted:
+            self._painter.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._draw(force=True)
+        self._painter.__exit__()
 
     def began(self, number: int, point: Point) -> None:
         """A trial has begun."""
@@ -64,7 +63,7 @@ class Display:
             if number not in self._seen or number in self._died:
                 self._died.discard(number)
                 self._seen[number] = TrialRecord(number, point, "", "running")
-        self._draw()
+        self._paint()
 
     def scored(self, number: int, step: int, score: float) -> None:
         """A trial was validated."""
@@ -73,7 +72,7 @@ class Display:
             if seen is not None and self._running(number):
                 known = score if abs(score) < 1e29 else None
                 self._seen[number] = replace(seen, steps=max(seen.steps, step), score=known)
-        self._draw()
+        self._paint()
 
     def ended(self, number: int) -> None:
         """A trial has ended."""
@@ -83,22 +82,21 @@ class Display:
             if record is not None:
                 self._died.discard(number)
                 self._seen[number] = record
-        if record is not None and record.over and not self._table and fresh:
+        if record is not None and record.over and not self._painted and fresh:
             self.announce(self._line(record))
-        self._draw()
+        self._paint()
 
     def died(self, number: int) -> None:
         """A trial's process has died too often."""
         with self._lock:
             if number in self._seen:
                 self._died.add(number)
-        if not self._table:
+        if not self._painted:
             self.announce(f"trial {number}: its process died again and again; it is given up")
-        self._draw()
+        self._paint()
 
     def _line(self, trial: TrialRecord) -> str:
-        over = sum(seen.over for number, seen in self._seen.items() if number not in self._died)
-        head = f"[{over}/{self.plan.trials}] trial {trial.number}: {values(trial.point)}"
+        head = f"[{self._over()}/{self.plan.trials}] trial {trial.number}: {values(trial.point)}"
         if trial.status == "failed":
             return f"{head} failed: {trial.error}"
         best = ranked(self.search.trials(), self.plan.space.mode)[:1]
@@ -106,20 +104,9 @@ class Display:
         shown = figure(trial.score, self.plan.metric)
         return f"{head} · {shown} · {trial.status} at step {trial.steps}{mark}"
 
-    def _draw(self, *, force: bool = False) -> None:
-        if not self._table or (not force and time.monotonic() - self._at < _EVERY):
-            return
-        # A terminal that is gone is no reason to end a search.
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._at = time.monotonic()
-            lines = self._table_lines()
-            up = f"\x1b[{self._drawn}A" if self._drawn else ""
-            self.stream.write(up + "".join(f"\x1b[K{line}\n" for line in lines))
-            extra = self._drawn - len(lines)
-            if extra > 0:
-                self.stream.write("\x1b[K\n" * extra + f"\x1b[{extra}A")
-            self.stream.flush()
-            self._drawn = len(lines)
+    def _paint(self) -> None:
+        if self._painted:
+            self._painter.paint()
 
     def _running(self, number: int) -> bool:
         return not self._seen[number].over and number not in self._died
@@ -131,16 +118,22 @@ class Display:
         others = [trial for trial in ordered if not self._running(trial.number)]
         return others[: max(_ROWS - len(running), 3)] + running
 
-    def _table_lines(self) -> list[str]:
-        """Lines of equal columns: trial, values, step, score, status."""
+    def _over(self) -> int:
+        return sum(seen.over for number, seen in self._seen.items() if number not in self._died)
+
+    def picture(self) -> Table:
+        """Equal columns (trial, values, step, score, status), and how many trials are over."""
         space = self.plan.space
-        body = [["trial", *space.search, "step", space.metric, ""]]
-        for trial in self._rows():
-            point = [_value(trial.point.get(key, "–")) for key in space.search]
-            step, score = f"{trial.steps}/{space.steps}", figure(trial.score, self.plan.metric)
-            status = "died" if trial.number in self._died else trial.status
-            body.append([str(trial.number), *point, step, score, status])
-        return aligned(body, right=range(len(space.search) + 3), rule=False)
+        rows = [["trial", *space.search, "step", space.metric, ""]]
+        with self._lock:
+            for trial in self._rows():
+                point = [_value(trial.point.get(key, "–")) for key in space.search]
+                step, score = f"{trial.steps}/{space.steps}", figure(trial.score, self.plan.metric)
+                status = "died" if trial.number in self._died else trial.status
+                rows.append([str(trial.number), *point, step, score, status])
+            over, trials = self._over(), self.plan.trials
+        lines = aligned(rows, range(len(space.search) + 3), rule=False)
+        return meters([(over, trials, f"{over} of {trials} trials done")], below=lines)
 
 
 def values(point: Mapping[str, object]) -> str:

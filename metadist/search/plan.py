@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from metadist import space as spaces
 from metadist.compute.learners import build, check_rate_changes
 from metadist.compute.resolve import dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
@@ -22,7 +20,7 @@ from metadist.overrides import parse_override
 from metadist.recipe.files import recipe_text
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.recipe.sections import EvalSection
-from metadist.search.spaces import check_space, space_name
+from metadist.search.spaces import space_name
 from metadist.space import (
     Choice,
     Domain,
@@ -33,6 +31,7 @@ from metadist.space import (
     Space,
     Uniform,
     When,
+    check_space,
 )
 from metadist.tasks import TaskShape
 
@@ -211,8 +210,7 @@ def make_plan(
     given = {key: value for key, value in changes.items() if value is not None}
     if base is not None:
         given["base"] = base
-    space = replace(space, **given)
-    check_space(space, name)
+    space = check_space(replace(space, **given), name)
     plan = Plan(space_name(name), space, recipe_text(space.base), tuple(overrides), seed)
     _check(plan)
     return plan
@@ -301,36 +299,16 @@ def plan_of(document: Any) -> Plan:
         SpaceError: it describes none.
     """
     try:
-        declared = dict(document["declared"])
-        search = {key: _part(value) for key, value in declared.pop("search").items()}
-        scheduler = declared.pop("scheduler")
-        space = Space(
-            search=search, scheduler=None if scheduler is None else _part(scheduler), **declared
-        )
         name, base, seed = document["space"], document["base"], document["seed"]
         overrides = tuple(document["overrides"])
         texts = all(isinstance(text, str) for text in (name, base, *overrides))
         if not texts or type(seed) is not int:
             raise ValueError(f"space {name!r}, overrides {overrides!r}, seed {seed!r}")
-        check_space(space, name)
         measured = document.get("metric")
         if measured is not None:
             measured = Metric.read(measured).as_dict()
-        return Plan(name, space, base, overrides, seed, measured)
+        return Plan(name, check_space(document["declared"], name), base, overrides, seed, measured)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"the record of the search is damaged: {error!r}") from None
     except SpaceError as error:
         raise SpaceError(f"the record of the search is damaged: {error}") from None
-
-
-def _part(document: Mapping[str, Any]) -> Any:
-    values = dict(document)
-    kind = getattr(spaces, str(values.pop("kind")))
-    if not dataclasses.is_dataclass(kind):
-        raise ValueError(f"{kind} is no part of a space")
-    if kind is Choice:
-        return Choice(*values["values"])
-    if "then" in values:
-        values["then"] = _part(values["then"])
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return kind(**values)  # type: ignore[operator]

@@ -23,7 +23,7 @@ from metadist.errors import DamagedCheckpoint, SpaceError
 from metadist.executors.control.trial_mailbox import Report
 from metadist.executors.ray_tune import TrialFunction
 from metadist.process.announce import Announce
-from metadist.recipe.rate_changes import parse_changes, write_changes
+from metadist.recipe.rate_changes import read_changes, write_changes
 from metadist.runs import checkpoints
 from metadist.runs.branch import branch
 from metadist.search.display import figure, values
@@ -85,7 +85,7 @@ def evolve(
         for key, domain in plan.space.search.items():
             assert isinstance(domain, LogUniform | Uniform | Integers)
             section = key.partition(".")[0]
-            changes = parse_changes(str(point.get(f"{section}.lr_changes", "")))
+            changes = read_changes(point.get(f"{section}.lr_changes", ""))
             now = float(changes[-1][1] if changes else point[key])
             if draw(f"{key} anew") < how.resample:
                 rate = float(at(domain, draw(f"{key} value")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from grammar import GRAMMAR
+from grammar import EVERYWHERE, GRAMMAR
 
 from metadist.cli.main import main
 
-HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib")
+HEAVY = ("ray", "mlflow", "torch", "pyarrow", "webdataset", "matplotlib", "rich")
 
 
 def commands(command: click.Command, path: str = "metadist") -> Iterator[tuple[str, click.Command]]:
@@ -64,7 +65,7 @@ def test_grammar_is_frozen():
         }
         for path, command in commands(main)
     }
-    assert there == GRAMMAR
+    assert there == {path: names | EVERYWHERE for path, names in GRAMMAR.items()}
 
 
 def test_everything_has_a_word_of_help():
@@ -241,10 +242,46 @@ def test_a_damaged_run_is_named():
     refused(run("report", "first"), "run.json", "not valid JSON")
 
 
-def test_debug_shows_where_it_happened():
-    result = run("--debug", "report", "gone")
+@pytest.fixture
+def levels() -> Iterator[Callable[[], tuple[int, ...]]]:
+    loggers = [logging.getLogger(name) for name in ("", "metadist", "data_pipeline")]
+    before = [logger.level for logger in loggers]
+    yield lambda: tuple(logger.level for logger in loggers)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize("flag", ["--debug", "-vv"])
+@pytest.mark.parametrize("after", [False, True])
+def test_debug_shows_where_it_happened(flag, after, levels):
+    result = run("report", "gone", flag) if after else run(flag, "report", "gone")
     assert "no run 'gone'" in str(result.exception)
     assert not isinstance(result.exception, SystemExit)
+    assert levels() == (logging.DEBUG,) * 3
+
+
+def test_how_much_is_said_is_asked_for_before_a_command_or_after_it(levels):
+    errors, warnings, news, all_ = logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG
+    for flags, expected in {
+        (): (warnings, news, news),
+        ("-q",): (errors, errors, errors),
+        ("-v",): (warnings, all_, all_),
+        ("-q", "-v"): (warnings, all_, all_),
+        ("-qvv",): (warnings, all_, all_),
+    }.items():
+        for line in ((*flags, "submit", "list"), ("submit", *flags, "list"),
+                     ("submit", "list", *flags)):  # fmt: skip
+            refused(run(*line), "no cluster is named")  # an error is told in any case
+            assert levels() == expected, line
+
+
+def test_quiet_says_results_alone(levels):
+    said = run("ui", "--tracking-uri", "http://example.invalid:5000", "-q")
+    assert "example.invalid" in said.stdout
+    assert said.stderr == ""
+    assert run("ui", "--tracking-uri", "http://example.invalid:5000").stderr
+    doctor = run("doctor", "--json", "--quiet")
+    assert json.loads(doctor.stdout)["checks"]
 
 
 def test_as_a_process_an_error_is_one_line_on_standard_error():

@@ -65,7 +65,7 @@ def test_the_files_of_the_page_train_as_it_says():
     assert [file.name for file in files] == ["small_resnet.py", "conv_mean.py"]
     gratings()
     text = page(BACKBONES).replace("\\\n", " ")
-    (command,) = re.findall(r"^    \$ metadist (train .*)$", text, re.M)
+    (command,) = re.findall(r"^\$ metadist (train .*)$", text, re.M)
     words = shlex.split(command)
     settings = [f"--set={setting}" for setting in (*QUICK, "data.dataset=gratings")]
     more = [*settings, "--plugin=gratings.py", "--offline"]

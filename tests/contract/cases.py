@@ -1,9 +1,10 @@
 """Which algorithms, with which options, are held to the contract on which small networks.
 
 Algorithms are found by their modules. The default tier has every algorithm with its defaults on
-networks of each kind and in each normalisation mode, and every value of every option once; the
-slow tier has all networks, modes and numbers of steps for each of them, and all combinations of
-the options that can only be enumerated.
+networks of each kind and in each normalisation mode, and every value of every option once. The
+slow tier has the defaults on all networks in all modes, every option on all networks in a mode of
+its own, and all combinations of the options that can only be enumerated. Its cases are listed when
+they are run: that takes longer than the default tier may take to begin.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ MODELS = {
         most_steps=1,
     ),
 }
+MLPS = ("mlp-tanh", "mlp-relu")
 PUBLISHED = {
     "omniglot": Model(
         "conv4", {"affine": "shift"}, Net("conv4"), "labels", (1, 28, 28), WAYS, lr=0.1
@@ -198,9 +200,16 @@ def models_of(algorithm: str, options: Options = ()) -> list[str]:
     return [model for model in MODELS if works_on(algorithm, model, options)]
 
 
+def first_model(algorithm: str, options: Options = ()) -> str:
+    """The first of them, without a look at the others."""
+    found = next((model for model in MODELS if works_on(algorithm, model, options)), None)
+    assert found, f"no network takes {algorithm} with {options}"
+    return found
+
+
 def anywhere(algorithm: str) -> Learner:
     """The algorithm on some network that it takes."""
-    return built(Case(algorithm, models_of(algorithm)[0], "none"))
+    return built(Case(algorithm, first_model(algorithm), "none"))
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -284,8 +293,8 @@ def combined(algorithm: str, most: int = 256) -> list[Options]:
 
 
 def default_cases(algorithm: str) -> list[Case]:
-    """The defaults on a few networks, and each option on one small network and one with layers
-    of all sorts."""
+    """The defaults on a few networks, and each option on one that has layers of all sorts, else on
+    a small one."""
     wanted = [
         Case(algorithm, "mlp-tanh", "none", 3),
         Case(algorithm, "mlp-relu", "none", 1, outer_step=TOTAL_STEPS - 1),
@@ -295,33 +304,34 @@ def default_cases(algorithm: str) -> list[Case]:
         Case(algorithm, "conv4-pool", "running", 1, outer_step=TOTAL_STEPS // 3),
     ]
     for number, options in enumerate(switched(algorithm)):
-        for model in ("mlp-tanh", "mlp-relu") if number % 2 else ("mlp-relu", "mlp-tanh"):
-            if works_on(algorithm, model, options):
-                wanted.append(Case(algorithm, model, "none", 3, options, TOTAL_STEPS // 3))
-                break
-        wanted.append(Case(algorithm, "conv4-shift", "transductive", 1 + number % 2, options))
+        small = MLPS if number % 2 else MLPS[::-1]
+        model = next(m for m in ("conv4-shift", *small) if works_on(algorithm, m, options))
+        wanted.append(Case(algorithm, model, MODELS[model].norms[0], 2, options, TOTAL_STEPS // 3))
     return [case for case in wanted if works_on(algorithm, case.model, case.options)]
 
 
-def all_cases(algorithm: str) -> list[Case]:
-    """Each option set on everything, and combinations of options on the small networks."""
-    first = [
-        Case(algorithm, model, norm, steps, options)
-        for options in ((), *switched(algorithm))
-        for model in MODELS
+def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
+    """The defaults on everything, each option on every network, combinations on a small one."""
+    cases = [
+        Case(algorithm, model, norm, min(steps, MODELS[model].most_steps))
+        for model in models
         for norm in MODELS[model].norms
-        for steps in sorted(
-            {min(n, MODELS[model].most_steps) for n in ((2,) if options else (1, 3))}
-        )
+        for steps in (1, 3)
     ]
-    then = [
-        Case(algorithm, model, "none", 2, options, step)
-        for options in combined(algorithm)
-        for model in ("mlp-tanh", "mlp-relu")
-        for step in (1, TOTAL_STEPS - 1)
-    ]
+    for number, options in enumerate(switched(algorithm)):
+        for model in models:
+            norms = MODELS[model].norms
+            # Of two networks with the same modes each option sees two.
+            norm = norms[(number + list(MODELS).index(model)) % len(norms)]
+            cases.append(Case(algorithm, model, norm, min(2, MODELS[model].most_steps), options))
+    for number, options in enumerate(combined(algorithm)):
+        model, step = MLPS[number % 2], (1, TOTAL_STEPS - 1)[number // 2 % 2]
+        if not works_on(algorithm, model, options):
+            model = MLPS[1 - number % 2]
+        if model in models:
+            cases.append(Case(algorithm, model, "none", 2, options, step))
     known = set(default_cases(algorithm))
-    cases = [case for case in first + then if case not in known]
+    cases = [case for case in dict.fromkeys(cases) if case not in known]
     return [case for case in cases if works_on(algorithm, case.model, case.options)]
 
 

@@ -44,7 +44,7 @@ def flat(text: str) -> str:
 def commands(page: str) -> list[list[str]]:
     """What is printed after a prompt, as words behind ``metadist``."""
     whole = text_of(page).replace("\\\n", " ")
-    return [shlex.split(line) for line in re.findall(r"^    \$ metadist (.*)$", whole, re.M)]
+    return [shlex.split(line) for line in re.findall(r"^\$ metadist (.*)$", whole, re.M)]
 
 
 @pytest.fixture

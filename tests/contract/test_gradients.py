@@ -16,6 +16,7 @@ import torch
 from tests.contract.cases import (
     ALGORITHMS,
     LEARNING,
+    MLPS,
     MODELS,
     NORMS,
     PUBLISHED,
@@ -30,6 +31,7 @@ from tests.contract.cases import (
     each_case,
     models_of,
     switched,
+    works_on,
 )
 from tests.contract.checks import (
     check_definition,
@@ -75,8 +77,8 @@ def test_vmap_chunks_equal_the_loop(setting: Setting):
 
 @pytest.mark.parametrize("algorithm", LEARNING)
 def test_there_may_be_no_inner_steps(algorithm: str):
-    for model in models_of(algorithm):
-        if model.startswith("mlp"):
+    for model in MLPS:
+        if works_on(algorithm, model):
             setting = make(Case(algorithm, model, "none", 0))
             assert len(setting.predictions(0)) == 1
             check_same(setting.vmap(2), setting.looped)
@@ -94,8 +96,9 @@ ANNEALED = [
     case
     for algorithm in LEARNING
     for options in ((), *switched(algorithm))
-    for case in (Case(algorithm, m, "none", 3, options) for m in models_of(algorithm, options))
-    if case.model.startswith("mlp") and built(case).estimator == "annealed"
+    for model in MLPS
+    if works_on(algorithm, model, options)
+    and built(case := Case(algorithm, model, "none", 3, options)).estimator == "annealed"
 ]
 
 
@@ -127,9 +130,12 @@ def test_every_definition_belongs_to_an_algorithm():
 
 
 @pytest.mark.slow
-@each_case(case for algorithm in LEARNING for case in all_cases(algorithm))
-def test_everywhere(case: Case):
-    check_everything(make(case))
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("algorithm", LEARNING)
+def test_everywhere(algorithm: str, model: str, subtests: pytest.Subtests):
+    for case in all_cases(algorithm, [model]):
+        with subtests.test(str(case)):
+            check_everything(make(case))
 
 
 @pytest.mark.slow

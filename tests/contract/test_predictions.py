@@ -25,6 +25,7 @@ from tests.contract.cases import (
     Case,
     Options,
     anywhere,
+    first_model,
     models_of,
     switched,
 )
@@ -105,7 +106,7 @@ def test_predictions_are_the_same_however_they_are_computed(algorithm: str, norm
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_with_any_option_too(algorithm: str):
     for options in switched(algorithm):
-        model = models_of(algorithm, options)[0]
+        model = first_model(algorithm, options)
         setting = make(Case(algorithm, model, MODELS[model].norms[0], 2, options))
         check_together(setting.at(phase="test", inner_steps=3), 2)
 

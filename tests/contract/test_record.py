@@ -30,6 +30,7 @@ from tests.contract.cases import (
     built,
     each_algorithm,
     enumerated,
+    first_model,
     models_of,
     switched,
     works_on,
@@ -52,7 +53,7 @@ INFO = {"class_ids", "latent"}
 def option_sets(algorithm: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
     """Defaults and each switched option, each on a network that takes it."""
     sets = ((), *switched(algorithm))
-    return [(models_of(algorithm, options)[0], options) for options in sets]
+    return [(first_model(algorithm, options), options) for options in sets]
 
 
 def test_every_backbone_is_covered():
@@ -84,7 +85,7 @@ def test_every_option_is_switched(algorithm: str):
     every = set(type(algorithms.options(algorithm, {})).model_fields)
     assert {name for options in switched(algorithm) for name, _ in options} == every
     for options in switched(algorithm):
-        assert models_of(algorithm, options), f"no network takes {options}"
+        first_model(algorithm, options)  # a network that takes them
     assert all(len(set(values)) == len(values) for values in enumerated(algorithm).values())
 
 
@@ -234,7 +235,7 @@ def contents(setting: Setting) -> list[Tensor]:
 
 @each_algorithm
 def test_what_is_given_is_left_alone(algorithm: str):
-    model = "conv4-stride" if works_on(algorithm, "conv4-stride") else models_of(algorithm)[0]
+    model = "conv4-stride" if works_on(algorithm, "conv4-stride") else first_model(algorithm)
     norm: NormMode = "running" if "running" in MODELS[model].norms else "none"
     setting = make(Case(algorithm, model, norm, 2))
     before = [t.clone() for t in contents(setting)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from metadist.compute.collectives import Group
 from metadist.inner.sgd import SGD
 from metadist.training.trainer import Trainer
-from tests.contract.cases import LEARNING, Case, models_of, switched, works_on
+from tests.contract.cases import LEARNING, Case, first_model, switched, works_on
 from tests.contract.training import bits, same_bits, train, trainer
 from tests.numerics.conftest import RunGroup
 
@@ -34,14 +34,13 @@ def case_of(algorithm: str, model: str, mode: Mode, options=()) -> Case:
     )
 
 
-def cases(mode: Mode, models: tuple[str, ...], slow: bool = False) -> list[Case]:
-    """With defaults; slow: with each option."""
+def cases(mode: Mode, models: tuple[str, ...]) -> list[Case]:
+    """With defaults."""
     return [
-        case_of(algorithm, model, mode, options)
+        case_of(algorithm, model, mode)
         for algorithm in LEARNING
-        for options in (((), *switched(algorithm)) if slow else [()])
         for model in models
-        if works_on(algorithm, model, options)
+        if works_on(algorithm, model)
     ]
 
 
@@ -80,16 +79,21 @@ def test_workers_and_interruptions_do_not_matter_under_vmap(case: Case, run_grou
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["loop", "vmap"])
-@pytest.mark.parametrize("case", cases("loop", ("mlp-tanh", "conv4-stride"), slow=True), ids=str)
-def test_nor_with_any_option(case: Case, mode: Mode, run_group: RunGroup):
-    check(case_of(case.algorithm, case.model, mode, case.options), run_group, (2, 3, 4))
-
-
-@pytest.mark.parametrize("model", models_of("maml")[:1])
-def test_a_learner_with_a_memory_is_noticed(
-    model: str, run_group: RunGroup, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", ["mlp-tanh", "conv4-stride"])
+@pytest.mark.parametrize("algorithm", LEARNING)
+def test_nor_with_any_option(
+    algorithm: str, model: str, run_group: RunGroup, subtests: pytest.Subtests
 ):
+    # What is one by one on one network is together on the other.
+    modes: list[Mode] = ["loop", "vmap"] if model == "mlp-tanh" else ["vmap", "loop"]
+    for number, options in enumerate(((), *switched(algorithm))):
+        if works_on(algorithm, model, options):
+            case = case_of(algorithm, model, modes[number % 2], options)
+            with subtests.test(str(case)):
+                check(case, run_group, (2, 4))
+
+
+def test_a_learner_with_a_memory_is_noticed(run_group: RunGroup, monkeypatch: pytest.MonkeyPatch):
     calls: list[Tensor] = []
     update = SGD.update
 
@@ -100,4 +104,4 @@ def test_a_learner_with_a_memory_is_noticed(
 
     monkeypatch.setattr(SGD, "update", remembering)
     with pytest.raises(AssertionError):
-        check(case_of("maml", model, "loop"), run_group)
+        check(case_of("maml", first_model("maml"), "loop"), run_group)

@@ -115,7 +115,7 @@ def test_the_page_on_searches_says_how_to_name_a_space(
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "searching.md").read_text(encoding="utf-8")
     own = page.partition("## A space of your own")[2]
-    command = re.search(r"^    metadist (tune .*)$", own, re.MULTILINE)
+    command = re.search(r"^metadist (tune .*)$", own, re.MULTILINE)
     space = re.search(r"^```python$(.*?)^```$", own, re.DOTALL | re.MULTILINE)
     assert command
     assert space

@@ -224,7 +224,7 @@ def test_tokens(submit: Submit) -> None:
 
 def test_the_line_of_the_page_finds_the_token_that_lies_here(head: Head, tmp_path: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs/submitting.md"
-    line = re.search(r"^ +(metadist submit --address \S+) (-- train .*)$", page.read_text(), re.M)
+    line = re.search(r"^(metadist submit --address \S+) (-- train .*)$", page.read_text(), re.M)
     assert line is not None
     command = line[1].replace("http://127.0.0.1:8265", head.url)
     small = " ".join(f"--set {o}" for o in (*TINY[1:], "outer.steps=2", "eval.every=2"))

@@ -243,7 +243,7 @@ def trained(make: Callable[[], nn.Module], recipe: Recipe, group: Group) -> dict
         (Masked, "loop", "none"),
         (Recurrent, "loop", "none"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", given),
 )
 def test_one_worker_and_three_give_the_same_bits(
     make: Callable[[], nn.Module], mode: str, norm: str, run_group: RunGroup

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-#: Every command with its arguments and options. Scripts rely on it: names are only ever added.
+#: What every command takes.
+EVERYWHERE = {"--debug", "--quiet", "--verbose"}
+#: Every command with its further arguments and options. Scripts rely on it: names are only ever
+#: added.
 GRAMMAR = {
-    "metadist": {"--debug", "--help", "--version"},
+    "metadist": {"--help", "--version"},
     "metadist train": {
         "RECIPE",
         "--address",

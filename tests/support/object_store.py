@@ -7,10 +7,13 @@ import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -121,6 +124,69 @@ class Store:
         os.killpg(self._process.pid, signal.SIGCONT)
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+#: Method, path with query, headers and body of a request.
+Request = tuple[str, str, Message, bytes]
+#: Status, body and headers of an answer.
+Answer = tuple[int, str | bytes, dict[str, str]]
+
+
+class Canned:
+    """A store that answers what a test wants, one request at a time.
+
+    Args:
+        answer: what to say to a request; a status of 0 ends the connection without a word.
+        tls: certificate and key, to speak https.
+    """
+
+    def __init__(self, answer: Callable[[Request], Answer], tls: Path | None = None) -> None:
+        self.asked: list[Request] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(inner) -> None:
+                inner.raw_requestline = inner.rfile.readline(65537)
+                if not inner.raw_requestline or not inner.parse_request():
+                    inner.close_connection = True
+                    return
+                body = inner.rfile.read(int(inner.headers.get("Content-Length") or 0))
+                request = (inner.command, inner.path, inner.headers, body)
+                with self._lock:
+                    self.asked.append(request)
+                    status, said, headers = answer(request)
+                if not status:
+                    inner.close_connection = True
+                    return
+                inner.send_response(status)
+                data = said.encode() if isinstance(said, str) else said
+                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                    inner.send_header(name, value)
+                inner.end_headers()
+                inner.wfile.write(b"" if inner.command == "HEAD" else data)
+                if headers.get("Content-Length", str(len(data))) != str(len(data)):
+                    inner.close_connection = True  # broken off
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if tls is None else "https"
+        self.endpoint = f"{scheme}://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Canned:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class Gate:

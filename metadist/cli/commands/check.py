@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator
-
 import click
 
 from metadist.cli import options
+from metadist.process.console import at_work
 
 
 @click.command()
@@ -49,7 +45,7 @@ def check(
     """
     from metadist.api.checking import check as look
 
-    with _progress() as say:
+    with at_work() as say:
         report = look(plugin, plugins=plugins, options=settings, source=source, progress=say)
     lines = str(report).splitlines()
     if traceback:
@@ -57,19 +53,3 @@ def check(
     options.show(lines, report.to_dict(), as_json)
     if not report.ok:
         raise click.exceptions.Exit(1)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """What is being looked at, in one line of a terminal that is cleared in the end."""
-    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-    def say(line: str) -> None:
-        if live:
-            click.echo(f"\r\x1b[K{line[:78]}", nl=False, err=True)
-
-    try:
-        yield say
-    finally:
-        if live:
-            click.echo("\r\x1b[K", nl=False, err=True)

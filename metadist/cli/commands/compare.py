@@ -50,9 +50,9 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     if not run and not by_mlflow:
         raise click.UsageError("name at least two runs, or give --experiment or --filter")
     result = api.compare(run, **arguments)
-
+    tell = options.say if as_json else click.echo
     for line in result.lines():
-        click.echo(line, err=as_json)
+        tell(line)
     for name in ("html", "csv"):
         if arguments[name]:
             options.say(f"Written: {arguments[name]}")

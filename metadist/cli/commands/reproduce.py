@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
 
 
@@ -27,7 +28,7 @@ from metadist.errors import TrackingError
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
-    "--rows", metavar="A,B", default="", show_default=False, help="Only these rows, by their ids."
+    "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."
 )
 @click.option(
     "--workers",
@@ -41,7 +42,7 @@ from metadist.errors import TrackingError
 def reproduce(
     table: str | None,
     listed: bool,
-    rows: str,
+    rows: tuple[str, ...],
     out: str,
     as_json: bool,
     **arguments: Any,
@@ -63,8 +64,8 @@ def reproduce(
 
     result = tables.reproduce(
         table,
-        rows=[row for row in rows.split(",") if row],
-        progress=sys.stderr,
+        rows=[row for text in rows for row in text.split(",") if row],
+        progress=None if is_quiet() else sys.stderr,
         **arguments,
     )
     options.show(text(result), result.document(), as_json)
@@ -84,9 +85,14 @@ def reproduce(
 def _list() -> None:
     from metadist import reproduce as tables
 
-    for name in tables.table_names():
-        found = tables.load_table(name)
-        click.echo(
-            f"{name:18} {found.title}: {len(found.rows)} rows, {len(found.runs)} runs of "
-            f"{found.tasks:,} tasks unless --tasks says otherwise"
-        )
+    found = map(tables.load_table, tables.table_names())
+    options.show_rows(
+        [
+            (
+                one.name,
+                f"{one.title}: {len(one.rows)} rows, {len(one.runs)} runs of {one.tasks:,} tasks "
+                "unless --tasks says otherwise",
+            )
+            for one in found
+        ]
+    )

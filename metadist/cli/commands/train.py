@@ -8,6 +8,7 @@ import click
 
 from metadist import api
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import MetadistError
 
 
@@ -58,5 +59,6 @@ def train(as_json: bool, **arguments: Any) -> None:
         raise click.UsageError("RECIPE is needed (see 'metadist recipes'), or --resume RUN")
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
-    result = api.train(arguments.pop("recipe"), announce=options.say, progress=True, **arguments)
+    recipe = arguments.pop("recipe")
+    result = api.train(recipe, announce=options.say, progress=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)

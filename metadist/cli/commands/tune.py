@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from metadist.cli import options
+from metadist.cli.verbosity import is_quiet
 
 
 @click.command()
@@ -70,9 +71,9 @@ from metadist.cli import options
 def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
     """Search the hyper-parameters of SPACE and confirm what was found.
 
-    SPACE is the name of a search space (see --list). Trials are judged on validation classes; the
-    best are compared on fresh episodes, the winner is trained anew with several seeds, and only
-    that is evaluated on test classes.
+    SPACE is the name of a search space (see --list) or a TOML file. Trials are judged on validation
+    classes; the best are compared on fresh episodes, the winner is trained anew with several seeds,
+    and only that is evaluated on test classes.
     """
     if listed:
         _list()
@@ -81,13 +82,11 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
     from metadist.api import tune as search
 
-    result = search(space, announce=options.say, live=True, **arguments)
+    result = search(space, announce=options.say, live=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
 
 
 def _list() -> None:
     from metadist.search.spaces import load_space, space_names
 
-    for name in space_names():
-        space = load_space(name)
-        click.echo(f"{name:22} {space.about}")
+    options.show_rows([(name, load_space(name).about) for name in space_names()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator
 
-from metadist.report.document import figure
+from metadist.report.document import Card
 from metadist.report.phrases import plural
 from metadist.report.svg import BAD, MAIN, SECOND, drawing
 from metadist.runs.readers.run_data import RunData
@@ -17,12 +17,12 @@ _READING = (
 _UNITS = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
-def attempts_section(data: RunData) -> str:
-    """Nothing if the run had one attempt, or one that came to a step."""
+def attempts_card(data: RunData) -> Card | None:
+    """None if the run had one attempt, or one that came to a step."""
     spans = [s for s in data.spans if s.began is not None and s.ended is not None]
     points = sorted((p.time, p.step) for p in data.series.get("train/loss", []))
     if len(spans) < 2 or not points:
-        return ""
+        return None
     start = min(points[0][0], *(s.began for s in spans if s.began is not None))
     end = max(points[-1][0], *(s.ended for s in spans if s.ended is not None))
     seconds, unit = next(
@@ -58,4 +58,4 @@ def attempts_section(data: RunData) -> str:
         f"{_READING} {plural(len(spans) - 1, 'restart')}, {plural(redone, 'step')} done twice, "
         f"{lost:,.0f} seconds from the last point of an attempt to the next new step."
     )
-    return f"<h2>Attempts</h2>{figure(drawn.svg, told)}\n"
+    return Card(drawn.svg, told)

@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 
 from metadist.report.charts import MOST_ROWS, bars, heat_map, ranges
-from metadist.report.document import figure
+from metadist.report.document import Card
 from metadist.report.phrases import plural
 from metadist.runs.readers.diagnostics import Caption, Diagnostics
 from metadist.runs.readers.run_data import RunData
 
 #: A quantity's numbers by name.
 Found = Mapping[str, tuple[float, ...]]
-#: A figure and the sentences that say how to read it.
-Card = tuple[str, str]
 #: Lower end, middle and upper end by name.
 Triples = dict[str, tuple[float, float, float]]
 
@@ -44,16 +42,12 @@ _DESCRIBED = {
 _RATES = {"step_size": "step size (parameter change per unit of gradient)"}
 
 
-def learned_section(data: RunData) -> str:
-    """The whole section; empty without anything to show."""
+def learned_cards(data: RunData) -> list[Card]:
+    """All figures of the section; none without anything to show."""
     if data.diagnostics is None:
-        return ""
+        return []
     lr = data.recipe.inner.lr if data.recipe else math.nan
-    cards = [*_findings(data.diagnostics, lr), *_behaviour(data.diagnostics)]
-    if not cards:
-        return ""
-    drawn = "".join(figure(svg, text) for svg, text in cards)
-    return f'<h2>What was learned</h2><div class="learned">{drawn}</div>\n'
+    return [*_findings(data.diagnostics, lr), *_behaviour(data.diagnostics)]
 
 
 def _findings(found: Diagnostics, lr: float) -> Iterator[Card]:
@@ -98,14 +92,16 @@ def _spectrum(stem: str, told: Caption, low: Found, high: Found) -> Card:
     rows = {n: (a, math.nan, c) for n, (a, _, c) in _triples(low, low, high).items()}
     title, x = f"{told.title}: spread of singular values", "singular value (logarithmic)"
     svg = ranges(_name(stem), title, x, rows, log=True, mark=(1.0, "identity"), ratio=True)
-    return svg, _aid(told, "Bar: from the smallest to the largest singular value.", len(rows))
+    marks = "Bar: from the smallest to the largest singular value."
+    return Card(svg, _aid(told, marks, len(rows)))
 
 
 def _spread(stem: str, told: Caption, rows: Triples, lr: float) -> Card:
     mark = (lr, f"inner.lr = {lr:g}") if stem in _RATES and math.isfinite(lr) else None
     x = _RATES.get(stem, stem.replace("_", " "))
     svg = ranges(_name(stem), f"{told.title} within each parameter", x, rows, mark=mark)
-    return svg, _aid(told, "Bar: from the smallest to the largest, dot: the mean.", len(rows))
+    marks = "Bar: from the smallest to the largest, dot: the mean."
+    return Card(svg, _aid(told, marks, len(rows)))
 
 
 def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
@@ -116,11 +112,12 @@ def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
     if any(len(v) > 1 for v in numbers.values()):
         x = "adaptation step" if quantity in _RATES else "number"
         marks = "The stronger the colour the larger the number; red where it is negative."
-        return heat_map(name, told.title, x, numbers), _aid(told, marks, rows, started)
+        svg = heat_map(name, told.title, x, numbers)
+        return Card(svg, _aid(told, marks, rows, started))
     values = {key: v[0] for key, v in numbers.items()}
     x = _RATES.get(quantity, quantity.replace("_", " "))
     svg = bars(name, told.title, x, values, limits=_limits(values), form="{:.3g}")
-    return svg, _aid(told, "What the learner reports of itself.", rows, started)
+    return Card(svg, _aid(told, "What the learner reports of itself.", rows, started))
 
 
 def _limits(values: Mapping[str, float]) -> tuple[float, float]:
@@ -141,7 +138,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
     if found.similarity:
         steps = plural(found.adaptation_steps, "adaptation step")
         lost = _lost(found.failed_episodes, "episode", "an activation")
-        yield (
+        yield Card(
             bars(
                 "similarity",
                 "What adaptation leaves as it was",
@@ -157,7 +154,7 @@ def _behaviour(found: Diagnostics) -> Iterator[Card]:
     if found.alignment:
         lost = _lost(found.failed_tasks, "task", "a gradient")
         everything = {"all": found.alignment["all"]} if "all" in found.alignment else {}
-        yield (
+        yield Card(
             bars(
                 "alignment",
                 "Do training tasks pull together?",

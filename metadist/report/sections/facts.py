@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 from metadist.report.phrases import plural
@@ -15,47 +14,24 @@ Facts = Mapping[str, Any]
 _SHARE = "{:.1f} % of the time"
 
 
-def facts_section(data: RunData) -> str:
-    """Everything that identifies a run, in groups, with its whole recipe."""
-    groups = {
+def facts(data: RunData) -> dict[str, Facts]:
+    """What identifies a run, in groups."""
+    return {
         "Run": _run(data),
         "Checkpoint": _checkpoint(data),
         "Data": _data(data),
         "Learner": _learner(data),
         "Versions": _mapping(data.info.get("versions")),
     }
-    cards = "".join(_card(title, facts) for title, facts in groups.items() if facts)
-    wide = {
+
+
+def wide_facts(data: RunData) -> dict[str, Facts]:
+    """The groups whose values are long."""
+    return {
         "Plugins": _mapping(data.info.get("plugins")),
         "Numerics": _numerics(data),
         "Digests (SHA-256)": _digests(data),
     }
-    rows = "".join(_card(title, facts, " wide-facts") for title, facts in wide.items() if facts)
-    recipe = ""
-    if data.recipe:
-        recipe = '<details class="card"><summary>The whole recipe</summary>'
-        recipe += f"<pre>{escape(data.recipe.to_toml().strip())}</pre></details>"
-    return f'<h2>Facts</h2><div class="facts">{cards}</div>{rows}{recipe}\n'
-
-
-def _card(title: str, facts: Facts, kind: str = "") -> str:
-    rows = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{_value(value)}</dd>"
-        for name, value in facts.items()
-        if value not in (None, "")
-    )
-    return f'<section class="card{kind}"><h3>{escape(title)}</h3><dl>{rows}</dl></section>'
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return "<br>".join(f"{escape(str(k))}: {_value(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(v) for v in value)
-    text = escape(str(value))
-    return f"<code>{text}</code>" if len(text) >= 32 and " " not in text else text
 
 
 def _mapping(value: Any) -> dict[str, Any]:

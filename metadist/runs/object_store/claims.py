@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +13,10 @@ from typing import Any
 
 from data_pipeline.errors import DataError, MissingData
 from data_pipeline.storage.local import read_json, sealed_json, unseal_json, write_atomic
-from data_pipeline.storage.objects import ObjectPlace
+from data_pipeline.storage.objects import Found, ObjectPlace
 
-#: Stores tell the time of an object in whole seconds: after a longer pause every other claim of the
-#: same number that can still come is a later one.
-SETTLE_SECONDS = 1.1
 _NAME = re.compile(r"(\d{4,})-([0-9a-f]{32})")
+_NUMBER = re.compile(r"\d{4,}")
 
 
 @dataclass(frozen=True, order=True)
@@ -44,36 +41,43 @@ def parse_claim(name: str) -> Claim | None:
 class Claims:
     """Numbered claims below a place, each with a record that its claimant alone writes.
 
-    ``NNNN-KEY.claim`` is put once; of several with one number the one that the store received first
-    counts. ``NNNN-KEY.json`` is the record.
+    ``NNNN.claim`` is made where there is none: the store lets one claimant succeed.
+    ``NNNN-KEY.json`` is the record. Older runs have claims ``NNNN-KEY.claim``; of several with one
+    number the one that the store received first counts.
     """
 
     def __init__(self, place: ObjectPlace) -> None:
         self._place = place
+        self._made: dict[Found, Claim] = {}
 
     def winners(self) -> list[Claim]:
         """The claim that counts of each number, ascending."""
         first: dict[int, tuple[float, Claim]] = {}
         for found in self._place.objects():
             stem, _, kind = found.name.rpartition(".")
-            claim = parse_claim(stem)
-            if claim is None or kind != "claim":
-                continue
-            mine = (found.time, claim)
-            first[claim.number] = min(first.get(claim.number, mine), mine)
+            claim, time = parse_claim(stem), found.time
+            if kind == "claim" and _NUMBER.fullmatch(stem):
+                claim, time = self._maker(found, int(stem)), float("-inf")
+            if kind == "claim" and claim is not None:
+                first[claim.number] = min(first.get(claim.number, (time, claim)), (time, claim))
         return [first[number][1] for number in sorted(first)]
 
+    def _maker(self, found: Found, number: int) -> Claim:
+        if found not in self._made:
+            place = self._place / found.name
+            self._made[found] = Claim(number, str(unseal_json(place.get(), place).get("key")))
+        return self._made[found]
+
     def claim(self, body: Mapping[str, Any]) -> Claim | None:
-        """Claim the next number; None if somebody else has got it, or a higher one, meanwhile.
+        """Claim the next number; None if somebody else has got it meanwhile.
 
         Args:
             body: what is known now; read where there is no record.
         """
         there = self.winners()
         mine = Claim(there[-1].number + 1 if there else 1, uuid.uuid4().hex)
-        (self._place / f"{mine.name}.claim").put(sealed_json(dict(body)))
-        time.sleep(SETTLE_SECONDS)
-        return mine if self.winners()[-1:] == [mine] else None
+        place = self._place / f"{mine.number:04d}.claim"
+        return mine if place.create(sealed_json({**body, "key": mine.key})) else None
 
     def record(self, claim: Claim, body: Mapping[str, Any]) -> None:
         """Replace the record of a claim of one's own."""
@@ -81,9 +85,14 @@ class Claims:
 
     def read(self, claim: Claim) -> dict[str, Any]:
         """The record of a claim, else what was known when it was made; see :meth:`record_of`."""
-        place = self._place / f"{claim.name}.claim"
         recorded = self.record_of(claim)
-        return unseal_json(place.get(), place) if recorded is None else recorded
+        if recorded is not None:
+            return recorded
+        place = self._place / f"{claim.number:04d}.claim"
+        with contextlib.suppress(MissingData):
+            return unseal_json(place.get(), place)
+        place = self._place / f"{claim.name}.claim"
+        return unseal_json(place.get(), place)
 
     def record_of(self, claim: Claim) -> dict[str, Any] | None:
         """The record of a claim; None if there is none yet.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from html import escape
+from typing import Any
 
-from metadist.report.document import note, stat, table
+from metadist.report.document import Note, Stat
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, cut, shown, value_text
-from metadist.search.report.result_schema import Estimate, Found, Rival
+from metadist.search.report.result_schema import Estimate, Found
 from metadist.search.report.scales import key_axes
 from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci, number, score_ci, sentence
@@ -25,26 +25,19 @@ _STATUS = {
 _EDGE = 0.03
 
 
-def header(data: SearchData, found: Found | None) -> str:
-    """Title, what was searched, and the main figures."""
+def lead(data: SearchData) -> str:
+    """What was searched."""
     space = data.space
     who = {"tpe": "TPE", "random": "random search", "grid": "grid search"}[space.searcher]
-    lead = (
+    return (
         f"{plural(len(space.search), 'hyper-parameter')} of {space.base}, {who}, "
         f"{len(data.trials):,} of {plural(data.plan.trials, 'trial')} of "
         f"{plural(space.steps, 'outer step')}"
     )
-    about = f'<p class="lead">{escape(space.about)}</p>' if space.about else ""
-    return f"""<header>
-<p class="eyebrow">Search report</p>
-<h1>{escape(data.name)}</h1>
-{about}<p class="lead">{escape(lead)}</p>
-<div class="stats">{"".join(_stats(data, found))}</div>
-</header>
-"""
 
 
-def _stats(data: SearchData, found: Found | None) -> list[str]:
+def stats(data: SearchData, found: Found | None) -> list[Stat]:
+    """The main figures."""
     if found is None:
         figure, words = "no score", "no trial has one yet"
         if best := data.ranked()[:1]:
@@ -55,8 +48,8 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
             )
         by_status = sorted(Counter(t.status for t in data.trials).items())
         counts = ", ".join(f"{n} {status}" for status, n in by_status)
-        first = stat(figure, "", words, first=True)
-        return [first, stat(f"{len(data.trials):,}", "", f"trials begun ({counts or 'none'})")]
+        begun = Stat(f"{len(data.trials):,}", "", f"trials begun ({counts or 'none'})")
+        return [Stat(figure, "", words), begun]
     result = []
     if found.best is None:
         for rival in found.rivals[:1]:
@@ -64,7 +57,7 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
                 f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh "
                 f"validation episodes{_beside(data, found, 'val')}"
             )
-            result.append(stat(*estimate(data, rival.fresh), words, first=True))
+            result.append(Stat(*estimate(data, rival.fresh), words))
     else:
         for setting, words in ((found.best, "the setting found"), (found.default, "the default")):
             if setting is None:
@@ -73,11 +66,11 @@ def _stats(data: SearchData, found: Found | None) -> list[str]:
                 f"{data.metric.title} on test episodes{_beside(data, found, 'test')}, {words}, "
                 f"{plural(len(setting.seeds), 'seed')}, interval over {setting.test.over}"
             )
-            result.append(stat(*estimate(data, setting.test), test, first=not result))
+            result.append(Stat(*estimate(data, setting.test), test))
     if (apart := found.against_default) is not None:
         of = "mean over seeds" if len(found.by_seed) > 1 else "one seed"
         result.append(
-            stat(
+            Stat(
                 *difference(data, apart),
                 f"{_word(data, apart)}: found minus default on the same {apart.n:,} fresh "
                 f"validation episodes{_beside(data, found, 'val')}, {of}, interval over "
@@ -115,41 +108,41 @@ def _word(data: SearchData, apart: Paired) -> str:
     return apart.word(data.metric) or "too few to tell"
 
 
-def notes(data: SearchData, found: Found | None) -> str:
+def notes(data: SearchData, found: Found | None) -> list[Note]:
     """What one has to know to read the figures rightly."""
     told = []
     if data.status != "finished":
         what = _STATUS.get(data.status, f"The state of this search is unknown ({data.status}).")
         text = "The figures below are those of its directory at the time of this report."
-        told.append(note(what, text, warning=data.status == "failed"))
+        told.append(Note(what, text, warning=data.status == "failed"))
     if found is not None:
         told += _notes_on_result(data, found)
     failed = [t for t in data.trials if t.status == "failed"]
     if failed:
         reasons = Counter(t.error or "no reason given" for t in failed).most_common(3)
         why = "; ".join(f"{n} × {cut(text, 200)}" for text, n in reasons)
-        told.append(note("Failed trials.", f"{len(failed)} of {len(data.trials)}: {why}"))
-    told += [note("Not shown.", text, warning=True) for text in data.notes]
-    return "".join(told)
+        told.append(Note("Failed trials.", f"{len(failed)} of {len(data.trials)}: {why}"))
+    told += [Note("Not shown.", text, warning=True) for text in data.notes]
+    return told
 
 
-def _notes_on_result(data: SearchData, found: Found) -> list[str]:
+def _notes_on_result(data: SearchData, found: Found) -> list[Note]:
     told = []
     if found.within_noise:
         text = (
             f"On {found.episodes:,} fresh validation episodes the best trial and the next cannot "
             "be told apart: another search may well find the other."
         )
-        told.append(note("Within noise of the next.", text, warning=True))
+        told.append(Note("Within noise of the next.", text, warning=True))
     if found.best is None:
         text = (
             "No run with another seed confirms this setting, and test episodes have not been "
             "looked at."
         )
-        told.append(note("Not trained anew.", text, warning=True))
+        told.append(Note("Not trained anew.", text, warning=True))
     for part, own in found.of_classes.items():
         if few := few_classes(own["classes"], own["ways"], part):
-            told.append(note("Few classes.", f"{few}.", warning=True))
+            told.append(Note("Few classes.", f"{few}.", warning=True))
     whole = math.nan if found.against_default is None else found.against_default.mean
     other = [a for a in found.by_seed if a.mean * whole < 0]
     if other and math.isfinite(whole):
@@ -157,10 +150,10 @@ def _notes_on_result(data: SearchData, found: Found) -> list[str]:
             f"With {len(other)} of {plural(len(found.by_seed), 'seed')} the difference to the "
             "default has the other sign."
         )
-        told.append(note("Seeds disagree.", text, warning=True))
+        told.append(Note("Seeds disagree.", text, warning=True))
     if at_end := _at_the_edge(data, found):
         text = f"{', '.join(at_end)}: what is best may lie beyond. A wider domain would tell."
-        told.append(note("At the end of its domain.", text))
+        told.append(Note("At the end of its domain.", text))
     return told
 
 
@@ -174,67 +167,57 @@ def _at_the_edge(data: SearchData, found: Found) -> list[str]:
     ]
 
 
-def found_section(data: SearchData, found: Found | None) -> str:
+def found_section(data: SearchData, found: Found) -> dict[str, Any]:
     """The values that were found beside the default's, the best trials on fresh episodes, and the
     command that trains what was found."""
-    if found is None:
-        return ""
-    command = ""
-    if data.recipe:
-        line = escape(f"metadist train {shlex.quote(data.recipe)}")
-        command = f'<h3>Train it</h3><pre class="command">{line}</pre>'
-    return (
-        '<h2>What was found</h2><div class="grid">'
-        f'<section class="card"><h3>Setting</h3>{_setting(data, found)}{command}</section>'
-        f'{_anew(data, found)}</div><section class="card below">'
-        f"<h3>The best trials on fresh episodes</h3>{_rivals(data, found)}</section>\n"
-    )
+    anew, told = _anew(data, found)
+    fresh = f"{found.episodes:,} fresh validation episodes{_beside(data, found, 'val')}"
+    return {
+        "setting": _setting(data, found),
+        "command": f"metadist train {shlex.quote(data.recipe)}" if data.recipe else "",
+        "anew": anew,
+        "anew_told": told,
+        "rivals": _rivals(data, found),
+        "best": next((i for i, rival in enumerate(found.rivals) if rival.apart is None), None),
+        "episodes": fresh,
+    }
 
 
-def _setting(data: SearchData, found: Found) -> str:
+def _setting(data: SearchData, found: Found) -> list[list[str]]:
     # A population's schedules are values too, and no searched keys.
     keys = dict.fromkeys([*data.space.search, *found.point])
     rows = [
         [key, shown(found.point, key), shown(data.default, key) if data.default else "unknown"]
         for key in keys
     ]
-    return table(["key", "found", "default"], rows)
+    return [["key", "found", "default"], *rows]
 
 
-def _rivals(data: SearchData, found: Found) -> str:
-    rows = [_rival(data, rival) for rival in found.rivals]
-    head = ["trial", "in the search", "fresh episodes", "to the best", ""]
-    best = next((i for i, rival in enumerate(found.rivals) if rival.apart is None), None)
-    about = (
-        f"The score in the search chose these trials and flatters them; {found.episodes:,} fresh "
-        f"validation episodes{_beside(data, found, 'val')} choose among them. Differences are "
-        "paired by episode."
-    )
-    return f'{table(head, rows, chosen=best)}<p class="muted">{about}</p>'
+def _rivals(data: SearchData, found: Found) -> list[list[str]]:
+    rows = [["trial", "in the search", "fresh episodes", "to the best", ""]]
+    for rival in found.rivals:
+        apart, word = "", "best"
+        if rival.apart is not None:
+            apart = " ".join(difference(data, rival.apart))
+            word = _word(data, rival.apart)
+        searched = data.shown(rival.searched) if math.isfinite(rival.searched) else "none"
+        fresh = " ".join(estimate(data, rival.fresh))
+        rows.append([str(rival.trial), searched, fresh, apart, word])
+    return rows
 
 
-def _rival(data: SearchData, rival: Rival) -> list[str]:
-    fresh = " ".join(estimate(data, rival.fresh))
-    apart, word = "", "best"
-    if rival.apart is not None:
-        apart = " ".join(difference(data, rival.apart))
-        word = _word(data, rival.apart)
-    searched = data.shown(rival.searched) if math.isfinite(rival.searched) else "none"
-    return [str(rival.trial), searched, fresh, apart, word]
-
-
-def _anew(data: SearchData, found: Found) -> str:
-    """Validation and test figures of the setting found and the default."""
-    rows = []
+def _anew(data: SearchData, found: Found) -> tuple[list[list[str]], str]:
+    """Validation and test figures of the setting found and the default, and what is said of them;
+    nothing if neither was trained anew."""
+    rows = [["setting", "seeds", "fresh validation", "test"]]
     for name, setting in (("found", found.best), ("default", found.default)):
         if setting is None:
             continue
         seeds = ", ".join(map(str, setting.seeds))
         figures = (" ".join(estimate(data, of)) for of in (setting.validation, setting.test))
         rows.append([name, seeds, *figures])
-    if not rows:
-        return ""
-    head = ["setting", "seeds", "fresh validation", "test"]
+    if len(rows) == 1:
+        return [], ""
     over = found.best.test.over if found.best else "episodes"
     told = f"{sentence(data.metric.title)} at the search's budget, intervals over {over}."
     if (apart := found.against_default) is not None:
@@ -244,5 +227,4 @@ def _anew(data: SearchData, found: Found) -> str:
             each = "; ".join(" ".join(difference(data, a)) for a in found.by_seed)
             told += f"; by seed: {each}"
         told += "."
-    text = f'<p class="muted">{escape(told)}</p>'
-    return f'<section class="card"><h3>Trained anew</h3>{table(head, rows)}{text}</section>'
+    return rows, told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from metadist.recipe.rate_changes import parse_changes, rate_after
+from metadist.recipe.rate_changes import rate_after, read_changes
 from metadist.report.figures import below, log_scale
 from metadist.report.svg import GOOD, MAIN, MUTED, drawing
 from metadist.search.report.data import SearchData, TrialData
@@ -34,7 +34,7 @@ def _line(trial: TrialData, key: str) -> _Line:
     if isinstance(first, bool) or not isinstance(first, int | float) or not first > 0:
         return [], []
     try:
-        changes = parse_changes(str(text))
+        changes = read_changes(text)
     except ValueError:
         return [], []
     steps = [0, *(step for step, _ in changes)]

@@ -34,7 +34,7 @@ def test_prepare_shard_list_verify(shelf: str, object_store: Store, tmp_path: Pa
 
 def test_refusals(shelf: str) -> None:
     refused(run("list", "--data-dir", "s3://key:word@shelf/x"), "credentials do not belong")
-    refused(run("list", "--data-dir", "gs://shelf/x"), "s3://bucket/prefix")
+    refused(run("list", "--data-dir", "ftp://shelf/x"), "s3://bucket/prefix")
     refused(run("verify", "--data-dir", f"{shelf}/empty"), "no class store and no shards there")
     refused(run("verify", "--data-dir", "s3://nowhere-at-all/x"), "no bucket 'nowhere-at-all'")
 

@@ -174,11 +174,11 @@ def test_the_page_says_what_is_said(
 ):
     monkeypatch.chdir(tmp_path)
     files = re.findall(r"^```python$\n(.*?)^```$", PAGE, re.S | re.M)
-    outputs = re.findall(r"^    \$ metadist check (\S+)\n((?:    .*\n)+)", PAGE, re.M)
+    outputs = re.findall(r"^\$ metadist check (\S+)\n((?:[^`].*\n)+)", PAGE, re.M)
     assert len(outputs) == 2
     for text, (typed, output) in zip(files, outputs, strict=False):
         Path(typed).write_text(text, encoding="utf-8")
         said = run(typed)
         assert " ".join(said.stdout.split()) == " ".join(output.split())
     exec(compile(files[2], "plugins.md", "exec"), {})
-    assert f"    {capsys.readouterr().out}" in PAGE
+    assert f"```text\n{capsys.readouterr().out}```" in PAGE

@@ -22,9 +22,10 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, strokes_data: Path) -> Path:
     """The runs that the page names, made in a hurry."""
     root = tmp_path_factory.mktemp("place")
+    (root / "data").symlink_to(strokes_data)
     places: dict[str, Any] = {"runs_dir": root / "runs", "data_dir": root / "data"}
     for recipe, name, more in (
         ("strokes-5w1s-maml", "first", ["model.filters=8"]),
@@ -59,7 +60,7 @@ def test_the_programs_run(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     shapes = run(program("A complete program"))
     lines = capsys.readouterr().out.splitlines()
-    printed = re.search(r"^It prints\n\n```\n(.*?)^```$", TEXT, re.S | re.M)
+    printed = re.search(r"^It prints\n\n```text\n(.*?)^```$", TEXT, re.S | re.M)
     assert printed
     # All but figures is what the page says.
     said = printed[1].splitlines()

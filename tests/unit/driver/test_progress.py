@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from terminal import Terminal
 
 from metadist.compute.resolve import resolve
 from metadist.compute.setup import Setup
 from metadist.driver.preflight import facts_of
-from metadist.driver.progress import AboveProgress, Progress, ProgressFollower, duration, shorten
+from metadist.driver.progress import Progress, ProgressFollower, duration
 from metadist.objectives import MSE, Metric
 from metadist.recipe.schema import load_recipe
 from metadist.reproduce.display import _described
 from metadist.runs.listing import create_run
 from metadist.runs.log import LogWriter, Point
 from metadist.runs.run_dir import RunDir
-
-
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def step_points(first: int, last: int, *, start: int = 1_000_000, each: int = 100) -> list[Point]:
@@ -42,7 +36,7 @@ def step_points(first: int, last: int, *, start: int = 1_000_000, each: int = 10
 
 
 def test_the_line_says_everything():
-    progress = Progress(1000, stream=io.StringIO(), since=0)
+    progress = Progress(1000, since=0)
     progress.feed(step_points(1, 200))
     progress.feed(
         [
@@ -59,23 +53,23 @@ def test_the_line_says_everything():
 
 
 def test_loss_is_a_mean_of_the_last_finite_values():
-    progress = Progress(100, stream=io.StringIO(), since=0)
+    progress = Progress(100, since=0)
     values = [9.0] * 10 + [2.0] * 25 + [4.0] * 24 + [math.nan]
     progress.feed([Point("train/loss", i + 1, i, v) for i, v in enumerate(values)])
     assert "loss 2.98" in progress.line()
-    bad = Progress(100, stream=io.StringIO(), since=0)
+    bad = Progress(100, since=0)
     bad.feed([Point("train/loss", 1, 1, math.inf)])
     assert "loss nan" in bad.line()
 
 
 def test_regression_shows_its_error():
-    progress = Progress(100, stream=io.StringIO(), since=0)
+    progress = Progress(100, since=0)
     progress.feed([Point("val/mse", 50, 1, 0.4567891)])
     assert "val mse 0.4568 @50" in progress.line()
 
 
 def test_points_of_an_earlier_attempt_do_not_tell_the_speed():
-    progress = Progress(1000, stream=io.StringIO(), since=2_000)
+    progress = Progress(1000, since=2_000)
     progress.feed(step_points(1, 300, start=0, each=1))
     progress.feed([Point("perf/tasks_per_second", 300, 300, 99_999.0)])
     assert "ETA" not in progress.line()
@@ -85,7 +79,7 @@ def test_points_of_an_earlier_attempt_do_not_tell_the_speed():
 
 
 def test_no_eta_before_two_steps_or_at_the_end():
-    progress = Progress(10, stream=io.StringIO(), since=0)
+    progress = Progress(10, since=0)
     progress.feed(step_points(1, 1))
     assert "ETA" not in progress.line()
     progress.feed(step_points(2, 10))
@@ -93,106 +87,104 @@ def test_no_eta_before_two_steps_or_at_the_end():
     assert "100%" in progress.line()
 
 
-def test_a_terminal_has_one_line_that_is_rewritten(monkeypatch):
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return create_run(tmp_path, "demo", load_recipe("strokes-5w1s-maml"), {})
+
+
+def test_a_terminal_has_a_bar_and_one_line_that_is_kept_up_to_date(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
+    stream, writer = Terminal(), LogWriter(run.claim({}))
+    with ProgressFollower(run, Progress(100), stream=stream, interval=0.01) as follower:
+        for step in range(1, 10):
+            writer.add(step, {"train/loss": 1.0, "train/accuracy": 0.25})
+        writer.flush()
+        while follower.progress.step < 9:
+            time.sleep(0.01)
+    row, below = stream.screen
+    assert row.startswith("\u2501")
+    assert row.endswith(" step   9/100   9% · lo…")
+    assert len(row) <= 40
+    assert below == ""
+
+
+def test_a_run_that_never_began_leaves_a_terminal_alone(run, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    progress = Progress(100, stream=stream, since=0)
-    progress.feed(step_points(1, 5))
-    progress.draw()
-    progress.draw()  # nothing new: nothing drawn
-    progress.feed(step_points(6, 9))
-    progress.draw()
-    text = stream.getvalue()
-    assert text.count("\r\x1b[K") == 2
-    assert "\n" not in text
-    assert all(len(part) <= 39 for part in text.split("\r\x1b[K"))
-    progress.close()
-    assert stream.getvalue().endswith("\n")
-    assert stream.getvalue().count("\n") == 1
+    with ProgressFollower(run, Progress(100), stream=stream, interval=0.01):
+        time.sleep(0.05)
+    assert stream.getvalue() == ""
 
 
-def test_elsewhere_there_are_plain_lines_now_and_then():
+def test_elsewhere_there_are_plain_lines_now_and_then(run):
     stream = io.StringIO()
-    progress = Progress(100, stream=stream, since=0)
+    progress = Progress(100, since=0)
+    follower = ProgressFollower(run, progress, stream=stream)
 
     def lines() -> int:
         assert "\x1b" not in stream.getvalue()
         return stream.getvalue().count("\n")
 
-    progress.draw(now=0)
+    follower.show(now=0)
     assert lines() == 0
     progress.feed(step_points(1, 1))
-    progress.draw(now=1)
+    follower.show(now=1)
     assert lines() == 1
     progress.feed(step_points(2, 2))
-    progress.draw(now=5)
+    follower.show(now=5)
     assert lines() == 1
-    progress.draw(now=12)
+    follower.show(now=12)
     assert lines() == 2
     progress.feed([Point("val/accuracy", 2, 10**12, 0.5)])
-    progress.draw(now=13)
+    follower.show(now=13)
     assert lines() == 3
     progress.feed([Point("test/accuracy", 2, 10**12, 0.5)])
-    progress.close()
+    follower.show(last=True)
     assert lines() == 3
     progress.feed(step_points(3, 3))
-    progress.close()
+    follower.show(last=True)
     assert lines() == 4
 
 
-def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
-    monkeypatch.setenv("TERM", "dumb")
-    stream = Terminal()
-    progress = Progress(10, stream=stream, since=0)
-    progress.feed(step_points(1, 1))
-    progress.draw(now=1)
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": "xterm", "FORCE_COLOR": "1"}])
+def test_what_cannot_be_painted_on_gets_plain_lines(run, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal() if variables["TERM"] == "dumb" else io.StringIO()
+    progress = Progress(10, since=0)
+    with ProgressFollower(run, progress, stream=stream):
+        progress.feed(step_points(1, 1))
+    assert stream.getvalue().startswith("step  1/10  10% · loss 2")
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_closed_stream_does_not_stop_a_run():
-    stream = io.StringIO()
-    progress = Progress(10, stream=stream, since=0)
-    stream.close()
-    progress.feed(step_points(1, 3))
-    progress.draw(now=1)
-    progress.close()
-
-
-def test_log_records_do_not_run_into_the_line(monkeypatch):
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_closed_stream_does_not_stop_a_run(run, kind, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    progress = Progress(10, stream=stream, since=0)
-    logger = logging.Logger("above")
-    logger.addHandler(AboveProgress(progress, stream))
-    progress.feed(step_points(1, 3))
-    progress.draw()
-    logger.warning("something")
-    assert stream.getvalue().endswith("\r\x1b[Ksomething\n")
-    progress.draw()
-    assert stream.getvalue().rpartition("\n")[2].startswith("\r\x1b[Kstep")
+    progress, stream = Progress(10, since=0), kind()
+    with ProgressFollower(run, progress, stream=stream) as follower:
+        stream.close()
+        progress.feed(step_points(1, 3))
+        follower.show(now=1)
 
 
-def test_the_follower_reads_a_log_that_grows(tmp_path):
-    run = create_run(tmp_path, "demo", load_recipe("strokes-5w1s-maml"), {})
+def test_the_follower_reads_a_log_that_grows(run):
     writer = LogWriter(run.claim({}))
     stream = io.StringIO()
-    with ProgressFollower(run, Progress(50, stream=stream), interval=0.01) as follower:
+    with ProgressFollower(run, Progress(50), stream=stream, interval=0.01):
         for step in range(1, 51):
             writer.add(step, {"train/loss": 1.0, "train/accuracy": 0.25})
             if step % 10 == 0:
                 writer.flush()
                 time.sleep(0.02)
-        assert follower.progress is not None
-    text = stream.getvalue()
-    assert text.splitlines()[-1].startswith("step 50/50 100%")
+    assert stream.getvalue().splitlines()[-1].startswith("step 50/50 100%")
 
 
-def test_a_log_that_cannot_be_read_is_not_the_followers_business(tmp_path):
-    run = create_run(tmp_path, "demo", load_recipe("strokes-5w1s-maml"), {})
+def test_a_log_that_cannot_be_read_is_not_the_followers_business(run):
     run.log.mkdir()
     (run.log / "0001.jsonl").mkdir()
-    with ProgressFollower(run, Progress(5, stream=io.StringIO()), interval=0.01):
+    with ProgressFollower(run, Progress(5), stream=io.StringIO(), interval=0.01):
         time.sleep(0.05)
 
 
@@ -204,38 +196,29 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-def test_shorten():
-    assert shorten("abc", 3) == "abc"
-    assert shorten("abcd", 3) == "ab…"
-    assert shorten("abcd", 0) == "…"
-
-
-def test_the_line_says_that_an_object_store_is_waited_for(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    progress = Progress(10, stream=stream)
+def test_the_line_says_that_an_object_store_is_waited_for():
+    progress = Progress(10)
     progress.feed(step_points(1, 3))
-    progress.draw()
-    progress.wait_for("object store away for 0:03")
-    progress.draw()
-    assert "30% · object store away for 0:03 · loss" in stream.getvalue()
-    progress.wait_for("")
-    progress.draw()
-    assert "away" not in stream.getvalue().rpartition("\r")[2]
+    for told in ("object store away for 0:03", "object store away for 0:04", ""):
+        progress.wait_for(told)
+        # Of what is not painted the beginning and the end are told.
+        assert progress.changed == (told != "object store away for 0:04")
+        progress.changed = False
+        assert f"30% · {told}{' · ' if told else ''}loss" in progress.line()
 
 
 def test_a_strangers_metric_is_told_as_it_is():
     hits = Metric("hits", "hits among five", higher_is_better=True, percent=True)
-    progress = Progress(100, hits, stream=io.StringIO(), since=0)
+    progress = Progress(100, hits, since=0)
     progress.feed([Point("train/kl", 1, 1, 3.0), Point("train/hits", 1, 1, 0.5)])
     progress.feed([Point("val/hits", 50, 2, 0.712), Point("val/mse", 50, 3, 9.0)])
     assert "hits 50.0%" in progress.line()
     assert "val 71.2% @50" in progress.line()
-    recorded = Progress(100, describe={"hits": hits}.__getitem__, stream=io.StringIO(), since=0)
+    recorded = Progress(100, describe={"hits": hits}.__getitem__, since=0)
     recorded.feed([Point("train/hits", 1, 1, 0.5), Point("val/hits", 50, 2, 0.712)])
     assert "hits 50.0%" in recorded.line()
     assert "val 71.2% @50" in recorded.line()
-    unknown = Progress(100, stream=io.StringIO(), since=0)
+    unknown = Progress(100, since=0)
     unknown.feed([Point("val/loss", 50, 1, 1.0), Point("val/failed", 50, 1, 1.0)])
     assert "val" not in unknown.line()
     unknown.feed([Point("val/gain", 50, 2, 12.0), Point("val/mse", 50, 3, 9.0)])

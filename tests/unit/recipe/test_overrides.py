@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import pydantic
 import pytest
 from published import request_of
 
@@ -13,8 +14,9 @@ from metadist import algorithms, backbones
 from metadist.compute.learners import build, check_rate_changes
 from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.errors import RecipeError
+from metadist.overrides import Declared
 from metadist.recipe.files import builtin_names
-from metadist.recipe.schema import Recipe, load_recipe, parse_recipe
+from metadist.recipe.schema import Recipe, load_recipe, parse_recipe, varying
 from metadist.reproduce.plan import plan
 from metadist.reproduce.table import load_table
 from metadist.search.plan import make_plan
@@ -215,3 +217,20 @@ def test_rows_of_a_table_may_name_parts(tmp_path: Path):
         assert one.recipe is not None, one.problem
         # A run is started with a flat list of settings.
         assert resolve(load_recipe(SINES, one.overrides)).hash == one.recipe.hash
+
+
+def test_an_option_may_be_a_list() -> None:
+    class Sized(Declared):
+        sizes: tuple[int, ...] = ()
+        rates: list[float] = pydantic.Field(default=[])
+
+    found = Sized.model_validate({"sizes": [1e3, 2], "rates": [0.1, 1]})
+    assert (found.sizes, found.rates) == ((1000, 2), [0.1, 1.0])
+    with pytest.raises(ValueError, match="valid integer"):
+        Sized.model_validate({"sizes": [1.5]})
+    recipe = load_recipe("sinusoid-10shot-maml", ("algorithm.sizes=[1, 2]",))
+    assert recipe.algorithm.options == {"sizes": [1, 2]}
+    assert varying([recipe, load_recipe("sinusoid-10shot-maml")]) == {
+        "algorithm.sizes": [[1, 2], None]
+    }
+    assert parse_recipe(recipe.to_toml()) == recipe

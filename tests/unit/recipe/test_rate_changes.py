@@ -23,20 +23,20 @@ from metadist.executors import in_process
 from metadist.executors.job import Job
 from metadist.inner.inner_loop import InnerLoop
 from metadist.process.announce import quiet
-from metadist.recipe.rate_changes import parse_changes, rate_after, write_changes
-from metadist.recipe.schema import Recipe, load_recipe
+from metadist.recipe.rate_changes import rate_after, read_changes, write_changes
+from metadist.recipe.schema import Recipe, load_recipe, parse_recipe
 from metadist.tasks import Examples, Task, TaskShape
 
 SHAPE = TaskShape((1,), 1)
 
 
 def test_changes_are_read_and_written() -> None:
-    changes = parse_changes(" 120: 0.3,180:1e-2 ")
+    changes = read_changes(" 120: 0.3,180:1e-2 ")
     assert changes == ((120, 0.3), (180, 0.01))
     assert write_changes(changes) == "120: 0.3, 180: 0.01"
     awkward = ((1, 0.1 + 0.2), (2, 1e-300))
-    assert parse_changes(write_changes(awkward)) == awkward
-    assert parse_changes("") == ()
+    assert read_changes(write_changes(awkward)) == awkward
+    assert read_changes("") == ()
     assert [rate_after(1.0, changes, done) for done in (0, 119, 120, 179, 180)] == [
         1.0,
         1.0,
@@ -52,6 +52,46 @@ def test_changes_are_read_and_written() -> None:
 def test_what_is_no_schedule_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match=r"inner\.lr_changes"):
         load_recipe("sinusoid-10shot-maml", (f'inner.lr_changes="{text}"',))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("3", "pairs of step and rate are needed, as in .*, got 3"),
+        ("[3, 0.1]", r"pairs of step and rate are needed, as in \[\[120, 0\.3\]\], got 3"),
+        ("[[3]]", "got .3."),
+        ("[[3, 0.1, 1]]", "pairs"),
+        ("[[3.5, 0.1]]", "pairs"),
+        ("[[true, 0.1]]", "pairs"),
+        ("[[3, true]]", "pairs"),
+        ("[[3, inf]]", "pairs"),
+        (f"[[3, 1{'0' * 400}]]", "pairs"),
+        ("[[3, 0]]", "pairs"),
+        ("[[3, 0.1], [3, 0.2]]", "steps from 1 on that rise are needed, got 3"),
+        ("[[0, 0.1]]", "steps from 1"),
+    ],
+)
+def test_what_is_no_list_of_changes_is_refused(value: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=f"outer.lr_changes: .*{said}"):
+        load_recipe("sinusoid-10shot-maml", (f"outer.lr_changes={value}",))
+
+
+def test_a_list_is_the_same_recipe_as_the_string_of_earlier() -> None:
+    """With the hash that it had then."""
+    texts = ('inner.lr_changes="120: 0.3, 180:1e-2"', 'outer.lr_changes="5: 0.10"')
+    earlier = load_recipe("sinusoid-10shot-maml", texts)
+    lists = ("inner.lr_changes=[[120, 0.3], [1.8e2, 1e-2]]", "outer.lr_changes = [[5,0.1]]")
+    recipe = load_recipe("sinusoid-10shot-maml", lists)
+    assert recipe == earlier
+    assert recipe.hash == "cbdbef71d608d0a62ab285fa9bc81ec31d5149ef9aabc5e0ac4b27abb60b9f6c"
+    assert recipe.inner.lr_changes == ((120, 0.3), (180, 0.01))
+    assert "\nlr_changes = [[120, 0.3], [180, 0.01]]\n" in recipe.to_toml()
+    assert parse_recipe(recipe.to_toml()) == recipe
+    assert recipe.hashed()["inner"]["lr_changes"] == "120: 0.3, 180: 0.01"
+    old = recipe.to_toml().replace("[[120, 0.3], [180, 0.01]]", '"120: 0.3, 180: 0.01"')
+    assert parse_recipe(old) == recipe
+    whole = load_recipe("sinusoid-10shot-maml", ("inner.lr_changes=[[2, 1]]",))
+    assert whole == load_recipe("sinusoid-10shot-maml", ('inner.lr_changes="2: 1"',))
 
 
 def test_a_recipe_writes_it_in_one_form_and_keeps_the_hash_of_others() -> None:

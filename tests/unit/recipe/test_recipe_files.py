@@ -57,6 +57,7 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path: Path):
         ("data.store=s3://bucket/x", ("data", "store", "s3://bucket/x")),
         ('data.episodes="unlimited"', ("data", "episodes", "unlimited")),
         ("a.b.c=1", ("a", "b.c", 1)),
+        ("inner.lr_changes=[[120,0.3]]", ("inner", "lr_changes", [[120, 0.3]])),
     ],
 )
 def test_overrides_are_read(text: str, wanted: tuple[str, str, Any]):
@@ -71,9 +72,9 @@ def test_overrides_of_another_form_are_refused(text: str):
         parse_override(text)
 
 
-@pytest.mark.parametrize("text", ["inner.lr=[1, 2]", "inner.lr={a = 1}", "data.store=2024-01-01"])
-def test_overrides_hold_single_values(text: str):
-    with pytest.raises(RecipeError, match="a single value is needed"):
+@pytest.mark.parametrize("text", ["a.b=[{a = 1}]", "inner.lr={a = 1}", "data.store=2024-01-01"])
+def test_overrides_hold_values_and_lists(text: str):
+    with pytest.raises(RecipeError, match="a single value or a list of values is needed"):
         parse_override(text)
 
 

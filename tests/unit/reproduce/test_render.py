@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from published import FACTS, REGRESSION, finish, planned_of, request_of, row, table
+from terminal import Terminal
 
 from metadist.cli.main import main
 from metadist.errors import MetadistError
@@ -130,13 +130,6 @@ def test_provenance(tmp_path):
     assert commit(package).endswith("+changes")
 
 
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_the_display_says_what_is_at_work(result, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("metadist.reproduce.display.LIVE_SECONDS", 0.0)
@@ -147,10 +140,17 @@ def test_the_display_says_what_is_at_work(result, monkeypatch):
     active = Active(Job(name, (Command((), "training"),)))
     display.started(active.job)
     display.looked([active], 3)
-    assert f"{name}: step" in stream.getvalue()
-    assert "0 of 4 runs done, 1 at work" in stream.getvalue()
+    started = time.monotonic()
+    while not stream.screen[-1] and time.monotonic() - started < 10:
+        time.sleep(0.05)
+    one, whole = stream.screen
+    assert f"{name}: step 10/20  50% · val mse 0.3 @10 · 0:0" in one
+    assert "0 of 4 runs done, 1 at work" in whole
     display.ended(active.job, CommandResult("failed", "it broke", 61.0))
-    assert stream.getvalue().endswith(f"{name}: failed after 1:01: it broke\n")
+    assert stream.screen[0] == f"{name}: failed after 1:01: it broke"
+    assert stream.screen[-1] == whole
+    display.close()
+    assert [row for row in stream.screen if row] == stream.screen[:1]
 
 
 # --- the command ------------------------------------------------------------------------------

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 from small_spaces import SMALL_SPACE
+from terminal import Terminal
 
 from metadist.objectives import ACCURACY, MSE
 from metadist.search.display import Display, figure
 from metadist.search.plan import make_plan
 from metadist.search.search_dir import SearchDir, TrialRecord, create_search
-
-
-class Terminal(io.StringIO):
-    """A stream that says it is one."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -73,11 +67,13 @@ def test_a_table_on_a_terminal(search: SearchDir, monkeypatch: pytest.MonkeyPatc
     stream = Terminal()
     _run(Display(make_plan("test", SMALL_SPACE), search, said.append, True, stream), search)
     assert said == []
-    last = stream.getvalue().rpartition("A\x1b[K")[2] or stream.getvalue()
-    rows = [line.split() for line in last.replace("\x1b[K", "").splitlines()]
+    *table, bar, below = stream.screen
+    rows = [line.split() for line in table]
     assert [row[0] for row in rows] == ["trial", "2", "1", "3"]
     assert rows[1][1:4] == ["0.125", "0.0625", "2/6"]
     assert rows[1][-1] == "stopped"
+    assert bar.endswith("3 of 16 trials done")
+    assert below == ""
 
 
 def test_a_trial_that_dies_is_said_to(search: SearchDir) -> None:

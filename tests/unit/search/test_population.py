@@ -13,7 +13,7 @@ from metadist.errors import RunError, SpaceError
 from metadist.executors import in_process
 from metadist.executors.job import Job
 from metadist.process.announce import quiet
-from metadist.recipe.rate_changes import parse_changes
+from metadist.recipe.rate_changes import read_changes
 from metadist.runs.branch import branch
 from metadist.runs.listing import list_runs
 from metadist.runs.log import series
@@ -55,7 +55,7 @@ def test_the_worst_take_over_the_best_with_other_rates() -> None:
         donor = points[move.donor - 1]
         assert {k: move.point[k] for k in donor} == donor
         for section in ("inner", "outer"):
-            ((step, rate),) = parse_changes(str(move.point[f"{section}.lr_changes"]))
+            ((step, rate),) = read_changes(str(move.point[f"{section}.lr_changes"]))
             assert step == 2
             start = float(donor[f"{section}.lr"])
             domain = plan.space.search[f"{section}.lr"]
@@ -162,10 +162,8 @@ def test_a_fork_records_its_segments(tmp_path: Path) -> None:
             "inner.lr": recipe.inner.lr,
             "outer.lr": recipe.outer.lr,
         }
-        assert [s["from_step"] for s in segments[1:]] == [
-            s for s, _ in parse_changes(recipe.inner.lr_changes)
-        ]
-        assert segments[-1]["inner.lr"] == parse_changes(recipe.inner.lr_changes)[-1][1]
+        assert [s["from_step"] for s in segments[1:]] == [s for s, _ in recipe.inner.lr_changes]
+        assert segments[-1]["inner.lr"] == recipe.inner.lr_changes[-1][1]
 
 
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:

@@ -164,5 +164,5 @@ def test_a_search_that_was_altered_is_refused_with_a_reason(
 
 
 def test_a_space_of_a_users_own_is_checked_for_types() -> None:
-    with pytest.raises(SpaceError, match="trials: a whole number is needed, got 'many'"):
+    with pytest.raises(SpaceError, match="trials: Input should be a valid integer, got 'many'"):
         make_plan("mine", replace(SMALL_SPACE, trials="many"))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from metadist.space import (
     Space,
     Uniform,
     When,
-    check_shape,
+    check_space,
 )
 
 RATES: dict[str, Domain] = {"inner.lr": LogUniform(1e-3, 1e1), "outer.lr": LogUniform(1e-5, 1e-1)}
@@ -118,6 +118,73 @@ def test_a_plan_survives_being_written_down(scheduler: object) -> None:
     assert plan_of(json.loads(json.dumps(plan.document()))) == plan
 
 
+#: A space as it was written down when domains had no `kind` of their own.
+EARLIER = """{"about": "a", "base": "sinusoid-10shot-maml", "search": {
+"inner.lr": {"kind": "LogUniform", "low": 1, "high": 10.0, "grid": 5},
+"outer.clip": {"kind": "Uniform", "low": 0.5, "high": 5.0, "grid": 3},
+"inner.steps": {"kind": "Integers", "low": 1, "high": 50, "log": true},
+"a.d": {"kind": "Choice", "values": ["x", true, 1, 1.0]},
+"a.e": {"kind": "When", "key": "a.d", "values": ["x", true],
+        "then": {"kind": "LogUniform", "low": 0.1, "high": 1.0, "grid": 5}}},
+"fixed": {"outer.batch": 4, "eval.steps": 0}, "metric": "val/mse", "mode": "min", "steps": 40,
+"every": 10, "trials": 16, "searcher": "tpe",
+"scheduler": {"kind": "Asha", "grace": 2, "reduction": 3}}"""
+
+
+def test_a_record_of_earlier_is_the_same_space() -> None:
+    declared = json.loads(EARLIER)
+    space = check_space(declared, "test")
+    values = ("x", True, 1, 1.0)
+    assert space == Space(
+        about="a",
+        base="sinusoid-10shot-maml",
+        search={
+            "inner.lr": LogUniform(1, 10.0),
+            "outer.clip": Uniform(0.5, 5.0, 3),
+            "inner.steps": Integers(1, 50, log=True),
+            "a.d": Choice(*values),
+            "a.e": When("a.d", ("x", True), LogUniform(0.1, 1.0)),
+        },
+        fixed={"outer.batch": 4, "eval.steps": 0},
+        metric="val/mse",
+        mode="min",
+        steps=40,
+        every=10,
+        scheduler=Asha(2),
+    )
+    assert [type(v) for v in space.search["a.d"].points()] == [type(v) for v in values]
+    assert list(space.search) == list(declared["search"])
+    assert space.document() == declared
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    wrong: dict[str, object] = {
+        "inner.lr": LogUniform("x", True, 1),  # type: ignore[arg-type]
+        "outer.lr": LogUniform(3.0, 1.0),
+        "a.a": 7,
+        "a.b": Asha(),
+        "a.c": When("a.b", (), Choice([1], 2)),  # type: ignore[arg-type]
+    }
+    changes = {"search": wrong, "mode": "up", "trials": "4", "fixed": {"q": [1]}, "scheduler": 7}
+    with pytest.raises(SpaceError) as caught:
+        check_space(replace(SPACE, **changes), "mine")  # type: ignore[arg-type]
+    for said in (
+        "space mine: inner.lr: low: Input should be a valid number, got 'x'",
+        "inner.lr: high: Input should be a valid number, got True",
+        "inner.lr: grid: Input should be greater than or equal to 2, got 1",
+        "outer.lr: 0 < low < high is needed, got low 3.0 and high 1.0",
+        "a.a: a part of metadist.space is needed, as LogUniform(1e-3, 1.0) or Asha(), got 7",
+        "a.b: Input tag 'Asha' found",
+        "a.c: values: Tuple should have at least 1 item",
+        "a.c: then: values: 0: a number, text or truth value is needed, got [1]",
+        "mode: Input should be 'max' or 'min', got 'up'",
+        "trials: Input should be a valid integer, got '4'",
+        "fixed: q: a number, text or truth value is needed, got [1]",
+        "scheduler: a part of metadist.space is needed",
+    ):
+        assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("damage", [{"declared": {}}, {"declared": 3}, {"seed": None}])
 def test_a_damaged_plan_says_so(damage: dict[str, object]) -> None:
     document = Plan("test", SPACE, "[data]").document()
@@ -138,20 +205,23 @@ def test_a_damaged_plan_says_so(damage: dict[str, object]) -> None:
         ({"search": {"inner.lr": When("outer.lr", (1.0,), Choice(1.0, 2.0))}}, "before it"),
         ({"fixed": {"inner.lr": 0.1}}, "both searched and fixed"),
         ({"steps": 45}, "a multiple of every"),
-        ({"every": 0}, "every: 1 or more"),
-        ({"trials": 0}, "trials: 1 or more"),
+        ({"every": 0}, "every: .* greater than or equal to 1, got 0"),
+        ({"trials": 0}, "trials: .* greater than or equal to 1, got 0"),
         ({"scheduler": Asha(0)}, "grace counts validations.*1 to 4 are possible, got 0"),
         ({"scheduler": MedianStopping(5)}, "1 to 4 are possible, got 5"),
-        ({"scheduler": Asha(1, 1)}, "a reduction of 2 or more"),
+        ({"scheduler": Asha(1, 1)}, "scheduler: reduction: .* greater than or equal to 2, got 1"),
         ({"scheduler": Population(5), "searcher": "random"}, "interval counts validations"),
         ({"scheduler": Population(2)}, "starts from random points"),
-        ({"scheduler": Population(1, factors=(-1.0, 2.0)), "searcher": "random"}, "above 0"),
-        ({"scheduler": Population(1, resample=2.0), "searcher": "random"}, r"in \[0, 1\]"),
+        ({"scheduler": Population(1, factors=(-1.0, 2.0)), "searcher": "random"}, "than 0, got -1"),
+        (
+            {"scheduler": Population(1, resample=2.0), "searcher": "random"},
+            "or equal to 1, got 2",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_space_is_named(change: dict[str, object], said: str) -> None:
     with pytest.raises(SpaceError, match=said):
-        check_shape(replace(SPACE, **change), "test")  # type: ignore[arg-type]
+        check_space(replace(SPACE, **change), "test")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

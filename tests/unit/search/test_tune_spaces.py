@@ -12,7 +12,7 @@ from metadist.compute.learners import build
 from metadist.errors import SpaceError
 from metadist.plugins import use
 from metadist.search.plan import Plan, check_learners, make_plan
-from metadist.search.spaces import load_space, space_names
+from metadist.search.spaces import load_space, space_name, space_names
 from metadist.space import Choice, LogUniform
 from metadist.tasks import TaskShape
 
@@ -106,3 +106,43 @@ def test_a_module_without_a_space_is_refused(tmp_path: Path) -> None:
     path.write_text('PART = "tune_space"\nSPACE = 3\n')
     with use([path]), pytest.raises(SpaceError, match="is no metadist Space"):
         load_space("odd-space")
+
+
+FILE = """
+about = "mine"
+base = "base.toml"
+metric = "val/mse"
+mode = "min"
+steps = 10
+every = 5
+scheduler = { kind = "Asha" }
+
+[search]
+inner.lr = { kind = "LogUniform", low = 1e-3, high = 1 }
+"algorithm.adapt_norm" = { kind = "Choice", values = [true, false] }
+
+[fixed]
+outer.batch = 4
+"""
+
+
+def test_a_space_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "my_rates.toml"
+    path.write_text(FILE)
+    (tmp_path / "base.toml").write_text("")
+    space = load_space(str(path))
+    assert space.search == {
+        "inner.lr": LogUniform(1e-3, 1.0),
+        "algorithm.adapt_norm": Choice(True, False),
+    }
+    assert space.fixed == {"outer.batch": 4}
+    assert space.base == str(tmp_path / "base.toml")
+    assert space_name(str(path)) == "my-rates"
+    path.write_text(FILE.replace("high = 1 ", "hihg = 1 ").replace("steps = 10", "steps = 9.5"))
+    with pytest.raises(SpaceError, match=r"inner\.lr: high: .*inner\.lr: hihg: .*steps: .*9\.5"):
+        load_space(str(path))
+    path.write_text("[search")
+    with pytest.raises(SpaceError, match=r"my_rates\.toml: not valid TOML"):
+        load_space(str(path))
+    with pytest.raises(SpaceError, match=r"no_such\.toml: cannot be read"):
+        load_space("no_such.toml")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from data_pipeline.datasets import DatasetSpec
     from data_pipeline.functions import FunctionSpec
 
-Found = TypeVar("Found")
-
 
 @click.command("list")
 @options.data_dir
@@ -26,59 +24,58 @@ def list_(data_dir: str | None) -> None:
     from data_pipeline.prepared import descriptions, find
     from data_pipeline.storage.object_uri import address_of
 
-    click.echo("Image datasets")
-    for name in datasets.names():
-        if module := _listed(datasets.load, name):
-            _dataset(module.SPEC)
-    click.echo("Function families (embedded, need no preparation)")
-    for name in functions.names():
-        if family := _listed(functions.load, name):
-            _family(family.SPEC)
-    if names := episode_sources.names():
-        click.echo("Sources of episodes (need no preparation)")
-        for name in names:
-            if source := _listed(episode_sources.load, name):
-                _entry(name, source.SPEC.summary)
+    _section("Image datasets", datasets.names(), lambda name: _dataset(datasets.load(name).SPEC))
+    embedded = "Function families (embedded, need no preparation)"
+    _section(embedded, functions.names(), lambda name: _family(functions.load(name).SPEC))
+    sources = "Sources of episodes (need no preparation)"
+    _section(
+        sources, episode_sources.names(), lambda name: [episode_sources.load(name).SPEC.summary]
+    )
     root = api.data_directory(data_dir)
     with descriptions(root) as place:
         held = list(find(place))
         click.echo(f"Prepared in {address_of(root)}{'' if held else ': nothing'}")
-        for item in held:
-            click.echo(f"  {summary(item, place)}")
+        options.show(f"  {summary(item, place)}" for item in held)
 
 
-def _dataset(spec: DatasetSpec) -> None:
+def _section(title: str, names: Sequence[str], about: Callable[[str], list[str]]) -> None:
+    """Parts of one kind; a broken distribution is told of beside the name of what it brings."""
+    from data_pipeline.registry import PartError
+
+    rows: list[tuple[str, str]] = []
+    for name in names:
+        try:
+            lines = about(name)
+        except PartError as error:
+            lines = [str(error)]
+        rows += [("" if number else f"  {name}", line) for number, line in enumerate(lines)]
+    if rows:
+        click.echo(title)
+        options.show_rows(rows)
+
+
+def _dataset(spec: DatasetSpec) -> list[str]:
     if spec.embedded:
         origin = "embedded: makes itself"
     else:
         origin = f"from {spec.homepage}" if spec.homepage else "from your own files"
     first, *rest = spec.splits
     splits = ", ".join([f"{first} (default)", *rest] if rest else [first])
-    _entry(spec.name, spec.summary)
-    _entry("", f"{shape_text(spec.shape)}; splits: {splits}; {origin}")
-    _entry("", f"licence: {spec.licence}")
-    if usual := {**spec.options, **spec.source_options}:
-        _entry("", f"options: {', '.join(f'{key}={value}' for key, value in usual.items())}")
+    usual = {**spec.options, **spec.source_options}
+    options = ", ".join(f"{key}={value}" for key, value in usual.items())
+    return [
+        spec.summary,
+        f"{shape_text(spec.shape)}; splits: {splits}; {origin}",
+        f"licence: {spec.licence}",
+        *([f"options: {options}"] if usual else []),
+    ]
 
 
-def _family(spec: FunctionSpec) -> None:
+def _family(spec: FunctionSpec) -> list[str]:
     latent = ", ".join(spec.latent)
-    _entry(spec.name, spec.summary)
-    _entry("", f"{spec.inputs} -> {spec.outputs} dimensions; true parameters: {latent}")
-    if spec.floor is not None:
-        _entry("", f"mean squared error without the support: at least {spec.floor:.4g}")
-
-
-def _entry(name: str, text: str) -> None:
-    click.echo(f"  {name:18} {text}")
-
-
-def _listed(load: Callable[[str], Found], name: str) -> Found | None:
-    """A part; None, said in its line, if the distribution it comes from is broken."""
-    from data_pipeline.registry import PartError
-
-    try:
-        return load(name)
-    except PartError as error:
-        _entry(name, str(error))
-        return None
+    floor = f"mean squared error without the support: at least {spec.floor or 0:.4g}"
+    return [
+        spec.summary,
+        f"{spec.inputs} -> {spec.outputs} dimensions; true parameters: {latent}",
+        *([] if spec.floor is None else [floor]),
+    ]

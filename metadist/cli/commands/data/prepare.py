@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from metadist import api
 from metadist.cli import options
 from metadist.cli.commands.data._text import shape_text
+from metadist.process.console import at_work
 
 if TYPE_CHECKING:
     from data_pipeline.datasets import DatasetSpec, Option
@@ -69,7 +69,14 @@ def prepare(
 
     if arguments["source"] is not None and arguments["download"]:
         raise click.UsageError("--source and --download: the images come from one of them")
-    with use(plugins), _Counter(f"Preparing {name}") as counter:
+    made_anew = False
+
+    def progress(images: int, class_name: str) -> None:
+        nonlocal made_anew
+        made_anew = True
+        tell(f"Preparing {name}: {images} images, {class_name}")
+
+    with use(plugins), at_work() as tell:
         if name in functions.names():
             click.echo(f"{name} is a family of functions: it needs no preparation")
             return
@@ -79,11 +86,11 @@ def prepare(
             name=store,
             options=chosen,
             announce=options.say,
-            progress=counter.show,
+            progress=progress,
             **arguments,
         )
         usual = datasets.load(name).SPEC.options
-    _show(made, usual, "is prepared" if counter.called else "was there already")
+    _show(made, usual, "is prepared" if made_anew else "was there already")
 
 
 def _options(spec: DatasetSpec, given: tuple[str, ...]) -> dict[str, Option]:
@@ -113,39 +120,18 @@ def _show(store: ClassStore, usual: Mapping[str, Option], what: str) -> None:
 
     images = sum(len(part.images) for part in store.parts.values())
     split = f", split {store.split}" if store.split else ""
-    click.echo(f"{store.dataset}{split} {what} in {address_of(store.root)}")
     counts = ", ".join(
         f"{part} {len(held.class_names)} classes ({len(held.images)} images)"
         for part, held in store.parts.items()
     )
-    click.echo(f"  {images} images of {shape_text(store.shape)}: {counts}")
-    if given := [f"{k}={v}" for k, v in store.options.items() if v != usual.get(k)]:
-        click.echo(f"  options: {', '.join(given)}")
-    for key, value in store.description.items():
-        click.echo(f"  {key}: {value}")
-    click.echo(f"  licence: {store.licence}")
-    click.echo(f"  digest: {store.digest}")
-
-
-class _Counter:
-    """Counts images on a terminal's last line, and stays silent elsewhere."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._live = sys.stderr.isatty()
-        self.called = False
-
-    def show(self, images: int, class_name: str) -> None:
-        """Images written so far, and the class that comes next."""
-        self.called = True
-        if self._live:
-            line = f"{self._label}: {images} images, {class_name}"
-            click.echo(f"\r{line:.79}\033[K", err=True, nl=False)
-
-    def __enter__(self) -> _Counter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the line."""
-        if self._live and self.called:
-            click.echo("\r\033[K", err=True, nl=False)
+    given = ", ".join(f"{k}={v}" for k, v in store.options.items() if v != usual.get(k))
+    options.show(
+        [
+            f"{store.dataset}{split} {what} in {address_of(store.root)}",
+            f"  {images} images of {shape_text(store.shape)}: {counts}",
+            *([f"  options: {given}"] if given else []),
+            *(f"  {key}: {value}" for key, value in store.description.items()),
+            f"  licence: {store.licence}",
+            f"  digest: {store.digest}",
+        ]
+    )

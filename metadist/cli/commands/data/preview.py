@@ -30,10 +30,11 @@ def preview(part: Any, **arguments: Any) -> None:
 
     result = api.preview(part=part, announce=options.say, **arguments)
     figures = result["statistics"]
-    click.echo(f"{'':26}" + "".join(f"{name:>12}" for name in figures))
-    for key in figures[part]:
-        values = "".join(f"{held[key]:>12.6g}" for held in figures.values())
-        click.echo(f"{key.replace('_', ' '):26}{values}")
+    rows = [
+        [key.replace("_", " "), *(f"{held[key]:.6g}" for held in figures.values())]
+        for key in figures[part]
+    ]
+    options.show_rows([["", *figures], *rows], right=range(1, len(figures) + 1))
     if result["nearest_neighbour"] is not None:
         (mean, half), classes = result["nearest_neighbour"], int(figures[part]["classes"])
         click.echo(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import sys
 from typing import Any
 
 import click
 
 from metadist import api
 from metadist.cli import options
+from metadist.process.console import at_work
 
 
 @click.command()
@@ -52,17 +51,13 @@ def shard(recipe: str, overrides: tuple[str, ...], **arguments: Any) -> None:
     RECIPE is the name of a built-in recipe or a TOML file. A run with data.storage = "shards"
     then reads them; it learns from the same episodes as without, bit for bit.
     """
-    with contextlib.ExitStack() as shown:
-        bars: list[Any] = []
-
-        def progress(done: int, total: int) -> None:
-            if not bars:
-                bar = click.progressbar(length=total, label="Writing", file=sys.stderr)
-                bars.append(shown.enter_context(bar))
-            bars[0].update(done - bars[0].pos)
-
+    with at_work() as tell:
         result = api.shard(
-            recipe, overrides=overrides, announce=options.say, progress=progress, **arguments
+            recipe,
+            overrides=overrides,
+            announce=options.say,
+            progress=lambda done, total: tell(f"Writing: {done:,} of {total:,} episodes"),
+            **arguments,
         )
     episodes, there = result["episodes"], "are in" if result["written"] else "were in"
     already = "" if result["written"] else " already"

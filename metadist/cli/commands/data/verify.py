@@ -24,13 +24,11 @@ def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
     objects = looked_at = damaged = 0
     root = api.data_directory(data_dir)
     found = api.verify(
-        what, deep=deep, data_dir=root, announce=lambda line: click.echo(f"note {line}")
+        what, deep=deep, data_dir=root, announce=lambda line: options.show([f"note {line}"])
     )
     for one in found:
-        for problem in one.problems:
-            click.echo(f"BAD  {problem}")
-        if not one.problems:
-            click.echo(f"OK   {one.address or summary(one.item, root)}")
+        whole = f"OK   {one.address or summary(one.item, root)}"
+        options.show([f"BAD  {problem}" for problem in one.problems] or [whole])
         if one.address:
             objects += len(one.problems)
         else:

@@ -20,8 +20,5 @@ def list_(ctx: click.Context, address: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"jobs": [document(job) for job in jobs]}))
         return
-    width = max((len(job.id) for job in jobs), default=0)
-    for job in jobs:
-        click.echo(
-            f"{job.id:{width}}  {job.status:9}  {command_of(job):28}  {times_of(job)}".rstrip()
-        )
+    if jobs:
+        options.show_rows([(j.id, j.status, command_of(j), times_of(j)) for j in jobs])

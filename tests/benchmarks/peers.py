@@ -1,0 +1,438 @@
+"""What metadist costs and gives beside a loop by hand and ``higher``, measured on this machine.
+
+    python -m tests.benchmarks.peers [--out FILE] [--rounds N] [PART ...]
+
+Parts: ``speed`` (an outer step of each, on one core, equal gradients demanded first), ``costs``
+(start, what a run adds to its steps, disk) and ``promises`` (the bits of one, two and three
+workers, and of a run that was killed). The file keeps the parts that are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from packaging.requirements import Requirement
+from torch import Tensor
+
+import metadist
+from data_pipeline.episodes.types import ALWAYS, EpisodeBatch
+from metadist.compute.collectives import Solo
+from metadist.compute.determinism import reproducible
+from metadist.compute.device import keep_freed_memory
+from metadist.compute.learners import build
+from metadist.tasks import TaskShape, to_tasks
+from metadist.training.trainer import Trainer
+from tests.benchmarks.higher_maml import HigherMAML
+from tests.benchmarks.plain_maml import Params, PlainMAML, Task
+
+CPU = torch.device("cpu")
+WAYS = 5
+#: Outer rate with which a step of plain descent in float64 shows its gradient to the last digits.
+REVEALING = 2.0**30
+#: A run that is cheap to make and has the promises of any other.
+RECIPE = "strokes-5w1s-maml"
+SMALL = ("eval.val_episodes=20", "eval.episodes=20", "eval.extra_queries=0", "eval.steps=1")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network and the tasks of an outer step: 5 ways, 1 shot.
+
+    Attributes:
+        image: (height, width, channels).
+        queries: of each class.
+        tasks: of an outer step.
+    """
+
+    name: str
+    image: tuple[int, int, int]
+    filters: int
+    pool: bool
+    queries: int
+    inner_steps: int
+    inner_lr: float
+    tasks: int
+
+    def recipe(self, dtype: str, outer: dict[str, Any]) -> metadist.Recipe:
+        """Of the same problem for us."""
+        form = {"downsample": "pool", "head": "flatten"} if self.pool else {}
+        model = {"name": "conv4", "filters": self.filters, "affine": "scale_shift", **form}
+        return metadist.Recipe.model_validate(
+            {
+                "data": {"dataset": "none"},
+                "model": {**model, "head_init": "xavier", "norm": "transductive"},
+                "algorithm": {"name": "maml"},
+                "inner": {
+                    "lr": self.inner_lr,
+                    "steps": self.inner_steps,
+                    "loss": "sum_over_ways",
+                },
+                "outer": {"batch": self.tasks, **outer},
+                "engine": {"dtype": dtype},
+            }
+        )
+
+    def episodes(self) -> EpisodeBatch:
+        """Random images, the same at each call."""
+        rng = np.random.default_rng(0)
+        columns = []
+        for copies in (1, self.queries):
+            size = (self.tasks, WAYS * copies, *self.image)
+            columns.append(rng.integers(0, 256, size, dtype=np.uint8))
+            columns.append(np.tile(np.repeat(np.arange(WAYS), copies), (self.tasks, 1)))
+        return EpisodeBatch(np.arange(self.tasks), dict(zip(ALWAYS, columns, strict=True)))
+
+    def tensors(self, dtype: torch.dtype) -> list[Task]:
+        """The same as tensors, which the others are given outside of what is timed."""
+        tasks = to_tasks(self.episodes(), dtype, CPU)
+        one = (tasks.task(index) for index in range(self.tasks))
+        return [(t.support.x, t.support.y, t.query.x, t.query.y) for t in one]
+
+
+PROBLEMS = (
+    Problem("Omniglot's network, 1 step", (28, 28, 1), 64, False, 1, 1, 0.4, 32),
+    Problem("Omniglot's network, 5 steps", (28, 28, 1), 64, False, 1, 5, 0.4, 16),
+    Problem("miniImageNet's network, 5 steps", (84, 84, 3), 32, True, 15, 5, 0.01, 2),
+)
+
+
+class Ours:
+    """The trainer of a run, without the run."""
+
+    def __init__(self, problem: Problem, dtype: str, outer: dict[str, Any]) -> None:
+        height, width, channels = problem.image
+        recipe = problem.recipe(dtype, outer)
+        learner = build(recipe, TaskShape((channels, height, width), WAYS, WAYS))
+        self.trainer = Trainer(recipe, learner, Solo(), CPU)
+        self.episodes = problem.episodes()
+        self.start = {name: p.clone() for name, p in self.trainer.params.items()}
+
+    def step(self) -> None:
+        """One outer step."""
+        self.trainer.step(self.episodes, range(len(self.episodes)))
+
+    def gradient(self) -> Params:
+        """The meta-gradient, read off a step of plain descent."""
+        self.step()
+        after = self.trainer.params
+        return {name: (p - after[name]) / REVEALING for name, p in self.start.items()}
+
+
+def distance(one: Params, other: Params) -> float:
+    """Relative distance of two gradients as a whole (L2)."""
+    flat = [torch.cat([p[name].flatten() for name in other]) for p in (one, other)]
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+def central_difference(peer: PlainMAML, tasks: Sequence[Task], gradient: Params) -> float:
+    """How far the slope along the gradient is from what losses on both sides say (relative)."""
+    length = torch.cat([g.flatten() for g in gradient.values()]).norm()
+    step, start = 1e-6, {name: p.detach().clone() for name, p in peer.params.items()}
+
+    def loss(sign: int) -> Tensor:
+        with torch.no_grad():
+            for name, p in peer.params.items():
+                p.copy_(start[name] + sign * step * gradient[name] / length)
+        return torch.stack([peer.query_loss(task).detach() for task in tasks]).mean()
+
+    return float(abs((loss(1) - loss(-1)) / (2 * step) / length - 1))
+
+
+def exactness(problem: Problem) -> dict[str, float]:
+    """Relative distances of meta-gradients in float64; raises ValueError if two differ."""
+    few = Problem(**{**vars(problem), "tasks": 2})
+    ours = Ours(few, "float64", {"optimizer": "sgd", "lr": REVEALING})
+    settings = (few.inner_lr, few.inner_steps, few.pool)
+    tasks = few.tensors(torch.float64)
+    plain, higher = PlainMAML(ours.start, *settings), HigherMAML(ours.start, *settings)
+    found, by_hand = ours.gradient(), plain.gradient(tasks)
+    result = {
+        "ours": distance(found, by_hand),
+        "higher": distance(higher.gradient(tasks), by_hand),
+        "central_difference": central_difference(plain, tasks, found),
+    }
+    if max(result["ours"], result["higher"]) > 1e-9:
+        raise ValueError(f"{few.name}: gradients differ, nothing is timed: {result}")
+    return result
+
+
+def timed(problem: Problem, rounds: int) -> dict[str, Any]:
+    """CPU seconds of an outer step of each, one after the other in every round."""
+    start = Ours(problem, "float32", {}).start
+    settings = (problem.inner_lr, problem.inner_steps, problem.pool)
+    tasks = problem.tensors(torch.float32)
+    plain, higher = PlainMAML(start, *settings), HigherMAML(start, *settings)
+    ours = Ours(problem, "float32", {})
+    steps: dict[str, Callable[[], None]] = {
+        "plain": lambda: plain.step(tasks),
+        "higher": lambda: higher.step(tasks),
+        "ours": ours.step,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, step in steps.items():
+            began = time.process_time()
+            with reproducible(CPU) if name == "ours" else contextlib.nullcontext():
+                step()
+            seconds[name].append(time.process_time() - began)
+    kept = {name: times[1:] for name, times in seconds.items()}  # the first warms up
+    ratios = {
+        name: [hand / own for hand, own in zip(kept["plain"], times, strict=True)]
+        for name, times in kept.items()
+    }
+    return {
+        name: {
+            "tasks_per_cpu_second": spread([problem.tasks / s for s in times]),
+            "against_plain": spread(ratios[name]),
+        }
+        for name, times in kept.items()
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def speed(rounds: int) -> dict[str, Any]:
+    """Gradients and times of each problem, with both allocators, each in a process of its own."""
+    result: dict[str, Any] = {}
+    for allocator in ("default", "kept"):
+        command = [sys.executable, "-m", __spec__.name, "--child", allocator]
+        output = subprocess.check_output([*command, "--rounds", str(rounds)], text=True)
+        result[allocator] = json.loads(output)
+    return result
+
+
+def child(allocator: str, rounds: int) -> None:
+    """One allocator's part of :func:`speed`, printed."""
+    torch.set_num_threads(1)
+    if allocator == "kept":
+        keep_freed_memory()
+    parts = {p.name: {"exactness": exactness(p), "speed": timed(p, rounds)} for p in PROBLEMS}
+    print(json.dumps(parts))
+
+
+# --- what a run adds ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[Path]:
+    """A directory of its own with the embedded data."""
+    with tempfile.TemporaryDirectory() as name:
+        metadist.prepare("strokes", data_dir=Path(name) / "data")
+        yield Path(name)
+
+
+def command(*arguments: str, steps: int) -> list[str]:
+    """``metadist train`` of the small run."""
+    settings = [f"outer.steps={steps}", f"eval.every={steps}", "run.checkpoint_every=10", *SMALL]
+    return [
+        *(sys.executable, "-m", "metadist", "train", "--json", *arguments),
+        *(word for setting in settings for word in ("--set", setting)),
+    ]
+
+
+def start_of(words: list[str], directory: Path) -> dict[str, float]:
+    """Seconds from nothing to the end of a command, by the clock and of processors; best of 3."""
+    walls, cpus = [], []
+    for _ in range(3):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(words, cwd=directory, check=True, capture_output=True)
+        walls.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return {"wall": min(walls), "cpu": min(cpus)}
+
+
+def overhead(directory: Path) -> dict[str, float]:
+    """CPU milliseconds of an outer step of a whole run, and how much of them the trainer takes."""
+    spent: dict[str, list[float]] = {"whole": [], "trainer": []}
+    inside = [0.0]
+    step = Trainer.step
+
+    def watched(self: Trainer, *arguments: Any) -> Any:
+        began = time.process_time()
+        try:
+            return step(self, *arguments)
+        finally:
+            inside[0] += time.process_time() - began
+
+    Trainer.step = watched  # type: ignore[method-assign]
+    for number in range(3):
+        found: dict[int, tuple[float, float]] = {}
+        for steps in (20, 120):
+            inside[0], began = 0.0, time.process_time()
+            metadist.train(
+                RECIPE,
+                name=f"overhead-{number}-{steps}",
+                overrides=[f"outer.steps={steps}", f"eval.every={steps}", *SMALL],
+                data_dir=directory / "data",
+                runs_dir=directory / "runs",
+                offline=True,
+            )
+            found[steps] = time.process_time() - began, inside[0]
+        for name, one, other in zip(spent, found[20], found[120], strict=True):
+            spent[name].append((other - one) / 100 * 1e3)
+    Trainer.step = step  # type: ignore[method-assign]
+    shares = [w / t - 1 for w, t in zip(spent["whole"], spent["trainer"], strict=True)]
+    return {f"{name}_ms": median(times) for name, times in spent.items()} | {
+        "share": median(shares)
+    }
+
+
+def megabytes(name: str) -> dict[str, float]:
+    """What a distribution and all that it needs take on disk; its extras left out."""
+    sizes: dict[str, float] = {}
+    waiting = [name]
+    while waiting:
+        one = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if one in sizes:
+            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(one)
+            sizes[one] = sum(file.size or 0 for file in found.files or ()) / 1e6
+            wanted = (Requirement(line) for line in found.requires or ())
+            extra = {"extra": ""}
+            waiting += [r.name for r in wanted if r.marker is None or r.marker.evaluate(extra)]
+    return sizes
+
+
+def costs() -> dict[str, Any]:
+    """Start, overhead and disk."""
+    torch_alone, everything = megabytes("torch"), megabytes("metadist")
+    with elsewhere() as directory:
+        python = [sys.executable, "-c"]
+        return {
+            "start": {
+                "import torch": start_of([*python, "import torch"], directory),
+                "metadist --version": start_of(
+                    [sys.executable, "-m", "metadist", "--version"], directory
+                ),
+                "a run of one step, offline": start_of(
+                    command(RECIPE, "--offline", steps=1), directory
+                ),
+                "the same with MLflow": start_of(command(RECIPE, steps=1), directory),
+                "the same with two Ray workers": start_of(
+                    command(RECIPE, "--workers", "2", steps=1), directory
+                ),
+            },
+            "overhead": overhead(directory),
+            "disk_mb": {
+                "torch and what it needs": sum(torch_alone.values()),
+                "metadist and what it needs": sum(everything.values()),
+            },
+            "lines": {
+                name: code_lines(Path(__file__).with_name(f"{name}.py"))
+                for name in ("plain_maml", "higher_maml")
+            },
+        }
+
+
+def code_lines(path: Path) -> int:
+    """Lines that are neither blank nor comment nor docstring."""
+    text = re.sub(r'"""(?:.|\n)*?"""', "", path.read_text(encoding="utf-8"))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
+    )
+
+
+def promises() -> dict[str, Any]:
+    """Bits of one, two and three workers, and of a run whose driver is killed twice."""
+    steps, result = 60, {}
+    with elsewhere() as directory:
+
+        def digest(*arguments: str) -> str:
+            done = subprocess.check_output(
+                command(*arguments, "--offline", steps=steps), cwd=directory, text=True
+            )
+            return str(json.loads(done.splitlines()[-1])["params_sha256"])
+
+        for workers in (0, 1, 2, 3):
+            result[f"{workers} workers"] = digest(RECIPE, f"--workers={workers}")
+        killed = [RECIPE, "--name", "killed", "--workers=2", "--resume", "auto"]
+        for part in (0.3, 0.6):
+            kill_after(command(*killed, "--offline", steps=steps), directory, int(part * steps))
+        result["killed twice"] = digest(*killed)
+    return {"params_sha256": result, "equal": len(set(result.values())) == 1}
+
+
+def kill_after(words: list[str], directory: Path, step: int) -> None:
+    """Start a run and kill its driver once a checkpoint of that step is there."""
+    process = subprocess.Popen(
+        words,
+        cwd=directory,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = directory / "runs/killed/checkpoints"
+    while process.poll() is None:
+        found = [int(n) for p in checkpoints.glob("*") for n in re.findall(r"\d+", p.name)]
+        if max(found, default=0) >= step:
+            os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.05)
+    process.wait()
+
+
+def machine() -> dict[str, str]:
+    """Where and with what this was measured."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit,
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        **{name: metadata.version(name) for name in ("torch", "higher", "ray", "mlflow")},
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["speed", "costs", "promises"])
+    parser.add_argument("--out", type=Path, default=Path("peers.json"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        return child(asked.child, asked.rounds)
+    measures: dict[str, Callable[[], Any]] = {
+        "speed": lambda: speed(asked.rounds),
+        "costs": costs,
+        "promises": promises,
+    }
+    result = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    for part in asked.parts:
+        result[part] = measures[part]() | {"machine": machine()}
+        asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
