@@ -354,9 +354,7 @@ def costs() -> dict[str, Any]:
 def code_lines(path: Path) -> int:
     """Lines that are neither blank nor comment nor docstring."""
     text = re.sub(r'"""(?:.|\n)*?"""', "", path.read_text(encoding="utf-8"))
-    return sum(
-        bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n")
-    )
+    return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in text.split("\n"))
 
 
 def promises() -> dict[str, Any]:

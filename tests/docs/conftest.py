@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,7 @@ from metadist.driver.request import RunRequest
 from metadist.executors.world_size import IN_PROCESS
 
 #: What makes the runs of the pages small; the last of two equal keys counts.
-QUICK = (
-    "outer.steps=2",
-    "outer.batch=2",
-    "eval.every=2",
-    "eval.episodes=12",
-    "eval.val_episodes=2",
-)
+QUICK = ("outer.steps=2", "outer.batch=2", "eval.every=2", "eval.episodes=12", "eval.val_episodes=2")
 #: Data that nobody has here are replaced by the small one.
 _FOREIGN = ("omniglot", "miniimagenet")
 

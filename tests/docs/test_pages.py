@@ -26,11 +26,7 @@ from metadist.cli.main import main
 from metadist.recipe.schema import parse_recipe
 from tests.docs.setups import PRELUDE, RUNS, SETUP, WORDS
 
-RUNNABLE = [
-    page
-    for page in PAGES
-    if any("not-run" not in b.options and b.language in CODE for b in blocks(page))
-]
+RUNNABLE = [page for page in PAGES if any("not-run" not in b.options and b.language in CODE for b in blocks(page))]
 
 
 def everywhere() -> list[Block]:
@@ -97,9 +93,7 @@ class Reader:
                 self._block(block)
         finally:
             for name in set(sys.modules) - modules:
-                if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(
-                    self.here
-                ):
+                if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(self.here):
                     del sys.modules[name]
 
     def _block(self, block: Block) -> None:
@@ -107,7 +101,9 @@ class Reader:
             Path(title).write_text(block.text, encoding="utf-8")
             importlib.invalidate_caches()
         if "output" in block.options:
-            assert self._same(block), f"{block}: this was printed instead:\n{self.output}"
+            assert self._same(block), (
+                f"{block}: this was printed instead:\n{self.output}"
+            )
         if "not-run" in block.options or ("slow" in block.options) > self.slow:
             return
         if block.language == "python" and not title:
@@ -157,25 +153,17 @@ class Reader:
             done = CliRunner().invoke(main, words[1:], prog_name="metadist")
             status, output = done.exit_code, done.output
         error = re.search(r"^[Ee]rror\b", command.printed, re.M)
-        assert status == (1 if error else 0), (
-            f"{block}: {command.line} ended with {status}:\n{output}"
-        )
+        assert status == (1 if error else 0), f"{block}: {command.line} ended with {status}:\n{output}"
         output = output.replace(f"{self.here}/", "")
         if command.printed:
             exact = not small or error is not None
-            assert says(output, command.printed, exact=exact), (
-                f"{block}: {command.line} says\n{output}"
-            )
+            assert says(output, command.printed, exact=exact), f"{block}: {command.line} says\n{output}"
         return output
 
 
 def _shell(line: str) -> tuple[int, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", line],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
+        ["bash", "-c", line], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout + done.stderr
