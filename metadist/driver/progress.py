@@ -195,7 +195,7 @@ class ProgressFollower(Polling):
             last: it is the end of the block.
         """
         progress, moment = self.progress, time.monotonic() if now is None else now
-        if not progress.changed or (last and not progress.step):
+        if not progress.changed:
             return
         if self._painter.live:
             self._painter.paint()

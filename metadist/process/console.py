@@ -144,7 +144,7 @@ def meters(rows: Iterable[tuple[float, float, str]], *, below: Iterable[str] = (
 
     bars = Table.grid(padding=(0, 1))
     for done, total, words in rows:
-        bars.add_row(ProgressBar(total, done, width=_BAR), _words(words))
+        bars.add_row(ProgressBar(total, done, width=_BAR, complete_style="cyan"), _words(words))
     picture = Table.grid()
     for line in below:
         picture.add_row(_words(line))

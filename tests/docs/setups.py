@@ -17,7 +17,7 @@ _CURVE = "sinusoid-10shot-maml"
 
 #: Runs that a page names and does not make.
 RUNS = {
-    "README.md": (f"first={_IMAGE}", f"second={_IMAGE} run.seed=1"),
+    "README.md": (f"one={_IMAGE}", f"two={_IMAGE} run.seed=1"),
     "docs/python.md": (f"first={_IMAGE}", f"waves={_CURVE}"),
     "docs/comparing-runs.md": tuple(f"{n}={_IMAGE}" for n in ("base", "slow-inner", "fast-outer")),
     "docs/norm-and-protocols.md": tuple(f"sine-{n}={_CURVE} run.seed={n}" for n in (1, 2)),

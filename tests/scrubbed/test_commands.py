@@ -14,7 +14,9 @@ import ray
 from dashboard import Dashboard, serving
 from data_command import draw_images
 from mlflow_server import answers, free_port, wait_for
+from searching import SMALL
 from stranger import UID, Stranger, nameless
+from submitted import DONE
 
 pytestmark = [pytest.mark.slow, pytest.mark.scrubbed, pytest.mark.timeout(900)]
 
@@ -67,10 +69,9 @@ def test_images_become_data(stranger: Stranger):
 
 
 def test_a_search_ends(stranger: Stranger):
-    more = ("--set=outer.batch=4", "--set=eval.val_episodes=4", "--set=eval.episodes=4")
-    small = ("--trials=2", "--steps=4", "--every=2", "--seeds=1", "--no-default", "--episodes=4")
-    result = stranger.result("tune", "maml-lr", "--name", "s", f"--base={RECIPE}", *small, *more)
-    assert result["search"] == "s"
+    less = ("--trials=2", "--steps=4", "--every=2", "--concurrent=2")
+    result = stranger.result("tune", "sinusoid-lr", "--name", "s", *SMALL, *less)
+    assert sum(result["trials"].values()) == 2
 
 
 def test_the_pages_open_and_close(stranger: Stranger):
@@ -89,7 +90,7 @@ def test_the_pages_open_and_close(stranger: Stranger):
 
 def test_a_job_is_handed_over(stranger: Stranger):
     line = ("train", RECIPE, "--name", "far", "--runs-dir", "/all/runs", "--offline")
-    with serving(Dashboard(version=ray.__version__)) as there:
+    with serving(Dashboard(version=ray.__version__, after=[DONE])) as there:
         stranger.run("submit", "--address", there.url, "--no-wait", "--", *line)
     [asked] = there.submitted
     assert asked["entrypoint"].startswith("python metadist_job.py train")

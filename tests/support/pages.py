@@ -141,11 +141,13 @@ def blocks(page: str) -> tuple[Block, ...]:
         line = (token.map or [0])[0] + 1
         fits = _FENCE.fullmatch(token.info.strip())
         if token.type == "code_block" or fits is None:
-            raise ValueError(f"{page}:{line}: a fence with a language is needed, got {token.info!r}")
+            raise ValueError(
+                f"{page}:{line}: a fence with a language is needed, got {token.info!r}"
+            )
         given = fits[2] or ""
         options = dict(_OPTION.findall(given))
         if _OPTION.sub("", given).strip():
-            raise ValueError(f"{page}:{line}: options as name=\"value\" are needed, got {given}")
+            raise ValueError(f'{page}:{line}: options as name="value" are needed, got {given}')
         found.append(Block(page, line, fits[1], options, token.content))
     return tuple(found)
 
@@ -167,7 +169,9 @@ def parse(words: list[str]) -> None:
     command: click.Command = main
     context = main.make_context("metadist", list(words))
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, found, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         assert found is not None
         command, context = found, found.make_context(name, rest, parent=context)
 

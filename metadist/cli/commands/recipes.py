@@ -6,12 +6,12 @@ import json
 
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.recipe.files import builtin_names, recipe_text
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.builtin_recipes)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of all keys of a recipe.")
 @options.plugins
 def recipes(name: str | None, schema: bool, plugins: tuple[str, ...]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
 
 
 @click.command()
-@click.argument("table", required=False)
+@click.argument("table", required=False, shell_complete=completion.tables)
 @click.option("--list", "listed", is_flag=True, help="List the tables that there are.")
 @click.option(
     "--tasks",

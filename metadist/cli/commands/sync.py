@@ -7,11 +7,11 @@ import shlex
 import click
 
 from metadist.api import runs_directory
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--tracking-uri",
     metavar="URI",

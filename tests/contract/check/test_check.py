@@ -169,6 +169,7 @@ def test_neither_ray_nor_mlflow_nor_a_directory_is_needed(tmp_path: Path):
 PAGE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_says_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
