@@ -210,9 +210,8 @@ def test_killed_it_leaves_nothing_behind_and_goes_on(
 @pytest.mark.faults
 @pytest.mark.distributed
 def test_on_a_cluster_it_is_the_same_and_can_be_interrupted(
-    tmp_path: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")  # beside other tests
     from ray.cluster_utils import Cluster
 
     (tmp_path / "two.toml").write_text(TABLE)
