@@ -32,7 +32,7 @@ def small(request: RunRequest) -> RunRequest:
     sets = QUICK
     images = str(request.recipe).startswith(("strokes-5w", *_FOREIGN))
     if images and not any(s.startswith("model.name") for s in request.overrides):
-        sets += ("model.filters=4",)
+        sets += ("model.filters=4", "eval.extra_queries=0")
     if str(request.recipe).startswith(_FOREIGN):
         sets += ("data.dataset=strokes", "data.split=default", "data.rotations=none")
     return replace(request, overrides=(*request.overrides, *sets), workers=IN_PROCESS)

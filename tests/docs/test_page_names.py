@@ -1,35 +1,39 @@
-"""What pages name is there: files, headings, options, keys of recipes, variables; and the reverse."""
+"""What pages name is there: files, headings, options, keys, variables; and the reverse."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
 import click
 import pytest
-from pages import PAGES, ROOT, blocks, named, options_of, spans, tokens
+from pages import PAGES, ROOT, named, options_of, spans, tokens
 
 from metadist.cli.main import main
+from metadist.evaluation.inference.fitted_model import FittedModel
+from metadist.evaluation.inference.predictions import Predictions
 from metadist.evaluation.inference.trained_model import TrainedModel
+from metadist.objectives import Objective
 from metadist.recipe.schema import Recipe
 
-#: Options of other tools that pages speak of.
+#: Options of other tools that pages speak of, beside those that stand in the scripts of cluster/.
 OTHERS = {
     "sbatch": {
+        "--account",
+        "--exclusive",
         "--gres",
-        "--no-requeue",
         "--nodes",
         "--partition",
         "--requeue",
-        "--signal",
         "--time",
     },
     "ray": {"--tmux"},
     "docker": {"--build-arg"},
-    "cluster/netns": {"--head-arg"},
+    "the code of Reptile": {"--transductive"},
 }
 VARIABLE = re.compile(r"\bMETADIST_[A-Z][A-Z0-9_]*\b")
 
@@ -46,7 +50,7 @@ def anchors(page: str) -> set[str]:
     """Of its headings, as GitHub makes them."""
     found: set[str] = set()
     whole = tokens(page)
-    for token, after in zip(whole, whole[1:], strict=False):
+    for token, after in pairwise(whole):
         if token.type == "heading_open":
             text = "".join(child.content for child in after.children or ())
             plain = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
@@ -81,7 +85,8 @@ def known_keys() -> dict[str, set[str]]:
 @pytest.mark.parametrize("page", PAGES)
 def test_what_stands_in_backticks_is_there(page: str) -> None:
     ours = options_of(main)
-    others = {option for options in OTHERS.values() for option in options}
+    scripts = "".join(p.read_text("utf-8") for p in (ROOT / "cluster").iterdir() if p.is_file())
+    others = {*re.findall(r"--[a-z-]+", scripts)}.union(*OTHERS.values())
     for span in spans(page):
         if span.startswith("metadist "):
             words = span.split()[1:]
@@ -95,10 +100,20 @@ def test_what_stands_in_backticks_is_there(page: str) -> None:
             option = re.split(r"[ =]", span)[0]
             assert option in ours | others, f"{page}: `{span}`"
         elif (key := re.fullmatch(r"(\w+)\.(\w+)(?: ?=.*)?", span)) and key[1] in known_keys():
-            # `run.json` is a file, `model.adapt` what a loaded model can do.
+            # `run.json` is a file, `model.adapt` what an object can do.
             a_file = key[2] in ("json", "toml", "parquet")
-            can = key[1] == "model" and hasattr(TrainedModel, key[2])
+            of = {"model": TrainedModel, "objective": Objective}.get(key[1])
+            can = of is not None and hasattr(of, key[2])
             assert a_file or can or key[2] in known_keys()[key[1]], f"{page}: `{span}`"
+
+
+@pytest.mark.parametrize("of", [TrainedModel, FittedModel, Predictions], ids=lambda of: of.__name__)
+def test_the_page_of_python_names_what_its_objects_have(of: type) -> None:
+    name = {TrainedModel: "model", FittedModel: "fitted", Predictions: "found"}[of]
+    text = (ROOT / "docs/python.md").read_text("utf-8")
+    named = set(re.findall(rf"`{name}\.(\w+)", text))
+    assert named
+    assert named <= {*dir(of), *of.__annotations__}
 
 
 def variables(*paths: Path) -> set[str]:

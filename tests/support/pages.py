@@ -152,6 +152,11 @@ def blocks(page: str) -> tuple[Block, ...]:
     return tuple(found)
 
 
+def files(page: str) -> dict[str, str]:
+    """What the page has its reader write, by file name; of two of one name the last."""
+    return {b.options["title"]: b.text for b in blocks(page) if "title" in b.options}
+
+
 def spans(page: str) -> Iterator[str]:
     """What stands in backticks in its sentences."""
     for token in tokens(page):
