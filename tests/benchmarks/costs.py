@@ -72,7 +72,7 @@ def overhead(directory: Path) -> dict[str, float]:
         finally:
             inside[0] += time.process_time() - began
 
-    Trainer.step = watched  # type: ignore[method-assign]
+    Trainer.step = watched  # type: ignore[method-assign,assignment]
     for number in range(2):
         found: dict[int, tuple[float, float]] = {}
         for steps in (5, 25):
@@ -88,7 +88,7 @@ def overhead(directory: Path) -> dict[str, float]:
             found[steps] = time.process_time() - began, inside[0]
         for name, one, other in zip(spent, found[5], found[25], strict=True):
             spent[name].append((other - one) / 20 * 1e3)
-    Trainer.step = step  # type: ignore[method-assign]
+    Trainer.step = step  # type: ignore[method-assign,assignment]
     shares = [w / t - 1 for w, t in zip(spent["whole"], spent["trainer"], strict=True)]
     return {f"{name}_ms": median(times) for name, times in spent.items()} | {
         "share": median(shares)
