@@ -88,7 +88,7 @@ def overhead(directory: Path) -> dict[str, float]:
             found[steps] = time.process_time() - began, inside[0]
         for name, one, other in zip(spent, found[5], found[25], strict=True):
             spent[name].append((other - one) / 20 * 1e3)
-    Trainer.step = step  # type: ignore[method-assign,assignment]
+    Trainer.step = step  # type: ignore[method-assign]
     shares = [w / t - 1 for w, t in zip(spent["whole"], spent["trainer"], strict=True)]
     return {f"{name}_ms": median(times) for name, times in spent.items()} | {
         "share": median(shares)
