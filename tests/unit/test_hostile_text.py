@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from compared_runs import compared_run, scores
 from published import FACTS, REGRESSION, finish, planned_of, request_of, row, table
 from report_page import Page
@@ -30,6 +31,8 @@ from metadist.runs.readers.diagnostics import Caption, Diagnostics
 from metadist.runs.readers.run_data import load_run
 from metadist.search.report.data import search_data
 from metadist.search.report.page import render as render_search
+
+pytestmark = pytest.mark.drawn
 
 #: Ends every context there is, runs as a template, turns the line around, and is no UTF-8.
 EVIL = (
