@@ -49,8 +49,8 @@ class HigherMAML:
         with torch.no_grad():
             for name, weight in self.params.items():
                 weight.copy_(params[name])
-        adapted = [p for name, p in self.params.items() if not name.startswith("norm")]
-        self.inner = torch.optim.SGD(adapted, lr=inner_lr)
+        # All of them: a gradient of what it does not adapt would cost the way through all steps.
+        self.inner = torch.optim.SGD(self.net.parameters(), lr=inner_lr)
         self.inner_steps = inner_steps
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
 

@@ -1,7 +1,7 @@
 """MAML as one writes it by hand: the loop that everything else is measured against.
 
 Finn, Abbeel & Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017:
-four convolutions, transductive normalisation whose scale and shift the inner loop leaves alone.
+four convolutions with transductive normalisation; the inner loop adapts all parameters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class PlainMAML:
 
     def __init__(self, params: Params, inner_lr: float, inner_steps: int, pool: bool) -> None:
         self.params = {name: p.clone().requires_grad_() for name, p in params.items()}
-        self.adapted = [name for name in params if not name.startswith("norm")]
         self.inner_lr, self.inner_steps, self.pool = inner_lr, inner_steps, pool
         self.optimizer = torch.optim.Adam(self.params.values(), lr=1e-3)
 
@@ -50,10 +49,9 @@ class PlainMAML:
         for _ in range(self.inner_steps):
             outputs = conv4(fast, support_x, self.pool)
             loss = outputs.shape[1] * F.cross_entropy(outputs, support_y)
-            weights = [fast[name] for name in self.adapted]
-            gradients = torch.autograd.grad(loss, weights, create_graph=True)
-            updated = [w - self.inner_lr * g for w, g in zip(weights, gradients, strict=True)]
-            fast |= zip(self.adapted, updated, strict=True)
+            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=True)
+            pairs = zip(fast.items(), gradients, strict=True)
+            fast = {name: weight - self.inner_lr * g for (name, weight), g in pairs}
         return F.cross_entropy(conv4(fast, query_x, self.pool), query_y)
 
     def gradient(self, tasks: Sequence[Task]) -> Params:

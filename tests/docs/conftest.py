@@ -29,7 +29,7 @@ _FOREIGN = ("omniglot", "miniimagenet")
 
 def small(request: RunRequest) -> RunRequest:
     """A run as it was asked for, but small and in this process."""
-    sets = QUICK
+    sets: tuple[str, ...] = QUICK
     images = str(request.recipe).startswith(("strokes-5w", *_FOREIGN))
     if images and not any(s.startswith("model.name") for s in request.overrides):
         sets += ("model.filters=4", "eval.extra_queries=0")
@@ -61,7 +61,7 @@ def shelf_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
     @cache
     def made(what: str) -> Path:
-        places = {"runs_dir": root / "runs", "data_dir": root / "data"}
+        places: dict[str, Any] = {"runs_dir": root / "runs", "data_dir": root / "data"}
         if what != "data":
             made("data")
             name, recipe, *sets = re.split("[= ]", what, maxsplit=2)

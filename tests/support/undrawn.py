@@ -17,7 +17,7 @@ from metadist.report import svg
 class Undrawn(Figure):
     """Takes whatever is plotted and leaves an empty picture of its size."""
 
-    def savefig(self, fname: IO[str], **options: Any) -> None:
+    def savefig(self, fname: IO[str], **options: Any) -> None:  # type: ignore[override]
         width, height = (72 * inches for inches in self.get_size_inches())
         fname.write(f'<svg viewBox="0 0 {width:g} {height:g}"></svg>')
 

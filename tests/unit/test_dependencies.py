@@ -68,7 +68,7 @@ def names(lines: Iterable[str]) -> set[str]:
         ("data_pipeline", []),
         ("tune_spaces", []),
         ("cluster", None),
-        ("tests", ["tune", "dev"]),
+        ("tests", ["tune", "dev", "docs"]),
     ],
 )
 def test_every_import_is_a_declared_dependency(folder, extras):
