@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import uuid
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -148,10 +149,14 @@ def shelf(object_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """URI of a prefix of its own; this process reaches it and keeps working copies in tmp_path."""
     from object_store import BUCKET
 
+    from data_pipeline.storage import object_requests
+
     for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("METADIST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("METADIST_STORE_WAIT_S", "20")
+    # A store that another test has left away is not waited for in this one.
+    monkeypatch.setattr(object_requests, "_stores", defaultdict(object_requests._Waiting))
     # The folder of a test that has passed is removed, and its name is given again.
     return f"s3://{BUCKET}/{tmp_path.name}-{uuid.uuid4().hex[:8]}"
 

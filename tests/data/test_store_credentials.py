@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha1
 from pathlib import Path
@@ -53,6 +54,11 @@ def _answer(request: Request) -> Answer:
     if path == "/container":
         return 200, json.dumps({**MACHINE, "AccessKeyId": "CONTAINER"}), {}
     return 200, "", {"ETag": '"1"'}
+
+
+@pytest.fixture(autouse=True)
+def no_store_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_requests, "_stores", defaultdict(object_requests._Waiting))
 
 
 @pytest.fixture
@@ -191,7 +197,6 @@ def test_nobody_says_who_asks(cloud: Canned, monkeypatch: pytest.MonkeyPatch, bo
         _without_boto3(monkeypatch)
     for name in ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_METADATA_ENDPOINT"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    object_requests._stores.clear()
     with pytest.raises(StoreError, match=r"no credentials .*AWS_ACCESS_KEY_ID.*metadist\[s3\]"):
         _asks_as(cloud)
 
