@@ -28,8 +28,12 @@ SHARED := -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # Tests start many processes: what is compiled once, tests included, is kept.
 export PYTHONDONTWRITEBYTECODE :=
 # What is run against an installed wheel: packaging shows in commands and the parts that they find.
-WHEEL_TESTS_IN ?= cli k8s cluster unit/jobs unit/test_packaging.py unit/recipe/test_recipe_files.py unit/test_plugins.py
-WHEEL_TESTS ?= not (slow or learning or faults or distributed or benchmark)
+WHEEL_TESTS_IN ?= cli/test_cli_surface.py cli/test_cli_adapt.py cli/test_cli_plugin.py cli/data/test_prepare.py \
+	unit/jobs/test_package.py unit/test_packaging.py unit/recipe/test_recipe_files.py unit/test_plugins.py
+# What is run where the environment supplies nothing: every command as a process, and of all rooms some in one.
+SCRUBBED_TESTS_IN ?= scrubbed cli/test_cli_surface.py cli/test_cli_adapt.py cli/data data/test_recipe_data.py \
+	data/test_shard_writing.py unit/api/test_results.py unit/comparison unit/jobs unit/track/test_store.py \
+	unit/search/test_tuning.py distributed/test_world_size.py
 # What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
 LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
 	data/test_images.py unit/track/test_points.py unit/track/test_registry.py unit/report/test_page.py \
@@ -38,10 +42,10 @@ LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cl
 NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-wheel test-lowest lint format site lock lock-lowest clean
+.PHONY: help setup demo test test-slow test-wheel test-lowest test-scrubbed test-benchmark lint format site lock lock-lowest clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## fill .venv with the tested set of packages (once; about 2 GB)
 
@@ -72,8 +76,11 @@ demo: setup ## train on embedded data with 2 Ray workers, evaluate, report
 test: setup ## run the tests, except the slow ones
 	@"$(BIN)/python" -m pytest -m "not slow" $(SHARED) $(ARGS)
 
-test-slow: setup ## run the slow tests: faults, learning, benchmarks
-	@"$(BIN)/python" -m pytest -m slow --timeout 1800 $(ARGS)
+test-slow: setup ## run the slow tests: full products, faults, learning, machines
+	@"$(BIN)/python" -m pytest -m "slow and not benchmark" --timeout 1800 $(SHARED) $(ARGS)
+
+test-benchmark: setup ## run the benchmarks, which want a machine of their own
+	@"$(BIN)/python" -m pytest -m benchmark --timeout 1800 $(ARGS)
 
 test-wheel: setup ## build the wheel and run the quick tests against it, from another directory
 	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/site" "$$tmp/elsewhere"; \
@@ -82,8 +89,15 @@ test-wheel: setup ## build the wheel and run the quick tests against it, from an
 	$(PIP) install --no-deps --target "$$tmp/site" "$$tmp"/dist/*.whl; \
 	cd "$$tmp/elsewhere"; \
 	PYTHONSAFEPATH=1 PYTHONPATH="$$tmp/site" METADIST_EXPECT_INSTALLED="$$tmp/site" "$(BIN)/python" -m pytest \
-		-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" -p no:cacheprovider -m "$(WHEEL_TESTS)" $(ARGS) \
+		-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" -p no:cacheprovider -m "not slow" $(ARGS) \
 		$(addprefix "$(CURDIR)"/tests/,$(WHEEL_TESTS_IN))
+
+test-scrubbed: setup ## run commands and some tests where the environment supplies nothing, from another directory
+	@set -e; tmp="$$(mktemp -d)"; trap 'rm -rf "$$tmp"' EXIT; cd "$$tmp"; \
+	env -i PATH=/usr/bin:/bin LC_ALL=C METADIST_SCRUBBED=1 $(foreach name,METADIST_CI METADIST_DATA_ROOT, \
+		$(if $($(name)),$(name)="$($(name))")) "$(BIN)/python" -m pytest -c "$(CURDIR)/pyproject.toml" \
+		--rootdir "$(CURDIR)" -p no:cacheprovider -m "(not slow or scrubbed) and not long" $(SHARED) $(ARGS) \
+		$(addprefix "$(CURDIR)"/tests/,$(SCRUBBED_TESTS_IN))
 
 test-lowest: $(LOWEST)/.ready ## run a few tests with the lowest versions that pyproject.toml allows
 	@# The source of this moment, built with the lowest hatchling.

@@ -11,6 +11,8 @@ Importing this package imports neither Ray nor MLflow.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 # The package of that name is loaded first, so that loading it later does not replace the function.
 import metadist.report  # noqa: F401
 from metadist.api import (
@@ -28,7 +30,9 @@ from metadist.api import (
 )
 from metadist.errors import MetadistError
 from metadist.recipe.files import builtin_names
-from metadist.recipe.schema import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from metadist.recipe.schema import Recipe, load_recipe
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,3 +52,12 @@ __all__ = [
     "train",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What takes pydantic, which completion of a command line has no time for."""
+    if name in ("Recipe", "load_recipe"):
+        from metadist.recipe import schema
+
+        return getattr(schema, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

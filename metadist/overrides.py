@@ -28,7 +28,13 @@ class Typed(str):
 class Declared(BaseModel):
     """A frozen, closed description that takes numbers as people write them (`as_declared`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        strict=True,
+        use_attribute_docstrings=True,  # descriptions of keys
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import uuid
@@ -10,21 +11,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# A user has none of these: they are for what tests do beside the product, or faster than it. Where
+# METADIST_SCRUBBED is set they are not there, and the product has to do without.
 # Before anything imports torch, ray or mlflow: all three read the environment once.
 _DEFAULTS = {
-    "OMP_NUM_THREADS": "1",  # one intra-op thread: what the bits are defined for
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # every report waits for this poll; Ray has 2
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "WDS_SECURE": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_NUM_THREADS": "1",  # tests compute by themselves, several at once
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # every report waits for this poll; ours is 0.5
+    "RAY_USAGE_STATS_ENABLED": "0",  # tests start Ray by themselves
+    "WDS_SECURE": "1",  # tests read shards with webdataset alone
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # tests ask stores with mlflow alone
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "MPLBACKEND": "Agg",
 }
-for _name, _value in _DEFAULTS.items():
-    os.environ.setdefault(_name, _value)
+if os.environ.get("METADIST_SCRUBBED") != "1":
+    for _name, _value in _DEFAULTS.items():
+        os.environ.setdefault(_name, _value)
 
 # A developer's cluster, tracking server, object store or data folder is never touched.
 for _name in (
@@ -113,6 +114,13 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    from undrawn import choose
+
+    choose(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
@@ -146,6 +154,21 @@ def shelf(object_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("METADIST_STORE_WAIT_S", "20")
     # The folder of a test that has passed is removed, and its name is given again.
     return f"s3://{BUCKET}/{tmp_path.name}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def strokes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which the embedded dataset is prepared, by the first process that asks;
+    not to be changed."""
+    from metadist import prepare
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / "strokes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare("strokes", data_dir=root / "strokes")
+    return root / "strokes"
 
 
 @pytest.fixture(scope="session")

@@ -22,18 +22,29 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 #: Seconds between two attempts: the first pause, doubled up to the last.
 _PAUSES = (0.25, 4.0)
-#: The library's errors have a class for little more than what is not there and who may not; the
-#: rest stands in their texts, as what the store has answered.
+#: The library's errors have a class for little more than what is not there; the rest stands in
+#: their texts, as what the store has answered or why there was no answer.
 _STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
-_CAUSE = re.compile(r'(invalid peer certificate: \w+|TimedOut|(?<=message: ")[^"]*)')
+_CAUSE = re.compile(
+    r'(?:Invalid(?:Certificate|Message)\W+(?:Other\w*\W+)*|(?:message|error): ")'
+    r"([\w:;,'() -]*\w)|(TimedOut)"
+)
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|bucket does not exist")
-_NO_TLS = re.compile("invalid peer certificate|received corrupt message|InvalidCertificate")
-_REGION = re.compile("status code: 301|AuthorizationHeaderMalformed|redirect without LOCATION")
 #: Where a machine is asked for its role, if no credentials were given.
 _ROLE = re.compile("/latest/(api/token|meta-data)|/computeMetadata/|/metadata/identity/")
-#: These are given by a server that may do it later.
+#: Said by a server that may do it later.
 _LATER = re.compile("RequestTimeout|status code: (408|409|425|429)")
+#: What would be refused again: what that means and how it is mended, by the sign of it.
+_RIGHTS = "denies access|give credentials that may read, write, list and delete there, as {}"
+_TRUST = "has no encrypted connection that is trusted|name its authority with AWS_CA_BUNDLE"
+_REGION = "has the bucket in another region than was asked|name it with AWS_REGION"
+_REFUSALS = {
+    "status code: 40[13]": _RIGHTS,
+    r"Invalid(Certificate|Message)\(": _TRUST,
+    "status code: 301|AuthorizationHeaderMalformed|redirect without LOCATION": _REGION,
+    r"status code: (4\d\d|501)": "refuses|see that it can do what it is asked",
+}
 
 
 @dataclass
@@ -150,47 +161,34 @@ def _answered(store: Endpoint) -> None:
 
 def _explained(place: object, store: Endpoint, error: Exception) -> DataError | None:
     """What to raise instead of an error that a repetition would meet again; else None."""
-    from obstore.exceptions import GenericError, PermissionDeniedError, UnauthenticatedError
-
-    text, said, wanted = str(error), brief(error), store.service.credentials
-    status = int(found[1][:3]) if (found := _STATUS.search(text)) else 0
+    text = str(error)
     if _ROLE.search(text):
         # Who has been let in before waits: a machine may be slow to say its role anew.
-        return None if _stores[store].answered else no_credentials(store, said)
+        return None if _stores[store].answered else no_credentials(store, brief(error))
     if isinstance(error, FileNotFoundError) and not _NO_BUCKET.search(text):
         return MissingData(f"{place}: no such object")
-    if status == 404:
+    if "status code: 404" in text:
         bucket = str(place).partition("://")[2].partition("/")[0]
         return MissingData(
             f"{place}: {store} has no bucket {bucket!r}; make it first, or name another store "
             f"with {store.service.variables[-1]}"
         )
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in (401, 403):
-        return StoreError(
-            f"{place}: {store} denies access ({said}); give credentials that may read, write, list "
-            f"and delete there, as {wanted}"
-        )
-    if _NO_TLS.search(text):
-        return StoreError(
-            f"{place}: no encrypted connection to {store} ({said}); name its certificate authority "
-            "with AWS_CA_BUNDLE"
-        )
-    if _REGION.search(text):
-        return StoreError(
-            f"{place}: the bucket is in another region than was asked ({said}); name it with "
-            "AWS_REGION"
-        )
-    if not isinstance(error, GenericError) or status == 501 or 400 <= status < 500:
-        return None if _LATER.search(text) else StoreError(f"{place}: {store} refuses ({said})")
-    return None
+    for sign, meaning in _REFUSALS.items():
+        if re.search(sign, text) and not _LATER.search(text):
+            what, cure = meaning.format(store.service.credentials).split("|")
+            return StoreError(f"{place}: {store} {what} ({brief(error)}); {cure}")
+    from obstore.exceptions import GenericError
+
+    generic = isinstance(error, GenericError)
+    return None if generic else StoreError(f"{place}: {store} refuses ({brief(error)})")
 
 
 def no_credentials(store: Endpoint, said: str) -> StoreError:
     """What to raise where nobody says who asks."""
     files = "; what ~/.aws says is read with boto3: pip install 'metadist[s3]'"
     return StoreError(
-        f"{store}: no credentials ({said}); give them as {store.service.credentials}"
-        f"{files if store.scheme == 's3' else ''}"
+        f"{store}: no credentials ({' '.join(said.split())[:300]}); give them as "
+        f"{store.service.credentials}{files if store.scheme == 's3' else ''}"
     )
 
 
@@ -199,6 +197,7 @@ def brief(error: Exception) -> str:
     text = str(error)
     if answer := _ANSWER.search(text):
         return f"{answer[1]}: {answer[2]}"[:200]
-    found = _STATUS.search(text) or _CAUSE.search(text)
+    if found := _STATUS.search(text) or _CAUSE.search(text):
+        return str(next(filter(None, found.groups()))).strip()
     # Addresses may end in a signature.
-    return (found[1] if found else re.sub(r"\?\S*", "", text.partition("\n")[0])).strip()[:200]
+    return re.sub(r"\?\S*", "", text.partition("\n")[0])[:200]

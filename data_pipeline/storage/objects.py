@@ -7,6 +7,7 @@ METADIST_STORE_WAIT_S seconds (120). What comes back is compared with the digest
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,6 +33,8 @@ _PART, _MOST_PARTS = 8 * 1024 * 1024, 10_000
 _PARTS_AT_ONCE = 2
 #: How often an object is got before bytes that are others than demanded count as its own.
 _TRIES = 2
+#: What the store keeps beside a file: its digest, which tells whether it need be put again.
+_NOTE = "sha256"
 #: How often an object is to be made that the store will not make, nor has.
 _CONFLICTS = 8
 _CONNECTIONS = 8
@@ -88,31 +91,40 @@ class ObjectPlace:
         Raises:
             StoreError: the store refuses, or was away for too long.
         """
-        self._put(data, len(data))
+        self._put(io.BytesIO(data), len(data))
 
-    def put_file(self, path: Path) -> str:
-        """Make or replace an object by a file's content; return what the store calls its version.
+    def put_file(self, path: Path, sha256: str = "") -> None:
+        """Make or replace an object by a file's content.
+
+        Args:
+            sha256: its digest, if the store is to note it for :meth:`holds`.
 
         Raises:
             as :meth:`put`; OSError: the file cannot be read.
         """
         with path.open("rb") as file:
-            return self._put(file, path.stat().st_size)
+            self._put(file, path.stat().st_size, {_NOTE: sha256} if sha256 else None)
 
-    def _put(self, source: bytes | BinaryIO, size: int) -> str:
-        def act(store: ObjectStore) -> str:
-            if not isinstance(source, bytes):
-                source.seek(0)
-            put = store.put(
+    def _put(self, file: BinaryIO, size: int, attributes: dict[str, str] | None = None) -> None:
+        def act(store: ObjectStore) -> None:
+            file.seek(0)
+            store.put(
                 self.key,
-                source,
+                file,
+                attributes=attributes,
                 use_multipart=size > _PART,
                 chunk_size=max(_PART, -(-size // _MOST_PARTS)),
                 max_concurrency=_PARTS_AT_ONCE,
             )
-            return put["e_tag"] or ""
 
-        return self._ask(act, _UPLOAD_SECONDS if size > _MUCH else _REPLY_SECONDS)
+        self._ask(act, _UPLOAD_SECONDS if size > _MUCH else _REPLY_SECONDS)
+
+    def holds(self, sha256: str) -> bool:
+        """Whether :meth:`put_file` has put an object with this digest; raises as :meth:`put`."""
+        with suppress(MissingData):
+            found = self._ask(lambda store: store.get(self.key, options={"head": True}))
+            return found.attributes.get(_NOTE) == sha256
+        return False
 
     def create(self, data: bytes) -> bool:
         """Make an object where there is none; whether what is there now are these bytes.
@@ -212,14 +224,6 @@ class ObjectPlace:
 
         self._ask(act)
         return digest.hexdigest(), done
-
-    def version(self) -> str | None:
-        """What the store calls the object's version (ETag); None if there is no such object."""
-        try:
-            return self._ask(lambda store: store.head(self.key)["e_tag"] or "")
-        except MissingData:
-            self.check_bucket()
-            return None
 
     def objects(self) -> list[Found]:
         """All objects below, sorted by name.

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import json
 import logging
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +81,8 @@ def pull(root: Path, description: Description) -> None:
 def push(root: Path, description: Description, *, replace: bool = False) -> None:
     """Put a complete store or shard set into the object store, its description last.
 
-    An interrupted publication is continued: objects that are there, as this node put them, are
-    not put again. What is there already, complete and the same, is left as it is.
+    An interrupted publication is continued: objects that are there as some node put them are not
+    put again. What is there already, complete and the same, is left as it is.
 
     Raises:
         DataError: another set is there and ``replace`` is false.
@@ -104,20 +102,23 @@ def push(root: Path, description: Description, *, replace: bool = False) -> None
         (place / name).delete()
     files = description.files(root)
     with _locked(root):
-        done = _Uploaded(root)
         logger.info("%s: putting %d objects", place, len(files) + 1)
         in_parallel(
             [
-                functools.partial(done.put, place / file, root / file, expected[0])
+                functools.partial(_put, place / file, root / file, expected[0])
                 for file, expected in files.items()
             ]
         )
         (place / name).put(data)
-        done.forget()
     kept = {name, *files}
     for old in place.objects():
         if "/" not in old.name and old.name not in kept:
             (place / old.name).delete()
+
+
+def _put(place: ObjectPlace, path: Path, sha256: str) -> None:
+    if not place.holds(sha256):
+        place.put_file(path, sha256)
 
 
 def damaged_objects(root: Path, description: Description) -> Iterator[str]:
@@ -165,30 +166,3 @@ def _locked(root: Path) -> Iterator[None]:
     with (root.parent / f".{root.name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-class _Uploaded:
-    """What of a set this node has put, by the version that the store gave it."""
-
-    def __init__(self, root: Path) -> None:
-        self._path = root.parent / f".{root.name}.uploaded.json"
-        self._lock = threading.Lock()
-        self._done: dict[str, list[str]] = {}
-        with contextlib.suppress(DataError):
-            noted = local.read_json(self._path)
-            self._done = noted if isinstance(noted, dict) else {}
-
-    def put(self, place: ObjectPlace, path: Path, sha256: str) -> None:
-        """Put a file, unless the object is the very one that was put before."""
-        key = f"{place.store} {place}"
-        noted = self._done.get(key)
-        if noted and noted[1] and noted == [sha256, place.version()]:
-            return
-        version = place.put_file(path)
-        with self._lock:
-            self._done[key] = [sha256, version]
-            local.write_atomic(self._path, json.dumps(self._done).encode())
-
-    def forget(self) -> None:
-        """The publication is complete."""
-        self._path.unlink(missing_ok=True)

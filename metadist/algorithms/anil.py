@@ -13,9 +13,8 @@ from metadist.inner.inner_loop import InnerLoop
 
 
 class Options(OptionsBase):
-    """``first_order``: take the inner gradients as constants."""
-
     first_order: bool = False
+    """take the inner gradients as constants"""
 
 
 def build(parts: Parts[Options]) -> InnerLoop:

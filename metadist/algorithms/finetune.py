@@ -31,16 +31,14 @@ from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
-    """``head_init``: the fresh head starts at zero, or as a fresh network's (a draw per task).
-
-    ``head_lr``: step size of the head, 0 for ``inner.lr``. ``decay``: the step sizes of step t are
-    divided by 1 + decay * t. ``adapt_norm``: tune scale and shift of normalisation layers too.
-    """
-
     head_init: Literal["zeros", "drawn"] = "zeros"
+    """start of a task's head: at zero, or as a fresh network's (a draw per task)"""
     head_lr: Annotated[float, Field(ge=0)] = 0.0
+    """step size of the head; 0: `inner.lr`"""
     decay: Annotated[float, Field(ge=0)] = 0.0
+    """step sizes of step t are divided by 1 + decay · t"""
     adapt_norm: bool = True
+    """let the inner loop change scale and shift of normalisation layers too"""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from metadist.inner.inner_loop import InnerLoop
 
 
 class Options(OptionsBase):
-    """``adapt_norm``: let the inner loop change scale and shift of normalisation layers too."""
-
     adapt_norm: bool = False
+    """let the inner loop change scale and shift of normalisation layers too"""
 
 
 def build(parts: Parts[Options], *, second_order: bool = True) -> InnerLoop:

@@ -31,9 +31,8 @@ NAME = "input_bias"
 
 
 class Options(maml.Options):
-    """``size``: numbers of the vector."""
-
     size: Annotated[int, Field(ge=1)] = 10
+    """numbers of the constant input vector"""
 
 
 @dataclass(frozen=True)

@@ -35,21 +35,22 @@ LEAST = 0.03
 
 
 class Options(OptionsBase):
-    """``multi_step``: in the first ``multi_step_epochs`` epochs the query losses after all steps
-    count, weighted more and more towards the last. ``derivative_annealing_epochs``: first order
-    before this epoch, second order from it on (the released code's threshold is one less).
-    ``epoch_steps``: outer steps of an epoch. ``learned_step_sizes``: one for each parameter tensor
-    and step. ``per_step_norm``: scales and shifts of normalisation layers for each step.
-    ``first_order``: never second order.
-    """
-
     multi_step: bool = True
+    """the query losses after all steps count, in the first `multi_step_epochs` epochs, weighted
+    more and more towards the last"""
     multi_step_epochs: Annotated[int, Field(ge=1)] = 10
+    """until the last step's loss alone counts"""
     derivative_annealing_epochs: Annotated[int, Field(ge=0)] = 0
+    """first order before this epoch, second order from it on (the released code's threshold is one
+    less)"""
     epoch_steps: Annotated[int, Field(ge=1)] = 500
+    """outer steps of an epoch"""
     learned_step_sizes: bool = True
+    """one for each parameter tensor and step"""
     per_step_norm: bool = True
+    """scale and shift of normalisation for each step"""
     first_order: bool = False
+    """take the inner gradients as constants"""
 
     @model_validator(mode="after")
     def _idle(self) -> Self:

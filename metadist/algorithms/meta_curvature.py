@@ -33,12 +33,10 @@ from metadist.tasks import Params
 
 
 class Options(maml.Options):
-    """``variant``: which matrices are learned. ``bias``: what multiplies the gradient of a bias,
-    an elementwise vector (as released) or a full matrix.
-    """
-
     variant: Literal["mc1", "mc2"] = "mc2"
+    """matrices along the inputs alone or the outputs too"""
     bias: Literal["vector", "matrix"] = "vector"
+    """what multiplies the gradient of a bias: an elementwise vector (as released), or a matrix"""
 
 
 def mode_products(

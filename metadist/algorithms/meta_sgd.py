@@ -25,13 +25,13 @@ SUFFIX = ".step_size"
 
 
 class Options(maml.Options):
-    """``init``: all step sizes start at ``inner.lr``, or uniform in [``low``, ``high``] (then
-    ``inner.lr`` has no effect).
-    """
-
     init: Literal["constant", "uniform"] = "constant"
+    """step sizes start at `inner.lr`, or as draws from [`low`, `high`] (then `inner.lr` has no
+    effect)"""
     low: Annotated[float, Field(ge=0)] = 0.005
+    """least step size of a uniform start"""
     high: Annotated[float, Field(gt=0)] = 0.1
+    """largest step size of a uniform start; above `low`"""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -37,19 +37,17 @@ SUFFIX = ".logits"
 
 
 class Options(maml.Options):
-    """``transform``: False is the M-net, masks without T.
-
-    ``mask_per``: a mask entry for each output unit, held through a task, or for each weight, drawn
-    anew at each inner step (the paper's "-full" networks). ``mask``: 0/1 with a straight-through
-    gradient, or the relaxation itself, at ``temperature``. ``mask_at_test``: outside training, draw
-    masks or use their probabilities.
-    """
-
     transform: bool = True
+    """`false`: the M-net, masks without T"""
     mask_per: Literal["unit", "weight"] = "unit"
+    """a mask entry for each output unit, held through a task, or for each weight, drawn anew at
+    each inner step (the paper's "-full" networks)"""
     mask: Literal["hard", "soft"] = "hard"
+    """0/1 with a straight-through gradient, or the relaxation itself"""
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    """of the relaxation"""
     mask_at_test: Literal["sampled", "expected"] = "sampled"
+    """draw masks outside training, or use their probabilities"""
 
 
 def gumbel(key: Key, shape: tuple[int, ...]) -> Tensor:

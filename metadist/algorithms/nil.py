@@ -25,12 +25,10 @@ TARGETS = ("labels",)
 
 
 class Options(anil.Options):
-    """``compare``: with the features of each support example, a class's logit being the mean of its
-    cosines (the paper's labels weighted by similarity, without a softmax over the support), or with
-    the mean of a class's features. The same with one shot.
-    """
-
     compare: Literal["means", "examples"] = "examples"
+    """with the mean of a class's features, or with each support example's, a class's logit being
+    the mean of its cosines (the paper's labels weighted by similarity, without a softmax over the
+    support); the same with one shot"""
 
 
 @dataclass(frozen=True)

@@ -37,15 +37,15 @@ from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
-    """``inner_optimizer``, with ``beta1`` of Adam's first moment (published: 0). ``inner_batch``
-    and ``eval_batch``: examples of a step in training, and in validation and test; 0: all. A
-    mini-batch may be larger than the set, which is gone through in a new order again and again.
-    """
-
     inner_optimizer: Literal["adam", "sgd"] = "adam"
+    """of a task; its moments start anew in each"""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """decay of Adam's first moment (published: 0)"""
     inner_batch: Annotated[int, Field(ge=0)] = 10
+    """examples of a step in training; 0: all. It may be larger than the set, which is gone through
+    in a new order again and again"""
     eval_batch: Annotated[int, Field(ge=0)] = 5
+    """examples of a step in validation and test; 0: all"""
 
     @model_validator(mode="after")
     def _idle(self) -> Self:

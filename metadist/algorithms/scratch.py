@@ -29,12 +29,10 @@ from metadist.tasks import Examples, Params, Prediction, Task
 
 
 class Options(OptionsBase):
-    """``optimizer`` of each task, with ``inner.lr``. ``adapt_norm``: train scale and shift of
-    normalisation layers too.
-    """
-
     optimizer: Literal["sgd", "adam"] = "sgd"
+    """of each task, with `inner.lr`"""
     adapt_norm: bool = True
+    """let the inner loop change scale and shift of normalisation layers too"""
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,18 @@ FLOOR = 1e-6
 
 
 class Options(OptionsBase):
-    """``variant``: the term, and ``weight`` its factor. ``losses``: which losses before adaptation
-    are to be equal. ``alpha`` is the parameter of ``generalised_entropy`` (1: Theil's), ``epsilon``
-    that of ``atkinson``. ``first_order``: take the inner gradients as constants.
-    """
-
     variant: Literal["entropy"] | Measure = "theil"
+    """the term that is added"""
     weight: Annotated[float, Field(ge=0)] = 0.1
+    """factor of the term; 0: MAML"""
     losses: Literal["query", "support"] = "query"
+    """whose losses before adaptation are to be equal"""
     alpha: float = 2.0
+    """of `generalised_entropy`; 1: Theil's"""
     epsilon: Annotated[float, Field(gt=0)] = 0.5
+    """of `atkinson`"""
     first_order: bool = False
+    """take the inner gradients as constants"""
 
     @model_validator(mode="after")
     def _idle(self) -> Self:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from metadist.compute.device import Device
+    from metadist.driver.plan import DryRun
+    from metadist.driver.request import RunRequest
     from metadist.recipe.schema import Recipe
     from metadist.runs.run_dir import RunDir
 
@@ -33,6 +35,7 @@ def train(
     tracking_uri: str | None = None,
     experiment: str = "metadist",
     offline: bool = False,
+    tensorboard: bool = False,
     device: Device = "auto",
     plugins: Plugins = (),
     backbone: Callable[..., nn.Module] | None = None,
@@ -55,6 +58,7 @@ def train(
         tracking_uri: of the MLflow server or store; MLFLOW_TRACKING_URI if not given, else a
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
+        tensorboard: write an event file too, into the run's folder ``tensorboard``.
         plugins: modules (``my_package.toy``) and files (``./toy.py``) of parts that the recipe may
             name by their last name (``toy``); ``./net.py:make`` names a factory of modules in one.
             Their code is run. A run made with one is continued with the same source only.
@@ -73,6 +77,58 @@ def train(
             meet again; the message says how to mend it.
     """
     from metadist.driver import run
+
+    request = _request(
+        recipe,
+        name=name,
+        workers=workers,
+        address=address,
+        overrides=overrides,
+        resume=resume,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        offline=offline,
+        tensorboard=tensorboard,
+        device=device,
+        plugins=plugins,
+        backbone=backbone,
+        progress=progress,
+    )
+    trained, record = run.train(request, announce)
+    return _result(trained, record)
+
+
+def dry_run(
+    recipe: str | Path | Recipe | None = None, *, announce: Announce = quiet, **arguments: Any
+) -> DryRun:
+    """What :func:`train` would do with the same arguments; nothing is made.
+
+    Returns:
+        The resolved recipe, its hash, sizes, and where it would write:
+        :class:`metadist.driver.plan.DryRun`.
+
+    Raises:
+        MetadistError, DataError: what :func:`train` would refuse, but for workers' places and the
+            tracking server, which are not asked.
+    """
+    from metadist.driver.plan import plan_run
+
+    return plan_run(_request(recipe, **arguments), announce)
+
+
+def _request(
+    recipe: str | Path | Recipe | None,
+    *,
+    workers: int | str = 0,
+    overrides: Sequence[str] = (),
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
+    backbone: Callable[..., nn.Module] | None = None,
+    **others: Any,
+) -> RunRequest:
     from metadist.driver.request import RunRequest
     from metadist.executors.world_size import WorldSize
 
@@ -80,24 +136,15 @@ def train(
         source, called = of_factory(backbone)
         plugins = (*([plugins] if isinstance(plugins, str | Path) else plugins), source)
         overrides = (f"model.name={called}", *overrides)
-    request = RunRequest(
+    return RunRequest(
         recipe=recipe,
         overrides=tuple(overrides),
-        name=name,
-        resume=resume,
         workers=WorldSize.of(workers),
-        address=address,
         data_dir=data_directory(data_dir),
         runs_dir=runs_directory(runs_dir),
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        offline=offline,
-        device=device,
         plugins=plugins,
-        progress=progress,
+        **others,
     )
-    trained, record = run.train(request, announce)
-    return _result(trained, record)
 
 
 def _result(run: RunDir, record: dict[str, Any]) -> TrainResult:

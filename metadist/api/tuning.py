@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metadist.api.common import Plugins
 from metadist.api.result_types import Score, TuneResult
@@ -14,6 +14,8 @@ from metadist.process.announce import Announce, quiet
 
 if TYPE_CHECKING:
     from metadist.compute.device import Device
+    from metadist.driver.plan import DryRun
+    from metadist.search.request import SearchRequest
     from metadist.space import Searcher
 
 
@@ -87,40 +89,38 @@ def tune(
         TrackingError: the tracking server cannot be reached.
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
-    from metadist.search.request import SearchRequest
     from metadist.search.run_search import run_search
-    from metadist.search.spaces import space_name
     from metadist.search.summary import metric_of
 
-    record = run_search(
-        SearchRequest(
-            space=space,
-            name=name,
-            default_name=f"{space_name(space or 'search')}-{datetime.now():%Y%m%d-%H%M%S}",
-            resume=resume,
-            base=base,
-            overrides=tuple(overrides),
-            changes={"trials": trials, "steps": steps, "every": every, "searcher": searcher},
-            seed=seed,
-            workers=workers_per_trial,
-            concurrent=concurrent,
-            cpus=cpus_per_trial,
-            gpus=gpus_per_trial,
-            seeds=seeds,
-            episodes=episodes,
-            default=default,
-            address=address,
-            data_dir=data_directory(data_dir),
-            runs_dir=runs_directory(runs_dir, local_for="a search"),
-            tracking_uri=tracking_uri,
-            experiment=experiment,
-            offline=offline,
-            device=device,
-            plugins=(plugins,) if isinstance(plugins, str | Path) else tuple(plugins),
-            live=live,
-        ),
-        announce,
+    request = _request(
+        space,
+        name=name,
+        resume=resume,
+        base=base,
+        overrides=overrides,
+        trials=trials,
+        steps=steps,
+        every=every,
+        searcher=searcher,
+        seed=seed,
+        workers_per_trial=workers_per_trial,
+        concurrent=concurrent,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        seeds=seeds,
+        episodes=episodes,
+        default=default,
+        address=address,
+        data_dir=data_dir,
+        runs_dir=runs_dir,
+        tracking_uri=tracking_uri,
+        experiment=experiment,
+        offline=offline,
+        device=device,
+        plugins=plugins,
+        live=live,
     )
+    record = run_search(request, announce)
     metric = metric_of(record)
     # Without runs that were trained anew there is the winner on fresh episodes.
     figure = record["best_test"] if record["best"] else record["top"][0]
@@ -129,4 +129,51 @@ def tune(
         directory=Path(record["directory"]),
         best_recipe=Path(record["best_recipe"]),
         score=Score(metric.name, figure["mean"], figure["ci95"], metric),
+    )
+
+
+def dry_run(space: str | None = None, *, announce: Announce = quiet, **arguments: Any) -> DryRun:
+    """What :func:`tune` would do with the same arguments; nothing is made.
+
+    Returns:
+        The recipe that trials start from, resolved, and what would be searched:
+        :class:`metadist.driver.plan.DryRun`.
+
+    Raises:
+        MetadistError, DataError: what :func:`tune` would refuse, but for the cluster and the
+            tracking server, which are not asked.
+    """
+    from metadist.search.run_search import plan_search
+
+    return plan_search(_request(space, **arguments), announce)
+
+
+def _request(
+    space: str | None,
+    *,
+    overrides: Sequence[str] = (),
+    workers_per_trial: int = 0,
+    cpus_per_trial: float = 1.0,
+    gpus_per_trial: float | None = None,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path = "runs",
+    plugins: Plugins = (),
+    **others: Any,
+) -> SearchRequest:
+    from metadist.search.request import SearchRequest
+    from metadist.search.spaces import space_name
+
+    changes = {name: others.pop(name, None) for name in ("trials", "steps", "every", "searcher")}
+    return SearchRequest(
+        space=space,
+        default_name=f"{space_name(space or 'search')}-{datetime.now():%Y%m%d-%H%M%S}",
+        overrides=tuple(overrides),
+        changes=changes,
+        workers=workers_per_trial,
+        cpus=cpus_per_trial,
+        gpus=gpus_per_trial,
+        data_dir=data_directory(data_dir),
+        runs_dir=runs_directory(runs_dir, local_for="a search"),
+        plugins=(plugins,) if isinstance(plugins, str | Path) else tuple(plugins),
+        **others,
     )

@@ -31,16 +31,17 @@ BLOCKS = 4
 
 
 class Options(OptionsBase):
-    """``head``: the features of the linear layer, a spatial mean or all numbers.
-    ``affine``: learned parameters of normalisation (MAML's code has the shift only).
-    ``head_init``: the linear layer's initialisation (Omniglot ``normal``, miniImageNet ``xavier``).
-    """
-
     filters: Annotated[int, Field(ge=1)] = 64
+    """channels of each block"""
     downsample: Literal["stride", "pool"] = "stride"
+    """halve by stride 2 (Omniglot) or by 2×2 max-pooling (miniImageNet; 16×16 pixels or more)"""
     head: Literal["mean", "flatten"] = "mean"
+    """what enters the linear layer: the mean over positions, or all of them"""
     affine: Literal["none", "shift", "scale_shift"] = "shift"
+    """learned parameters of normalisation; MAML's code has the shift only"""
     head_init: Literal["normal", "xavier", "zeros"] = "normal"
+    """initialisation of the linear layer's weights (Omniglot `normal`, miniImageNet `xavier`;
+    `zeros`: the first prediction is uniform)"""
 
 
 def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tensor:

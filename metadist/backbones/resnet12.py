@@ -20,6 +20,11 @@ from metadist.backbones._from_module import from_module
 from metadist.errors import RecipeError
 
 GROWTH = {"wide": (1.0, 2.5, 5.0, 10.0), "narrow": (1.0, 2.0, 4.0, 8.0)}
+_GROWN = (
+    "channels of the four blocks in times of it: 1, 2.5, 5, 10 (64-160-320-640), or 1, 2, 4, 8 "
+    "(64-128-256-512)"
+)
+_HEAD = "what enters the linear layer: the mean over positions, or all of them"
 #: The checks of the contract, many passes in float64, take a narrow network.
 SMALL = {"filters": 8}
 #: Slope of the leaky ReLU.
@@ -48,16 +53,15 @@ class Block(nn.Module):
 
 
 class ResNet12(nn.Module):
-    """Options: ``filters`` of the first block, and their ``growth``; ``head``: what is made of
-    the last map, its spatial mean or all of it (``flatten``)."""
+    """The network."""
 
     def __init__(
         self,
         inputs: tuple[int, ...],
         outputs: int,
-        filters: Annotated[int, Field(ge=2)] = 64,
-        growth: Literal["wide", "narrow"] = "wide",
-        head: Literal["mean", "flatten"] = "mean",
+        filters: Annotated[int, Field(ge=2, description="channels of the first block")] = 64,
+        growth: Annotated[Literal["wide", "narrow"], Field(description=_GROWN)] = "wide",
+        head: Annotated[Literal["mean", "flatten"], Field(description=_HEAD)] = "mean",
     ) -> None:
         super().__init__()
         if len(inputs) != 3 or min(inputs[1:]) < 16:

@@ -32,15 +32,15 @@ class Whole(click.IntRange):
 data_dir = click.option(
     "--data-dir",
     metavar="DIR|URI",
-    help="Where prepared data live: a path or s3://bucket/prefix. Default: METADIST_DATA_DIR, "
-    "else ./data.",
+    help="Where prepared data live: a path, or s3://bucket/prefix (gs:// and az:// too). Default: "
+    "METADIST_DATA_DIR, else ./data.",
 )
 runs_dir = click.option(
     "--runs-dir",
     metavar="DIR|URI",
     default="runs",
     show_default=True,
-    help="Where runs live: a path or s3://bucket/prefix.",
+    help="Where runs live: a path, or s3://bucket/prefix (gs:// and az:// too).",
 )
 tracking_uri = click.option(
     "--tracking-uri",
@@ -59,6 +59,11 @@ dashboard = click.option(
 )
 overrides = click.option(
     "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
+)
+dry_run = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the resolved recipe, its sizes and where it would go; make nothing.",
 )
 offline = click.option("--offline", is_flag=True, help="Do without MLflow.")
 as_json = click.option(
@@ -100,22 +105,32 @@ def say(line: str) -> None:
 
 
 def show(lines: Iterable[str], document: object = None, as_json: bool = False) -> None:
-    """Print a result: lines for people, and as last line JSON if asked for."""
-    if not (as_json and is_quiet()):
-        for line in lines:
-            click.echo(visible(line), err=as_json)
-    if as_json:
+    """Print a result: lines for people, and as last line JSON if asked for.
+
+    Args:
+        document: what there is in JSON; None if that comes later.
+    """
+    for line in lines:
+        if as_json:
+            say(line)
+        else:
+            click.echo(visible(line))
+    if as_json and document is not None:
         click.echo(json.dumps(document, allow_nan=False))
 
 
-def show_rows(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> None:
+def show_rows(
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), *, err: bool = False
+) -> None:
     """Print a list in columns; on a terminal, what is too long goes on in its column.
 
     Args:
         right: columns that are set to the right.
+        err: on standard error.
     """
     from metadist.report.text_table import aligned
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    terminal = (sys.stderr if err else sys.stdout).isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
     for line in aligned(rows, right, rule=False, width=width):
-        click.echo(line)
+        click.echo(line, err=err)

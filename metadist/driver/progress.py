@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self, TextIO
 
 from data_pipeline.storage.object_requests import seconds_away
-from metadist.executors.polling import Polling
 from metadist.objectives import Metric
 from metadist.process.console import Painter, meters
+from metadist.process.polling import Polling
 from metadist.runs.log import LogReader, Point
 from metadist.runs.readers.evaluations import described
 from metadist.runs.run_dir import RunDir
@@ -108,13 +108,17 @@ class Progress:
             self.changed = self.changed or bool(waiting) != bool(self._waiting)
             self._waiting = waiting
 
-    def line(self) -> str:
-        """The line as it stands."""
+    def line(self, *, cut: bool = False) -> str:
+        """The line as it stands.
+
+        Args:
+            cut: its end may be cut off: the time that is left stands in front.
+        """
         with self._lock:
             width = len(f"{self._total:,}")
             share = self.step / self._total if self._total else 1.0
             parts = [f"step {self.step:>{width},}/{self._total:,} {share:4.0%}"]
-            if self._waiting:  # first, for the end of a line may be cut off
+            if self._waiting:
                 parts.append(self._waiting)
             if self._loss:
                 parts.append(f"loss {_mean(self._loss):.4g}")
@@ -130,7 +134,7 @@ class Progress:
             if (wait := self._latest.get("perf/data_wait")) is not None:
                 parts.append(f"data wait {wait:.0%}")
             if (left := self._seconds_left()) is not None:
-                parts.append(f"ETA {duration(left)}")
+                parts.insert(1 if cut else len(parts), f"ETA {duration(left)}")
             return " · ".join(parts)
 
     def _seconds_left(self) -> float | None:
@@ -143,7 +147,7 @@ class Progress:
 
     def picture(self) -> Table:
         """A bar and the line."""
-        return meters([(self.step, self._total, self.line())])
+        return meters([(self.step, self._total, self.line(cut=True))])
 
 
 class ProgressFollower(Polling):
@@ -191,7 +195,7 @@ class ProgressFollower(Polling):
             last: it is the end of the block.
         """
         progress, moment = self.progress, time.monotonic() if now is None else now
-        if not progress.changed or (last and not progress.step):
+        if not progress.changed:
             return
         if self._painter.live:
             self._painter.paint()

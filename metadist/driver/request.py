@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +44,7 @@ class RunRequest:
     tracking_uri: str | None = None
     experiment: str = "metadist"
     offline: bool = False
+    tensorboard: bool = False
     device: Device = "auto"
     plugins: str | Path | Sequence[str | Path | Plugin] = ()
     progress: bool = False
@@ -62,6 +64,8 @@ class RunRequest:
         """The name of a new run if none is given."""
         given = self.recipe
         stem = given.algorithm.name if isinstance(given, Recipe) else Path(str(given)).stem
+        # A file may be called as no run can be.
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:100].lstrip("._-") or "run"
         return f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
     def load_recipe(self, run: RunDir | None) -> Recipe:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metadist import plugins
 from metadist.compute.outer_optimizer import schedule_depends_on_total
 from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError, RunError
@@ -43,46 +45,79 @@ def find_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Star
     Raises:
         RunError: a name in use without resume, no such run, or a recipe or plugin that differs.
     """
+    run = _continued(request, recipe, facts)
+    return _new(request, recipe, facts) if run is None else _take_up(run, recipe)
+
+
+def planned_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> tuple[RunDir, bool]:
+    """The run that :func:`find_run` would find or make, and whether it is there; nothing is made.
+
+    Raises:
+        RunError: as :func:`find_run`.
+    """
+    run = _continued(request, recipe, facts)
+    if run is not None:
+        return run, True
+    for name in _names(request):
+        run = RunDir(request.runs_dir / name)
+        if not (run.path.exists() or run.store.exists()):
+            return run, False
+    assert run is not None
+    raise run.taken()
+
+
+def _continued(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
+    """The run to go on with, which may be gone on with as asked; None: a new one is meant."""
     root, name, resume = request.runs_dir, request.name, request.resume
     if resume is None:
-        return _new(request, recipe, facts)
+        return None
     if resume == AUTO:
         run = _named(root, name) if name is not None else _newest(root, recipe, facts)
-        if run is None:
-            return _new(request, recipe, facts)
-        return _continue(run, recipe, facts, may_extend=False)
+        if run is not None:
+            _check_same(run, recipe, facts, may_extend=False)
+        return run
     if name is not None and name != Path(resume).name:
         raise RunError(
             f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
         )
-    return _continue(open_run(root, resume), recipe, facts, may_extend=True)
+    run = open_run(root, resume)
+    _check_same(run, recipe, facts, may_extend=True)
+    return run
 
 
-def named_run(request: RunRequest) -> RunDir | None:
+def run_to_continue(request: RunRequest) -> RunDir | None:
     """The run that a request to continue names, before anything is known of its recipe.
 
     Raises:
         RunError: there is none of the name that ``resume`` gives.
+        PluginError: it was made with a plugin that is not here.
     """
-    if request.resume is None:
-        return None
-    if request.resume != AUTO:
-        return open_run(request.runs_dir, request.resume)
-    return None if request.name is None else _named(request.runs_dir, request.name)
+    run = None
+    if request.resume not in (None, AUTO):
+        run = open_run(request.runs_dir, str(request.resume))
+    elif request.resume == AUTO and request.name is not None:
+        run = _named(request.runs_dir, request.name)
+    if run is not None:
+        plugins.require(run.path, run.info())
+    return run
 
 
 def _new(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Started:
     root, facts = request.runs_dir, {**facts, "mlflow": None, "restarts": 0, "result": None}
-    if request.name is not None:
-        return Started(create_run(root, request.name, recipe, facts), resumed=False, result=None)
-    default = request.default_name
-    # Runs that start in the same second would have the same name.
-    for number in itertools.count(1):
-        chosen = default if number == 1 else f"{default}-{number}"
-        if not (root / chosen).exists():
-            with contextlib.suppress(RunError):
-                return Started(create_run(root, chosen, recipe, facts), resumed=False, result=None)
+    for name in _names(request):
+        with contextlib.nullcontext() if request.name else contextlib.suppress(RunError):
+            return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
     raise AssertionError("unreachable")
+
+
+def _names(request: RunRequest) -> Iterator[str]:
+    """What a new run may be called: runs that start in the same second would have one name."""
+    if request.name is not None:
+        yield check_name(request.name)
+        return
+    default = request.default_name
+    yield default
+    yield from (f"{default}-{number}" for number in itertools.count(2))
 
 
 def _named(root: Path, name: str) -> RunDir | None:
@@ -103,8 +138,8 @@ def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
     return next(iter(unfinished or same), None)
 
 
-def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> Started:
-    """Check that continuing is continuing the same thing, and give the run the recipe."""
+def _check_same(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> None:
+    """See that going on with a run is going on with the same thing."""
     run.pull()
     info = run.info()
     digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]
@@ -120,9 +155,15 @@ def _continue(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend:
             f"{run.path}: {'; '.join(changed)}; the same bits need the same source: put it back, "
             "or start a run of another name"
         )
-    if recipe != there:
-        if recipe.hash != there.hash:
-            _check_extends(run, there, recipe, may_extend)
+    if recipe.hash != there.hash:
+        _check_extends(run, there, recipe, may_extend)
+
+
+def _take_up(run: RunDir, recipe: Recipe) -> Started:
+    """Give a run that goes on the recipe, which may have more steps."""
+    info = run.info()
+    if recipe != run.recipe():
+        if recipe.hash != info["recipe_hash"]:
             # A driver that is still ending the shorter run must not call the longer one finished.
             info = run.update(
                 recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
@@ -137,8 +178,7 @@ def _recorded_recipe(run: RunDir, info: dict[str, Any], recipe: Recipe) -> Recip
     there = run.recipe()
     if recipe.hash == info["recipe_hash"] != there.hash and recipe.lineage == there.lineage:
         # A driver that was to add steps died between writing one and the other.
-        run.set_recipe(recipe)
-        there = recipe
+        return recipe
     if there.hash != info["recipe_hash"]:
         raise RunError(
             f"{run.path}: recipe.toml has hash {there.hash}, run.json says "

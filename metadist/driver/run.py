@@ -25,7 +25,7 @@ from metadist.driver.preflight import (
 )
 from metadist.driver.progress import Progress, ProgressFollower
 from metadist.driver.request import RunRequest
-from metadist.driver.resolve_run import Started, find_run, named_run
+from metadist.driver.resolve_run import Started, find_run, run_to_continue
 from metadist.driver.tracking import check_tracking, open_tracking
 from metadist.errors import NonFiniteError, NumericsError, PluginFailure, TrackingError
 from metadist.executors import in_process
@@ -38,6 +38,8 @@ from metadist.report.phrases import plural
 from metadist.runs import checkpoints
 from metadist.runs.record import check_name
 from metadist.runs.run_dir import Driver, RunDir
+from metadist.track import tensorboard
+from metadist.track.tensorboard import EventFile
 
 
 def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict[str, Any]]:
@@ -48,9 +50,7 @@ def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict
         MetadistError, DataError: the message says how to mend it.
     """
     with plugins.use(request.plugins):
-        run = named_run(request)
-        if run is not None:
-            plugins.require(run.path, run.info())
+        run = run_to_continue(request)
         if run is None or run.info().get("status") != "finished":
             check_workers(request.workers, request.device, request.cluster, announce)
         recipe = resolve_recipe(request.load_recipe(run), announce)
@@ -142,6 +142,8 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         if request.progress:
             progress = Progress(setup.recipe.outer.steps, setup.objective.metric)
             shown.enter_context(ProgressFollower(run, progress))
+        if request.tensorboard or tensorboard.wanted():
+            shown.enter_context(EventFile(run))
         if job.workers.high == 0:
             return in_process.execute(job, announce)
         from metadist.executors import ray_train

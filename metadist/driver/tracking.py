@@ -33,13 +33,14 @@ def check_tracking(request: RunRequest) -> None:
     Raises:
         TrackingError: the server cannot be reached, or refuses.
     """
-    store = _store(request)
+    store = store_for(request)
     if not request.offline and request.resume is None:
         with suppress(SchemaError):  # the run can be sent later
             ensure_experiment(store, request.experiment)
 
 
-def _store(request: RunRequest) -> str:
+def store_for(request: RunRequest) -> str:
+    """The tracking store that a request means."""
     if request.tracking_uri:  # an empty one is none: that of a variable that is not set
         return whole_uri(request.tracking_uri)
     return default_tracking_uri(request.runs_dir.parent)
@@ -54,7 +55,7 @@ def open_tracking(request: RunRequest, run: RunDir, announce: Announce) -> Synch
     except SchemaError as error:
         log.warning(
             "%s. Training goes on without it; then: metadist sync %s --tracking-uri %s",
-            *(error, shlex.quote(str(run.path)), public_uri(_store(request))),
+            *(error, shlex.quote(str(run.path)), public_uri(store_for(request))),
         )
         return None
     except BaseException:
@@ -63,7 +64,7 @@ def open_tracking(request: RunRequest, run: RunDir, announce: Announce) -> Synch
 
 
 def _synchroniser(request: RunRequest, run: RunDir) -> Synchroniser:
-    info, uri = run.info(), _store(request)
+    info, uri = run.info(), store_for(request)
     tags = run_tags(info, {"world_size": max(request.workers.low, 1)}, run.path)
     tags |= request.tags
     known, asked = info.get("mlflow") or {}, uri if request.tracking_uri else None

@@ -66,6 +66,16 @@ def store_of(data_dir: Path, section: DataSection) -> Path:
     return store_root(data_dir, section.dataset, split, section.store)
 
 
+def to_be_made(recipe: Recipe, data_dir: Path) -> bool:
+    """Whether :func:`prepare` would make data: embedded ones that are not there yet."""
+    section = recipe.data
+    if kind_of(section.dataset) != "images" or not datasets.load(section.dataset).SPEC.embedded:
+        return False
+    root = store_of(data_dir, section)
+    pull(root, DESCRIPTION)
+    return not (root / DESCRIPTION.name).is_file()
+
+
 def prepare(
     recipe: Recipe, data_dir: Path, announce: Callable[[str], None] = lambda line: None
 ) -> None:

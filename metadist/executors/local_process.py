@@ -1,4 +1,4 @@
-"""A command line at work in a process of this machine, which ends with the process that started it."""
+"""A command line at work on this machine; it ends with the process that has started it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ def on_this_machine(variables: Mapping[str, str]) -> Start:
     """
 
     def start(job: Job, index: int) -> LocalProcess:
-        words = job.commands[index].work
-        assert isinstance(words, tuple) and job.log is not None
-        return LocalProcess(words, job.log, variables)
+        assert job.log is not None
+        return LocalProcess(job.commands[index].arguments, job.log, variables)
 
     return start
 

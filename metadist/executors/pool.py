@@ -23,9 +23,9 @@ GRACE_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command line, or a function, and what it does, for people."""
+    """A command line, or whatever a start knows to begin, and what it does, for people."""
 
-    work: tuple[str, ...] | Callable[[], None]
+    arguments: tuple[str, ...]
     what: str
 
 
@@ -79,7 +79,7 @@ class CommandResult:
     error: Exception | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Active:
     """A job at work."""
 
@@ -168,7 +168,6 @@ class Pool:
             if job.log is not None:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
                 job.log.unlink(missing_ok=True)
-        self._active.append(active)
         self._next(active)
 
     def _next(self, active: Active) -> None:
@@ -177,6 +176,9 @@ class Pool:
             active.process = self._start(active.job, active.index)
         except OSError as error:  # a full disk, or no such command
             self._failed(active, error, f"{active.job.log}: {error.strerror}")
+        else:
+            if active not in self._active:
+                self._active.append(active)
 
     def _look(self, active: Active) -> None:
         process, stopping = active.process, self._kill_at is not None
@@ -184,7 +186,7 @@ class Pool:
             if self._kill_at is not None and time.monotonic() > self._kill_at:
                 process.kill()
             return
-        error, last = process.failure(), active.command is active.job.commands[-1]
+        error, last = process.failure(), active.index + 1 == len(active.job.commands)
         if error is None and last:
             self._end(active, "done")
         elif stopping:
@@ -204,7 +206,8 @@ class Pool:
     def _end(
         self, active: Active, state: State, why: str = "", error: Exception | None = None
     ) -> None:
-        self._active.remove(active)
+        if active in self._active:
+            self._active.remove(active)
         seconds = time.monotonic() - active.began
         self._note(active.job, CommandResult(state, why, seconds, error))
 

@@ -66,12 +66,10 @@ def cosine_logits(query: Tensor, support: Tensor, labels: Tensor, ways: int) -> 
 
 
 class NearestOptions(OptionsBase):
-    """``rule``: the class of the nearest support example, or the class whose mean is nearest.
-    ``metric``: what is near.
-    """
-
     rule: Literal["nearest", "mean"] = "nearest"
+    """the class of the nearest support example, or the class whose mean is nearest"""
     metric: Metric = "cosine"
+    """what is near"""
 
 
 @dataclass(frozen=True)

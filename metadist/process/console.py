@@ -77,9 +77,9 @@ class Painter:
     def say(self, line: str) -> None:
         """A line that stays, above the picture."""
         if self._shown is not None:
-            self._shown.console.print(line)
+            self._shown.console.print(visible(line))
         else:
-            self._lines.write(f"{line}\n")
+            self._lines.write(f"{visible(line)}\n")
 
     def paint(self) -> None:
         """There is something to be seen, or something else than before."""
@@ -144,7 +144,7 @@ def meters(rows: Iterable[tuple[float, float, str]], *, below: Iterable[str] = (
 
     bars = Table.grid(padding=(0, 1))
     for done, total, words in rows:
-        bars.add_row(ProgressBar(total, done, width=_BAR), _words(words))
+        bars.add_row(ProgressBar(total, done, width=_BAR, complete_style="cyan"), _words(words))
     picture = Table.grid()
     for line in below:
         picture.add_row(_words(line))

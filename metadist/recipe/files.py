@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metadist.discovery import nearest
 from metadist.errors import MetadistError, RecipeError
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
@@ -38,6 +37,7 @@ def recipe_text(name_or_path: str) -> str:
     if name_or_path in known:
         return (_RECIPES / f"{name_or_path}.toml").read_text("utf-8")
     from data_pipeline.storage.typed_paths import typed_path
+    from metadist.discovery import nearest
 
     path = typed_path(name_or_path)
     if path.is_file():

@@ -1,4 +1,7 @@
-"""The sections of a recipe, key by key: types, bounds and defaults."""
+"""The sections of a recipe, key by key: types, bounds, defaults, and what each key is for.
+
+What stands below a key is its description in the schema, and so on the page that is made of it.
+"""
 
 from __future__ import annotations
 
@@ -52,104 +55,152 @@ class _OpenSection(Declared):
 
 
 class DataSection(Declared):
-    """Which episodes the run learns from.
-
-    ``unlabeled`` are further images of each class, or points of a function, whose labels are
-    hidden; ``distractors`` further classes with as many, which are none of the ways. Both are of
-    all episodes, of training and evaluation.
-    """
+    """Which episodes the run learns from."""
 
     dataset: str
+    """an image dataset, a family of functions or a source of episodes; `metadist data list`; see
+    docs/add-a-dataset.md"""
     split: str = ""
+    """named division of the classes; empty: the dataset's default; images only"""
     ways: Ways = 5
+    """classes per task in training; 0 for families of functions"""
     shots: Examples = 1
+    """support images per class, or support points, in training"""
     queries: Examples = 1
+    """query images per class, or query points, in training"""
     rotations: Literal["none", "per_episode", "as_classes"] = "none"
+    """quarter turns; see docs/norm-and-protocols.md"""
     labels: Literal["permuted", "fixed"] = "permuted"
+    """a class has another label in every episode, or the same one always; images only; see
+    docs/norm-and-protocols.md#fixed-labels"""
     unlabeled: MaybeExamples = 0
+    """further images per class, or points, whose labels are hidden, in training and evaluation; see
+    docs/norm-and-protocols.md#unlabeled-images"""
     distractors: MaybeExamples = 0
+    """further classes with as many unlabeled images each, none of them one of the ways; images
+    only"""
     episodes: Updates | Literal["unlimited"] = "unlimited"
+    """size of the bank of training episodes that is walked through again and again"""
     seed: Seed = 0
+    """of the training episodes"""
     storage: Literal["live", "shards"] = "live"
+    """draw episodes while training, or read them from shards"""
     store: str = ""
+    """name the store was prepared under; empty: DATASET-SPLIT; images only"""
 
 
 class ModelSection(_OpenSection):
-    """Which backbone, with its options, and how normalisation layers get their statistics."""
+    """Which network, with its options."""
 
+    name: str
+    """a backbone, or one of your own (docs/add-a-backbone.md)"""
     norm: Literal["transductive", "support", "running", "none"] = "transductive"
+    """where normalisation takes its statistics from; see docs/norm-and-protocols.md; a network
+    without normalisation takes `none` and no other"""
 
 
 class AlgorithmSection(_OpenSection):
     """Which learner, with its options."""
 
+    name: str
+    """a learner or a baseline; docs/algorithms.md says what each is"""
+
 
 class ObjectiveSection(_OpenSection):
-    """What predictions are trained for and judged by; no name: as usual for what is predicted,
-    cross-entropy and accuracy of labels, squared error of values."""
+    """What predictions are trained for and judged by."""
 
     name: str = ""
+    """empty: `classification` (cross-entropy and accuracy) where labels are predicted, `regression`
+    (squared error) where values are; see docs/add-an-objective.md"""
 
 
 class InnerSection(Declared):
-    """Adaptation. ``loss`` is the reduction of the support loss: MAML's published step sizes
-    belong to ``sum_over_ways``, which is N times the mean cross-entropy. ``lr_changes``: other
-    rates after so many outer steps, as in ``120: 0.3, 180: 0.1``."""
+    """Adaptation to a task."""
 
     lr: float = Field(0.01, gt=0)
+    """step size"""
     lr_changes: RateChanges = ()
+    """other step sizes after so many outer steps, as in `[[120, 0.3], [180, 0.1]]`, or as a string
+    `"120: 0.3, 180: 0.1"`; not for learners that learn their step sizes"""
     steps: Steps = 1
+    """gradient steps in training"""
     loss: Literal["mean", "sum_over_ways"] = "mean"
+    """reduction of the support loss where labels are predicted, whatever the objective: its mean,
+    or N times it for N ways, to which MAML's published step sizes (of a cross-entropy) belong;
+    where values are predicted it is always the mean"""
 
 
 class OuterSection(Declared):
-    """Meta-optimisation. ``batch`` is tasks per outer step; ``clip`` bounds each entry of the
-    averaged meta-gradient (0: no bound). ``lr_changes`` as in ``inner``, of a constant schedule."""
+    """Meta-training."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
+    """PyTorch's, with its defaults beside the learning rate"""
     lr: float = Field(1e-3, gt=0)
+    """learning rate"""
     lr_changes: RateChanges = ()
+    """other learning rates after so many outer steps, as in `[[120, 0.003], [180, 0.001]]`; with a
+    constant schedule"""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """of the learning rate over `outer.steps`; only a constant one lets a finished run be given
+    more steps"""
     final_lr: float = Field(0.0, ge=0)
+    """where `linear` and `cosine` end"""
     steps: Updates = 1000
+    """outer updates"""
     batch: Tasks = 32
+    """tasks per update, over all workers"""
     clip: float = Field(0.0, ge=0)
+    """bound of each entry of the averaged meta-gradient; 0: none"""
 
 
 class EvalSection(Declared):
-    """Evaluation on fixed episodes of unseen classes.
-
-    ``queries`` is the recipe's own protocol, ``extra_queries`` a second one beside it (0: none);
-    ``steps`` are adaptation steps at test time, ``ways`` and ``shots`` the shape of episodes at
-    validation and test (0: as in training); validation runs on ``val_episodes`` episodes after
-    every ``every`` outer steps. ``chunk`` episodes are computed together.
-    """
+    """Evaluation on fixed episodes of unseen classes."""
 
     seed: Seed = 0
+    """of validation and test episodes"""
     episodes: Tasks = 600
+    """test tasks"""
     queries: Examples = 1
+    """queries per class (or points) in validation and in the recipe's own test protocol"""
     extra_queries: MaybeExamples = 15
+    """those of a second test protocol; 0: none"""
     steps: Steps = 0
+    """adaptation steps at evaluation; 0: as in training, else at least `inner.steps`"""
     every: Updates = 500
+    """outer steps between validations"""
     val_episodes: Tasks = 200
+    """validation tasks"""
     ways: Ways = 0
+    """classes per task in validation and test; 0: as in training; see
+    docs/norm-and-protocols.md#ways-and-shots"""
     shots: MaybeExamples = 0
+    """support images per class, or points, in validation and test; 0: as in training"""
     chunk: Tasks = 1
+    """episodes that are computed together at evaluation"""
 
 
 class EngineSection(Declared):
     """How gradients are computed and summed. Frozen in the run; never depends on its workers."""
 
     mode: Literal["loop", "vmap"] = "loop"
+    """the tasks of a chunk one after the other, or all at once (small networks)"""
     chunk: Tasks = 1
+    """tasks of the smallest piece of work that one worker gets; at most `outer.batch` with
+    `loop`"""
     dtype: Literal["float32", "float64"] = "float32"
+    """of parameters and computation"""
     reduction: Literal["exact", "fast"] = "exact"
+    """sum over workers: the same bits for any number of them, or plain floats"""
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    """what to do about a loss or gradient that is not finite"""
 
 
 class RunSection(Declared):
-    """Seed of initialisation and random keys; cadence and number of checkpoints (not hashed)."""
+    """The run itself."""
 
     seed: Seed = 0
+    """of initialisation and of random draws in training"""
     checkpoint_every: Updates = 200
+    """outer steps between checkpoints"""
     keep: Updates = 3
+    """newest checkpoints to keep, beside the best"""

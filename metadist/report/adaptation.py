@@ -13,7 +13,6 @@ import itertools
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.predictions import Predictions
 from metadist.evaluation.inference.trained_model import TrainedModel
 from metadist.objectives import ACCURACY
+from metadist.report.document import page
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
@@ -41,6 +41,8 @@ _LETTER = 6.6
 #: Of tiles side by side: width with room for a label, and how many there are in a row.
 _COLUMN = _TILE + 24
 _COLUMNS = (_WIDTH - 2 * _MARGIN + _GAP) // (_COLUMN + _GAP)
+#: A text or an image and where it stands.
+Placed = dict[str, Any]
 
 
 def free_directory(parent: Path, name: str) -> Path:
@@ -144,32 +146,65 @@ def draw(
     predictions: Predictions,
 ) -> str:
     """The picture as the text of an SVG file; what is not drawn is counted in it."""
-    page = _Page()
-    page.title(_clip(f"{record['run']}: {len(queries)} images labelled", 74))
-    page.text(_summary(record))
+    sheet = _Sheet()
+    sheet.text("title", _clip(f"{record['run']}: {len(queries)} images labelled", 74))
+    sheet.text("line", _summary(record))
     for note in record["notes"]:
         for line in textwrap.wrap(note, 118, break_long_words=False, break_on_hyphens=False):
-            page.text(line)
-    page.heading("Support", "the labelled images it adapted to")
+            sheet.text("line", line)
+    sheet.text("heading", "Support", "the labelled images it adapted to")
     images = {
         name: [row for row, label in enumerate(support.labels or ()) if label == name]
         for name in predictions.classes[:CLASSES]
     }
     if max(record["labels"].values()) == 1:
-        page.side_by_side({name: support.pixels[rows[0]] for name, rows in images.items()})
+        sheet.grid([_support(support, name, rows[0], named=True) for name, rows in images.items()])
     else:
         for name, rows in images.items():
-            page.row(name, [support.pixels[row] for row in rows[:SHOTS]], len(rows))
+            sheet.row(name, [_support(support, name, row) for row in rows[:SHOTS]], len(rows))
     if len(predictions.classes) > CLASSES:
-        page.text(f"and {plural(len(predictions.classes) - CLASSES, 'label')} more")
+        sheet.text("line", f"and {plural(len(predictions.classes) - CLASSES, 'label')} more")
     shown = min(len(queries), QUERIES)
     told = "all of them" if shown == len(queries) else f"{shown} of {len(queries)}"
-    page.heading("Queries", f"{told}, with the label it predicts and its probability")
+    sheet.text("heading", "Queries", f"{told}, with the label it predicts and its probability")
     # Evenly over all files: those of one class stand side by side.
-    page.tiles(queries, predictions, [at * len(queries) // shown for at in range(shown)])
+    rows = [at * len(queries) // shown for at in range(shown)]
+    sheet.grid([_query(queries, predictions, row) for row in rows])
     if shown < len(queries):
-        page.text(f"{len(queries) - shown:,} more stand in predictions.csv")
-    return page.svg()
+        sheet.text("line", f"{len(queries) - shown:,} more stand in predictions.csv")
+    return sheet.svg()
+
+
+def _support(support: LabelledImages, name: str, row: int, *, named: bool = False) -> Placed:
+    label = _clip(name, int(_COLUMN / _LETTER)) if named else ""
+    return _tile(support.pixels[row], f"support image of {name}", label, full=name)
+
+
+def _query(queries: LabelledImages, predictions: Predictions, row: int) -> Placed:
+    name, sure = predictions.labels[row], percent(predictions.probabilities[row].max())
+    told, mark, state = f"{queries.files[row]}: {name}, {sure}", "", ""
+    if queries.labels is not None:
+        right = (truth := queries.labels[row]) == name
+        mark, state = (" ✓", "good") if right else (" ✗", "bad")
+        told += "" if right else f"; it is {truth}"
+    label = _clip(name, int(_COLUMN / _LETTER) - len(mark)) + mark
+    return _tile(queries.pixels[row], told, label, full=told, state=state, sure=sure)
+
+
+def _tile(
+    pixels: NDArray[np.uint8], told: str, label: str, full: str, state: str = "", sure: str = ""
+) -> Placed:
+    """An image, uint8 [H, W, C], and what stands below it.
+
+    Args:
+        told: of the image.
+        full: the label uncut, or more of it.
+        state: good, bad or, where the truth is unknown, empty.
+        sure: the label's probability.
+    """
+    uri, small = png(pixels.transpose(2, 0, 1) / 255), max(pixels.shape[:2]) < _TILE
+    look = {"uri": uri, "small": small, "told": told, "state": state}
+    return {**look, "label": label, "full": full, "sure": sure}
 
 
 def _summary(record: Mapping[str, Any]) -> str:
@@ -183,108 +218,50 @@ def _summary(record: Mapping[str, Any]) -> str:
     return text
 
 
-class _Page:
-    """An SVG that grows downwards."""
+class _Sheet:
+    """What stands where in a picture that grows downwards."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._y = float(_MARGIN)
+        self._y = _MARGIN
+        self._texts: list[Placed] = []
+        self._tiles: list[Placed] = []
 
-    def title(self, text: str) -> None:
-        self._y += 14
-        self._write(_MARGIN, self._y, text, 'font-size="18" font-weight="650" fill="var(--fg)"')
-        self._y += 10
+    def text(self, kind: str, text: str, more: str = "") -> None:
+        """A line of its own."""
+        above, below = {"title": (14, 10), "heading": (30, 12), "line": (14, 4)}[kind]
+        self._y += above
+        self._write(kind, _MARGIN, self._y, text, more=more)
+        self._y += below
 
-    def text(self, text: str) -> None:
-        self._y += 14
-        self._write(_MARGIN, self._y, text, 'font-size="12" fill="var(--muted)"')
-        self._y += 4
-
-    def heading(self, text: str, more: str) -> None:
-        self._y += 30
-        note = f'<tspan dx="8" font-weight="400" fill="var(--muted)">{escape(more)}</tspan>'
-        style = 'font-size="14" font-weight="600" fill="var(--fg)"'
-        self._parts.append(
-            f'<text x="{_MARGIN}" y="{self._y:g}" {style}>{escape(text)}{note}</text>'
-        )
-        self._y += 12
-
-    def row(self, name: str, images: Sequence[NDArray[np.uint8]], count: int) -> None:
+    def row(self, name: str, tiles: Sequence[Placed], count: int) -> None:
         """A class: its label, some of its images, and how many more there are."""
-        style = 'font-size="13" fill="var(--fg)"'
-        middle = self._y + _TILE / 2 + 4
-        self._write(_MARGIN, middle, _clip(name, int(_LABEL / _LETTER)), style, full=name)
-        for index, image in enumerate(images):
-            x = _MARGIN + _LABEL + index * (_TILE + _GAP / 2)
-            self._image(x, self._y, image, f"support image of {name}", "var(--grid)")
-        if count > len(images):
-            x = _MARGIN + _LABEL + len(images) * (_TILE + _GAP / 2)
-            self._write(x, middle, f"+ {count - len(images)}", style)
-        self._y += _TILE + _GAP / 2
+        middle, x = self._y + _TILE // 2 + 4, _MARGIN + _LABEL
+        self._write("row", _MARGIN, middle, _clip(name, int((_LABEL - _GAP) / _LETTER)), full=name)
+        for tile in tiles:
+            self._tiles.append({**tile, "x": x, "y": self._y})
+            x += _TILE + _GAP // 2
+        if count > len(tiles):
+            self._write("row", x, middle, f"+ {count - len(tiles)}")
+        self._y += _TILE + _GAP // 2
 
-    def side_by_side(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Classes of one image each, with their labels."""
-        height = _TILE + 20 + _GAP
-        for place, (name, image) in enumerate(images.items()):
-            x, y = self._place(place, height)
-            self._image(x, y, image, f"support image of {name}", "var(--grid)")
-            clipped = _clip(name, int(_COLUMN / _LETTER))
-            self._write(x, y + _TILE + 16, clipped, 'font-size="12" fill="var(--fg)"', full=name)
-        self._y += -(-len(images) // _COLUMNS) * height - _GAP
-
-    def _place(self, place: int, height: float) -> tuple[float, float]:
-        row, column = divmod(place, _COLUMNS)
-        return _MARGIN + column * (_COLUMN + _GAP), self._y + row * height
-
-    def tiles(self, queries: LabelledImages, predictions: Predictions, rows: Sequence[int]) -> None:
-        """Queries side by side, each with its label, probability and whether it is right."""
-        height = _TILE + 34 + _GAP
-        sure = predictions.probabilities.max(1)
-        for place, index in enumerate(rows):
-            x, y = self._place(place, height)
-            name = predictions.labels[index]
-            truth = None if queries.labels is None else queries.labels[index]
-            colour, mark = "var(--grid)", ""
-            if truth is not None:
-                right = truth == name
-                colour, mark = ("var(--good)", " ✓") if right else ("var(--bad)", " ✗")
-            told = f"{queries.files[index]}: {name}, {percent(sure[index])}"
-            told += "" if truth in (None, name) else f"; it is {truth}"
-            self._image(x, y, queries.pixels[index], told, colour)
-            clipped = _clip(name, int(_COLUMN / _LETTER) - len(mark))
-            style = f'font-size="12" fill="{"var(--fg)" if truth is None else colour}"'
-            self._write(x, y + _TILE + 16, clipped + mark, style, full=told)
-            style = 'font-size="11" fill="var(--muted)"'
-            self._write(x, y + _TILE + 30, percent(sure[index]), style)
-        self._y += -(-len(rows) // _COLUMNS) * height
+    def grid(self, tiles: Sequence[Placed]) -> None:
+        """Images side by side, below each its label and, if there is one, its probability."""
+        judged = any(tile["sure"] for tile in tiles)
+        height = _TILE + _GAP + (34 if judged else 20)
+        for place, tile in enumerate(tiles):
+            row, column = divmod(place, _COLUMNS)
+            x, y = _MARGIN + column * (_COLUMN + _GAP), self._y + row * height
+            self._tiles.append({**tile, "x": x, "y": y})
+        self._y += -(-len(tiles) // _COLUMNS) * height - (0 if judged else _GAP)
 
     def svg(self) -> str:
-        """The whole picture."""
-        view = f'viewBox="0 0 {_WIDTH} {self._y + _MARGIN:g}"'
-        label = 'role="img" aria-label="Support images by class, and queries with predictions"'
-        head = f'<svg id="predictions" {view} xmlns="http://www.w3.org/2000/svg" {label}'
-        font = 'font-family="DejaVu Sans, Verdana, sans-serif"'
-        return standalone(f"{head}><g {font}>{''.join(self._parts)}</g></svg>")
+        """The whole picture, as ``templates/predictions.svg.j2`` has it look."""
+        size = {"width": _WIDTH, "height": self._y + _MARGIN, "side": _TILE}
+        parts = {"texts": self._texts, "tiles": self._tiles}
+        return standalone(page("report/templates/predictions.svg.j2", **size, **parts))
 
-    def _image(self, x: float, y: float, pixels: NDArray[np.uint8], told: str, colour: str) -> None:
-        size = f'width="{_TILE}" height="{_TILE}"'
-        uri = png(pixels.transpose(2, 0, 1) / 255)
-        small = max(pixels.shape[:2]) < _TILE
-        look = 'style="image-rendering: pixelated"' if small else ""
-        self._parts.append(
-            f'<g><title>{_safe(told)}</title><image x="{x:g}" y="{y:g}" {size} {look} '
-            f'href="{uri}"/><rect x="{x:g}" y="{y:g}" {size} fill="none" stroke="{colour}" '
-            'stroke-width="2"/></g>'
-        )
-
-    def _write(self, x: float, y: float, text: str, style: str, full: str = "") -> None:
-        title = f"<title>{_safe(full)}</title>" if full and full != text else ""
-        self._parts.append(f'<text x="{x:g}" y="{y:g}" {style}>{title}{_safe(text)}</text>')
-
-
-def _safe(text: str) -> str:
-    """Text of files' names for XML, which has no control characters."""
-    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+    def _write(self, kind: str, x: int, y: int, text: str, full: str = "", more: str = "") -> None:
+        self._texts.append({"kind": kind, "x": x, "y": y, "text": text, "full": full, "more": more})
 
 
 def _clip(text: str, letters: int) -> str:

@@ -46,8 +46,8 @@ def render(data: RunData) -> str:
     main = data.protocols[0] if data.protocols else None
     best = main.checkpoint_step if main else None
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries)) if main else None
-    moves = main is not None and _floor(data) is not None
-    moves = moves or not all(map(_same, data.protocols))
+    floor = _floor(data)
+    moves = bool(data.protocols) and (floor is not None or not all(map(_same, data.protocols)))
     losses = data.series.get("train/loss", [])
     return page(
         "report/templates/run.html.j2",
@@ -58,8 +58,8 @@ def render(data: RunData) -> str:
         learning=[] if data.untrained else learning_curves(data, best),
         infinite=sum(not math.isfinite(p.value) for p in losses),
         attempts=attempts_card(data),
-        adaptation=adaptation(data.protocols, ways, _floor(data)) if moves else "",
-        reading_aid=_reading_aid(data),
+        adaptation=adaptation(data.protocols, ways, floor) if moves else "",
+        floor="" if floor is None else number(floor),
         divergence=_divergence(data),
         spread=distribution(finest, ways) if finest else "",
         tables=[_table(p, own=data.owns(p)) for p in data.protocols],
@@ -191,17 +191,6 @@ def _same(protocol: StoredEvaluation) -> bool:
 def _floor(data: RunData) -> float | None:
     """The zero-shot floor, which is a squared error, where that is what is measured."""
     return data.floor if data.metric and data.metric.measures == "squared_error" else None
-
-
-def _reading_aid(data: RunData) -> str:
-    """How to read the curve of adaptation."""
-    text = "Mean over episodes with its 95 % interval, after each step on the support set."
-    if (floor := _floor(data)) is not None:
-        text += (
-            f" Zero-shot floor: {number(floor)}, the error that no predictor can be below, but by "
-            "chance, which knows neither the support nor the function's parameters."
-        )
-    return text
 
 
 def _divergence(data: RunData) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FuncFormatter
 
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
@@ -31,6 +32,8 @@ _LIGHT = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", _CSS[: _CSS.index("}")])
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+#: Of a text in a picture.
+_LETTERS = 80
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "metadist",
     "svg.fonttype": "none",
@@ -108,23 +111,36 @@ def drawing(
         figure.subplots(1, columns, squeeze=False)
         result = Drawing(figure)
         yield result
-        _clean(figure)
+        _fit(figure)
         buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with warnings.catch_warnings():
             # The reader's fonts draw the text, not matplotlib's.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            # Of long names of many things: what there is room for is drawn.
+            warnings.filterwarnings("ignore", "constrained_layout not applied")
             figure.savefig(buffer, format="svg", metadata=metadata)
         # Markup here and nowhere else: matplotlib has escaped every text of the figure.
         result.svg = Markup(_inline(buffer.getvalue(), name, plain(label)))
 
 
-def _clean(figure: Figure) -> None:
+def _fit(figure: Figure) -> None:
+    """Have texts be such as a picture can hold, and none that leaves no room for what is drawn."""
     for text in figure.findobj(Text):
-        text.set_text(plain(text.get_text()))
+        text.set_text(_fitting(text.get_text()))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if isinstance(names := axis.get_major_formatter(), FixedFormatter):
-            names.seq = [plain(name) for name in names.seq]
+        # What names of ticks become.
+        if isinstance(ticks := axis.get_major_formatter(), FuncFormatter):
+            ticks.func = partial(_tick, ticks.func)
+
+
+def _tick(tell: Callable[[float, int | None], str], value: float, place: int | None) -> str:
+    return _fitting(tell(value, place))
+
+
+def _fitting(text: str) -> str:
+    text = plain(text)
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
 
 
 def pictures(page: str) -> dict[str, str]:

@@ -60,8 +60,8 @@ def reproduce(
         seeds: runs of each kind.
         rows: their ids; all if empty.
         workers: Ray workers of each run; 0 trains in the run's own process.
-        address: of a Ray cluster whose nodes see runs and data at the same paths, as ``RAY_ADDRESS``
-            if not given: the runs are placed there, or their workers.
+        address: of a Ray cluster whose nodes see runs and data at the same paths; RAY_ADDRESS if
+            not given. The runs are at work there, or their workers.
         plugins, data_dir, runs_dir, device, tracking_uri, offline: see :func:`metadist.train`.
             Runs are in the MLflow experiment of the table's name.
         progress: where to say what is at work.

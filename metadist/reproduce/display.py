@@ -99,8 +99,8 @@ class Display(Watcher):
         reader, progress = self._followed[name]
         with contextlib.suppress(MetadistError, DataError, OSError):  # whoever writes it says so
             progress.feed(reader.poll())
-        words = f"{name}: {progress.line()} · {duration(moment - active.began)}"
-        return progress.step, steps, words
+        line = progress.line(cut=self._painter.live)
+        return progress.step, steps, f"{name}: {line} · {duration(moment - active.began)}"
 
 
 def _described(run: RunDir, name: str) -> Metric:

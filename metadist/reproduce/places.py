@@ -31,7 +31,10 @@ def place(
     given = {"MLFLOW_TRACKING_URI": request.tracking_uri, "RAY_ADDRESS": address}
     variables = {name: value for name, value in given.items() if value}
     if address is None or request.workers:
-        yield on_this_machine(variables), jobs or max(1, available_cores() // (request.workers or 1))
+        yield (
+            on_this_machine(variables),
+            jobs or max(1, available_cores() // (request.workers or 1)),
+        )
         return
     from metadist.executors.cluster.connection import connected
     from metadist.executors.cluster.remote_process import on_cluster

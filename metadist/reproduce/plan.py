@@ -16,9 +16,9 @@ from metadist.compute.resolve import dropped, dropped_lines, resolve
 from metadist.driver.preflight import preflight
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
+from metadist.executors.pool import Command, Job
 from metadist.overrides import parse_override
 from metadist.recipe.schema import Recipe, differences, load_recipe
-from metadist.executors.pool import Command, Job
 from metadist.reproduce.table import Row, Table
 from metadist.runs.readers.evaluations import read_own_figures
 from metadist.runs.readers.plugins import changes

@@ -114,9 +114,9 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
     rows, notes = cells(result)
     rule = ("---", "---:", "---:", "---:", "---", "---")
     lines = [
-        f"# {table.title}",
+        f"# {_escaped(table.title)}",
         "",
-        table.summary,
+        _escaped(table.summary),
         "",
         "```bash",
         result.request.command,
@@ -132,7 +132,7 @@ def markdown(result: Result, pictures: Sequence[str]) -> str:
         *([""] if _legend(result) else []),
     ]
     for picture in pictures:
-        lines += [f"![{table.title}]({picture})", ""]
+        lines += [f"![{_escaped(table.title)}]({picture})", ""]
     if notes:
         numbered = [f"{index}. {_escaped(note)}" for index, note in enumerate(notes, 1)]
         lines += ["## Notes", "", *numbered, ""]
@@ -149,7 +149,8 @@ def _sources(result: Result) -> list[str]:
         return []
     lines = ["## Published figures", ""]
     for (source, read_in), labels in of.items():
-        lines.append(f"- {_escaped('; '.join(labels))}: {_escaped(source)}. Read in: {read_in}.")
+        said = "; ".join(labels)
+        lines.append(_escaped(f"- {said}: {source}. Read in: {read_in}."))
     return [*lines, ""]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from metadist.process.provenance import KEYS
 from metadist.executors.pool import CommandResult
+from metadist.process.provenance import KEYS
 from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row

@@ -16,7 +16,7 @@ from typing import Any
 
 from metadist.discovery import nearest
 from metadist.errors import RunError
-from metadist.objectives import Metric
+from metadist.objectives import Metric, known_metric
 from metadist.runs.listing import list_runs
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
@@ -62,9 +62,9 @@ class Listed:
     @cached_property
     def metric(self) -> Metric | None:
         """What its result is measured by, if it has one."""
-        result = self.info.get("result")
-        names = [n for n in ("accuracy", "mse", "nll", *(self.info.get("metrics") or {}))]
-        name = next((n for n in names if isinstance(result, Mapping) and n in result), None)
+        described = self.info.get("metrics") or {}
+        names = (n for n in self.info.get("result") or {} if n in described or _built_in(n))
+        name = next(names, None)
         return None if name is None else described_in(self.info, name)
 
     @property
@@ -111,6 +111,14 @@ class Listed:
         return time.time() - max(moments) < AT_WORK_SECONDS
 
 
+def _built_in(name: str) -> bool:
+    try:
+        known_metric(name)
+    except ValueError:
+        return False
+    return True
+
+
 def select(
     root: Path, filters: Sequence[str] = (), since: str | None = None, sort: str = "-created"
 ) -> list[Listed]:
@@ -151,7 +159,7 @@ def select(
 def _filter(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise RunError(f"--filter {text!r}: KEY=VALUE is needed, as algorithm=maml")
+        raise RunError(f"--filter {text!r}: KEY=VALUE is needed, as status=finished")
     return key.strip(), value.strip()
 
 
@@ -193,7 +201,9 @@ def kept_by(root: Path, chosen: Sequence[Listed]) -> dict[str, str]:
     going, home = {one.run.name for one in chosen}, root.resolve()
     reasons: dict[str, str] = {}
     if (home.parent / "search.json").is_file():
-        return dict.fromkeys(going, f"the search {home.parent} is made of it; remove that as a whole")
+        return dict.fromkeys(
+            going, f"the search {home.parent} is made of it; remove that as a whole"
+        )
     for one in chosen:
         if one.run.path.is_symlink() or one.run.path.resolve().parent != home:
             reasons[one.run.name] = f"it is a link to {one.run.path.resolve()}; remove the link"
@@ -206,7 +216,8 @@ def kept_by(root: Path, chosen: Sequence[Listed]) -> dict[str, str]:
             for member in json.loads(path.read_text())["members"]:
                 if member["run"] in going:
                     reasons.setdefault(
-                        member["run"], f"the ensemble {path.parent} is made of it; remove that first"
+                        member["run"],
+                        f"the ensemble {path.parent} is made of it; remove that first",
                     )
     for run in list_runs(root):
         with contextlib.suppress(*UNREADABLE):

@@ -23,29 +23,29 @@ class SearchRequest:
     """Everything a search needs to know; see :func:`metadist.tune`."""
 
     space: str | None
-    name: str | None
     default_name: str
-    resume: str | None
-    base: str | None
     overrides: tuple[str, ...]
     changes: dict[str, Any]
-    seed: int | None
-    workers: int
-    concurrent: int | None
-    cpus: float
-    gpus: float | None
-    seeds: int | None
-    episodes: int | None
-    default: bool | None
-    address: str | None
     data_dir: Path
     runs_dir: Path
-    tracking_uri: str | None
-    experiment: str | None
-    offline: bool
-    device: Device
     plugins: tuple[str | Path | Plugin, ...]
-    live: bool
+    name: str | None = None
+    resume: str | None = None
+    base: str | None = None
+    seed: int | None = None
+    workers: int = 0
+    concurrent: int | None = None
+    cpus: float = 1.0
+    gpus: float | None = None
+    seeds: int | None = None
+    episodes: int | None = None
+    default: bool | None = None
+    address: str | None = None
+    tracking_uri: str | None = None
+    experiment: str | None = None
+    offline: bool = False
+    device: Device = "auto"
+    live: bool = False
 
 
 #: What is decided when a search begins and stays, with what it is if nothing is said.

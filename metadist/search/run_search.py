@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from metadist import plugins as outside
+from metadist.driver.plan import DryRun
 from metadist.driver.preflight import preflight
 from metadist.driver.resolve_run import AUTO
+from metadist.episode_data.places import to_be_made
 from metadist.errors import ResourceError, SpaceError
 from metadist.executors.cluster.connection import connected
-from metadist.executors.cluster.remote_process import DEATHS, on_cluster
+from metadist.executors.cluster.remote_process import DEATHS, RemoteProcess
 from metadist.executors.cluster.resources import Resources, capacity
 from metadist.executors.optuna_search import check_optuna
 from metadist.executors.pool import Command, Job, Pool
@@ -25,6 +27,7 @@ from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.recipe.schema import Recipe
 from metadist.runs.readers.evaluations import metric_facts
+from metadist.runs.record import check_name
 from metadist.search import confirm
 from metadist.search.confirm import Confirmation, ConfirmationRun
 from metadist.search.display import Display
@@ -40,7 +43,7 @@ from metadist.search.request import (
     search_to_resume,
     store_for,
 )
-from metadist.search.search_dir import SearchDir, TrialRecord, create_search
+from metadist.search.search_dir import FOLDER, SearchDir, TrialRecord, create_search
 from metadist.search.tracking import ParentRun
 from metadist.search.trial import TrialContext, run_trial
 from metadist.space import Population
@@ -76,6 +79,50 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
                 there.update(**facts, result=None)
             how = Confirmation(lasting["episodes"], lasting["seeds"], lasting["default"])
             return _Search(request, plan, there, parent, resources, how, announce).run()
+
+
+def plan_search(request: SearchRequest, announce: Announce) -> DryRun:
+    """What :func:`run_search` would do; nothing is made, and neither Ray nor MLflow is asked.
+
+    Raises:
+        MetadistError, DataError: what it would refuse.
+    """
+    check(request)
+    there = search_to_resume(request)
+    with outside.use(request.plugins):
+        plan, lasting = plan_for(request, there), lasting_for(request, there)
+        recipe = plan.recipe({})
+        # Whether learners can be built for data that are not there is not known.
+        if not to_be_made(recipe, request.data_dir):
+            plan = _checked(plan, request.data_dir, announce)
+    if there is None:
+        there = SearchDir(
+            request.runs_dir / FOLDER / check_name(request.name or request.default_name)
+        )
+        if there.path.exists():
+            raise there.taken()
+    done = sum(t.over for t in there.trials())
+    document = {
+        "search": there.name,
+        "directory": str(there.path),
+        "trials": plan.trials,
+        "done": done,
+        "tasks": plan.trials * plan.space.steps * recipe.outer.batch,
+        "recipe_hash": recipe.hash,
+        **plan.document(),
+        **lasting,
+    }
+    said = (
+        f"search {there.name}: {there.path}",
+        f"{plan.trials} trials, {done} done, of {plan.space.steps:,} steps on {plan.space.base} "
+        f"({plan.space.searcher}): at most {document['tasks']:,} tasks",
+        *(f"{key}: {domain}" for key, domain in plan.space.search.items()),
+        f"stopped by {plan.space.scheduler or 'nobody'}, judged by {plan.space.metric}",
+        f"then {lasting['seeds']} seeds of the winner"
+        f"{' and of the default' if lasting['default'] else ''}, {lasting['episodes']:,} episodes",
+        f"the recipe that trials start from, hash {recipe.hash}:",
+    )
+    return DryRun(recipe, document, said)
 
 
 @contextlib.contextmanager
@@ -252,9 +299,14 @@ class _Search:
             for run in runs:  # they have workers of their own
                 work(run)
             return
-        jobs = [Job(r.name, (Command(functools.partial(work, r), "confirming"),)) for r in runs]
-        start, at_once = on_cluster(self.resources), self.resources.concurrent
-        for outcome in Pool(start, at_once=at_once, go_on=False).run(jobs).values():
+        by_name = {run.name: functools.partial(work, run) for run in runs}
+
+        def start(job: Job, index: int) -> RemoteProcess:
+            return RemoteProcess(by_name[job.name], self.resources)
+
+        pool = Pool(start, at_once=self.resources.concurrent, go_on=False)
+        jobs = [Job(name, (Command((), "confirming"),)) for name in by_name]
+        for outcome in pool.run(jobs).values():
             if outcome.error is not None:
                 raise outcome.error
 

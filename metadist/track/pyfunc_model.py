@@ -1,8 +1,8 @@
 """A trained learner as MLflow's ``pyfunc`` loads and asks it.
 
-A request is one task, see :mod:`metadist.track.registry.request`. The answer has a row for each query, in
-their order: ``label``, and ``probabilities`` by label; or ``mean``, and ``scale`` where there is
-one. Nothing is unpickled.
+A request is one task, see :mod:`metadist.track.registry.request`. The answer has a row for each
+query, in their order: ``label``, and ``probabilities`` by label; or ``mean``, and ``scale`` where
+there is one. Nothing is unpickled.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def overhead(directory: Path) -> dict[str, float]:
         finally:
             inside[0] += time.process_time() - began
 
-    Trainer.step = watched  # type: ignore[method-assign]
+    Trainer.step = watched  # type: ignore[method-assign,assignment]
     for number in range(2):
         found: dict[int, tuple[float, float]] = {}
         for steps in (5, 25):

@@ -1,10 +1,10 @@
 """Which algorithms, with which options, are held to the contract on which small networks.
 
 Algorithms are found by their modules. The default tier has every algorithm with its defaults on
-networks of each kind and in each normalisation mode, and every value of every option once; the
-slow tier has all networks, modes and numbers of steps for each of them, and all combinations of
-the options that can only be enumerated. Cases of the slow tier are listed when they are run: all
-of them take longer to list than pytest may take to begin.
+networks of each kind and in each normalisation mode, and every value of every option once. The
+slow tier has the defaults on all networks in all modes, every option on all networks in a mode of
+its own, and all combinations of the options that can only be enumerated. Its cases are listed when
+they are run: that takes longer than the default tier may take to begin.
 """
 
 from __future__ import annotations
@@ -311,25 +311,27 @@ def default_cases(algorithm: str) -> list[Case]:
 
 
 def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
-    """Each option set on everything, and combinations of options on the small networks."""
-    first = [
-        Case(algorithm, model, norm, steps, options)
-        for options in ((), *switched(algorithm))
+    """The defaults on everything, each option on every network, combinations on a small one."""
+    cases = [
+        Case(algorithm, model, norm, min(steps, MODELS[model].most_steps))
         for model in models
         for norm in MODELS[model].norms
-        for steps in sorted(
-            {min(n, MODELS[model].most_steps) for n in ((2,) if options else (1, 3))}
-        )
+        for steps in (1, 3)
     ]
-    then = [
-        Case(algorithm, model, "none", 2, options, step)
-        for options in combined(algorithm)
-        for model in MLPS
-        if model in models
-        for step in (1, TOTAL_STEPS - 1)
-    ]
+    for number, options in enumerate(switched(algorithm)):
+        for model in models:
+            norms = MODELS[model].norms
+            # Of two networks with the same modes each option sees two.
+            norm = norms[(number + list(MODELS).index(model)) % len(norms)]
+            cases.append(Case(algorithm, model, norm, min(2, MODELS[model].most_steps), options))
+    for number, options in enumerate(combined(algorithm)):
+        model, step = MLPS[number % 2], (1, TOTAL_STEPS - 1)[number // 2 % 2]
+        if not works_on(algorithm, model, options):
+            model = MLPS[1 - number % 2]
+        if model in models:
+            cases.append(Case(algorithm, model, "none", 2, options, step))
     known = set(default_cases(algorithm))
-    cases = [case for case in first + then if case not in known]
+    cases = [case for case in dict.fromkeys(cases) if case not in known]
     return [case for case in cases if works_on(algorithm, case.model, case.options)]
 
 

@@ -213,10 +213,17 @@ class Run:
 OWN_KIND = [name for name in NAMES if name not in ("conv4", "mlp")]
 
 
+# A large network takes long: the slow tier has every learner on it, here and in test_gradients.
 @pytest.mark.parametrize(
-    "algorithm", [a for a in algorithms.names() if "labels" in algorithms.targets(a)]
+    ("name", "algorithm"),
+    [
+        pytest.param(name, algorithm, marks=[pytest.mark.slow] if large else [])
+        for name in OWN_KIND
+        for algorithm in algorithms.names()
+        if "labels" in algorithms.targets(algorithm)
+        for large in [name == "resnet12" and algorithm not in ("maml", "tnet")]
+    ],
 )
-@pytest.mark.parametrize("name", OWN_KIND)
 def test_every_learner_takes_it_one_by_one_and_together(algorithm: str, name: str):
     run = Run(algorithm, name)
     if run.learner.estimator == "none":

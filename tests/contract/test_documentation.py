@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from pages import files
 from plugin_parts import FOLDER, LEARNED, plugins
 
 import metadist
 from metadist import algorithms
-from metadist.cli.main import main
 from metadist.errors import MetadistError, RecipeError
 from metadist.inner.inner_loop import InnerLoop
 from metadist.objectives._metrics import RESERVED
@@ -29,8 +26,6 @@ from tests.contract.training import train, trainer
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("add-an-algorithm", "add-an-objective")
 EXAMPLE = "heavy_ball"
-#: What makes the runs of the pages small; the last of two equal keys counts.
-QUICK = ["outer.steps=2", "outer.batch=2", "eval.every=1", "eval.episodes=2", "eval.val_episodes=2"]
 
 
 def text_of(page: str) -> str:
@@ -39,12 +34,6 @@ def text_of(page: str) -> str:
 
 def flat(text: str) -> str:
     return " ".join(text.split())
-
-
-def commands(page: str) -> list[list[str]]:
-    """What is printed after a prompt, as words behind ``metadist``."""
-    whole = text_of(page).replace("\\\n", " ")
-    return [shlex.split(line) for line in re.findall(r"^\$ metadist (.*)$", whole, re.M)]
 
 
 @pytest.fixture
@@ -57,7 +46,7 @@ def example() -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_programs_of_the_page_are_those_that_are_tested(page: str) -> None:
-    found = re.findall(r"`(\w+)\.py`:\n\n^```python$\n(.*?)^```$", text_of(page), re.S | re.M)
+    found = [(Path(n).stem, text) for n, text in files(f"docs/{page}.md").items()]
     wanted = {
         "add-an-algorithm": {"heavy_ball", "prototypes"},
         "add-an-objective": {"laplace", "brier"},
@@ -76,46 +65,6 @@ def test_the_page_names_what_no_metric_may_be_called() -> None:
 def test_the_objective_for_labels_keeps_its_contract() -> None:
     report = metadist.check(FOLDER / "brier.py")
     assert not report.findings, report
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_the_page_are_run_as_they_are_printed(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    for path in FOLDER.glob("*.py"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    given = "--plugin=blots.py"
-    CliRunner().invoke(main, ["data", "prepare", "blots", given], catch_exceptions=False)
-    trained = 0
-    for words in commands(page):
-        more: list[str] = []
-        if words[0] == "train":
-            small = [*QUICK, "model.filters=4", "eval.queries=2", "eval.extra_queries=0"]
-            images = ["data.dataset=blots"] if words[1].startswith("strokes") else []
-            wanted = small if images else [*QUICK, "eval.extra_queries=20"]
-            more = [f"--set={one}" for one in (*wanted, *images)] + ["--offline"]
-            more += [given] if images else []
-        elif words[0] == "evaluate" and "--plugin" in words:
-            # Twenty ways of as many classes as there are here.
-            more = ["--ways=12", given]
-        result = CliRunner().invoke(main, [*words, *more], prog_name="metadist")
-        if words[0] == "check":
-            assert result.exit_code == 0
-            assert flat(result.stdout) in flat(text_of(page))
-            continue
-        if "eval.ways=10" in words or "--plugin" not in words:
-            assert result.exit_code == 1
-            said = result.stderr.splitlines()[-1]
-            shown = re.sub(r"/\S*/(?=runs/|\w+\.py)", "…/", said)
-            # The page trains on characters, this test on images that are made in a moment.
-            blots = r" and dataset 'blots' from …/blots\.py| --plugin …/blots\.py|, '…/blots\.py'"
-            assert flat(re.sub(blots, "", shown)) in flat(text_of(page))
-            continue
-        assert result.exit_code == 0, result.output
-        trained += 1
-    assert trained == {"add-an-algorithm": 3, "add-an-objective": 1}[page]
 
 
 def test_the_example_keeps_the_contract(example: str):

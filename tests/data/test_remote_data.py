@@ -131,11 +131,11 @@ def test_an_interrupted_publication_goes_on(
     put = ObjectPlace.put_file
     done: list[str] = []
 
-    def failing(place: ObjectPlace, path: Path) -> str:
+    def failing(place: ObjectPlace, path: Path, sha256: str = "") -> None:
         if len(done) == 2:
             raise StoreError("cut off")
         done.append(path.name)
-        return put(place, path)
+        put(place, path, sha256)
 
     monkeypatch.setattr(working_copies, "in_parallel", lambda calls: [call() for call in calls])
     monkeypatch.setattr(ObjectPlace, "put_file", failing)
@@ -156,14 +156,14 @@ def test_an_interrupted_publication_goes_on(
 class _Noting:
     """Puts files and remembers which."""
 
-    def __init__(self, put: Callable[[ObjectPlace, Path], str]) -> None:
+    def __init__(self, put: Callable[[ObjectPlace, Path, str], None]) -> None:
         self.names: list[str] = []
         self._put = put
 
-    def __get__(self, place: ObjectPlace, owner: type) -> Callable[[Path], str]:
-        def put(path: Path) -> str:
+    def __get__(self, place: ObjectPlace, owner: type) -> Callable[[Path, str], None]:
+        def put(path: Path, sha256: str = "") -> None:
             self.names.append(path.name)
-            return self._put(place, path)
+            self._put(place, path, sha256)
 
         return put
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,13 +21,3 @@ def private_ray() -> Iterator[None]:
     os.environ.pop("RAY_AUTH_MODE", None)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def strokes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory in which the embedded dataset is prepared."""
-    from metadist import prepare
-
-    directory = tmp_path_factory.mktemp("data")
-    prepare("strokes", data_dir=directory)
-    return directory

@@ -255,7 +255,7 @@ def test_command_lines_on_nodes_end_as_they_do_here(private_ray: None, tmp_path:
 def test_a_node_that_does_not_see_the_runs_is_named(private_ray: None, tmp_path: Path) -> None:
     ours = resources.capacity(0, 1.0, None, 1, "cpu")
     job = _shell(tmp_path, "a", "true")
-    process = on_cluster(ours)(job, 0)
+    process = on_cluster(ours, {})(job, 0)
     (tmp_path / "a.txt").unlink()
     assert process.ended(60.0)
     assert f"does not see {tmp_path / 'a.txt'}" in str(process.failure())

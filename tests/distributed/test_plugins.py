@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 
 import pytest
+from pages import blocks, files
 from plugin_files import BACKBONE, SIGN_MAML, write
 from small_runs import SMALL
 
@@ -113,18 +113,15 @@ def test_a_plugin_finds_its_files_on_workers(private_ray: None, reading: list[st
 def test_the_page_on_searches_says_how_to_name_a_space(
     private_ray: None, reading: list[str], strokes_data: Path
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "searching.md").read_text(encoding="utf-8")
-    own = page.partition("## A space of your own")[2]
-    command = re.search(r"^metadist (tune .*)$", own, re.MULTILINE)
-    space = re.search(r"^```python$(.*?)^```$", own, re.DOTALL | re.MULTILINE)
-    assert command
-    assert space
+    page = "docs/searching.md"
+    (command,) = (c for b in blocks(page) for c in b.commands if "my_space.py" in c.line)
+    space = files(page)["my_space.py"]
     write(Path("mine.toml"), recipe_text("strokes-5w1s-maml"))
-    write(Path("my_space.py"), space[1].replace("omniglot-5w1s-maml", "mine.toml"))
+    write(Path("my_space.py"), space.replace("omniglot-5w1s-maml", "mine.toml"))
     small = ["--steps=4", "--every=2", "--trials=2", "--seeds=1", "--episodes=4", "--no-default"]
     small += ["--set=outer.batch=2", "--set=eval.val_episodes=2", "--set=eval.episodes=2"]
     small += ["--set=inner.loss=mean", "--set=eval.steps=5", f"--data-dir={strokes_data}"]
-    words = [*command[1].split(), *reading, *small, "--searcher=random", "--name=s", "--offline"]
+    words = [*command.words[1:], *reading, *small, "--searcher=random", "--name=s", "--offline"]
     main(words, standalone_mode=False)
     search = json.loads(Path("runs/searches/s/search.json").read_text())
     assert search["status"] == "finished"

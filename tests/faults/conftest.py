@@ -10,16 +10,6 @@ import pytest
 from killing import Command, evaluation_files, kill_tree
 
 
-@pytest.fixture(scope="session")
-def strokes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory in which the embedded dataset is prepared."""
-    from metadist import prepare
-
-    directory = tmp_path_factory.mktemp("data")
-    prepare("strokes", data_dir=directory)
-    return directory
-
-
 @pytest.fixture
 def command(tmp_path: Path, strokes_data: Path) -> Iterator[Command]:
     """A command whose processes end with the test."""

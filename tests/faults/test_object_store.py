@@ -30,9 +30,11 @@ SHARDS = ("data.storage=shards",)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store of this module's own, for it is stopped."""
-    yield from serve(tmp_path_factory.mktemp("store"))
+def store(tmp_path_factory: pytest.TempPathFactory, strokes_data: Path) -> Iterator[Store]:
+    """A store of this module's own, for it is stopped; somebody has copied the data into it."""
+    for made in serve(tmp_path_factory.mktemp("store")):
+        made.copy(strokes_data, "data")
+        yield made
 
 
 class Nodes:
@@ -42,6 +44,7 @@ class Nodes:
         self.directory = directory
         self.store = store
         self.place = f"s3://{BUCKET}/{directory.name}"
+        self.data = f"s3://{BUCKET}/data"
         self.started: list[subprocess.Popen[bytes]] = []
 
     def environment(self, node: str, **more: str) -> dict[str, str]:
@@ -69,7 +72,7 @@ class Nodes:
     def train(self, node: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start training of run ``x``."""
         settings = [part for setting in SETTINGS for part in ("--set", setting)]
-        where = ("--runs-dir", f"{self.place}/runs", "--data-dir", f"{self.place}/data")
+        where = ("--runs-dir", f"{self.place}/runs", "--data-dir", self.data)
         command = ("train", "strokes-5w1s-maml", "--json", "--offline", "--name", "x")
         return self.start(node, *command, *settings, *where, *arguments, **environment)
 
@@ -128,7 +131,7 @@ def test_trained_from_shards_while_the_store_hangs(
 ) -> None:
     settings = [part for setting in (*SETTINGS, *SHARDS) for part in ("--set", setting)]
     shard = ("data", "shard", "strokes-5w1s-maml", *settings, "--writers", "1")
-    assert nodes.start("a", *shard, "--data-dir", f"{nodes.place}/data").wait(300) == 0
+    assert nodes.start("a", *shard, "--data-dir", nodes.data).wait(300) == 0
     process = nodes.train("b", *[part for s in SHARDS for part in ("--set", s)])
     run = nodes.copy("b", monkeypatch)
     _wait_for_step(run, 12)
@@ -147,7 +150,7 @@ def test_trained_from_shards_while_the_store_hangs(
         "--runs-dir",
         f"{nodes.place}/runs",
         "--data-dir",
-        f"{nodes.place}/data",
+        nodes.data,
     )
     evaluated = nodes.result(found)
     assert evaluated["params_sha256"] == result["params_sha256"]

@@ -223,7 +223,8 @@ def test_on_a_cluster_it_is_the_same_and_can_be_interrupted(
         runs = [RunDir(tmp_path / "runs" / f"two-{name}-t6000-s0") for name in ("maml", "fomaml")]
         deadline = time.monotonic() + 240
         while not all(trained(run) >= 30 for run in runs):  # both at once: a node has one place
-            assert time.monotonic() < deadline and process.poll() is None
+            assert time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.communicate()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 #: What every command takes.
 EVERYWHERE = {"--debug", "--quiet", "--verbose"}
-#: Every command with its further arguments and options. Scripts rely on it: names are only ever added.
+#: Every command with its further arguments and options. Scripts rely on it: names are only ever
+#: added.
 GRAMMAR = {
     "metadist": {"--help", "--version"},
     "metadist train": {
@@ -12,6 +13,7 @@ GRAMMAR = {
         "--address",
         "--data-dir",
         "--device",
+        "--dry-run",
         "--experiment",
         "--help",
         "--json",
@@ -21,6 +23,7 @@ GRAMMAR = {
         "--resume",
         "--runs-dir",
         "--set",
+        "--tensorboard",
         "--tracking-uri",
         "--workers",
     },
@@ -79,6 +82,7 @@ GRAMMAR = {
         "--data-dir",
         "--default",
         "--device",
+        "--dry-run",
         "--episodes",
         "--every",
         "--experiment",
@@ -143,7 +147,8 @@ GRAMMAR = {
         "--source",
         "--traceback",
     },
-    "metadist recipes": {"NAME", "--help"},
+    "metadist recipes": {"NAME", "--help", "--plugin", "--schema"},
+    "metadist completion": {"SHELL", "--help"},
     "metadist runs": {"--help"},
     "metadist runs list": {
         "--filter",
@@ -195,7 +200,14 @@ GRAMMAR = {
     "metadist data verify": {"WHAT", "--data-dir", "--deep", "--help"},
     "metadist data preview": {"WHAT", "--data-dir", "--help", "--out", "--part"},
     "metadist ui": {"--help", "--open", "--port", "--runs-dir", "--tracking-uri"},
-    "metadist sync": {"RUN", "--experiment", "--help", "--runs-dir", "--tracking-uri"},
+    "metadist sync": {
+        "RUN",
+        "--experiment",
+        "--help",
+        "--runs-dir",
+        "--tensorboard",
+        "--tracking-uri",
+    },
     "metadist doctor": {"--data-dir", "--help", "--json", "--runs-dir", "--tracking-uri"},
 }
 GRAMMAR |= {

@@ -6,6 +6,8 @@
 A learner, an objective or a network is one file. Whatever else needs to know of one asks it, or
 reads what it has written down of itself; a name that stands elsewhere is a special case that
 nobody's own learner can have. Docstrings and comments may name whom they like.
+
+Markup is found, too: it stands in templates, which escape what is put into them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,13 @@ KINDS = frozenset({"classification", "regression"})
 METRICS = frozenset({"accuracy", "mse"})
 #: Those that a module may import to write down, never to decide by.
 CONSTANTS = frozenset({"ACCURACY", "MSE", "NLL"})
+#: Of HTML and SVG; the first module alters what matplotlib has drawn.
+_DRAWS = "metadist/report/svg.py"
+_MARKUP = re.compile(
+    r"</[a-z]|(?<!\?P)<(?:html|head|meta|title|style|script|body|main|header|footer|section|article|div|p|h[1-6]|span|b|i|a|br|hr"
+    r"|small|code|pre|ul|ol|li|dl|dt|dd|table|thead|tbody|tr|th|td|details|summary|figure|figcaption|img|svg|g|path|rect"
+    r"|text|tspan|image)[ />]"
+)
 #: What holds the name of a learner or network: ``recipe.algorithm.name``, ``model``, …
 _HOLDERS = frozenset({"algorithm", "model", "backbone", "learner", "network"})
 
@@ -53,6 +62,8 @@ def findings(root: Path) -> list[Finding]:
         own = frozenset() if room == "algorithms" else learners
         name = path.relative_to(root).as_posix()
         found += [Finding(name, line, what) for line, what in _of_module(tree, own)]
+        if name != _DRAWS:
+            found += [Finding(name, line, what) for line, what in _markup(tree)]
     return sorted(set(found))
 
 
@@ -76,6 +87,14 @@ def _of_module(tree: ast.Module, learners: frozenset[str]) -> Iterator[tuple[int
         if isinstance(node, ast.Compare) and any(map(_holds_a_name, _sides(node))):
             for text in filter(None, _texts(node)):
                 yield line, f"the name of a learner or network is compared with {text!r}"
+
+
+def _markup(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    docstrings = {id(text) for text in _docstrings(tree)}
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in docstrings else ""
+        if isinstance(text, str) and (tag := _MARKUP.search(text)):
+            yield getattr(node, "lineno", 0), f"markup {tag[0]!r} in a text: a template holds it"
 
 
 def _docstrings(tree: ast.Module) -> Iterator[ast.expr]:
@@ -159,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = findings(ROOT)
     print(*found, sep="\n", end="\n" if found else "")
-    print(f"{len(found)} literals of tasks, metrics and learners in shared code")
+    print(f"{len(found)} literals of tasks, metrics, learners and markup in shared code")
     return int(options.check and bool(found))
 
 

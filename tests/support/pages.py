@@ -32,6 +32,7 @@ _SHELL = re.compile(r"[|&;<>$`(*]|^\w+=")
 _FENCE = re.compile(r"(\w+)(?: \{(.*)\})?")
 _OPTION = re.compile(r"([\w-]+)(?:=\"([^\"]*)\")?(?:\s+|$)")
 _METADIST = re.compile(r"(?:\S+/)?metadist")
+_NUMBER = r"[0-9a-f]{12,}|[-−+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 _OPERATORS = "|&;()<>"
 
 
@@ -140,13 +141,20 @@ def blocks(page: str) -> tuple[Block, ...]:
         line = (token.map or [0])[0] + 1
         fits = _FENCE.fullmatch(token.info.strip())
         if token.type == "code_block" or fits is None:
-            raise ValueError(f"{page}:{line}: a fence with a language is needed, got {token.info!r}")
+            raise ValueError(
+                f"{page}:{line}: a fence with a language is needed, got {token.info!r}"
+            )
         given = fits[2] or ""
         options = dict(_OPTION.findall(given))
         if _OPTION.sub("", given).strip():
-            raise ValueError(f"{page}:{line}: options as name=\"value\" are needed, got {given}")
+            raise ValueError(f'{page}:{line}: options as name="value" are needed, got {given}')
         found.append(Block(page, line, fits[1], options, token.content))
     return tuple(found)
+
+
+def files(page: str) -> dict[str, str]:
+    """What the page has its reader write, by file name; of two of one name the last."""
+    return {b.options["title"]: b.text for b in blocks(page) if "title" in b.options}
 
 
 def spans(page: str) -> Iterator[str]:
@@ -166,7 +174,9 @@ def parse(words: list[str]) -> None:
     command: click.Command = main
     context = main.make_context("metadist", list(words))
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, found, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         assert found is not None
         command, context = found, found.make_context(name, rest, parent=context)
 
@@ -209,11 +219,11 @@ def pattern(printed: str, *, exact: bool) -> re.Pattern[str]:
     so does each number for any other.
     """
     pieces = []
-    for piece in re.split(r"(…|(?<![\w])[-−+]?\d[\d.,]*(?:e-?\d+)?|[0-9a-f]{12,})", _flat(printed)):
+    for piece in re.split(rf"(…|{_NUMBER})", _flat(printed)):
         if piece == "…":
             pieces.append(".*?")
-        elif not exact and re.fullmatch(r"[-−+]?\d.*|[0-9a-f]{12,}", piece):
-            pieces.append(r"(?:[-−+\d.,e]+|nan|inf|[0-9a-f]{12,})")
+        elif not exact and re.fullmatch(_NUMBER, piece):
+            pieces.append(rf"(?:{_NUMBER}|nan|inf)")
         else:
             pieces.append(re.escape(piece))
     return re.compile("".join(pieces))

@@ -48,6 +48,9 @@ def test_shared_code_names_none():
         ("import metadist.algorithms.maml", "learner 'maml' is imported"),
         ("build = algorithms.nearest_pixels.build", "learner 'nearest_pixels' is imported"),
         ("text = f'try strokes-5w1s-maml with {x}'", "learner 'maml' in a text"),
+        ("text = f'<b>{name}</b>'", "markup '<b>' in a text"),
+        ("text = '<svg id=1'", "markup '<svg ' in a text"),
+        ("text = f'{x}</td>'", "markup '</t' in a text"),
     ],
 )
 def test_what_names_one_is_found(tmp_path, source, said):
@@ -66,6 +69,8 @@ def test_what_names_one_is_found(tmp_path, source, said):
         "if recipe.model.name == '': pass",
         "if status == 'finished': pass",
         "maml = 3",
+        '"""A page has a <b> here and there."""',
+        "text = r'(?P<path>[^?]+)'; told = '<quantity>_min, <class>, a < b'",
         "x = {ACCURACY.name: right / queries}",
     ],
 )

@@ -42,11 +42,14 @@ def test_package_is_typed(name):
     assert Path(file).with_name("py.typed").is_file()
 
 
-def test_recipes_are_installed():
+@pytest.mark.parametrize("files", ["recipes/*.toml", "**/*.j2", "**/*.css"])
+def test_recipes_and_templates_are_installed(files):
     import metadist
 
-    installed = {p.name for p in (Path(metadist.__file__).parent / "recipes").glob("*.toml")}
-    assert installed == {p.name for p in (ROOT / "metadist" / "recipes").glob("*.toml")}
+    installed, ours = Path(metadist.__file__).parent, ROOT / "metadist"
+    found = {path.relative_to(ours) for path in ours.glob(files)}
+    assert found
+    assert {path.relative_to(installed) for path in installed.glob(files)} == found
 
 
 def test_version_agrees():

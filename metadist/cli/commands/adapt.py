@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--support",
     metavar="DIR",

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, shell_complete=completion.runs)
 @click.option("--experiment", metavar="E", help="All finished runs of this MLflow experiment.")
 @click.option(
     "--filter",
@@ -50,9 +50,7 @@ def compare(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     if not run and not by_mlflow:
         raise click.UsageError("name at least two runs, or give --experiment or --filter")
     result = api.compare(run, **arguments)
-    tell = options.say if as_json else click.echo
-    for line in result.lines():
-        tell(line)
+    options.show(result.lines(), as_json=as_json)
     for name in ("html", "csv"):
         if arguments[name]:
             options.say(f"Written: {arguments[name]}")

@@ -6,7 +6,6 @@ other commands.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
@@ -27,11 +26,10 @@ def doctor(data_dir: str | None, runs_dir: str, tracking_uri: str | None, as_jso
     """
     checks = []
     for check in examine(data_dir, runs_dir, tracking_uri):
-        click.echo(str(check), err=as_json)
+        options.show([str(check)], as_json=as_json)
         checks.append(check)
     failed = [check.name for check in checks if check.status == "FAIL"]
-    if as_json:
-        click.echo(json.dumps({"ok": not failed, "checks": [asdict(c) for c in checks]}))
+    options.show((), {"ok": not failed, "checks": [asdict(c) for c in checks]}, as_json)
     if failed:
         raise click.ClickException(
             f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"

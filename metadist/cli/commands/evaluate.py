@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option(
     "--part", type=click.Choice(["test", "val"]), default="test", help="Whose classes or functions."
 )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.recipe.files import builtin_names, recipe_text
 
 
 @click.command()
-@click.argument("name", required=False)
-def recipes(name: str | None) -> None:
+@click.argument("name", required=False, shell_complete=completion.builtin_recipes)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of all keys of a recipe.")
+@options.plugins
+def recipes(name: str | None, schema: bool, plugins: tuple[str, ...]) -> None:
     """List the built-in recipes, or print the one called NAME."""
+    if schema:
+        from metadist import plugins as outside
+        from metadist.compute.recipe_schema import recipe_schema
+
+        with outside.use(plugins):
+            click.echo(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+        return
     if name is not None:
         click.echo(recipe_text(name), nl=False)
         return

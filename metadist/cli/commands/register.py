@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--name", help="Of the registered model. Default: made from data, ways, shots and algorithm."
 )

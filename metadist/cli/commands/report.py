@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.errors import RunError
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs_and_searches)
 @options.runs_dir
 def report(run: str, runs_dir: str) -> None:
     """Write the HTML report of RUN, a run or a search, and print its path."""

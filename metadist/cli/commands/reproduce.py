@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import TrackingError
 
 
 @click.command()
-@click.argument("table", required=False)
+@click.argument("table", required=False, shell_complete=completion.tables)
 @click.option("--list", "listed", is_flag=True, help="List the tables that there are.")
 @click.option(
     "--tasks",
@@ -25,9 +25,7 @@ from metadist.errors import TrackingError
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after so long; the same command goes on.",
 )
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit."
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
 @click.option(
     "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from metadist.api import runs_directory
-from metadist.cli import options
+from metadist.cli import completion, options
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.option(
     "--tracking-uri",
     metavar="URI",
@@ -20,8 +22,13 @@ from metadist.cli import options
     default="metadist",
     help="MLflow experiment, for a run that is in none yet.",
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Write RUN's event file for TensorBoard anew instead."
+)
 @options.runs_dir
-def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> None:
+def sync(
+    run: str, tracking_uri: str | None, experiment: str, tensorboard: bool, runs_dir: str
+) -> None:
     """Send RUN's points and artifacts to MLflow.
 
     For a run that was trained with --offline, or whose server went away. What is there already
@@ -30,8 +37,14 @@ def sync(run: str, tracking_uri: str | None, experiment: str, runs_dir: str) -> 
     from metadist.runs import checkpoints
     from metadist.runs.listing import open_run
     from metadist.track import public_uri, sync_run, where_to_look
+    from metadist.track.tensorboard import write_events
 
     directory = open_run(runs_directory(runs_dir), run)
+    if tensorboard:
+        folder = write_events(directory)
+        options.say(f"Look at it with: tensorboard --logdir {shlex.quote(str(folder))}")
+        click.echo(folder)
+        return
     finished = directory.info().get("status") == "finished"
     newest = checkpoints.newest(directory, directory.recipe().lineage) if finished else None
     final = [checkpoints.directory(directory, newest[0].step)] if newest else []

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 from metadist.errors import MetadistError
 
@@ -31,7 +31,7 @@ class WorkersType(click.ParamType[int | str]):
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=completion.recipes)
 @click.option("--name", help="Name of the run. Default: recipe and time.")
 @click.option(
     "--workers",
@@ -44,11 +44,14 @@ class WorkersType(click.ParamType[int | str]):
 @click.option(
     "--resume",
     metavar="RUN|auto",
+    shell_complete=completion.runs_or_auto,
     help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
+@options.dry_run
+@click.option("--tensorboard", is_flag=True, help="Write an event file too: RUN/tensorboard.")
 @options.of_training
-def train(as_json: bool, **arguments: Any) -> None:
+def train(as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.
 
     RECIPE is the name of a built-in recipe (see 'metadist recipes') or a TOML file. A run that goes
@@ -58,6 +61,9 @@ def train(as_json: bool, **arguments: Any) -> None:
         raise click.UsageError("RECIPE is needed (see 'metadist recipes'), or --resume RUN")
     if arguments["address"] and not arguments["workers"]:
         raise click.UsageError("--address needs --workers: how many of the cluster's workers?")
-    recipe = arguments.pop("recipe")
-    result = api.train(recipe, announce=options.say, progress=not is_quiet(), **arguments)
+    result: Any
+    if dry_run:
+        result = api.training.dry_run(announce=options.say, **arguments)
+    else:
+        result = api.train(announce=options.say, progress=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)

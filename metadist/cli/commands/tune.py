@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.verbosity import is_quiet
 
 
 @click.command()
-@click.argument("space", required=False)
+@click.argument("space", required=False, shell_complete=completion.spaces)
 @click.option("--list", "listed", is_flag=True, help="List the search spaces that there are.")
 @click.option("--name", help="Name of the search. Default: space and time.")
 @click.option(
     "--resume",
     metavar="NAME|auto",
+    shell_complete=completion.searches_or_auto,
     help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
 )
 @click.option("--trials", type=options.Whole(min=1), help="How many. Default: the space's own.")
@@ -26,7 +27,12 @@ from metadist.cli.verbosity import is_quiet
     help="Who proposes trials. Default: the space's own.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
-@click.option("--base", metavar="RECIPE", help="Start from another recipe than the space's.")
+@click.option(
+    "--base",
+    metavar="RECIPE",
+    shell_complete=completion.recipes,
+    help="Start from another recipe than the space's.",
+)
 @options.overrides
 @click.option("--steps", type=options.Whole(min=1), help="Outer steps of a trial: its budget.")
 @click.option("--every", type=options.Whole(min=1), help="Outer steps between validations.")
@@ -67,8 +73,9 @@ from metadist.cli.verbosity import is_quiet
 )
 @options.address
 @click.option("--experiment", help="MLflow experiment. Default: metadist.")
+@options.dry_run
 @options.of_training
-def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> None:
+def tune(space: str | None, listed: bool, as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Search the hyper-parameters of SPACE and confirm what was found.
 
     SPACE is the name of a search space (see --list) or a TOML file. Trials are judged on validation
@@ -80,9 +87,13 @@ def tune(space: str | None, listed: bool, as_json: bool, **arguments: Any) -> No
         return
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
-    from metadist.api import tune as search
+    from metadist.api import tuning
 
-    result = search(space, announce=options.say, live=not is_quiet(), **arguments)
+    result: Any
+    if dry_run:
+        result = tuning.dry_run(space, announce=options.say, **arguments)
+    else:
+        result = tuning.tune(space, announce=options.say, live=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
 
 

@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import ray
 
@@ -22,21 +21,19 @@ from metadist.process.imports import PACKAGES
 DEATHS = 3
 
 
-def on_cluster(resources: Resources, variables: Mapping[str, str] = MappingProxyType({})) -> Start:
-    """Starts commands wherever the cluster has so much free; a job's log must be seen there.
+def on_cluster(resources: Resources, variables: Mapping[str, str]) -> Start:
+    """Starts command lines wherever the cluster has so much free; logs must be seen there.
 
     Args:
-        variables: for the environment of command lines; what is in them is written down nowhere.
+        variables: for their environment; what is in them is written down nowhere.
     """
 
     def start(job: Job, index: int) -> RemoteProcess:
-        work = job.commands[index].work
-        if isinstance(work, tuple):
-            assert job.log is not None
-            job.log.touch()
-            words = tuple("" if word == sys.executable else word for word in work)
-            work = functools.partial(_run, words, job.log, dict(variables))
-        return RemoteProcess(work, resources)
+        assert job.log is not None
+        job.log.touch()
+        words = job.commands[index].arguments
+        words = tuple("" if word == sys.executable else word for word in words)
+        return RemoteProcess(functools.partial(_run, words, job.log, dict(variables)), resources)
 
     return start
 

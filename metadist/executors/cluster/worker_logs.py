@@ -12,8 +12,8 @@ import uuid
 from pathlib import Path
 
 from data_pipeline.errors import DataError
-from metadist.executors.polling import Polling
 from metadist.process.announce import Announce
+from metadist.process.polling import Polling
 from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from data_pipeline.timeouts import seconds_of
 from metadist.errors import RunError
 from metadist.executors.cluster.resources import room
 from metadist.executors.control.channels import ControlActor
-from metadist.executors.polling import Polling
 from metadist.executors.world_size import WorldSize
 from metadist.process.announce import Announce
+from metadist.process.polling import Polling
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
@@ -24,7 +24,9 @@ _SAVE_EVERY = 10.0
 def draining_nodes() -> set[str]:
     """Ids of the nodes that Ray has been told will go (a spot notice, a drain).
 
-    Ray's own trainer asks the same; there is no public way, so that a Ray without it has none.
+    Ray's own trainer asks the same. What it offers in public (``ray.train.get_preemption_info``,
+    of newer versions only) answers within a worker, as a barrier of all of them, with a process of
+    its own for each group; the driver, which decides whether the group is to shrink, cannot ask it.
     """
     try:
         from ray._private.state import state

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metadist.report.phrases import plural
-from metadist.report.sections.regression_plots import fits, reading_aid
+from metadist.report.sections.regression_plots import fits, inputs
 from metadist.runs.readers.run_data import Arrays
 from metadist.statistics.format import percent
 
@@ -36,14 +36,15 @@ def png(image: NDArray[np.floating]) -> str:
 
 
 def shown_episodes(examples: Arrays, trained_steps: int) -> dict[str, Any]:
-    """The first few test episodes, ``shown``: images with predictions, or functions with fits and
-    the ``aid`` that says how to read them."""
+    """The first few test episodes, ``shown``: images with predictions, or functions of so many
+    ``inputs`` with fits after up to so many ``steps``."""
     if examples["support_x"].ndim == 5 and examples["query_y"].dtype.kind == "i":
         rows = range(min(EPISODES, len(examples["ids"])))
-        return {"aid": "", "shown": [_images(examples, row, trained_steps) for row in rows]}
+        return {"inputs": 0, "shown": [_images(examples, row, trained_steps) for row in rows]}
     drawn = fits(examples, trained_steps, EPISODES)
     shown = [_errors(examples, row, trained_steps) | {"svg": svg} for row, svg in drawn]
-    return {"aid": reading_aid(examples), "shown": shown}
+    steps = examples["outputs"].shape[1] - 1
+    return {"inputs": inputs(examples), "steps": steps, "shown": shown}
 
 
 def _errors(examples: Arrays, row: int, trained_steps: int) -> dict[str, Any]:

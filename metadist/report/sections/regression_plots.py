@@ -23,24 +23,6 @@ _ROOM = 0.6
 _SIZE = (6.2, 3.2)
 
 
-def reading_aid(examples: Arrays) -> str:
-    """How to read :func:`fits`."""
-    if _inputs(examples) > 1:
-        return (
-            "Each point is a query: its predicted against its true value. A perfect prediction "
-            "lies on the diagonal."
-        )
-    if examples["outputs"].shape[1] == 1:
-        return (
-            "Dots: the true values at the query points; green: the support points; line: the "
-            "prediction."
-        )
-    return (
-        "Dots: the true values at the query points; green: the support points, which are all that "
-        "adaptation sees; lines: the prediction before, after the first and after all steps."
-    )
-
-
 def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, str]]:
     """The first ``limit`` episodes as (row, figure): predictions after 0, 1, the trained and all
     steps.
@@ -63,7 +45,7 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
         with drawing(f"fit{row}", f"{title}: {told}", size=_SIZE) as fig:
             axes = fig.axes()
             axes.set_title(title)
-            if _inputs(examples) > 1:
+            if inputs(examples) > 1:
                 _against_truth(axes, examples, row, {s: looks[s] for s in (0, last, trained)})
             else:
                 _over_input(axes, examples, row, looks)
@@ -72,7 +54,8 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
     return result
 
 
-def _inputs(examples: Arrays) -> int:
+def inputs(examples: Arrays) -> int:
+    """How many numbers a function is of."""
     return int(np.prod(examples["support_x"].shape[2:]))
 
 

@@ -70,6 +70,7 @@ def test_functions_and_embedded_data_prepare_themselves(embedded):
     assert done("verify", "--deep").count("OK ") == 3
 
 
+@pytest.mark.slow  # two processes that import everything; tests/data holds the bytes
 def test_two_writers_give_the_same_bytes(sharded, recipe):
     def content() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sharded.iterdir()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,21 +163,3 @@ def test_neither_ray_nor_mlflow_nor_a_directory_is_needed(tmp_path: Path):
     )
     assert done.stdout.strip() == "[]", done.stderr
     assert not list(empty.iterdir())
-
-
-PAGE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
-
-
-def test_the_page_says_what_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(tmp_path)
-    files = re.findall(r"^```python$\n(.*?)^```$", PAGE, re.S | re.M)
-    outputs = re.findall(r"^\$ metadist check (\S+)\n((?:[^`].*\n)+)", PAGE, re.M)
-    assert len(outputs) == 2
-    for text, (typed, output) in zip(files, outputs, strict=False):
-        Path(typed).write_text(text, encoding="utf-8")
-        said = run(typed)
-        assert " ".join(said.stdout.split()) == " ".join(output.split())
-    exec(compile(files[2], "plugins.md", "exec"), {})
-    assert f"```text\n{capsys.readouterr().out}```" in PAGE

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pages import files
 from planted import Fault, check_found, fault, seen, written
 
 import metadist
@@ -118,9 +119,8 @@ def test_a_space_may_use_a_part_of_another_file(tmp_path: Path):
 
 
 def test_the_dataset_of_the_page_keeps_its_contract(tmp_path: Path):
-    page = Path(__file__).parents[3] / "docs/add-a-dataset.md"
-    (text,) = (b for b in page.read_text().split("```") if 'name="gratings"' in b)
-    (tmp_path / "gratings.py").write_text(text.removeprefix("python"), encoding="utf-8")
+    text = files("docs/add-a-dataset.md")["gratings.py"]
+    (tmp_path / "gratings.py").write_text(text, encoding="utf-8")
     report = metadist.check(tmp_path / "gratings.py")
     assert not report.findings, seen(report)
 

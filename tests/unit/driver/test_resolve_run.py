@@ -106,7 +106,7 @@ def test_unfinished_making_of_a_run_is_nobodys_run(place: Place) -> None:
 
 
 def test_evaluation_that_cannot_be_drawn_is_refused_before_training(
-    place: Place, tmp_path: Path
+    place: Place, strokes_data: Path
 ) -> None:
     from data_pipeline.errors import DataError
 
@@ -116,7 +116,7 @@ def test_evaluation_that_cannot_be_drawn_is_refused_before_training(
                 "strokes-5w1s-maml",
                 name="a",
                 overrides=[more],
-                data_dir=tmp_path / "strokes",
+                data_dir=strokes_data,
                 runs_dir=place.runs,
                 offline=True,
             )

@@ -96,7 +96,7 @@ RIGHT_WRITE = ScoreTable.write
 
 
 @pytest.mark.parametrize(
-    ("method", "wrong"), [("sum", without_counts), ("write", failed_ones_too)], ids=str
+    ("method", "wrong"), [("sum", without_counts), ("write", failed_ones_too)], ids=["sum", "write"]
 )
 def test_wrong_counts_are_noticed(
     method: str,

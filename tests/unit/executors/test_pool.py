@@ -12,9 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metadist.executors.local_process import on_this_machine
+from metadist.executors.local_process import LocalProcess, on_this_machine
 from metadist.executors.pool import Active, Command, Job, Pool, Watcher
-
 
 HERE = on_this_machine({})
 
@@ -27,7 +26,12 @@ def shell(folder: Path, name: str, *scripts: str) -> Job:
 def test_a_failure_stops_nothing_else(tmp_path):
     todo = [
         shell(tmp_path, "a", f"echo one > {tmp_path}/a", f"echo two >> {tmp_path}/a"),
-        shell(tmp_path, "b", "echo Error: it broke >&2; echo more; exit 3", f"echo never > {tmp_path}/b"),
+        shell(
+            tmp_path,
+            "b",
+            "echo Error: it broke >&2; echo more; exit 3",
+            f"echo never > {tmp_path}/b",
+        ),
         shell(tmp_path, "c", "exit 7"),
     ]
     outcomes = Pool(HERE, at_once=2).run(todo)
@@ -57,7 +61,11 @@ def test_what_cannot_be_started_has_failed(tmp_path):
 
 def test_when_the_time_is_up_all_end_gently(tmp_path):
     gentle = f"trap 'echo asked > {tmp_path}/asked; exit 1' INT; while :; do sleep 0.05; done"
-    todo = [shell(tmp_path, "a", gentle, "echo never"), shell(tmp_path, "b", "sleep 0"), shell(tmp_path, "c", "sleep 0")]
+    todo = [
+        shell(tmp_path, "a", gentle, "echo never"),
+        shell(tmp_path, "b", "sleep 0"),
+        shell(tmp_path, "c", "sleep 0"),
+    ]
     deadline = time.monotonic() + 0.6
     outcomes = Pool(HERE, deadline=deadline).run(todo)
     assert outcomes["a"].state == "stopped"
@@ -79,7 +87,9 @@ def test_no_process_outlives_an_interrupt(tmp_path):
             [shell(tmp_path, "a", "exec sleep 60"), shell(tmp_path, "b", "exec sleep 60")]
         )
     assert len(begun) == 2
-    assert all(one.process.process.returncode == -signal.SIGINT for one in begun)
+    for one in begun:
+        assert isinstance(one.process, LocalProcess)
+        assert one.process.process.returncode == -signal.SIGINT
 
 
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):

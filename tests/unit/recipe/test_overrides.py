@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import pydantic
 import pytest
 from published import request_of
 
@@ -221,7 +222,7 @@ def test_rows_of_a_table_may_name_parts(tmp_path: Path):
 def test_an_option_may_be_a_list() -> None:
     class Sized(Declared):
         sizes: tuple[int, ...] = ()
-        rates: list[float] = []
+        rates: list[float] = pydantic.Field(default=[])
 
     found = Sized.model_validate({"sizes": [1e3, 2], "rates": [0.1, 1]})
     assert (found.sizes, found.rates) == ((1000, 2), [0.1, 1.0])

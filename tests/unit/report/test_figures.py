@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from metadist.report import write_report
 from metadist.report.curves import Line, curves, validation_line
+from metadist.report.document import page
 from metadist.report.figures import adaptation, log_scale
-from metadist.report.sections.episodes import draw_episodes
+from metadist.report.sections.episodes import shown_episodes
 from metadist.report.svg import drawing, pictures, standalone
 from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
@@ -33,7 +34,8 @@ def episodes(run: RunDir, trained: int = 1) -> str:
     """The test episodes."""
     data = load_run(run)
     assert data.examples is not None
-    return draw_episodes(data.examples, trained)
+    drawn = shown_episodes(data.examples, trained)
+    return page("report/templates/episodes.html.j2", episodes=drawn)
 
 
 # --- adaptation -----------------------------------------------------------------------------------

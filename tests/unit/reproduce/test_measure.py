@@ -15,9 +15,9 @@ from metadist.episode_data import open_data
 from metadist.errors import TableError
 from metadist.evaluation.diagnostics import write_diagnostics
 from metadist.evaluation.protocols import EvalRequest
+from metadist.executors.pool import CommandResult
 from metadist.objectives import MSE, Metric
 from metadist.reproduce import reproduce
-from metadist.executors.pool import CommandResult
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
 
@@ -187,9 +187,9 @@ def test_the_budget_decides_steps_and_names(tmp_path):
     todo = jobs(planned, request)
     assert [job.name[-4:] for job in todo] == ["0-s0", "0-s0", "0-s1", "0-s1"]
     train, evaluate = todo[0].commands
-    assert train.work[1:4] == ("-m", "metadist", "train")
-    assert "--shots" in evaluate.work
-    assert evaluate.work[evaluate.work.index("--steps") + 1] == "1"
+    assert train.arguments[1:4] == ("-m", "metadist", "train")
+    assert "--shots" in evaluate.arguments
+    assert evaluate.arguments[evaluate.arguments.index("--steps") + 1] == "1"
     assert len(todo[1].commands) == 1
 
 

@@ -17,10 +17,10 @@ from terminal import Terminal
 
 from metadist.cli.main import main
 from metadist.errors import MetadistError
+from metadist.executors.pool import Active, Command, CommandResult, Job
 from metadist.process.provenance import commit, machine
 from metadist.reproduce import table_names, write
 from metadist.reproduce.display import Display
-from metadist.executors.pool import Active, Command, CommandResult, Job
 from metadist.reproduce.render import cells, markdown, text
 from metadist.reproduce.result import Result, assemble
 from metadist.runs.log import LogWriter

@@ -15,8 +15,8 @@ from published import FACTS, REGRESSION, by_id, finish, planned_of, request_of, 
 from metadist import plugins
 from metadist.episode_data import open_data
 from metadist.evaluation.protocols import EvalRequest
-from metadist.reproduce import load_table
 from metadist.executors.pool import Command, Job, Pool
+from metadist.reproduce import load_table
 from metadist.reproduce.places import place
 from metadist.reproduce.plan import Planned, Request, jobs, plan
 from metadist.reproduce.result import assemble
@@ -147,7 +147,7 @@ def test_a_password_is_in_no_command_and_no_log(tmp_path: Path):
     request, _ = planned_run(tmp_path)
     uri = "http://me:hunter2@127.0.0.1:1"
     asked = replace(request, offline=False, tracking_uri=uri)
-    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.work]
+    words = [word for job in jobs(plan(asked), asked) for c in job.commands for word in c.arguments]
     assert words
     assert not any("hunter2" in word for word in words)
     seen = ("sh", "-c", 'test "$MLFLOW_TRACKING_URI" = "$0"', "x")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,44 +74,60 @@ def _claim(run: RunDir) -> Attempt:
     return run.claim({"numerics": {}, "bits": "verified"})
 
 
-def test_of_two_claims_of_one_number_the_first_counts(
+def test_of_eight_claimants_one_wins_at_once(
     place: ObjectPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without a pause, though all have seen the same claims when they make theirs."""
+    winners, seen = Claims.winners, threading.Barrier(8)
+
+    def all_look_first(self: Claims) -> list[Claim]:
+        found = winners(self)
+        seen.wait(30)
+        return found
+
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    for run in ("x", "y"):
+        with monkeypatch.context() as patch, ThreadPoolExecutor(8) as pool:
+            patch.setattr(Claims, "winners", all_look_first)
+            claims = [Claims(place / run) for _ in range(8)]
+            made = list(pool.map(lambda one: one.claim({}), claims))
+        [won] = [claim for claim in made if claim is not None]
+        assert won.number == 1
+        assert claims[0].winners() == [won]
+
+
+def test_claims_follow_each_other(place: ObjectPlace) -> None:
     claims = Claims(place)
-    key = "0" * 32
-
-    def meanwhile(seconds: float) -> None:
-        # The smaller key would win if the store's time did not come first.
-        (place / f"0001-{key}.claim").put(sealed_json({}))
-
-    sleep = time.sleep
-
-    def sleeping(seconds: float) -> None:
-        sleep(seconds)
-        meanwhile(seconds)
-
-    monkeypatch.setattr(time, "sleep", sleeping)
     first = claims.claim({"who": "first"})
     assert first is not None
-    assert claims.winners() == [first]
-    assert claims.read(first) == {"who": "first"}
+    assert claims.read(first)["who"] == "first"
     claims.record(first, {"who": "still the first"})
     assert claims.read(first) == {"who": "still the first"}
+    second = Claims(place).claim({})
+    assert second is not None
+    assert claims.winners() == [first, second]
 
 
-def test_who_comes_second_is_told(place: ObjectPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    def meanwhile(seconds: float) -> None:
-        (place / f"0002-{'f' * 32}.claim").put(sealed_json({}))
-
-    monkeypatch.setattr(time, "sleep", meanwhile)
-    assert Claims(place).claim({}) is None
-    assert Claims(place).winners()[-1] == Claim(2, "f" * 32)
+def test_claims_of_older_runs_count(place: ObjectPlace, object_store: Store) -> None:
+    """They have a key of their own each, and the store's clock elects."""
+    for key in ("f", "0"):  # the smaller key would win if the store's time did not come first
+        (place / f"0001-{key * 32}.claim").put(sealed_json({"who": key}))
+        time.sleep(1.1 if key == "f" else 0)
+    claims, old = Claims(place), Claim(1, "f" * 32)
+    assert claims.winners() == [old]
+    assert claims.read(old) == {"who": "f"}
+    new = claims.claim({})
+    assert new is not None
+    assert new.number == 2
+    # One that was put at the same moment by who does not know better.
+    (place / f"0002-{'0' * 32}.claim").put(sealed_json({}))
+    assert claims.winners() == [old, new]
 
 
 def test_last_words_of_the_driver_before_end_no_successor(
     shelf: str, recipe: Recipe, node: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It claims the record while the new driver waits to see whether anybody else does."""
+    """It claims the record while the new driver does."""
     node("a")
     run = _create(shelf, recipe)
     first = run.drive(status="running")
@@ -122,7 +140,7 @@ def test_last_words_of_the_driver_before_end_no_successor(
         mine = claim(self, body)
         if len(claims) > 1 or mine is None:
             return mine
-        (self._place / f"{mine.number + 1:04d}-{'f' * 32}.claim").put(sealed_json({}))
+        (self._place / f"{mine.number + 1:04d}.claim").put(sealed_json({"key": "f" * 32}))
         return None
 
     monkeypatch.setattr(Claims, "claim", disturbed)

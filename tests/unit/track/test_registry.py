@@ -30,11 +30,11 @@ from metadist.api.adapting import open_model
 from metadist.cli.main import main
 from metadist.errors import AdaptError, RunError, TrackingError
 from metadist.runs.run_dir import RunDir
-from metadist.track import request as request_module
 from metadist.track.client import connect
 from metadist.track.registry import check_name, pip_requirements, register_run
-from metadist.track.registry.request import Form
+from metadist.track.registry import request as request_module
 from metadist.track.registry.description import example
+from metadist.track.registry.request import Form
 
 
 @pytest.fixture(scope="module")

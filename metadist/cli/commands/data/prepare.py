@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.commands.data._text import shape_text
 from metadist.process.console import at_work
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.datasets)
 @click.option("--source", metavar="PATH", help="Folder or file that holds the images.")
 @click.option(
     "--split",

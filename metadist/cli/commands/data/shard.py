@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from metadist import api
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.process.console import at_work
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes)
 @click.option(
     "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as data.seed=1."
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from metadist.cli import options
 from metadist.process.resources import human_bytes
 
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ since = click.option(
 _HEAD = ("run", "status", "made", "algorithm", "dataset", "steps", "result", "size")
 
 
-def table(found: Sequence[Listed]) -> list[str]:
-    """A line for each run, below a head."""
-    from metadist.report.text_table import aligned
-
-    return aligned([_HEAD, *(_row(one) for one in found)], right=(5, 7), rule=False)
+def show(found: Sequence[Listed], *, err: bool = False) -> None:
+    """A line for each run, below a head; none at all if there is no run."""
+    if found:
+        options.show_rows([_HEAD, *map(_row, found)], right=(5, 7), err=err)
 
 
 def _row(one: Listed) -> tuple[str, ...]:

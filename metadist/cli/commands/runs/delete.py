@@ -7,14 +7,15 @@ import json
 import click
 
 from metadist.api import runs_directory
-from metadist.cli import options
+from metadist.cli import completion, options
 from metadist.cli.commands.runs import _chosen
+from metadist.cli.verbosity import is_quiet
 from metadist.errors import RunError
 from metadist.process.resources import human_bytes
 
 
 @click.command()
-@click.argument("names", metavar="NAME…", nargs=-1)
+@click.argument("names", metavar="NAME…", nargs=-1, shell_complete=completion.runs)
 @_chosen.filters
 @_chosen.since
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -56,13 +57,14 @@ def delete(
         )
     tracked = [one.run.name for one in found if one.info.get("mlflow")]
     count = sum(len(checkpoints.steps(one.run)) for one in found)
-    for line in _chosen.table(found) if found else ():
-        options.say(line)
-    size = human_bytes(sum(one.size for one in found))
-    options.say(
-        f"{plural(len(found), 'run')}, {plural(count, 'checkpoint')}, {size}; in MLflow: "
-        f"{', '.join(tracked) or 'none'}"
-    )
+    if not (yes and is_quiet()):  # whoever is asked is told what about
+        _chosen.show(found, err=True)
+        size = human_bytes(sum(one.size for one in found))
+        click.echo(
+            f"{plural(len(found), 'run')}, {plural(count, 'checkpoint')}, {size}; in MLflow: "
+            f"{', '.join(tracked) or 'none'}",
+            err=True,
+        )
     if not found:
         return
     if not yes:

@@ -32,7 +32,6 @@ def list_(
     if as_json:
         click.echo(json.dumps({"runs": [one.document() for one in found]}))
         return
-    for line in _chosen.table(found) if found else ():
-        click.echo(line)
+    _chosen.show(found)
     if not found:
         options.say(f"No run of that kind under {runs_dir}")

@@ -14,6 +14,8 @@ from metadist.search.report import write_search_report
 from metadist.search.report.data import search_data
 from metadist.search.report.result_schema import read_found
 
+pytestmark = pytest.mark.drawn(False)
+
 
 @pytest.mark.parametrize(
     "change",
@@ -94,6 +96,7 @@ def test_runs_that_are_gone_or_damaged(search):
     assert "metadist train" not in page.text
 
 
+@pytest.mark.drawn
 def test_texts_are_escaped(search):
     evil = "</td><script>alert(1)</script>"
     record = search.trials()[1]
