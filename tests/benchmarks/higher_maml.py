@@ -49,7 +49,7 @@ class HigherMAML:
         with torch.no_grad():
             for name, weight in self.params.items():
                 weight.copy_(params[name])
-        # All of them: a gradient of what it does not adapt would cost the way through all steps.
+        # All: of what it does not adapt it would take gradients too, through all steps before.
         self.inner = torch.optim.SGD(self.net.parameters(), lr=inner_lr)
         self.inner_steps = inner_steps
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)

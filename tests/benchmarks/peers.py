@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -211,22 +210,10 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def speed(rounds: int) -> dict[str, Any]:
-    """Gradients and times of each problem, with both allocators, each in a process of its own."""
-    result: dict[str, Any] = {}
-    for allocator in ("default", "kept"):
-        command = [sys.executable, "-m", __spec__.name, "--child", allocator]
-        output = subprocess.check_output([*command, "--rounds", str(rounds)], text=True)
-        result[allocator] = json.loads(output)
-    return result
-
-
-def child(allocator: str, rounds: int) -> None:
-    """One allocator's part of :func:`speed`, printed."""
+    """Gradients and times of each problem, on one thread of a process that keeps freed memory."""
     torch.set_num_threads(1)
-    if allocator == "kept":
-        keep_freed_memory()
-    parts = {p.name: {"exactness": exactness(p), "speed": timed(p, rounds)} for p in PROBLEMS}
-    print(json.dumps(parts))
+    keep_freed_memory()
+    return {p.name: {"exactness": exactness(p), "speed": timed(p, rounds)} for p in PROBLEMS}
 
 
 def machine() -> dict[str, str]:
@@ -250,10 +237,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["speed", "costs", "promises"])
     parser.add_argument("--out", type=Path, default=Path("peers.json"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.child:
-        return child(asked.child, asked.rounds)
     measures: dict[str, Callable[[], Any]] = {
         "speed": lambda: speed(asked.rounds),
         "costs": costs,
