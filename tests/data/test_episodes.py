@@ -154,6 +154,16 @@ def test_equal_identities_are_equal() -> None:
     assert Identity(**{**fields, "spec": EpisodeSpec(**fields["spec"])}) == episodes_of().identity
 
 
+def test_each_part_has_images_of_its_own() -> None:
+    store = memory_store()
+    images = {"val": store.parts["train"].images ^ 1, "test": store.parts["train"].images ^ 2}
+    parts = {n: dataclasses.replace(store.parts["train"], part=n, images=x) for n, x in images.items()}
+    whole = dataclasses.replace(store, parts={**store.parts, **parts})
+    for name, part in whole.parts.items():
+        source = ImageEpisodes(whole, name, EpisodeSpec(3, 2, 4), 7)
+        assert_same(source.episodes(range(5)), fetch(part.images, source.rows(range(5))))
+
+
 def test_rows_and_pixels_are_the_same_episodes() -> None:
     source = episodes_of(rotations="per_episode")
     images = source.store.parts["train"].images
