@@ -105,9 +105,9 @@ class Problem:
 
 
 PROBLEMS = (
-    Problem("Omniglot's network, 1 step", (28, 28, 1), 64, False, 1, 1, 0.4, 32),
-    Problem("Omniglot's network, 5 steps", (28, 28, 1), 64, False, 1, 5, 0.4, 16),
-    Problem("miniImageNet's network, 5 steps", (84, 84, 3), 32, True, 15, 5, 0.01, 2),
+    Problem("Omniglot's network, 1 step", (28, 28, 1), 64, False, 1, 1, 0.4, 8),
+    Problem("Omniglot's network, 5 steps", (28, 28, 1), 64, False, 1, 5, 0.4, 4),
+    Problem("miniImageNet's network, 5 steps", (84, 84, 3), 32, True, 15, 5, 0.01, 1),
 )
 
 
