@@ -27,14 +27,13 @@ RUNS = {
 #: What stands for names that a reader fills in.
 WORDS = {"DIR": "support", "RECIPE": _IMAGE}
 
-PRELUDE = {
-    "docs/python.md": """
+_IN_MEMORY = """
 from PIL import Image
 import metadist
 images = [Image.new("L", (28, 28), 50 * n) for n in range(5)]
 labels, others = list("abcde"), images
-""",
-}
+"""
+PRELUDE = {"docs/python.md": _IN_MEMORY, "docs/quick-start.md": _IN_MEMORY}
 
 
 def _images() -> None:
@@ -62,6 +61,11 @@ def _figures() -> None:
     Path("shapes.toml").write_text(recipe.text, encoding="utf-8")
 
 
+def _own() -> None:
+    _figures()
+    _images()
+
+
 def _prepared() -> None:
     _figures()
     metadist.prepare("image_folder", source="shapes", name="shapes", options={"size": 32})
@@ -83,6 +87,7 @@ def _plugins() -> None:
 SETUP: dict[str, Callable[[], None]] = {
     "README.md": _images,
     "docs/using-a-trained-model.md": _images,
+    "docs/quick-start.md": _own,
     "docs/add-a-backbone.md": _module,
     "docs/add-an-objective.md": _plugins,
     "docs/norm-and-protocols.md": _prepared,

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import click
 import pytest
 from pages import PAGES, ROOT, named, options_of, spans, tokens
+from site_pages import repository
 
 from metadist.cli.main import main
 from metadist.evaluation.inference.fitted_model import FittedModel
@@ -39,10 +40,11 @@ VARIABLE = re.compile(r"\bMETADIST_[A-Z][A-Z0-9_]*\b")
 
 
 def links(page: str) -> set[str]:
-    """Targets of its links and pictures."""
+    """Targets of its links and pictures; the README's are absolute, and those of a clone here."""
     inline = [child for token in tokens(page) for child in token.children or ()]
     found = {str(t.attrs.get("href") or t.attrs.get("src") or "") for t in inline}
-    return {target for target in found if target}
+    here = re.compile(rf"{re.escape(repository())}/(blob|raw)/main/")
+    return {here.sub("", target) if page == "README.md" else target for target in found if target}
 
 
 @cache
