@@ -66,7 +66,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@echo "[1/2] $(TORCH)"
 	@$(PIP) install --no-deps $(TORCH_FROM) "$(TORCH)"
 	@echo "[2/2] metadist[tune,dev,docs] and what it needs"
-	@$(PIP) install -c constraints.txt -e '.[tune,dev,docs]'
+	@$(PIP) install -c constraints.txt -e '.[tune,dev,docs,s3]'
 	@touch $@
 	@echo "Ready: $(VENV)/bin/metadist --help"
 

@@ -65,10 +65,10 @@ def names(lines: Iterable[str]) -> set[str]:
     ("folder", "extras"),
     [
         ("metadist", ["tune"]),
-        ("data_pipeline", []),
+        ("data_pipeline", ["s3"]),
         ("tune_spaces", []),
         ("cluster", None),
-        ("tests", ["tune", "dev", "docs"]),
+        ("tests", ["tune", "dev", "docs", "s3"]),
     ],
 )
 def test_every_import_is_a_declared_dependency(folder, extras):
