@@ -200,8 +200,8 @@ def test_old_parameters_are_noticed(run_group: RunGroup, monkeypatch: pytest.Mon
 
 
 def rates(case: Case, **inner: Any) -> Recipe:
-    given = case.recipe
-    return given.model_copy(update={"inner": given.inner.model_copy(update=inner)})
+    sections = case.recipe.model_dump()
+    return Recipe.model_validate({**sections, "inner": sections["inner"] | inner})
 
 
 def train_by(recipe: Recipe, case: Case, steps: int, state: Any = None) -> Trainer:
@@ -215,17 +215,17 @@ def train_by(recipe: Recipe, case: Case, steps: int, state: Any = None) -> Train
 def test_a_rate_that_changes_between_steps_is_the_rate_of_the_steps_behind_it(mode: str):
     case = case_of(mode)
     lr = case.network.lr
-    changed = train_by(rates(case, lr_changes="2: 0.3"), case, 4).state()
+    changed = train_by(rates(case, lr_changes=[[2, 0.3]]), case, 4).state()
     first = train_by(rates(case, lr=lr), case, 2).state()
     assert same_bits(train_by(rates(case, lr=0.3), case, 4, first).state(), changed)
-    for other in (rates(case, lr=lr), rates(case, lr=0.3), rates(case, lr_changes="1: 0.3")):
+    for other in (rates(case, lr=lr), rates(case, lr=0.3), rates(case, lr_changes=[[1, 0.3]])):
         assert not same_bits(train_by(other, case, 4).state(), changed)
 
 
 @each_mode
 def test_a_rate_that_changes_is_the_same_for_three_workers(mode: str, run_group: RunGroup):
     case = case_of(mode)
-    recipe = rates(case, lr_changes="1: 0.3")
+    recipe = rates(case, lr_changes=[[1, 0.3]])
     alone = train_by(recipe, case, 3).state()
 
     def work(group: Group) -> Trainer:

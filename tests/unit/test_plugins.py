@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,18 @@ from metadist.track import run_tags
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test in a folder of its own, with the modules and paths it found."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        # A package without a file of its own has places only.
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        if any(place and Path(place).is_relative_to(tmp_path) for place in places):
+            del sys.modules[name]
 
 
 def _one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -274,10 +283,10 @@ def test_a_worker_takes_the_source_that_the_driver_has_read():
 
 
 def test_a_worker_finds_a_module_where_the_driver_found_it(tmp_path, monkeypatch):
-    write(Path("lab/worker_toy.py"), BACKBONE)
-    with use(["lab.worker_toy"]) as (plugin,):
+    write(Path("toys/worker_toy.py"), BACKBONE)
+    with use(["toys.worker_toy"]) as (plugin,):
         pass
-    for name in ("lab", "lab.worker_toy"):
+    for name in ("toys", "toys.worker_toy"):
         del sys.modules[name]
     sys.path.remove(str(tmp_path))
     (tmp_path / "elsewhere").mkdir()

@@ -168,6 +168,7 @@ def test_csv_holds_a_row_for_each_run_with_all_digits(result):
     assert [row["verdict"] for row in rows] == ["baseline", "better", "within noise"]
 
 
+@pytest.mark.drawn
 def test_the_page_needs_nothing_else_and_says_everything(result):
     html = render(result)
     page = Page(html)
@@ -312,6 +313,7 @@ def test_a_page_cannot_take_the_place_of_a_directory(root, tmp_path):
         metadist.compare(NAMES, runs_dir=root, csv=tmp_path / "table.txt")
 
 
+@pytest.mark.drawn
 def test_a_strangers_metric_and_further_ones(tmp_path):
     """Names, directions and units as the record says; what an objective measures beside it, too."""
     gain = Metric("gain", "return", higher_is_better=True)

@@ -99,8 +99,10 @@ def test_a_missing_part_is_named():
         parse_recipe('[data]\ndataset = "strokes"\n[model]\nname = "conv4"\n')
     with pytest.raises(RecipeError, match=r"must be a table"):
         parse_recipe("data = 1\n")
-    with pytest.raises(RecipeError, match=r"model\.filters: a single value"):
-        parse_recipe(MINIMAL.replace("[algorithm]", "filters = [1, 2]\n[algorithm]"))
+    with pytest.raises(RecipeError, match=r"model\.filters: a single value or a list"):
+        parse_recipe(MINIMAL.replace("[algorithm]", "filters = {a = 1}\n[algorithm]"))
+    with pytest.raises(RecipeError, match=r"model\.filters: .*valid integer, got \[1, 2\]"):
+        resolve(parse_recipe(MINIMAL.replace("[algorithm]", "filters = [1, 2]\n[algorithm]")))
 
 
 def test_recipes_are_frozen():

@@ -67,6 +67,7 @@ def test_text_is_aligned_and_says_everything(result):
     assert any(line.startswith("†") for line in lines)
 
 
+@pytest.mark.drawn
 def test_pages_documents_and_pictures(result, tmp_path):
     files = write(result, tmp_path / "out")
     assert [f.name for f in files] == [
