@@ -87,7 +87,11 @@ def known_keys() -> dict[str, set[str]]:
 @pytest.mark.parametrize("page", PAGES)
 def test_what_stands_in_backticks_is_there(page: str) -> None:
     ours = options_of(main)
-    scripts = "".join(p.read_text("utf-8") for p in (ROOT / "cluster").iterdir() if p.is_file())
+    scripts = "".join(
+        p.read_text("utf-8")
+        for p in (ROOT / "cluster").rglob("*")
+        if p.is_file() and p.suffix != ".pyc"
+    )
     others = {*re.findall(r"--[a-z-]+", scripts)}.union(*OTHERS.values())
     for span in spans(page):
         if span.startswith("metadist "):

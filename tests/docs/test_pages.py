@@ -20,6 +20,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from imported_files import forget
 from pages import CODE, DATA, OPTIONS, PAGES, PROSE, ROOT, Block, Command, blocks, parse, says
 
 from metadist.cli.main import main
@@ -104,15 +105,12 @@ class Reader:
             (self.here / name).symlink_to(ROOT / name)
         SETUP.get(self.page, lambda: None)()
         exec(PRELUDE.get(self.page, ""), self.names)
-        modules = set(sys.modules)
+        forget(self.here.parent)  # which holds the files of every test of this process
         try:
             for block in blocks(self.page):
                 self._block(block)
         finally:
-            for name in set(sys.modules) - modules:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file and Path(file).is_relative_to(self.here):
-                    del sys.modules[name]
+            forget(self.here)
 
     def _block(self, block: Block) -> None:
         if title := block.options.get("title"):

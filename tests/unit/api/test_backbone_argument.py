@@ -7,10 +7,12 @@ import importlib.util
 import json
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from imported_files import forget
 from plugin_files import write
 from small_runs import SMALL
 from torch import nn
@@ -40,9 +42,11 @@ RECIPE = "sinusoid-10shot-maml"
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    forget(tmp_path)
 
 
 def imported(path: Path, name: str) -> Any:
@@ -100,12 +104,8 @@ def test_a_factory_in_a_package_is_imported_by_its_name():
     write(Path("lab/nets.py"), NET + "\nfrom .sizes import WIDTH\n")
     sys.path.insert(0, str(Path.cwd()))
     module = importlib.import_module("lab.nets")
-    try:
-        train("first", backbone=module.make)
-        assert info("first")["plugins"]["backbone"]["module"] == "lab.nets:make"
-    finally:
-        for name in ("lab", "lab.nets", "lab.sizes"):
-            del sys.modules[name]
+    train("first", backbone=module.make)
+    assert info("first")["plugins"]["backbone"]["module"] == "lab.nets:make"
 
 
 def test_a_recipe_object_is_given_the_network():
