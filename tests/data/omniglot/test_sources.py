@@ -31,6 +31,7 @@ def test_zips_tree_merged_tree_and_parquet_are_the_same(zips, tree, drawings, tm
     assert read_drawings(merged) == drawings
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_parquet_and_one_of_each_is_enough(original, tree, drawings, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copy(original / "omniglot_png.parquet", tmp_path / "one" / "any_name.parquet")
