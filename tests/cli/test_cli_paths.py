@@ -46,6 +46,7 @@ def done(*arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_places_of_a_run_may_begin_with_a_tilde(home: Path):
     write(home / "sign.py", SIGN_MAML)
     (home / "mine.toml").write_text(recipe_text("sinusoid-10shot-maml"))

@@ -153,7 +153,7 @@ def test_debug_shows_where_a_plugin_failed():
 BROKEN = SIGN_MAML.replace("g.sign()", "g.sing()")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_mistake_in_a_plugins_code_is_told_in_a_line(workers):
     """File, line, part and cure; a run that cannot go on is not said to."""
     write(Path("sign.py"), BROKEN)
@@ -248,6 +248,7 @@ def test_data_list_survives_a_broken_distribution():
     assert "sinusoid" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_with_an_algorithm_of_ones_own():
     write(Path("sign.py"), SIGN_MAML)
     settings = ", ".join(f'"{setting}"' for setting in ("algorithm.name=sign", *SMALL))

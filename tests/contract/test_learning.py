@@ -19,6 +19,10 @@ from tests.contract.training import train, trainer
 
 STEPS, HELD_OUT = 40, 40
 
+# One of each family: a learned start, learned rates, a part that is frozen, no gradient of the loss
+# after adaptation, no episodes. All others, and all on functions, are slow.
+QUICK = ("maml", "meta_sgd", "nil", "reptile", "finetune")
+
 
 def held_out(worker: Trainer, case: Case, phase: Phase) -> Setting:
     """What the worker has learned so far, on tasks that it is not trained on."""
@@ -50,8 +54,18 @@ def error(worker: Trainer, case: Case) -> float:
     return float(torch.stack(errors).mean())
 
 
-@pytest.mark.parametrize("model", ["mlp-tanh", "mlp-relu"])
-@pytest.mark.parametrize("algorithm", LEARNING)
+@pytest.mark.parametrize(
+    ("algorithm", "model"),
+    [
+        pytest.param(
+            algorithm,
+            model,
+            marks=[] if algorithm in QUICK and model == "mlp-relu" else pytest.mark.slow,
+        )
+        for algorithm in LEARNING
+        for model in ("mlp-tanh", "mlp-relu")
+    ],
+)
 def test_it_learns(algorithm: str, model: str):
     if not works_on(algorithm, model):
         return

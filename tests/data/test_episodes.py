@@ -157,7 +157,9 @@ def test_equal_identities_are_equal() -> None:
 def test_each_part_has_images_of_its_own() -> None:
     store = memory_store()
     images = {"val": store.parts["train"].images ^ 1, "test": store.parts["train"].images ^ 2}
-    parts = {n: dataclasses.replace(store.parts["train"], part=n, images=x) for n, x in images.items()}
+    parts = {
+        n: dataclasses.replace(store.parts["train"], part=n, images=x) for n, x in images.items()
+    }
     whole = dataclasses.replace(store, parts={**store.parts, **parts})
     for name, part in whole.parts.items():
         source = ImageEpisodes(whole, name, EpisodeSpec(3, 2, 4), 7)

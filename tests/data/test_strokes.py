@@ -274,6 +274,7 @@ def test_pixel_nearest_neighbour_is_half_right(
     assert 0.45 < np.mean(right) < 0.55
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_vector_unit() -> None:
     configuration = np.show_config(mode="dicts")
     assert configuration is not None

@@ -108,6 +108,7 @@ def test_failures_with_progress_go_on(
     assert ray_train.execute(Job(run.path, data, WorldSize(2, 2)), _quiet) == {"steps": 7}
 
 
+@pytest.mark.slow
 def test_mistakes_of_the_user_are_not_tried_again(private_ray: None, tmp_path: Path) -> None:
     run, data = small_run(tmp_path, "inner.lr=1e30", "inner.steps=2")
     said: list[str] = []
@@ -145,6 +146,7 @@ def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_a_group_waits_for_those_who_are_there(
     private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_group_waits_for_those_who_are_there(
     assert run.latest_attempt() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_an_elastic_group_that_finds_no_place_takes_what_there_is(
     private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -53,7 +53,12 @@ def reference(
 
 
 @pytest.mark.parametrize(
-    "workers", [pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long)), 2, 3]
+    "workers",
+    [
+        pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long)),
+        2,
+        pytest.param(3, marks=pytest.mark.slow),
+    ],
 )
 def test_workers_do_not_matter(
     workers: int,
@@ -68,6 +73,7 @@ def test_workers_do_not_matter(
     assert _evaluation(runs / f"workers{workers}") == _evaluation(runs / "solo")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bits(tmp_path: Path, strokes_data: Path) -> None:
     digests = {
         _train(f"seed{seed}", 0, strokes_data, tmp_path, f"{key}.seed=1", "outer.steps=3")[
@@ -82,7 +88,7 @@ def test_another_seed_gives_other_bits(tmp_path: Path, strokes_data: Path) -> No
 
 
 # Four workers, one of which adapts two tasks of five, read from one shard.
-@pytest.mark.parametrize("workers", [0, 4])
+@pytest.mark.parametrize("workers", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_shards_do_not_matter(
     workers: int,
     reference: tuple[Path, Mapping[str, object]],

@@ -171,6 +171,7 @@ def test_metrics_arrive_bit_for_bit(run_group: RunGroup, size: int):
 # --- real processes -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_gloo_processes_give_the_bits_of_one(tmp_path: Path):
     layout = make_layout(tasks=7, chunk=2)

@@ -122,6 +122,7 @@ def test_one_lower_bound_is_needed():
             lower_bound(line)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported():
     code = (
         "import importlib, pkgutil\n"

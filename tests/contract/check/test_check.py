@@ -92,6 +92,7 @@ def test_a_name_is_a_part_and_so_is_a_module(tmp_path: Path, monkeypatch: pytest
         metadist.check("nobody")
 
 
+@pytest.mark.slow
 def test_options_are_the_parts_own():
     report = metadist.check("fomaml", options=["adapt_norm=true"])
     assert "adapt_norm = True" in report.on[0]
@@ -150,6 +151,7 @@ def test_the_command_says_the_same(tmp_path: Path):
     assert run("nobody").exit_code == 1
 
 
+@pytest.mark.slow
 def test_neither_ray_nor_mlflow_nor_a_directory_is_needed(tmp_path: Path):
     path = written(tmp_path, "own_maml")
     program = (

@@ -31,6 +31,7 @@ def test_zips_tree_merged_tree_and_parquet_are_the_same(zips, tree, drawings, tm
     assert read_drawings(merged) == drawings
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_parquet_and_one_of_each_is_enough(original, tree, drawings, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copy(original / "omniglot_png.parquet", tmp_path / "one" / "any_name.parquet")
@@ -66,6 +67,7 @@ def test_source_and_options_are_asked_for_by_name():
         next(omniglot.iter_images(Path(), "ravi"))
 
 
+@pytest.mark.slow
 def test_litter_stops_no_omniglot(drawings, tree, tmp_path, caplog):
     root = Path(shutil.copytree(tree, tmp_path / "tree"))
     alphabet = root / "images_background/Greek"

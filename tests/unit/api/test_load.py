@@ -248,6 +248,7 @@ assert not {"ray", "mlflow", "pandas"} & set(sys.modules), sorted(sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_without_data_ray_and_mlflow(place, tmp_path):
     found = subprocess.run(
         [sys.executable, "-c", FRESH, str(place / "runs" / "new")],

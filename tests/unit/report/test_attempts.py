@@ -27,6 +27,7 @@ def test_attempts_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert write_report(run).read_text() == page
 
 
+@pytest.mark.slow
 def test_no_picture_of_one_attempt_nor_of_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
