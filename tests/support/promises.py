@@ -1,4 +1,4 @@
-"""Plants the faults of ``promises.toml``, one at a time, in a copy of the tree, and tells which test sees each.
+"""Plants the faults of ``promises.toml``, one at a time, and tells which test sees each.
 
     python tests/support/promises.py [NAME ...]
 

@@ -1,4 +1,4 @@
-"""The table of planted faults fits the tree: each still applies, and the tests that see it are there."""
+"""The table of planted faults fits the tree: each applies, and the tests that see it are there."""
 
 from __future__ import annotations
 
