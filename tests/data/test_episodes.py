@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.datasets import PARTS, Part
 from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes, fetch
 from data_pipeline.episodes.sequence import EpisodeSequence
@@ -156,12 +157,13 @@ def test_equal_identities_are_equal() -> None:
 
 def test_each_part_has_images_of_its_own() -> None:
     store = memory_store()
-    images = {"val": store.parts["train"].images ^ 1, "test": store.parts["train"].images ^ 2}
-    parts = {
-        n: dataclasses.replace(store.parts["train"], part=n, images=x) for n, x in images.items()
-    }
-    whole = dataclasses.replace(store, parts={**store.parts, **parts})
-    for name, part in whole.parts.items():
+    train = store.parts["train"]
+    parts: dict[Part, StorePart] = {"train": train}
+    for turn, name in enumerate(PARTS[1:], 1):
+        images = train.images ^ np.uint8(turn)
+        parts[name] = dataclasses.replace(train, part=name, images=images)
+    whole = dataclasses.replace(store, parts=parts)
+    for name, part in parts.items():
         source = ImageEpisodes(whole, name, EpisodeSpec(3, 2, 4), 7)
         assert_same(source.episodes(range(5)), fetch(part.images, source.rows(range(5))))
 
