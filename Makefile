@@ -31,9 +31,8 @@ export PYTHONDONTWRITEBYTECODE :=
 WHEEL_TESTS_IN ?= cli/test_cli_surface.py cli/test_cli_adapt.py cli/test_cli_plugin.py cli/data/test_prepare.py \
 	unit/jobs/test_package.py unit/test_packaging.py unit/recipe/test_recipe_files.py unit/test_plugins.py
 # What is run where the environment supplies nothing: every command as a process, and of all rooms some in one.
-SCRUBBED_TESTS_IN ?= scrubbed cli/test_cli_surface.py cli/test_cli_adapt.py cli/data data/test_recipe_data.py \
-	data/test_shard_writing.py unit/api/test_results.py unit/comparison unit/jobs unit/track/test_store.py \
-	unit/search/test_tuning.py distributed/test_world_size.py
+SCRUBBED_TESTS_IN ?= scrubbed cli/test_cli_surface.py data/test_recipe_data.py unit/api/test_results.py unit/jobs \
+	unit/track/test_store.py
 # What is run with the lowest versions: imports, commands, the object store, MLflow, the report, Ray.
 LOWEST_TESTS_IN ?= unit/test_dependencies.py cli/test_cli_surface.py cli/test_cli_adapt.py data/test_objects.py \
 	data/test_images.py unit/track/test_points.py unit/track/test_registry.py unit/report/test_page.py \
