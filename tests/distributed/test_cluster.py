@@ -29,7 +29,7 @@ from metadist.executors.pool import Active, Command, Pool, Watcher
 from metadist.executors.pool import Job as PoolJob
 from metadist.executors.world_size import WorldSize
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
 
 
 def _quiet(line: str) -> None:

@@ -12,7 +12,7 @@ from metadist.compute.resolve import resolve
 from metadist.episode_data import open_data
 from metadist.episode_data.places import shards_root
 
-pytestmark = pytest.mark.distributed
+pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
 
 # A bank of 60 episodes is read two and a half times in 30 steps of 5 tasks; 5 tasks split
 # unevenly over 2 and 3 workers.

@@ -81,6 +81,7 @@ def test_a_page_is_run(page: str, place: Callable[..., Path]) -> None:
     Reader(page, place(*RUNS.get(page, ()))).run()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

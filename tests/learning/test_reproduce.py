@@ -207,6 +207,7 @@ def test_killed_it_leaves_nothing_behind_and_goes_on(
     assert any(run.attempt_facts(2)["from_step"] >= 24 for run in resumed)
 
 
+@pytest.mark.long
 @pytest.mark.faults
 @pytest.mark.distributed
 def test_on_a_cluster_it_is_the_same_and_can_be_interrupted(

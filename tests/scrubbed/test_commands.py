@@ -68,6 +68,7 @@ def test_images_become_data(stranger: Stranger):
     stranger.run("data", "verify", "mine")
 
 
+@pytest.mark.long
 def test_a_search_ends(stranger: Stranger):
     less = ("--trials=2", "--steps=4", "--every=2", "--concurrent=2")
     result = stranger.result("tune", "sinusoid-lr", "--name", "s", *SMALL, *less)
