@@ -11,7 +11,8 @@ LOWEST_PIP := "$(CURDIR)/$(LOWEST)/bin/python" -m pip --disable-pip-version-chec
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-# How pip is called, and from where torch comes (empty: wherever pip looks anyway).
+# How pip is called, and from where torch comes (empty: wherever pip looks anyway). Of twenty thousand files a few
+# thousand are ever imported: Python compiles those when it first meets them.
 PIP             ?= $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH_INDEX_URL ?=
 # The torch that a file pins.
@@ -63,9 +64,9 @@ $(READY): pyproject.toml constraints.txt Makefile
 		echo "$(VENV) holds a Python older than 3.11; remove it and run make setup again." >&2; exit 1; }
 	@# torch first and alone: an index that is given need not hold anything else, and what is installed is not replaced.
 	@echo "[1/2] $(TORCH)"
-	@$(PIP) install --no-deps $(TORCH_FROM) "$(TORCH)"
+	@$(PIP) install --no-compile --no-deps $(TORCH_FROM) "$(TORCH)"
 	@echo "[2/2] metadist[tune,dev,docs] and what it needs"
-	@$(PIP) install -c constraints.txt -e '.[tune,dev,docs,s3]'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[tune,dev,docs,s3]'
 	@touch $@
 	@echo "Ready: $(VENV)/bin/metadist --help"
 
@@ -108,8 +109,8 @@ test-lowest: $(LOWEST)/.ready ## run a few tests with the lowest versions that p
 $(LOWEST)/.ready: tests/constraints-lowest.txt
 	@echo "Setting up $(LOWEST) with the lowest versions (once; about as large as $(VENV))"
 	@"$(PYTHON)" -m venv --clear $(LOWEST)
-	@$(LOWEST_PIP) install --no-deps $(TORCH_FROM) "$(call torch_of,$<)"
-	@$(LOWEST_PIP) install -c $< '.[tune,dev,docs,s3,mlflow-server]'
+	@$(LOWEST_PIP) install --no-compile --no-deps $(TORCH_FROM) "$(call torch_of,$<)"
+	@$(LOWEST_PIP) install --no-compile -c $< '.[tune,dev,docs,s3,mlflow-server]'
 	@$(LOWEST_PIP) check
 	@touch $@
 
