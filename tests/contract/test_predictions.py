@@ -21,10 +21,10 @@ from metadist.tasks import Phase
 from tests.contract.cases import (
     ALGORITHMS,
     MODELS,
-    NORMS,
     Case,
     Options,
     anywhere,
+    each_mode,
     first_model,
     models_of,
     switched,
@@ -89,8 +89,7 @@ def check_together(setting: Setting, size: int) -> None:
                 assert float((got.tensors()[name] - tensor).abs().max()) <= TOGETHER * scale
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_mode(ALGORITHMS)
 def test_predictions_are_the_same_however_they_are_computed(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):
@@ -145,8 +144,7 @@ def check_metrics(setting: Setting, metrics: list[dict[str, Tensor]]) -> None:
             torch.testing.assert_close(got, value.double(), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_mode(ALGORITHMS)
 def test_metrics_are_those_of_the_predictions(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):

@@ -23,12 +23,12 @@ from tests.contract.cases import (
     ALGORITHMS,
     LEARNING,
     MODELS,
-    NORMS,
     TOTAL_STEPS,
     Case,
     anywhere,
     built,
     each_algorithm,
+    each_mode,
     enumerated,
     first_model,
     models_of,
@@ -143,8 +143,7 @@ def test_the_recipe_survives_toml(algorithm: str):
     assert len(hashes) == 1 + len(switched(algorithm))
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@each_algorithm
+@each_mode(ALGORITHMS)
 def test_types_are_kept(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if norm in MODELS[model].norms and model in ("mlp-tanh", "mlp-relu", "conv4-stride"):

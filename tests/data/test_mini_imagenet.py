@@ -142,6 +142,7 @@ def test_the_real_subset(data_root, tmp_path):
     assert np.array_equal(store.parts["train"].images[0], decoded)
 
 
+@pytest.mark.slow
 def test_the_complete_lists_are_recognised(data_root, tmp_path, monkeypatch):
     for part in PARTS:
         shutil.copy(data_root / "splits" / "miniimagenet_ravi" / f"{part}.csv", tmp_path)
@@ -356,6 +357,7 @@ def test_a_wrong_parquet_is_named(rows, tmp_path):
         consume(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("where", [0.02, 0.3, 0.6, 0.99])
 def test_a_flipped_byte_in_the_parquet_is_named(data_root, tmp_path, where):

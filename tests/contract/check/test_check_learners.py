@@ -311,7 +311,14 @@ LEARNERS = [
 ]
 
 
-@pytest.mark.parametrize("planted", LEARNERS, ids=str)
+@pytest.mark.parametrize(
+    "planted",
+    [
+        pytest.param(one, marks=[pytest.mark.slow] if n % 3 else [])
+        for n, one in enumerate(LEARNERS)
+    ],
+    ids=str,
+)
 def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
     check_found(tmp_path, planted)
 
