@@ -303,6 +303,7 @@ def test_ui_of_a_server_is_its_address():
     assert "secret" not in result.output
 
 
+@pytest.mark.slow
 def test_ui_serves_the_store_of_the_runs(monkeypatch):
     import metadist.track
 

@@ -75,6 +75,7 @@ def test_it_is_with_any_option_on_any_network(name: str) -> None:
         check_everything(make(case))
 
 
+@pytest.mark.slow
 @each
 def test_workers_and_interruptions_do_not_matter(
     name: str,

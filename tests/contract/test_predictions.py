@@ -42,10 +42,16 @@ TOGETHER = 1e-12
 WITHOUT_STATE: tuple[NormMode, ...] = ("transductive", "support", "none")
 
 
-@pytest.mark.parametrize("norm", WITHOUT_STATE)
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [(name, options) for name in PREDICTED for options in ((), *switched(name))],
+    ("algorithm", "options", "norm"),
+    [
+        pytest.param(
+            name, options, norm, marks=[pytest.mark.slow] if options and norm != "none" else []
+        )
+        for name in PREDICTED
+        for options in ((), *switched(name))
+        for norm in WITHOUT_STATE
+    ],
     ids=str,
 )
 def test_predictions_are_those_of_a_second_program(

@@ -113,6 +113,7 @@ def test_a_flipped_byte_in_a_zip_is_named(zips, name, number):
         read_drawings(zips)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
 def test_a_flipped_byte_in_the_parquet_is_named(original, tmp_path, where):
@@ -123,6 +124,7 @@ def test_a_flipped_byte_in_the_parquet_is_named(original, tmp_path, where):
         read_drawings(path)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("name", [*ZIPS, "omniglot_png.parquet"])
 def test_a_truncated_archive_is_named(original, tmp_path, name):

@@ -110,6 +110,7 @@ def _outcome(context: TrialContext) -> list[tuple[Point, float | None, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
@@ -127,6 +128,7 @@ def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> 
             assert [(p.step, p.value) for p in mine] == [(p.step, p.value) for p in theirs]
 
 
+@pytest.mark.slow
 def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) -> None:
     plan = _plan(seed=3)
     whole = _outcome(_population(tmp_path / "a", plan))

@@ -50,6 +50,7 @@ def settings() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_process_is_as_it_was(tmp_path: Path, uri: str) -> None:
     connect(uri)  # what imports change is not ours to undo
     place = Place(tmp_path)
@@ -112,6 +113,7 @@ def test_a_store_that_fails_at_the_end_costs_a_line(
     assert losses(history(uri, sync_run(run))) == losses(written(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_store_of_another_mlflow_is_left_alone_and_the_run_goes_on(
     tmp_path: Path, uri: str, caplog: pytest.LogCaptureFixture, resumed: bool
