@@ -90,6 +90,7 @@ def test_classes_are_the_published_ones(data_root):
     assert [len(CLASSES[part]) for part in PARTS] == [64, 16, 20]
 
 
+@pytest.mark.slow
 def test_every_place_of_the_images_gives_the_same(rows, tmp_path):
     sources = {}
     places = ("images", "images/{wnid}", "{wnid}", "{part}/{wnid}", ".")
@@ -128,6 +129,7 @@ def test_images_of_84_are_taken_as_they_are_and_others_stretched(rows, tmp_path)
     assert [i.name for i in images[:2]] == [r[2] for r in rows[:2]]
 
 
+@pytest.mark.slow
 def test_the_real_subset(data_root, tmp_path):
     source = data_root / "miniimagenet"
     store = build_store("mini_imagenet", tmp_path, source=source)

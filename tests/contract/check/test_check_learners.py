@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from planted import Fault, check_found, fault, written
+from tiers import one_in
 
 import metadist
 
@@ -311,14 +312,7 @@ LEARNERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "planted",
-    [
-        pytest.param(one, marks=[pytest.mark.slow] if n % 3 else [])
-        for n, one in enumerate(LEARNERS)
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("planted", one_in(3, LEARNERS), ids=str)
 def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
     check_found(tmp_path, planted)
 

@@ -168,6 +168,7 @@ def test_a_fork_records_its_segments(tmp_path: Path) -> None:
         assert segments[-1]["inner.lr"] == recipe.inner.lr_changes[-1][1]
 
 
+@pytest.mark.slow
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
@@ -203,6 +204,7 @@ def test_other_schedulers_have_no_rounds() -> None:
         boundaries(_plan(replace(SPACE, scheduler=Asha())))
 
 
+@pytest.mark.slow
 def test_members_whose_records_are_lost_are_not_trained_again(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
