@@ -205,6 +205,7 @@ def test_gpus_are_listed(monkeypatch):
 # --- the import name that others use too ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_data_pipeline_is_told_apart(tmp_path):
     (tmp_path / "other" / "data_pipeline").mkdir(parents=True)
     (tmp_path / "other" / "data_pipeline" / "__init__.py").write_text("raise SystemExit(99)\n")

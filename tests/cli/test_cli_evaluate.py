@@ -39,6 +39,7 @@ def evaluate(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["evaluate", *arguments], prog_name="metadist")
 
 
+@pytest.mark.slow
 def test_the_recipes_own_protocols():
     result = evaluate("one")
     assert result.exit_code == 0, result.output

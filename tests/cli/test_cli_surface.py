@@ -275,6 +275,7 @@ def test_how_much_is_said_is_asked_for_before_a_command_or_after_it(levels):
             assert levels() == expected, line
 
 
+@pytest.mark.slow
 def test_quiet_says_results_alone(levels):
     said = run("ui", "--tracking-uri", "http://example.invalid:5000", "-q")
     assert "example.invalid" in said.stdout
@@ -303,6 +304,7 @@ def test_ui_of_a_server_is_its_address():
     assert "secret" not in result.output
 
 
+@pytest.mark.slow
 def test_ui_serves_the_store_of_the_runs(monkeypatch):
     import metadist.track
 

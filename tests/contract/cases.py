@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -292,22 +292,25 @@ def combined(algorithm: str, most: int = 256) -> list[Options]:
 # --- the tiers ------------------------------------------------------------------------------------
 
 
-def default_cases(algorithm: str) -> list[Case]:
-    """The defaults on a few networks, and each option on one that has layers of all sorts, else on
-    a small one."""
+def defaults_of(algorithm: str) -> list[Case]:
+    """The defaults on a few networks."""
     wanted = [
         Case(algorithm, "mlp-tanh", "none", 3),
         Case(algorithm, "mlp-relu", "none", 1, outer_step=TOTAL_STEPS - 1),
         Case(algorithm, "conv4-stride", "transductive", 2),
-        Case(algorithm, "conv4-stride", "support", 1),
-        Case(algorithm, "conv4-stride", "none", 1),
         Case(algorithm, "conv4-pool", "running", 1, outer_step=TOTAL_STEPS // 3),
     ]
+    return [case for case in wanted if works_on(algorithm, case.model)]
+
+
+def options_of(algorithm: str) -> list[Case]:
+    """Each option on a network that has layers of all sorts, else on a small one."""
+    cases = []
     for number, options in enumerate(switched(algorithm)):
         small = MLPS if number % 2 else MLPS[::-1]
         model = next(m for m in ("conv4-shift", *small) if works_on(algorithm, m, options))
-        wanted.append(Case(algorithm, model, MODELS[model].norms[0], 2, options, TOTAL_STEPS // 3))
-    return [case for case in wanted if works_on(algorithm, case.model, case.options)]
+        cases.append(Case(algorithm, model, MODELS[model].norms[0], 2, options, TOTAL_STEPS // 3))
+    return cases
 
 
 def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
@@ -316,7 +319,7 @@ def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
         Case(algorithm, model, norm, min(steps, MODELS[model].most_steps))
         for model in models
         for norm in MODELS[model].norms
-        for steps in (1, 3)
+        for steps in ((1, 3) if model in MLPS else (3,))
     ]
     for number, options in enumerate(switched(algorithm)):
         for model in models:
@@ -330,7 +333,7 @@ def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
             model = MLPS[1 - number % 2]
         if model in models:
             cases.append(Case(algorithm, model, "none", 2, options, step))
-    known = set(default_cases(algorithm))
+    known = {*defaults_of(algorithm), *options_of(algorithm)}
     cases = [case for case in dict.fromkeys(cases) if case not in known]
     return [case for case in cases if works_on(algorithm, case.model, case.options)]
 
@@ -345,3 +348,20 @@ def each_case(cases: Iterable[Case]) -> pytest.MarkDecorator:
 
 
 each_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+
+
+def each_mode(algorithms: Sequence[str], norms: Sequence[NormMode] = NORMS) -> pytest.MarkDecorator:
+    """One test for each algorithm in each mode; by default each sees ``none`` and, in turn, one."""
+    others = [norm for norm in norms if norm != "none"]
+    return pytest.mark.parametrize(
+        ("algorithm", "norm"),
+        [
+            pytest.param(
+                algorithm,
+                norm,
+                marks=[] if norm in ("none", others[turn % len(others)]) else pytest.mark.slow,
+            )
+            for turn, algorithm in enumerate(algorithms)
+            for norm in norms
+        ],
+    )

@@ -124,7 +124,7 @@ class Setting:
 
     def predictions(self, index: int) -> list[Tensor]:
         """Outputs for a task's queries after each step."""
-        return [one.mean for one in self.predicted(Loop())[index]]
+        return [one.mean for one in self.only(index).predicted(Loop())[0]]
 
     def predicted(self, how: GradientStrategy) -> list[list[Prediction]]:
         """What the engine has predicted of each task after each step."""

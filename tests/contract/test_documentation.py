@@ -17,7 +17,7 @@ from metadist.errors import MetadistError, RecipeError
 from metadist.inner.inner_loop import InnerLoop
 from metadist.objectives._metrics import RESERVED
 from metadist.plugins import use
-from tests.contract.cases import ALGORITHMS, Case, default_cases
+from tests.contract.cases import ALGORITHMS, Case, defaults_of, options_of
 from tests.contract.checks import check_differences, check_everything
 from tests.contract.setting import make
 from tests.contract.test_mutations import claiming
@@ -68,7 +68,7 @@ def test_the_objective_for_labels_keeps_its_contract() -> None:
 
 
 def test_the_example_keeps_the_contract(example: str):
-    cases = default_cases(example)
+    cases = [*defaults_of(example), *options_of(example)]
     # Both small networks, one of convolutions, and its option.
     chosen = [*cases[:3], cases[-1]]
     assert len({case.model for case in chosen}) == 4

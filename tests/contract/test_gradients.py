@@ -27,9 +27,10 @@ from tests.contract.cases import (
     all_cases,
     anywhere,
     built,
-    default_cases,
+    defaults_of,
     each_case,
     models_of,
+    options_of,
     switched,
     works_on,
 )
@@ -45,7 +46,7 @@ from tests.contract.setting import Setting, make, step_scalars_of, with_columns
 from tests.numerics.definitions import DEFINITIONS, PREDICTIONS
 from tests.numerics.reference import EXACT, distance
 
-DEFAULT = [case for algorithm in LEARNING for case in default_cases(algorithm)]
+DEFAULT = [case for algorithm in LEARNING for case in defaults_of(algorithm)]
 
 
 @pytest.fixture(scope="module", params=DEFAULT, ids=str)
@@ -73,6 +74,14 @@ def test_vmap_chunks_equal_the_loop(setting: Setting):
         chunks = setting.vmap(size)
         assert len(chunks) == -(-TASKS // size)
         check_same(chunks, setting.looped)
+
+
+@each_case(case for algorithm in LEARNING for case in options_of(algorithm))
+def test_with_an_option_the_gradient_is_the_definition_too(case: Case):
+    setting = make(case)
+    (chunk,) = setting.vmap(TASKS)
+    check_definition(setting, chunk)
+    check_same([setting.only(1).loop()], setting.only(1).vmap(1)[0])
 
 
 @pytest.mark.parametrize("algorithm", LEARNING)
@@ -140,12 +149,8 @@ def test_everywhere(algorithm: str, model: str, subtests: pytest.Subtests):
 
 @pytest.mark.slow
 @each_case(
-    Case(algorithm, name, norm, 5)
     # Of the others not all definitions are written for networks of this size.
-    for algorithm in ("maml", "fomaml")
-    for name in PUBLISHED
-    for norm in NORMS
-    if norm != "none"
+    [Case("maml", name, norm, 5) for name in PUBLISHED for norm in NORMS if norm != "none"]
 )
 def test_published_networks(case: Case):
     setting = make(case).part(0, 2)

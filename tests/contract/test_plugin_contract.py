@@ -23,12 +23,13 @@ from metadist.plugins import use
 from metadist.tasks import Examples, Prediction, TaskShape
 from tests.contract.cases import (
     MODELS,
-    NORMS,
     WAYS,
     Case,
     Model,
     all_cases,
-    default_cases,
+    defaults_of,
+    each_mode,
+    options_of,
     switched,
 )
 from tests.contract.checks import check_definition, check_differences, check_everything, check_same
@@ -58,20 +59,23 @@ def model_of(name: str) -> str:
 
 @each
 def test_it_is_what_it_says(name: str) -> None:
-    models = (model_of(name), "mlp-relu")
-    chosen = [case for case in default_cases(name) if case.options or case.model in models]
-    assert {case.options for case in chosen} == {(), *switched(name)}
-    for case in chosen:
-        check_everything(make(case))
+    [one, *_] = [case for case in defaults_of(name) if case.model == model_of(name)]
+    check_everything(make(one))
+    with_options = options_of(name)
+    assert {case.options for case in with_options} == set(switched(name))
+    for case in with_options:
+        setting = make(case)
+        check_definition(setting, setting.vmap(len(setting))[0])
 
 
 @pytest.mark.slow
 @each
 def test_it_is_with_any_option_on_any_network(name: str) -> None:
-    for case in [*default_cases(name), *all_cases(name)]:
+    for case in [*defaults_of(name), *options_of(name), *all_cases(name)]:
         check_everything(make(case))
 
 
+@pytest.mark.slow
 @each
 def test_workers_and_interruptions_do_not_matter(
     name: str,
@@ -180,8 +184,7 @@ def test_what_is_pooled_is_the_fraction_that_is_covered(objective: str) -> None:
 # --- a network ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("algorithm", ["maml", "tnet", "heavy_ball"])
+@each_mode(["maml", "tnet", "heavy_ball"])
 def test_a_network_is_what_it_says(
     algorithm: str, norm: NormMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +220,7 @@ def test_its_features_are_what_enters_the_head() -> None:
 # --- metadist check -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_a_stranger_finds_no_fault_in_them(path: Path) -> None:
     report = metadist.check(path)

@@ -55,6 +55,7 @@ def test_a_run_says_what_it_was_made_with(root: Path, learned: Learned) -> None:
     assert (root / "runs" / learned.name / "report.html").is_file()
 
 
+@pytest.mark.slow
 @each
 def test_stopped_and_resumed_is_never_stopped(root: Path, learned: Learned) -> None:
     cut, whole = f"{learned.name}-cut", root / "runs" / learned.name
@@ -93,6 +94,7 @@ def test_a_head_for_so_many_ways_is_refused_by_name(root: Path) -> None:
     assert not (root / "runs" / "maml-5").exists()
 
 
+@pytest.mark.slow
 @each
 def test_two_runs_are_compared(root: Path, learned: Learned) -> None:
     other = f"{learned.name}-other"

@@ -21,10 +21,10 @@ from metadist.tasks import Phase
 from tests.contract.cases import (
     ALGORITHMS,
     MODELS,
-    NORMS,
     Case,
     Options,
     anywhere,
+    each_mode,
     first_model,
     models_of,
     switched,
@@ -42,10 +42,16 @@ TOGETHER = 1e-12
 WITHOUT_STATE: tuple[NormMode, ...] = ("transductive", "support", "none")
 
 
-@pytest.mark.parametrize("norm", WITHOUT_STATE)
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [(name, options) for name in PREDICTED for options in ((), *switched(name))],
+    ("algorithm", "options", "norm"),
+    [
+        pytest.param(
+            name, options, norm, marks=[pytest.mark.slow] if options and norm != "none" else []
+        )
+        for name in PREDICTED
+        for options in ((), *switched(name))
+        for norm in WITHOUT_STATE
+    ],
     ids=str,
 )
 def test_predictions_are_those_of_a_second_program(
@@ -89,8 +95,7 @@ def check_together(setting: Setting, size: int) -> None:
                 assert float((got.tensors()[name] - tensor).abs().max()) <= TOGETHER * scale
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_mode(ALGORITHMS)
 def test_predictions_are_the_same_however_they_are_computed(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):
@@ -145,8 +150,7 @@ def check_metrics(setting: Setting, metrics: list[dict[str, Tensor]]) -> None:
             torch.testing.assert_close(got, value.double(), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@each_mode(ALGORITHMS)
 def test_metrics_are_those_of_the_predictions(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if model not in ("conv4-stride", "mlp-relu", "mlp-tanh"):

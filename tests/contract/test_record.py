@@ -23,12 +23,12 @@ from tests.contract.cases import (
     ALGORITHMS,
     LEARNING,
     MODELS,
-    NORMS,
     TOTAL_STEPS,
     Case,
     anywhere,
     built,
     each_algorithm,
+    each_mode,
     enumerated,
     first_model,
     models_of,
@@ -143,8 +143,7 @@ def test_the_recipe_survives_toml(algorithm: str):
     assert len(hashes) == 1 + len(switched(algorithm))
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@each_algorithm
+@each_mode(ALGORITHMS)
 def test_types_are_kept(algorithm: str, norm: NormMode):
     for model in models_of(algorithm):
         if norm in MODELS[model].norms and model in ("mlp-tanh", "mlp-relu", "conv4-stride"):
@@ -197,8 +196,8 @@ def test_fresh_parameters_are_float32_and_follow_the_key(algorithm: str):
 
 @each_algorithm
 def test_findings_are_finite_and_named(algorithm: str):
-    for model, options in [(m, ()) for m in models_of(algorithm)] + option_sets(algorithm):
-        for dtype in ("float32", "float64"):
+    for model, options in option_sets(algorithm):
+        for dtype in ("float32",) if options else ("float32", "float64"):
             setting = make(Case(algorithm, model, "none", options=options, dtype=dtype))
             fresh = setting.algorithm.init(Key.of("a"))
             for params in (fresh, setting.params):

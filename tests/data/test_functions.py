@@ -138,6 +138,7 @@ def test_latent_is_the_function(name: str) -> None:
         np.testing.assert_allclose(y[:, 0], truth(name, x, latent), rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOISE)
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_latent_is_the_function_but_for_the_noise(name: str, part: Part) -> None:
@@ -168,6 +169,7 @@ def fills(values: Any, low: float, high: float) -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 27.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SINGLE)
 def test_parameters_and_inputs_fill_their_ranges(name: str) -> None:
     latent = batch(name).columns["latent"]
@@ -177,6 +179,7 @@ def test_parameters_and_inputs_fill_their_ranges(name: str) -> None:
     fills(batch(name).query_x[:, :, 0].ravel(), -bound, bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXTURES)
 def test_mixtures_draw_each_family_alike(name: str) -> None:
     x, latent = batch(name).query_x, batch(name).columns["latent"]
@@ -197,6 +200,7 @@ def test_mixtures_draw_each_family_alike(name: str) -> None:
             fills(x[mine, :, 1].ravel(), -5, 5)
 
 
+@pytest.mark.slow
 def test_fixed_sinusoids_give_the_training_task_away() -> None:
     train = batch("sinusoid_fixed", "train")
     latent = train.columns["latent"]
@@ -209,6 +213,7 @@ def test_fixed_sinusoids_give_the_training_task_away() -> None:
     assert ((counts - TASKS / 20) ** 2 / (TASKS / 20)).sum() < 43.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_fixed_sinusoids_of_other_parts_give_nothing_away(part: Part) -> None:
     episodes = batch("sinusoid_fixed", part)

@@ -90,6 +90,7 @@ def test_classes_are_the_published_ones(data_root):
     assert [len(CLASSES[part]) for part in PARTS] == [64, 16, 20]
 
 
+@pytest.mark.slow
 def test_every_place_of_the_images_gives_the_same(rows, tmp_path):
     sources = {}
     places = ("images", "images/{wnid}", "{wnid}", "{part}/{wnid}", ".")
@@ -128,6 +129,7 @@ def test_images_of_84_are_taken_as_they_are_and_others_stretched(rows, tmp_path)
     assert [i.name for i in images[:2]] == [r[2] for r in rows[:2]]
 
 
+@pytest.mark.slow
 def test_the_real_subset(data_root, tmp_path):
     source = data_root / "miniimagenet"
     store = build_store("mini_imagenet", tmp_path, source=source)
@@ -142,6 +144,7 @@ def test_the_real_subset(data_root, tmp_path):
     assert np.array_equal(store.parts["train"].images[0], decoded)
 
 
+@pytest.mark.slow
 def test_the_complete_lists_are_recognised(data_root, tmp_path, monkeypatch):
     for part in PARTS:
         shutil.copy(data_root / "splits" / "miniimagenet_ravi" / f"{part}.csv", tmp_path)
@@ -356,6 +359,7 @@ def test_a_wrong_parquet_is_named(rows, tmp_path):
         consume(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("where", [0.02, 0.3, 0.6, 0.99])
 def test_a_flipped_byte_in_the_parquet_is_named(data_root, tmp_path, where):

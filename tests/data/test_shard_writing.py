@@ -55,6 +55,7 @@ def test_any_number_of_writers_writes_the_same_bytes(written: Path, tmp_path: Pa
     assert progress[-1] == (300, 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", ["inline", "index"])
 def test_writers_of_images_open_the_store_themselves(
     payload, images: ImageEpisodes, tmp_path: Path
@@ -175,6 +176,7 @@ def test_only_one_writer_for_a_source_nobody_else_can_make(written: Path, tmp_pa
 # --- interrupted --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writers", [1, 2])
 def test_an_interrupt_leaves_what_was_there(writers: int, shards: Path) -> None:
     before = contents(shards)
@@ -196,6 +198,7 @@ def test_an_interrupt_leaves_what_was_there(writers: int, shards: Path) -> None:
     assert [path.name for path in shards.parent.iterdir()] == ["set"]
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("writers", [1, 2])
 def test_a_full_disk_leaves_what_was_there(writers: int, shards: Path) -> None:

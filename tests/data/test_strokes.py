@@ -17,12 +17,15 @@ import pytest
 from data_pipeline.datasets import RawImage, strokes
 from data_pipeline.datasets._stroke_render import Draws, matrices, pen_path, rasterise, transform
 from data_pipeline.errors import DataError
+from data_pipeline.store.class_store import open_store
 
 Array = npt.NDArray[np.float64]
 
 # sha256 of every drawing with its names, in order. Other bytes are another dataset: when this
 # has to change, SPEC.version has to change with it.
 GOLDEN = "c3cba44db2684c0e0ca9c00cbee191bafbee8f01c57ca381995589c39c7bd59f"
+# Of the class store that they are written to.
+STORE = "c8895c14956031216acef50ddd1c10815b66ab6285ed1b7840848bddb6c190c1"
 
 SUBSET_SCRIPT = """
 import hashlib
@@ -76,11 +79,19 @@ def shapes() -> Array:
     return np.stack(blurred)
 
 
+def test_the_store_has_the_bytes_of_ever(strokes_data: Path) -> None:
+    """What :func:`test_golden_digest` holds drawing by drawing."""
+    store = open_store(strokes_data / "strokes-default" / "store")
+    assert store.digest == STORE
+
+
+@pytest.mark.slow
 def test_golden_digest(images: list[RawImage]) -> None:
     assert strokes.SPEC.version == 1
     assert digest_of(images) == GOLDEN
 
 
+@pytest.mark.slow
 def test_counts_order_and_format(images: list[RawImage]) -> None:
     assert len(images) == 1664 * 20
     assert len({(image.class_name, image.name) for image in images}) == len(images)
@@ -102,6 +113,7 @@ def test_counts_order_and_format(images: list[RawImage]) -> None:
         assert image.pixels.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_parts_share_no_alphabet(images: list[RawImage]) -> None:
     alphabets: dict[str, set[str]] = {}
     for image in images:
@@ -126,6 +138,7 @@ def test_source_and_unknown_split_are_refused_at_the_call() -> None:
         strokes.iter_images(split="vinyals")
 
 
+@pytest.mark.slow
 def test_no_two_drawings_are_equal(pixels: npt.NDArray[np.uint8]) -> None:
     flat = pixels.reshape(-1, 784)
     assert len({drawing.tobytes() for drawing in flat}) == len(flat)
@@ -134,6 +147,7 @@ def test_no_two_drawings_are_equal(pixels: npt.NDArray[np.uint8]) -> None:
     assert difference.min() > 10 * 255
 
 
+@pytest.mark.slow
 def test_ink_is_bright_soft_and_within_bounds(pixels: npt.NDArray[np.uint8]) -> None:
     ink = pixels.sum(axis=(2, 3), dtype=np.int64) / 255
     assert ink.min() >= 30
@@ -146,6 +160,7 @@ def test_ink_is_bright_soft_and_within_bounds(pixels: npt.NDArray[np.uint8]) -> 
     assert black.min() > 0.5
 
 
+@pytest.mark.slow
 def test_characters_are_centred_and_fill_the_canvas(pixels: npt.NDArray[np.uint8]) -> None:
     marked: npt.NDArray[np.bool_] = pixels > 127
     for axis in (2, 3):
@@ -155,6 +170,7 @@ def test_characters_are_centred_and_fill_the_canvas(pixels: npt.NDArray[np.uint8
         assert np.median(last - first + 1) >= 18
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_rejected(shapes: Array) -> None:
     likeness = shapes @ shapes.T
     np.fill_diagonal(likeness, 0.0)
@@ -225,6 +241,7 @@ def test_sound_shape_is_kept_and_its_copy_is_known() -> None:
     assert not strokes._is_known(strokes._blurred(plain_drawing(corner)), known[:0])
 
 
+@pytest.mark.slow
 def test_characters_of_an_alphabet_resemble_each_other(shapes: Array) -> None:
     grouped = shapes.reshape(-1, strokes.CHARACTERS, shapes.shape[1])
     likeness = np.einsum("acd,bed->abce", grouped, grouped).mean(axis=(2, 3))
@@ -243,6 +260,7 @@ def test_every_alphabet_has_its_own_pool_and_strokes_vary_in_number() -> None:
     assert np.all(counts[1:] > 50)
 
 
+@pytest.mark.slow
 def test_drawers_have_a_hand_of_their_own(pixels: npt.NDArray[np.uint8]) -> None:
     # A drawer's pen marks all his characters of an alphabet, and changes with the alphabet.
     ink = pixels.sum(axis=(2, 3), dtype=np.int64) / 255
@@ -255,6 +273,7 @@ def test_drawers_have_a_hand_of_their_own(pixels: npt.NDArray[np.uint8]) -> None
     assert abs(other) < 0.3
 
 
+@pytest.mark.slow
 def test_pixel_nearest_neighbour_is_half_right(
     images: list[RawImage], pixels: npt.NDArray[np.uint8]
 ) -> None:

@@ -88,7 +88,8 @@ def test_another_seed_gives_other_bits(tmp_path: Path, strokes_data: Path) -> No
 
 
 # Four workers, one of which adapts two tasks of five, read from one shard.
-@pytest.mark.parametrize("workers", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 4])
 def test_shards_do_not_matter(
     workers: int,
     reference: tuple[Path, Mapping[str, object]],

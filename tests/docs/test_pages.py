@@ -74,9 +74,19 @@ def test_the_command_line_takes_what_is_printed(page: str) -> None:
                     pytest.fail(f"{block}: metadist {' '.join(words)}: {error.format_message()}")
 
 
+#: Pages whose programs train several times over.
+LONGER = ("norm-and-protocols", "recipes", "add-a-backbone", "your-own-network", "add-a-dataset")
+
+
 # A program on a page leaves files to be closed by the end of its process.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("page", RUNNABLE)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if Path(page).stem in LONGER else [])
+        for page in RUNNABLE
+    ],
+)
 def test_a_page_is_run(page: str, place: Callable[..., Path]) -> None:
     Reader(page, place(*RUNS.get(page, ()))).run()
 

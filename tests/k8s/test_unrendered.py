@@ -57,6 +57,7 @@ def test_a_page_names_files_that_there_are(page):
     assert [name for name in short if not (K8S / name).exists()] == []
 
 
+@pytest.mark.slow
 def test_a_rendering_has_the_objects_that_the_files_have(rendered):
     """What stands in for kustomize where there is none reads the same kustomizations."""
     for folder in OVERLAYS:

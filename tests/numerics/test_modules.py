@@ -233,6 +233,7 @@ def trained(make: Callable[[], nn.Module], recipe: Recipe, group: Group) -> dict
     return worker.state().tensors()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "mode", "norm"),
     [

@@ -61,6 +61,7 @@ def names(lines: Iterable[str]) -> set[str]:
     return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
@@ -85,6 +86,7 @@ def test_every_import_is_a_declared_dependency(folder, extras):
     assert not undeclared
 
 
+@pytest.mark.slow
 def test_private_modules_are_imported_where_it_is_known_alone():
     private = {
         (file, module)

@@ -20,6 +20,7 @@ def found_in(root: Path, source: str, file: str = "report/page.py") -> list[str]
     return [finding.what for finding in findings(root)]
 
 
+@pytest.mark.slow
 def test_shared_code_names_none():
     assert list(map(str, findings(ROOT))) == []
 

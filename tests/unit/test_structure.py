@@ -40,11 +40,13 @@ def plant(root: Path, name: str, text: str = "") -> None:
     (root / name).write_text(text)
 
 
+@pytest.mark.slow
 def test_nothing_is_wrong_here() -> None:
     assert not wrong(Source(ROOT))
     assert all((ROOT / folder).is_dir() for folder in ONE_FILE_EACH)
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_imports_say() -> None:
     mend = "python tests/support/structure.py --draw"
     assert (ROOT / PICTURE).read_text(encoding="utf-8") == draw(Source(ROOT)), mend

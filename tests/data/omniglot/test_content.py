@@ -80,6 +80,7 @@ def test_vinyals_is_the_published_list(data_root):
         assert {line.rsplit("/", 1)[0] for line in text.split()} == set(classes)
 
 
+@pytest.mark.slow
 def test_the_store_holds_ink_on_nothing(store, drawings):
     assert store.digest == DIGESTS["vinyals"]
     assert store.description["complete"] == "yes: 32460 drawings"
@@ -98,6 +99,7 @@ def test_the_store_holds_ink_on_nothing(store, drawings):
     assert names == [f"drawer{d:02d}" for d in range(1, 21)]
 
 
+@pytest.mark.slow
 def test_another_source_is_not_passed_over_because_a_store_is_there(store, tmp_path):
     data = store.root.parents[1]
     for wrong in (tmp_path, tmp_path / "nowhere"):
@@ -106,6 +108,7 @@ def test_another_source_is_not_passed_over_because_a_store_is_there(store, tmp_p
     assert build_store("omniglot", data).digest == store.digest
 
 
+@pytest.mark.slow
 def test_its_figures_are_the_known_ones(store):
     figures = statistics(store)
     # One pair is in the collection itself: Braille, character 1, drawers 3 and 19.

@@ -54,6 +54,7 @@ def test_one_altered_drawing_is_named_exactly(tree, one_file):
         read_drawings(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "content", [b"", b"MZ\x90\x00" + bytes(300), b"\x80\x04\x95cos\nsystem\n."]
@@ -64,6 +65,7 @@ def test_what_is_no_drawing_is_named(tree, one_file, content):
         read_drawings(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_missing_surplus_and_huge_drawings_are_named(tree, one_file):
     one_file.unlink()
@@ -74,6 +76,7 @@ def test_missing_surplus_and_huge_drawings_are_named(tree, one_file):
         read_drawings(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_surplus_drawing_is_named(tree, one_file):
     surplus = one_file.with_name("0396_21.png")
@@ -96,6 +99,7 @@ def test_exchanged_drawings_are_named(drawings, tmp_path):
 # --- archives ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [0, 5000, -1])
 @pytest.mark.parametrize("name", ZIPS)
@@ -109,6 +113,7 @@ def test_a_flipped_byte_in_a_zip_is_named(zips, name, number):
         read_drawings(zips)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
 def test_a_flipped_byte_in_the_parquet_is_named(original, tmp_path, where):
@@ -119,6 +124,7 @@ def test_a_flipped_byte_in_the_parquet_is_named(original, tmp_path, where):
         read_drawings(path)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("name", [*ZIPS, "omniglot_png.parquet"])
 def test_a_truncated_archive_is_named(original, tmp_path, name):

@@ -19,6 +19,7 @@ from data_pipeline.datasets._omniglot_source import read_drawings
 from data_pipeline.errors import DamagedData, DataError, MissingData
 
 
+@pytest.mark.slow
 def test_zips_tree_merged_tree_and_parquet_are_the_same(zips, tree, drawings, tmp_path):
     assert read_drawings(zips) == drawings
     assert read_drawings(tree) == drawings
@@ -106,6 +107,7 @@ def web(monkeypatch):
     return pages, asked
 
 
+@pytest.mark.slow
 def test_download_fetches_verifies_and_does_not_repeat(web, original, drawings, tmp_path):
     pages, asked = web
     pages.update({name: (original / name).read_bytes() for name in ZIPS})

@@ -156,6 +156,7 @@ def test_no_outer_step_is_taken(
     place.train(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [False, True], ids=["before", "after"])
 @BOTH
 def test_it_is_resumed(

@@ -72,6 +72,7 @@ def info(run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_factory_and_a_plugin_of_it_are_the_same_network():
     path = write(Path("nets.py"), NET)
     net = write(Path("tanh_net.py"), NET + PART)
@@ -122,6 +123,7 @@ def test_overrides_of_a_recipe_object_count():
     assert "lr = 0.005" in Path("runs/first/recipe.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_source_of_its_factory_and_no_other():
     path = write(Path("nets.py"), NET)
     whole = train("whole", backbone=imported(path, "nets").make)

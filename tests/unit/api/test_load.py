@@ -71,6 +71,7 @@ def episode(place: Path) -> tuple[Any, list[str], Any, Any]:
     return drawn.support_x[0], [f"way{way}" for way in drawn.support_y[0]], drawn.query_x[0], drawn
 
 
+@pytest.mark.slow
 def test_load_adapt_and_the_served_model_say_the_same(place, tmp_path):
     import mlflow
 

@@ -181,6 +181,7 @@ def places(place: Path) -> dict[str, Any]:
     return {"runs_dir": place / "runs", "data_dir": place / "data"}
 
 
+@pytest.mark.slow
 def test_an_evaluation(place, monkeypatch):
     monkeypatch.chdir(place)
     result = metadist.evaluate("one", episodes=4, **places(place))

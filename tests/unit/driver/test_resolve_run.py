@@ -44,6 +44,7 @@ def test_finished_run_returns_its_result(place: Place) -> None:
     assert place.run("a").latest_attempt() == 1
 
 
+@pytest.mark.slow
 def test_auto_prefers_unfinished_runs_of_the_same_recipe(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_altered_recipe_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch
         place.train(name="a", resume="auto")
 
 
+@pytest.mark.slow
 def test_unfinished_making_of_a_run_is_nobodys_run(place: Place) -> None:
     place.train(name="a")
     run = place.run("a")

@@ -100,6 +100,7 @@ def test_an_ensemble_of_one_is_the_run_to_the_bit(place, run, name):
     assert summary["episode_digest"] == alone["protocols"][name]["episode_digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "average"), [("f0", None), ("i0", "probabilities"), ("i0", "logits")]
 )
@@ -124,6 +125,7 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_classifiers_are_averaged_as_it_says(place, average):
     """Against NumPy on what each member says alone."""
@@ -216,6 +218,7 @@ def test_runs_that_do_not_go_together_are_told_why(place, names, words):
         evaluate(place, names)
 
 
+@pytest.mark.slow
 def test_other_data_does_not_go_together(place, tmp_path):
     """The same recipe on images of which one was changed."""
     image_data(tmp_path)
@@ -262,6 +265,7 @@ def test_members_whose_sources_draw_otherwise_do_not_go_together(place, monkeypa
         evaluate_ensemble(Ensemble((mine, other)), EvalRequest())
 
 
+@pytest.mark.slow
 def test_members_may_be_of_different_kinds_and_trained_differently(place):
     names = ["i0", "odd", "pixels"]
     with pytest.raises(RunError, match=r"number of shots \(i0: 1, odd: 2, pixels: 1\).*--shots"):

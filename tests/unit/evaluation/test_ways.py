@@ -78,6 +78,7 @@ def nearest(data: EpisodeData, ways: int, shots: int, queries: int, episodes: in
 # --- what is asked --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [2, 4])
 def test_other_ways_are_evaluated(ways: int, place: Path):
     name = f"test-{ways}way-2shot-2q"
@@ -189,6 +190,7 @@ def test_functions_have_no_ways(place: Path):
 # --- unlabeled images -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_who_does_not_ask_for_unlabeled_images_learns_the_same(place: Path):
     more = ("data.unlabeled=2", "data.distractors=1")
     run = ended_run(place, "unlabeled", IMAGES, "data.ways=2", *more)
@@ -294,6 +296,7 @@ def test_staged_tasks_have_the_ways_of_training(tmp_path: Path):
     assert found["gradient_alignment"]["all"] is not None
 
 
+@pytest.mark.slow
 def test_an_ensemble_trained_with_more_ways_than_there_are_test_classes(tmp_path: Path):
     trained = Trained(tmp_path, squares(tmp_path, 6, 3), "data.ways=5", "eval.ways=3")
     for seed in (0, 1):

@@ -84,6 +84,7 @@ def test_answers_that_end_it(
     assert there.submitted == []
 
 
+@pytest.mark.slow
 def test_a_head_on_this_machine_is_shown_the_token_that_lies_here(
     there: Dashboard, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_python_that_is_started_imports_the_same(hiding, how):
     assert metadist.__version__ in done.stdout
 
 
+@pytest.mark.slow
 def test_writers_of_shards_import_no_file_of_the_users(hiding, tmp_path):
     source = FunctionEpisodes("sinusoid", "train", EpisodeSpec(0, 5, 5), 0)
     write_shards(source, 128, tmp_path / "shards", episodes_per_shard=64, writers=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 from published import request_of
+from tiers import one_in
 
 from metadist import algorithms, backbones
 from metadist.compute.learners import build, check_rate_changes
@@ -110,7 +111,7 @@ def shape_of(recipe: Recipe) -> TaskShape:
     return TaskShape(inputs, recipe.data.ways, recipe.data.ways, classes=100)
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", one_in(4, builtin_names()))
 def test_any_part_can_be_named_where_its_data_are(name: str):
     targets = shape_of(load_recipe(name)).targets
     for chosen in algorithms.names():

@@ -12,6 +12,7 @@ from metadist.report import write_report
 from metadist.runs.attempts import history
 
 
+@pytest.mark.slow
 def test_attempts_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path)
     died(place, monkeypatch, 6, name="a")

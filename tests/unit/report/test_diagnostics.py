@@ -70,6 +70,7 @@ def test_layers_stand_in_the_order_of_the_network(run):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_numbers_stand_beside_their_bars(run):
     findings(run, {"p_update": {"linear1": [0.123], "linear2": [None]}})
     alter(run, lambda raw: raw.update(feature_similarity={"linear1": -0.0004}))
@@ -79,6 +80,7 @@ def test_numbers_stand_beside_their_bars(run):
     assert ">0.000<" in figure(run, "similarity")
 
 
+@pytest.mark.slow
 def test_step_sizes_within_parameters(run):
     three = {
         f"step_size_{name}": {"linear1.weight": [value]}
@@ -91,6 +93,7 @@ def test_step_sizes_within_parameters(run):
     assert "inner.lr = 0.01" in text
 
 
+@pytest.mark.slow
 def test_step_sizes_by_step_are_a_heat_map(run):
     findings(run, {"step_size": {"conv1.weight": [0.1, 0.12, -0.034], "head.bias": [0.2, None]}})
     svg = figure(run, "foundStepSize")
@@ -100,6 +103,7 @@ def test_step_sizes_by_step_are_a_heat_map(run):
     assert "They started at inner.lr = 0.01." in learned(run)
 
 
+@pytest.mark.slow
 def test_other_findings_are_drawn_as_they_are_called(run):
     findings(
         run,
@@ -124,6 +128,7 @@ def test_other_findings_are_drawn_as_they_are_called(run):
         assert said in text, said
 
 
+@pytest.mark.slow
 def test_very_many_rows_are_cut_and_counted(run):
     findings(run, {"p_update": {f"layer{i}": [0.5] for i in range(MOST_ROWS + 7)}})
     text = learned(run)

@@ -17,6 +17,9 @@ from report_page import read
 from report_runs import finished_run, function_recipe, image_recipe, make_run, write_results
 from safetensors.numpy import save_file
 
+# Of most pages the text is looked at.
+pytestmark = pytest.mark.drawn(False)
+
 # --- protocols ------------------------------------------------------------------------------------
 
 
@@ -30,6 +33,7 @@ def test_the_recipe_decides_which_protocol_leads(tmp_path):
     assert text.index("15 queries per class") < text.index("1 query per class")
 
 
+@pytest.mark.drawn
 def test_other_protocols_stand_beside_the_recipes_own(tmp_path):
     run = finished_run(tmp_path)
     write_results(run, 15, name="test-5shot-3step-15q", shots=5, figure_step=3)

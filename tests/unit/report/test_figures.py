@@ -126,6 +126,7 @@ def test_functions_of_two_inputs_are_drawn_against_the_truth(run):
 # --- figures as files -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_are_files_of_their_own(run):
     run.figures.mkdir(exist_ok=True)
     (run.figures / "gone.svg").write_text("an older report's")

@@ -23,6 +23,9 @@ from metadist.runs.readers.run_data import load_run
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.format import exact_ci, logarithmic, mean_of, score, score_ci
 
+# Of most pages the text is looked at.
+pytestmark = pytest.mark.drawn(False)
+
 NAN = float("nan")
 #: Of a stranger's objectives: an error, a share of which more is better, a gain without bounds.
 SPREAD = Metric("spread", "spread of errors", higher_is_better=False)
@@ -38,6 +41,7 @@ def measured(root: Path, metric: Metric, **more: object) -> RunDir:
     return run
 
 
+@pytest.mark.drawn
 def test_a_strangers_error_is_an_error(tmp_path):
     run = measured(tmp_path, SPREAD, failed=3)
     page = read(run)
@@ -83,6 +87,7 @@ def test_a_strangers_share_is_read_in_percent_and_has_no_chance(tmp_path):
     assert "median" not in page.text
 
 
+@pytest.mark.drawn
 def test_who_says_what_is_measured_has_a_level_of_chance_and_a_floor(tmp_path):
     run = make_run(tmp_path / "images", image_recipe(), status="finished")
     write_results(run, 1, metric=replace(HITS, measures="right"))
@@ -170,6 +175,7 @@ def test_a_further_metric_that_is_badly_described_is_called_by_its_name(tmp_path
     assert "<i>" + 77 * "x" + " on the same" in page.text
 
 
+@pytest.mark.drawn
 def test_what_training_reports_is_drawn(tmp_path):
     run = make_run(tmp_path, function_recipe())
     writer = LogWriter(run.claim({"world_size": 1}))

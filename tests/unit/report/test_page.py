@@ -31,7 +31,11 @@ from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses
 from metadist.statistics.format import number
 
+# Of most pages the text is looked at.
+pytestmark = pytest.mark.drawn(False)
 
+
+@pytest.mark.drawn
 def test_a_finished_run_is_told_whole(tmp_path):
     page = read(finished_run(tmp_path))
     means = re.findall(r"(\d\d\.\d) ± \d\.\d % accuracy on 60 test episodes of unseen", page.text)
@@ -81,6 +85,7 @@ def test_ways_other_than_in_training_and_too_few_classes_are_said(tmp_path):
     assert "± 145" not in text
 
 
+@pytest.mark.drawn
 def test_nothing_is_fetched_and_nothing_can_run(tmp_path):
     run = finished_run(tmp_path)
     page = read(run)
@@ -96,6 +101,7 @@ def test_nothing_is_fetched_and_nothing_can_run(tmp_path):
     assert "url(http" not in rest
 
 
+@pytest.mark.drawn
 def test_ids_of_the_figures_do_not_meet(tmp_path):
     page = read(finished_run(tmp_path))
     assert page.ids
@@ -103,6 +109,7 @@ def test_ids_of_the_figures_do_not_meet(tmp_path):
     assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
 
 
+@pytest.mark.drawn
 def test_the_same_directory_gives_the_same_bytes(tmp_path):
     run = finished_run(tmp_path)
     first = write_report(run).read_bytes()
@@ -112,6 +119,7 @@ def test_the_same_directory_gives_the_same_bytes(tmp_path):
         assert write_report(run).read_bytes() == first
 
 
+@pytest.mark.drawn
 def test_text_from_the_run_directory_is_escaped(tmp_path):
     evil = "<script>alert(1)</script><img src=x onerror='alert(2)'>\"&"
     run = finished_run(tmp_path)
@@ -129,6 +137,7 @@ def test_text_from_the_run_directory_is_escaped(tmp_path):
     assert page.text.count("alert(1)") >= 8
 
 
+@pytest.mark.drawn
 def test_colours_follow_the_page(tmp_path):
     text = write_report(finished_run(tmp_path)).read_text()
     assert "var(--main)" in text
@@ -136,6 +145,7 @@ def test_colours_follow_the_page(tmp_path):
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.drawn
 def test_functions_are_drawn_with_their_fits(tmp_path):
     run = make_run(tmp_path, function_recipe(), status="finished")
     write_log(run, 120, accuracy=False)
@@ -177,6 +187,7 @@ def test_a_new_run_says_what_is_missing(tmp_path):
         assert words in page.text, words
 
 
+@pytest.mark.drawn
 def test_an_unfinished_run_shows_its_curve(tmp_path):
     run = make_run(tmp_path, image_recipe(), status="running")
     write_log(run, 80)

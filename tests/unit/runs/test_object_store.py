@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -94,6 +96,41 @@ def test_of_eight_claimants_one_wins_at_once(
         [won] = [claim for claim in made if claim is not None]
         assert won.number == 1
         assert claims[0].winners() == [won]
+
+
+CLAIMANT = """
+import sys
+from data_pipeline.storage.object_uri import local_path
+from data_pipeline.storage.objects import object_place
+from metadist.runs.object_store.claims import Claims
+
+claims = Claims(object_place(local_path(sys.argv[1])))
+print("ready", flush=True)
+sys.stdin.readline()
+made = claims.claim({"who": sys.argv[2]})
+print("none" if made is None else made.number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_of_eight_processes_one_wins(place: ObjectPlace, shelf: str) -> None:
+    commands = [[sys.executable, "-c", CLAIMANT, shelf, str(who)] for who in range(8)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    claimants = [subprocess.Popen(command, **pipes) for command in commands]  # type: ignore[call-overload]
+    assert [one.stdout.readline() for one in claimants] == ["ready\n"] * 8
+    for one in claimants:
+        one.stdin.write("now\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=120)[0].strip() for one in claimants]
+    assert all(one.returncode == 0 for one in claimants)
+    # One that looks after the first has won claims the next number: it follows, and does not share.
+    numbers = sorted(int(text) for text in said if text != "none")
+    assert numbers == list(range(1, len(numbers) + 1))
+    winners = Claims(place).winners()
+    assert [claim.number for claim in winners] == numbers
+    assert {Claims(place).read(claim)["who"] for claim in winners} == {
+        str(who) for who, text in enumerate(said) if text != "none"
+    }
 
 
 def test_claims_follow_each_other(place: ObjectPlace) -> None:

@@ -51,6 +51,7 @@ def record(run: RunDir) -> dict[str, Any]:
 # --- evaluation of a run that has ended -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{}, {"episodes": 3}, {"steps": 1}], ids=str)
 def test_a_run_continued_meanwhile_keeps_its_own_figures(
     place: Place, monkeypatch: pytest.MonkeyPatch, asked: dict[str, int]

@@ -81,6 +81,7 @@ def _by_score(trials: list[TrialRecord]) -> list[int]:
     return [t.number for t in sorted(scored, key=lambda t: t.score or 0.0)]
 
 
+@pytest.mark.slow
 def test_winner_and_default_are_trained_with_new_seeds_and_tested(
     searched: tuple[Plan, TrialContext],
 ) -> None:
@@ -251,6 +252,7 @@ def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Tria
     assert read_found(result).over == "seeds"
 
 
+@pytest.mark.slow
 def test_a_run_of_another_setting_does_not_confirm_this_one(tmp_path: Path) -> None:
     plan = make_plan("test", SMALL_SPACE)
     search = create_search(tmp_path, "s", {"plan": plan.document()})

@@ -110,6 +110,7 @@ def _outcome(context: TrialContext) -> list[tuple[Point, float | None, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
@@ -127,6 +128,7 @@ def test_the_schedule_that_was_found_trains_to_the_same_bits(tmp_path: Path) -> 
             assert [(p.step, p.value) for p in mine] == [(p.step, p.value) for p in theirs]
 
 
+@pytest.mark.slow
 def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) -> None:
     plan = _plan(seed=3)
     whole = _outcome(_population(tmp_path / "a", plan))
@@ -166,6 +168,7 @@ def test_a_fork_records_its_segments(tmp_path: Path) -> None:
         assert segments[-1]["inner.lr"] == recipe.inner.lr_changes[-1][1]
 
 
+@pytest.mark.slow
 def test_a_fork_needs_a_recipe_that_agrees_so_far(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
@@ -201,6 +204,7 @@ def test_other_schedulers_have_no_rounds() -> None:
         boundaries(_plan(replace(SPACE, scheduler=Asha())))
 
 
+@pytest.mark.slow
 def test_members_whose_records_are_lost_are_not_trained_again(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)

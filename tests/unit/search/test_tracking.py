@@ -76,6 +76,7 @@ def test_a_trial_that_was_begun_with_a_server_and_ended_without_is_sent(
     assert [m.step for m in client.get_metric_history(run_id, "val/mse")] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_confirmation_goes_on_without_the_server_and_is_sent(
     plan: Plan, parent: ParentRun, context: TrialContext
 ) -> None:

@@ -72,6 +72,7 @@ def truth(world: Literal["difficulty", "confusions"]) -> float:
     return TRUTH[world]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("queries", [1, 5])
 @pytest.mark.parametrize("count", [6, 20, 423])

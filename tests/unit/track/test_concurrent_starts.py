@@ -87,6 +87,7 @@ def test_what_a_rival_has_done_is_done_again_and_nothing_else(monkeypatch):
         client.retry_on_conflict(action)
 
 
+@pytest.mark.slow
 def test_a_store_that_another_has_made_meanwhile_stays(run, uri, tmp_path):
     run_id = begin(run, uri)
     sqlite_schema.make_store(tmp_path / "mlflow.db")

@@ -54,6 +54,7 @@ def test_finish_sends_files_result_and_end(run, uri):
     assert mlflow.get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_stored_do_not_keep_a_run_open(run, uri, monkeypatch, caplog):
     run_id = begin(run, uri)
     add_steps(LogWriter(run.claim({})), 1, 10)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from run_place import Place
+from tiers import one_in
 from tracked import history, written
 
 import metadist
@@ -50,6 +51,7 @@ def settings() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_process_is_as_it_was(tmp_path: Path, uri: str) -> None:
     connect(uri)  # what imports change is not ours to undo
     place = Place(tmp_path)
@@ -79,7 +81,7 @@ def empty(path: Path) -> None:
     path.touch()
 
 
-@pytest.mark.parametrize("trouble", [vanish, empty])
+@pytest.mark.parametrize("trouble", one_in(2, [vanish, empty]))
 def test_a_store_that_fails_at_the_end_costs_a_line(
     tmp_path: Path,
     uri: str,
@@ -112,6 +114,7 @@ def test_a_store_that_fails_at_the_end_costs_a_line(
     assert losses(history(uri, sync_run(run))) == losses(written(run))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_store_of_another_mlflow_is_left_alone_and_the_run_goes_on(
     tmp_path: Path, uri: str, caplog: pytest.LogCaptureFixture, resumed: bool

@@ -169,6 +169,7 @@ def test_a_driver_that_dies_while_it_claims_its_run_keeps_it(run, uri, monkeypat
     assert train(run, uri, 6, 8) == run_id
 
 
+@pytest.mark.slow
 def test_copies_that_were_offline_are_sent_to_two_runs(run, uri):
     add_steps(LogWriter(run.claim({})), 1, 5)
     other = copy(run, "runs/other")
@@ -214,6 +215,7 @@ def test_a_run_of_before_there_were_claims_is_known_by_its_directory(run, uri):
     assert train(run, uri, 6, 8) == run_id
 
 
+@pytest.mark.slow
 def test_in_an_object_store_another_node_goes_on_and_a_copy_has_its_own(
     run, uri, object_store, shelf, tmp_path, monkeypatch
 ):
@@ -237,6 +239,7 @@ def test_in_an_object_store_another_node_goes_on_and_a_copy_has_its_own(
     assert history(uri, own) == written(other)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_copy_are_both_trained_to_the_end(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

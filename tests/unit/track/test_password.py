@@ -42,6 +42,7 @@ def test_the_pages_get_it_by_their_environment(database: str, started: list[Any]
     assert environment["MLFLOW_BACKEND_STORE_URI"] == database
 
 
+@pytest.mark.slow
 def test_mlflow_reads_it_there() -> None:
     # In another process: MLflow's command line warns of its own parts when it is imported.
     code = (

@@ -96,6 +96,7 @@ def test_redone_steps_and_a_new_driver_add_nothing(run, uri):
     assert client_module.connect(uri).get_run(run_id).data.tags["world_size"] == "3"
 
 
+@pytest.mark.slow
 def test_a_new_driver_does_not_send_all_again(run, uri, monkeypatch):
     run_id = begin(run, uri)
     add_steps(LogWriter(run.claim({})), 1, 1000)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from run_place import Boom, Place, die_before, died, files, losses
+from tiers import one_in
 
 from metadist.errors import RecipeError
 from metadist.process.code import code_digest
@@ -13,7 +14,7 @@ from metadist.runs import checkpoints
 
 
 @pytest.mark.parametrize("norm_and_more", [(), ("engine.mode=vmap", "engine.chunk=3")])
-@pytest.mark.parametrize("step", [0, 3, 7, 11])
+@pytest.mark.parametrize("step", one_in(2, [7, 0, 3, 11]))
 def test_resumed_is_uninterrupted(
     place: Place, monkeypatch: pytest.MonkeyPatch, step: int, norm_and_more: tuple[str, ...]
 ) -> None:
@@ -125,7 +126,7 @@ def test_checkpoint_of_another_run_is_passed_over(
 
 
 @pytest.mark.parametrize("file", ["state.safetensors", "checkpoint.json"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+@pytest.mark.parametrize("damage", one_in(4, ["flip", "cut", "empty", "gone"]))
 def test_damaged_checkpoint_is_named_and_passed_over(
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,6 +154,7 @@ def test_damaged_checkpoint_is_named_and_passed_over(
     assert result["params_sha256"] == expected["params_sha256"]
 
 
+@pytest.mark.slow
 def test_every_checkpoint_damaged_starts_from_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +184,7 @@ def test_good_checkpoints_survive_behind_a_damaged_one(
     assert (run.path / "checkpoints" / "damaged-step-00000011-0002").is_dir()
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_last_checkpoint(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ class Listening(Solo):
         return value
 
 
+@pytest.mark.slow
 def test_asked_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("metadist.training.run_control.time.monotonic", lambda: now[0])

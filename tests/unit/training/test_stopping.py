@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from run_place import Place, files
+from tiers import one_in
 
 from metadist.driver import run as driver
 from metadist.driver.ending import Ending
@@ -39,7 +40,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None])
 
 
 @pytest.mark.usefixtures("every_step")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", one_in(3, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]))
 def test_who_asks_to_end_finds_a_checkpoint_of_the_last_step(
     place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -65,6 +66,7 @@ def _signal(number: signal.Signals, then: Callable[..., Any]) -> Callable[..., A
     return sending
 
 
+@pytest.mark.slow
 def test_the_last_evaluation_is_not_waited_for(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
