@@ -12,10 +12,11 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
-from metadist.errors import MetadistError, UndeclaredNeed
+from metadist.errors import MetadistError, RecipeError, UndeclaredNeed
 
 Level = Literal["error", "warning", "note"]
 SubjectT = TypeVar("SubjectT")
+MadeT = TypeVar("MadeT")
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,14 @@ class Inspection:
     Attributes:
         file: the part's source, whose lines errors are told by.
         say: is told which check is running, and on what.
+        refused: why the part is none for some setting.
     """
 
     file: Path | None = None
     say: Callable[[str], None] = lambda line: None
     checks: dict[str, None] = field(default_factory=dict)
     settings: dict[str, None] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
     findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
 
     def run(self, checks: Iterable[Check[SubjectT]], subject: SubjectT, on: str = "") -> bool:
@@ -163,18 +166,48 @@ class Inspection:
             self.settings[on] = None
         for check in checks:
             name = check.__name__.strip("_").replace("_", " ")
-            self.checks[name] = None
-            self.say(f"{name}{f', {on}' if on else ''}")
             try:
-                for finding in check(subject):
-                    right = right and finding.level != "error"
-                    self.add(replace(finding, check=name), on)
+                right = self.tell(name, check(subject), on) and right
             # Whatever a stranger's code raises, also an attempt to end the process.
             except (Exception, SystemExit) as error:
                 right = False
                 last = _last_call(check, subject, self.file)
                 self.add(replace(raised(error, self.file, last), check=name), on)
         return right
+
+    def tell(self, check: str, findings: Iterable[Finding], on: str = "") -> bool:
+        """Keep what a check finds; whether none of it is an error."""
+        self.checks[check] = None
+        self.say(f"{check}{f', {on}' if on else ''}")
+        right = True
+        for finding in findings:
+            right = right and finding.level != "error"
+            self.add(replace(finding, check=check), on)
+        return right
+
+    def builds(
+        self, make: Callable[[], MadeT], on: str = "", *, may_refuse: bool = True
+    ) -> MadeT | None:
+        """What building the part gives; None where that fails, or the part refuses."""
+        made: list[MadeT] = []
+
+        def builds(subject: None) -> tuple[()]:
+            try:
+                made.append(make())
+            except RecipeError as error:
+                if not may_refuse:
+                    raise
+                self.refused.append(str(error))
+                self.settings.pop(on, None)
+            return ()
+
+        self.run([builds], None, on)
+        return made[0] if made else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether an error was found."""
+        return any(finding.level == "error" for finding in self.findings.values())
 
     def add(self, finding: Finding, on: str = "") -> None:
         """Keep a finding; what is known already is seen once more."""
@@ -198,6 +231,12 @@ def brief(error: BaseException, length: int = 120) -> str:
     said = next(iter(str(error).strip().splitlines()), "")
     short = said if len(said) <= length else f"{said[:length].rpartition(' ')[0]} …"
     return f"{type(error).__name__}{f': {short}' if short else ''}"
+
+
+def not_together(demanded: str, error: BaseException) -> Finding:
+    """A warning that several tasks cannot be computed at once."""
+    impossible = found(demanded, f"that it is not possible: {brief(error)}", NO_VMAP, "warning")
+    return replace(impossible, where=place(error, None))
 
 
 def raised(error: BaseException, file: Path | None, last: tuple[str, str] | None = None) -> Finding:
