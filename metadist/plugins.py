@@ -355,7 +355,6 @@ def _from_module(source: str, root: str, factory: str) -> tuple[Plugin, ModuleTy
 
 
 def _digest_of(module: ModuleType) -> str:
-    """SHA-256 of the source of an imported module."""
     name, file = module.__name__, module.__file__
     if file is None or not Path(file).is_file():
         raise PluginError(f"{name}: its source must be a file, so that a run can record it")

@@ -101,7 +101,6 @@ class _Examination:
         return run, outputs
 
     def _head(self, run: Pass) -> str:
-        """The name of the head, from what was called."""
         parts = dict(self.instrument.module.named_modules())
         linear = [name for name in run.calls if isinstance(parts[name], nn.Linear)]
         asked = self.instrument.head
@@ -205,6 +204,5 @@ def set_mode(module: nn.Module) -> None:
 
 
 def _outputs(layer: nn.Module) -> int:
-    """Units or channels of a linear or convolutional layer."""
     found = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     return int(found)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -78,7 +78,7 @@ NO_VMAP = (
 )
 
 #: A generator of findings about a subject; its name is the check's.
-Check = Callable[[SubjectT], Iterable[Finding]]
+Check = Callable[[SubjectT], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,8 @@ class Inspection:
         """What building the part gives; None where that fails, or the part refuses."""
         made: list[MadeT] = []
 
-        def builds(subject: None) -> tuple[()]:
+        def builds(subject: None) -> Iterator[Finding]:
+            yield from ()
             try:
                 made.append(make())
             except RecipeError as error:
@@ -199,7 +200,6 @@ class Inspection:
                     raise
                 self.refused.append(str(error))
                 self.settings.pop(on, None)
-            return ()
 
         self.run([builds], None, on)
         return made[0] if made else None

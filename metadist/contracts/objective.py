@@ -353,7 +353,6 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
 
 
 def _targets(module: object) -> Iterator[Finding]:
-    """TARGETS are some of those that there are."""
     got = getattr(module, "TARGETS", ())
     if not got or isinstance(got, str) or not set(got) <= set(get_args(Targets)):
         yield found(

@@ -57,7 +57,6 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
 
 
 def _runs(setting: Setting, inspection: Inspection) -> bool:
-    """Whether there is anything to look at."""
     on = str(setting.where)
     inspection.run([sight.known_needs], setting, on)
     return all(inspection.run([check], setting, on) for check in (sight.needs, sight.runs))

@@ -146,7 +146,6 @@ def _inputs(trained: TrainedLearner, x: NDArray[Any]) -> Tensor:
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> Prediction:
-    """Predictions for queries, part after part, as one."""
     axes = {"samples": 1}
     joined = {
         name: torch.cat([part[name] for part in parts], axes.get(name, 0)).cpu()

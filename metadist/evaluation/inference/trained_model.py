@@ -169,7 +169,6 @@ class TrainedModel:
             )
 
     def _for(self, classes: Sequence[Any]) -> TrainedLearner:
-        """The learner for tasks of these classes."""
         if not self.ways or len(classes) == self.ways:
             return self.trained
         if len(classes) < 2:
