@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
-from metadist.backbones._examination import Found, examine
+from metadist.backbones._examination import Examination, Found
 from metadist.backbones._freshness import check_drawn, check_repeated, only_torch_draws
 from metadist.backbones._instrument import HeadReached, Instrument, Pass
 from metadist.backbones._refusals import refusals
@@ -69,7 +69,7 @@ class ModuleNetwork(Backbone):
             check_repeated(name, module, again)
             check_drawn(name, module, other)
         self._instrument = Instrument(module, head or None)
-        self._found: Found = examine(name, self._instrument, shape, other)
+        self._found: Found = Examination(name, self._instrument, shape).found(other)
         every = module.named_parameters(remove_duplicate=False)
         first = {id(p): one for one, p in module.named_parameters()}
         #: Each name of a parameter, and that by which it is known: tied ones have several.
