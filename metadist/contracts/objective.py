@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -105,13 +104,6 @@ def declared(judged: Judged) -> Iterator[Finding]:
         )
         return
     names = [metric.name for metric in metrics]
-    odd = [n for n in names if not re.fullmatch("[a-z][a-z0-9_]*", n) or names.count(n) > 1]
-    if odd:
-        yield found(
-            "different metric names of a-z, 0-9 and _",
-            ", ".join(odd),
-            "they are columns of tables and keys of records",
-        )
     if odd := [name for name in objective.train_metrics if name not in names]:
         yield found("train_metrics among the metrics", ", ".join(odd), "list them in metrics")
     if not objective.averages:
