@@ -226,9 +226,14 @@ class Inspection:
         return Report(kind, name, tuple(self.checks), tuple(findings), tuple(self.settings))
 
 
+def first_line(error: BaseException) -> str:
+    """Of what it says."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
 def brief(error: BaseException, length: int = 120) -> str:
     """The kind of an error and the beginning of its first line."""
-    said = next(iter(str(error).strip().splitlines()), "")
+    said = first_line(error)
     short = said if len(said) <= length else f"{said[:length].rpartition(' ')[0]} …"
     return f"{type(error).__name__}{f': {short}' if short else ''}"
 
@@ -245,26 +250,20 @@ def raised(error: BaseException, file: Path | None, last: tuple[str, str] | None
     Args:
         last: the part's function that returned last, and where, for errors outside of its file.
     """
-    said = next(iter(str(error).strip().splitlines()), "")
-    trace = "".join(traceback.format_exception(error))
-    where = place(error, file)
-    if isinstance(error, UndeclaredNeed):
-        what = said.partition(":")[0]
-        return Finding(
-            "error",
-            "",
-            "that a learner declares in `needs` what it reads of a task",
-            f"{what}, which it has not declared and may not see here",
-            f"declare it, or do without it: {said.partition(': ')[2]}",
-            where,
-            trace=trace,
-        )
+    said, where = first_line(error), place(error, file)
     ours = isinstance(error, MetadistError | DataError)
     got, mend = (said, "as it says") if ours else (brief(error, 400), "this line (--traceback)")
-    if last is not None and not _own(error, file):
+    wanted = "a result"
+    if isinstance(error, UndeclaredNeed):
+        what, _, cure = said.partition(": ")
+        wanted = "that a learner declares in `needs` what it reads of a task"
+        got = f"{what}, which it has not declared and may not see here"
+        mend = f"declare it, or do without it: {cure}"
+    elif last is not None and not _own(error, file):
         call, where = last
         mend = mend if ours else f"what {call}() returns, which that comes from (--traceback)"
-    return Finding("error", "", "a result", got, mend, where, trace=trace)
+    trace = "".join(traceback.format_exception(error))
+    return Finding("error", "", wanted, got, mend, where, trace=trace)
 
 
 def _last_call(

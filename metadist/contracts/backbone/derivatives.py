@@ -22,7 +22,7 @@ from metadist.contracts.differences import (
     slope,
     slopes,
 )
-from metadist.contracts.finding import Finding, found, not_together
+from metadist.contracts.finding import Finding, first_line, found, not_together
 from metadist.contracts.settings import SEED
 from metadist.tasks import Params, Prediction
 
@@ -49,7 +49,7 @@ def second_gradient(net: Net) -> Iterator[Finding]:
     except RuntimeError as error:
         yield found(
             "a network that can be differentiated twice",
-            next(iter(str(error).splitlines())),
+            first_line(error),
             "leave out detach(), .data and functions without a second derivative",
         )
         return

@@ -75,7 +75,8 @@ def types(setting: Setting) -> Iterator[Finding]:
         if now.trains:
             gradients, _ = now.learner.gradient(now.params, now.tasks.task(0), now.task_ctx(0))
             got |= {f"the gradient of {name}": g for name, g in gradients.items()}
-        if odd := [f"{n} in {t.dtype}" for n, t in got.items() if t.dtype != now.dtype]:
+        wanted = getattr(torch, kind)
+        if odd := [f"{n} in {t.dtype}" for n, t in got.items() if t.dtype != wanted]:
             yield found(
                 f"{kind} where parameters and inputs are {kind}",
                 ", ".join(odd[:3]),
