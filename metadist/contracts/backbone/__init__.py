@@ -21,13 +21,17 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     small = {name: v for name, v in getattr(module, "SMALL", {}).items() if name not in options}
     so = "".join(f", {name} = {value}" for name, value in small.items())
     nets: dict[str, Net] = {}
+
+    def builds(net: Net) -> Iterator[Finding]:
+        return _normalises(getattr(module, "NORMALISES", True), net)
+
     for inputs in INPUTS:
         alike = [net for net in nets.values() if len(net.shape.inputs) == len(inputs)]
         if alike and len(alike) >= alike[0].enough:
             continue
         if net := inspection.builds(partial(make, name, {**options, **small}, inputs)):
             nets[f"inputs {list(inputs)}{so}"] = net
-            inspection.tell("builds", _normalises(getattr(module, "NORMALISES", True), net))
+            inspection.run([builds], net)
     for on, net in nets.items():
         if inspection.run([passes.pure], net, on):
             inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
