@@ -93,7 +93,6 @@ def as_declared(model: type[BaseModel], given: Any) -> Any:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The plain types that an annotation is made of."""
     plain = get_origin(annotation) or annotation
     found = {plain} if isinstance(plain, type) else set()
     return found.union(*map(_kinds, get_args(annotation)))

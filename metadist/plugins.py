@@ -266,10 +266,26 @@ def _split(source: str) -> tuple[str, str]:
     return (place, factory) if colon and factory.isidentifier() else (source, "")
 
 
+def _plugin(
+    module: ModuleType, factory: str, source: str, name: str, digest: str, root: str = ""
+) -> tuple[Plugin, ModuleType]:
+    """A plugin and its module, which is around a factory if one is named."""
+    name, where = factory or name, f"--plugin {source}"
+    part = _around(module, factory, where) if factory else module
+    try:
+        kind = registry.check(part, name, where)
+    except registry.PartError as error:
+        makers = " or ".join(f"{where}:{maker}" for maker in makers_in(part))
+        if hasattr(part, "PART") or not makers:
+            raise
+        raise PluginError(
+            f"{error}. A network of torch's modules is given by what makes it: {makers}"
+        ) from None
+    return Plugin(kind, name, source, digest, root), part
+
+
 def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
-    """The backbone of a factory in a module; the module itself if none is named."""
-    if not factory:
-        return module
+    """The backbone of a factory in a module."""
     # Here: torch is not needed to know what a plugin is.
     from metadist.backbones._from_module import from_module
 
@@ -283,19 +299,6 @@ def _around(module: ModuleType, factory: str, where: str) -> ModuleType:
     return part
 
 
-def _kind(part: ModuleType, name: str, where: str) -> str:
-    """The kind of a part; what makes networks in a file that is none is named."""
-    try:
-        return registry.check(part, name, where)
-    except registry.PartError as error:
-        makers = " or ".join(f"{where}:{maker}" for maker in makers_in(part))
-        if hasattr(part, "PART") or not makers:
-            raise
-        raise PluginError(
-            f"{error}. A network of torch's modules is given by what makes it: {makers}"
-        ) from None
-
-
 def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
     where = f"--plugin {path}:{factory}".rstrip(":")
     if not path.stem.isidentifier() or path.suffix != ".py":
@@ -307,10 +310,7 @@ def _from_file(path: Path, factory: str) -> tuple[Plugin, ModuleType]:
     digest = sha256_bytes(source)
     name = f"metadist_plugin_{path.stem}_{sha256_bytes(f'{path} {digest}'.encode())[:12]}"
     module = sys.modules.get(name) or _run_source(name, path, source, where)
-    part = _around(module, factory, where)
-    called = factory or path.stem
-    kind = _kind(part, called, where)
-    return Plugin(kind, called, f"{path}:{factory}".rstrip(":"), digest), part
+    return _plugin(module, factory, f"{path}:{factory}".rstrip(":"), path.stem, digest)
 
 
 def _run_source(name: str, path: Path, source: bytes, where: str) -> ModuleType:
@@ -346,16 +346,12 @@ def _from_module(source: str, root: str, factory: str) -> tuple[Plugin, ModuleTy
         module = importlib.import_module(source)
     if hasattr(module, "__path__"):
         raise PluginError(f"{where}: this is a package; name the module in it that is the part")
-    part = _around(module, factory, where)
-    name = factory or source.rpartition(".")[2]
-    kind = _kind(part, name, where)
     folder = Path(module.__file__ or "").resolve().parents[source.count(".")]
-    called = f"{source}:{factory}".rstrip(":")
-    return Plugin(kind, name, called, _digest_of(module), root=str(folder)), part
+    called, name = f"{source}:{factory}".rstrip(":"), source.rpartition(".")[2]
+    return _plugin(module, factory, called, name, _digest_of(module), str(folder))
 
 
 def _digest_of(module: ModuleType) -> str:
-    """SHA-256 of the source of an imported module."""
     name, file = module.__name__, module.__file__
     if file is None or not Path(file).is_file():
         raise PluginError(f"{name}: its source must be a file, so that a run can record it")

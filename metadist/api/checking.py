@@ -70,7 +70,6 @@ def check(
 
 
 def _checked(plugin: str | Path, look: Callable[..., Report]) -> Report:
-    """What a look at a part finds."""
     from metadist import plugins as outside
     from metadist.contracts import UnknownPart, kind_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -139,16 +139,7 @@ class TrainResult(Result):
 
     def lines(self) -> list[str]:
         """The figures, where the run lies and what can be done with it."""
-        figures = text.headline(self, self.score.metric, self.trained_ways)
-        from data_pipeline.storage.object_uri import address_of
-
-        where = address_of(self.directory)
-        return [
-            *figures,
-            *map(str, self.further),
-            text.where(where),
-            text.what_next(where, self.labels, self.plugins),
-        ]
+        return _lines(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,14 +186,17 @@ class EvaluationResult(Result):
         Args:
             curves: with the figures after each number of adaptation steps, a line for each.
         """
-        figures = text.headline(self, self.score.metric, self.trained_ways)
-        steps = text.curves(self) if curves else []
-        from data_pipeline.storage.object_uri import address_of
+        return _lines(self, text.curves(self) if curves else ())
 
-        where = address_of(self.directory)
-        # An ensemble is no run.
-        then = [] if self.members else [text.what_next(where, self.labels, self.plugins)]
-        return [*figures, *map(str, self.further), *steps, text.where(where), *then]
+
+def _lines(result: TrainResult | EvaluationResult, curves: Sequence[str] = ()) -> list[str]:
+    from data_pipeline.storage.object_uri import address_of
+
+    where, figures = address_of(result.directory), map(str, result.further)
+    headline = text.headline(result, result.score.metric, result.trained_ways)
+    # An ensemble is no run.
+    then = [] if "members" in result else [text.what_next(where, result.labels, result.plugins)]
+    return [*headline, *figures, *curves, text.where(where), *then]
 
 
 @dataclass(frozen=True, eq=False)

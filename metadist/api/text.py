@@ -78,7 +78,6 @@ def _episodes(result: Record, trained_ways: int) -> str:
 
 
 def _part(result: Record) -> str:
-    """Whose episodes they are."""
     summaries = [*result.get("protocols", {}).values()]
     return str(summaries[0]["part"]) if summaries else "test"
 
@@ -137,7 +136,6 @@ def curve(summary: Record) -> list[str]:
 
 
 def _further(summary: Record, step: int) -> list[str]:
-    """What other metrics come to after a number of steps."""
     from metadist.runs.readers.evaluations import read_further
 
     return [score(own.metric, own.mean[step], own.ci95[step]) for own in read_further(summary)]

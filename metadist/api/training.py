@@ -76,28 +76,11 @@ def train(
         MetadistError, DataError: a mistake in the request, or a failure that trying again would
             meet again; the message says how to mend it.
     """
+    arguments = {**locals()}
+    del arguments["announce"]
     from metadist.driver import run
 
-    request = _request(
-        recipe,
-        name=name,
-        workers=workers,
-        address=address,
-        overrides=overrides,
-        resume=resume,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        offline=offline,
-        tensorboard=tensorboard,
-        device=device,
-        plugins=plugins,
-        backbone=backbone,
-        progress=progress,
-    )
-    trained, record = run.train(request, announce)
-    return _result(trained, record)
+    return _result(*run.train(_request(**arguments), announce))
 
 
 def dry_run(
@@ -115,11 +98,10 @@ def dry_run(
     """
     from metadist.driver.plan import plan_run
 
-    return plan_run(_request(recipe, **arguments), announce)
+    return plan_run(_request(recipe=recipe, **arguments), announce)
 
 
 def _request(
-    recipe: str | Path | Recipe | None,
     *,
     workers: int | str = 0,
     overrides: Sequence[str] = (),
@@ -137,7 +119,6 @@ def _request(
         plugins = (*([plugins] if isinstance(plugins, str | Path) else plugins), source)
         overrides = (f"model.name={called}", *overrides)
     return RunRequest(
-        recipe=recipe,
         overrides=tuple(overrides),
         workers=WorldSize.of(workers),
         data_dir=data_directory(data_dir),

@@ -89,38 +89,12 @@ def tune(
         TrackingError: the tracking server cannot be reached.
         KeyboardInterrupt: it was interrupted; ``resume`` goes on.
     """
+    arguments = {**locals()}
+    del arguments["announce"]
     from metadist.search.run_search import run_search
     from metadist.search.summary import metric_of
 
-    request = _request(
-        space,
-        name=name,
-        resume=resume,
-        base=base,
-        overrides=overrides,
-        trials=trials,
-        steps=steps,
-        every=every,
-        searcher=searcher,
-        seed=seed,
-        workers_per_trial=workers_per_trial,
-        concurrent=concurrent,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        seeds=seeds,
-        episodes=episodes,
-        default=default,
-        address=address,
-        data_dir=data_dir,
-        runs_dir=runs_dir,
-        tracking_uri=tracking_uri,
-        experiment=experiment,
-        offline=offline,
-        device=device,
-        plugins=plugins,
-        live=live,
-    )
-    record = run_search(request, announce)
+    record = run_search(_request(**arguments), announce)
     metric = metric_of(record)
     # Without runs that were trained anew there is the winner on fresh episodes.
     figure = record["best_test"] if record["best"] else record["top"][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
 EXAMPLES = 3
+_KEY = Key.of("metadist", "examination")
 
 
 @dataclass(frozen=True)
@@ -34,32 +35,33 @@ class Found:
     norm_layers: Mapping[str, int]
 
 
-def examine(name: str, instrument: Instrument, shape: TaskShape, other: nn.Module) -> Found:
-    """Have a module, with the parameters that it has, take passes over examples of a shape.
+@dataclass(frozen=True)
+class Examination:
+    """Has a module, with the parameters that it has, take passes over examples of a shape.
 
-    Args:
+    Attributes:
         name: of the network, for messages.
         instrument: the module's; it is told of the head, if it has not been.
-        other: a module of the same kind, of which nothing is left as it is.
-
-    Raises:
-        RecipeError: the module does not fit the tasks, has no head, or is no pure function.
     """
-    key = Key.of("metadist", "examination")
-    examples = key.uniform((EXAMPLES, *shape.inputs))
-    examination = _Examination(name, instrument, shape, examples)
-    with torch.no_grad():
-        return key.module(partial(examination.found, other))
 
-
-@dataclass(frozen=True)
-class _Examination:
     name: str
     instrument: Instrument
     shape: TaskShape
-    examples: Tensor
 
     def found(self, other: nn.Module) -> Found:
+        """What it comes to; ``other`` is of the same kind, and nothing of it is left as it is.
+
+        Raises:
+            RecipeError: the module does not fit the tasks, has no head, or is no pure function.
+        """
+        with torch.no_grad():
+            return _KEY.module(partial(self._found, other))
+
+    @cached_property
+    def _examples(self) -> Tensor:
+        return _KEY.uniform((EXAMPLES, *self.shape.inputs))
+
+    def _found(self, other: nn.Module) -> Found:
         set_mode(self.instrument.module)
         first, _ = self._pass()
         head = self._head(first)
@@ -76,7 +78,7 @@ class _Examination:
 
     def _pass(self, params: Params | None = None) -> tuple[Pass, Tensor]:
         """A pass, with the module's own parameters or others, and its outputs [n, outputs]."""
-        run, x = Pass(Norm("batch", record=True)), self.examples.clone()
+        run, x = Pass(Norm("batch", record=True)), self._examples.clone()
         try:
             with self.instrument.listening(run):
                 module = self.instrument.module
@@ -101,7 +103,6 @@ class _Examination:
         return run, outputs
 
     def _head(self, run: Pass) -> str:
-        """The name of the head, from what was called."""
         parts = dict(self.instrument.module.named_modules())
         linear = [name for name in run.calls if isinstance(parts[name], nn.Linear)]
         asked = self.instrument.head
@@ -205,6 +206,5 @@ def set_mode(module: nn.Module) -> None:
 
 
 def _outputs(layer: nn.Module) -> int:
-    """Units or channels of a linear or convolutional layer."""
     found = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     return int(found)  # type: ignore[arg-type]

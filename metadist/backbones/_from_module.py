@@ -61,7 +61,6 @@ def _name(factory: Factory) -> str:
 
 
 def _options(factory: Factory) -> type[Options]:
-    """The options that a factory takes by name, as those of a part."""
     fields: dict[str, Any] = dict(_declared(factory))
     options = create_model("Options", __base__=Options, __doc__=factory.__doc__, **fields)
     try:
@@ -72,7 +71,6 @@ def _options(factory: Factory) -> type[Options]:
 
 
 def _declared(factory: Factory) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Name, type and default of each option."""
     for parameter, hint in _parameters(factory):
         name, default = parameter.name, parameter.default
         where = f"{_name(factory)}: option {name!r}"

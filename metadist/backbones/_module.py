@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
-from metadist.backbones._examination import Found, examine
+from metadist.backbones._examination import Examination, Found
 from metadist.backbones._freshness import check_drawn, check_repeated, only_torch_draws
 from metadist.backbones._instrument import HeadReached, Instrument, Pass
 from metadist.backbones._refusals import refusals
@@ -69,7 +69,7 @@ class ModuleNetwork(Backbone):
             check_repeated(name, module, again)
             check_drawn(name, module, other)
         self._instrument = Instrument(module, head or None)
-        self._found: Found = examine(name, self._instrument, shape, other)
+        self._found: Found = Examination(name, self._instrument, shape).found(other)
         every = module.named_parameters(remove_duplicate=False)
         first = {id(p): one for one, p in module.named_parameters()}
         #: Each name of a parameter, and that by which it is known: tied ones have several.
@@ -154,12 +154,6 @@ class ModuleNetwork(Backbone):
             ) from error
 
     def _made(self, key: Key, constants: Collection[str]) -> nn.Module:
-        """A module under a key.
-
-        Raises:
-            RecipeError: it cannot be made, or is not one that can be used.
-        """
-
         def make() -> nn.Module:
             seed = torch.initial_seed()
             module = self._make()
@@ -179,7 +173,6 @@ class ModuleNetwork(Backbone):
 
 
 def _join(module: str, parameter: str) -> str:
-    """The name of a module's parameter; the root has no name."""
     return f"{module}.{parameter}" if module else parameter
 
 
@@ -192,7 +185,6 @@ def _like(constants: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
 
 
 def _materialise(module: nn.Module, shape: TaskShape) -> None:
-    """Give lazy modules their parameters."""
     if any(isinstance(part, LazyModuleMixin) for part in module.modules()):
         with torch.no_grad():
             module(torch.zeros(2, *shape.inputs))
@@ -208,6 +200,5 @@ def _strip(module: nn.Module) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """An error in a line."""
     said = " ".join(str(error).split())
     return said if isinstance(error, RecipeError) else f"{type(error).__name__}: {said}"

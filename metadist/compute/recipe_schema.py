@@ -71,10 +71,8 @@ def _schema(model: Any) -> dict[str, Any]:
     """Of a section or of options; a reader needs no titles made of names, nor line ends."""
     assert issubclass(model, BaseModel)
     schema: dict[str, Any] = model.model_json_schema()
-    schema.pop("title", None)
     for value in (schema, *schema.get("properties", {}).values()):
+        value.pop("title", None)
         if "description" in value:
             value["description"] = " ".join(value["description"].split())
-    for value in schema.get("properties", {}).values():
-        value.pop("title", None)
     return schema

@@ -58,7 +58,6 @@ def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
 def _options(
     recipe: Recipe, name: str, options: Callable[[str, dict[str, Any]], Options]
 ) -> Options:
-    """The options of the part that a section names."""
     section, left = getattr(recipe, name), recipe.left(name)
     said = {key: value for key, value in section.options.items() if key not in left}
     fresh = options(section.name, said)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +55,9 @@ class Prepared:
 
     def made(self, name: str) -> ClassStore:
         """The store, under another name each time."""
-        options = {
-            key: value for key, value in self.options.items() if not isinstance(value, float)
-        }
+        whole = {k: v for k, v in self.options.items() if not isinstance(v, float)}
         return build_store(
-            self.name, self.keep, source=self.source, split=self.split, name=name, options=options
+            self.name, self.keep, source=self.source, split=self.split, name=name, options=whole
         )
 
 
@@ -111,7 +111,7 @@ def images(prepared: Prepared) -> Iterator[Finding]:
             "draw from data_pipeline.rng.Stream, sort what a folder lists, keep nothing",
         )
     # They tell of every making alike.
-    for line in dict.fromkeys(told):
+    for line in dict.fromkeys(record.getMessage() for record in told.buffer):
         yield found(
             "parts without classes or images in common",
             line.removeprefix(f"{prepared.name}: "),
@@ -136,24 +136,16 @@ def images(prepared: Prepared) -> Iterator[Finding]:
             )
 
 
-class _Told(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-
-
 @contextlib.contextmanager
-def _warned() -> Iterator[list[str]]:
+def _warned() -> Iterator[BufferingHandler]:
     """What making a store warns of, told here instead, and nothing of how long it took."""
-    logger, handler = logging.getLogger("data_pipeline.store"), _Told()
+    logger, handler = logging.getLogger("data_pipeline.store"), BufferingHandler(sys.maxsize)
+    handler.setLevel(logging.WARNING)
     propagate = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield handler.lines
+        yield handler
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
@@ -168,22 +160,18 @@ def inspect(
     """Make the dataset of each split, twice."""
     module = datasets.load(name)
     inspection.run((documentation.docstring, spec), module)  # type: ignore[arg-type]
-    if inspection.findings and any(f.level == "error" for f in inspection.findings.values()):
+    if inspection.broken:
         return
     if source is None and not module.SPEC.embedded:
-        inspection.run([needs_a_source], name)
+        unseen = found(
+            "a source, to look at the images",
+            "none",
+            "give --source PATH; without it only SPEC was looked at",
+            "warning",
+        )
+        inspection.tell("needs a source", [unseen])
         return
     for split in module.SPEC.splits:
         with tempfile.TemporaryDirectory(prefix="metadist-check-") as folder:
             prepared = Prepared(name, split, source, options, Path(folder))
             inspection.run([images], prepared, f"split {split!r}")
-
-
-def needs_a_source(name: str) -> Iterator[Finding]:
-    """Whether there is anything to read."""
-    yield found(
-        "a source, to look at the images",
-        "none",
-        "give --source PATH; without it only SPEC was looked at",
-        "warning",
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,8 @@ EPS = 1e-6
 TOLERANCE = 1e-5
 #: What is clearly another gradient.
 OTHER = 1e-3
+#: How far two ways to compute the same may lie apart, relative.
+EXACT = 1e-9
 
 aten = torch.ops.aten
 
@@ -90,6 +93,22 @@ def difference(loss: Callable[[Params], Tensor], params: Params, direction: Para
     return (values[0] - values[1]) / (2 * EPS)
 
 
+def leaves_of(params: Params) -> Params:
+    """The same numbers, to take gradients by."""
+    return {name: p.detach().requires_grad_() for name, p in params.items()}
+
+
+def derivative(value: Tensor, leaves: Params, **how: Any) -> Params:
+    """The gradient of a value on the tape."""
+    tensors = torch.autograd.grad(value, [*leaves.values()], materialize_grads=True, **how)
+    return dict(zip(leaves, tensors, strict=True))
+
+
+def random_direction(params: Params, key: Key) -> Params:
+    """Standard normal numbers for each parameter."""
+    return {n: key.fold("along", n).normal(p.shape, torch.float64) for n, p in params.items()}
+
+
 def dot(one: Params, other: Params) -> Tensor:
     """The sum of all products, a scalar."""
     return torch.stack([(t * other[name]).sum() for name, t in one.items()]).sum()
@@ -119,6 +138,39 @@ def directions(gradients: Params, key: Key) -> Iterator[Params]:
         yield {**zeros, **parts}
     for name in reversed(own):
         yield {**zeros, name: own[name]}
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """A gradient beside central differences.
+
+    Attributes:
+        tried, checked: directions, and those of them without a kink.
+        worst: how far the two lie apart at most, relative; ``said`` and ``measured`` there.
+    """
+
+    tried: int
+    checked: int
+    worst: float
+    said: float
+    measured: float
+
+
+def slopes(
+    value: Callable[[Params], Tensor], params: Params, gradients: Params, key: Key, wanted: int
+) -> Slopes:
+    """A gradient of a value along as many directions as are wanted that cross no kink."""
+    size, tried, checked, worst = max(length(gradients), 1e-12), 0, 0, (0.0, 0.0, 0.0)
+    for direction in directions(gradients, key):
+        tried += 1
+        measured = difference(value, params, direction)
+        if measured is not None:
+            said = slope(gradients, direction)
+            checked += 1
+            worst = max(worst, (abs(said - measured) / size, said, measured))
+        if checked == wanted:
+            break
+    return Slopes(tried, checked, *worst)
 
 
 def distance(got: Params, wanted: Params) -> float:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, TypeVar
 
 from data_pipeline.errors import DataError
-from metadist.errors import MetadistError, UndeclaredNeed
+from metadist.errors import MetadistError, RecipeError, UndeclaredNeed
 
 Level = Literal["error", "warning", "note"]
 SubjectT = TypeVar("SubjectT")
+MadeT = TypeVar("MadeT")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ NO_VMAP = (
 )
 
 #: A generator of findings about a subject; its name is the check's.
-Check = Callable[[SubjectT], Iterable[Finding]]
+Check = Callable[[SubjectT], Iterator[Finding]]
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,14 @@ class Inspection:
     Attributes:
         file: the part's source, whose lines errors are told by.
         say: is told which check is running, and on what.
+        refused: why the part is none for some setting.
     """
 
     file: Path | None = None
     say: Callable[[str], None] = lambda line: None
     checks: dict[str, None] = field(default_factory=dict)
     settings: dict[str, None] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
     findings: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
 
     def run(self, checks: Iterable[Check[SubjectT]], subject: SubjectT, on: str = "") -> bool:
@@ -163,18 +166,48 @@ class Inspection:
             self.settings[on] = None
         for check in checks:
             name = check.__name__.strip("_").replace("_", " ")
-            self.checks[name] = None
-            self.say(f"{name}{f', {on}' if on else ''}")
             try:
-                for finding in check(subject):
-                    right = right and finding.level != "error"
-                    self.add(replace(finding, check=name), on)
+                right = self.tell(name, check(subject), on) and right
             # Whatever a stranger's code raises, also an attempt to end the process.
             except (Exception, SystemExit) as error:
                 right = False
                 last = _last_call(check, subject, self.file)
                 self.add(replace(raised(error, self.file, last), check=name), on)
         return right
+
+    def tell(self, check: str, findings: Iterable[Finding], on: str = "") -> bool:
+        """Keep what a check finds; whether none of it is an error."""
+        self.checks[check] = None
+        self.say(f"{check}{f', {on}' if on else ''}")
+        right = True
+        for finding in findings:
+            right = right and finding.level != "error"
+            self.add(replace(finding, check=check), on)
+        return right
+
+    def builds(
+        self, make: Callable[[], MadeT], on: str = "", *, may_refuse: bool = True
+    ) -> MadeT | None:
+        """What building the part gives; None where that fails, or the part refuses."""
+        made: list[MadeT] = []
+
+        def builds(subject: None) -> Iterator[Finding]:
+            yield from ()
+            try:
+                made.append(make())
+            except RecipeError as error:
+                if not may_refuse:
+                    raise
+                self.refused.append(str(error))
+                self.settings.pop(on, None)
+
+        self.run([builds], None, on)
+        return made[0] if made else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether an error was found."""
+        return any(finding.level == "error" for finding in self.findings.values())
 
     def add(self, finding: Finding, on: str = "") -> None:
         """Keep a finding; what is known already is seen once more."""
@@ -193,11 +226,22 @@ class Inspection:
         return Report(kind, name, tuple(self.checks), tuple(findings), tuple(self.settings))
 
 
+def first_line(error: BaseException) -> str:
+    """Of what it says."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
 def brief(error: BaseException, length: int = 120) -> str:
     """The kind of an error and the beginning of its first line."""
-    said = next(iter(str(error).strip().splitlines()), "")
+    said = first_line(error)
     short = said if len(said) <= length else f"{said[:length].rpartition(' ')[0]} …"
     return f"{type(error).__name__}{f': {short}' if short else ''}"
+
+
+def not_together(demanded: str, error: BaseException) -> Finding:
+    """A warning that several tasks cannot be computed at once."""
+    impossible = found(demanded, f"that it is not possible: {brief(error)}", NO_VMAP, "warning")
+    return replace(impossible, where=place(error, None))
 
 
 def raised(error: BaseException, file: Path | None, last: tuple[str, str] | None = None) -> Finding:
@@ -206,26 +250,20 @@ def raised(error: BaseException, file: Path | None, last: tuple[str, str] | None
     Args:
         last: the part's function that returned last, and where, for errors outside of its file.
     """
-    said = next(iter(str(error).strip().splitlines()), "")
-    trace = "".join(traceback.format_exception(error))
-    where = place(error, file)
-    if isinstance(error, UndeclaredNeed):
-        what = said.partition(":")[0]
-        return Finding(
-            "error",
-            "",
-            "that a learner declares in `needs` what it reads of a task",
-            f"{what}, which it has not declared and may not see here",
-            f"declare it, or do without it: {said.partition(': ')[2]}",
-            where,
-            trace=trace,
-        )
+    said, where = first_line(error), place(error, file)
     ours = isinstance(error, MetadistError | DataError)
     got, mend = (said, "as it says") if ours else (brief(error, 400), "this line (--traceback)")
-    if last is not None and not _own(error, file):
+    wanted = "a result"
+    if isinstance(error, UndeclaredNeed):
+        what, _, cure = said.partition(": ")
+        wanted = "that a learner declares in `needs` what it reads of a task"
+        got = f"{what}, which it has not declared and may not see here"
+        mend = f"declare it, or do without it: {cure}"
+    elif last is not None and not _own(error, file):
         call, where = last
         mend = mend if ours else f"what {call}() returns, which that comes from (--traceback)"
-    return Finding("error", "", "a result", got, mend, where, trace=trace)
+    trace = "".join(traceback.format_exception(error))
+    return Finding("error", "", wanted, got, mend, where, trace=trace)
 
 
 def _last_call(

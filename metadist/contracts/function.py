@@ -54,21 +54,13 @@ def spec(module: FunctionFamily) -> Iterator[Finding]:
         yield found("SPEC.latent, names", repr(own.latent), "as ('amplitude', 'phase')")
 
 
-def _arrays(drawn: Any) -> tuple[Any, ...]:
-    """What a stranger's draw has given, of which nothing is known."""
-    return tuple(drawn)
-
-
 def shapes(family: Family) -> Iterator[Finding]:
     """Finite float64 arrays of the shapes that ``SPEC`` says."""
     own = family.module.SPEC
-    wanted = {
-        "x": (POINTS, own.inputs),
-        "y": (POINTS, own.outputs),
-        "latent": (len(own.latent),),
-    }
+    wanted = {"x": (POINTS, own.inputs), "y": (POINTS, own.outputs), "latent": (len(own.latent),)}
     for index in range(FUNCTIONS):
-        for (name, shape), array in zip(wanted.items(), _arrays(family.draw(index)), strict=True):
+        drawn: Any = family.draw(index)
+        for (name, shape), array in zip(wanted.items(), drawn, strict=True):
             if not isinstance(array, np.ndarray) or array.shape != shape:
                 got = getattr(array, "shape", type(array).__name__)
                 yield found(f"{name} {list(shape)} of {POINTS} points", got, _SHAPES[name])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import torch
@@ -14,8 +14,17 @@ from torch import Tensor
 
 from metadist import objectives
 from metadist.contracts import documentation
-from metadist.contracts.differences import TOLERANCE, difference, distance, slope
-from metadist.contracts.finding import NO_VMAP, Finding, Inspection, brief, first_this, found
+from metadist.contracts.differences import (
+    EXACT,
+    TOLERANCE,
+    derivative,
+    difference,
+    distance,
+    leaves_of,
+    random_direction,
+    slope,
+)
+from metadist.contracts.finding import Finding, Inspection, brief, first_this, found, not_together
 from metadist.contracts.purity import impure
 from metadist.contracts.settings import SEED
 from metadist.discovery import find
@@ -24,7 +33,6 @@ from metadist.objectives import Metric, Objective
 from metadist.overrides import Scalar
 from metadist.tasks import Examples, Params, Prediction, Targets, TaskShape
 
-EXACT = 1e-9
 EXAMPLES, DRAWS = 12, 4
 SHAPES: dict[Targets, TaskShape] = {
     "labels": TaskShape((1, 4, 4), 4, 4, classes=8),
@@ -34,13 +42,8 @@ SHAPES: dict[Targets, TaskShape] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """An objective with a prediction and what is right.
+    """An objective with a prediction and what is right."""
 
-    Attributes:
-        name: of its module.
-    """
-
-    name: str
     objective: Objective
     shape: TaskShape
     prediction: Prediction
@@ -86,7 +89,7 @@ def make(name: str, options: Mapping[str, Scalar], targets: Targets) -> Judged:
     y = torch.arange(EXAMPLES) * 7 % shape.ways if shape.ways else values
     scale = None if shape.ways else 0.5 + SEED.fold("scale").uniform(size, torch.float64)
     samples = mean + SEED.fold("draws").normal((DRAWS, *size), torch.float64)
-    return Judged(name, objective, shape, Prediction(mean, scale, samples), Examples(y=y))
+    return Judged(objective, shape, Prediction(mean, scale, samples), Examples(y=y))
 
 
 def declared(judged: Judged) -> Iterator[Finding]:
@@ -101,13 +104,6 @@ def declared(judged: Judged) -> Iterator[Finding]:
         )
         return
     names = [metric.name for metric in metrics]
-    odd = [n for n in names if not re.fullmatch("[a-z][a-z0-9_]*", n) or names.count(n) > 1]
-    if odd:
-        yield found(
-            "different metric names of a-z, 0-9 and _",
-            ", ".join(odd),
-            "they are columns of tables and keys of records",
-        )
     if odd := [name for name in objective.train_metrics if name not in names]:
         yield found("train_metrics among the metrics", ", ".join(odd), "list them in metrics")
     if not objective.averages:
@@ -144,7 +140,7 @@ def loss(judged: Judged) -> Iterator[Finding]:
         aim = Examples(y=y.to(kind) if y.is_floating_point() else y)
         if (got := judged.objective.loss(own, aim).dtype) != kind:
             yield found(f"a loss {kind} of {kind}", got, "make new tensors like those given")
-    leaves = {n: t.clone().requires_grad_() for n, t in tensors.items()}
+    leaves = leaves_of(tensors)
     at = judged.at(leaves)
     if not at.requires_grad:
         yield found(
@@ -153,9 +149,7 @@ def loss(judged: Judged) -> Iterator[Finding]:
             "leave out detach() and item()",
         )
         return
-    parts = torch.autograd.grad(at, [*leaves.values()], materialize_grads=True)
-    gradients = dict(zip(leaves, parts, strict=True))
-    along = {n: SEED.fold("along", n).normal(t.shape, torch.float64) for n, t in tensors.items()}
+    gradients, along = derivative(at, leaves), random_direction(tensors, SEED)
     measured, said = difference(judged.at, tensors, along), slope(gradients, along)
     if measured is not None and abs(said - measured) > TOLERANCE * max(1.0, abs(measured)):
         yield found(
@@ -184,12 +178,8 @@ def vmap(judged: Judged) -> Iterator[Finding]:
     try:
         got = torch.func.vmap(lambda parts: judged.both(Prediction(**parts)))(twice)
     except Exception as error:
-        yield found(
-            "loss and score that engine.mode = 'vmap' can take of several tasks at once",
-            f"that it is not possible: {brief(error)}",
-            NO_VMAP,
-            "warning",
-        )
+        what = "loss and score that engine.mode = 'vmap' can take of several tasks at once"
+        yield not_together(what, error)
         return
     wanted = judged.both(Prediction(**{n: 2 * t for n, t in tensors.items()}))
     if distance({n: v[1] for n, v in got.items()}, wanted) > EXACT:
@@ -348,20 +338,13 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     inspection.run((*documentation.CHECKS, _targets), module)
     for targets in get_args(Targets):
         if targets in module.TARGETS:
-            made: list[Judged] = []
-
-            def builds(of: Targets, made: list[Judged] = made) -> Sequence[Finding]:
-                made.append(make(name, options, of))
-                return ()
-
-            inspection.run([builds], targets, targets)
-            for judged in made:
-                if not all(inspection.run(stage, judged, targets) for stage in STAGES):
-                    inspection.add(first_this("a loss and scores, to look at what they depend on"))
+            build = partial(make, name, options, targets)
+            judged = inspection.builds(build, targets, may_refuse=False)
+            if judged and not all(inspection.run(stage, judged, targets) for stage in STAGES):
+                inspection.add(first_this("a loss and scores, to look at what they depend on"))
 
 
 def _targets(module: object) -> Iterator[Finding]:
-    """TARGETS are some of those that there are."""
     got = getattr(module, "TARGETS", ())
     if not got or isinstance(got, str) or not set(got) <= set(get_args(Targets)):
         yield found(

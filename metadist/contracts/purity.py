@@ -6,8 +6,7 @@ import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,39 +14,30 @@ from torch import Tensor
 
 from metadist.contracts.finding import Finding, found
 
-T = TypeVar("T")
-
 PURE = (
     "draw from the key or noise that is given (Learner.noise, Key.normal), keep nothing, and "
     "change nothing in place"
 )
 
 
-@dataclass
-class Watch:
-    """What was seen while a block ran; each is a phrase that says what was done."""
-
-    seen: list[str] = field(default_factory=list)
-
-
 @contextlib.contextmanager
-def watched(given: object, part: object = None) -> Iterator[Watch]:
-    """Look at global generators, at what is given and at the part itself before and after.
+def watched(given: object, part: object) -> Iterator[list[str]]:
+    """Phrases that say what a block has done to global generators, what is given, and the part.
 
     Args:
         given: arguments of what is called.
         part: whose attributes must stay.
     """
-    watch = Watch()
+    seen: list[str] = []
     generators, before, own = _generators(), snapshot(given), snapshot(part)
-    yield watch
+    yield seen
     for name, state in _generators().items():
         if not same(state, generators[name]):
-            watch.seen.append(f"numbers drawn from the global generator of {name}")
+            seen.append(f"numbers drawn from the global generator of {name}")
     if not same(snapshot(given), before):
-        watch.seen.append("what was given to it changed in place")
+        seen.append("what was given to it changed in place")
     if not same(snapshot(part), own):
-        watch.seen.append(f"an attribute of {type(part).__name__} that changed")
+        seen.append(f"an attribute of {type(part).__name__} that changed")
 
 
 def impure(
@@ -58,10 +48,10 @@ def impure(
     Args:
         what: is called, in words.
     """
-    with watched(given, part) as watch:
+    with watched(given, part) as seen:
         once, again = snapshot(call()), snapshot(call())
-    if watch.seen:
-        yield found(f"that {what} is a pure function", "; ".join(watch.seen), mend)
+    if seen:
+        yield found(f"that {what} is a pure function", "; ".join(seen), mend)
     elif not same(once, again):
         yield found(f"the same bits of {what} twice", "other ones the second time", mend)
 
@@ -90,12 +80,9 @@ def snapshot(value: Any, seen: frozenset[int] = frozenset()) -> Any:
     if isinstance(value, type) or callable(value) or not hasattr(value, "__dict__"):
         return value
     # What is computed once and kept (functools.cached_property) is no state.
-    cached = {n for n in vars(value) if _is_cached(type(value), n)}
-    return {n: snapshot(one, inside) for n, one in vars(value).items() if n not in cached}
-
-
-def _is_cached(cls: type, name: str) -> bool:
-    return isinstance(getattr(cls, name, None), functools.cached_property)
+    kinds = {n: getattr(type(value), n, None) for n in vars(value)}
+    kept = [n for n, kind in kinds.items() if not isinstance(kind, functools.cached_property)]
+    return {n: snapshot(vars(value)[n], inside) for n in kept}
 
 
 def same(one: Any, other: Any) -> bool:

@@ -61,32 +61,32 @@ PLACES = (
 )
 
 
-def columns(shape: TaskShape, key: Key, count: int = TASKS) -> dict[str, Tensor]:
+def columns(shape: TaskShape, key: Key) -> dict[str, Tensor]:
     """Every column that tasks can have here, float64: noisy prototypes, or linear maps."""
     if shape.ways:
-        return _images(shape, key, count)
+        return _images(shape, key)
     # Their mean is not 0: there is something to learn for those who do not adapt.
-    slope = 1 + key.fold("slope").normal((count, *shape.inputs, shape.outputs), torch.float64)
-    found = {"latent": slope.reshape(count, -1)}
+    slope = 1 + key.fold("slope").normal((TASKS, *shape.inputs, shape.outputs), torch.float64)
+    found = {"latent": slope.reshape(TASKS, -1)}
     for name, each in (("support", SHOTS), ("query", QUERIES), ("unlabeled", SHOTS)):
-        x = key.fold(name).normal((count, WAYS * each, *shape.inputs), torch.float64)
+        x = key.fold(name).normal((TASKS, WAYS * each, *shape.inputs), torch.float64)
         found |= {f"{name}_x": x, f"{name}_y": torch.matmul(x, slope)}
     return found
 
 
-def _images(shape: TaskShape, key: Key, count: int) -> dict[str, Tensor]:
+def _images(shape: TaskShape, key: Key) -> dict[str, Tensor]:
     prototypes = SEED.normal((shape.classes, *shape.inputs), torch.float64)
-    order = key.fold("classes").uniform((count, shape.classes), torch.float64).argsort(1)
+    order = key.fold("classes").uniform((TASKS, shape.classes), torch.float64).argsort(1)
     classes = order[:, : shape.ways]
     found = {"class_ids": classes}
     for name, each in (("support", SHOTS), ("query", QUERIES), ("unlabeled", SHOTS)):
-        noise = key.fold(name).normal((count, shape.ways, each, *shape.inputs), torch.float64)
+        noise = key.fold(name).normal((TASKS, shape.ways, each, *shape.inputs), torch.float64)
         images = prototypes[classes][:, :, None] + 0.5 * noise
-        labels = torch.arange(shape.ways).repeat_interleave(each).repeat(count, 1)
+        labels = torch.arange(shape.ways).repeat_interleave(each).repeat(TASKS, 1)
         # Nothing is to be known of an example by its place.
-        mixed = key.fold("order", name).uniform((count, shape.ways * each)).argsort(1)
-        rows = torch.arange(count)[:, None]
-        x = images.reshape(count, -1, *shape.inputs)[rows, mixed]
+        mixed = key.fold("order", name).uniform((TASKS, shape.ways * each)).argsort(1)
+        rows = torch.arange(TASKS)[:, None]
+        x = images.reshape(TASKS, -1, *shape.inputs)[rows, mixed]
         found |= {f"{name}_x": x, f"{name}_y": labels[rows, mixed]}
     # One of them is of none of the ways.
     found["unlabeled_y"][:, 0] = -1
@@ -104,7 +104,6 @@ class Setting:
 
     name: str
     where: Where
-    recipe: Recipe
     learner: Learner
     params: Params
     all: Mapping[str, Tensor]
@@ -118,11 +117,6 @@ class Setting:
         chosen = {n: t for n, t in self.all.items() if wanted(n, needs, phase)}
         count = len(self.all["support_x"])
         return TaskBatch(tuple(range(count)), {**chosen, "slot": torch.arange(count)})
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What is computed in."""
-        return self.all["support_x"].dtype
 
     @property
     def trains(self) -> bool:
@@ -165,9 +159,9 @@ class Setting:
         return self.chunk(0, len(self.noise))
 
 
-def noise_of(learner: Learner, ctx: Context, count: int, name: str = "noise") -> list[Params]:
+def noise_of(learner: Learner, ctx: Context, count: int) -> list[Params]:
     """Random numbers of each task."""
-    return [learner.noise(SEED.fold(name, index), ctx) for index in range(count)]
+    return [learner.noise(SEED.fold("noise", index), ctx) for index in range(count)]
 
 
 def recipe_of(name: str, where: Where, dtype: Dtype) -> Recipe:
@@ -203,7 +197,7 @@ def make(name: str, where: Where, dtype: Dtype = "float64", step: int = 0) -> Se
         for n, t in columns(where.shape, SEED.fold("tasks")).items()
     }
     noise = noise_of(learner, ctx, TASKS)
-    setting = Setting(name, where, recipe, learner, params, everything, ctx, noise)
+    setting = Setting(name, where, learner, params, everything, ctx, noise)
     if not learner.step_scalar_names:
         return setting
     table = Loop().step_scalars(learner, params, setting.tasks, noise, ctx)

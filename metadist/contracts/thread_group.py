@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,7 +32,6 @@ class _Worker:
     order: Sequence[int]
 
     def _meet(self, brought: Any) -> list[Any]:
-        """What all have brought, in rank order."""
         self.slots[self.rank] = brought
         self.barrier.wait()
         found = list(self.slots)
@@ -68,26 +68,21 @@ def run_group(size: int, work: Callable[[Group], T], order: Sequence[int] | None
         order: in which the group combines the workers' tensors; by rank if not given.
 
     Raises:
-        BaseException: what the first worker to fail has raised.
+        BaseException: what a worker has raised.
     """
     slots: list[Any] = [None] * size
     barrier = threading.Barrier(size, timeout=60)
-    results: dict[int, T] = {}
-    errors: list[BaseException] = []
 
-    def worker(rank: int) -> None:
+    def worker(rank: int) -> T:
         try:
-            results[rank] = work(_Worker(rank, size, slots, barrier, order or range(size)))
-        except BaseException as error:
-            errors.append(error)
+            return work(_Worker(rank, size, slots, barrier, order or range(size)))
+        except BaseException:
             barrier.abort()
+            raise
 
-    threads = [threading.Thread(target=worker, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        broken = threading.BrokenBarrierError
-        raise next((error for error in errors if not isinstance(error, broken)), errors[0])
-    return [results[rank] for rank in range(size)]
+    with ThreadPoolExecutor(size) as pool:
+        futures = [pool.submit(worker, rank) for rank in range(size)]
+    # Those that waited for one that has failed have nothing of their own to say.
+    waited = threading.BrokenBarrierError
+    futures.sort(key=lambda future: isinstance(future.exception(), waited))
+    return [future.result() for future in futures]

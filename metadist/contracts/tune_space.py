@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from metadist.compute.resolve import resolve
 from metadist.contracts.finding import Finding, Inspection, found
@@ -17,36 +16,27 @@ from metadist.space import Domain, Space, When, check_space
 ELSEWHERE = "a part that stands in another file needs --plugin FILE (plugins=)"
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A space by its name."""
-
-    name: str
-    space: Space
-
-
-def declared(searched: Searched) -> Iterator[Finding]:
+def declared(space: Space) -> Iterator[Finding]:
     """Types and ranges of what it declares."""
     try:
-        check_space(searched.space, searched.name)
+        check_space(space, "")
     except MetadistError as error:
         for problem in str(error).partition(": ")[2].split("; "):
             yield found("a space that makes sense", problem, "see metadist.space")
 
 
-def base(searched: Searched) -> Iterator[Finding]:
+def base(space: Space) -> Iterator[Finding]:
     """The base is a recipe, and takes the fixed values."""
     try:
-        resolve(load_recipe(searched.space.base, _settings(searched.space.fixed)))
+        resolve(load_recipe(space.base, _settings(space.fixed)))
     except MetadistError as error:
         yield found(
             "a base recipe that takes the fixed values", error, f"mend base or fixed; {ELSEWHERE}"
         )
 
 
-def ends(searched: Searched) -> Iterator[Finding]:
+def ends(space: Space) -> Iterator[Finding]:
     """Each end of each domain is a recipe."""
-    space = searched.space
     for key, domain in space.search.items():
         waits = {domain.key: domain.values[0]} if isinstance(domain, When) else {}
         for value in _ends(domain):
@@ -72,6 +62,6 @@ def _settings(values: Mapping[str, Scalar]) -> tuple[str, ...]:
 
 def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) -> None:
     """Run all checks of a search space."""
-    searched = Searched(name, load_space(name))
+    space = load_space(name)
     # What is wrong with the base is wrong at all ends.
-    all(inspection.run([check], searched) for check in (declared, base, ends))
+    all(inspection.run([check], space) for check in (declared, base, ends))

@@ -39,5 +39,4 @@ def imports() -> Iterator[Check]:
 
 
 def _standard(path: list[str]) -> int:
-    """Where the standard library begins on the path."""
     return min((path.index(p) for p in standard_library() if p in path), default=0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from data_pipeline.datasets import PARTS
 from data_pipeline.storage.object_uri import address_of
 from metadist import plugins
 from metadist.compute.device import check_device
@@ -92,7 +93,8 @@ def plan_run(request: RunRequest, announce: Announce = quiet) -> DryRun:
         recipe = resolve_recipe(request.load_recipe(run), announce)
         if to_be_made(recipe, request.data_dir):
             # Whether a run fits data that are not there is not known.
-            found = (run, True) if run is not None else planned_run(_fresh(request), recipe, {})
+            fresh = replace(request, resume=None)
+            found = (run, True) if run is not None else planned_run(fresh, recipe, {})
             setup = None
         else:
             setup = preflight(recipe, request.data_dir, announce)
@@ -103,19 +105,14 @@ def plan_run(request: RunRequest, announce: Announce = quiet) -> DryRun:
         return DryRun(recipe, document, tuple(_said(recipe, document)))
 
 
-def _fresh(request: RunRequest) -> RunRequest:
-    return replace(request, resume=None)
-
-
 def _document(
     request: RunRequest, recipe: Recipe, run: RunDir, resumed: bool, setup: Setup | None
 ) -> dict[str, Any]:
     newest = checkpoints.newest(run, recipe.lineage) if resumed else None
     learner = None if setup is None else facts_of(setup)["learner"]
-    size = None
-    if learner is not None:
-        copies = _COPIES[recipe.outer.optimizer] * _ITEM[recipe.engine.dtype]
-        size = copies * learner["parameters"]
+    each = _COPIES[recipe.outer.optimizer] * _ITEM[recipe.engine.dtype]
+    kept = {"every": recipe.run.checkpoint_every, "most": recipe.run.keep + 1}
+    parts = recipe.data.episodes, recipe.eval.val_episodes, recipe.eval.episodes
     return {
         "run": run.name,
         "directory": address_of(run.path),
@@ -127,16 +124,8 @@ def _document(
         "learner": learner,
         "chunks": -(-recipe.outer.batch // recipe.engine.chunk),
         "tasks": recipe.outer.steps * recipe.outer.batch,
-        "episodes": {
-            "train": recipe.data.episodes,
-            "val": recipe.eval.val_episodes,
-            "test": recipe.eval.episodes,
-        },
-        "checkpoints": {
-            "every": recipe.run.checkpoint_every,
-            "most": recipe.run.keep + 1,
-            "bytes": size,
-        },
+        "episodes": dict(zip(PARTS, parts, strict=True)),
+        "checkpoints": {**kept, "bytes": learner and each * learner["parameters"]},
         "workers": str(request.workers),
         "device": request.device,
         "mlflow": None if request.offline else public_uri(store_for(request)),
@@ -145,15 +134,16 @@ def _document(
 
 def _dataset(recipe: Recipe, request: RunRequest, setup: Setup | None) -> dict[str, Any]:
     """Name, directory, digest, bytes and classes by part, as far as they are known."""
-    facts: dict[str, Any] = {"name": recipe.data.dataset, "digest": None, "directory": None}
-    facts |= {"bytes": None, "classes": {}}
+    store = setup and setup.data.store
+    root = store.root if store else None
     if setup is None:
-        return facts | {"directory": address_of(store_of(request.data_dir, recipe.data))}
-    facts["digest"] = setup.data.digest
-    if (store := setup.data.store) is None:
-        return facts
-    return facts | {
-        "directory": address_of(store.root),
-        "bytes": sum(file.stat().st_size for file in store.root.iterdir() if file.is_file()),
-        "classes": {part: len(held.class_names) for part, held in store.parts.items()},
+        root = store_of(request.data_dir, recipe.data)
+    files = [file for file in store.root.iterdir() if file.is_file()] if store else []
+    parts = store.parts if store else {}
+    return {
+        "name": recipe.data.dataset,
+        "digest": setup.data.digest if setup else None,
+        "directory": root and address_of(root),
+        "bytes": sum(file.stat().st_size for file in files) if store else None,
+        "classes": {part: len(held.class_names) for part, held in parts.items()},
     }

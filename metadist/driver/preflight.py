@@ -97,7 +97,6 @@ def _check_needs(setup: Setup, source: EpisodeSource) -> None:
 
 
 def _check_alike(training: EpisodeSource, other: EpisodeSource) -> None:
-    """See that a part's examples are such as the learner is built for."""
     for name in ("support_x", "support_y"):
         demanded, got = (source.schema[name] for source in (training, other))
         if (got.dtype, got.shape[1:]) != (demanded.dtype, demanded.shape[1:]):

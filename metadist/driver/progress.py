@@ -95,7 +95,6 @@ class Progress:
         self.changed = True
 
     def _validated(self, name: str) -> bool:
-        """Whether a point is a validation score."""
         part, _, metric = name.partition("/")
         if part != "val" or metric in ("loss", "failed"):
             return False
@@ -224,7 +223,6 @@ def _told(metric: Metric, score: float) -> str:
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Mean of the finite values; NaN if there are none."""
     finite = [v for v in values if math.isfinite(v)]
     return math.fsum(finite) / len(finite) if finite else math.nan
 

@@ -13,7 +13,7 @@ from metadist.compute.device import Device
 from metadist.errors import RecipeError
 from metadist.executors.world_size import IN_PROCESS, WorldSize
 from metadist.plugins import Plugin
-from metadist.recipe.schema import Recipe, load_recipe, parse_recipe
+from metadist.recipe.schema import Recipe, checked, load_recipe, parse_recipe
 from metadist.runs.run_dir import RunDir
 from metadist.training.run_control import RunControl
 
@@ -78,9 +78,10 @@ class RunRequest:
             RecipeError: there is none, or it is wrong.
         """
         if isinstance(self.recipe, Recipe):
+            stated = checked(self.recipe)
             if not self.overrides:
-                return self.recipe
-            return parse_recipe(self.recipe.to_toml(), "recipe", self.overrides)
+                return stated
+            return parse_recipe(stated.to_toml(), "recipe", self.overrides)
         if self.recipe is not None:
             return load_recipe(str(self.recipe), self.overrides)
         if run is not None:

@@ -139,7 +139,6 @@ def _newest(root: Path, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
 
 
 def _check_same(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_extend: bool) -> None:
-    """See that going on with a run is going on with the same thing."""
     run.pull()
     info = run.info()
     digest, made_with = facts["dataset"]["digest"], info["dataset"]["digest"]

@@ -94,7 +94,6 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> tuple[RunDi
 
 
 def _cure(error: BaseException, setup: Setup, run: str) -> str:
-    """How to get on after a run has ended early."""
     fault = isinstance(error, PluginFailure | NumericsError) and plugins.of(setup.recipe)
     if fault:  # a run goes on with the same source only
         return "mend the plugin, then start a run of another name: this one has its old source"
@@ -126,7 +125,6 @@ def _begin(
 
 
 def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce) -> dict[str, Any]:
-    """Have the run trained in this process or by Ray workers."""
     job = Job(
         run.path,
         request.data_dir,
@@ -164,7 +162,6 @@ def _makers(run: RunDir, announce: Announce) -> list[dict[str, str]]:
 
 
 def _start_line(request: RunRequest, setup: Setup, run: RunDir, resumed: bool) -> str:
-    """What begins, in a line."""
     recipe, learner = setup.recipe, setup.learner
     order = {0: "no gradient", 1: "first order", 2: "second order"}[learner.derivative_order]
     if learner.estimator == "exact" and learner.derivative_order == 1:

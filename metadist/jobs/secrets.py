@@ -83,6 +83,5 @@ def check_words(words: Iterable[str], secrets: Mapping[str, str]) -> None:
 
 
 def _shown(text: str) -> str:
-    """The first line with something hidden, without it."""
     lines = zip(text.splitlines(), redacted(text).splitlines(), strict=False)
     return next((hidden.strip()[:200] for line, hidden in lines if line != hidden), HIDDEN)

@@ -109,7 +109,6 @@ def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
 
 
 def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
-    """What the script that the job starts with must know."""
     return {
         "versions": entrypoint.found(),
         "any_version": request.any_version,

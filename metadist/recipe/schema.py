@@ -242,11 +242,26 @@ def parse_recipe(
                 left[section] = frozenset({*before, *_model(section).model_fields})
             left[section] = left.get(section, frozenset()) - values.keys()
             before |= values
+    return _validated(sections, where, {section: keys for section, keys in left.items() if keys})
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """A recipe that was put together in Python, where ``model_copy`` looks at no value.
+
+    Raises:
+        RecipeError: an unknown key or a bad value.
+    """
+    sections = {name: dict(of) if isinstance(of, BaseModel) else of for name, of in recipe}
+    _check_keys(sections, "recipe")
+    return _validated(sections, "recipe", recipe._left)
+
+
+def _validated(sections: dict[str, Any], where: str, left: dict[str, frozenset[str]]) -> Recipe:
     try:
         recipe = Recipe.model_validate(sections)
     except ValidationError as error:
         raise RecipeError(f"{where}: {explain(error)}") from None
-    recipe._left = {section: keys for section, keys in left.items() if keys}
+    recipe._left = left
     return recipe
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from metadist.learner import Learner, Loss
 from metadist.tasks import Params, Prediction, Task, TaskBatch
 
 Noise = dict[str, Tensor]
+#: Of one task: named tensors, once or after each step.
+PerTask = list[dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class ChunkResult:
     finite: Tensor
 
 
-class GradientStrategy(Protocol):
+class GradientStrategy(ABC):
     """How a learner's functions of one task are computed for several."""
 
+    @abstractmethod
     def chunk(
         self,
         learner: Learner,
@@ -48,6 +51,16 @@ class GradientStrategy(Protocol):
         ctx: Context,
     ) -> ChunkResult:
         """Gradients, metrics and statistics of the tasks of one chunk."""
+
+    @abstractmethod
+    def each(
+        self,
+        one: Callable[[Task, Context], PerTask],
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> list[PerTask]:
+        """``one`` of each task of one chunk."""
 
     def step_scalars(
         self,
@@ -59,6 +72,14 @@ class GradientStrategy(Protocol):
     ) -> Tensor:
         """Step scalars of the tasks of one chunk, float64 [scalars, tasks], without gradient."""
 
+        def one(task: Task, now: Context) -> PerTask:
+            return [learner.step_scalars(params, task, now)]
+
+        with torch.no_grad():
+            found = self.each(one, tasks, noise, ctx)
+        rows = [torch.stack([s[n] for (s,) in found]) for n in learner.step_scalar_names]
+        return torch.stack(rows).double()
+
     def predict(
         self,
         learner: Learner,
@@ -69,6 +90,13 @@ class GradientStrategy(Protocol):
     ) -> list[list[Prediction]]:
         """Of each task, what is predicted for its queries after 0, 1, … ``ctx.inner_steps`` steps,
         without gradient; one element of a learner that does not adapt by steps."""
+
+        def one(task: Task, now: Context) -> PerTask:
+            return [p.tensors() for p in visible_predictions(learner, params, task, now)]
+
+        with torch.no_grad():
+            found = self.each(one, tasks, noise, ctx)
+        return [[Prediction(**tensors) for tensors in after] for after in found]
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

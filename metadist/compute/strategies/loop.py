@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from metadist.compute.strategies.chunk import (
     ChunkResult,
+    GradientStrategy,
     Noise,
+    PerTask,
     all_finite,
     checked,
     task_gradient,
-    visible_predictions,
 )
 from metadist.context import Context
 from metadist.learner import Learner
-from metadist.tasks import Params, Prediction, TaskBatch
+from metadist.tasks import Params, Task, TaskBatch
 
 
-class Loop:
+class Loop(GradientStrategy):
     """See the module."""
 
     def chunk(
@@ -56,33 +57,11 @@ class Loop:
         stacked = {name: torch.stack(values) for name, values in metrics.items()}
         return checked(gradients, statistics, stacked, finite)
 
-    def step_scalars(
+    def each(
         self,
-        learner: Learner,
-        params: Params,
+        one: Callable[[Task, Context], PerTask],
         tasks: TaskBatch,
         noise: Sequence[Noise],
         ctx: Context,
-    ) -> Tensor:
-        with torch.no_grad():
-            each = [
-                learner.step_scalars(params, tasks.task(index), ctx.for_task(own))
-                for index, own in enumerate(noise)
-            ]
-            return torch.stack(
-                [torch.stack([e[n] for e in each]).double() for n in learner.step_scalar_names]
-            )
-
-    def predict(
-        self,
-        learner: Learner,
-        params: Params,
-        tasks: TaskBatch,
-        noise: Sequence[Noise],
-        ctx: Context,
-    ) -> list[list[Prediction]]:
-        with torch.no_grad():
-            return [
-                visible_predictions(learner, params, tasks.task(index), ctx.for_task(own))
-                for index, own in enumerate(noise)
-            ]
+    ) -> list[PerTask]:
+        return [one(tasks.task(index), ctx.for_task(own)) for index, own in enumerate(noise)]

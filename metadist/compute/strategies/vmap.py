@@ -11,20 +11,21 @@ from torch import Tensor
 
 from metadist.compute.strategies.chunk import (
     ChunkResult,
+    GradientStrategy,
     Noise,
+    PerTask,
     all_finite,
     checked,
     task_gradient,
-    visible_predictions,
 )
 from metadist.context import Context
 from metadist.errors import RecipeError
 from metadist.learner import Learner
-from metadist.tasks import Params, Prediction, Task, TaskBatch
+from metadist.tasks import Params, Task, TaskBatch
 
 
 @dataclass(frozen=True)
-class Vmap:
+class Vmap(GradientStrategy):
     """See the module.
 
     Attributes:
@@ -90,35 +91,16 @@ class Vmap:
         sums = {name: s.sum(0) for name, s in statistics.items()}
         return checked(summed, sums, per_task, finite.cpu())
 
-    def step_scalars(
+    def each(
         self,
-        learner: Learner,
-        params: Params,
+        one: Callable[[Task, Context], PerTask],
         tasks: TaskBatch,
         noise: Sequence[Noise],
         ctx: Context,
-    ) -> Tensor:
-        with torch.no_grad():
-            values = self._together(
-                lambda task, now: learner.step_scalars(params, task, now), tasks, noise, ctx
-            )
-        return torch.stack([values[n][: len(tasks)].double() for n in learner.step_scalar_names])
-
-    def predict(
-        self,
-        learner: Learner,
-        params: Params,
-        tasks: TaskBatch,
-        noise: Sequence[Noise],
-        ctx: Context,
-    ) -> list[list[Prediction]]:
-        def one(task: Task, now: Context) -> list[dict[str, Tensor]]:
-            return [p.tensors() for p in visible_predictions(learner, params, task, now)]
-
-        with torch.no_grad():
-            found = self._together(one, tasks, noise, ctx)
+    ) -> list[PerTask]:
+        found: PerTask = self._together(one, tasks, noise, ctx)
         return [
-            [Prediction(**{name: t[row] for name, t in after.items()}) for after in found]
+            [{name: t[row] for name, t in named.items()} for named in found]
             for row in range(len(tasks))
         ]
 

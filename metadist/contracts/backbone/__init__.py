@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from metadist import backbones
 from metadist.contracts import documentation
@@ -10,7 +11,6 @@ from metadist.contracts.backbone import derivatives, passes
 from metadist.contracts.backbone.net import INPUTS, Net, make
 from metadist.contracts.finding import Finding, Inspection, first_this, found
 from metadist.discovery import find
-from metadist.errors import RecipeError
 from metadist.overrides import Scalar
 
 
@@ -21,28 +21,29 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
     small = {name: v for name, v in getattr(module, "SMALL", {}).items() if name not in options}
     so = "".join(f", {name} = {value}" for name, value in small.items())
     nets: dict[str, Net] = {}
-    reasons: list[str] = []
 
-    def builds(inputs: tuple[int, ...]) -> Iterator[Finding]:
-        try:
-            net = make(name, {**options, **small}, inputs)
-            nets[f"inputs {list(inputs)}{so}"] = net
-        except RecipeError as error:
-            reasons.append(str(error))
-        else:
-            yield from _normalises(getattr(module, "NORMALISES", True), net)
+    def builds(net: Net) -> Iterator[Finding]:
+        return _normalises(getattr(module, "NORMALISES", True), net)
 
     for inputs in INPUTS:
         alike = [net for net in nets.values() if len(net.shape.inputs) == len(inputs)]
-        if not alike or len(alike) < alike[0].enough:
-            inspection.run([builds], inputs)
+        if alike and len(alike) >= alike[0].enough:
+            continue
+        if net := inspection.builds(partial(make, name, {**options, **small}, inputs)):
+            nets[f"inputs {list(inputs)}{so}"] = net
+            inspection.run([builds], net)
     for on, net in nets.items():
         if inspection.run([passes.pure], net, on):
             inspection.run((*passes.CHECKS, *derivatives.CHECKS), net, on)
         else:
             inspection.add(first_this("a pure function, to look at what it computes"))
     if not nets and not inspection.findings:
-        inspection.run([_takes_something], reasons)
+        taken = ", ".join(str(list(inputs)) for inputs in INPUTS)
+        refused = "; ".join(dict.fromkeys(inspection.refused))
+        nothing = found(
+            f"a network that takes one of {taken}", f"none: {refused}", "see what build refuses"
+        )
+        inspection.tell("takes something", [nothing])
 
 
 def _normalises(says: bool, net: Net) -> Iterator[Finding]:
@@ -61,11 +62,3 @@ def _normalises(says: bool, net: Net) -> Iterator[Finding]:
             "write it: recipes then need no model.norm = 'none'",
             "warning",
         )
-
-
-def _takes_something(reasons: list[str]) -> Iterator[Finding]:
-    yield found(
-        f"a network that takes one of {', '.join(str(list(inputs)) for inputs in INPUTS)}",
-        f"none: {'; '.join(dict.fromkeys(reasons))}",
-        "see what build refuses",
-    )

@@ -16,7 +16,6 @@ from metadist.contracts.settings import SEED
 from metadist.overrides import Scalar
 from metadist.tasks import Examples, Params, TaskShape
 
-EXACT = 1e-9
 #: Shapes of inputs that are tried; one that a network takes at least.
 INPUTS = ((1, 16, 16), (3, 20, 20), (3, 32, 32), (2,), (7,))
 #: The first so many of a kind that it takes are looked at; of one that has many parameters one is

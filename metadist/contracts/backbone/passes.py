@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metadist.backbones import Backbone, Norm
-from metadist.contracts.backbone.net import EXACT, EXAMPLES, OUTPUTS, Net
-from metadist.contracts.differences import distance
+from metadist.contracts.backbone.net import EXAMPLES, OUTPUTS, Net
+from metadist.contracts.differences import EXACT, distance
 from metadist.contracts.finding import Finding, found
 from metadist.contracts.purity import impure, same, snapshot
 from metadist.keys import Key
@@ -212,11 +212,4 @@ def layer_hook(net: Net) -> Iterator[Finding]:
         )
 
 
-CHECKS = (
-    fresh_parameters,
-    layers,
-    outputs,
-    examples_apart,
-    normalisation,
-    layer_hook,
-)
+CHECKS = (fresh_parameters, layers, outputs, examples_apart, normalisation, layer_hook)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,30 +49,22 @@ def _plain(p: torch.Tensor) -> bool:
 
 
 def predictions(setting: Setting) -> Iterator[Finding]:
-    """One or T + 1 of them, finite."""
-    for now in (setting, setting.tested):
-        steps = now.ctx.inner_steps
-        for after in now.predictions():
-            if len(after) not in (1, steps + 1):
+    """They are finite, and scales above 0."""
+    predicted = [*setting.predictions(), *setting.tested.predictions()]
+    for prediction in itertools.chain(*predicted):
+        for name, got in prediction.tensors().items():
+            if not bool(got.isfinite().all()):
                 yield found(
-                    f"1 or {steps + 1} elements of adapt in {steps} inner steps",
-                    len(after),
-                    "return what predicts after 0, 1, … ctx.inner_steps steps, or one element",
+                    f"a finite Prediction.{name}",
+                    "NaN or infinity",
+                    "look for divisions by 0, logarithms of 0 and roots of 0",
                 )
-            for prediction in after:
-                for name, got in prediction.tensors().items():
-                    if not bool(got.isfinite().all()):
-                        yield found(
-                            f"a finite Prediction.{name}",
-                            "NaN or infinity",
-                            "look for divisions by 0, logarithms of 0 and roots of 0",
-                        )
-                if prediction.scale is not None and not bool((prediction.scale > 0).all()):
-                    yield found(
-                        "a Prediction.scale above 0",
-                        f"{float(prediction.scale.min()):g}",
-                        "use torch.nn.functional.softplus(...) + a floor",
-                    )
+        if prediction.scale is not None and not bool((prediction.scale > 0).all()):
+            yield found(
+                "a Prediction.scale above 0",
+                f"{float(prediction.scale.min()):g}",
+                "use torch.nn.functional.softplus(...) + a floor",
+            )
 
 
 def types(setting: Setting) -> Iterator[Finding]:
@@ -82,7 +75,8 @@ def types(setting: Setting) -> Iterator[Finding]:
         if now.trains:
             gradients, _ = now.learner.gradient(now.params, now.tasks.task(0), now.task_ctx(0))
             got |= {f"the gradient of {name}": g for name, g in gradients.items()}
-        if odd := [f"{n} in {t.dtype}" for n, t in got.items() if t.dtype != now.dtype]:
+        wanted = getattr(torch, kind)
+        if odd := [f"{n} in {t.dtype}" for n, t in got.items() if t.dtype != wanted]:
             yield found(
                 f"{kind} where parameters and inputs are {kind}",
                 ", ".join(odd[:3]),

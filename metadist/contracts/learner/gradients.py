@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 
-from metadist.contracts.differences import (
-    OTHER,
-    TOLERANCE,
-    difference,
-    directions,
-    distance,
-    length,
-    slope,
-)
-from metadist.contracts.finding import NO_VMAP, Finding, brief, found, place
+from metadist.contracts.differences import EXACT, OTHER, TOLERANCE, distance, slopes
+from metadist.contracts.finding import Finding, found, not_together
 from metadist.contracts.settings import SEED, TASKS, TOTAL_STEPS, Setting, make
 from metadist.errors import UndeclaredNeed
-
-#: How far two ways to compute the same may lie apart, relative.
-EXACT = 1e-9
-
-
-@dataclass(frozen=True)
-class Slopes:
-    """A gradient beside central differences: the worst pair, and how many directions there were."""
-
-    checked: int
-    worst: float
-    said: float
-    measured: float
-
-
-def slopes(setting: Setting, index: int = 1, wanted: int = 3) -> Slopes:
-    """The engine's gradient of one task along directions that cross no kink."""
-    gradients = setting.chunk(index, index + 1).gradients
-    size, checked, worst = length(gradients), 0, (0.0, 0.0, 0.0)
-    for direction in directions(gradients, SEED):
-        measured = difference(lambda p: setting.value(p, index), setting.params, direction)
-        if measured is None:
-            continue
-        said = slope(gradients, direction)
-        checked += 1
-        worst = max(worst, (abs(said - measured) / max(size, 1e-12), said, measured))
-        if checked == wanted:
-            break
-    return Slopes(checked, *worst)
 
 
 def estimator(setting: Setting) -> Iterator[Finding]:
@@ -60,7 +23,8 @@ def estimator(setting: Setting) -> Iterator[Finding]:
     if declared == "annealed":
         setting = make(setting.name, setting.where, step=TOTAL_STEPS - 1)
         declared = setting.learner.estimator
-    got = slopes(setting)
+    gradients, value = setting.chunk(1, 2).gradients, partial(setting.value, index=1)
+    got = slopes(value, setting.params, gradients, SEED, 3)
     if got.checked == 0:
         yield found(
             "a direction along which the loss has a slope, to tell the gradient by",
@@ -110,19 +74,9 @@ def _order_taken(setting: Setting) -> int:
         graphs.append(more.get("create_graph", False))
         return plain(*args, **more)
 
-    with _exchanged(torch.autograd, "grad", counted):
+    with mock.patch.object(torch.autograd, "grad", counted):
         setting.chunk(0, 1)
     return 2 if any(graphs) else min(len(graphs), 1)
-
-
-@contextlib.contextmanager
-def _exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, other)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def finite(setting: Setting) -> Iterator[Finding]:
@@ -188,16 +142,8 @@ def vmap(setting: Setting) -> Iterator[Finding]:
     except UndeclaredNeed:
         raise
     except Exception as error:
-        cause = error.__cause__ or error
-        yield replace(
-            found(
-                "a learner that engine.mode = 'vmap' can take several tasks of at once",
-                f"that it is not possible: {brief(cause)}",
-                NO_VMAP,
-                "warning",
-            ),
-            where=place(cause, None),
-        )
+        what = "a learner that engine.mode = 'vmap' can take several tasks of at once"
+        yield not_together(what, error.__cause__ or error)
         return
     alone = setting.tested.predictions()
     apart = max(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metadist.contracts.differences import distance
+from metadist.contracts.differences import EXACT, distance
 from metadist.contracts.finding import Finding, found
 from metadist.contracts.purity import impure, same, snapshot
 from metadist.contracts.settings import QUERIES, WAYS, Setting
@@ -18,8 +17,6 @@ from metadist.errors import UndeclaredNeed
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.inner_optimizer import InnerStep, meta_parameters
 from metadist.tasks import Prediction, TaskBatch
-
-EXACT = 1e-9
 
 
 def pure(setting: Setting) -> Iterator[Finding]:
@@ -38,23 +35,15 @@ def pure(setting: Setting) -> Iterator[Finding]:
 
 def needs(setting: Setting) -> Iterator[Finding]:
     """``adapt`` and ``predict`` see what is declared: the engine's view raises otherwise."""
-    # What else is raised here is told by ``runs``.
-    with contextlib.suppress(Exception), _undeclared() as missed:
+    yield from ()
+    try:
         for now in (setting, setting.tested):
             now.predictions()
         _train(setting)
-    yield from ()
-    if missed:
-        raise missed[0]
-
-
-@contextlib.contextmanager
-def _undeclared() -> Iterator[list[UndeclaredNeed]]:
-    missed: list[UndeclaredNeed] = []
-    try:
-        yield missed
-    except UndeclaredNeed as error:
-        missed.append(error)
+    except UndeclaredNeed:
+        raise
+    except Exception:  # told by ``runs``
+        pass
 
 
 def runs(setting: Setting) -> Iterator[Finding]:

@@ -114,7 +114,6 @@ def _tasks(run: RunDir, info: Mapping[str, Any], recipe: Recipe, data_dir: Path)
 
 
 def _best(run: RunDir, info: Mapping[str, Any], state: TrainState) -> Best:
-    """The checkpoint that the run's result is of."""
     result = info.get("result") or {}
     step = result.get("best_step")
     if not step:  # it has learned nothing: any is as good

@@ -190,7 +190,6 @@ def _array(given: Any) -> NDArray[Any]:
 
 
 def _images(given: Any, what: str) -> Sequence[Any]:
-    """One image after another."""
     if isinstance(given, list | tuple):
         return given
     if isinstance(given, torch.Tensor | np.ndarray):
@@ -223,7 +222,6 @@ def _channels_last(image: torch.Tensor, where: str) -> NDArray[Any]:
 
 
 def _turned(image: NDArray[Any]) -> str:
-    """How to mend an array that is laid out as a tensor."""
     first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
     return "; turn it by .transpose(1, 2, 0)" if first else ""
 

@@ -183,13 +183,11 @@ def _check_tensors(
     found: Mapping[str, Mapping[str, Tensor]], wanted: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """See that tensors have the names, types and shapes of fresh ones; raises ValueError."""
-    for group in found.keys() | wanted.keys():
-        own, fresh = (_kinds(of.get(group, {})) for of in (found, wanted))
-        for name in sorted(own.keys() | fresh.keys()):
-            needed, got = fresh.get(name, "none"), own.get(name, "none")
-            if needed != got:
-                raise ValueError(f"{group}/{name}: {needed} is needed, got {got}")
-
-
-def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    return {name: f"{t.dtype} {list(t.shape)}" for name, t in tensors.items()}
+    own, fresh = (
+        {name: f"{t.dtype} {list(t.shape)}" for name, t in join_groups(groups).items()}
+        for groups in (found, wanted)
+    )
+    for name in sorted(own.keys() | fresh.keys()):
+        needed, got = fresh.get(name, "none"), own.get(name, "none")
+        if needed != got:
+            raise ValueError(f"{name}: {needed} is needed, got {got}")

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from metadist.compute.learners import with_ways
 from metadist.errors import AdaptError, MetadistError, RecipeError, RunError
-from metadist.evaluation.inference.adaptation import Adaptation
 from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.inputs import ImageInputs, Inputs, ValueInputs
 from metadist.evaluation.inference.saved_model import SavedModel, write
@@ -134,8 +133,8 @@ class TrainedModel:
         self._check_needs()
         targets = self._targets(y, len(support))
         trained, rows = self._for(targets.classes), [*targets.order]
-        adaptation = Adaptation.of(trained, support[rows], targets.y[rows], unlabeled, steps)
-        return FittedModel(adaptation, self.inputs, targets, self.ways)
+        shown = replace(targets, y=targets.y[rows])
+        return FittedModel(trained, self.inputs, support[rows], shown, unlabeled, steps, self.ways)
 
     def save(self, folder: str | Path) -> Path:
         """Write it to a folder, new or empty, from which ``metadist.load`` reads it.
@@ -169,7 +168,6 @@ class TrainedModel:
             )
 
     def _for(self, classes: Sequence[Any]) -> TrainedLearner:
-        """The learner for tasks of these classes."""
         if not self.ways or len(classes) == self.ways:
             return self.trained
         if len(classes) < 2:

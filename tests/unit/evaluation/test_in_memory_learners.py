@@ -135,7 +135,7 @@ def test_unlabeled_examples_reach_the_learner(place):
 
 def test_a_learner_that_adapts_to_its_queries_waits_for_them(place, monkeypatch):
     # However many there are, they are seen together.
-    monkeypatch.setattr("metadist.evaluation.inference.adaptation.PASS", 2)
+    monkeypatch.setattr("metadist.evaluation.inference.fitted_model.PASS", 2)
     model, episode = of(place, Transductive)
     fitted = model.adapt(episode.support_x[0], episode.support_y[0])
     assert fitted.steps is None
@@ -151,7 +151,7 @@ def test_a_learner_that_adapts_to_its_queries_waits_for_them(place, monkeypatch)
 
 
 def test_without_derivatives_a_network_may_normalise_all_the_same(place, monkeypatch):
-    monkeypatch.setattr("metadist.evaluation.inference.adaptation.PASS", 2)
+    monkeypatch.setattr("metadist.evaluation.inference.fitted_model.PASS", 2)
     model, episode = of(place, Centred)
     q = episode.query_x[0]
     found = model.adapt(episode.support_x[0], episode.support_y[0]).predict(q)

@@ -166,7 +166,7 @@ def test_transductive_predictions_depend_on_other_queries_and_say_so(place):
 def test_many_queries_in_several_passes(place, monkeypatch):
     model, support, labels, queries = drawn(place, 3, name="running")
     whole = said(model, support, labels, queries)
-    monkeypatch.setattr("metadist.evaluation.inference.adaptation.PASS", 2)
+    monkeypatch.setattr("metadist.evaluation.inference.fitted_model.PASS", 2)
     parts = said(model, support, labels, queries)
     np.testing.assert_allclose(whole.logits, parts.logits, atol=1e-5)
 

@@ -13,6 +13,7 @@ from metadist import algorithms, backbones, objectives
 from metadist.algorithms import Parts
 from metadist.compute.learners import build
 from metadist.compute.resolve import resolve
+from metadist.driver.request import RunRequest
 from metadist.errors import RecipeError
 from metadist.recipe.schema import Recipe, parse_recipe
 from metadist.tasks import TaskShape
@@ -33,6 +34,32 @@ def test_an_unknown_key_names_the_nearest(section: str, key: str):
         minimal(f"{section}.{wrong}=1")
     assert f"--set: unknown key '{section}.{wrong}'" in str(error.value)
     assert f"Did you mean '{key}'?" in str(error.value)
+
+
+@pytest.mark.parametrize("overrides", [(), ("outer.steps=3",)])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": "fast"}, "recipe: inner.lr: Input should be a valid number, got 'fast'"),
+        ({"lr": -1.0}, "recipe: inner.lr: Input should be greater than 0, got -1.0"),
+        ({"rate": 0.1}, "recipe: unknown key 'inner.rate'; [inner] knows lr, "),
+        (None, "recipe: [inner] must be a table, got None"),
+    ],
+)
+def test_a_copy_with_a_bad_value_is_refused(changes, said, overrides):
+    recipe = minimal()
+    inner = None if changes is None else recipe.inner.model_copy(update=changes)
+    copy = recipe.model_copy(update={"inner": inner})
+    with pytest.raises(RecipeError) as error:
+        RunRequest(recipe=copy, overrides=overrides).load_recipe(None)
+    assert str(error.value).startswith(said)
+
+
+def test_a_recipe_that_is_given_stays_what_it_was():
+    recipe = minimal("model.name=mlp")
+    given = RunRequest(recipe=recipe).load_recipe(None)
+    assert given == recipe
+    assert given.left("model") == recipe.left("model")
 
 
 @each_option
