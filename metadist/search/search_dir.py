@@ -1,7 +1,7 @@
 """Where a search lives, and what is written down of it.
 
     searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml,
-                   report.html, figures/}
+                   report.html, figures/, optuna.journal}
 
 Trials are runs like any other. Nothing here is a pickle, so a search may be continued from a
 directory that somebody else can write to: it is data.
@@ -91,6 +91,11 @@ class SearchDir(RecordDir):
     def best(self) -> Path:
         """The recipe that was found."""
         return self.path / "best.toml"
+
+    @property
+    def journal(self) -> Path:
+        """The search as Optuna's dashboard reads it."""
+        return self.path / "optuna.journal"
 
     def run(self, name: str) -> RunDir:
         """One of its runs."""

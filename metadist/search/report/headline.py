@@ -11,7 +11,7 @@ from metadist.report.document import Note, Stat
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, cut, shown, value_text
 from metadist.search.report.result_schema import Estimate, Found
-from metadist.search.report.scales import key_axes
+from metadist.space import Choice, Domain, Integers, LogUniform, When
 from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci, number, score_ci, sentence
 from metadist.statistics.paired import Paired
@@ -158,13 +158,24 @@ def _notes_on_result(data: SearchData, found: Found) -> list[Note]:
 
 
 def _at_the_edge(data: SearchData, found: Found) -> list[str]:
-    axes = {key: axis for key, axis in key_axes(data).items() if axis.scale is not None}
-    places = {key: axes[key].place(value) for key, value in found.point.items() if key in axes}
     return [
-        f"{key} = {value_text(found.point[key])}"
-        for key, place in places.items()
-        if place <= _EDGE or place >= 1 - _EDGE
+        f"{key} = {value_text(value)}"
+        for key, value in found.point.items()
+        if key in data.space.search and _is_at_the_edge(data.space.search[key], value)
     ]
+
+
+def _is_at_the_edge(domain: Domain, value: Any) -> bool:
+    domain = domain.then if isinstance(domain, When) else domain
+    if isinstance(domain, Choice) or isinstance(value, bool | str):
+        return False
+    low, high = domain.low, domain.high
+    if domain.log if isinstance(domain, Integers) else isinstance(domain, LogUniform):
+        if value <= 0:
+            return False
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    place = (value - low) / (high - low)
+    return bool(place <= _EDGE or place >= 1 - _EDGE)
 
 
 def found_section(data: SearchData, found: Found) -> dict[str, Any]:
