@@ -11,10 +11,9 @@ from metadist.executors.optuna_search import is_installed
 from metadist.report.document import Stat, page
 from metadist.search.report.data import SearchData, TrialData, cut, shown, value_text
 from metadist.search.report.headline import found_section, lead, notes, stats
-from metadist.search.report.progress import budget, confirmed_curves, history, trial_curves
+from metadist.search.report.progress import LOOKS, budget, confirmed_curves, history, trial_curves
 from metadist.search.report.rates import schedules
 from metadist.search.report.result_schema import Found, read_found
-from metadist.search.report.trial_markers import LABELS, STATUSES
 from metadist.space import Domain, Population, When
 
 
@@ -78,7 +77,7 @@ def _values(data: SearchData, found: Mapping[str, Any]) -> str | dict[str, Any]:
 def _spent(data: SearchData) -> list[Stat]:
     spent, full = sum(t.tasks for t in data.trials), sum(t.full_tasks for t in data.trials)
     counts = Counter(t.status for t in data.trials)
-    ended = ", ".join(f"{counts[s]} {LABELS[s]}" for s in STATUSES if counts[s])
+    ended = ", ".join(f"{counts[s]} {label}" for s, (label, _) in LOOKS.items() if counts[s])
     cards = [Stat(f"{len(data.trials):,}", "", ended)]
     cards.append(Stat(f"{spent:,}", "tasks", "spent on trials"))
     if full > 0:

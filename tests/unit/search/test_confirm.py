@@ -248,7 +248,9 @@ def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Tria
     assert apart["ci95"] == pytest.approx(half)
     lines = text(summary(search, plan, result))
     assert any("(interval over seeds): " in line for line in lines)
-    assert read_found(result).over == "seeds"
+    apart = read_found(result).against_default
+    assert apart is not None
+    assert apart.over == "seeds"
 
 
 def test_a_run_of_another_setting_does_not_confirm_this_one(tmp_path: Path) -> None:
