@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from metadist.executors.optuna_search import is_installed
@@ -13,19 +12,12 @@ from metadist.search.report.data import SearchData, TrialData, cut, shown, value
 from metadist.search.report.headline import found_section, lead, notes, stats
 from metadist.search.report.progress import LOOKS, budget, confirmed_curves, history, trial_curves
 from metadist.search.report.rates import schedules
-from metadist.search.report.result_schema import Found, read_found
 from metadist.space import Domain, Population, When
 
 
 def render(data: SearchData) -> str:
     """The report as text."""
-    found: Found | None = None
-    if data.result is not None:
-        try:
-            found = read_found(data.result)
-        except ValueError as error:
-            text = f"The result in search.json cannot be read: {error}."
-            data = replace(data, notes=[*data.notes, text])
+    found = data.found
     winner = None if found is None else found.trial
     return page(
         "search/report/page.html.j2",

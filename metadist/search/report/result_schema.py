@@ -73,8 +73,9 @@ class Rival(Estimate):
 
 
 class Run(_Part):
-    """One of the runs of a setting."""
+    """One of the runs of a setting, by its name in the search."""
 
+    run: str
     seed: _Count
 
 
