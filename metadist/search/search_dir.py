@@ -35,7 +35,7 @@ FOLDER = "searches"
 Status = Literal["running", "finished", "stopped", "failed"]
 #: A trial's run; what is not so called is not touched, whatever a record says.
 _RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
-_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class TrialRecord:
         error: why it failed.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     number: _Count
     point: Point
     run: Annotated[str, Field(pattern=f"^{_RUN.pattern}$")]
     status: Status
-    score: Annotated[float, Field(gt=-1e300, lt=1e300)] | None = None
+    score: Annotated[float, Field(strict=True, gt=-1e300, lt=1e300)] | None = None
     best_step: _Count = 0
     steps: _Count = 0
     tasks: _Count = 0
