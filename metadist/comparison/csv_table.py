@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
+
+import pandas as pd
 
 #: Of each run, by the names that the result has for them.
 _OWN = (
@@ -19,14 +19,10 @@ def to_csv(result: Mapping[str, Any]) -> str:
 
     Numbers have all their digits; what there is not is empty.
     """
-    buffer = io.StringIO()
     rows = [_row(result, run) for run in result["runs"]]
-    # A run may lack a metric that another has.
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(buffer, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    # A run may lack a metric that another has. Whole numbers stay whole beside what is missing.
+    table = pd.DataFrame(rows, dtype=object)
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def _row(result: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

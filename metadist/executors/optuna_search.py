@@ -6,12 +6,14 @@ import functools
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
-
-from ray.tune.search import Searcher
+from typing import TYPE_CHECKING, Any
 
 from metadist.errors import SpaceError
-from metadist.space import Choice, Integers, LogUniform, Point, Space, Uniform, When
+from metadist.space import Choice, Domain, Integers, LogUniform, Point, Space, Uniform, When
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from ray.tune.search import Searcher
 
 
 def tpe_searcher(space: Space, seed: int, known: Sequence[Point], metric: str) -> Searcher:
@@ -37,11 +39,16 @@ def check_optuna() -> None:
     Raises:
         SpaceError: Optuna is not installed.
     """
-    if importlib.util.find_spec("optuna") is None:
+    if not is_installed():
         raise SpaceError(
             "searcher 'tpe' needs Optuna, which is not installed: pip install 'metadist[tune]', or "
             "--searcher random"
         )
+
+
+def is_installed() -> bool:
+    """Whether there is an Optuna."""
+    return importlib.util.find_spec("optuna") is not None
 
 
 def _seed(seed: int, known: int) -> int:
@@ -54,21 +61,31 @@ def _propose(space: Space, trial: Any) -> None:
     """Have a trial of Optuna's draw each value that counts; Optuna remembers them."""
     chosen: dict[str, Any] = {}
     for key, domain in space.search.items():
-        if isinstance(domain, When):
-            if chosen.get(domain.key) not in domain.values:
-                continue
-            domain = domain.then
-        chosen[key] = _suggest(trial, key, domain)
+        if isinstance(domain, When) and chosen.get(domain.key) not in domain.values:
+            continue
+        kind, limits = _in_words_of_optuna(domain)
+        chosen[key] = getattr(trial, f"suggest_{kind}")(key, **limits)
 
 
-def _suggest(trial: Any, key: str, domain: Any) -> Any:
+def distribution(domain: Domain) -> BaseDistribution:
+    """A domain as Optuna has it, without its condition."""
+    from optuna import distributions
+
+    kind, limits = _in_words_of_optuna(domain)
+    made: BaseDistribution = getattr(distributions, f"{kind.capitalize()}Distribution")(**limits)
+    return made
+
+
+def _in_words_of_optuna(domain: Domain) -> tuple[str, dict[str, Any]]:
     match domain:
         case LogUniform(low, high):
-            return trial.suggest_float(key, low, high, log=True)
+            return "float", {"low": low, "high": high, "log": True}
         case Uniform(low, high):
-            return trial.suggest_float(key, low, high)
-        case Integers(low, high, log_scale):
-            return trial.suggest_int(key, low, high, log=log_scale)
+            return "float", {"low": low, "high": high}
+        case Integers(low, high, log):
+            return "int", {"low": low, "high": high, "log": log}
         case Choice(values):
-            return trial.suggest_categorical(key, list(values))
+            return "categorical", {"choices": values}
+        case When():
+            return _in_words_of_optuna(domain.then)
     raise AssertionError(domain)

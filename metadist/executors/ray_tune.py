@@ -96,11 +96,12 @@ def run_trials(
         searcher = tpe_searcher(space, seed, known, SCORE)
     else:  # as they stand; it limits how many run at once itself
         searcher = BasicVariantGenerator(max_concurrent=resources.concurrent)
-    offset = 0 if points is None else 1
-    events = _TrialEvents(listener, offset)
+    events = _TrialEvents(listener)
 
     def name(trial: Trial) -> str:
-        return f"trial-{_number(trial, offset):04d}"
+        # Tune counts them at the head of their tag, one generator from 0, the other from 1.
+        index = int(str(trial.experiment_tag).partition("_")[0])
+        return f"trial-{index if points is None else index + 1:04d}"
 
     trainable = tune.with_resources(_trainable(function, space, stop_files), resources.bundle)
     directory = TemporaryDirectory(
@@ -158,14 +159,14 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _number(trial: Trial, offset: int) -> int:
-    """From 1. Tune counts them at the head of their tag, one generator from 0, the other from 1."""
-    return int(str(trial.experiment_tag).partition("_")[0]) + offset
+def _number(trial: Trial | str) -> int:
+    """From 1, by the trial's name."""
+    return int(str(trial).rpartition("-")[2])
 
 
 def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Callable[[Any], None]:
     def trial(config: dict[str, Any]) -> None:
-        number = int(tune.get_context().get_trial_name().rpartition("-")[2])
+        number = _number(tune.get_context().get_trial_name())
 
         def report(step: int, score: float) -> bool:
             finite = score if score == score else WORST[space.mode]
@@ -180,9 +181,8 @@ def _trainable(function: TrialFunction, space: Space, stop_files: Path) -> Calla
 class _TrialEvents(tune.Callback, tune.Stopper):
     """Passes on what Tune tells of its trials, and ends them all when one has raised something."""
 
-    def __init__(self, listener: TrialListener, offset: int) -> None:
+    def __init__(self, listener: TrialListener) -> None:
         self._listener = listener
-        self._offset = offset
         self._over: set[int] = set()
         #: What a trial has raised, again and again.
         self.raised: MetadistError | None = None
@@ -204,19 +204,19 @@ class _TrialEvents(tune.Callback, tune.Stopper):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         config = trial.config
-        self._listener.began(_number(trial, self._offset), dict(config.get(POINT, config)))
+        self._listener.began(_number(trial), dict(config.get(POINT, config)))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if SCORE in result and "step" in result:
-            self._listener.scored(_number(trial, self._offset), result["step"], result[SCORE])
+            self._listener.scored(_number(trial), result["step"], result[SCORE])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._over.add(_number(trial, self._offset))
-        self._listener.ended(_number(trial, self._offset))
+        self._over.add(_number(trial))
+        self._listener.ended(_number(trial))
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -225,8 +225,8 @@ class _TrialEvents(tune.Callback, tune.Stopper):
         if (raised := _raised(trial)) is not None:
             self.raised = self.raised or raised
             return
-        self._over.add(_number(trial, self._offset))
-        self._listener.died(_number(trial, self._offset))
+        self._over.add(_number(trial))
+        self._listener.died(_number(trial))
 
 
 def _raised(trial: Trial) -> MetadistError | None:

@@ -80,7 +80,11 @@ def plain(text: str) -> str:
 
 
 class Drawing:
-    """A figure being drawn; ``svg`` holds its text afterwards, which a page takes as it is."""
+    """A figure being drawn; ``svg`` holds its text afterwards, which a page takes as it is.
+
+    Attributes:
+        figure: somebody else's may be put in its place.
+    """
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
@@ -111,7 +115,7 @@ def drawing(
         figure.subplots(1, columns, squeeze=False)
         result = Drawing(figure)
         yield result
-        _fit(figure)
+        _fit(result.figure)
         buffer = io.StringIO()
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with warnings.catch_warnings():
@@ -119,7 +123,7 @@ def drawing(
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             # Of long names of many things: what there is room for is drawn.
             warnings.filterwarnings("ignore", "constrained_layout not applied")
-            figure.savefig(buffer, format="svg", metadata=metadata)
+            result.figure.savefig(buffer, format="svg", metadata=metadata)
         # Markup here and nowhere else: matplotlib has escaped every text of the figure.
         result.svg = Markup(_inline(buffer.getvalue(), name, plain(label)))
 

@@ -1,7 +1,7 @@
 """Where a search lives, and what is written down of it.
 
     searches/NAME/{search.json, trials/0001.json, runs/trial-0001/, best.toml,
-                   report.html, figures/}
+                   report.html, figures/, optuna.journal}
 
 Trials are runs like any other. Nothing here is a pickle, so a search may be continued from a
 directory that somebody else can write to: it is data.
@@ -16,13 +16,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from data_pipeline.errors import DataError
 from data_pipeline.storage.local import read_json, write_atomic
 from data_pipeline.storage.typed_paths import typed_path
+from metadist.discovery import explain
 from metadist.errors import SpaceError
 from metadist.runs.record import RecordDir, check_name, encode, locked, record_facts
 from metadist.runs.run_dir import RunDir
@@ -31,6 +33,9 @@ from metadist.space import Mode, Point
 #: Under the runs directory.
 FOLDER = "searches"
 Status = Literal["running", "finished", "stopped", "failed"]
+#: A trial's run; what is not so called is not touched, whatever a record says.
+_RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
+_Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,16 @@ class TrialRecord:
         error: why it failed.
     """
 
-    number: int
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    number: _Count
     point: Point
-    run: str
+    run: Annotated[str, Field(pattern=f"^{_RUN.pattern}$")]
     status: Status
-    score: float | None = None
-    best_step: int = 0
-    steps: int = 0
-    tasks: int = 0
+    score: Annotated[float, Field(strict=True, gt=-1e300, lt=1e300)] | None = None
+    best_step: _Count = 0
+    steps: _Count = 0
+    tasks: _Count = 0
     error: str = ""
 
     @property
@@ -91,6 +98,11 @@ class SearchDir(RecordDir):
     def best(self) -> Path:
         """The recipe that was found."""
         return self.path / "best.toml"
+
+    @property
+    def journal(self) -> Path:
+        """The search as Optuna's dashboard reads it."""
+        return self.path / "optuna.journal"
 
     def run(self, name: str) -> RunDir:
         """One of its runs."""
@@ -141,8 +153,8 @@ class SearchDir(RecordDir):
         sound, damaged = [], []
         for path in (self.path / "trials").glob("[0-9]*.json"):
             try:
-                sound.append(_checked(TrialRecord(**read_json(path)), path))
-            except (DataError, OSError, TypeError, ValueError) as error:
+                sound.append(_read_record(path))
+            except (DataError, OSError, ValueError) as error:
                 damaged.append((path, str(error)))
         return sorted(sound, key=lambda t: t.number), sorted(damaged)
 
@@ -181,30 +193,19 @@ class SearchDir(RecordDir):
             yield
 
 
-#: A trial's run; what is not so called is not touched, whatever a record says.
-_RUN = re.compile(r"trial-\d{4,}(-round-\d+)?")
 _FIRST = re.compile(r"trial-(\d{4,})")
+_RECORD = TypeAdapter(TrialRecord)
 
 
-def _checked(trial: Any, path: Path) -> TrialRecord:
-    """Raises ValueError or TypeError for a record that somebody has altered: of whatever types."""
-    counts = (trial.number, trial.best_step, trial.steps, trial.tasks)
-    if not all(type(n) is int and 0 <= n < 2**53 for n in counts):
-        raise ValueError(f"whole numbers are needed, got {counts}")
-    if path.name != f"{trial.number:04d}.json" or not _RUN.fullmatch(trial.run):
-        raise ValueError(f"number {trial.number!r}, run {str(trial.run)[:80]!r}")
-    if trial.status not in get_args(Status):
-        raise ValueError(f"no status: {str(trial.status)[:40]!r}")
-    score = trial.score
-    if score is not None and not (type(score) in (int, float) and abs(score) < 1e300):
-        raise ValueError(f"no score: {str(score)[:40]!r}")
-    if not isinstance(trial.error, str):
-        raise ValueError(f"no reason: {str(trial.error)[:40]!r}")
-    values = trial.point.values() if isinstance(trial.point, dict) else [None]
-    if not all(type(v) in (bool, int, float, str) for v in values):
-        raise ValueError(f"no point: {str(trial.point)[:80]!r}")
-    checked: TrialRecord = trial
-    return checked
+def _read_record(path: Path) -> TrialRecord:
+    """Raises DataError, OSError or ValueError: somebody has altered it."""
+    try:
+        record = _RECORD.validate_python(read_json(path))
+    except ValidationError as error:
+        raise ValueError(explain(error, "record")) from None
+    if path.name != f"{record.number:04d}.json":
+        raise ValueError(f"number {record.number!r}")
+    return record
 
 
 def run_tags(name: str) -> dict[str, str]:

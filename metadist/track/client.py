@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from data_pipeline.errors import DataError
 from metadist.errors import MetadistError, TrackingError
 from metadist.process.environment import variables
+from metadist.runs.record import locked
 from metadist.track import sqlite_schema
 from metadist.track.uris import is_server, public_uri, sqlite_path, whole_uri, without_secrets
 
@@ -159,8 +159,7 @@ def _alone(path: Path) -> Iterator[None]:
     """Hold a lock that belongs to ``path``, outside of its folder."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     name = Path(tempfile.gettempdir()) / f"metadist-tracking-{os.getuid()}-{digest}.lock"
-    with name.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(name):
         yield
 
 

@@ -26,21 +26,15 @@ DIRECTORY_TAG = "run_dir"
 _PER_REQUEST = 500
 VIEW_KEY = "metadist"
 _TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+_FIGURES = (
+    "accuracy", "accuracy_ci95", "classes", "accuracy_ci95_classes", "mse", "mse_ci95", "nll",
+    "nll_ci95",
+)  # fmt: skip
+_PARAMS = ("algorithm.name", "data.ways", "data.shots", "model.name", "outer.steps")
 _COLUMNS = (
     "attributes.`Dataset`",
-    "metrics.`test/accuracy`",
-    "metrics.`test/accuracy_ci95`",
-    "metrics.`test/classes`",
-    "metrics.`test/accuracy_ci95_classes`",
-    "metrics.`test/mse`",
-    "metrics.`test/mse_ci95`",
-    "metrics.`test/nll`",
-    "metrics.`test/nll_ci95`",
-    "params.`algorithm.name`",
-    "params.`data.ways`",
-    "params.`data.shots`",
-    "params.`model.name`",
-    "params.`outer.steps`",
+    *(f"metrics.`test/{name}`" for name in _FIGURES),
+    *(f"params.`{name}`" for name in _PARAMS),
 )
 _VIEW = json.dumps({"selectedColumns": _COLUMNS})
 

@@ -9,13 +9,12 @@ import pytest
 import metadist
 from metadist.runs.log import series
 from metadist.search.report.data import search_data
-from metadist.search.report.heatmap import cell_map
 from metadist.search.search_dir import SearchDir
 
 pytestmark = [pytest.mark.learning, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_the_best_cell_of_both_rates_beats_the_default_at_equal_budget(
+def test_the_best_of_both_rates_beats_the_default_at_equal_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -29,13 +28,9 @@ def test_the_best_cell_of_both_rates_beats_the_default_at_equal_budget(
         offline=True,
     )
     search = SearchDir(Path(result["directory"]))
-    data = search_data(search)
-    cells = cell_map(data)
-    assert cells is not None
-    best = cells.best(data)
+    best = search_data(search).ranked()[0]
     # Both on the same validation episodes, after at most as many steps.
     default = min(p.value for p in series(search.run("default-seed1"))["val/mse"])
-    assert best is not None
     assert best.score is not None
     assert best.score < 0.8 * default
     assert result["against_default"]["word"] == "better"

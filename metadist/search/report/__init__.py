@@ -40,11 +40,18 @@ def report_again(runs_dir: Path, name: str) -> Path | None:
 
 
 def _write(search: SearchDir) -> Path:
-    """Write ``report.html`` and ``figures/``; the same data give the same bytes."""
+    """Write ``report.html`` and ``figures/``, of which the same data give the same bytes, and what
+    Optuna's dashboard reads, if there is an Optuna."""
     # Loading this package must stay cheap.
+    from metadist.executors.optuna_search import is_installed
     from metadist.report.document import write_page
     from metadist.search.report.data import search_data
     from metadist.search.report.page import render
 
-    write_page(render(search_data(search)), search.report, search.figures)
+    data = search_data(search)
+    write_page(render(data), search.report, search.figures)
+    if is_installed():
+        from metadist.search.report.study import write_journal
+
+        write_journal(search, data)
     return search.report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from metadist.errors import MetadistError
 from metadist.objectives import Metric
 from metadist.runs.log import Point
 from metadist.search.plan import Plan, plan_of
+from metadist.search.report.result_schema import Found, read_found
 from metadist.search.search_dir import SearchDir, TrialRecord, rank, ranked
 from metadist.search.trial import steps_done, validations
 from metadist.space import Space
@@ -51,7 +52,7 @@ class SearchData:
         default: what the base recipe has at the searched keys; empty if that is unknown.
         trials: those that were begun, by number.
         confirmed: runs that confirm the choice.
-        result: ``result`` of search.json; None if there is none yet.
+        found: what it has come to; None if there is none yet.
         recipe: path of the recipe that was found; empty if there is none yet.
         notes: what is missing or damaged.
     """
@@ -63,7 +64,7 @@ class SearchData:
     default: Mapping[str, Any] = field(default_factory=dict)
     trials: Sequence[TrialData] = ()
     confirmed: Sequence[Confirmed] = ()
-    result: Any = None
+    found: Found | None = None
     recipe: str = ""
     notes: Sequence[str] = ()
 
@@ -121,6 +122,7 @@ def search_data(search: SearchDir) -> SearchData:
     plan = plan_of(info.get("plan"))
     sound, damaged = search.records()
     notes = [f"The record of a trial, {path.name}, cannot be read: {why}." for path, why in damaged]
+    found = _found(info.get("result"), notes)
     return SearchData(
         name=search.name,
         status=str(info.get("status", "unknown")),
@@ -128,8 +130,8 @@ def search_data(search: SearchDir) -> SearchData:
         plan=plan,
         default=_default(plan, notes),
         trials=tuple(_trial(plan, search, record, notes) for record in sound),
-        confirmed=tuple(_confirmed(plan, search, info.get("result"), notes)),
-        result=info.get("result"),
+        confirmed=tuple(_confirmed(plan, search, found, notes)),
+        found=found,
         recipe=str(search.best) if search.best.is_file() else "",
         notes=notes,
     )
@@ -183,20 +185,27 @@ def _curve(
     return tuple(p for p in points if not math.isnan(p.value)), steps
 
 
-def _confirmed(plan: Plan, search: SearchDir, result: Any, notes: list[str]) -> list[Confirmed]:
-    """The runs that confirm the choice, as far as the result names them."""
-    found = []
-    for setting in ("best", "default"):
-        runs = result.get(setting) if isinstance(result, dict) else None
-        for run in runs if isinstance(runs, list) else ():
-            name, seed = (run.get("run"), run.get("seed")) if isinstance(run, dict) else (0, 0)
-            if not isinstance(name, str) or "/" in name or not isinstance(seed, int):
+def _confirmed(
+    plan: Plan, search: SearchDir, found: Found | None, notes: list[str]
+) -> Iterator[Confirmed]:
+    """The runs that confirm the choice, as far as they can be read."""
+    settings = {} if found is None else {"best": found.best, "default": found.default}
+    for setting, of in settings.items():
+        for run in () if of is None else of.runs:
+            if "/" in run.run:
                 continue
-            curve, steps = _curve(plan, search, name, notes)
+            curve, steps = _curve(plan, search, run.run, notes)
             try:
-                tasks = steps * search.run(name).recipe().outer.batch
+                tasks = steps * search.run(run.run).recipe().outer.batch
             except (MetadistError, OSError, UnicodeDecodeError) as error:
-                notes.append(f"The recipe of {name} cannot be read: {error}.")
+                notes.append(f"The recipe of {run.run} cannot be read: {error}.")
                 tasks = 0
-            found.append(Confirmed(setting, seed, tasks, curve))
-    return found
+            yield Confirmed(setting, run.seed, tasks, curve)
+
+
+def _found(raw: Any, notes: list[str]) -> Found | None:
+    try:
+        return None if raw is None else read_found(raw)
+    except ValueError as error:
+        notes.append(f"The result in search.json cannot be read: {error}.")
+        return None

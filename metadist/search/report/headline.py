@@ -10,11 +10,10 @@ from typing import Any
 from metadist.report.document import Note, Stat
 from metadist.report.phrases import plural
 from metadist.search.report.data import SearchData, cut, shown, value_text
-from metadist.search.report.result_schema import Estimate, Found
-from metadist.search.report.scales import key_axes
+from metadist.search.report.result_schema import Difference, Estimate, Found
+from metadist.space import Choice, Domain, Integers, LogUniform, When
 from metadist.statistics.classes import few_classes, of_classes
 from metadist.statistics.format import mean_ci, number, score_ci, sentence
-from metadist.statistics.paired import Paired
 
 _STATUS = {
     "running": "This search is not finished.",
@@ -52,31 +51,25 @@ def stats(data: SearchData, found: Found | None) -> list[Stat]:
         return [Stat(figure, "", words), begun]
     result = []
     if found.best is None:
-        for rival in found.rivals[:1]:
-            words = (
-                f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh "
-                f"validation episodes{_beside(data, found, 'val')}"
-            )
-            result.append(Stat(*estimate(data, rival.fresh), words))
-    else:
-        for setting, words in ((found.best, "the setting found"), (found.default, "the default")):
-            if setting is None:
-                continue
+        words = (
+            f"{data.metric.title} of trial {found.trial} on {found.episodes:,} fresh validation "
+            f"episodes{_beside(data, found, 'val')}"
+        )
+        result += [Stat(*estimate(data, rival), words) for rival in found.top[:1]]
+    for setting, words in ((found.best, "the setting found"), (found.default, "the default")):
+        if found.best is not None and setting is not None:
             test = (
                 f"{data.metric.title} on test episodes{_beside(data, found, 'test')}, {words}, "
-                f"{plural(len(setting.seeds), 'seed')}, interval over {setting.test.over}"
+                f"{plural(len(setting.runs), 'seed')}, interval over {setting.test.over}"
             )
             result.append(Stat(*estimate(data, setting.test), test))
     if (apart := found.against_default) is not None:
-        of = "mean over seeds" if len(found.by_seed) > 1 else "one seed"
-        result.append(
-            Stat(
-                *difference(data, apart),
-                f"{_word(data, apart)}: found minus default on the same {apart.n:,} fresh "
-                f"validation episodes{_beside(data, found, 'val')}, {of}, interval over "
-                f"{found.over}",
-            )
+        of = "mean over seeds" if len(apart.by_seed) > 1 else "one seed"
+        words = (
+            f"{_word(data, apart)}: found minus default on the same {apart.n:,} fresh validation "
+            f"episodes{_beside(data, found, 'val')}, {of}, interval over {apart.over}"
         )
+        result.append(Stat(*difference(data, apart), words))
     return result
 
 
@@ -90,7 +83,7 @@ def estimate(data: SearchData, of: Estimate) -> tuple[str, str]:
     return score_ci(data.metric, of.mean, of.ci95)
 
 
-def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
+def difference(data: SearchData, apart: Difference) -> tuple[str, str]:
     """A paired difference and its interval in words, with a sign."""
     if not math.isfinite(apart.mean):
         return "none finite", ""
@@ -104,8 +97,8 @@ def difference(data: SearchData, apart: Paired) -> tuple[str, str]:
     return ("" if value.startswith("-") else "+") + value.replace("-", "−"), half
 
 
-def _word(data: SearchData, apart: Paired) -> str:
-    return apart.word(data.metric) or "too few to tell"
+def _word(data: SearchData, apart: Difference) -> str:
+    return apart.paired.word(data.metric) or "too few to tell"
 
 
 def notes(data: SearchData, found: Found | None) -> list[Note]:
@@ -143,14 +136,14 @@ def _notes_on_result(data: SearchData, found: Found) -> list[Note]:
     for part, own in found.of_classes.items():
         if few := few_classes(own["classes"], own["ways"], part):
             told.append(Note("Few classes.", f"{few}.", warning=True))
-    whole = math.nan if found.against_default is None else found.against_default.mean
-    other = [a for a in found.by_seed if a.mean * whole < 0]
-    if other and math.isfinite(whole):
+    if (apart := found.against_default) is not None:
+        other = sum(of.mean * apart.mean < 0 for of in apart.by_seed)
         text = (
-            f"With {len(other)} of {plural(len(found.by_seed), 'seed')} the difference to the "
-            "default has the other sign."
+            f"With {other} of {plural(len(apart.by_seed), 'seed')} the difference to the default "
+            "has the other sign."
         )
-        told.append(Note("Seeds disagree.", text, warning=True))
+        if other:
+            told.append(Note("Seeds disagree.", text, warning=True))
     if at_end := _at_the_edge(data, found):
         text = f"{', '.join(at_end)}: what is best may lie beyond. A wider domain would tell."
         told.append(Note("At the end of its domain.", text))
@@ -158,13 +151,24 @@ def _notes_on_result(data: SearchData, found: Found) -> list[Note]:
 
 
 def _at_the_edge(data: SearchData, found: Found) -> list[str]:
-    axes = {key: axis for key, axis in key_axes(data).items() if axis.scale is not None}
-    places = {key: axes[key].place(value) for key, value in found.point.items() if key in axes}
     return [
-        f"{key} = {value_text(found.point[key])}"
-        for key, place in places.items()
-        if place <= _EDGE or place >= 1 - _EDGE
+        f"{key} = {value_text(value)}"
+        for key, value in found.point.items()
+        if key in data.space.search and _is_at_the_edge(data.space.search[key], value)
     ]
+
+
+def _is_at_the_edge(domain: Domain, value: Any) -> bool:
+    domain = domain.then if isinstance(domain, When) else domain
+    if isinstance(domain, Choice) or isinstance(value, bool | str):
+        return False
+    low, high = domain.low, domain.high
+    if domain.log if isinstance(domain, Integers) else isinstance(domain, LogUniform):
+        if value <= 0:
+            return False
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    place = (value - low) / (high - low)
+    return bool(place <= _EDGE or place >= 1 - _EDGE)
 
 
 def found_section(data: SearchData, found: Found) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def found_section(data: SearchData, found: Found) -> dict[str, Any]:
         "anew": anew,
         "anew_told": told,
         "rivals": _rivals(data, found),
-        "best": next((i for i, rival in enumerate(found.rivals) if rival.apart is None), None),
+        "best": next((i for i, rival in enumerate(found.top) if rival.difference is None), None),
         "episodes": fresh,
     }
 
@@ -195,14 +199,13 @@ def _setting(data: SearchData, found: Found) -> list[list[str]]:
 
 def _rivals(data: SearchData, found: Found) -> list[list[str]]:
     rows = [["trial", "in the search", "fresh episodes", "to the best", ""]]
-    for rival in found.rivals:
+    for rival in found.top:
         apart, word = "", "best"
-        if rival.apart is not None:
-            apart = " ".join(difference(data, rival.apart))
-            word = _word(data, rival.apart)
-        searched = data.shown(rival.searched) if math.isfinite(rival.searched) else "none"
-        fresh = " ".join(estimate(data, rival.fresh))
-        rows.append([str(rival.trial), searched, fresh, apart, word])
+        if rival.difference is not None:
+            apart = " ".join(difference(data, rival.difference))
+            word = _word(data, rival.difference)
+        searched = data.shown(rival.search) if math.isfinite(rival.search) else "none"
+        rows.append([str(rival.trial), searched, " ".join(estimate(data, rival)), apart, word])
     return rows
 
 
@@ -213,7 +216,7 @@ def _anew(data: SearchData, found: Found) -> tuple[list[list[str]], str]:
     for name, setting in (("found", found.best), ("default", found.default)):
         if setting is None:
             continue
-        seeds = ", ".join(map(str, setting.seeds))
+        seeds = ", ".join(str(run.seed) for run in setting.runs)
         figures = (" ".join(estimate(data, of)) for of in (setting.validation, setting.test))
         rows.append([name, seeds, *figures])
     if len(rows) == 1:
@@ -222,9 +225,9 @@ def _anew(data: SearchData, found: Found) -> tuple[list[list[str]], str]:
     told = f"{sentence(data.metric.title)} at the search's budget, intervals over {over}."
     if (apart := found.against_default) is not None:
         told += f" Found minus default, paired: {' '.join(difference(data, apart))} "
-        told += f"({_word(data, apart)}; interval over {found.over})"
-        if len(found.by_seed) > 1:
-            each = "; ".join(" ".join(difference(data, a)) for a in found.by_seed)
+        told += f"({_word(data, apart)}; interval over {apart.over})"
+        if len(apart.by_seed) > 1:
+            each = "; ".join(" ".join(difference(data, a)) for a in apart.by_seed)
             told += f"; by seed: {each}"
         told += "."
     return rows, told

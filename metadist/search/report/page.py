@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from metadist.executors.optuna_search import is_installed
 from metadist.report.document import Stat, page
 from metadist.search.report.data import SearchData, TrialData, cut, shown, value_text
 from metadist.search.report.headline import found_section, lead, notes, stats
-from metadist.search.report.heatmap import cell_map, default_is_outside, plane
-from metadist.search.report.importance import best_trials, importance_figure, importances
-from metadist.search.report.parallel import parallel
-from metadist.search.report.progress import budget, confirmed_curves, history, trial_curves
+from metadist.search.report.progress import LOOKS, budget, confirmed_curves, history, trial_curves
 from metadist.search.report.rates import schedules
-from metadist.search.report.result_schema import Found, read_found
-from metadist.search.report.trial_markers import LABELS, STATUSES
 from metadist.space import Domain, Population, When
 
 
 def render(data: SearchData) -> str:
     """The report as text."""
-    found: Found | None = None
-    if data.result is not None:
-        try:
-            found = read_found(data.result)
-        except ValueError as error:
-            text = f"The result in search.json cannot be read: {error}."
-            data = replace(data, notes=[*data.notes, text])
+    found = data.found
     winner = None if found is None else found.trial
-    cells = cell_map(data) if data.ranked() else None
     return page(
         "search/report/page.html.j2",
         data=data,
@@ -40,14 +28,10 @@ def render(data: SearchData) -> str:
         found=None if found is None else found_section(data, found),
         history=history(data),
         budget=budget(data),
-        parallel=parallel(data, winner) if data.trials else "",
         conditional=any(isinstance(domain, When) for domain in data.space.search.values()),
         population=isinstance(data.space.scheduler, Population),
         schedules=schedules(data, winner),
-        cells=cells,
-        plane=plane(data, cells, found.point if found else None) if cells and cells.cells else "",
-        outside=cells is not None and default_is_outside(data, cells),
-        importance=_importance(data),
+        values=_values(data, {} if found is None else found.point) if data.ranked() else None,
         trial_curves=trial_curves(data),
         confirmed_curves=confirmed_curves(data),
         spent=_spent(data),
@@ -57,25 +41,35 @@ def render(data: SearchData) -> str:
     )
 
 
-def _importance(data: SearchData) -> str | dict[str, Any]:
-    """The figure and what is said of it, or why there is none; nothing without a score."""
-    scored = len(data.ranked())
-    found = importances(data) if scored else ""
-    if isinstance(found, str):
-        return found
-    missing = [key for key in data.space.search if key not in {i.key for i in found}]
+def _values(data: SearchData, found: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Optuna's figures of the values that were tried and what is said of them, or why there are
+    none."""
+    if not is_installed():
+        return "Not shown: it needs Optuna, which is not installed (pip install 'metadist[tune]')."
+    from metadist.search.report import importance, landscape
+
+    study = landscape.scored_study(data)
+    if len(study.trials) < len(data.ranked()):
+        return "Not shown: a trial does not fit the space."
+    keys = landscape.plane_keys(data, study)
+    plane, outside = landscape.plane(data, study, keys, found) if keys else ("", False)
+    measured = importance.importances(data, study)
+    shown = {"plane": plane, "outside": outside, "parallel": landscape.parallel(data, study)}
+    if isinstance(measured, str):
+        return {**shown, "importance": "", "why": measured}
     return {
-        "svg": importance_figure(found),
-        "best": best_trials(scored),
-        "scored": scored,
-        "missing": missing,
+        **shown,
+        "importance": importance.importance_figure(measured),
+        "best": importance.best_trials(len(study.trials)),
+        "scored": len(study.trials),
+        "missing": [key for key in data.space.search if key not in {i.key for i in measured}],
     }
 
 
 def _spent(data: SearchData) -> list[Stat]:
     spent, full = sum(t.tasks for t in data.trials), sum(t.full_tasks for t in data.trials)
     counts = Counter(t.status for t in data.trials)
-    ended = ", ".join(f"{counts[s]} {LABELS[s]}" for s in STATUSES if counts[s])
+    ended = ", ".join(f"{counts[s]} {label}" for s, (label, _) in LOOKS.items() if counts[s])
     cards = [Stat(f"{len(data.trials):,}", "", ended)]
     cards.append(Stat(f"{spent:,}", "tasks", "spent on trials"))
     if full > 0:

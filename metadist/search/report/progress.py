@@ -10,21 +10,26 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from metadist.report.curves import look
+from metadist.report.curves import Line, curves, draw_lines
 from metadist.report.figures import below, log_scale
-from metadist.report.svg import FG, GOOD, MUTED, drawing
+from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
-from metadist.search.report.data import SearchData, TrialData
-from metadist.search.report.trial_markers import MARKS, STATUSES, scatter
-from metadist.search.search_dir import best_so_far
+from metadist.search.report.data import SearchData
+from metadist.search.search_dir import Status, best_so_far
 from metadist.statistics.format import logarithmic
 
 #: Trials whose curves stand out.
 TOP = 5
-_CONFIRMED: dict[str, dict[str, Any]] = {
-    "best": {"color": GOOD, "linestyle": "-", "marker": "o"},
-    "default": {"color": MUTED, "linestyle": "--", "marker": "D"},
+#: How trials are told apart without colour, by how they ended: in words, and as marks.
+LOOKS: dict[Status, tuple[str, dict[str, Any]]] = {
+    "finished": ("finished", {"marker": "o", "color": MAIN}),
+    "stopped": ("stopped early", {"marker": "v", "color": SECOND, "markerfacecolor": "none"}),
+    "running": ("not ended", {"marker": "s", "color": MUTED, "markerfacecolor": "none"}),
+    "failed": ("failed", {"marker": "x", "color": BAD}),
 }
+#: Trials beyond which a figure is crowded.
+_MANY = 150
+_SETTINGS = {"best": "found", "default": "default"}
 
 
 def history(data: SearchData) -> str:
@@ -35,30 +40,31 @@ def history(data: SearchData) -> str:
     with drawing("history", f"{label}, in order, and the best so far") as figure:
         axes = figure.axes()
         axes.set_title(label)
-        scored = [(t, t.score) for t in data.trials if t.score is not None]
-        for status in STATUSES:
-            if there := [(float(t.number), score) for t, score in scored if t.status == status]:
-                scatter(axes, [at for at, _ in there], [score for _, score in there], status)
-        x, scores = [t.number for t, _ in scored], [score for _, score in scored]
+        size = 6 if len(data.trials) <= _MANY else 3
+        foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        for status, (label, how) in LOOKS.items():
+            mine = [trial for trial in data.trials if trial.status == status]
+            if scored := [(t.number, t.score) for t in mine if t.score is not None]:
+                x, y = zip(*scored, strict=True)
+                axes.plot(x, y, linestyle="", markersize=size, label=label, **how)
+            if lost := [trial.number for trial in mine if trial.score is None]:
+                # That a trial failed is seen, and nothing of its score.
+                label = "" if scored else f"{status}, no score"
+                axes.plot(
+                    lost, [0.02] * len(lost), linestyle="", markersize=size, label=label,
+                    **foot, **how,
+                )  # fmt: skip
+        known = [(t.number, t.score) for t in data.trials if t.score is not None]
+        scores = [score for _, score in known]
         best = best_so_far(scores, data.space.mode)
-        axes.step(x, best, where="post", color=FG, linewidth=1.4, label="best so far", zorder=1.5)
+        how = {"color": FG, "linewidth": 1.4, "zorder": 1.5}
+        axes.step([at for at, _ in known], best, where="post", label="best so far", **how)
         _score_axis(axes, data, scores)
-        _without_score(axes, [t for t in data.trials if t.score is None])
         axes.set_xlabel("trial")
         axes.set_xlim(0.4, max(t.number for t in data.trials) + 0.6)
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         below(axes)
     return figure.svg
-
-
-def _without_score(axes: Axes, trials: Sequence[TrialData]) -> None:
-    """Marks at the lower end: that a trial failed is seen, and nothing of its score."""
-    for status in STATUSES:
-        if x := [float(t.number) for t in trials if t.status == status]:
-            how = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-            named = status in axes.get_legend_handles_labels()[1]
-            scatter(axes, x, [0.02] * len(x), status, **how)
-            axes.lines[-1].set_label("_" if named else f"{status}, no score")
 
 
 def spent(data: SearchData) -> tuple[list[int], list[float]]:
@@ -115,19 +121,14 @@ def trial_curves(data: SearchData) -> str:
     with drawing("trials", label, size=(6.2, 3.7)) as figure:
         axes = figure.axes()
         axes.set_title(f"Validation {data.metric.title} of the trials")
-        for place, trial in enumerate(top):
-            name = f"trial {trial.number}"
-            axes.plot(*_points(trial.curve), markersize=4, label=name, **look(place))
+        draw_lines(axes, [Line(f"trial {t.number}", *_points(t.curve)) for t in top])
+        faint: dict[str, Any] = {"color": MUTED, "linewidth": 0.9, "alpha": 0.5, "zorder": 1.5}
         for index, trial in enumerate(others):
-            axes.plot(
-                *_points(trial.curve), color=MUTED, linewidth=0.9, alpha=0.5,
-                zorder=1.5, label=None if index else "others",
-            )  # fmt: skip
+            axes.plot(*_points(trial.curve), label="" if index else "others", **faint)
         if ends := [_end(t.curve) for t in data.trials if t.curve and t.status == "stopped"]:
-            axes.plot(
-                *zip(*ends, strict=True), linestyle="", label="stopped early",
-                markersize=8, markeredgewidth=1.4, zorder=4, **{**MARKS["stopped"], "color": FG},
-            )  # fmt: skip
+            label, how = LOOKS["stopped"]
+            how = {**how, "color": FG, "markersize": 8, "markeredgewidth": 1.4, "zorder": 4}
+            axes.plot(*zip(*ends, strict=True), linestyle="", label=label, **how)
         _score_axis(axes, data, scores)
         _count_axis(axes, "outer steps")
         below(axes)
@@ -137,21 +138,15 @@ def trial_curves(data: SearchData) -> str:
 def confirmed_curves(data: SearchData) -> str:
     """Validation curves of what was found and of the default, trained anew; empty without any."""
     scores = [v.value for run in data.confirmed for v in run.curve]
-    if not any(map(math.isfinite, scores)):
-        return ""
-    label = f"Validation {data.metric.title}: the setting found and the default, trained anew"
-    with drawing("anew", label, size=(6.2, 3.7)) as figure:
-        axes = figure.axes()
-        axes.set_title("The setting found and the default, trained anew")
-        for setting, how in _CONFIRMED.items():
-            runs = [run for run in data.confirmed if run.setting == setting and run.curve]
-            for index, run in enumerate(runs):
-                name = None if index else "found" if setting == "best" else "default"
-                axes.plot(*_points(run.curve), markersize=4, label=name, **how)
-        _score_axis(axes, data, scores)
-        _count_axis(axes, "outer steps")
-        below(axes)
-    return figure.svg
+    return curves(
+        [Line(_SETTINGS[run.setting], *_points(run.curve)) for run in data.confirmed],
+        title="The setting found and the default, trained anew",
+        y=data.metric.title,
+        name="anew",
+        percent=data.metric.percent,
+        log_y=logarithmic(data.metric, [s for s in scores if math.isfinite(s)]),
+        size=(6.2, 3.7),
+    )
 
 
 def _points(curve: Sequence[Point]) -> tuple[list[int], list[float]]:

@@ -54,21 +54,17 @@ def example(form: Form) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = []
+    rows, zeros = [], [0.0] * form.model.tasks.shape.outputs
     # An unlabeled example may be left out of a request for no learner that wants some.
     for role in ("support", "query", *(r for r in form.roles if r == "unlabeled")):
         for number in range(form.model.ways or _POINTS):
             target: Any = "" if form.model.ways else []
             if role == "support":
-                target = f"class {number + 1:02d}" if form.model.ways else _zeros(form)
+                target = f"class {number + 1:02d}" if form.model.ways else zeros
             rows.append(
                 {"role": role, form.target: target, form.input: _example(form, role, number)}
             )
     return pd.DataFrame(rows)
-
-
-def _zeros(form: Form) -> list[float]:
-    return [0.0] * form.model.tasks.shape.outputs
 
 
 def _example(form: Form, role: str, number: int) -> Any:
@@ -81,11 +77,6 @@ def _example(form: Form, role: str, number: int) -> Any:
     first = number * height // bars
     pixels[first : first + max(1, height // bars)] = 255
     pixels[:, : {"support": 0, "query": width // 4, "unlabeled": width // 8}[role]] = 0
-    return _base64(pixels)
-
-
-def _base64(pixels: np.ndarray) -> str:
-    """An image uint8 [H, W, C] as a PNG in base64."""
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     picture.save(buffer, format="PNG")

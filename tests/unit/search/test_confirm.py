@@ -249,7 +249,9 @@ def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, Tria
     assert apart["ci95"] == pytest.approx(half)
     lines = text(summary(search, plan, result))
     assert any("(interval over seeds): " in line for line in lines)
-    assert read_found(result).over == "seeds"
+    apart = read_found(result).against_default
+    assert apart is not None
+    assert apart.over == "seeds"
 
 
 @pytest.mark.slow

@@ -145,19 +145,23 @@ def test_what_a_trial_raises_ends_the_search_and_a_dead_process_does_not(tmp_pat
     class Trial:
         """As much of Tune's as a callback looks at."""
 
-        experiment_tag: str
+        name: str
         error: Exception
+
+        def __str__(self) -> str:
+            return self.name
 
         @property
         def pickled_error_file(self) -> str:
-            path = tmp_path / self.experiment_tag
+            path = tmp_path / self.name
             path.write_bytes(cloudpickle.dumps(self.error))
             return str(path)
 
     listener = Listening()
-    news = ray_tune._TrialEvents(listener, 0)
+    news = ray_tune._TrialEvents(listener)
     fault = ResourceError("trial-0002: no space left on device")
-    for trial in (Trial("1_x", ActorDiedError()), Trial("2_x", RayTaskError("f", "trace", fault))):
+    dead, full = ActorDiedError(), RayTaskError("f", "trace", fault)
+    for trial in (Trial("trial-0001", dead), Trial("trial-0002", full)):
         assert not news.stop_all()
         news.on_trial_error(0, [], trial)  # type: ignore[arg-type]
     assert listener.dead == [1]

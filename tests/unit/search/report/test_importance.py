@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from report_page import search_page
 from search_dirs import (
     error_of,
     points_of,
@@ -16,6 +17,7 @@ from search_dirs import (
 from metadist.runs.log import Point
 from metadist.search.report.data import SearchData, TrialData, search_data
 from metadist.search.report.importance import Importance, importances
+from metadist.search.report.landscape import scored_study
 from metadist.search.report.progress import spent
 
 
@@ -60,13 +62,12 @@ def of_scores(how, trials: int = 40) -> SearchData:
 
 
 def measured(data: SearchData) -> list[Importance]:
-    found = importances(data)
+    found = importances(data, scored_study(data))
     assert isinstance(found, list), found
     return found
 
 
 def test_the_key_that_decides_is_the_important_one():
-    pytest.importorskip("optuna")
     first, second = measured(of_scores(lambda p: abs(math.log(p["outer.lr"]) + 5)))
     assert (first.key, first.clear) == ("outer.lr", True)
     assert (second.key, second.clear) == ("inner.lr", False)
@@ -76,7 +77,6 @@ def test_the_key_that_decides_is_the_important_one():
 
 
 def test_more_is_better_where_it_is():
-    pytest.importorskip("optuna")
     data = of_scores(lambda p: -abs(math.log(p["outer.lr"]) + 5))
     first, _ = measured(
         replace(data, plan=replace(data.plan, space=replace(data.space, mode="max")))
@@ -84,7 +84,15 @@ def test_more_is_better_where_it_is():
     assert (first.key, first.clear) == ("outer.lr", True)
 
 
-def test_importance_of_few_trials_or_without_optuna(monkeypatch):
-    assert "7 trials have a score" in str(importances(of_scores(error_of, 7)))
+def test_importance_of_few_trials():
+    data = of_scores(error_of, 7)
+    assert "7 trials have a score" in str(importances(data, scored_study(data)))
+
+
+def test_without_optuna_there_is_the_rest(search, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "pip install 'metadist[tune]'" in str(importances(of_scores(error_of, 8)))
+    page = search_page(search)
+    assert "Not shown: it needs Optuna" in page.text
+    assert "pip install 'metadist[tune]'" in page.text
+    assert {"history", "budget", "trials", "anew"} == {p.stem for p in search.figures.iterdir()}
+    assert not search.journal.exists()

@@ -49,7 +49,7 @@ def test_a_finished_search_is_told_whole(search):
         "stopped early",
         "the loss is not finite at step 7",
         "7 finished, 4 stopped early, 1 failed",
-        "Best validation mean squared error in each cell",
+        "Validation mean squared error by two keys",
         "Asha: grace 1, reduction 3",
     ):
         assert words in page.text, words
@@ -75,8 +75,8 @@ def test_what_was_stopped_early_was_not_paid_for(search):
 
 def test_accuracies_and_conditions_of_eight_keys(tmp_path):
     page = search_page(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
-    for words in ("not set", "points", "Validation accuracy of", "cosine", "cells, %"):
-        assert words.replace("cells, %", "in each cell, %") in page.text, words
+    for words in ("not set", "points", "Validation accuracy of", "cosine", "“None”"):
+        assert words in page.text, words
     for key in MANY.search:
         assert key in page.text
 
@@ -116,7 +116,7 @@ def test_one_key_has_no_plane(tmp_path):
         )
     page = search_page(search)
     assert "nothing to compare it with" in page.text
-    assert "in each cell" not in page.text
+    assert "by two keys" not in page.text
     assert "it chose itself: not confirmed" in page.text
 
 
@@ -236,7 +236,7 @@ def test_a_tie_of_records_is_no_problem(tmp_path):
     search = make_search(tmp_path, plan)
     records = [add_trial(plan, search, n) for n in range(1, plan.trials + 1)]
     conclude(plan, search, records)
-    assert "which are those of a grid" in search_page(search).text
+    assert "by two keys" in search_page(search).text
 
 
 def test_a_strangers_metric_is_told_as_the_search_recorded_it(tmp_path):
