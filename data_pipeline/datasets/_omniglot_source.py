@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from importlib import resources
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, Alphabet
 from data_pipeline.datasets._tables import only_parquet, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData, listed
 from data_pipeline.formats.images import read_bytes
 from data_pipeline.storage import local
-from data_pipeline.storage.folders import files_below, in_litter
+from data_pipeline.storage.folders import files_below, is_litter
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _zip_entries(archive: Path, litter: list[str]) -> Iterator[tuple[str, bytes]
                 member = info.orig_filename
                 if member.startswith("/") or ".." in member.split("/") or "\\" in member:
                     raise UnsafeData(f"{archive}: member {member!r} would lie outside the archive")
-                if in_litter(member):
+                if any(map(is_litter, PurePosixPath(member).parts)):
                     litter.append(f"{archive}: {member}")
                     continue
                 if not member.endswith(".png"):

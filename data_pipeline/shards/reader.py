@@ -180,11 +180,6 @@ class MemberReader:
         self._set = shard_set
         self._images = images
 
-    def place(self, member: int) -> str:
-        """Shard and member in words."""
-        members = self._set.members
-        return f"{self._path(member)}, member {member_name(int(members.first[member]))}"
-
     def read(self, member: int) -> Arrays:
         """A member's columns from disk.
 
@@ -192,27 +187,19 @@ class MemberReader:
             MissingData: its shard is gone.
             DamagedData: it is not what was written; shard and member are named.
         """
-        try:
-            with self._path(member).open("rb") as handle:
-                handle.seek(int(self._set.members.offset[member]))
-                data = handle.read(int(self._set.members.length[member]))
-        except FileNotFoundError:
-            raise MissingData(
-                f"{self._path(member)}: this shard is gone; write the shards again"
-            ) from None
-        return self.open(member, data)
-
-    def open(self, member: int, data: bytes) -> Arrays:
-        """A member's columns from its bytes.
-
-        Raises:
-            DamagedData: they are not what was written; shard and member are named.
-        """
         members = self._set.members
+        path = self._set.root / self._set.shards[int(members.shard[member])].name
+        try:
+            with path.open("rb") as handle:
+                handle.seek(int(members.offset[member]))
+                data = handle.read(int(members.length[member]))
+        except FileNotFoundError:
+            raise MissingData(f"{path}: this shard is gone; write the shards again") from None
+        place = f"{path}, member {member_name(int(members.first[member]))}"
         got, expected = local.sha256_bytes(data), members.sha256[member].hex()
         if got != expected:
             raise DamagedData(
-                f"{self.place(member)}: the digest of its {len(data)} bytes is {got}, the manifest "
+                f"{place}: the digest of its {len(data)} bytes is {got}, the manifest "
                 f"says {expected} for {members.length[member]} bytes; write the shards again"
             )
         try:
@@ -221,7 +208,7 @@ class MemberReader:
             if self._images is not None:
                 _check_rows(arrays, len(self._images))
         except DamagedData as error:
-            raise DamagedData(f"{self.place(member)}: {error}") from None
+            raise DamagedData(f"{place}: {error}") from None
         return arrays
 
     def batch(self, arrays: Arrays) -> EpisodeBatch:
@@ -229,9 +216,6 @@ class MemberReader:
         if self._images is None:
             return EpisodeBatch(arrays.pop("ids"), arrays)
         return fetch(self._images, EpisodeRows(**arrays))
-
-    def _path(self, member: int) -> Path:
-        return self._set.root / self._set.shards[int(self._set.members.shard[member])].name
 
 
 def _check_rows(arrays: Arrays, images: int) -> None:

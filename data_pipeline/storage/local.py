@@ -34,14 +34,9 @@ FOLLOW_LINKS = (
 _follows_links: ContextVar[bool] = ContextVar("follows_links", default=False)
 
 
-def _umask() -> int:
-    """The process's mask; it can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
+#: The process's mask; it can only be read by setting it.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:

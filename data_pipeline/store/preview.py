@@ -21,7 +21,8 @@ _FONT_SIZE = 14
 _LABEL_CHARS = 36
 #: Small images are enlarged by a whole factor to about this many pixels.
 _CELL = 64
-_CHUNK = 4096
+#: What episodes are judged on by nearest neighbours: classes, and queries of each at most.
+_WAYS, _QUERIES = 5, 15
 
 
 def contact_sheet(
@@ -100,7 +101,6 @@ def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
     figures: dict[Part, dict[str, float]] = {}
     for name, held in store.parts.items():
         per_class = np.diff(held.offsets)
-        low, high, mean = _pixel_range(held.images)
         in_class = across_classes = across_parts = 0
         for (part, class_index, digest), count in copies.items():
             if part == name:
@@ -114,9 +114,9 @@ def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
             "images_per_class_min": int(per_class.min()),
             "images_per_class_median": float(np.median(per_class)),
             "images_per_class_max": int(per_class.max()),
-            "pixel_min": low,
-            "pixel_max": high,
-            "brightness": mean / 255,
+            "pixel_min": int(held.images.min()),
+            "pixel_max": int(held.images.max()),
+            "brightness": int(held.images.sum(dtype=np.uint64)) / held.images.size / 255,
             "duplicates_in_class": in_class,
             "duplicates_across_classes": across_classes,
             "duplicates_across_parts": across_parts,
@@ -125,46 +125,40 @@ def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
 
 
 def nearest_neighbour_accuracy(
-    store: ClassStore, part: Part, *, episodes: int = 200, ways: int = 5, queries: int = 15
+    store: ClassStore, part: Part, *, episodes: int = 200
 ) -> tuple[float, float]:
-    """Accuracy of 1-shot classification by cosine similarity of raw pixels: a floor for learning.
+    """Accuracy of 5-way 1-shot classification by cosine similarity of raw pixels: a floor.
 
     Args:
         store: an open store.
         part: train, val or test.
         episodes: how many; they depend on the store's digest alone.
-        ways: classes per episode.
-        queries: images per class that are classified, fewer if a class has fewer.
 
     Returns:
         Mean accuracy over episodes and half the width of its 95 % confidence interval, fractions.
 
     Raises:
-        DataError: fewer than ``ways`` classes have two images or more.
+        DataError: fewer than 5 classes have two images or more.
     """
     held = store.parts[part]
     usable = np.flatnonzero(np.diff(held.offsets) >= 2)
-    if len(usable) < ways or ways < 2 or episodes < 2:
+    if len(usable) < _WAYS or episodes < 2:
         raise DataError(
             f"{part!r} has {len(usable)} classes of two images or more; {episodes} episodes of "
-            f"{ways} classes cannot be drawn from it (at least 2 episodes of 2 classes)"
+            f"{_WAYS} classes cannot be drawn from it (at least 2 episodes of 2 classes)"
         )
     key = fold("nearest-neighbour", store.digest, part)
-    scores = [
-        _score(held, usable, Stream(key, episode), ways, queries) for episode in range(episodes)
-    ]
+    scores = [_score(held, usable, Stream(key, episode)) for episode in range(episodes)]
     return float(np.mean(scores)), float(1.96 * np.std(scores) / np.sqrt(episodes))
 
 
-def _score(
-    held: StorePart, usable: NDArray[np.intp], stream: Stream, ways: int, queries: int
-) -> float:
+def _score(held: StorePart, usable: NDArray[np.intp], stream: Stream) -> float:
     support: list[int] = []
     query: list[int] = []
     labels: list[int] = []
-    for label, chosen in enumerate(stream.sample(len(usable), ways)):
+    for label, chosen in enumerate(stream.sample(len(usable), _WAYS)):
         first, last = (int(n) for n in held.offsets[usable[chosen] : usable[chosen] + 2])
-        drawn = stream.sample(last - first, min(queries + 1, last - first))
+        drawn = stream.sample(last - first, min(_QUERIES + 1, last - first))
         support.append(first + drawn[0])
         query.extend(first + other for other in drawn[1:])
         labels.extend([label] * (len(drawn) - 1))
@@ -177,15 +171,6 @@ def _unit(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     vectors = images.reshape(len(images), -1).astype(np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-12))
-
-
-def _pixel_range(images: NDArray[np.uint8]) -> tuple[int, int, float]:
-    low, high, total = 255, 0, 0
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
-        low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
-        total += int(chunk.sum(dtype=np.uint64))
-    return low, high, total / images.size
 
 
 def _spread(count: int, wanted: int) -> list[int]:
