@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.episodes.images import EpisodeRows, fetch, images_schema
+from data_pipeline.episodes.images import fetch, images_schema
 from data_pipeline.episodes.sources import require_identity
 from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity, Schema
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
@@ -213,9 +213,8 @@ class MemberReader:
 
     def batch(self, arrays: Arrays) -> EpisodeBatch:
         """Episodes from their columns, which become part of it."""
-        if self._images is None:
-            return EpisodeBatch(arrays.pop("ids"), arrays)
-        return fetch(self._images, EpisodeRows(**arrays))
+        batch = EpisodeBatch(arrays.pop("ids"), arrays)
+        return batch if self._images is None else fetch(self._images, batch)
 
 
 def _check_rows(arrays: Arrays, images: int) -> None:

@@ -16,6 +16,8 @@ from data_pipeline.rng import Stream, fold
 from data_pipeline.storage import local
 from data_pipeline.store.class_store import ClassStore, StorePart, read_manifest
 
+#: Of a sheet: classes, and images of each, if there are so many.
+_ROWS, _COLUMNS = 20, 10
 _GAP = 4
 _FONT_SIZE = 14
 _LABEL_CHARS = 36
@@ -25,9 +27,7 @@ _CELL = 64
 _WAYS, _QUERIES = 5, 15
 
 
-def contact_sheet(
-    store: ClassStore, part: Part, path: Path, classes: int = 20, per_class: int = 10
-) -> Path:
+def contact_sheet(store: ClassStore, part: Part, path: Path) -> None:
     """Draw images of a part into one PNG: a row per class, its name at the left.
 
     Classes are taken at equal distances from the sorted list, of each the first images.
@@ -36,30 +36,23 @@ def contact_sheet(
         store: an open store.
         part: train, val or test.
         path: the PNG to write; one that is there is replaced.
-        classes: rows, at most as many as there are classes.
-        per_class: images in a row, at most as many as a class has.
-
-    Raises:
-        DataError: fewer than one row or image is asked for.
     """
-    if classes < 1 or per_class < 1:
-        raise DataError(f"a sheet of {classes} classes x {per_class} images has nothing on it")
     held = store.parts[part]
     height, width, channels = store.shape
     scale = max(1, _CELL // max(height, width))
     cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
-    chosen = _spread(len(held.class_names), classes)
-    columns = int(min(per_class, max(np.diff(held.offsets)[chosen])))
+    count = len(held.class_names)
+    rows = min(count, _ROWS)
+    chosen = [row * (count - 1) // max(1, rows - 1) for row in range(rows)]
+    columns = int(min(_COLUMNS, max(np.diff(held.offsets)[chosen])))
     font = ImageFont.load_default(_FONT_SIZE)
     labels = [_shorten(held.class_names[c]) for c in chosen]
-    title = (
-        f"{store.dataset} {store.split}, {part}: {len(chosen)} of {len(held.class_names)} classes"
-    )
+    title = f"{store.dataset} {store.split}, {part}: {rows} of {count} classes"
     margin = 2 * _GAP + int(max(font.getlength(label) for label in labels))
     head = _FONT_SIZE + 3 * _GAP
     sheet_width = max(margin + columns * cell_width, int(font.getlength(title)) + _GAP) + _GAP
     row_height = max(cell_height, _FONT_SIZE + _GAP)
-    sheet = Image.new("RGB", (sheet_width, head + len(chosen) * row_height + _GAP), "white")
+    sheet = Image.new("RGB", (sheet_width, head + rows * row_height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP), title, fill="black", font=font)
     for row, (c, label) in enumerate(zip(chosen, labels, strict=True)):
@@ -67,15 +60,14 @@ def contact_sheet(
         middle = top + cell_height / 2
         draw.text((_GAP, middle), label, fill="black", font=font, anchor="lm")
         first, last = int(held.offsets[c]), int(held.offsets[c + 1])
-        for column, index in enumerate(range(first, min(last, first + per_class))):
+        for column, index in enumerate(range(first, min(last, first + _COLUMNS))):
             pixels = np.asarray(held.images[index])
             image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
             image = image.resize((width * scale, height * scale), Image.Resampling.NEAREST)
             sheet.paste(image, (margin + column * cell_width, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    local.write_atomic(Path(path), buffer.getvalue())
-    return Path(path)
+    local.write_atomic(path, buffer.getvalue())
 
 
 def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
@@ -171,13 +163,6 @@ def _unit(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     vectors = images.reshape(len(images), -1).astype(np.float64)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(length, 1e-12))
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """``wanted`` of ``count`` positions at equal distances, the first and the last among them."""
-    if wanted >= count:
-        return list(range(count))
-    return [i * (count - 1) // max(1, wanted - 1) for i in range(wanted)]
 
 
 def _shorten(label: str) -> str:
