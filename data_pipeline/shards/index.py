@@ -76,9 +76,6 @@ class Members:
     count: NDArray[np.int64]
     sha256: list[bytes]
 
-    def __len__(self) -> int:
-        return len(self.first)
-
 
 @dataclass(frozen=True)
 class ShardSet:
@@ -86,7 +83,6 @@ class ShardSet:
 
     root: Path
     layout: Layout
-    length: int
     shards: tuple[ShardFile, ...]
     members: Members
 
@@ -193,7 +189,7 @@ def read_shard_set(root: Path) -> ShardSet:
         check_size(root / shard.name, shard.size)
     # Last: what it may take in memory follows from how much there is.
     members = read_manifest(root, layout, shards, manifest)
-    return ShardSet(root, layout, sum(s.count for s in shards), shards, members)
+    return ShardSet(root, layout, shards, members)
 
 
 def check_size(path: Path, size: int) -> None:

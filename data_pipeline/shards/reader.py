@@ -70,7 +70,8 @@ class ShardSource:
         pull(Path(root), DESCRIPTION)
         shard_set = read_shard_set(Path(root))
         #: Which episodes these are, and how many: ids 0 to ``length - 1``.
-        self.identity, self.length = shard_set.layout.identity, shard_set.length
+        self.identity = shard_set.layout.identity
+        self.length = sum(shard.count for shard in shard_set.shards)
         self._set = shard_set
         images = images_of(shard_set, store)
         #: Columns of the episodes.

@@ -51,13 +51,11 @@ class Estimate:
         episodes: how many.
         bytes_per_episode: on disk, measured on the first block of episodes.
         total_bytes: for all of them.
-        episodes_per_member: how many share one member of a tar.
     """
 
     episodes: int
     bytes_per_episode: float
     total_bytes: int
-    episodes_per_member: int
 
 
 def estimate(source: EpisodeSource, count: int, *, payload: Payload = "inline") -> Estimate:
@@ -76,7 +74,7 @@ def estimate(source: EpisodeSource, count: int, *, payload: Payload = "inline") 
         data = len(encode(layout, draw(source, payload, ids)))
         size += _TAR_BLOCK + -(-data // _TAR_BLOCK) * _TAR_BLOCK
     each = size / sample
-    return Estimate(count, each, int(each * count), layout.group)
+    return Estimate(count, each, int(each * count))
 
 
 def write_shards(
@@ -194,7 +192,6 @@ def _members(shards: list[_Written]) -> Members:
 def _write_shard(
     source: EpisodeSource, layout: Layout, directory: Path, number: int, first: int, stop: int
 ) -> _Written:
-    """Write one tar with the episodes ``first`` to ``stop - 1``."""
     webdataset = import_webdataset()
     path = directory / shard_name(layout.identity.part, number)
     members = []
@@ -264,7 +261,6 @@ def _safe_path() -> Iterator[None]:
 
 
 def _start_writer() -> None:
-    """Prepare a writer process."""
     # What asks the whole process group to end; the parent decides what becomes of the writers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

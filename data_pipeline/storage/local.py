@@ -234,6 +234,18 @@ def _remove_if_abandoned(directory: Path) -> None:
 
 
 @contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file inside this block. The dead hold none.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and ``wait`` is false.
+    """
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextlib.contextmanager
 def links_followed(follow: bool = True) -> Iterator[None]:
     """Let links lead out of a user's folder inside the block: the user has asked for it."""
     token = _follows_links.set(follow)

@@ -11,7 +11,6 @@ do nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -148,10 +147,7 @@ def described(place: ObjectPlace, description: Description) -> bytes | None:
     return None
 
 
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a working copy against other processes of this node."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    with (root.parent / f".{root.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return local.locked(root.parent / f".{root.name}.lock")

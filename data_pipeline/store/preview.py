@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -83,23 +82,18 @@ def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
     Raises:
         DamagedData: the manifest is not what was written.
     """
-    manifest = read_manifest(store)
-    owners: dict[bytes, set[tuple[str, int]]] = defaultdict(set)
-    copies: Counter[tuple[str, int, bytes]] = Counter()
-    columns = (manifest[name].to_pylist() for name in ("part", "class_index", "sha256"))
-    for part, class_index, digest in zip(*columns, strict=True):
-        owners[digest].add((part, class_index))
-        copies[part, class_index, digest] += 1
+    images = read_manifest(store).select(["part", "class_index", "sha256"]).to_pandas()
+    images["part"] = images["part"].astype(str)
+    classes = images.groupby(["part", "sha256"])["class_index"].transform("nunique")
+    parts = images.groupby("sha256")["part"].transform("nunique")
+    copies = {
+        "in_class": images.duplicated(),
+        "across_classes": classes > 1,
+        "across_parts": parts > 1,
+    }
     figures: dict[Part, dict[str, float]] = {}
     for name, held in store.parts.items():
         per_class = np.diff(held.offsets)
-        in_class = across_classes = across_parts = 0
-        for (part, class_index, digest), count in copies.items():
-            if part == name:
-                others = owners[digest] - {(part, class_index)}
-                in_class += count - 1
-                across_classes += count * any(other[0] == part for other in others)
-                across_parts += count * any(other[0] != part for other in others)
         figures[name] = {
             "classes": len(held.class_names),
             "images": len(held.images),
@@ -109,9 +103,10 @@ def statistics(store: ClassStore) -> dict[Part, dict[str, float]]:
             "pixel_min": int(held.images.min()),
             "pixel_max": int(held.images.max()),
             "brightness": int(held.images.sum(dtype=np.uint64)) / held.images.size / 255,
-            "duplicates_in_class": in_class,
-            "duplicates_across_classes": across_classes,
-            "duplicates_across_parts": across_parts,
+            **{
+                f"duplicates_{how}": int(of[images["part"] == name].sum())
+                for how, of in copies.items()
+            },
         }
     return figures
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+import metadist
 from metadist.runs.record import is_name
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -69,9 +70,8 @@ def _searches(ctx: click.Context) -> Iterator[str]:
 
 
 def _tables(ctx: click.Context) -> Iterator[str]:
-    spec = importlib.util.find_spec("metadist.reproduce")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        yield from (path.stem for path in Path(folder, "tables").glob("*.toml"))
+    folder = Path(metadist.__file__).parent / "reproduce" / "tables"
+    return (path.stem for path in folder.glob("*.toml"))
 
 
 recipes = _offered(_recipes, files=True)

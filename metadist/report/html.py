@@ -46,7 +46,8 @@ def render(data: RunData) -> str:
     main = data.protocols[0] if data.protocols else None
     best = main.checkpoint_step if main else None
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries)) if main else None
-    floor = _floor(data)
+    # A squared error: shown where that is what is measured.
+    floor = data.floor if data.metric and data.metric.measures == "squared_error" else None
     moves = bool(data.protocols) and (floor is not None or not all(map(_same, data.protocols)))
     losses = data.series.get("train/loss", [])
     return page(
@@ -186,11 +187,6 @@ def _same(protocol: StoredEvaluation) -> bool:
     """Whether figures are the same after any number of steps, as of a learner that takes none."""
     first = replace(protocol.steps[0], step=0)
     return all(repr(replace(step, step=0)) == repr(first) for step in protocol.steps)
-
-
-def _floor(data: RunData) -> float | None:
-    """The zero-shot floor, which is a squared error, where that is what is measured."""
-    return data.floor if data.metric and data.metric.measures == "squared_error" else None
 
 
 def _divergence(data: RunData) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from metadist.discovery import nearest
 from metadist.errors import RunError
-from metadist.objectives import Metric, known_metric
+from metadist.objectives import BUILT_IN, Metric
 from metadist.runs.listing import list_runs
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
@@ -63,7 +63,7 @@ class Listed:
     def metric(self) -> Metric | None:
         """What its result is measured by, if it has one."""
         described = self.info.get("metrics") or {}
-        names = (n for n in self.info.get("result") or {} if n in described or _built_in(n))
+        names = (n for n in self.info.get("result") or {} if n in described or n in BUILT_IN)
         name = next(names, None)
         return None if name is None else described_in(self.info, name)
 
@@ -109,14 +109,6 @@ class Listed:
             files = (self.run.path / "run.json", *self.run.log.glob("*"))
             moments += [path.stat().st_mtime for path in files if path.is_file()]
         return time.time() - max(moments) < AT_WORK_SECONDS
-
-
-def _built_in(name: str) -> bool:
-    try:
-        known_metric(name)
-    except ValueError:
-        return False
-    return True
 
 
 def select(

@@ -21,10 +21,10 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage.local import read_json, write_atomic
+from data_pipeline.storage.local import locked, read_json, write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import SpaceError
-from metadist.runs.record import RecordDir, check_name, encode, locked, record_facts
+from metadist.runs.record import RecordDir, check_name, encode, record_facts
 from metadist.runs.run_dir import RunDir
 from metadist.space import Mode, Point
 
