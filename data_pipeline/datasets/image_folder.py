@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -107,7 +106,9 @@ def _measured(source: Path | None, options: dict[str, Option]) -> str:
     for _, class_name, files in _in_order(root, options):
         for relative in files:
             # Damage is found again, and named, when the images are read.
-            damaged.read(relative, prepare.file, root / relative, partial(used.add, class_name))
+            samples = damaged.read(relative, prepare.samples, root / relative)
+            if samples is not None:
+                used.add(class_name, samples)
     if used.whole is None or used.whole[0] == used.whole[1]:
         raise DataError(f"{root}: its images are of one value, so range=set has none; leave it out")
     return "{}-{}".format(*used.whole)
@@ -163,13 +164,16 @@ def iter_images(
     used = levels.Used((prepare.low, prepare.high))
     few: list[str] = []
     for part, class_name, files in _in_order(root, options, tell=True):
-        left, seen = 0, partial(used.add, class_name)
+        left = 0
         for relative in files:
-            pixels = damaged.read(relative, prepare.file, root / relative, seen)
-            left += pixels is not None
+            samples = damaged.read(relative, prepare.samples, root / relative)
+            if samples is None:
+                continue
+            left += 1
+            used.add(class_name, samples)
             # What is refused in the end is read on, so that all of it is named.
-            if pixels is not None and not damaged.refused and not few:
-                yield RawImage(part, class_name, Path(relative).name, pixels)
+            if not damaged.refused and not few:
+                yield RawImage(part, class_name, Path(relative).name, prepare.prepared(samples))
         if left < min_images:
             few.append(f"{class_name} ({left} of {len(files)})")
     damaged.check()

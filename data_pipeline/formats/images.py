@@ -11,7 +11,6 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,25 +62,9 @@ class Preparation:
         if not 0 <= self.low < self.high <= MOST:
             raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
 
-    def pixels(
-        self,
-        data: bytes,
-        name: str,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        seen: Callable[[Samples], None] = lambda samples: None,
-    ) -> NDArray[np.uint8]:
-        """Pixels uint8 [H, W, C] of an encoded image.
-
-        Args:
-            data, name, max_pixels: see :func:`decode_samples`.
-            seen: called with what was decoded.
-
-        Raises:
-            DamagedData, UnsafeData: see :func:`decode_samples`.
-        """
+    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Pixels uint8 [H, W, C] of an encoded image; see :func:`decode_samples`."""
         samples = decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
-        seen(samples)
         return self.prepared(samples)
 
     def prepared(self, samples: Samples) -> NDArray[np.uint8]:
@@ -96,16 +79,14 @@ class Preparation:
             image = image.resize((width, height), filter_, box=box)
         return np.asarray(image, dtype=np.uint8).reshape(self.shape)
 
-    def file(
-        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
-    ) -> NDArray[np.uint8]:
-        """:meth:`pixels` of a file.
+    def samples(self, path: Path) -> Samples:
+        """A file, decoded.
 
         Raises:
             MissingData: no such file.
-            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+            DamagedData, UnsafeData: as :func:`decode_samples`; or it is too large a file.
         """
-        return self.pixels(read_bytes(path), str(path), seen=seen)
+        return decode_samples(read_bytes(path), str(path), upright=self.upright)
 
 
 # Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).

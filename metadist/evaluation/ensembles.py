@@ -176,9 +176,7 @@ class Together:
 
 
 def evaluate_ensemble(
-    ensemble: Ensemble,
-    asked: EvalRequest,
-    average: str | None = None,
+    ensemble: Ensemble, asked: EvalRequest, average: str | None = None
 ) -> Together:
     """Let every member adapt to the same episodes, and average what they predict.
 

@@ -142,10 +142,9 @@ def select(
         if one.made >= first
         and all(_fits({**one.recipe, **one.document()}.get(k), v) for k, v in wanted)
     ]
-    values = {id(one): one.document()[key] for one in kept}
-    there = [one for one in kept if values[id(one)] is not None]
-    there.sort(key=lambda one: values[id(one)], reverse=sort.startswith("-"))
-    return [*there, *(one for one in kept if values[id(one)] is None)]
+    there = [one for one in kept if one.document()[key] is not None]
+    there.sort(key=lambda one: one.document()[key], reverse=sort.startswith("-"))
+    return [*there, *(one for one in kept if one.document()[key] is None)]
 
 
 def _filter(text: str) -> tuple[str, str]:
