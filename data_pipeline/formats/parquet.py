@@ -192,16 +192,7 @@ def _decoded(
     if table.num_rows != rows:
         raise ValueError(f"{table.num_rows} rows where {rows} are announced")
     _check_bytes(sum(_expanded(column) for column in table.columns), max_bytes, name)
-    columns = [
-        column if column.type == field.type else _plain(column).cast(field.type)
-        for column, field in zip(table.columns, wanted, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=wanted)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [chunk.dictionary_decode() for chunk in column.chunks]
-    return pa.chunked_array(chunks, type=column.type.value_type)
+    return table.cast(wanted)
 
 
 def _expanded(column: pa.ChunkedArray) -> int:

@@ -44,12 +44,11 @@ def _recipes(ctx: click.Context) -> list[str]:
     return builtin_names()
 
 
-def _modules(*packages: str) -> Iterator[str]:
-    """The parts of packages, which are not imported."""
-    for package in packages:
-        spec = importlib.util.find_spec(package)
-        found = pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
-        yield from (module.name for module in found if not module.name.startswith("_"))
+def _modules(package: str) -> Iterator[str]:
+    """The parts of a package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    found = pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
+    return (module.name for module in found if not module.name.startswith("_"))
 
 
 def _records(ctx: click.Context, record: str, *below: str) -> Iterator[str]:
