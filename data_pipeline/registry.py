@@ -89,12 +89,17 @@ def load(package: ModuleType, name: str, what: str) -> ModuleType:
         )
     if builtin:
         return importlib.import_module(f"{package.__name__}.{name}")
-    if point is not None:
-        return _load_entry_point(point, kind, name)
-    known = names(package)
-    raise PartError(
-        f"unknown {what} {name!r}.{part_hint(name, known)} There are {', '.join(known)}"
-    )
+    if point is None:
+        known = names(package)
+        raise PartError(
+            f"unknown {what} {name!r}.{part_hint(name, known)} There are {', '.join(known)}"
+        )
+    where = f"{kind} {name!r} from {origin(point)}"
+    with explained(where):
+        module = importlib.import_module(point.value)
+    if check(module, name, where) != kind:
+        raise PartError(f"{where}: the module says PART = {module.PART!r}; {kind!r} is announced")
+    return module
 
 
 def part_hint(name: str, known: Iterable[str]) -> str:
@@ -138,15 +143,6 @@ def origin(point: metadata.EntryPoint) -> str:
 def _entry_points(path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
     """All entry points of the group, read once for each state of ``sys.path``."""
     return tuple(metadata.entry_points(group=GROUP))
-
-
-def _load_entry_point(point: metadata.EntryPoint, kind: str, name: str) -> ModuleType:
-    where = f"{kind} {name!r} from {origin(point)}"
-    with explained(where):
-        module = importlib.import_module(point.value)
-    if check(module, name, where) != kind:
-        raise PartError(f"{where}: the module says PART = {module.PART!r}; {kind!r} is announced")
-    return module
 
 
 @contextlib.contextmanager

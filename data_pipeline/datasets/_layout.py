@@ -66,7 +66,9 @@ def places(root: Path, folders: Mapping[str, Sequence[str]], class_names: str) -
     else:
         _check_parts(root, depth, split.values())
         if depth == 0 or any(len(names) > depth + 1 for names in split.values()):
-            _check_classes(root, folders, depth)
+            for folder, images in folders.items():
+                if folder.count("/") == depth:
+                    raise DataError(f"{root / images[0]}: lies in no class; {LAYOUT} is expected")
         single = len({names[:depth] for names in split.values()}) == 1
         found = {folder: _place(names, depth, single) for folder, names in split.items()}
     _check_distinct(root, found, class_names)
@@ -130,12 +132,6 @@ def _check_parts(root: Path, depth: int, folders: Iterable[tuple[str, ...]]) -> 
                 f"{root}: {' and '.join(map(repr, sorted(names_of)))} all speak of {part!r}; put "
                 f"their class folders into one, {part!r}"
             )
-
-
-def _check_classes(root: Path, folders: Mapping[str, Sequence[str]], depth: int) -> None:
-    for folder, images in folders.items():
-        if folder.count("/") == depth:
-            raise DataError(f"{root / images[0]}: lies in no class; {LAYOUT} is expected")
 
 
 def _place(names: tuple[str, ...], depth: int, single: bool) -> Place:

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from importlib import resources
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_pipeline.datasets._omniglot_classes import ALPHABETS, DRAWERS, Alphabet
 from data_pipeline.datasets._tables import only_parquet, read_parquet
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData, listed
 from data_pipeline.formats.images import read_bytes
 from data_pipeline.storage import local
-from data_pipeline.storage.folders import files_below, in_litter
+from data_pipeline.storage.folders import files_below, is_litter
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,14 @@ _FINGERPRINTS = "_omniglot_fingerprints.txt"
 Reader = Callable[[list[str]], Iterator[tuple[str, bytes]]]
 
 
-def read_drawings(source: Path, litter: list[str] | None = None) -> dict[str, bytes]:
+def read_drawings(source: Path) -> tuple[dict[str, bytes], list[str]]:
     """All drawings, verified: path in the original archives -> PNG bytes.
+
+    Beside them, what was passed over, such as ``__MACOSX`` and ``._*``.
 
     Args:
         source: a folder with the two original archives, with their extracted folders, with the
             50 alphabets side by side, or with one Parquet file of PNGs; or such a file.
-        litter: is told what was passed over, such as ``__MACOSX`` and ``._*``.
 
     Raises:
         MissingData: nothing of that kind is there, or a drawing is missing; it is named.
@@ -57,21 +58,22 @@ def read_drawings(source: Path, litter: list[str] | None = None) -> dict[str, by
         UnsafeData: a member climbs out of its archive, or something is far too large.
     """
     drawings: dict[str, bytes] = {}
-    for path, data in _entries(source, [] if litter is None else litter):
+    litter: list[str] = []
+    for path, data in _entries(source, litter):
         if path in drawings:
             raise DamagedData(f"{source}: {path} is there twice")
         drawings[path] = data
     _verify(source, drawings)
-    return drawings
+    return drawings, litter
 
 
-def download(target: Path, home: str = HOME) -> Path:
+def download(target: Path) -> Path:
     """Fetch the two original archives into the folder ``target`` and verify their contents.
 
     Does nothing if ``target`` holds them already. It appears only when it is complete.
 
     Raises:
-        DataError: ``home`` cannot be reached.
+        DataError: their home cannot be reached.
         DamagedData, MissingData: what arrived is not Omniglot.
     """
     if target.exists():
@@ -79,7 +81,7 @@ def download(target: Path, home: str = HOME) -> Path:
         return target
     with local.new_directory(target) as folder:
         for name in (f"images_{published}.zip" for published in SETS):
-            _fetch(f"{home}/{name}", folder / name)
+            _fetch(f"{HOME}/{name}", folder / name)
         read_drawings(folder)
     return target
 
@@ -155,7 +157,7 @@ def _zip_entries(archive: Path, litter: list[str]) -> Iterator[tuple[str, bytes]
                 member = info.orig_filename
                 if member.startswith("/") or ".." in member.split("/") or "\\" in member:
                     raise UnsafeData(f"{archive}: member {member!r} would lie outside the archive")
-                if in_litter(member):
+                if any(map(is_litter, PurePosixPath(member).parts)):
                     litter.append(f"{archive}: {member}")
                     continue
                 if not member.endswith(".png"):

@@ -9,8 +9,7 @@ is tested on classes that were never trained on, so no class may be in two parts
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -107,7 +106,9 @@ def _measured(source: Path | None, options: dict[str, Option]) -> str:
     for _, class_name, files in _in_order(root, options):
         for relative in files:
             # Damage is found again, and named, when the images are read.
-            damaged.read(relative, prepare.file, root / relative, partial(used.add, class_name))
+            samples = damaged.read(relative, prepare.samples, root / relative)
+            if samples is not None:
+                used.add(class_name, samples)
     if used.whole is None or used.whole[0] == used.whole[1]:
         raise DataError(f"{root}: its images are of one value, so range=set has none; leave it out")
     return "{}-{}".format(*used.whole)
@@ -163,13 +164,16 @@ def iter_images(
     used = levels.Used((prepare.low, prepare.high))
     few: list[str] = []
     for part, class_name, files in _in_order(root, options, tell=True):
-        left, seen = 0, partial(used.add, class_name)
+        left = 0
         for relative in files:
-            pixels = damaged.read(relative, prepare.file, root / relative, seen)
-            left += pixels is not None
+            samples = damaged.read(relative, prepare.samples, root / relative)
+            if samples is None:
+                continue
+            left += 1
+            used.add(class_name, samples)
             # What is refused in the end is read on, so that all of it is named.
-            if pixels is not None and not damaged.refused and not few:
-                yield RawImage(part, class_name, Path(relative).name, pixels)
+            if not damaged.refused and not few:
+                yield RawImage(part, class_name, Path(relative).name, prepare.prepared(samples))
         if left < min_images:
             few.append(f"{class_name} ({left} of {len(files)})")
     damaged.check()
@@ -189,11 +193,14 @@ def _in_order(
     if (class_names := options["class_names"]) not in ("distinct", "paths"):
         raise DataError(f"class_names must be 'distinct' or 'paths', got {class_names!r}")
     folders, litter = _scan(root)
-    by_class = _by_class(root, folders, str(class_names))
-    divided = _divide(root, by_class, _min_images(options))
+    # By the part that folders name for them; under None if no folders do.
+    by_class: dict[Part | None, _Classes] = {}
+    for folder, place in places(root, folders, str(class_names)).items():
+        by_class.setdefault(place.part, {})[place.class_name] = folders[folder]
+    divided = _divide(root, by_class or {None: {}}, _min_images(options))
     if tell:
         tell_litter(root, litter)
-        _tell_few(root, divided, sorted(map(str, by_class)))
+        _tell_few(root, divided, by_class)
     for part, classes in divided.items():
         for class_name in sorted(classes):
             yield part, class_name, classes[class_name]
@@ -227,14 +234,6 @@ def _scan(root: Path) -> Scan:
     return Scan(found, litter)
 
 
-def _by_class(root: Path, folders: _Classes, class_names: str) -> dict[Part | None, _Classes]:
-    """Classes by the part that folders name for them; under None if no folders do."""
-    parts: dict[Part | None, _Classes] = {}
-    for folder, place in places(root, folders, class_names).items():
-        parts.setdefault(place.part, {})[place.class_name] = folders[folder]
-    return parts or {None: {}}
-
-
 def _divide(
     root: Path, found: dict[Part | None, _Classes], min_images: int
 ) -> dict[Part, _Classes]:
@@ -250,7 +249,14 @@ def _divide(
     else:
         names = {cast(Part, part): sorted(classes) for part, classes in found.items()}
         if "val" not in names:
-            names["train"], names["val"] = _hold_out(root, names["train"])
+            least = 2 * _MIN_CLASSES
+            if len(names["train"]) < least:
+                raise DataError(
+                    f"{root}: {len(names['train'])} training classes and no val folder: at least "
+                    f"{least} are needed, of which {_MIN_CLASSES} are held out for validation; or "
+                    f"put {_MIN_CLASSES} or more other classes into a folder 'val' beside 'train'"
+                )
+            names["train"], names["val"] = hold_out_tenth(names["train"], "image_folder")
     for part in PARTS:
         if len(names[part]) < _MIN_CLASSES:
             raise DataError(
@@ -260,24 +266,15 @@ def _divide(
     return {part: {name: everything[name] for name in names[part]} for part in PARTS}
 
 
-def _hold_out(root: Path, training: list[str]) -> tuple[list[str], list[str]]:
-    least = 2 * _MIN_CLASSES
-    if len(training) < least:
-        raise DataError(
-            f"{root}: {len(training)} training classes and no val folder: at least {least} are "
-            f"needed, of which {_MIN_CLASSES} are held out for validation; or put {_MIN_CLASSES} "
-            "or more other classes into a folder 'val' beside 'train'"
-        )
-    return hold_out_tenth(training, "image_folder")
-
-
-def _tell_few(root: Path, names: dict[Part, _Classes], named: list[str]) -> None:
+def _tell_few(
+    root: Path, names: dict[Part, _Classes], named: Mapping[Part | None, _Classes]
+) -> None:
     """Say before a run does how many ways there can be."""
     part = min(PARTS, key=lambda part: len(names[part]))
     if len(names[part]) >= _USUAL_WAYS:
         return
     mend = f"more classes into {part!r}"
-    if named == ["None"]:
+    if None in named:
         mend = "32 classes or more into the folder, or divide them yourself by train, val and test"
     elif part == "val" and part not in named:
         mend = f"{_USUAL_WAYS} classes into a folder 'val', or {10 * _USUAL_WAYS} into 'train'"

@@ -70,8 +70,7 @@ def iter_images(
     split = check_split(SPEC, split)
     if options:
         raise DataError(f"omniglot has no options, got {', '.join(options)}")
-    litter: list[str] = []
-    drawings = read_drawings(_given(source), litter)
+    drawings, litter = read_drawings(_given(source))
     tell_litter(_given(source), litter)
     places = {a.class_name(c): (a, c) for a in ALPHABETS for c in range(1, a.characters + 1)}
     parts, prepare = split_classes(split), preparation()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from data_pipeline.datasets import Part
 from data_pipeline.episodes.types import (
     GENERATOR_VERSION,
+    SETS,
     TURNS,
     Column,
     EpisodeBatch,
@@ -25,38 +24,14 @@ from data_pipeline.rng import Stream, fold
 from data_pipeline.store.class_store import ClassStore
 
 
-@dataclass(frozen=True)
-class EpisodeRows:
-    """T image episodes without their pixels. S = support, Q = query examples, N = ways.
-
-    Attributes:
-        ids: int64 [T].
-        support_rows, query_rows: int64 [T, S] and [T, Q], rows of the part in the class store.
-        support_y, query_y: int64 [T, S] and [T, Q], labels in [0, N).
-        class_ids: int64 [T, N], see :data:`data_pipeline.episodes.types.TURNS`.
-        unlabeled_rows: int64 [T, M], if there are any unlabeled images.
-        unlabeled_y: int64 [T, M], their hidden labels in [0, N), -1 of distractors.
-        unlabeled_turns: int64 [T, M], quarter turns of each.
-    """
-
-    ids: NDArray[np.int64]
-    support_rows: NDArray[np.int64]
-    support_y: NDArray[np.int64]
-    query_rows: NDArray[np.int64]
-    query_y: NDArray[np.int64]
-    class_ids: NDArray[np.int64]
-    unlabeled_rows: NDArray[np.int64] | None = None
-    unlabeled_y: NDArray[np.int64] | None = None
-    unlabeled_turns: NDArray[np.int64] | None = None
-
-    @property
-    def columns(self) -> dict[str, NDArray[np.int64]]:
-        """What there is beside ``ids``, by name."""
-        return {n: array for n, array in vars(self).items() if n != "ids" and array is not None}
-
-
 def rows_schema(spec: EpisodeSpec) -> Schema:
-    """The columns of :class:`EpisodeRows`."""
+    """The columns of image episodes without their pixels. N = ways, S examples of a set.
+
+    ``support_rows``, ``query_rows`` and perhaps ``unlabeled_rows`` are rows [S] of the part in the
+    class store; ``support_y`` and ``query_y`` labels in [0, N), ``unlabeled_y`` hidden ones, -1 of
+    distractors; ``unlabeled_turns`` the quarter turns of each; ``class_ids`` [N] see
+    :data:`data_pipeline.episodes.types.TURNS`. All are int64.
+    """
     sizes = {"support": spec.ways * spec.shots, "query": spec.ways * spec.queries}
     names = {f"{part}_{what}": size for part, size in sizes.items() for what in ("rows", "y")}
     if spec.unlabeled:
@@ -78,37 +53,26 @@ def images_schema(spec: EpisodeSpec, shape: tuple[int, ...]) -> Schema:
     return {name: columns[name] for name in ordered(columns)}
 
 
-def fetch(images: NDArray[np.uint8], rows: EpisodeRows) -> EpisodeBatch:
+def fetch(images: NDArray[np.uint8], rows: EpisodeBatch) -> EpisodeBatch:
     """The episodes with their pixels, each image turned by the quarter turns of its class.
 
     Args:
         images: uint8 [n, H, W, C], the images of the part.
-        rows: which of them; labels and rows must be in range.
+        rows: which of them, see :func:`rows_schema`; labels and rows must be in range.
     """
-
-    def turned(index: NDArray[np.int64], turns: NDArray[np.int64]) -> NDArray[np.uint8]:
-        x = images[index]
-        for quarter in range(1, TURNS):
-            chosen = turns == quarter
-            if chosen.any():
-                x[chosen] = np.rot90(x[chosen], quarter, axes=(1, 2))
-        return x
-
-    def of_ways(index: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return turned(index, np.take_along_axis(rows.class_ids % TURNS, labels, axis=1))
-
-    columns: dict[str, NDArray[Any]] = {
-        "support_x": of_ways(rows.support_rows, rows.support_y),
-        "support_y": rows.support_y,
-        "query_x": of_ways(rows.query_rows, rows.query_y),
-        "query_y": rows.query_y,
-        "class_ids": rows.class_ids,
-    }
-    if rows.unlabeled_rows is not None:
-        assert rows.unlabeled_y is not None
-        assert rows.unlabeled_turns is not None
-        columns["unlabeled_x"] = turned(rows.unlabeled_rows, rows.unlabeled_turns)
-        columns["unlabeled_y"] = rows.unlabeled_y
+    columns = dict(rows.columns)
+    for name in SETS:
+        if f"{name}_rows" in columns:
+            x = images[columns.pop(f"{name}_rows")]
+            turns = columns.pop(f"{name}_turns", None)
+            if turns is None:
+                of_ways = columns["class_ids"] % TURNS
+                turns = np.take_along_axis(of_ways, columns[f"{name}_y"], axis=1)
+            for quarter in range(1, TURNS):
+                chosen = turns == quarter
+                if chosen.any():
+                    x[chosen] = np.rot90(x[chosen], quarter, axes=(1, 2))
+            columns[f"{name}_x"] = x
     return EpisodeBatch(rows.ids, columns)
 
 
@@ -267,7 +231,7 @@ class ImageEpisodes:
         return rows[order], np.repeat(labels, each)[order], np.repeat(turns, each)[order]
 
     def class_ids(self, ids: Sequence[int]) -> NDArray[np.int64]:
-        """int64 [T, N], as in :class:`EpisodeRows`, of these episodes, without their images.
+        """int64 [T, N], as in :func:`rows_schema`, of these episodes, without their images.
 
         Shots and queries do not matter.
         """
@@ -275,8 +239,8 @@ class ImageEpisodes:
         chosen = [[TURNS * c + turns for c, turns in classes] for classes in drawn]
         return np.array(chosen, dtype=np.int64).reshape(len(ids), self._spec.ways)
 
-    def rows(self, ids: Sequence[int]) -> EpisodeRows:
-        """The episodes with these ids, in this order, without their pixels."""
+    def rows(self, ids: Sequence[int]) -> EpisodeBatch:
+        """The episodes with these ids, in this order, with the columns of :func:`rows_schema`."""
         spec = self._spec
         schema = rows_schema(spec)
         columns = {n: np.empty((len(ids), *c.shape), c.dtype) for n, c in schema.items()}
@@ -298,7 +262,7 @@ class ImageEpisodes:
                 found = self._unlabeled(i, classes, deck)
                 for what, values in zip(("rows", "y", "turns"), found, strict=True):
                     columns[f"unlabeled_{what}"][t] = values
-        return EpisodeRows(np.array([int(i) for i in ids], dtype=np.int64), **columns)
+        return EpisodeBatch(np.array([int(i) for i in ids], dtype=np.int64), columns)
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order."""

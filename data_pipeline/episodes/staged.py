@@ -7,7 +7,7 @@ draw the same ones, and a run that is resumed in the middle of a stage draws the
 parameters that its checkpoint keeps for that purpose.
 
 Whoever reads them keeps the parameters from the first step of a stage (:meth:`Stage.at`) to its
-end, in checkpoints too, and reads a stage with :func:`stage_loader`, which ends with it.
+end, in checkpoints too, and reads nothing ahead of the stage that :func:`open_stage` gives.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from data_pipeline.episodes.loader import Loader
-from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.types import EpisodeSource, Identity, Schema
 from data_pipeline.errors import DataError
 
@@ -106,36 +104,3 @@ def open_stage(
                 + ("; staged_identity() makes it" if what == "identity" else "")
             )
     return opened
-
-
-def stage_loader(
-    source: StagedSource,
-    sequence: EpisodeSequence,
-    *,
-    params_digest: str,
-    params: Parameters,
-    per_step: int,
-    share: tuple[int, int],
-    start: int,
-    stop: int,
-    prefetch: int = 2,
-) -> Loader:
-    """A loader from step ``start`` to the end of its stage, or to ``stop`` if that comes first.
-
-    Nothing of the next stage is read ahead: its parameters are not known yet.
-
-    Args:
-        params_digest, params: before the first step of the stage that ``start`` is in.
-
-    What is not explained here, and Raises, as :class:`Loader` and :func:`open_stage`.
-    """
-    stage = Stage.at(source, start)
-    return Loader(
-        open_stage(source, stage, params_digest, params),
-        sequence,
-        per_step=per_step,
-        share=share,
-        start=start,
-        stop=min(stop, stage.stop),
-        prefetch=prefetch,
-    )

@@ -59,7 +59,6 @@ def _indirect(data: bytes, position: int) -> int:
 
 
 def _field(data: bytes, table: int, slot: int) -> int:
-    """Where a field of a table lies."""
     vtable = _at(data, table - struct.unpack_from("<i", data, table)[0])
     entry = 4 + 2 * slot
     if entry + 2 > struct.unpack_from("<H", data, vtable)[0]:

@@ -133,7 +133,7 @@ def _unpacked(data: bytes) -> bytes:
 
 def _jpeg(data: bytes) -> Bare:
     kept, exif, xmp = [data[:2]], b"", b""
-    for marker, segment in _jpeg_segments(data):
+    for marker, segment in jpeg_segments(data):
         body = segment[4:]
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif += body[6:]  # it may go on in a second segment
@@ -153,7 +153,7 @@ def _jpeg_metadata(marker: int, body: bytes) -> bool:
     return 0xE0 <= marker <= 0xFE
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Markers and their segments; all that follows the first scan's header belongs to it."""
     at = 2
     while at + 4 <= len(data):

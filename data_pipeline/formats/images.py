@@ -11,7 +11,6 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.formats.bare_images import bare
+from data_pipeline.formats.bare_images import bare, jpeg_segments
 from data_pipeline.formats.orientation import orientation
-from data_pipeline.formats.samples import MOST, Samples, read_samples, stored
+from data_pipeline.formats.samples import MOST, Samples, read_samples
 
 #: Formats that are decoded; everything else is refused.
 FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
@@ -40,8 +39,12 @@ class Preparation:
     """How a dataset makes pixels of encoded images: equal images, equal pixels.
 
     Attributes:
-        shape: (height, width, channels).
-        fit, resampling, invert: see :func:`to_pixels`.
+        shape: (height, width, channels), the last 1 (gray) or 3 (RGB). An image that has the height
+            and width already is not resampled.
+        fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
+            the whole image whatever its proportions.
+        resampling: a filter of Pillow's, such as ``lanczos``; all but ``nearest`` are anti-aliased.
+        invert: exchange light and dark.
         upright: see :func:`decode_samples`.
         low, high: what becomes black and what white, among samples of 16 bits; those of 8 bits
             count 257-fold.
@@ -59,52 +62,35 @@ class Preparation:
         if not 0 <= self.low < self.high <= MOST:
             raise ValueError(f"from {self.low} to {self.high}, 0 to {MOST} is possible")
 
-    def pixels(
-        self,
-        data: bytes,
-        name: str,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        seen: Callable[[Samples], None] = lambda samples: None,
-    ) -> NDArray[np.uint8]:
-        """Pixels uint8 [H, W, C] of an encoded image.
-
-        Args:
-            data, name, max_pixels: see :func:`decode_samples`.
-            seen: called with what was decoded.
-
-        Raises:
-            DamagedData, UnsafeData: see :func:`decode_samples`.
-        """
+    def pixels(self, data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Pixels uint8 [H, W, C] of an encoded image; see :func:`decode_samples`."""
         samples = decode_samples(data, name, max_pixels=max_pixels, upright=self.upright)
-        seen(samples)
         return self.prepared(samples)
 
     def prepared(self, samples: Samples) -> NDArray[np.uint8]:
         """Pixels uint8 [H, W, C] of a decoded image."""
-        return to_pixels(
-            samples.image((self.low, self.high)),
-            self.shape,
-            fit=self.fit,
-            resampling=self.resampling,
-            invert=self.invert,
-        )
+        height, width, channels = self.shape
+        image = samples.image((self.low, self.high)).convert("L" if channels == 1 else "RGB")
+        if self.invert:
+            image = ImageChops.invert(image)
+        if image.size != (width, height):
+            box = _centre(image.size, width, height) if self.fit == "crop" else (0, 0, *image.size)
+            filter_ = Image.Resampling[self.resampling.upper()]
+            image = image.resize((width, height), filter_, box=box)
+        return np.asarray(image, dtype=np.uint8).reshape(self.shape)
 
-    def file(
-        self, path: Path, seen: Callable[[Samples], None] = lambda samples: None
-    ) -> NDArray[np.uint8]:
-        """:meth:`pixels` of a file.
+    def samples(self, path: Path) -> Samples:
+        """A file, decoded.
 
         Raises:
             MissingData: no such file.
-            DamagedData, UnsafeData: as :meth:`pixels`; or it is larger than an image may be.
+            DamagedData, UnsafeData: as :func:`decode_samples`; or it is too large a file.
         """
-        return self.pixels(read_bytes(path), str(path), seen=seen)
+        return decode_samples(read_bytes(path), str(path), upright=self.upright)
 
 
 # Markers that start a JPEG frame and carry its size (C4, C8 and CC are other things).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -146,10 +132,18 @@ def decode_samples(
         known = ", ".join(FORMATS)
         raise DamagedData(f"{name}: not an image ({known} are read), it begins {data[:8]!r}")
     _check_size(name, width, height, max_pixels)
+
+    def opened() -> ImageFile.ImageFile:
+        image = Image.open(io.BytesIO(kept.data), formats=[kind])
+        _check_size(name, *image.size, max_pixels)
+        return image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decoded(kind, data, name, max_pixels, upright)
+            kept = bare(kind, data)
+            turned = orientation(kept.exif, kept.xmp) if upright else 1
+            return read_samples(opened, kept.key, turned)
     except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -157,48 +151,6 @@ def decode_samples(
     except Exception as error:
         # Pillow's parsers raise many kinds of exception on hostile or damaged input.
         raise DamagedData(f"{name}: damaged {kind} image ({error})") from None
-
-
-def _decoded(kind: str, data: bytes, name: str, max_pixels: int, turn: bool) -> Samples:
-    kept = bare(kind, data)
-
-    def opened() -> ImageFile.ImageFile:
-        image = Image.open(io.BytesIO(kept.data), formats=[kind])
-        _check_size(name, *image.size, max_pixels)
-        return image
-
-    return read_samples(opened, kept.key, orientation(kept.exif, kept.xmp) if turn else 1)
-
-
-def to_pixels(
-    image: Image.Image,
-    shape: tuple[int, int, int],
-    *,
-    fit: Fit = "crop",
-    resampling: str = "lanczos",
-    invert: bool = False,
-) -> NDArray[np.uint8]:
-    """Pixels of an image in a given shape: uint8 [H, W, C], C being 1 (gray) or 3 (RGB).
-
-    Transparent pixels are laid on white, 16-bit gray keeps its high byte. An image that has the
-    height and width already is not resampled.
-
-    Args:
-        image: in any mode of Pillow's.
-        shape: (height, width, channels).
-        fit: ``crop`` cuts the largest centred piece of the right proportions, ``stretch`` uses
-            the whole image whatever its proportions.
-        resampling: a filter of Pillow's, such as ``lanczos``; all but ``nearest`` are anti-aliased.
-        invert: exchange light and dark.
-    """
-    height, width, channels = shape
-    image = Samples(stored(image)).image().convert("L" if channels == 1 else "RGB")
-    if invert:
-        image = ImageChops.invert(image)
-    if image.size != (width, height):
-        box = _centre(image.size, width, height) if fit == "crop" else (0, 0, *image.size)
-        image = image.resize((width, height), Image.Resampling[resampling.upper()], box=box)
-    return np.asarray(image, dtype=np.uint8).reshape(shape)
 
 
 def _centre(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
@@ -229,23 +181,20 @@ def is_image(data: bytes) -> bool:
 
 def _declared(data: bytes) -> tuple[str, int, int]:
     """Format, width and height that the first bytes declare; an empty format if unknown."""
-    with contextlib.suppress(struct.error, IndexError):
-        return _header(data)
-    return "", 0, 0
-
-
-def _header(data: bytes) -> tuple[str, int, int]:
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-        return ("PNG", *struct.unpack_from(">II", data, 16))
-    if data[:2] == b"BM":
-        if struct.unpack_from("<I", data, 14)[0] == 12:  # the header of OS/2
-            return ("BMP", *struct.unpack_from("<HH", data, 18))
-        width, height = struct.unpack_from("<ii", data, 18)
-        return "BMP", width, abs(height)  # negative: rows from top to bottom
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ("WEBP", *_webp_size(data))
-    if data[:2] == b"\xff\xd8":
-        return ("JPEG", *_jpeg_size(data))
+    with contextlib.suppress(struct.error):
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+            return ("PNG", *struct.unpack_from(">II", data, 16))
+        if data[:2] == b"BM":
+            if struct.unpack_from("<I", data, 14)[0] == 12:  # the header of OS/2
+                return ("BMP", *struct.unpack_from("<HH", data, 18))
+            width, height = struct.unpack_from("<ii", data, 18)
+            return "BMP", width, abs(height)  # negative: rows from top to bottom
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return ("WEBP", *_webp_size(data))
+        for marker, segment in jpeg_segments(data) if data[:2] == b"\xff\xd8" else ():
+            if marker in _JPEG_FRAMES:
+                height, width = struct.unpack_from(">HH", segment, 5)
+                return "JPEG", width, height
     return "", 0, 0
 
 
@@ -260,20 +209,3 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", data, 26)
     return width & 0x3FFF, height & 0x3FFF
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    at = 2
-    while True:
-        marker = data[at + 1]
-        if data[at] != 0xFF:
-            at += 1  # stray bytes between segments
-        elif marker == 0xFF or marker in _JPEG_BARE:
-            at += 1 if marker == 0xFF else 2
-        elif marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return width, height
-        elif marker in (0xD9, 0xDA):
-            return 0, 0  # image data without a frame before it
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]

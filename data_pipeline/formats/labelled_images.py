@@ -6,7 +6,6 @@ import logging
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,9 +171,10 @@ def _read(
     damaged, used = Damaged(skip_damaged, SKIPPING), Used((prepare.low, prepare.high))
     kept: list[int] = []
     for row, name in enumerate(files):
-        read = damaged.read(name, prepare.file, folder / name, partial(used.add, ""))
-        if read is not None:
-            pixels[len(kept)] = read
+        samples = damaged.read(name, prepare.samples, folder / name)
+        if samples is not None:
+            used.add("", samples)
+            pixels[len(kept)] = prepare.prepared(samples)
             kept.append(row)
     damaged.check()
     for said in damaged.described().values():

@@ -22,6 +22,7 @@ from data_pipeline.formats.parquet_sizes import Group, UnboundedEncoding, chunk_
 from data_pipeline.storage.local import write_atomic
 
 _UNREADABLE = pa.ArrowException, OSError, EOFError, ValueError, LookupError, ArithmeticError
+_TEXTS = pa.string(), pa.binary(), pa.large_string(), pa.large_binary()
 _AGAIN = "it is not what it should be, fetch or write it again"
 
 
@@ -132,17 +133,7 @@ def _width(kind: pa.DataType) -> int | None:
         return int(kind.byte_width)
     if types.is_primitive(kind) or types.is_decimal(kind):
         return -(-int(kind.bit_width) // 8)
-    return 8 if _is_text(kind) else None
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_string(kind)
-        or types.is_binary(kind)
-        or types.is_large_string(kind)
-        or types.is_large_binary(kind)
-    )
+    return 8 if kind in _TEXTS else None
 
 
 def _check_rows(rows: int, wanted: pa.Schema, max_rows: int, max_bytes: int, name: object) -> None:
@@ -201,21 +192,12 @@ def _decoded(
     if table.num_rows != rows:
         raise ValueError(f"{table.num_rows} rows where {rows} are announced")
     _check_bytes(sum(_expanded(column) for column in table.columns), max_bytes, name)
-    columns = [
-        column if column.type == field.type else _plain(column).cast(field.type)
-        for column, field in zip(table.columns, wanted, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=wanted)
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    chunks = [chunk.dictionary_decode() for chunk in column.chunks]
-    return pa.chunked_array(chunks, type=column.type.value_type)
+    return table.cast(wanted)
 
 
 def _expanded(column: pa.ChunkedArray) -> int:
     """Bytes of a column without its dictionary."""
-    if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+    if not pa.types.is_dictionary(column.type) or column.type.value_type not in _TEXTS:
         return int(column.nbytes)
     total = 8 * len(column)
     for chunk in column.chunks:

@@ -177,7 +177,6 @@ def _number(fields: _Fields, place: int, wanted: int = _I32) -> int:
 
 
 def _entries(fields: _Fields, place: int) -> list[_Fields]:
-    """A list of structures."""
     kind, value = fields.get(place, (0, None))
     if kind != _LIST or value is None:
         raise ValueError(f"no list in field {place} of the footer")

@@ -76,9 +76,6 @@ class Members:
     count: NDArray[np.int64]
     sha256: list[bytes]
 
-    def __len__(self) -> int:
-        return len(self.first)
-
 
 @dataclass(frozen=True)
 class ShardSet:
@@ -86,7 +83,6 @@ class ShardSet:
 
     root: Path
     layout: Layout
-    length: int
     shards: tuple[ShardFile, ...]
     members: Members
 
@@ -193,7 +189,7 @@ def read_shard_set(root: Path) -> ShardSet:
         check_size(root / shard.name, shard.size)
     # Last: what it may take in memory follows from how much there is.
     members = read_manifest(root, layout, shards, manifest)
-    return ShardSet(root, layout, sum(s.count for s in shards), shards, members)
+    return ShardSet(root, layout, shards, members)
 
 
 def check_size(path: Path, size: int) -> None:
@@ -239,27 +235,25 @@ def read_manifest(
     )
     if table.num_rows != expected:
         raise DamagedData(f"{path}: {table.num_rows} members, expected {expected}")
-    place = {shard.name: number for number, shard in enumerate(shards)}
-    names = table["shard"].to_pylist()
-    numbers = {n: table[n].to_numpy() for n in _NUMBERS}
-    members = Members(
-        shard=np.array([place.get(name, -1) for name in names], dtype=np.int64),
-        sha256=table["sha256"].to_pylist(),
-        **numbers,
-    )
-    wanted = _expected_members(layout, shards)
-    ends = np.array([s.size for s in shards], dtype=np.int64)[members.shard]
+    # (shard, first episode, number of episodes) of every member.
+    rows = [
+        (number, first, min(layout.group, shard.first + shard.count - first))
+        for number, shard in enumerate(shards)
+        for first in range(shard.first, shard.first + shard.count, layout.group)
+    ]
+    shard, first, count = np.array(rows, dtype=np.int64).T
+    named = zip(table["shard"].to_pylist(), table["member"].to_pylist(), strict=True)
+    offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
+    ends = np.array([s.size for s in shards], dtype=np.int64)[shard]
     if (
-        not np.array_equal(members.shard, wanted[0])
-        or not np.array_equal(members.first, wanted[1])
-        or not np.array_equal(members.count, wanted[2])
-        or table["member"].to_pylist() != [member_name(first) for first in wanted[1].tolist()]
-        or bool(np.any(members.offset < 0) | np.any(members.length < 1))
-        or bool(np.any(members.length > MEMBER_CAP))
-        or bool(np.any(members.offset > ends - members.length))
+        list(named) != [(shards[number].name, member_name(start)) for number, start, _ in rows]
+        or not np.array_equal(table["first"].to_numpy(), first)
+        or not np.array_equal(table["count"].to_numpy(), count)
+        or bool(np.any(offset < 0) | np.any(length < 1) | np.any(length > MEMBER_CAP))
+        or bool(np.any(offset > ends - length))
     ):
         raise DamagedData(f"{path}: its members are not the episodes of the shards in order")
-    return members
+    return Members(shard, offset, length, first, count, table["sha256"].to_pylist())
 
 
 @dataclass(frozen=True)
@@ -283,16 +277,9 @@ def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
     something else, such as the start of a compressed file.
     """
     members = shard_set.members
-    mine = np.flatnonzero(members.shard == number)
-    expected = {
-        member_name(first): (offset, length)
-        for first, offset, length in zip(
-            members.first[mine].tolist(),
-            members.offset[mine].tolist(),
-            members.length[mine].tolist(),
-            strict=True,
-        )
-    }
+    mine = members.shard == number
+    places = np.stack([members.first, members.offset, members.length], axis=1)[mine]
+    expected = {member_name(first): (offset, length) for first, offset, length in places.tolist()}
     problems = TarProblems([], [])
     try:
         with tarfile.open(shard_set.root / shard_set.shards[number].name, mode="r:") as tar:
@@ -311,16 +298,3 @@ def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
         problems.damaged.append(f"not a readable tar ({error})")
     problems.damaged.extend(f"member {name} is missing" for name in expected)
     return problems
-
-
-def _expected_members(
-    layout: Layout, shards: tuple[ShardFile, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(shard, first episode, number of episodes) of every member, int64 [M] each."""
-    rows = [
-        (number, first, min(layout.group, shard.first + shard.count - first))
-        for number, shard in enumerate(shards)
-        for first in range(shard.first, shard.first + shard.count, layout.group)
-    ]
-    table = np.array(rows, dtype=np.int64)
-    return table[:, 0], table[:, 1], table[:, 2]

@@ -32,8 +32,7 @@ def draw(source: EpisodeSource, payload: Payload, ids: Sequence[int]) -> Arrays:
     """
     if payload == "inline":
         return source.episodes(ids).arrays()
-    rows = _with_rows(source).rows(ids)
-    return {"ids": rows.ids, **rows.columns}
+    return _with_rows(source).rows(ids).arrays()
 
 
 def _with_rows(source: EpisodeSource) -> ImageEpisodes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.episodes.images import EpisodeRows, fetch, images_schema
+from data_pipeline.episodes.images import fetch, images_schema
 from data_pipeline.episodes.sources import require_identity
 from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity, Schema
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
@@ -70,7 +70,8 @@ class ShardSource:
         pull(Path(root), DESCRIPTION)
         shard_set = read_shard_set(Path(root))
         #: Which episodes these are, and how many: ids 0 to ``length - 1``.
-        self.identity, self.length = shard_set.layout.identity, shard_set.length
+        self.identity = shard_set.layout.identity
+        self.length = sum(shard.count for shard in shard_set.shards)
         self._set = shard_set
         images = images_of(shard_set, store)
         #: Columns of the episodes.
@@ -180,11 +181,6 @@ class MemberReader:
         self._set = shard_set
         self._images = images
 
-    def place(self, member: int) -> str:
-        """Shard and member in words."""
-        members = self._set.members
-        return f"{self._path(member)}, member {member_name(int(members.first[member]))}"
-
     def read(self, member: int) -> Arrays:
         """A member's columns from disk.
 
@@ -192,27 +188,19 @@ class MemberReader:
             MissingData: its shard is gone.
             DamagedData: it is not what was written; shard and member are named.
         """
-        try:
-            with self._path(member).open("rb") as handle:
-                handle.seek(int(self._set.members.offset[member]))
-                data = handle.read(int(self._set.members.length[member]))
-        except FileNotFoundError:
-            raise MissingData(
-                f"{self._path(member)}: this shard is gone; write the shards again"
-            ) from None
-        return self.open(member, data)
-
-    def open(self, member: int, data: bytes) -> Arrays:
-        """A member's columns from its bytes.
-
-        Raises:
-            DamagedData: they are not what was written; shard and member are named.
-        """
         members = self._set.members
+        path = self._set.root / self._set.shards[int(members.shard[member])].name
+        try:
+            with path.open("rb") as handle:
+                handle.seek(int(members.offset[member]))
+                data = handle.read(int(members.length[member]))
+        except FileNotFoundError:
+            raise MissingData(f"{path}: this shard is gone; write the shards again") from None
+        place = f"{path}, member {member_name(int(members.first[member]))}"
         got, expected = local.sha256_bytes(data), members.sha256[member].hex()
         if got != expected:
             raise DamagedData(
-                f"{self.place(member)}: the digest of its {len(data)} bytes is {got}, the manifest "
+                f"{place}: the digest of its {len(data)} bytes is {got}, the manifest "
                 f"says {expected} for {members.length[member]} bytes; write the shards again"
             )
         try:
@@ -221,17 +209,13 @@ class MemberReader:
             if self._images is not None:
                 _check_rows(arrays, len(self._images))
         except DamagedData as error:
-            raise DamagedData(f"{self.place(member)}: {error}") from None
+            raise DamagedData(f"{place}: {error}") from None
         return arrays
 
     def batch(self, arrays: Arrays) -> EpisodeBatch:
         """Episodes from their columns, which become part of it."""
-        if self._images is None:
-            return EpisodeBatch(arrays.pop("ids"), arrays)
-        return fetch(self._images, EpisodeRows(**arrays))
-
-    def _path(self, member: int) -> Path:
-        return self._set.root / self._set.shards[int(self._set.members.shard[member])].name
+        batch = EpisodeBatch(arrays.pop("ids"), arrays)
+        return batch if self._images is None else fetch(self._images, batch)
 
 
 def _check_rows(arrays: Arrays, images: int) -> None:

@@ -12,7 +12,6 @@ from data_pipeline.episodes.sources import live_source
 from data_pipeline.episodes.types import EpisodeSource
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
 from data_pipeline.shards.index import (
-    Members,
     ShardSet,
     check_size,
     compare_tar,
@@ -50,9 +49,10 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
         return [Finding.of(root / DATASET_FILE, error)]
     names = {shard.name for shard in shards}
     findings = list(foreign_files(root, {DATASET_FILE, MANIFEST_FILE, *names}))
-    members: Members | None = None
+    shard_set: ShardSet | None = None
     try:
         members = read_manifest(root, layout, shards, manifest)
+        shard_set = ShardSet(root, layout, shards, members)
     except (DamagedData, MissingData, UnsafeData) as error:
         findings.append(Finding.of(root / MANIFEST_FILE, error))
     for shard in shards:
@@ -62,9 +62,8 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
             findings.append(Finding.of(root / shard.name, error))
         else:
             findings.extend(compare_digest(root / shard.name, shard.sha256, DATASET_FILE))
-    if deep and members is not None:
-        length = sum(shard.count for shard in shards)
-        findings.extend(_deep(ShardSet(root, layout, length, shards, members), store))
+    if deep and shard_set is not None:
+        findings.extend(_deep(shard_set, store))
     return findings
 
 

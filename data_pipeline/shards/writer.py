@@ -21,7 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -51,13 +51,11 @@ class Estimate:
         episodes: how many.
         bytes_per_episode: on disk, measured on the first block of episodes.
         total_bytes: for all of them.
-        episodes_per_member: how many share one member of a tar.
     """
 
     episodes: int
     bytes_per_episode: float
     total_bytes: int
-    episodes_per_member: int
 
 
 def estimate(source: EpisodeSource, count: int, *, payload: Payload = "inline") -> Estimate:
@@ -66,7 +64,9 @@ def estimate(source: EpisodeSource, count: int, *, payload: Payload = "inline") 
     Raises:
         DataError: ``count`` is below 1, or the payload does not fit the source.
     """
-    layout = _plan(source, count, payload)
+    if count < 1:
+        raise DataError(f"a shard set needs at least one episode, got {count}")
+    layout = layout_of(source, payload)
     sample = min(BLOCK, count)
     size = 0
     for first in range(0, sample, layout.group):
@@ -74,7 +74,7 @@ def estimate(source: EpisodeSource, count: int, *, payload: Payload = "inline") 
         data = len(encode(layout, draw(source, payload, ids)))
         size += _TAR_BLOCK + -(-data // _TAR_BLOCK) * _TAR_BLOCK
     each = size / sample
-    return Estimate(count, each, int(each * count), layout.group)
+    return Estimate(count, each, int(each * count))
 
 
 def write_shards(
@@ -122,8 +122,7 @@ def write_shards(
         raise DataError(f"{count} episodes in shards of {episodes_per_shard} are too many shards")
     if root.exists() and not replace:
         raise DataError(f"{root} exists already; give another place, or replace it explicitly")
-    layout = _plan(source, count, payload)
-    predicted = estimate(source, count, payload=payload)
+    predicted, layout = estimate(source, count, payload=payload), layout_of(source, payload)
     _check_room(root, predicted)
     jobs = [
         (number, first, min(first + episodes_per_shard, count))
@@ -161,12 +160,6 @@ def write_shards(
     return predicted
 
 
-def _plan(source: EpisodeSource, count: int, payload: Payload) -> Layout:
-    if count < 1:
-        raise DataError(f"a shard set needs at least one episode, got {count}")
-    return layout_of(source, payload)
-
-
 def _check_room(root: Path, predicted: Estimate) -> None:
     place = root.parent
     while not place.exists():
@@ -196,32 +189,16 @@ def _members(shards: list[_Written]) -> Members:
     return Members(shard, offset, length, first, count, [row[5] for row in rows])
 
 
-class _Digesting:
-    """A file that also computes the digest and size of what is written to it."""
-
-    def __init__(self, handle: BinaryIO) -> None:
-        self._handle = handle
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._handle.write(data)
-
-
 def _write_shard(
     source: EpisodeSource, layout: Layout, directory: Path, number: int, first: int, stop: int
 ) -> _Written:
-    """Write one tar with the episodes ``first`` to ``stop - 1``."""
     webdataset = import_webdataset()
-    name = shard_name(layout.identity.part, number)
+    path = directory / shard_name(layout.identity.part, number)
     members = []
-    with (directory / name).open("xb") as handle:
-        target = _Digesting(handle)
+    with path.open("xb") as handle:
         # No time, no owner: the bytes depend on the episodes alone.
         tar = webdataset.TarWriter(
-            target, user="", group="", mode=0o444, mtime=0, compress=False, encoder=False
+            handle, user="", group="", mode=0o444, mtime=0, compress=False, encoder=False
         )
         with tar:
             for start in range(first, stop, layout.group):
@@ -232,7 +209,8 @@ def _write_shard(
                 tar.write({"__key__": key, extension: data})
                 digest = hashlib.sha256(data).digest()
                 members.append((offset, len(data), start, len(ids), digest))
-    file = ShardFile(name, target.sha256.hexdigest(), target.size, first, stop - first)
+    size = path.stat().st_size
+    file = ShardFile(path.name, local.sha256_file(path), size, first, stop - first)
     return _Written(number, file, members)
 
 
@@ -283,7 +261,6 @@ def _safe_path() -> Iterator[None]:
 
 
 def _start_writer() -> None:
-    """Prepare a writer process."""
     # What asks the whole process group to end; the parent decides what becomes of the writers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from data_pipeline.errors import DataError, MissingData, UnsafeData, listed
@@ -50,11 +50,6 @@ def is_litter(name: str) -> bool:
     small = name.casefold()
     known = small in _LITTER or small.endswith(_LITTER_ENDINGS)
     return known or small.startswith(_LITTER_BEGINNINGS)
-
-
-def in_litter(relative: str) -> bool:
-    """Whether a path, such as that of a member of an archive, is litter or lies in some."""
-    return any(map(is_litter, PurePosixPath(relative).parts))
 
 
 def tell_litter(root: Path, litter: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from data_pipeline.storage.object_uri import Endpoint, place_of, uri
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+A = TypeVar("A")
 T = TypeVar("T")
 #: Bytes that are taken in at once; what has come so far is not got again where a reply breaks off.
 _BLOCK = 1024 * 1024
@@ -275,7 +276,7 @@ def object_place(path: Path) -> ObjectPlace | None:
     return None if found is None else ObjectPlace(*found)
 
 
-def in_parallel(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Make calls over several connections; the first error is raised when all have ended."""
+def in_parallel(act: Callable[[A], T], things: Iterable[A]) -> list[T]:
+    """Act on each over several connections; the first error is raised when all have ended."""
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+        return [future.result() for future in [pool.submit(act, thing) for thing in things]]

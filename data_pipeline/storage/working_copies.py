@@ -11,8 +11,6 @@ do nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import functools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,12 +68,7 @@ def pull(root: Path, description: Description) -> None:
             except DataError as error:
                 raise type(error)(str(error).replace(str(directory), str(place))) from None
             logger.info("%s: fetching %d objects into %s", place, len(files), root)
-            in_parallel(
-                [
-                    functools.partial((place / file).get_file, directory / file, *expected)
-                    for file, expected in files.items()
-                ]
-            )
+            in_parallel(lambda file: (place / file).get_file(directory / file, *files[file]), files)
 
 
 def push(root: Path, description: Description, *, replace: bool = False) -> None:
@@ -103,12 +96,7 @@ def push(root: Path, description: Description, *, replace: bool = False) -> None
     files = description.files(root)
     with _locked(root):
         logger.info("%s: putting %d objects", place, len(files) + 1)
-        in_parallel(
-            [
-                functools.partial(_put, place / file, root / file, expected[0])
-                for file, expected in files.items()
-            ]
-        )
+        in_parallel(lambda file: _put(place / file, root / file, files[file][0]), files)
         (place / name).put(data)
     kept = {name, *files}
     for old in place.objects():
@@ -159,10 +147,7 @@ def described(place: ObjectPlace, description: Description) -> bytes | None:
     return None
 
 
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a working copy against other processes of this node."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    with (root.parent / f".{root.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return local.locked(root.parent / f".{root.name}.lock")

@@ -89,16 +89,13 @@ def check_same(
         )
     if not whole:
         held = {key: held.get(key, "") for key in wanted}
-    if other := [*mismatch, *_differences(held, wanted)]:
-        raise DataError(f"{root} holds another store ({'; '.join(other)}): {mend}")
-
-
-def _differences(held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    return [
+    differences = [
         _difference(key, held.get(key, "nothing"), wanted.get(key, "nothing"))
         for key in sorted({*held, *wanted} - {LINKS})
         if held.get(key) != wanted.get(key)
     ]
+    if other := [*mismatch, *differences]:
+        raise DataError(f"{root} holds another store ({'; '.join(other)}): {mend}")
 
 
 def _difference(key: str, held: str, wanted: str) -> str:

@@ -71,7 +71,6 @@ class StoreWriter:
         return written
 
     def _tell_shared_classes(self, written: dict[Part, PartContents]) -> None:
-        """Say which parts have names of classes in common."""
         for (one, held), (other, also) in combinations(written.items(), 2):
             if shared := sorted({*held.class_names} & {*also.class_names}):
                 logger.warning(
@@ -81,7 +80,6 @@ class StoreWriter:
                 )
 
     def _tell_shared_images(self, tables: dict[Part, pa.Table]) -> None:
-        """Say which parts have images in common."""
         for (one, held), (other, also) in combinations(tables.items(), 2):
             places = pc.index_in(also["sha256"], value_set=held["sha256"].combine_chunks())
             shared = np.flatnonzero(places.is_valid().to_numpy())

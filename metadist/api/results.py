@@ -132,7 +132,7 @@ def report(run: str, *, runs_dir: str | Path = "runs") -> Path:
 
     directory = open_run(runs_directory(runs_dir), run)
     page = write_report(directory)
-    directory.push_document("report")
+    directory.push_report()
     return page
 
 

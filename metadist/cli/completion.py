@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+import metadist
 from metadist.runs.record import is_name
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -43,12 +44,11 @@ def _recipes(ctx: click.Context) -> list[str]:
     return builtin_names()
 
 
-def _modules(*packages: str) -> Iterator[str]:
-    """The parts of packages, which are not imported."""
-    for package in packages:
-        spec = importlib.util.find_spec(package)
-        found = pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
-        yield from (module.name for module in found if not module.name.startswith("_"))
+def _modules(package: str) -> Iterator[str]:
+    """The parts of a package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    found = pkgutil.iter_modules(spec.submodule_search_locations if spec else ())
+    return (module.name for module in found if not module.name.startswith("_"))
 
 
 def _records(ctx: click.Context, record: str, *below: str) -> Iterator[str]:
@@ -69,9 +69,8 @@ def _searches(ctx: click.Context) -> Iterator[str]:
 
 
 def _tables(ctx: click.Context) -> Iterator[str]:
-    spec = importlib.util.find_spec("metadist.reproduce")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        yield from (path.stem for path in Path(folder, "tables").glob("*.toml"))
+    folder = Path(metadist.__file__).parent / "reproduce" / "tables"
+    return (path.stem for path in folder.glob("*.toml"))
 
 
 recipes = _offered(_recipes, files=True)

@@ -77,7 +77,7 @@ class Ending:
         try:
             self.announce(f"Report: {write_report(self._run)}")
             with _despite_the_store(status):
-                self._run.push_document("report")
+                self._run.push_report()
             if self.synchroniser is not None:
                 self.announce(f"Compare runs in MLflow: {self.synchroniser.where_to_look()}")
         except Exception:

@@ -8,7 +8,7 @@ al., 2019). They are not to be compared with a single model's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -176,9 +176,7 @@ class Together:
 
 
 def evaluate_ensemble(
-    ensemble: Ensemble,
-    asked: EvalRequest,
-    average: str | None = None,
+    ensemble: Ensemble, asked: EvalRequest, average: str | None = None
 ) -> Together:
     """Let every member adapt to the same episodes, and average what they predict.
 
@@ -202,7 +200,21 @@ def evaluate_ensemble(
     together = ScoreTable(objective, how)
     own = [ScoreTable(member.objective, how) for member in ensemble.members]
     with reproducible(ensemble.members[0].trained.device):
-        _score(ensemble, how, by, together, own)
+        streams = [
+            predictions(member.trained, how.source(member.data), range(how.episodes), how.steps)
+            for member in ensemble.members
+        ]
+        for index, episode in enumerate(zip(*streams, strict=True)):
+            target = episode[0][0].query
+            for step in range(how.steps + 1):
+                found = [after[step] for _, after in episode]
+                whole = [t.write(index, step, p, target) for t, p in zip(own, found, strict=True)]
+                if all(whole):
+                    # What a single member predicts stays as it is.
+                    one = found[0] if len(found) == 1 else objective.average(found, by)
+                    together.write(index, step, one, target)
+                else:
+                    together.fail(index, step)
     trained = [member.trained.recipe.inner.steps for member in ensemble.members]
     first = ensemble.members[0]
     common = trained[0] if len(set(trained)) == 1 else None
@@ -216,32 +228,6 @@ def evaluate_ensemble(
         )
     ]
     return Together(results[0], tuple(results[1:]), by)
-
-
-def _score(
-    ensemble: Ensemble,
-    how: EvalProtocol,
-    average: str,
-    together: ScoreTable,
-    own: Sequence[ScoreTable],
-) -> None:
-    """Fill the table of the ensemble and those of its members."""
-    ids, objective = range(how.episodes), ensemble.objective
-    streams = [
-        predictions(member.trained, how.source(member.data), ids, how.steps)
-        for member in ensemble.members
-    ]
-    for index, episode in enumerate(zip(*streams, strict=True)):
-        target = episode[0][0].query
-        for step in range(how.steps + 1):
-            found = [after[step] for _, after in episode]
-            whole = [t.write(index, step, p, target) for t, p in zip(own, found, strict=True)]
-            if all(whole):
-                # What a single member predicts stays as it is.
-                one = found[0] if len(found) == 1 else objective.average(found, average)
-                together.write(index, step, one, target)
-            else:
-                together.fail(index, step)
 
 
 def write_ensemble(directory: Path, ensemble: Ensemble, result: Together) -> None:

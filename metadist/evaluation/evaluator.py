@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -50,7 +49,7 @@ def predictions(
 
 def adapts_by_steps(trained: TrainedLearner, source: EpisodeSource) -> bool:
     """Whether the learner takes adaptation steps; found out on the first episode."""
-    ((after,),) = [trained.predict(trained.tasks(source, [0]), source.identity.part, 1)]
+    (after,) = trained.predict(trained.tasks(source, [0]), source.identity.part, 1)
     return len(after) > 1
 
 
@@ -147,8 +146,3 @@ def examples(
     stacked = {name: torch.stack(parts).cpu().contiguous() for name, parts in tensors.items()}
     stacked["ids"] = torch.tensor(tasks.ids)
     return stacked
-
-
-def write_examples(directory: Path, tensors: dict[str, Tensor]) -> None:
-    """``examples.safetensors``: what :func:`examples` returns."""
-    write_atomic(directory / "examples.safetensors", safetensors.torch.save(tensors))

@@ -12,7 +12,7 @@ from the recipe, and the queries, so equal names of one run are equal protocols:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from data_pipeline.episodes.types import EpisodeSource
@@ -30,6 +30,14 @@ _BOUNDS = {
     "steps": (0, MOST_STEPS),
     "episodes": (1, MOST_TASKS),
     "seed": (0, 2**63 - 1),
+}
+#: How a name says what differs from the recipe, in this order.
+_NAMES = {
+    "ways": "{ways}way",
+    "shots": "{shots}shot",
+    "steps": "{steps}step",
+    "episodes": "{episodes}episodes",
+    "seed": "seed{seed}",
 }
 
 
@@ -124,50 +132,44 @@ def protocol(runs: Sequence[tuple[str, Recipe]], asked: EvalRequest) -> EvalProt
     """
     recipes = [recipe for _, recipe in runs]
     names = [name for name, _ in runs]
-    ways = [r.eval_ways for r in recipes]
-    shots = [r.eval_shots for r in recipes]
-    queries = [r.eval.queries for r in recipes]
     test = asked.part == "test"
-    episodes = [r.eval.episodes if test else r.eval.val_episodes for r in recipes]
-    trained = [r.inner.steps for r in recipes]
-    seeds = [r.eval.seed for r in recipes]
+    said = {
+        "shots": [r.eval_shots for r in recipes],
+        "queries": [r.eval.queries for r in recipes],
+        "episodes": [r.eval.episodes if test else r.eval.val_episodes for r in recipes],
+        "seed": [r.eval.seed for r in recipes],
+        "steps": [r.inner.steps for r in recipes],
+        "ways": [r.eval_ways for r in recipes],
+    }
     curves = [r.eval_steps for r in recipes]
-    if asked.ways and 0 in ways:
+    if asked.ways and 0 in said["ways"]:
         raise RunError(
-            f"ways: {names[ways.index(0)] or 'the run'} learns functions, which have no classes, "
-            f"{asked.ways} ways were asked for; leave the number of ways out"
+            f"ways: {names[said['ways'].index(0)] or 'the run'} learns functions, which have no "
+            f"classes, {asked.ways} ways were asked for; leave the number of ways out"
         )
-    result = EvalProtocol(
-        name="",
-        part=asked.part,
-        shots=asked.shots or _agreed("shots", names, shots),
-        queries=asked.queries or _agreed("queries", names, queries),
-        episodes=asked.episodes or _agreed("episodes", names, episodes),
-        seed=_agreed("seed", names, seeds) if asked.seed is None else asked.seed,
-        steps=max(curves) if asked.steps is None else asked.steps,
-        figure_step=_agreed("steps", names, trained) if asked.steps is None else asked.steps,
-        ways=asked.ways or _agreed("ways", names, ways),
-    )
-    other_ways = {r.data.ways for r in recipes} != {result.ways}
-    if too_long := too_many_rows(result.episodes, result.steps):
+    chosen: dict[str, int] = {}
+    for what, values in said.items():
+        given = getattr(asked, what)
+        chosen[what] = _agreed(what, names, values) if given is None else given
+    figure_step = chosen.pop("steps")
+    steps = max(curves) if asked.steps is None else asked.steps
+    if too_long := too_many_rows(chosen["episodes"], steps):
         raise RunError(f"episodes: {too_long}")
-    parts: list[str] = [asked.part]
-    if set(ways) != {result.ways}:
-        parts.append(f"{result.ways}way")
-    if set(shots) != {result.shots}:
-        parts.append(f"{result.shots}shot")
-    if asked.steps is not None and {*trained, *curves} != {asked.steps}:
-        parts.append(f"{asked.steps}step")
-    if set(episodes) != {result.episodes}:
-        parts.append(f"{result.episodes}episodes")
-    if set(seeds) != {result.seed}:
-        parts.append(f"seed{result.seed}")
-    name = "-".join([*parts, f"{result.queries}q"])
-    return replace(result, name=name, other_ways=other_ways)
+    different = {what for what, number in chosen.items() if set(said[what]) != {number}}
+    if asked.steps is not None and {*said["steps"], *curves} != {asked.steps}:
+        different.add("steps")
+    named = [text.format(**chosen, steps=steps) for w, text in _NAMES.items() if w in different]
+    return EvalProtocol(
+        name="-".join([asked.part, *named, f"{chosen['queries']}q"]),
+        part=asked.part,
+        steps=steps,
+        figure_step=figure_step,
+        other_ways={r.data.ways for r in recipes} != {chosen["ways"]},
+        **chosen,
+    )
 
 
 def _agreed(what: str, names: Iterable[str], values: Sequence[int]) -> int:
-    """The value that all runs have."""
     if len(set(values)) > 1:
         known_as = "eval.seed" if what == "seed" else f"the number of {what}"
         listed = ", ".join(f"{n}: {v}" for n, v in zip(names, values, strict=True))

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import safetensors.torch
 from torch import Tensor
 
+from data_pipeline.storage.local import write_atomic
 from metadist.evaluation.diagnostics import diagnostic_points, write_diagnostics
 from metadist.evaluation.evaluation import Evaluation
-from metadist.evaluation.evaluator import write_evaluation, write_examples
+from metadist.evaluation.evaluator import write_evaluation
 from metadist.statistics.format import finite
 
 
@@ -92,7 +94,8 @@ class Results:
             for result in self.evaluations:
                 write_evaluation(directory, result, self.facts)
             if self.examples:
-                write_examples(directory, self.examples)
+                tensors = safetensors.torch.save(self.examples)
+                write_atomic(directory / "examples.safetensors", tensors)
             if self.diagnostics:
                 write_diagnostics(directory, self.diagnostics)
 

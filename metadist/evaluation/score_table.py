@@ -73,10 +73,7 @@ class ScoreTable:
             group.sum_(count)
 
     def evaluation(
-        self,
-        trained_steps: int | None,
-        episode_digest: str,
-        needs: frozenset[str] = frozenset(),
+        self, trained_steps: int | None, episode_digest: str, needs: frozenset[str] = frozenset()
     ) -> Evaluation:
         """What was found; see :class:`Evaluation`."""
         objective, parts = self._objective, [t.numpy() for t in self._rows.unbind(2)]

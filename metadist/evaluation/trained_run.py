@@ -16,7 +16,7 @@ from metadist.errors import RunError
 from metadist.evaluation.ensembles import Member
 from metadist.evaluation.evaluation_lock import EvaluationLock
 from metadist.evaluation.evaluator import adapts_by_steps
-from metadist.evaluation.protocols import OWN, EvalProtocol, EvalRequest, protocol
+from metadist.evaluation.protocols import OWN, EvalRequest, protocol
 from metadist.evaluation.run_evaluator import RunEvaluator
 from metadist.runs.attempts import bits_of
 from metadist.runs.checkpoints import Best, TrainState
@@ -72,21 +72,16 @@ class TrainedRun:
                 results = work.explained_results(best)
             else:
                 how = protocol([(self.run.name, work.setup.recipe)], asked)
-                self._check_steps(asked, how)
+                trained, source = work.trained(best, how.ways), how.source(work.setup.data)
+                if asked.steps and not adapts_by_steps(trained, source):
+                    raise RunError(
+                        f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by "
+                        f"steps, {asked.steps} were asked for; leave the number of steps out"
+                    )
                 results = work.results(best, [how])
             results.write(self.lock, self.run.evaluation)
         summaries = {r.protocol.name: r.summary({}) for r in results.evaluations}
         return work.result(self.state, best, results.figures) | {"protocols": summaries}
-
-    def _check_steps(self, asked: EvalRequest, how: EvalProtocol) -> None:
-        work = self.evaluator
-        source = how.source(work.setup.data)
-        trained = work.trained(self.best, how.ways)
-        if asked.steps and not adapts_by_steps(trained, source):
-            raise RunError(
-                f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by steps, "
-                f"{asked.steps} were asked for; leave the number of steps out"
-            )
 
     def member(self) -> Member:
         """The best checkpoint, for an ensemble."""

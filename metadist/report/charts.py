@@ -44,15 +44,6 @@ def _rows_axis(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="x", visible=True)
 
 
-def _mark(axes: Axes, at: float, text: str) -> None:
-    """A dashed vertical line, told of above the rows; nothing if it is beyond the axis."""
-    low, high = axes.get_xlim()
-    if not low <= at <= high:
-        return
-    axes.axvline(at, color=MUTED, linestyle="--", linewidth=1.1)
-    annotate(axes, text, (at, 1.0), ("data", "axes fraction"), (0, 2), ha="center", color=MUTED)
-
-
 def _beside(axes: Axes, row: int, text: str) -> None:
     """A number at the right end of a row, outside the axes."""
     annotate(axes, text, (1.0, row), ("axes fraction", "data"), (6, 0), va="center", color=FG)
@@ -66,7 +57,6 @@ def bars(
     *,
     limits: tuple[float, float],
     form: str = "{:.2f}",
-    mark: tuple[float, str] | None = None,
     first: str = "",
 ) -> str:
     """A bar from 0 for each name, with its number beside it.
@@ -75,13 +65,12 @@ def bars(
         name: of the figure, unique in its page.
         x: what the axis shows, with the unit.
         limits: of the axis; it grows where a value is beyond.
-        mark: a value to compare with, and what it is.
         first: the name of a bar that stands out.
     """
     names = list(values)[:MOST_ROWS]
     with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
         axes = figure.axes()
-        axes.set_title(title, pad=18.0 if mark else None)
+        axes.set_title(title)
         finite = [v for v in values.values() if math.isfinite(v)]
         low, high = min([limits[0], *finite]), max([limits[1], *finite])
         for row, key in enumerate(names):
@@ -97,8 +86,6 @@ def bars(
             axes.axvline(0.0, color=FG, linewidth=0.9)
         axes.set_xlabel(x)
         _rows_axis(axes, names)
-        if mark:
-            _mark(axes, *mark)
     return figure.svg
 
 
@@ -117,7 +104,7 @@ def ranges(
     Args:
         rows: smallest, middle (NaN: no dot) and largest number by name.
         log: a logarithmic axis; what is far below the rest then runs off its left end.
-        mark: a value to compare with, and what it is.
+        mark: a value to compare with, and what it is; not shown where it is beyond the axis.
         ratio: write largest / smallest beside each row.
     """
     names = list(rows)[:MOST_ROWS]
@@ -159,8 +146,11 @@ def ranges(
             axes.set_xlim(floor / room, most * room)
             log_scale(axes, "x")
             axes.set_xlim(floor / room, most * room)
-        if mark:
-            _mark(axes, *mark)
+        low, high = axes.get_xlim()
+        if mark and low <= mark[0] <= high:
+            axes.axvline(mark[0], color=MUTED, linestyle="--", linewidth=1.1)
+            place = (mark[0], 1.0), ("data", "axes fraction"), (0, 2)
+            annotate(axes, mark[1], *place, ha="center", color=MUTED)
     return figure.svg
 
 

@@ -6,7 +6,7 @@ For a page by itself (:func:`curves`), or as a file (:func:`metadist.report.svg.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from metadist.report.figures import log_scale
-from metadist.report.svg import MUTED, drawing
+from metadist.report.svg import drawing
 from metadist.runs.log import series
 from metadist.runs.run_dir import RunDir
 
@@ -67,9 +67,7 @@ def curves(
     x: str = "outer steps",
     name: str = "curves",
     percent: bool = False,
-    log_x: bool = False,
     log_y: bool = False,
-    levels: Mapping[str, float] | None = None,
     size: tuple[float, float] = (8.6, 4.2),
 ) -> str:
     """The figure as SVG for a page; empty if no line has a finite point.
@@ -79,7 +77,6 @@ def curves(
         x, y: what the axes show, with the unit.
         name: of the figure, unique in its page.
         percent: values are shares, shown in percent.
-        levels: dashed horizontal lines by label, such as a published figure or a floor.
     """
     drawn = [line for line in lines if any(map(math.isfinite, line.y))]
     if not drawn:
@@ -88,19 +85,14 @@ def curves(
         axes = figure.axes()
         axes.set_title(title)
         draw_lines(axes, drawn)
-        for text, level in (levels or {}).items():
-            axes.axhline(level, color=MUTED, linestyle="--", linewidth=1.2, label=text)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if log_y:
             log_scale(axes)
         elif percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        if log_x:
-            log_scale(axes, "x")
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.figure.legend(loc="outside right upper", handlelength=2.6)
     return figure.svg
 

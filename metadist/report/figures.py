@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
@@ -111,14 +112,9 @@ def annotate(
     axes.annotate(text, at, xycoords=coords, **style)
 
 
-def _steps_axis(axes: Axes) -> None:
-    axes.set_xlabel("outer step")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def _percent(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+def percent(axis: Axis) -> None:
+    """Shares, shown in percent."""
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
@@ -157,11 +153,13 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             _validation(axes, val, best)
             _, y = _xy([*train, *val])
             if metric.percent:
-                _percent(axes)
+                percent(axes.yaxis)
             elif data.metric and len(y) and logarithmic(data.metric, y):
                 log_scale(axes)
             axes.set_ylabel(metric.title)
-            _steps_axis(axes)
+            axes.set_xlabel("outer step")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             below(axes)
         figures.append(figure.svg)
     return figures
@@ -224,7 +222,7 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
         if top < math.inf or (finite and logarithmic(metric, finite)):
             log_scale(axes)
         elif metric.percent:
-            _percent(axes)
+            percent(axes.yaxis)
             if ways and metric.measures == "right":
                 axes.axhline(1 / ways, color=MUTED, linestyle="--", linewidth=1.0, label="chance")
         if floor is not None:
@@ -319,7 +317,7 @@ def distribution(protocol: StoredEvaluation, ways: int) -> str:
             if math.isfinite(value):
                 axes.axvline(value, color=FG, linestyle=style, linewidth=1.4, label=text)
         if protocol.metric.percent:
-            axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            percent(axes.xaxis)
         elif _log_spread(protocol, both):
             log_scale(axes, "x")
         axes.set_xlabel(f"{protocol.metric.title} of an episode")

@@ -46,7 +46,8 @@ def render(data: RunData) -> str:
     main = data.protocols[0] if data.protocols else None
     best = main.checkpoint_step if main else None
     finest = max(data.own, key=lambda p: (p.scores is not None, p.queries)) if main else None
-    floor = _floor(data)
+    # A squared error: shown where that is what is measured.
+    floor = data.floor if data.metric and data.metric.measures == "squared_error" else None
     moves = bool(data.protocols) and (floor is not None or not all(map(_same, data.protocols)))
     losses = data.series.get("train/loss", [])
     return page(
@@ -149,16 +150,11 @@ def _remarks(data: RunData) -> Iterator[Note]:
             "The figures below are those of its directory at the time of this report.",
             warning=status == "failed",
         )
-    for title, text in _warnings(data):
-        yield Note(title, text, warning=True)
-
-
-def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
-    """What makes the figures less than they seem: titles and texts."""
+    # What makes the figures less than they seem.
     if data.recipe and data.recipe.model.norm == "transductive" and not data.without_network:
-        yield "Transductive normalisation.", _TRANSDUCTIVE
+        yield Note("Transductive normalisation.", _TRANSDUCTIVE, warning=True)
     if data.unverified:
-        yield "Bits unverified.", _UNVERIFIED
+        yield Note("Bits unverified.", _UNVERIFIED, warning=True)
     failed = [p for p in data.protocols if p.failed]
     if failed:
         counts = ", ".join(f"{p.failed} of {p.episodes:,} ({label(p)})" for p in failed)
@@ -166,10 +162,10 @@ def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
         how = f"counted with {metric.title} {metric.failed:g}"
         if metric.leaves_out_failed:
             how = "left out of the mean"
-        yield "Failed episodes.", f"Outputs were not finite in {counts}; {how}."
+        yield Note("Failed episodes.", f"Outputs were not finite in {counts}; {how}.", warning=True)
     for few in dict.fromkeys(p.few_classes for p in data.protocols if p.few_classes):
         told = f"{few}. The interval for new classes counts the classes as drawn, too."
-        yield "Few classes.", told
+        yield Note("Few classes.", told, warning=True)
     main = data.protocols[0] if data.protocols else None
     others = [p for p in data.protocols if main and p.checkpoint_sha256 != main.checkpoint_sha256]
     if main and others:
@@ -178,19 +174,14 @@ def _warnings(data: RunData) -> Iterator[tuple[str, str]]:
             f"The figures are of step {main.checkpoint_step:,}, but not all: {which}. Evaluate the "
             "run again under these protocols."
         )
-        yield "Different checkpoints.", told
-    yield from (("Not shown.", text) for text in data.notes)
+        yield Note("Different checkpoints.", told, warning=True)
+    yield from (Note("Not shown.", text, warning=True) for text in data.notes)
 
 
 def _same(protocol: StoredEvaluation) -> bool:
     """Whether figures are the same after any number of steps, as of a learner that takes none."""
     first = replace(protocol.steps[0], step=0)
     return all(repr(replace(step, step=0)) == repr(first) for step in protocol.steps)
-
-
-def _floor(data: RunData) -> float | None:
-    """The zero-shot floor, which is a squared error, where that is what is measured."""
-    return data.floor if data.metric and data.metric.measures == "squared_error" else None
 
 
 def _divergence(data: RunData) -> list[str]:

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from data_pipeline.storage.local import locked
 from metadist.errors import MetadistError, TableError
 from metadist.reproduce.table import Table, load_table, table_names
-from metadist.runs.record import locked
 
 if TYPE_CHECKING:
     from metadist.reproduce.result import Result

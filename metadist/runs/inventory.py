@@ -16,7 +16,7 @@ from typing import Any
 
 from metadist.discovery import nearest
 from metadist.errors import RunError
-from metadist.objectives import Metric, known_metric
+from metadist.objectives import BUILT_IN, Metric
 from metadist.runs.listing import list_runs
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
@@ -63,7 +63,7 @@ class Listed:
     def metric(self) -> Metric | None:
         """What its result is measured by, if it has one."""
         described = self.info.get("metrics") or {}
-        names = (n for n in self.info.get("result") or {} if n in described or _built_in(n))
+        names = (n for n in self.info.get("result") or {} if n in described or n in BUILT_IN)
         name = next(names, None)
         return None if name is None else described_in(self.info, name)
 
@@ -111,14 +111,6 @@ class Listed:
         return time.time() - max(moments) < AT_WORK_SECONDS
 
 
-def _built_in(name: str) -> bool:
-    try:
-        known_metric(name)
-    except ValueError:
-        return False
-    return True
-
-
 def select(
     root: Path, filters: Sequence[str] = (), since: str | None = None, sort: str = "-created"
 ) -> list[Listed]:
@@ -150,10 +142,9 @@ def select(
         if one.made >= first
         and all(_fits({**one.recipe, **one.document()}.get(k), v) for k, v in wanted)
     ]
-    values = {id(one): one.document()[key] for one in kept}
-    there = [one for one in kept if values[id(one)] is not None]
-    there.sort(key=lambda one: values[id(one)], reverse=sort.startswith("-"))
-    return [*there, *(one for one in kept if values[id(one)] is None)]
+    there = [one for one in kept if one.document()[key] is not None]
+    there.sort(key=lambda one: one.document()[key], reverse=sort.startswith("-"))
+    return [*there, *(one for one in kept if one.document()[key] is None)]
 
 
 def _filter(text: str) -> tuple[str, str]:

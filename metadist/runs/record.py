@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 from collections.abc import Iterator
@@ -36,18 +35,6 @@ def describe(error: BaseException) -> str:
     """An error for a message: what Python says of a missing key is the key alone."""
     bare = isinstance(error, (LookupError, AttributeError, TypeError))
     return f"{type(error).__name__}: {error}" if bare else str(error)
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file inside this block. The dead hold none.
-
-    Raises:
-        BlockingIOError: somebody else holds it, and ``wait`` is false.
-    """
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def encode(document: Any, *, sort: bool = True) -> bytes:

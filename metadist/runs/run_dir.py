@@ -53,10 +53,10 @@ class RunDir(RecordDir):
         """Bring a working copy up to date, see :meth:`RunStore.pull`; False without a run."""
         return self.store.pull()
 
-    def push_document(self, what: str) -> None:
-        """Let others have a report or an evaluation that is on disk."""
+    def push_report(self) -> None:
+        """Let others have the report that is on disk."""
         with self.locked("attempt"):
-            self.store.push_documents(what)
+            self.store.push_documents("report")
 
     def update(self, **fields: Any) -> dict[str, Any]:
         """Replace fields of run.json atomically; a driver that trains uses :class:`Driver`."""

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.storage.local import read_json, write_atomic
+from data_pipeline.storage.local import locked, read_json, write_atomic
 from metadist.errors import RunError
-from metadist.runs.record import encode, locked
+from metadist.runs.record import encode
 
 _ATTEMPT = re.compile(r"(\d{4,})\.json")
 _STEP = re.compile(r"step-(\d{8,})")
@@ -51,11 +51,9 @@ class RunStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextlib.contextmanager
-    def locked(self, what: str) -> Iterator[None]:
+    def locked(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Hold a lock of this run: ``info``, ``attempt`` or ``tracking``."""
-        with locked(self.path / f".{what}.lock"):
-            yield
+        return locked(self.path / f".{what}.lock")
 
     # --- the whole run (no lock: they take theirs)
 

@@ -22,11 +22,11 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from data_pipeline.errors import DataError
-from data_pipeline.storage.local import read_json, write_atomic
+from data_pipeline.storage.local import locked, read_json, write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.discovery import explain
 from metadist.errors import SpaceError
-from metadist.runs.record import RecordDir, check_name, encode, locked, record_facts
+from metadist.runs.record import RecordDir, check_name, encode, record_facts
 from metadist.runs.run_dir import RunDir
 from metadist.space import Mode, Point
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from data_pipeline.episodes.loader import Loader
-from data_pipeline.episodes.staged import Stage, stage_loader
-from metadist.compute.digest import params_sha256
-from metadist.compute.setup import Setup, as_arrays
+from data_pipeline.episodes.staged import Stage
+from metadist.compute.setup import Setup
 from metadist.training.trainer import Trainer
 
 
@@ -15,25 +14,21 @@ def open_loader(setup: Setup, trainer: Trainer) -> Loader:
     Episodes of a staged source depend on the parameters before their stage, which the trainer
     keeps, and a checkpoint with it.
     """
-    section, staged = setup.recipe.outer, setup.data.staged
-    steps = {"start": trainer.step_done, "stop": section.steps}
+    start, stop, staged = trainer.step_done, setup.recipe.outer.steps, setup.data.staged
     if staged is None:
-        return Loader(
-            setup.training,
-            setup.data.sequence,
-            per_step=section.batch,
-            share=trainer.share,
-            **steps,
-        )
-    if Stage.at(staged, trainer.step_done).first == trainer.step_done:
-        trainer.begin_stage()
-    before = trainer.stage_params
-    return stage_loader(
-        staged,
+        source = setup.training
+    else:
+        stage = Stage.at(staged, start)
+        if stage.first == start:
+            trainer.begin_stage()
+        source = setup.stage(start, trainer.stage_params)
+        # Nothing of the next stage is read ahead: its parameters are not known yet.
+        stop = min(stop, stage.stop)
+    return Loader(
+        source,
         setup.data.sequence,
-        params_digest=params_sha256(before),
-        params=as_arrays(before),
-        per_step=section.batch,
+        per_step=setup.recipe.outer.batch,
         share=trainer.share,
-        **steps,
+        start=start,
+        stop=stop,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shard_sets import rows_of
 
 from data_pipeline.datasets import PARTS, Part
 from data_pipeline.episodes.functions import FunctionEpisodes
@@ -146,7 +147,7 @@ def test_everything_in_the_identity_changes_the_episodes() -> None:
         for s, seed in ((store, 7), (store, 8), (other, 7))
     ]
     assert len({s.identity.digest for s in images}) == 3
-    assert len({s.rows(range(10)).support_rows.tobytes() for s in images}) == 3
+    assert len({rows_of(s, range(10)).support_rows.tobytes() for s in images}) == 3
 
 
 def test_equal_identities_are_equal() -> None:
@@ -179,7 +180,7 @@ def test_rows_and_pixels_are_the_same_episodes() -> None:
 
 
 def test_labels_are_permuted_per_episode() -> None:
-    class_ids = episodes_of(ways=3).rows(range(1000)).class_ids // 4
+    class_ids = rows_of(episodes_of(ways=3), range(1000)).class_ids // 4
     for c in range(6):
         labels = np.nonzero(class_ids == c)[1]
         counts = np.bincount(labels, minlength=3)
@@ -189,7 +190,7 @@ def test_labels_are_permuted_per_episode() -> None:
 
 
 def test_support_and_query_are_disjoint_and_complete() -> None:
-    rows = episodes_of().rows(range(200))
+    rows = rows_of(episodes_of(), range(200))
     for t in range(200):
         support, query = rows.support_rows[t], rows.query_rows[t]
         assert len({*support.tolist(), *query.tolist()}) == 3 * (2 + 4)
@@ -202,22 +203,22 @@ def test_support_and_query_are_disjoint_and_complete() -> None:
 
 @pytest.mark.parametrize("name", ["support_y", "query_y"])
 def test_position_says_nothing_about_the_label(name: str) -> None:
-    labels = getattr(episodes_of().rows(range(1000)), name)
+    labels = getattr(rows_of(episodes_of(), range(1000)), name)
     for position in range(labels.shape[1]):
         counts = np.bincount(labels[:, position], minlength=3)
         assert abs(counts - 1000 / 3).max() < 75
 
 
 def test_every_image_is_drawn() -> None:
-    rows = episodes_of().rows(range(300))
+    rows = rows_of(episodes_of(), range(300))
     assert set(rows.support_rows.ravel().tolist()) == set(range(48))
     assert set(rows.query_rows.ravel().tolist()) == set(range(48))
 
 
 @pytest.mark.parametrize("rotations", ["none", "per_episode", "as_classes"])
 def test_fewer_queries_are_a_subset(rotations: Rotations) -> None:
-    few = episodes_of(queries=1, rotations=rotations).rows(range(100))
-    many = episodes_of(queries=6, rotations=rotations).rows(range(100))
+    few = rows_of(episodes_of(queries=1, rotations=rotations), range(100))
+    many = rows_of(episodes_of(queries=6, rotations=rotations), range(100))
     assert np.array_equal(few.class_ids, many.class_ids)
     assert np.array_equal(few.support_rows, many.support_rows)
     assert np.array_equal(few.support_y, many.support_y)
@@ -246,7 +247,7 @@ def test_function_with_fewer_queries_is_a_prefix() -> None:
 def test_each_way_is_turned_as_its_class_id_says(rotations: Rotations) -> None:
     source = episodes_of(rotations=rotations)
     images = source.store.parts["train"].images
-    batch, rows = source.episodes(range(50)), source.rows(range(50))
+    batch, rows = source.episodes(range(50)), rows_of(source, range(50))
     class_ids = batch.columns["class_ids"]
     for t in range(50):
         for x, row, y in zip(batch.query_x[t], rows.query_rows[t], batch.query_y[t], strict=True):
@@ -257,7 +258,7 @@ def test_each_way_is_turned_as_its_class_id_says(rotations: Rotations) -> None:
 
 
 def test_rotations_as_classes_are_classes_of_their_own() -> None:
-    class_ids = episodes_of(ways=6, rotations="as_classes").rows(range(300)).class_ids
+    class_ids = rows_of(episodes_of(ways=6, rotations="as_classes"), range(300)).class_ids
     assert all(len(set(row)) == 6 for row in class_ids.tolist())
     assert set(class_ids.ravel().tolist()) == set(range(24))
     # The same drawing in two positions may be two classes of one episode.
@@ -265,7 +266,7 @@ def test_rotations_as_classes_are_classes_of_their_own() -> None:
 
 
 def test_rotations_per_episode_keep_classes_apart() -> None:
-    class_ids = episodes_of(ways=6, rotations="per_episode").rows(range(100)).class_ids
+    class_ids = rows_of(episodes_of(ways=6, rotations="per_episode"), range(100)).class_ids
     assert all(sorted(c // 4 for c in row) == list(range(6)) for row in class_ids.tolist())
 
 

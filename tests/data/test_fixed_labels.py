@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shard_sets import rows_of
 
 from data_pipeline.datasets import PARTS, Part
 from data_pipeline.episodes.functions import FunctionEpisodes
@@ -40,7 +41,7 @@ def source(
 
 def classes(episodes: ImageEpisodes, rotations: Rotations, count: int = 1000) -> np.ndarray:
     """[count, N], what is a class of its own by label: with turns only where they make classes."""
-    ids = episodes.rows(range(count)).class_ids
+    ids = rows_of(episodes, range(count)).class_ids
     return ids if rotations == "as_classes" else ids // 4
 
 
@@ -111,7 +112,7 @@ def test_the_partition_depends_on_seed_and_data(toy_store: ClassStore) -> None:
 
 def test_the_label_of_a_class_is_that_of_its_images(toy_store: ClassStore) -> None:
     episodes = source(toy_store, queries=4)
-    rows = episodes.rows(range(200))
+    rows = rows_of(episodes, range(200))
     fixed = {c: label for c, (label,) in labels_of(rows.class_ids // 4).items()}
     of_row = np.searchsorted(toy_store.parts["train"].offsets, np.arange(8 * 12), side="right") - 1
     for chosen, labels in ((rows.support_rows, rows.support_y), (rows.query_rows, rows.query_y)):
@@ -140,11 +141,11 @@ def test_the_episodes_are_frozen(
 
 @pytest.mark.parametrize("rotations", ROTATIONS)
 def test_fewer_queries_are_the_same_tasks(rotations: Rotations, toy_store: ClassStore) -> None:
-    few = source(toy_store, rotations, queries=1).rows(range(50))
-    many = source(toy_store, rotations, queries=8).rows(range(50))
+    few = rows_of(source(toy_store, rotations, queries=1), range(50))
+    many = rows_of(source(toy_store, rotations, queries=8), range(50))
     assert np.array_equal(few.class_ids, many.class_ids)
     assert np.array_equal(few.support_rows, many.support_rows)
-    alone = source(toy_store, rotations, queries=8).rows([17])
+    alone = rows_of(source(toy_store, rotations, queries=8), [17])
     assert np.array_equal(alone.query_rows[0], many.query_rows[17])
 
 

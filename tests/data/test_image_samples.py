@@ -6,11 +6,11 @@ import struct
 
 import numpy as np
 import pytest
-from image_bytes import CHANNELS, chunk, decode, encoded, png
+from image_bytes import CHANNELS, chunk, decode, encoded, png, to_pixels
 from PIL import Image
 
 from data_pipeline.errors import DamagedData
-from data_pipeline.formats.images import Preparation, decode_samples, to_pixels
+from data_pipeline.formats.images import Preparation, decode_samples
 
 NOISE = np.random.Generator(np.random.Philox(5))
 

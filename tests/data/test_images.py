@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_bytes import decode
+from image_bytes import decode, to_pixels
 from PIL import Image
 
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.formats.images import FORMATS, MAX_BYTES, MAX_PIXELS, read_bytes, to_pixels
+from data_pipeline.formats.images import FORMATS, MAX_BYTES, MAX_PIXELS, read_bytes
 
 COLOURS = np.random.Generator(np.random.Philox(1)).integers(0, 256, (24, 36, 3), dtype=np.uint8)
 

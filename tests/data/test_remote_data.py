@@ -137,7 +137,7 @@ def test_an_interrupted_publication_goes_on(
         done.append(path.name)
         put(place, path, sha256)
 
-    monkeypatch.setattr(working_copies, "in_parallel", lambda calls: [call() for call in calls])
+    monkeypatch.setattr(working_copies, "in_parallel", lambda act, things: [*map(act, things)])
     monkeypatch.setattr(ObjectPlace, "put_file", failing)
     with pytest.raises(StoreError, match="cut off"):
         push(root, SHARDS)

@@ -266,7 +266,7 @@ def test_labels_and_rows_out_of_range_are_refused(
     class Lying(ImageEpisodes):
         def rows(self, ids):
             rows = super().rows(ids)
-            getattr(rows, name)[0, 0] = value
+            rows.columns[name][0, 0] = value
             return rows
 
     lying = Lying(images.store, "train", images.identity.spec, 0)

@@ -19,6 +19,7 @@ from shard_sets import FIRST_SHARD, SINUSOID, assert_same
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeSpec
 from data_pipeline.errors import DataError
+from data_pipeline.shards.index import read_description
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE, largest_group
 from data_pipeline.shards.reader import ShardSource
 from data_pipeline.shards.writer import estimate, write_shards
@@ -110,8 +111,8 @@ def test_larger_episodes_share_a_member_with_fewer(shape, tmp_path: Path, toy_st
     part = type(part)("train", pixels, tuple("abcdefgh"), np.arange(0, 161, 20))
     store = ClassStore(tmp_path, "big", "s", shape, "0" * 64, "none", {}, {"train": part})
     live = ImageEpisodes(store, "train", EpisodeSpec(5, 1, 15), 0)
-    predicted = write_shards(live, 70, tmp_path / "set", episodes_per_shard=64)
-    assert predicted.episodes_per_member == (8 if shape[2] == 1 else 1)
+    write_shards(live, 70, tmp_path / "set", episodes_per_shard=64)
+    assert read_description(tmp_path / "set")[0].group == (8 if shape[2] == 1 else 1)
     source = ShardSource(tmp_path / "set")
     assert_same(source.episodes(range(60, 70)), live.episodes(range(60, 70)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,7 +19,6 @@ from data_pipeline.episodes.staged import (
     Stage,
     StagedSource,
     open_stage,
-    stage_loader,
     staged_identity,
 )
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource
@@ -48,17 +47,10 @@ PARAMS = {"w": np.full((2, 2), 0.5)}
 
 
 def read(start: int, stop: int, params: Parameters = PARAMS) -> list[tuple[int, EpisodeBatch]]:
-    sizes = {"per_step": 3, "share": (0, 3)}
-    loader: Loader = stage_loader(
-        Moved(),
-        EpisodeSequence(None, 0),
-        params_digest="d",
-        params=params,
-        start=start,
-        stop=stop,
-        **cast(Any, sizes),
-    )
-    with loader:
+    stage = Stage.at(Moved(), start)
+    source, sequence = open_stage(Moved(), stage, "d", params), EpisodeSequence(None, 0)
+    last = min(stop, stage.stop)
+    with Loader(source, sequence, per_step=3, share=(0, 3), start=start, stop=last) as loader:
         return list(loader)
 
 

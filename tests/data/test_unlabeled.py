@@ -6,15 +6,16 @@ import hashlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
 import pytest
-from shard_sets import assert_same
+from shard_sets import assert_same, rows_of
 
 from data_pipeline import functions
 from data_pipeline.episodes.functions import FunctionEpisodes
-from data_pipeline.episodes.images import EpisodeRows, ImageEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import TURNS, EpisodeSpec, Labels, Rotations
 from data_pipeline.errors import DamagedData, DataError, TooFew
 from data_pipeline.shards.reader import ShardSource, open_shards, stream
@@ -35,11 +36,10 @@ def source(store: ClassStore, **spec: object) -> ImageEpisodes:
     return ImageEpisodes(store, "train", replace(whole, **spec), 5)  # type: ignore[arg-type]
 
 
-def unlabeled(rows: EpisodeRows, t: int) -> list[tuple[int, int, int]]:
+def unlabeled(rows: SimpleNamespace, t: int) -> list[tuple[int, int, int]]:
     """(row, hidden label, quarter turns) of each unlabeled image of an episode."""
     columns = rows.unlabeled_rows, rows.unlabeled_y, rows.unlabeled_turns
-    assert all(column is not None for column in columns)
-    return list(zip(*(column[t].tolist() for column in columns if column is not None), strict=True))
+    return list(zip(*(column[t].tolist() for column in columns), strict=True))
 
 
 @every_kind
@@ -75,7 +75,7 @@ def test_an_episode_does_not_depend_on_the_others(
 @every_kind
 def test_what_they_are(rotations: Rotations, labels: Labels, toy_store: ClassStore) -> None:
     live = source(toy_store, rotations=rotations, labels=labels)
-    rows, batch = live.rows(range(COUNT)), live.episodes(range(COUNT))
+    rows, batch = rows_of(live, range(COUNT)), live.episodes(range(COUNT))
     images = toy_store.parts["train"].images
     for t in range(COUNT):
         ways = rows.class_ids[t].tolist()
@@ -131,9 +131,7 @@ def test_the_episodes_are_frozen(
 
 
 def test_all_images_and_classes_come(toy_store: ClassStore) -> None:
-    rows = source(toy_store).rows(range(400))
-    assert rows.unlabeled_rows is not None
-    assert rows.unlabeled_y is not None
+    rows = rows_of(source(toy_store), range(400))
     distractors = rows.unlabeled_rows[rows.unlabeled_y == -1] // PER_CLASS
     # 24.3 is exceeded once in a thousand times; the draws are fixed.
     counts = np.bincount(distractors[::UNLABELED], minlength=8)
@@ -142,8 +140,7 @@ def test_all_images_and_classes_come(toy_store: ClassStore) -> None:
 
 
 def test_place_says_nothing(toy_store: ClassStore) -> None:
-    rows = source(toy_store).rows(range(600))
-    assert rows.unlabeled_y is not None
+    rows = rows_of(source(toy_store), range(600))
     expected = 600 * UNLABELED / ((WAYS + DISTRACTORS) * UNLABELED)
     for place in range(rows.unlabeled_y.shape[1]):
         for label in range(WAYS):
@@ -152,14 +149,15 @@ def test_place_says_nothing(toy_store: ClassStore) -> None:
 
 
 def test_distractors_change_nothing_of_the_ways_images(toy_store: ClassStore) -> None:
-    some, none = source(toy_store).rows(range(20)), source(toy_store, distractors=0).rows(range(20))
+    some = rows_of(source(toy_store), range(20))
+    none = rows_of(source(toy_store, distractors=0), range(20))
     for t in range(20):
         own = sorted(found for found in unlabeled(some, t) if found[1] >= 0)
         assert own == sorted(unlabeled(none, t))
 
 
 def test_fewer_are_a_subset(toy_store: ClassStore) -> None:
-    few, many = (source(toy_store, unlabeled=n).rows(range(20)) for n in (1, 5))
+    few, many = (rows_of(source(toy_store, unlabeled=n), range(20)) for n in (1, 5))
     for t in range(20):
         assert set(unlabeled(few, t)) <= set(unlabeled(many, t))
 
@@ -204,7 +202,7 @@ def test_what_is_out_of_range_is_refused(
     class Lying(ImageEpisodes):
         def rows(self, ids):
             rows = super().rows(ids)
-            getattr(rows, name)[0, 0] = value
+            rows.columns[name][0, 0] = value
             return rows
 
     lying = Lying(toy_store, "train", source(toy_store).identity.spec, 5)

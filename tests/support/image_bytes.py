@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_pipeline.formats.images import decode_samples
+from data_pipeline.formats.images import Preparation, decode_samples
+from data_pipeline.formats.samples import Samples, stored
 
 #: Channels of a PNG, by colour type.
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -20,6 +21,11 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 def decode(data: bytes, name: str, **options: Any) -> Image.Image:
     """An image as it is read, in eight bits."""
     return decode_samples(data, name, **options).image()
+
+
+def to_pixels(image: Image.Image, shape: tuple[int, int, int], **options: Any) -> NDArray[np.uint8]:
+    """Pixels of an image that has been decoded, in this shape."""
+    return Preparation(shape, **options).prepared(Samples(stored(image)))
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from data_pipeline.episodes.functions import FunctionEpisodes
+from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSpec
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.storage import local
@@ -21,6 +24,11 @@ def assert_same(got: EpisodeBatch, expected: EpisodeBatch) -> None:
     for name, array in ours.items():
         assert (array.dtype, array.shape) == (theirs[name].dtype, theirs[name].shape)
         assert array.tobytes() == theirs[name].tobytes()
+
+
+def rows_of(source: ImageEpisodes, ids: Sequence[int]) -> SimpleNamespace:
+    """Episodes without their pixels, each column an attribute."""
+    return SimpleNamespace(**source.rows(ids).columns)
 
 
 def reseal(root: Path) -> None:

@@ -38,7 +38,9 @@ def ui(port: int, browse: bool | None, tracking_uri: str | None, runs_dir: str) 
     from metadist.track.uris import is_server
 
     uri = tracking_uri or default_tracking_uri(runs_directory(runs_dir).parent)
-    look = _has_screen() and sys.stdout.isatty() if browse is None else browse
+    # A browser in the terminal would be in the way.
+    screen = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    look = screen and sys.stdout.isatty() if browse is None else browse
     if is_server(uri):
         options.say("This store is a server already; open it in a browser:")
         address = _print_pages(uri, uri)
@@ -51,11 +53,6 @@ def ui(port: int, browse: bool | None, tracking_uri: str | None, runs_dir: str) 
     status = run_ui(uri, port=port, ready=(lambda: webbrowser.open(address)) if look else None)
     if status:
         raise click.ClickException(f"MLflow's server ended with status {status}; see above")
-
-
-def _has_screen() -> bool:
-    """Whether a browser would have a window: one in the terminal would be in the way."""
-    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def _print_pages(uri: str, server: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 import uuid
 from fnmatch import fnmatch
@@ -44,7 +43,7 @@ class Bundles:
             name: {"sha256": sha256_file(root / name), "bytes": (root / name).stat().st_size}
             for name in files
         }
-        in_parallel([functools.partial((place / n).put_file, root / n) for n in files])
+        in_parallel(lambda name: (place / name).put_file(root / name), files)
         (place / MARKER).put(sealed_json({"files": listed}))
         for name in self.place.folders():
             other = parse_claim(name)
@@ -62,17 +61,17 @@ class Bundles:
         """
         place = self.place / bundle.name
         marker = unseal_json((place / MARKER).get(), place / MARKER)
-        calls = []
         try:
-            for name, file in marker["files"].items():
-                target = inside(directory, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                sha256, size = str(file["sha256"]), int(file["bytes"])
-                calls.append(functools.partial((place / name).get_file, target, sha256, size))
+            files = {
+                name: (inside(directory, name), str(file["sha256"]), int(file["bytes"]))
+                for name, file in marker["files"].items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DamagedData(f"{place / MARKER}: not a list of files ({error!r})") from None
-        in_parallel(calls)
-        return list(marker["files"])
+        for target, _, _ in files.values():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        in_parallel(lambda name: (place / name).get_file(*files[name]), files)
+        return list(files)
 
 
 class Document:

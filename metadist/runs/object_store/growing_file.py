@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from data_pipeline.errors import DamagedData, MissingData
@@ -70,7 +69,7 @@ class GrowingFile:
                 self._known = number, start + size
             start += size
         self._known = self._known or (0, 0)
-        for data in in_parallel([functools.partial(self._segment, n) for n in wanted]):
+        for data in in_parallel(self._segment, wanted):
             self._append(self._known[1], data)
 
     def _segment(self, number: int) -> bytes:

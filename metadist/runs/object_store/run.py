@@ -169,7 +169,6 @@ class ObjectStoreRun(RunStore):
     # --- attempts and logs (lock: attempt)
 
     def _pull_attempts(self) -> None:
-        """Bring what attempts have recorded, and their logs, up to date."""
         winners = self._attempts.winners()
         for claim in winners:
             path = self.attempt_path(claim.number)

@@ -6,29 +6,19 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from data_pipeline.registry import EXPORTS
 from metadist.runs.readers.fields import mapping, text
 
 #: As under ``plugins`` in run.json: facts by kind.
 Recorded = Mapping[str, Mapping[str, str]]
-
-#: Kinds that a learner and its data are made of.
-KINDS = (
-    "algorithm",
-    "backbone",
-    "objective",
-    "dataset",
-    "function",
-    "episode_source",
-    "tune_space",
-)
 
 
 def read_plugins(value: Any) -> dict[str, dict[str, str]]:
     """What is recorded of each part, by kind; raises ValueError where it is none."""
     found: dict[str, dict[str, str]] = {}
     for kind, made in mapping(value, "plugins").items():
-        if kind not in KINDS:
-            raise ValueError(f"plugins: {', '.join(KINDS)} are known, got {str(kind)[:40]!r}")
+        if kind not in EXPORTS:
+            raise ValueError(f"plugins: {', '.join(EXPORTS)} are known, got {str(kind)[:40]!r}")
         where = f"plugins.{kind}"
         own = {k: text(v, f"{where}.{k}") for k, v in mapping(made, where).items()}
         for needed in ("name", "sha256"):

@@ -154,16 +154,13 @@ def load_run(run: RunDir) -> RunData:
     once = data.examples is not None and data.examples["outputs"].shape[1:2] == (1,)
     if once and any(data.owns(p) and len(p.steps) > 1 for p in data.protocols):
         data.protocols = [_without_steps(p) for p in data.protocols]
-    data.diagnostics = _diagnostics(run.evaluation / DIAGNOSTICS, data.notes)
-    return data
-
-
-def _diagnostics(path: Path, notes: list[str]) -> Diagnostics | None:
     try:
-        return read_diagnostics(path) if path.is_file() else None
+        if (path := run.evaluation / DIAGNOSTICS).is_file():
+            data.diagnostics = read_diagnostics(path)
     except UNREADABLE as error:
-        notes.append(f"evaluation/{path.name} cannot be read: {type(error).__name__}: {error}.")
-        return None
+        kind = type(error).__name__
+        data.notes.append(f"evaluation/{path.name} cannot be read: {kind}: {error}.")
+    return data
 
 
 def _without_steps(found: StoredEvaluation) -> StoredEvaluation:

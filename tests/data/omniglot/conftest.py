@@ -15,7 +15,7 @@ def original(data_root):
 
 @pytest.fixture(scope="session")
 def drawings(original):
-    return read_drawings(original / "omniglot_png.parquet")
+    return read_drawings(original / "omniglot_png.parquet")[0]
 
 
 @pytest.fixture

@@ -164,18 +164,17 @@ def test_curves_of_several_runs(masked):
         *(Line(f"other {i}", [100], [0.1]) for i in range(12)),
         Line("never finite", [100], [math.nan]),
     ]
-    svg = curves(lines, title="A table", y="accuracy", percent=True, levels={"published": 0.487})
-    for said in ("A table", "MT-net", "MAML, seed 0", "other 11", "published", "outer steps"):
+    svg = curves(lines, title="A table", y="accuracy", percent=True)
+    for said in ("A table", "MT-net", "MAML, seed 0", "other 11", "outer steps"):
         assert f">{said}<" in svg, said
     assert svg.count(">MAML, seed 0<") == 1
     assert "never finite" not in svg
     ET.fromstring(standalone(svg))
 
 
-def test_curves_on_logarithmic_axes():
+def test_curves_on_a_logarithmic_axis():
     line = Line("MAML", [10, 100, 1000], [30.0, 3.0, 0.3])
-    svg = curves([line], title="t", y="error", log_x=True, log_y=True)
-    assert ">1000<" in svg
+    svg = curves([line], title="t", y="error", log_y=True)
     assert ">0.3<" in svg
 
 

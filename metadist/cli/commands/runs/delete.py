@@ -71,13 +71,13 @@ def delete(
         click.confirm(f"Delete them from {runs_dir}?", abort=True, err=True)
         if tracked and mlflow is None:
             mlflow = click.confirm("Delete them in MLflow too?", err=True)
-    gone, there = [], []
+    there = []
     for one in found:
         # First: the directory says which one it is.
         if mlflow and delete_run(one.run, tracking_uri):
             there.append(one.run.name)
         one.run.store.remove()
-        gone.append(one.run.name)
+    gone = [one.run.name for one in found]
     options.say(f"Deleted {', '.join(gone)}")
     if there:
         options.say("MLflow keeps deleted runs until 'mlflow gc' is given")

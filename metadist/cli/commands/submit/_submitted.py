@@ -70,7 +70,6 @@ def as_written(command: click.Command, ctx: click.Context, args: list[str]) -> C
 
 
 def _submit(**_: Any) -> None:
-    """Submit the command whose options these are."""
     from metadist.jobs import submit as jobs
     from metadist.jobs.submitter import Submission
 
