@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data_pipeline.errors import DataError
+from data_pipeline.storage.local import locked
 from metadist.errors import MetadistError, TrackingError
 from metadist.process.environment import variables
-from metadist.runs.record import locked
 from metadist.track import sqlite_schema
 from metadist.track.uris import is_server, public_uri, sqlite_path, whole_uri, without_secrets
 

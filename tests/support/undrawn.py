@@ -63,5 +63,6 @@ def choose(item: pytest.Item) -> None:
     marked ``drawn(False)``."""
     mark = item.get_closest_marker("drawn")
     drawn = "report" in item.path.parts if mark is None else mark.args != (False,)
-    svg.Figure = Figure if drawn else Undrawn  # type: ignore[attr-defined]
-    svg.FigureCanvasSVG = FigureCanvasSVG if drawn else Nothing()  # type: ignore[attr-defined]
+    names = vars(svg)
+    names["Figure"] = Figure if drawn else Undrawn
+    names["FigureCanvasSVG"] = FigureCanvasSVG if drawn else Nothing()
