@@ -72,7 +72,8 @@ class TrainedRun:
                 results = work.explained_results(best)
             else:
                 how = protocol([(self.run.name, work.setup.recipe)], asked)
-                trained, source = work.trained(best, how.ways), how.source(work.setup.data)
+                source = how.source(work.setup.data)
+                trained = work.trained(best, how.ways)
                 if asked.steps and not adapts_by_steps(trained, source):
                     raise RunError(
                         f"{self.run.path}: {work.setup.recipe.algorithm.name} does not adapt by "
