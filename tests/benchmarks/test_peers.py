@@ -15,6 +15,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", SMALL, ids=lambda problem: problem.name)
 def test_the_gradients_are_equal_before_anything_is_timed(problem) -> None:
     found = peers.exactness(problem)

@@ -66,6 +66,7 @@ def test_the_recipes_own_protocols():
     assert len(lines) == 16
 
 
+@pytest.mark.slow
 def test_episodes_that_are_all_of_the_same_classes():
     """No interval can be told: the one over episodes would look as if it were."""
     lines = evaluate("one", "--part", "val", "--episodes", "40").stdout.splitlines()

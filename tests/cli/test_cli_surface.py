@@ -297,6 +297,7 @@ def test_as_a_process_an_error_is_one_line_on_standard_error():
 # --- the ways to MLflow -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ui_of_a_server_is_its_address():
     result = run("ui", "--tracking-uri", "http://me:secret@example.invalid:5000")
     assert result.exit_code == 0

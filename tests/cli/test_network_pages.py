@@ -86,6 +86,7 @@ def test_the_error_on_the_page_is_that_of_today():
     assert f"Error: {refused.value}" in " ".join(page(BACKBONES).split())
 
 
+@pytest.mark.slow
 def test_the_network_of_the_walk_keeps_its_contract():
     write_files(WALK)
     report = metadist.check("./resnet.py:make")

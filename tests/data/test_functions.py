@@ -281,6 +281,7 @@ def test_the_floor_is_the_variance_that_the_input_leaves(name: str) -> None:
     assert functions.load(name).SPEC.floor == pytest.approx(quadrature(name), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_without_the_support_is_at_the_floor(name: str) -> None:
     episodes = batch(name)
@@ -304,6 +305,7 @@ def test_known_floors() -> None:
     assert floors["polynomial2"] == pytest.approx(23 / 45)
 
 
+@pytest.mark.slow
 def test_memorising_the_grid_is_enough_in_training() -> None:
     train = batch("sinusoid_fixed", "train")
     amplitude = train.query_x[:, :, 1:] @ np.linspace(0.1, 4, 20)

@@ -229,6 +229,7 @@ def test_resampling_is_named():
     assert set(np.unique(to_pixels(image, (10, 10, 1), resampling="nearest"))) <= {0, 255}
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.sampled_from(FORMATS), st.data())
 def test_hostile_bytes_raise_nothing_but_our_errors(kind, draw):

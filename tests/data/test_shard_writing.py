@@ -34,6 +34,7 @@ def contents(root: Path) -> dict[str, bytes]:
 # --- the same bytes -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_any_number_of_writers_writes_the_same_bytes(written: Path, tmp_path: Path) -> None:
     progress: list[tuple[int, int]] = []
     write_shards(

@@ -122,6 +122,7 @@ def test_parts_share_no_alphabet(images: list[RawImage]) -> None:
     assert len(set().union(*alphabets.values())) == sum(map(len, alphabets.values()))
 
 
+@pytest.mark.slow
 def test_first_drawing_has_the_documented_names() -> None:
     first = next(strokes.iter_images())
     assert (first.part, first.class_name, first.name) == (
@@ -182,6 +183,7 @@ def test_near_duplicates_are_rejected(shapes: Array) -> None:
     assert last > strokes.CHARACTERS
 
 
+@pytest.mark.slow
 def test_rejected_candidates_were_degenerate_or_known() -> None:
     characters = strokes._characters()
     accepted = {c.candidate: c for c in characters if c.alphabet == 0}
@@ -251,6 +253,7 @@ def test_characters_of_an_alphabet_resemble_each_other(shapes: Array) -> None:
     assert own > others + 0.01
 
 
+@pytest.mark.slow
 def test_every_alphabet_has_its_own_pool_and_strokes_vary_in_number() -> None:
     total = sum(number for _, number in strokes.ALPHABETS)
     assert len({strokes._pool(alphabet).tobytes() for alphabet in range(total)}) == total

@@ -255,6 +255,7 @@ def test_command_lines_on_nodes_end_as_they_do_here(private_ray: None, tmp_path:
     assert (tmp_path / "asked").exists()
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_see_the_runs_is_named(private_ray: None, tmp_path: Path) -> None:
     ours = resources.capacity(0, 1.0, None, 1, "cpu")
     job = _shell(tmp_path, "a", "true")

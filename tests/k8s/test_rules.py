@@ -78,6 +78,7 @@ def test_alpha_is_refused_without_its_gate(right, rule, variant):
     assert set(broken(right, variant, {}, gates=frozenset())) == {rule}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "host", ["mlflow", "mlflow:5000", "mlflow:80", "a.svc.cluster.local:5000", "10.0.0.1:5000"]
 )

@@ -347,6 +347,7 @@ def test_a_gradient_that_is_not_finite_is_told_once_and_as_such(tmp_path: Path):
     assert "pure" in report.passed
 
 
+@pytest.mark.slow
 def test_missing_words_stop_nothing(tmp_path: Path):
     report = metadist.check(
         written(

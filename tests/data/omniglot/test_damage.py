@@ -45,6 +45,7 @@ def one_file(tree):
     path.write_bytes(pristine)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_one_altered_drawing_is_named_exactly(tree, one_file):
     altered = bytearray(one_file.read_bytes())

@@ -86,6 +86,7 @@ def place(tmp_path: Path, images: Path) -> Place:
     return Place(tmp_path, images)
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 @BOTH
 def test_from_the_recipe_to_the_report(

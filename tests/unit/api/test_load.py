@@ -107,6 +107,7 @@ def test_load_adapt_and_the_served_model_say_the_same(place, tmp_path):
             np.testing.assert_array_equal(again.predict(queries).logits, found.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["new", "odd", "old", "lines"])
 def test_it_is_the_checkpoint_that_the_runs_figures_are_of(place, run):
     data = place / "data" if run in ("old", "lines") else place / "none"

@@ -195,6 +195,7 @@ def test_an_evaluation(place, monkeypatch):
     assert result.lines()[-1].startswith("Next: metadist report one, ")
 
 
+@pytest.mark.slow
 def test_an_ensemble(place, tmp_path):
     result = metadist.evaluate(["one", "two"], episodes=4, out=tmp_path / "pair", **places(place))
     assert [member["run"] for member in result.members] == ["one", "two"]

@@ -46,6 +46,7 @@ def names(result: Mapping[str, Any]) -> list[str]:
     return [run["run"] for run in result["runs"]]
 
 
+@pytest.mark.slow
 def test_all_finished_runs_of_an_experiment(place):
     result = compare(place, experiment="metadist")
     assert names(result) == ["base", "good", "same"]
@@ -59,6 +60,7 @@ def test_a_filter_finds_by_params_tags_and_metrics(place):
     assert found["baseline"] == "good"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_left_out_and_told(place):
     root, uri = place
     send(compared_run(root, "open", status="running"), uri, "RUNNING")

@@ -26,6 +26,7 @@ def test_names_that_cannot_be_directories(place: Place, name: str) -> None:
     assert not place.runs.exists() or not any(place.runs.iterdir())
 
 
+@pytest.mark.slow
 def test_default_names_do_not_collide(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metadist.driver.request.RunRequest.default_name", "same")
     assert [place.train()["run"] for _ in range(3)] == ["same", "same-2", "same-3"]
@@ -54,6 +55,7 @@ def test_auto_prefers_unfinished_runs_of_the_same_recipe(
     assert place.train(resume="auto")["run"] == "unfinished"
 
 
+@pytest.mark.slow
 def test_auto_starts_a_run_where_there_is_none(place: Place) -> None:
     assert place.train(resume="auto", name="new")["run"] == "new"
     assert place.train("run.seed=1", resume="auto")["run"].startswith("sinusoid-10shot-maml-")

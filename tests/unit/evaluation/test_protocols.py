@@ -284,6 +284,7 @@ def test_classes_are_those_that_are_drawn(place, rotations, labels):
 # --- divergence -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_learner_that_diverges_says_so_at_every_step(place):
     result = evaluate(place, "wild", episodes=40)
     summary = result["protocols"]["test-40episodes-10q"]

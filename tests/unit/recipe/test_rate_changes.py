@@ -153,6 +153,7 @@ def _digest(directory: Path, *settings: str) -> str:
     return str(in_process.execute(Job(run.path, data), quiet)["params_sha256"])
 
 
+@pytest.mark.slow
 def test_a_change_changes_what_comes_after_it(tmp_path: Path) -> None:
     plain = _digest(tmp_path / "a")
     assert _digest(tmp_path / "b", 'inner.lr_changes="3: 0.01"') == plain  # the rate it had

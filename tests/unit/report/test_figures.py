@@ -45,6 +45,7 @@ def protocol(run: RunDir, change: Change) -> None:
     alter_json(run.evaluation / "test-10q.json", change)
 
 
+@pytest.mark.slow
 def test_the_floor_is_drawn_for_functions(run):
     assert ">zero-shot floor<" in curve(run)
     assert ">trained steps<" in curve(run)
@@ -84,6 +85,7 @@ def examples(run: RunDir, **changed: Any) -> None:
     save_file({**load_file(path), **changed}, path)
 
 
+@pytest.mark.slow
 def test_fits_show_the_first_the_trained_and_the_last_step(run):
     text = seen(episodes(run))
     for said in ("truth", "support", "before", "after 1 step", "after 3 steps", "Dots: the true"):
@@ -92,6 +94,7 @@ def test_fits_show_the_first_the_trained_and_the_last_step(run):
     assert "after 2 steps" in seen(episodes(run, trained=2))
 
 
+@pytest.mark.slow
 def test_predictions_beyond_the_axes_are_told(run):
     outputs = load_file(run.evaluation / "examples.safetensors")["outputs"]
     outputs[0, -1] = math.nan
@@ -114,6 +117,7 @@ def test_a_learner_without_steps_has_one_prediction(run):
     assert ">before<" not in svg
 
 
+@pytest.mark.slow
 def test_functions_of_two_inputs_are_drawn_against_the_truth(run):
     arrays = load_file(run.evaluation / "examples.safetensors")
     twice = {n: np.repeat(arrays[n], 2, axis=2) for n in ("support_x", "query_x")}

@@ -87,6 +87,7 @@ def test_a_strangers_share_is_read_in_percent_and_has_no_chance(tmp_path):
     assert "median" not in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_who_says_what_is_measured_has_a_level_of_chance_and_a_floor(tmp_path):
     run = make_run(tmp_path / "images", image_recipe(), status="finished")
@@ -234,6 +235,7 @@ def test_a_mean_of_means_is_called_a_mean():
     assert mean_of(replace(MSE, title="error")) == "mean error"
 
 
+@pytest.mark.slow
 def test_readers_of_run_directories_load_no_torch():
     script = (
         "import sys, metadist.comparison, metadist.report.html; sys.exit('torch' in sys.modules)"

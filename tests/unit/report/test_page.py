@@ -109,6 +109,7 @@ def test_ids_of_the_figures_do_not_meet(tmp_path):
     assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_the_same_directory_gives_the_same_bytes(tmp_path):
     run = finished_run(tmp_path)
@@ -145,6 +146,7 @@ def test_colours_follow_the_page(tmp_path):
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_functions_are_drawn_with_their_fits(tmp_path):
     run = make_run(tmp_path, function_recipe(), status="finished")

@@ -71,6 +71,7 @@ def test_a_run_continued_meanwhile_keeps_its_own_figures(
     assert files(run) == left
 
 
+@pytest.mark.slow
 def test_a_run_given_more_steps_is_continued_before_an_attempt_is_claimed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

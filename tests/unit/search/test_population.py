@@ -138,6 +138,7 @@ def test_the_order_of_members_and_an_interruption_do_not_matter(tmp_path: Path) 
     assert _outcome(_population(tmp_path / "c", plan)) == whole
 
 
+@pytest.mark.slow
 def test_a_member_killed_before_its_result_gets_it(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)
@@ -151,6 +152,7 @@ def test_a_member_killed_before_its_result_gets_it(tmp_path: Path) -> None:
     assert run.info()["result"]["params_sha256"] == result["params_sha256"]
 
 
+@pytest.mark.slow
 def test_a_fork_records_its_segments(tmp_path: Path) -> None:
     plan = _plan()
     context = _population(tmp_path, plan)

@@ -96,6 +96,7 @@ def test_a_store_that_another_has_made_meanwhile_stays(run, uri, tmp_path):
     assert not list(tmp_path.glob(".partial-*"))
 
 
+@pytest.mark.slow
 def test_a_run_that_mlflow_refuses_says_how_to_go_on(
     tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_store_that_stays_away_ends_the_wait(run, uri, monkeypatch, caplog):
     assert client_module.connect(uri).get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_run_sent_later_twice_is_the_same(run, uri):
     add_steps(LogWriter(run.claim({})), 1, 700)
     run.update(status="finished")

@@ -113,6 +113,7 @@ def test_of_two_that_do_not_see_each_other_the_first_to_start_has_it(run, uri, m
     assert train(other, uri, 21, 30) == run_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("starts_before_the_backup", [1, 2])
 def test_a_backup_that_is_put_back_adds_no_step_twice(run, uri, starts_before_the_backup):
     """At the same path; so does a clone of a disk in another container."""
@@ -132,6 +133,7 @@ def test_a_backup_that_is_put_back_adds_no_step_twice(run, uri, starts_before_th
     assert len([p for p in history(uri, run_id) if p[0] == "train/loss"]) in (5, 10)
 
 
+@pytest.mark.slow
 def test_two_at_once_are_parted_while_they_run(run, uri, monkeypatch, caplog):
     monkeypatch.setattr(sync_module, "_OWNER_SECONDS", 0.0)
     monkeypatch.setattr(ownership, "_has", lambda *_: False)

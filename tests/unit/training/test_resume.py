@@ -39,6 +39,7 @@ def test_driver_killed_after_the_result_is_closed_on_resume(place: Place) -> Non
     assert run.info()["closed"] is True
 
 
+@pytest.mark.slow
 def test_cadence_and_storage_may_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = place.train(name="whole")
     died(place, monkeypatch, 6, name="a")
@@ -62,6 +63,7 @@ def test_other_code_goes_on_and_it_is_said(
     assert [f["code"] for f in facts] == [code_digest(), "0" * 64]
 
 
+@pytest.mark.slow
 def test_more_steps_equal_a_longer_run(place: Place) -> None:
     expected = place.train("outer.steps=20", name="long")
     place.train(name="short")
@@ -80,6 +82,7 @@ def test_steps_do_not_shrink_and_schedules_are_kept(place: Place) -> None:
         place.train("outer.schedule=cosine", "outer.steps=20", resume="b")
 
 
+@pytest.mark.slow
 def test_killed_while_adding_steps(place: Place) -> None:
     expected = place.train("outer.steps=20", name="long")
     place.train(name="short")
