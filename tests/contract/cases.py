@@ -342,7 +342,7 @@ def all_cases(algorithm: str, models: Iterable[str] = MODELS) -> list[Case]:
 LEARNING = [name for name in ALGORITHMS if anywhere(name).estimator != "none"]
 
 
-def each_case(cases: Iterable[Case]) -> pytest.MarkDecorator:
+def each_case(cases: Iterable[Any]) -> pytest.MarkDecorator:
     """One test for each case."""
     return pytest.mark.parametrize("case", list(cases), ids=str)
 

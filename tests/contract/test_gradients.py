@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiers import one_in
 
 from tests.contract.cases import (
     ALGORITHMS,
@@ -76,7 +77,7 @@ def test_vmap_chunks_equal_the_loop(setting: Setting):
         check_same(chunks, setting.looped)
 
 
-@each_case(case for algorithm in LEARNING for case in options_of(algorithm))
+@each_case(one_in(2, (case for name in LEARNING for case in options_of(name))))
 def test_with_an_option_the_gradient_is_the_definition_too(case: Case):
     setting = make(case)
     (chunk,) = setting.vmap(TASKS)

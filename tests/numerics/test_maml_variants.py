@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiers import one_in
 from torch import Tensor
 
 from metadist import algorithms
@@ -78,7 +79,7 @@ def off(name: str, model: str) -> InnerLoop:
     return learner
 
 
-@pytest.mark.parametrize("model", NETWORKS)
+@pytest.mark.parametrize("model", one_in(3, NETWORKS))
 @pytest.mark.parametrize("name", ["mamlpp", "anil", "taml"])
 def test_switched_off_it_is_maml_to_the_bit(name: str, model: str):
     plain = seven(Case("maml", model, NETWORKS[model], 3))

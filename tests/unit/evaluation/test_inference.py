@@ -12,6 +12,7 @@ import pytest
 from ended_runs import IMAGES, image_data
 from fresh_learners import CPU, fresh_model
 from own_images import export
+from tiers import one_in
 
 from data_pipeline.formats.labelled_images import read_queries, read_support
 from metadist.compute.determinism import reproducible
@@ -62,7 +63,7 @@ def opened(folder: Path) -> TrainedModel:
 # --- as the engine does -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", one_in(3, LEARNERS))
 def test_exported_images_give_the_engines_own_logits(place, tmp_path, name):
     model, source = fresh(place, name)
     trained, prepare = model.trained, model.tasks.preparation

@@ -30,6 +30,9 @@ from metadist.search.report.data import search_data
 from metadist.search.search_dir import TrialRecord
 from metadist.space import Population
 
+# Of most pages the text is looked at.
+pytestmark = pytest.mark.drawn(False)
+
 
 def test_a_finished_search_is_told_whole(search):
     page = search_page(search)
