@@ -1,0 +1,243 @@
+"""A network as the kernels know it, and what a pass of one size through it needs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metadist.kernels import form
+from metadist.kernels.form import Form
+from metadist.kernels.library import SUFFIXES, Library, Shape, addresses
+
+Objective = Literal["cross_entropy", "squared_error"]
+Statistics = dict[str, tuple[Tensor, Tensor]]
+
+#: ``MOST_LAYERS`` of ``source/shape.h``.
+MOST_LAYERS = 16
+#: Weight, scale and shift of a layer.
+OF_LAYER = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pass of n examples of one size, kept for so many derivatives.
+
+    Attributes:
+        shape: for C.
+        state, scratch, scratch2, features: numbers of the memory that a pass and its derivatives
+            need, and of an example's features as they are stored.
+        forms: of the parameters, in the order of ``Network.names``.
+    """
+
+    dtype: torch.dtype
+    shape: Shape
+    state: int
+    scratch: int
+    scratch2: int
+    features: int
+    forms: tuple[Form, ...]
+
+    def empty(self, *size: int) -> Tensor:
+        """Memory that is not set."""
+        return torch.empty(size, dtype=self.dtype)
+
+    def stored(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Parameters, or what has their shapes, as the kernels have them."""
+        return [
+            None if tensor is None else one.to_kernel(tensor)
+            for one, tensor in zip(self.forms, tensors, strict=True)
+        ]
+
+    def outcome(self, wanted: Sequence[bool]) -> Outcome:
+        """Memory for what is wanted of each parameter."""
+        return Outcome(self, wanted)
+
+
+class Outcome:
+    """One piece of memory for gradients of those parameters that are wanted."""
+
+    def __init__(self, plan: Plan, wanted: Sequence[bool]) -> None:
+        self._plan, self._wanted = plan, wanted
+        counts = [one.count if want else 0 for one, want in zip(plan.forms, wanted, strict=True)]
+        # Each begins at a cache line.
+        self._sizes = [-(-count // 16) * 16 for count in counts]
+        self._flat = plan.empty(sum(self._sizes))
+
+    @property
+    def pointers(self) -> ctypes.Array[ctypes.c_void_p]:
+        """Where each goes; null where it is not wanted."""
+        begin, size = self._flat.data_ptr(), self._flat.element_size()
+        places = accumulate(self._sizes, initial=0)
+        return addresses(
+            [
+                begin + place * size if want else None
+                for place, want in zip(places, self._wanted, strict=False)
+            ]
+        )
+
+    def tensors(self) -> list[Tensor | None]:
+        """As torch has them."""
+        return [
+            one.from_kernel(part[: one.count] if len(part) != one.count else part) if want else None
+            for part, one, want in zip(
+                self._flat.split(self._sizes), self._plan.forms, self._wanted, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Blocks of convolution, normalisation and ReLU, or linear layers, and a linear head.
+
+    Attributes:
+        kind: ``blocks`` or ``layers``.
+        names: of the parameters: weight, scale and shift of each layer, in this order (of linear
+            layers the shift is the bias), then the head's weight and bias. What a network has not is
+            called anything that it has not.
+        norms: of the normalisation layers.
+        channels: of an input, or its numbers.
+        units: filters of each block or units of each layer.
+        outputs: of the head.
+    """
+
+    library: Library
+    kind: Literal["blocks", "layers"]
+    names: tuple[str, ...]
+    norms: tuple[str, ...]
+    channels: int
+    depth: int
+    units: int
+    outputs: int
+    stride: int = 1
+    pool: bool = False
+    flatten: bool = False
+    activation: Literal["relu", "tanh"] = "relu"
+    epsilon: float = 0.0
+
+    @cached_property
+    def _plans(self) -> dict[tuple[object, ...], Plan]:
+        return {}
+
+    def plan(
+        self,
+        x: Tensor,
+        keep: int,
+        lowest: int = 0,
+        objective: Objective = "cross_entropy",
+        scale: float = 1.0,
+        head: bool = True,
+    ) -> Plan:
+        """What a pass over examples [n, ...] needs.
+
+        Args:
+            keep: for how many derivatives it is kept, 0 to 2.
+            lowest: the first layer whose gradient is wanted.
+        """
+        key = (x.dtype, x.shape, keep, lowest, objective, scale, head)
+        if key not in self._plans:
+            self._plans[key] = self._planned(x, keep, lowest, objective, scale, head)
+        return self._plans[key]
+
+    def _planned(
+        self, x: Tensor, keep: int, lowest: int, objective: Objective, scale: float, head: bool
+    ) -> Plan:
+        height, width = (x.shape[2], x.shape[3]) if self.kind == "blocks" else (1, 1)
+        shape = Shape(
+            kind=int(self.kind == "layers"),
+            examples=len(x),
+            channels=self.channels,
+            height=height,
+            width=width,
+            depth=self.depth,
+            units=self.units,
+            stride=self.stride,
+            pool=int(self.pool),
+            flatten=int(self.flatten),
+            activation=int(self.activation == "tanh"),
+            outputs=self.outputs if head else 0,
+            objective=int(objective == "squared_error"),
+            keep=keep,
+            lowest=lowest,
+            epsilon=self.epsilon,
+            scale=scale,
+        )
+        sizes = (ctypes.c_int64 * 4)()
+        self.library.function("sizes", x.dtype)(shape, sizes)
+        return Plan(x.dtype, shape, *sizes, forms=self._forms(x.dtype, int(sizes[3])))
+
+    def _forms(self, dtype: torch.dtype, features: int) -> tuple[Form, ...]:
+        lanes = self.library.lanes(dtype)
+        weight = form.convolution if self.kind == "blocks" else form.linear
+        forms: list[Form] = []
+        for layer in range(self.depth):
+            inputs = self.units if layer else self.channels
+            forms.append(weight(inputs, self.units, lanes, first=layer == 0))
+            forms += [form.vector(self.units, lanes)] * 2
+        positions = features // form.whole(self.units, lanes)
+        forms.append(form.head(self.outputs, positions, self.units, lanes))
+        forms.append(form.plain(self.outputs))
+        return tuple(forms)
+
+    def known(self, params: Mapping[str, Tensor], x: Tensor, *, head: bool = True) -> bool:
+        """Whether the kernels compute a pass over examples [n, ...] with these parameters.
+
+        They do if all is real numbers of one type in the CPU's memory, x is a constant, and there
+        is more than one value per channel to normalise.
+        """
+        if x.dtype not in SUFFIXES or x.device.type != "cpu" or self.depth > MOST_LAYERS:
+            return False
+        if (x.requires_grad and torch.is_grad_enabled()) or not len(x):
+            return False
+        if self.kind == "blocks" and (x.dim() != 4 or x.shape[1] != self.channels):
+            return False
+        plan = self.plan(x, 0, head=head)
+        if self.kind == "layers" and x.numel() != len(x) * self.channels:
+            return False
+        if self.norms and len(x) * self._last_positions(x) == 1:
+            return False
+        names = self.names if head else self.names[:-2]
+        given = [(one, params[name]) for one, name in zip(plan.forms, names, strict=False) if name in params]
+        weights = {*self.names[: self.depth * OF_LAYER : OF_LAYER], *(self.names[-2:] if head else ())}
+        return weights <= params.keys() and all(
+            p.dtype == x.dtype and p.shape == one.shape and p.device == x.device for one, p in given
+        )
+
+    def _last_positions(self, x: Tensor) -> int:
+        """Positions that the last block normalises over."""
+        height, width = x.shape[2], x.shape[3]
+        for layer in range(self.depth):
+            if self.pool and layer:
+                height, width = height // 2, width // 2
+            height, width = -(-height // self.stride), -(-width // self.stride)
+        return int(height * width)
+
+    def tensors(self, params: Mapping[str, Tensor], *, head: bool = True) -> list[Tensor | None]:
+        """Parameters in the order of ``names``; None where the network has none."""
+        found = [params.get(name) for name in self.names]
+        return found if head else [*found[:-2], None, None]
+
+    def lowest(self, wanted: Sequence[bool]) -> int:
+        """The first layer of which anything is wanted; ``depth`` if that is the head alone."""
+        return min(place // OF_LAYER for place, want in enumerate(wanted) if want) if any(wanted) else self.depth
+
+    def features(self, stored: Tensor) -> Tensor:
+        """Features [n, D] in torch's order, of those that the kernels give, [n, positions * C]."""
+        n, channels = len(stored), form.whole(self.units, self.library.lanes(stored.dtype))
+        each = stored.view(n, -1, channels)[:, :, : self.units]
+        return each.transpose(1, 2).reshape(n, -1)
+
+    def statistics(self, measured: Tensor | None) -> Statistics:
+        """Mean and biased variance [C] of each normalisation layer, of [depth, 2, C]."""
+        if measured is None:
+            return {}
+        return {
+            name: (of[0, : self.units], of[1, : self.units])
+            for name, of in zip(self.norms, measured, strict=True)
+        }
