@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from torch import Tensor
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -23,31 +28,35 @@ class Form:
     shape: tuple[int, ...]
     ordered: tuple[int, ...]
     stored: tuple[int, ...]
-    order: Callable[[Tensor], Tensor]
-    restore: Callable[[Tensor], Tensor]
+    order: Callable[[Tensor], Tensor] = _as_it_is
+    restore: Callable[[Tensor], Tensor] = _as_it_is
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Numbers that are stored."""
         return prod(self.stored)
 
+    @cached_property
+    def _whole(self) -> bool:
+        return self.ordered == self.stored
+
     def to_kernel(self, tensor: Tensor) -> Tensor:
         """Stored; the tensor's own memory where that is so already."""
         ordered = self.order(tensor)
-        if self.ordered == self.stored:
+        if self._whole:
             return ordered.contiguous()
         stored = ordered.new_zeros(self.stored)
         self._inside(stored).copy_(ordered)
         return stored
 
-    def from_kernel(self, stored: Tensor) -> Tensor:
-        """As torch has it, a view where strides allow; ``stored`` may be flat."""
-        return self.restore(self._inside(stored.view(self.stored)))
+    def from_kernel(self, flat: Tensor) -> Tensor:
+        """As torch has it, a view where strides allow, of what is stored."""
+        stored = flat.view(self.stored)
+        return self.restore(stored if self._whole else self._inside(stored))
 
     def _inside(self, stored: Tensor) -> Tensor:
         for axis, (size, whole) in enumerate(zip(self.ordered, self.stored, strict=True)):
-            if size != whole:
-                stored = stored.narrow(axis, 0, size)
+            stored = stored.narrow(axis, 0, size) if size != whole else stored
         return stored
 
 
@@ -58,46 +67,46 @@ def whole(channels: int, lanes: int) -> int:
 
 def vector(channels: int, lanes: int) -> Form:
     """Of one number for each channel [C]."""
-    return Form(
-        (channels,), (channels,), (whole(channels, lanes),), lambda t: t, lambda stored: stored
-    )
+    return Form((channels,), (channels,), (whole(channels, lanes),))
 
 
 def convolution(inputs: int, filters: int, lanes: int, *, first: bool) -> Form:
     """Of weights [Co, Ci, 3, 3]: [3, 3, Ci, Co]; the first layer's inputs stay as many as they are."""
-    rows = inputs if first else whole(inputs, lanes)
     return Form(
         (filters, inputs, 3, 3),
         (3, 3, inputs, filters),
-        (3, 3, rows, whole(filters, lanes)),
-        lambda w: w.permute(2, 3, 1, 0),
+        (3, 3, inputs if first else whole(inputs, lanes), whole(filters, lanes)),
+        lambda weights: weights.permute(2, 3, 1, 0),
         lambda stored: stored.permute(3, 2, 0, 1),
     )
 
 
 def linear(inputs: int, units: int, lanes: int, *, first: bool) -> Form:
     """Of weights [units, inputs] of a hidden layer: [inputs, units]."""
-    rows = inputs if first else whole(inputs, lanes)
     return Form(
         (units, inputs),
         (inputs, units),
-        (rows, whole(units, lanes)),
-        lambda w: w.t(),
-        lambda stored: stored.t(),
+        (inputs if first else whole(inputs, lanes), whole(units, lanes)),
+        Tensor.t,
+        Tensor.t,
     )
 
 
 def head(outputs: int, positions: int, channels: int, lanes: int) -> Form:
     """Of weights [N, C * positions] of the last layer: [N, positions, C]."""
+    stored = (outputs, positions, whole(channels, lanes))
+    torch_shape = (outputs, channels * positions)
+    if positions == 1:
+        return Form(torch_shape, torch_shape, (outputs, stored[2]))
     return Form(
-        (outputs, channels * positions),
+        torch_shape,
         (outputs, positions, channels),
-        (outputs, positions, whole(channels, lanes)),
-        lambda w: w.reshape(outputs, channels, positions).transpose(1, 2),
-        lambda stored: stored.transpose(1, 2).reshape(outputs, channels * positions),
+        stored,
+        lambda weights: weights.reshape(outputs, channels, positions).transpose(1, 2),
+        lambda kept: kept.transpose(1, 2).reshape(torch_shape),
     )
 
 
 def plain(size: int) -> Form:
     """Of a vector [N] that is stored as it is."""
-    return Form((size,), (size,), (size,), lambda t: t, lambda stored: stored)
+    return Form((size,), (size,), (size,))

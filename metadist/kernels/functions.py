@@ -2,8 +2,8 @@
 
 :class:`LossGradient` is differentiable once more: its backward pass is the exact product of the
 second derivative with a direction, so that what a learner makes of the gradients (rates, curvature,
-masks) stays on the tape and only the network does not. :class:`Loss` and :class:`Outputs` are
-differentiable once. A further derivative raises.
+masks) stays on the tape and only the network does not. :class:`Scored` is differentiable once. A
+further derivative raises.
 """
 
 from __future__ import annotations
@@ -16,106 +16,101 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from metadist.kernels.library import address, addresses
-from metadist.kernels.network import Network, Objective, Outcome, Plan, Statistics
+from metadist.kernels.library import address
+from metadist.kernels.network import Network, Objective, Statistics
+from metadist.kernels.plan import Outcome, Plan
 
 Optional = Tensor | None
 
 
 class Pass:
-    """One pass: what goes in, and where it lies.
+    """One pass: what goes in, and where its results are.
 
     Attributes:
-        x: examples [n, ...]; targets: labels int64 [n] or values [n, N].
         measured: receives the statistics [depth, 2, C] where they are wanted.
     """
 
     def __init__(
         self, network: Network, plan: Plan, x: Tensor, targets: Tensor | None, record: bool
     ) -> None:
+        """x: examples [n, ...]; targets: labels int64 [n], values [n, N] or none."""
         self.network, self.plan = network, plan
-        self.x, self.targets = x.contiguous(), targets
-        channels = plan.forms[1].stored[0]
-        self.measured = plan.empty(network.depth, 2, channels) if record and network.norms else None
+        self.x = x.contiguous()
+        self.targets = None if targets is None else targets.contiguous()
+        recorded = record and network.norms
+        channels = plan.forms[1].count
+        self.measured = plan.empty(network.depth, 2, channels) if recorded else None
 
-    def function(self, name: str) -> Any:
-        """The C function of this pass's type."""
+    def _function(self, name: str) -> Any:
         return self.network.library.function(name, self.plan.dtype)
 
-    def address(self, tensor: Optional, count: int = 0) -> int | None:
-        """Of a buffer of so many numbers."""
-        return address(tensor, self.plan.dtype, count)
-
-    def pointers(self, stored: Sequence[Optional]) -> Any:
-        """Of parameters as the kernels have them."""
-        forms = self.plan.forms
-        return addresses(
-            [self.address(t, one.count) for t, one in zip(stored, forms, strict=True)]
-        )
+    def _address(self, tensor: Optional, count: int = 0) -> int | None:
+        return None if tensor is None else address(tensor, self.plan.dtype, count)
 
     def loss(
-        self, stored: Sequence[Optional], gradients: Outcome
+        self, stored: Sequence[Optional], gradients: Outcome | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, outputs [n, N] and the pass's state; the gradients are written.
+        """Loss, outputs [n, N] and the pass's state; gradients are written where they are wanted.
 
         Raises:
             IndexError: a label is none of the outputs.
         """
-        plan, n = self.plan, len(self.x)
-        targets = self.targets
+        plan, n, targets = self.plan, len(self.x), self.targets
         assert targets is not None
-        if self.plan.shape.objective:
-            targets_at = self.address(targets.contiguous(), n * plan.shape.outputs)
-        else:
-            targets_at = address(targets.contiguous(), torch.int64, n)
-        state, loss = plan.empty(plan.state), plan.empty()
-        outputs = plan.empty(n, plan.shape.outputs)
+        wanted, count = (plan.dtype, n * plan.results) if plan.shape.objective else (torch.int64, n)
+        state, loss, outputs = plan.empty(plan.state), plan.empty(), plan.empty(n, plan.results)
         scratch = plan.empty(plan.scratch)
-        failed = self.function("loss")(
+        failed = self._function("loss")(
             plan.shape,
-            self.address(self.x),
-            targets_at,
-            self.pointers(stored),
-            self.address(state, plan.state),
-            self.address(scratch, plan.scratch),
-            self.address(outputs),
-            self.address(loss),
-            self.address(self.measured),
-            gradients.pointers,
+            self._address(self.x),
+            address(targets, wanted, count),
+            plan.pointers(stored),
+            state.data_ptr(),
+            scratch.data_ptr(),
+            outputs.data_ptr(),
+            loss.data_ptr(),
+            self._address(self.measured),
+            None if gradients is None else gradients.pointers,
         )
         if failed:
             raise IndexError(
-                f"kernels: labels of 0 to {plan.shape.outputs - 1} are needed, got "
-                f"{int(targets.min())} to {int(targets.max())}"
+                f"kernels: labels of 0 to {plan.results - 1} are needed, got {int(targets.min())} "
+                f"to {int(targets.max())}"
             )
         return loss, outputs, state
 
     def forward(self, stored: Sequence[Optional]) -> tuple[Tensor, Tensor]:
         """Outputs [n, N] (or features [n, D] where there is no head) and the pass's state."""
-        plan, n = self.plan, len(self.x)
-        state = plan.empty(plan.state)
-        outputs = plan.empty(n, plan.shape.outputs or plan.features)
-        self.function("forward")(
+        plan = self.plan
+        state, outputs = plan.empty(plan.state), plan.empty(len(self.x), plan.results)
+        self._function("forward")(
             plan.shape,
-            self.address(self.x),
-            self.pointers(stored),
-            self.address(state, plan.state),
-            self.address(outputs),
-            self.address(self.measured),
+            self._address(self.x),
+            plan.pointers(stored),
+            state.data_ptr(),
+            outputs.data_ptr(),
+            self._address(self.measured),
         )
         return outputs, state
 
     def backward(
-        self, stored: Sequence[Optional], state: Tensor, direction: Tensor, gradients: Outcome
+        self,
+        stored: Sequence[Optional],
+        state: Tensor,
+        of_loss: float,
+        of_outputs: Optional,
+        gradients: Outcome,
     ) -> None:
-        """Gradients of what has the derivative ``direction`` with respect to the outputs."""
-        scratch = self.plan.empty(self.plan.scratch)
-        self.function("backward")(
-            self.plan.shape,
-            self.pointers(stored),
-            self.address(state, self.plan.state),
-            self.address(scratch, self.plan.scratch),
-            self.address(direction, len(self.x) * (self.plan.shape.outputs or self.plan.features)),
+        """Gradients of ``of_loss`` times the loss and of what has the derivative ``of_outputs``."""
+        plan = self.plan
+        scratch = plan.empty(plan.scratch)
+        self._function("backward")(
+            plan.shape,
+            plan.pointers(stored),
+            self._address(state, plan.state),
+            scratch.data_ptr(),
+            of_loss,
+            self._address(of_outputs, len(self.x) * plan.results),
             gradients.pointers,
         )
 
@@ -128,20 +123,21 @@ class Pass:
         products: Outcome,
     ) -> None:
         """Products of the second derivative with directions, and ``of_loss`` times the first."""
-        scratch = self.plan.empty(self.plan.scratch2)
-        self.function("tangent")(
-            self.plan.shape,
-            self.pointers(stored),
-            self.pointers(directions),
+        plan = self.plan
+        scratch = plan.empty(plan.scratch2)
+        self._function("tangent")(
+            plan.shape,
+            plan.pointers(stored),
+            plan.pointers(directions),
             of_loss,
-            self.address(state, self.plan.state),
-            self.address(scratch, self.plan.scratch2),
+            self._address(state, plan.state),
+            scratch.data_ptr(),
             products.pointers,
         )
 
 
 class LossGradient(Function):
-    """Loss and gradients; see the module."""
+    """Loss, and gradients of what is wanted, both differentiable once more."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -169,54 +165,41 @@ class LossGradient(Function):
         return (None, None, *products.tensors())
 
 
-class Loss(Function):
-    """Loss, and outputs [n, N] as constants."""
+class Scored(Function):
+    """Outputs [n, N] (or features [n, D]), behind their loss where there are targets."""
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, one: Pass, wanted: tuple[bool, ...], *tensors: Optional
-    ) -> tuple[Tensor, Tensor]:
-        gradients = one.plan.outcome(wanted)
-        loss, outputs, _ = one.loss(one.plan.stored(tensors), gradients)
-        ctx.gradients = gradients
-        ctx.mark_non_differentiable(outputs)
-        return loss, outputs
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, of_loss: Tensor, _: Tensor) -> tuple[Optional, ...]:
-        return (
-            None,
-            None,
-            *(None if g is None else g * of_loss for g in ctx.gradients.tensors()),
-        )
-
-
-class Outputs(Function):
-    """Outputs [n, N], or features [n, D]."""
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, one: Pass, wanted: tuple[bool, ...], *tensors: Optional
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...] | Tensor:
         stored = one.plan.stored(tensors)
-        outputs, state = one.forward(stored)
-        ctx.one, ctx.wanted, ctx.used = one, wanted, False
-        ctx.save_for_backward(state, *stored)
-        return outputs
+        if one.targets is None:
+            result, state = one.forward(stored)
+            results: tuple[Tensor, ...] = (result,)
+        else:
+            *results_, state = one.loss(stored, None)
+            results = tuple(results_)
+        if one.plan.shape.keep:
+            ctx.one, ctx.wanted, ctx.used = one, wanted, False
+            ctx.save_for_backward(state, *stored)
+            ctx.set_materialize_grads(False)
+        return results
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, direction: Tensor) -> tuple[Optional, ...]:
+    def backward(ctx: Any, *of_results: Optional) -> tuple[Optional, ...]:
         if ctx.used:
             raise RuntimeError(
                 "kernels: the derivative of this pass was taken already, and it is kept for one; "
                 "take all derivatives in one call, or compute with engine.kernels = 'torch'"
             )
         ctx.used = True
+        *losses, of_outputs = of_results
+        of_loss = next((float(of) for of in losses if of is not None), 0.0)
         state, *stored = ctx.saved_tensors
         gradients = ctx.one.plan.outcome(ctx.wanted)
-        ctx.one.backward(stored, state, direction.contiguous(), gradients)
+        direction = None if of_outputs is None else of_outputs.contiguous()
+        ctx.one.backward(stored, state, of_loss, direction, gradients)
         return (None, None, *gradients.tensors())
 
 
@@ -241,7 +224,7 @@ def loss_gradient(
     tensors = network.tensors(params)
     wanted = tuple(name in wrt for name in network.names)
     keep = 2 if any(_wanted(tensors)) else 1
-    plan = network.plan(x, keep, network.lowest(wanted), objective, float(scale))
+    plan = network.plan(x, keep, network.lowest(wanted), objective, scale)
     one = Pass(network, plan, x, targets, record)
     loss, *gradients = LossGradient.apply(one, wanted, *tensors)  # type: ignore[no-untyped-call]
     names = [name for name, want in zip(network.names, wanted, strict=True) if want]
@@ -255,12 +238,12 @@ def loss(
     targets: Tensor,
     objective: Objective,
 ) -> tuple[Tensor, Tensor]:
-    """The loss, differentiable once, and outputs [n, N], constants."""
+    """The loss and outputs [n, N], differentiable once."""
     tensors = network.tensors(params)
     wanted = _wanted(tensors)
     plan = network.plan(x, int(any(wanted)), network.lowest(wanted), objective)
     one = Pass(network, plan, x, targets, record=False)
-    value, outputs = Loss.apply(one, wanted, *tensors)  # type: ignore[no-untyped-call]
+    value, outputs = Scored.apply(one, wanted, *tensors)  # type: ignore[no-untyped-call]
     return value, outputs
 
 
@@ -272,7 +255,5 @@ def outputs(
     wanted = _wanted(tensors)
     plan = network.plan(x, int(any(wanted)), network.lowest(wanted), head=head)
     one = Pass(network, plan, x, None, record)
-    value = Outputs.apply(one, wanted, *tensors)  # type: ignore[no-untyped-call]
-    if not head:
-        value = network.features(value)
-    return value, network.statistics(one.measured)
+    (value,) = Scored.apply(one, wanted, *tensors)  # type: ignore[no-untyped-call]
+    return value if head else network.features(value), network.statistics(one.measured)

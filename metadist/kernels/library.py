@@ -76,7 +76,7 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "lanes": ([], _INT),
     "sizes": ([_SHAPE, ctypes.POINTER(ctypes.c_int64)], None),
     "forward": ([_SHAPE, *[_POINTER] * 5], None),
-    "backward": ([_SHAPE, *[_POINTER] * 5], None),
+    "backward": ([_SHAPE, *[_POINTER] * 3, ctypes.c_double, *[_POINTER] * 2], None),
     "loss": ([_SHAPE, *[_POINTER] * 9], _INT),
     "tangent": ([_SHAPE, _POINTER, _POINTER, ctypes.c_double, *[_POINTER] * 3], None),
     "border": ([_BLOCK, *[_POINTER] * 2], None),
@@ -130,20 +130,18 @@ class Library:
         return int(self.function("lanes", dtype)())
 
 
-def address(tensor: Tensor | None, dtype: torch.dtype, count: int) -> int | None:
-    """Where a tensor's numbers lie, for C; None of None.
+def address(tensor: Tensor, dtype: torch.dtype, count: int) -> int:
+    """Where a tensor's numbers lie, for C.
 
     Raises:
         ValueError: they are not so many of this type, side by side in the CPU's memory.
     """
-    if tensor is None:
-        return None
-    if tensor.dtype != dtype or tensor.numel() < count or not tensor.is_contiguous():
+    if tensor.dtype is not dtype or tensor.numel() < count or not tensor.is_contiguous():
         raise ValueError(
             f"kernels: a buffer of at least {count} numbers of {dtype}, side by side, is needed; "
             f"got {tuple(tensor.shape)} of {tensor.dtype} with strides {tensor.stride()}"
         )
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise ValueError(f"kernels: memory of the CPU is needed, got {tensor.device}")
     return tensor.data_ptr()
 

@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from metadist.kernels import form
 from metadist.kernels.form import Form
-from metadist.kernels.library import SUFFIXES, Library, Shape, addresses
+from metadist.kernels.library import SUFFIXES, Library, Shape
+from metadist.kernels.plan import Plan
 
 Objective = Literal["cross_entropy", "squared_error"]
 Statistics = dict[str, tuple[Tensor, Tensor]]
@@ -23,73 +23,6 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 MOST_LAYERS = 16
 #: Weight, scale and shift of a layer.
 OF_LAYER = 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A pass of n examples of one size, kept for so many derivatives.
-
-    Attributes:
-        shape: for C.
-        state, scratch, scratch2, features: numbers of the memory that a pass and its derivatives
-            need, and of an example's features as they are stored.
-        forms: of the parameters, in the order of ``Network.names``.
-    """
-
-    dtype: torch.dtype
-    shape: Shape
-    state: int
-    scratch: int
-    scratch2: int
-    features: int
-    forms: tuple[Form, ...]
-
-    def empty(self, *size: int) -> Tensor:
-        """Memory that is not set."""
-        return torch.empty(size, dtype=self.dtype)
-
-    def stored(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Parameters, or what has their shapes, as the kernels have them."""
-        return [
-            None if tensor is None else one.to_kernel(tensor)
-            for one, tensor in zip(self.forms, tensors, strict=True)
-        ]
-
-    def outcome(self, wanted: Sequence[bool]) -> Outcome:
-        """Memory for what is wanted of each parameter."""
-        return Outcome(self, wanted)
-
-
-class Outcome:
-    """One piece of memory for gradients of those parameters that are wanted."""
-
-    def __init__(self, plan: Plan, wanted: Sequence[bool]) -> None:
-        self._plan, self._wanted = plan, wanted
-        counts = [one.count if want else 0 for one, want in zip(plan.forms, wanted, strict=True)]
-        # Each begins at a cache line.
-        self._sizes = [-(-count // 16) * 16 for count in counts]
-        self._flat = plan.empty(sum(self._sizes))
-
-    @property
-    def pointers(self) -> ctypes.Array[ctypes.c_void_p]:
-        """Where each goes; null where it is not wanted."""
-        begin, size = self._flat.data_ptr(), self._flat.element_size()
-        places = accumulate(self._sizes, initial=0)
-        return addresses(
-            [
-                begin + place * size if want else None
-                for place, want in zip(places, self._wanted, strict=False)
-            ]
-        )
-
-    def tensors(self) -> list[Tensor | None]:
-        """As torch has them."""
-        return [
-            one.from_kernel(part[: one.count] if len(part) != one.count else part) if want else None
-            for part, one, want in zip(
-                self._flat.split(self._sizes), self._plan.forms, self._wanted, strict=True
-            )
-        ]
 
 
 @dataclass(frozen=True)

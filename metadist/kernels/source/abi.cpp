@@ -43,26 +43,25 @@ EXPORTED void JOINED(metadist_forward, SUFFIX)(
   });
 }
 
-// Gradients from the derivative of what forward() gave.
-EXPORTED void JOINED(metadist_backward, SUFFIX)(
-    const Shape* shape, const T* const* params, T* state, T* scratch, const T* d_outputs, T* const* gradients) {
+// Gradients of of_loss * loss + <d_outputs, outputs> after loss(), or of the latter after forward().
+EXPORTED void JOINED(metadist_backward, SUFFIX)(const Shape* shape, const T* const* params, T* state, T* scratch,
+                                                double of_loss, const T* d_outputs, T* const* gradients) {
   with_network<T>(*shape, [&](const auto& network) {
     if (shape->outputs == 0)
       network.features_backward(given(params, *shape), state, scratch, d_outputs, wanted(gradients, *shape));
     else
-      network.backward(given(params, *shape), state, scratch, d_outputs, wanted(gradients, *shape));
+      network.later(given(params, *shape), state, scratch, of_loss, d_outputs, wanted(gradients, *shape));
   });
 }
 
-// Loss and (keep > 0) gradients; 1 if a label is none of the outputs, else 0.
-EXPORTED int JOINED(metadist_loss, SUFFIX)(
-    const Shape* shape, const T* x, const void* targets, const T* const* params, T* state, T* scratch, T* outputs, T* loss,
-    T* statistics, T* const* gradients) {
+// The loss, and its gradients unless `gradients` is null; 1 if a label is none of the outputs, else 0.
+EXPORTED int JOINED(metadist_loss, SUFFIX)(const Shape* shape, const T* x, const void* targets, const T* const* params,
+                                           T* state, T* scratch, T* outputs, T* loss, T* statistics, T* const* gradients) {
   return with_network<T>(*shape, [&](const auto& network) {
-    return network.loss(x, targets, given(params, *shape), state, scratch, outputs, loss, statistics,
-                        wanted(gradients, *shape))
-               ? 0
-               : 1;
+    const Tensors<T> found = wanted(gradients, *shape);
+    const bool good = network.loss(x, targets, given(params, *shape), state, scratch, outputs, loss, statistics,
+                                   gradients ? &found : nullptr);
+    return good ? 0 : 1;
   });
 }
 

@@ -66,13 +66,23 @@ struct Network {
 
   const T* features_of(const T* state) const { return body.features_of(state); }
 
-  // The loss, and with keep > 0 its gradients; false if a label is none.
+  // The loss, and its gradients where any are wanted; false if a label is none.
   bool loss(const T* x, const void* targets, const Tensors<const T>& params, T* state, T* scratch, T* outputs, T* value,
-            T* statistics, const Tensors<T>& gradients) const {
+            T* statistics, const Tensors<T>* gradients) const {
     forward(x, params, state, outputs, statistics);
     if (!objective_forward<T>(objective, outputs, targets, value, state + d, state + p)) return false;
-    if (shape.keep > 0) backward(params, state, scratch, state + d, gradients);
+    if (gradients) backward(params, state, scratch, state + d, *gradients);
     return true;
+  }
+
+  // Gradients of of_loss * loss + <d_outputs, outputs>, after forward() or loss(); d_outputs may be missing.
+  void later(const Tensors<const T>& params, T* state, T* scratch, double of_loss, const T* d_outputs,
+             const Tensors<T>& gradients) const {
+    for (int i = 0; i < shape.examples * shape.outputs; i++) {
+      const T from_loss = of_loss != 0 ? static_cast<T>(of_loss) * state[d + i] : T(0);
+      state[d + i] = from_loss + (d_outputs ? d_outputs[i] : T(0));
+    }
+    backward(params, state, scratch, state + d, gradients);
   }
 
   // products = (second derivative of the loss) directions + loss_direction * (its first derivative).

@@ -1,0 +1,119 @@
+"""What a pass of one size needs: how parameters are stored, and how much memory it takes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from metadist.kernels.form import Form
+from metadist.kernels.library import Shape, address, addresses
+
+#: Where gradients begin in their memory: multiples of a cache line of float32.
+LINE = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pass of n examples of one size, kept for so many derivatives.
+
+    Attributes:
+        shape: for C.
+        state, scratch, scratch2, features: numbers of the memory that a pass and its derivatives
+            need, and of an example's features as they are stored.
+        forms: of the parameters, in the order of ``Network.names``.
+    """
+
+    dtype: torch.dtype
+    shape: Shape
+    state: int
+    scratch: int
+    scratch2: int
+    features: int
+    forms: tuple[Form, ...]
+
+    @cached_property
+    def results(self) -> int:
+        """Numbers of what a pass returns of each example: outputs, or features without a head."""
+        return int(self.shape.outputs) or self.features
+
+    def empty(self, *size: int) -> Tensor:
+        """Memory that is not set."""
+        return torch.empty(size, dtype=self.dtype)
+
+    def stored(self, tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Parameters, or what has their shapes, as the kernels have them."""
+        return [
+            None if tensor is None else one.to_kernel(tensor)
+            for one, tensor in zip(self.forms, tensors, strict=True)
+        ]
+
+    def pointers(self, stored: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+        """Where the kernels find them; null for None."""
+        return addresses(
+            [
+                None if tensor is None else address(tensor, self.dtype, one.count)
+                for one, tensor in zip(self.forms, stored, strict=True)
+            ]
+        )
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[bool, ...], Layout]:
+        return {}
+
+    def outcome(self, wanted: tuple[bool, ...]) -> Outcome:
+        """Memory for what is wanted of each parameter."""
+        if wanted not in self._layouts:
+            self._layouts[wanted] = Layout.of(self.forms, wanted)
+        layout = self._layouts[wanted]
+        return Outcome(layout, self.empty(layout.size))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How gradients of those parameters that are wanted lie in one piece of memory.
+
+    Attributes:
+        wanted: a parameter's form and where its gradient begins; None where it is not wanted.
+        size: numbers of all.
+    """
+
+    wanted: tuple[tuple[Form, int] | None, ...]
+    size: int
+
+    @classmethod
+    def of(cls, forms: Sequence[Form], wanted: Sequence[bool]) -> Layout:
+        """The gradients of those that are wanted, one behind the other."""
+        counts = [one.count if want else 0 for one, want in zip(forms, wanted, strict=True)]
+        ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
+        begins = [0, *ends[:-1]]
+        each = zip(forms, begins, wanted, strict=True)
+        return cls(tuple((one, begin) if want else None for one, begin, want in each), ends[-1])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Gradients, to be written by C."""
+
+    layout: Layout
+    flat: Tensor
+
+    @property
+    def pointers(self) -> ctypes.Array[ctypes.c_void_p]:
+        """Where each goes; null where it is not wanted."""
+        start, size = self.flat.data_ptr(), self.flat.element_size()
+        return addresses(
+            [None if one is None else start + one[1] * size for one in self.layout.wanted]
+        )
+
+    def tensors(self) -> list[Tensor | None]:
+        """As torch has them."""
+        return [
+            None if one is None else one[0].from_kernel(self.flat.narrow(0, one[1], one[0].count))
+            for one in self.layout.wanted
+        ]
