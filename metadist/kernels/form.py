@@ -71,7 +71,7 @@ def vector(channels: int, lanes: int) -> Form:
 
 
 def convolution(inputs: int, filters: int, lanes: int, *, first: bool) -> Form:
-    """Of weights [Co, Ci, 3, 3]: [3, 3, Ci, Co]; the first layer's inputs stay as many as they are."""
+    """Of weights [Co, Ci, 3, 3]: [3, 3, Ci, Co]; of the first layer Ci is not in whole vectors."""
     return Form(
         (filters, inputs, 3, 3),
         (3, 3, inputs, filters),

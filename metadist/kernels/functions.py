@@ -140,7 +140,7 @@ class LossGradient(Function):
     """Loss, and gradients of what is wanted, both differentiable once more."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, one: Pass, wanted: tuple[bool, ...], *tensors: Optional
     ) -> tuple[Tensor, ...]:
         stored = one.plan.stored(tensors)
@@ -153,7 +153,7 @@ class LossGradient(Function):
         return (loss, *(g for g in gradients.tensors() if g is not None))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_loss: Optional, *of_gradients: Optional) -> tuple[Optional, ...]:
         one: Pass = ctx.one
         state, *stored = ctx.saved_tensors
@@ -169,7 +169,7 @@ class Scored(Function):
     """Outputs [n, N] (or features [n, D]), behind their loss where there are targets."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, one: Pass, wanted: tuple[bool, ...], *tensors: Optional
     ) -> tuple[Tensor, ...] | Tensor:
         stored = one.plan.stored(tensors)
@@ -186,7 +186,7 @@ class Scored(Function):
         return results
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *of_results: Optional) -> tuple[Optional, ...]:
         if ctx.used:
             raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Loading what was built, and calling it: every signature once, every buffer checked before it goes over."""
+"""Loading what was built: signatures said once, buffers checked before they go over."""
 
 from __future__ import annotations
 

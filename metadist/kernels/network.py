@@ -136,8 +136,15 @@ class Network:
         if self.norms and len(x) * self._last_positions(x) == 1:
             return False
         names = self.names if head else self.names[:-2]
-        given = [(one, params[name]) for one, name in zip(plan.forms, names, strict=False) if name in params]
-        weights = {*self.names[: self.depth * OF_LAYER : OF_LAYER], *(self.names[-2:] if head else ())}
+        given = [
+            (one, params[name])
+            for one, name in zip(plan.forms, names, strict=False)
+            if name in params
+        ]
+        weights = {
+            *self.names[: self.depth * OF_LAYER : OF_LAYER],
+            *(self.names[-2:] if head else ()),
+        }
         return weights <= params.keys() and all(
             p.dtype == x.dtype and p.shape == one.shape and p.device == x.device for one, p in given
         )
@@ -158,7 +165,11 @@ class Network:
 
     def lowest(self, wanted: Sequence[bool]) -> int:
         """The first layer of which anything is wanted; ``depth`` if that is the head alone."""
-        return min(place // OF_LAYER for place, want in enumerate(wanted) if want) if any(wanted) else self.depth
+        return (
+            min(place // OF_LAYER for place, want in enumerate(wanted) if want)
+            if any(wanted)
+            else self.depth
+        )
 
     def features(self, stored: Tensor) -> Tensor:
         """Features [n, D] in torch's order, of those that the kernels give, [n, positions * C]."""

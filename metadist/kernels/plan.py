@@ -27,6 +27,7 @@ class Plan:
         state, scratch, scratch2, features: numbers of the memory that a pass and its derivatives
             need, and of an example's features as they are stored.
         forms: of the parameters, in the order of ``Network.names``.
+        degenerate: whether a normalisation has one value per channel, whose variance is 0.
     """
 
     dtype: torch.dtype
@@ -36,6 +37,7 @@ class Plan:
     scratch2: int
     features: int
     forms: tuple[Form, ...]
+    degenerate: bool
 
     @cached_property
     def results(self) -> int:
