@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -31,8 +31,8 @@ class Network:
 
     Attributes:
         kind: ``blocks`` or ``layers``.
-        names: of the parameters: weight, scale and shift of each layer, in this order (of linear
-            layers the shift is the bias), then the head's weight and bias. What a network has not is
+        names: of the parameters: weight, scale and shift of each layer, in this order (of
+            linear layers the shift is the bias), then the head's weight and bias. What a network has not is
             called anything that it has not.
         norms: of the normalisation layers.
         channels: of an input, or its numbers.
@@ -103,7 +103,18 @@ class Network:
         )
         sizes = (ctypes.c_int64 * 4)()
         self.library.function("sizes", x.dtype)(shape, sizes)
-        return Plan(x.dtype, shape, *sizes, forms=self._forms(x.dtype, int(sizes[3])))
+        state, scratch, scratch2, features = sizes
+        forms = self._forms(x.dtype, features)
+        degenerate = bool(self.norms) and len(x) * self._last_positions(height, width) == 1
+        return Plan(x.dtype, shape, state, scratch, scratch2, features, forms, degenerate)
+
+    def _last_positions(self, height: int, width: int) -> int:
+        """Positions that the last block normalises over."""
+        for layer in range(self.depth):
+            if self.pool and layer:
+                height, width = height // 2, width // 2
+            height, width = -(-height // self.stride), -(-width // self.stride)
+        return height * width
 
     def _forms(self, dtype: torch.dtype, features: int) -> tuple[Form, ...]:
         lanes = self.library.lanes(dtype)
@@ -124,39 +135,35 @@ class Network:
         They do if all is real numbers of one type in the CPU's memory, x is a constant, and there
         is more than one value per channel to normalise.
         """
-        if x.dtype not in SUFFIXES or x.device.type != "cpu" or self.depth > MOST_LAYERS:
+        if x.dtype not in SUFFIXES or not x.is_cpu or self.depth > MOST_LAYERS or not len(x):
             return False
-        if (x.requires_grad and torch.is_grad_enabled()) or not len(x):
+        if x.requires_grad and torch.is_grad_enabled():
             return False
         if self.kind == "blocks" and (x.dim() != 4 or x.shape[1] != self.channels):
             return False
-        plan = self.plan(x, 0, head=head)
         if self.kind == "layers" and x.numel() != len(x) * self.channels:
             return False
-        if self.norms and len(x) * self._last_positions(x) == 1:
+        plan = self.plan(x, 0, head=head)
+        if plan.degenerate:
             return False
-        names = self.names if head else self.names[:-2]
-        given = [
-            (one, params[name])
-            for one, name in zip(plan.forms, names, strict=False)
-            if name in params
-        ]
-        weights = {
-            *self.names[: self.depth * OF_LAYER : OF_LAYER],
-            *(self.names[-2:] if head else ()),
-        }
-        return weights <= params.keys() and all(
-            p.dtype == x.dtype and p.shape == one.shape and p.device == x.device for one, p in given
-        )
+        for place, name, one in self._expected(plan, head):
+            p = params.get(name)
+            if p is None:
+                if place not in self._optional:
+                    return False
+            elif p.dtype is not x.dtype or p.shape != one.shape or not p.is_cpu:
+                return False
+        return True
 
-    def _last_positions(self, x: Tensor) -> int:
-        """Positions that the last block normalises over."""
-        height, width = x.shape[2], x.shape[3]
-        for layer in range(self.depth):
-            if self.pool and layer:
-                height, width = height // 2, width // 2
-            height, width = -(-height // self.stride), -(-width // self.stride)
-        return int(height * width)
+    def _expected(self, plan: Plan, head: bool) -> Iterator[tuple[int, str, Form]]:
+        names = self.names if head else self.names[: self.depth * OF_LAYER]
+        return zip(range(len(names)), names, plan.forms, strict=False)
+
+    @cached_property
+    def _optional(self) -> frozenset[int]:
+        """Places of parameters that may be missing: scale and shift, or a linear layer's scale."""
+        scales = range(1, self.depth * OF_LAYER, OF_LAYER)
+        return frozenset(p for s in scales for p in ((s, s + 1) if self.kind == "blocks" else (s,)))
 
     def tensors(self, params: Mapping[str, Tensor], *, head: bool = True) -> list[Tensor | None]:
         """Parameters in the order of ``names``; None where the network has none."""
@@ -165,11 +172,8 @@ class Network:
 
     def lowest(self, wanted: Sequence[bool]) -> int:
         """The first layer of which anything is wanted; ``depth`` if that is the head alone."""
-        return (
-            min(place // OF_LAYER for place, want in enumerate(wanted) if want)
-            if any(wanted)
-            else self.depth
-        )
+        reached = (place // OF_LAYER for place, want in enumerate(wanted) if want)
+        return min(reached, default=self.depth)
 
     def features(self, stored: Tensor) -> Tensor:
         """Features [n, D] in torch's order, of those that the kernels give, [n, positions * C]."""
