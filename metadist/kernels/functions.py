@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from metadist.kernels.library import address
 from metadist.kernels.network import Network, Objective, Statistics
@@ -136,6 +135,32 @@ class Pass:
         )
 
 
+class _Last(Function):
+    """Derivatives that cannot be differentiated: whoever tries is told so, not given zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        return tuple(t.view_as(t) for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *of: Optional) -> tuple[Optional, ...]:
+        raise RuntimeError(
+            "kernels: a pass was differentiated more often than its kernels can be (a support pass "
+            "twice, any other once); compute with engine.kernels = 'torch'"
+        )
+
+
+def _last(found: Sequence[Optional], *depend_on: Optional) -> tuple[Optional, ...]:
+    """Derivatives found, as the last ones of what they depend on."""
+    if not torch.is_grad_enabled():
+        return tuple(found)
+    results = [f for f in found if f is not None]
+    inputs = [t for t in depend_on if t is not None]
+    marked = iter(_Last.apply(len(results), *results, *inputs))  # type: ignore[no-untyped-call]
+    return tuple(None if f is None else next(marked) for f in found)
+
+
 class LossGradient(Function):
     """Loss, and gradients of what is wanted, both differentiable once more."""
 
@@ -148,21 +173,22 @@ class LossGradient(Function):
         loss, _, state = one.loss(stored, gradients)
         if one.plan.shape.keep == 2:
             ctx.one, ctx.wanted = one, wanted
-            ctx.save_for_backward(state, *stored)
+            ctx.save_for_backward(state, *tensors)
             ctx.set_materialize_grads(False)
         return (loss, *(g for g in gradients.tensors() if g is not None))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, of_loss: Optional, *of_gradients: Optional) -> tuple[Optional, ...]:
         one: Pass = ctx.one
-        state, *stored = ctx.saved_tensors
-        given = iter(of_gradients)
-        directions = one.plan.stored([next(given) if want else None for want in ctx.wanted])
+        state, *tensors = ctx.saved_tensors
         products = one.plan.outcome(ctx.needs_input_grad[2:])
-        weight = 0.0 if of_loss is None else float(of_loss)
-        one.tangent(stored, state, directions, weight, products)
-        return (None, None, *products.tensors())
+        with torch.no_grad():
+            given = iter(of_gradients)
+            directions = one.plan.stored([next(given) if want else None for want in ctx.wanted])
+            weight = 0.0 if of_loss is None else of_loss.item()
+            one.tangent(one.plan.stored(tensors), state, directions, weight, products)
+            found = products.tensors()
+        return (None, None, *_last(found, of_loss, *of_gradients, *tensors))
 
 
 class Scored(Function):
@@ -181,12 +207,11 @@ class Scored(Function):
             results = tuple(results_)
         if one.plan.shape.keep:
             ctx.one, ctx.wanted, ctx.used = one, wanted, False
-            ctx.save_for_backward(state, *stored)
+            ctx.save_for_backward(state, *tensors)
             ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *of_results: Optional) -> tuple[Optional, ...]:
         if ctx.used:
             raise RuntimeError(
@@ -194,13 +219,16 @@ class Scored(Function):
                 "take all derivatives in one call, or compute with engine.kernels = 'torch'"
             )
         ctx.used = True
-        *losses, of_outputs = of_results
-        of_loss = next((float(of) for of in losses if of is not None), 0.0)
-        state, *stored = ctx.saved_tensors
-        gradients = ctx.one.plan.outcome(ctx.wanted)
-        direction = None if of_outputs is None else of_outputs.contiguous()
-        ctx.one.backward(stored, state, of_loss, direction, gradients)
-        return (None, None, *gradients.tensors())
+        one: Pass = ctx.one
+        state, *tensors = ctx.saved_tensors
+        gradients = one.plan.outcome(ctx.wanted)
+        with torch.no_grad():
+            *losses, of_outputs = of_results
+            of_loss = sum(of.item() for of in losses if of is not None)
+            direction = None if of_outputs is None else of_outputs.contiguous()
+            one.backward(one.plan.stored(tensors), state, of_loss, direction, gradients)
+            found = gradients.tensors()
+        return (None, None, *_last(found, *of_results, *tensors))
 
 
 def _wanted(tensors: Sequence[Optional]) -> tuple[bool, ...]:

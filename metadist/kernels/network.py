@@ -31,9 +31,8 @@ class Network:
 
     Attributes:
         kind: ``blocks`` or ``layers``.
-        names: of the parameters: weight, scale and shift of each layer, in this order (of
-            linear layers the shift is the bias), then the head's weight and bias. What a network has not is
-            called anything that it has not.
+        names: of the parameters: weight, scale and shift of each layer, in this order (of linear
+            layers the shift is the bias), then the head's weight and bias; empty where it has none.
         norms: of the normalisation layers.
         channels: of an input, or its numbers.
         units: filters of each block or units of each layer.
