@@ -41,6 +41,8 @@ class Fused(Backbone):
         objective: Objective,
         scale: float,
     ) -> tuple[Tensor, Params, Statistics] | None:
+        if self.kernels is None:
+            return None
         kernels = self._knows(params, examples.x, norm)
         known = _known_loss(objective, examples)
         if kernels is None or known is None or not set(wrt) <= set(kernels.names):
@@ -52,6 +54,8 @@ class Fused(Backbone):
     def fused_loss(
         self, params: Params, examples: Examples, norm: Norm, objective: Objective
     ) -> tuple[Tensor, Tensor] | None:
+        if self.kernels is None:
+            return None
         kernels = self._knows(params, examples.x, norm)
         known = _known_loss(objective, examples)
         if kernels is None or known is None:
