@@ -158,6 +158,10 @@ class Backbone(ABC):
         """
         return None
 
+    def arranged(self, params: Params) -> Params:
+        """The same numbers in whatever order of memory fused passes are fastest with."""
+        return params
+
     def with_kernels(self, library: Library) -> Backbone:
         """This network with passes that compiled kernels compute; itself where it has none.
 

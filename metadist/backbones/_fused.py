@@ -70,6 +70,9 @@ class Fused(Backbone):
             return None
         return functions.outputs(kernels, params, x, head=head, record=norm.record)
 
+    def arranged(self, params: Params) -> Params:
+        return params if self.kernels is None else self.kernels.arranged(params)
+
 
 def _known_loss(
     objective: Objective, examples: Examples

@@ -35,6 +35,9 @@ class BackboneWrapper(Backbone):
     def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         return self.network.forward(params, x, norm, **how)
 
+    def arranged(self, params: Params) -> Params:
+        return self.network.arranged(params)
+
 
 @dataclass(frozen=True)
 class Reparametrised(BackboneWrapper):

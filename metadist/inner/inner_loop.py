@@ -74,6 +74,9 @@ class InnerLoop(Normalised):
         meta = self.optimizer.init(self.adapted(params), key.fold("rule"))
         return {**params, **{f"{PREFIX}{name}": p for name, p in meta.items()}}
 
+    def arranged(self, params: Params) -> Params:
+        return self.backbone.arranged(params)
+
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes a parameter."""
         if name.startswith(PREFIX):

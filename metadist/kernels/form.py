@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+import torch
 from torch import Tensor
 
 
@@ -40,8 +41,21 @@ class Form:
     def _whole(self) -> bool:
         return self.ordered == self.stored
 
+    @cached_property
+    def strides(self) -> tuple[int, ...] | None:
+        """Of a view of what is stored as torch has it; None if torch's order is a copy."""
+        stored = torch.empty(self.stored)
+        seen = self.restore(self._inside(stored))
+        return seen.stride() if seen.data_ptr() == stored.data_ptr() else None
+
     def to_kernel(self, tensor: Tensor) -> Tensor:
-        """Stored; the tensor's own memory where that is so already."""
+        """Stored; the tensor's own memory where that is so already.
+
+        Raises:
+            ValueError: it has another shape.
+        """
+        if tensor.shape != self.shape:
+            raise ValueError(f"kernels: {self.shape} is needed, got {tuple(tensor.shape)}")
         ordered = self.order(tensor)
         if self._whole:
             return ordered.contiguous()

@@ -172,7 +172,7 @@ class LossGradient(Function):
         gradients = one.plan.outcome(wanted)
         loss, _, state = one.loss(stored, gradients)
         if one.plan.shape.keep == 2:
-            ctx.one, ctx.wanted = one, wanted
+            ctx.one, ctx.wanted, ctx.stored = one, wanted, stored
             ctx.save_for_backward(state, *tensors)
             ctx.set_materialize_grads(False)
         return (loss, *(g for g in gradients.tensors() if g is not None))
@@ -186,7 +186,7 @@ class LossGradient(Function):
             given = iter(of_gradients)
             directions = one.plan.stored([next(given) if want else None for want in ctx.wanted])
             weight = 0.0 if of_loss is None else of_loss.item()
-            one.tangent(one.plan.stored(tensors), state, directions, weight, products)
+            one.tangent(ctx.stored, state, directions, weight, products)
             found = products.tensors()
         return (None, None, *_last(found, of_loss, *of_gradients, *tensors))
 
@@ -206,7 +206,7 @@ class Scored(Function):
             *results_, state = one.loss(stored, None)
             results = tuple(results_)
         if one.plan.shape.keep:
-            ctx.one, ctx.wanted, ctx.used = one, wanted, False
+            ctx.one, ctx.wanted, ctx.stored, ctx.used = one, wanted, stored, False
             ctx.save_for_backward(state, *tensors)
             ctx.set_materialize_grads(False)
         return results
@@ -226,7 +226,7 @@ class Scored(Function):
             *losses, of_outputs = of_results
             of_loss = sum(of.item() for of in losses if of is not None)
             direction = None if of_outputs is None else of_outputs.contiguous()
-            one.backward(one.plan.stored(tensors), state, of_loss, direction, gradients)
+            one.backward(ctx.stored, state, of_loss, direction, gradients)
             found = gradients.tensors()
         return (None, None, *_last(found, *of_results, *tensors))
 

@@ -117,12 +117,9 @@ class Network:
 
     def _forms(self, dtype: torch.dtype, features: int) -> tuple[Form, ...]:
         lanes = self.library.lanes(dtype)
-        weight = form.convolution if self.kind == "blocks" else form.linear
         forms: list[Form] = []
-        for layer in range(self.depth):
-            inputs = self.units if layer else self.channels
-            forms.append(weight(inputs, self.units, lanes, first=layer == 0))
-            forms += [form.vector(self.units, lanes)] * 2
+        for weight in self._weights(lanes):
+            forms += [weight, *[form.vector(self.units, lanes)] * 2]
         positions = features // form.whole(self.units, lanes)
         forms.append(form.head(self.outputs, positions, self.units, lanes))
         forms.append(form.plain(self.outputs))
@@ -163,6 +160,33 @@ class Network:
         """Places of parameters that may be missing: scale and shift, or a linear layer's scale."""
         scales = range(1, self.depth * OF_LAYER, OF_LAYER)
         return frozenset(p for s in scales for p in ((s, s + 1) if self.kind == "blocks" else (s,)))
+
+    def arranged(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same numbers, in memory as the kernels want them, so that passes need not copy them.
+
+        What has the shape of a weight is arranged as one: step sizes, say.
+        """
+        lanes = self.library.lanes
+        forms = {
+            one.shape: one
+            for dtype in {p.dtype for p in params.values()} & SUFFIXES.keys()
+            for one in self._weights(lanes(dtype))
+            if one.ordered == one.stored
+        }
+        return {
+            name: forms[p.shape].restore(forms[p.shape].order(p).contiguous())
+            if p.shape in forms and p.is_cpu
+            else p
+            for name, p in params.items()
+        }
+
+    def _weights(self, lanes: int) -> list[Form]:
+        """Of the layers."""
+        weight = form.convolution if self.kind == "blocks" else form.linear
+        inputs = (self.channels, *[self.units] * (self.depth - 1))
+        return [
+            weight(size, self.units, lanes, first=layer == 0) for layer, size in enumerate(inputs)
+        ]
 
     def tensors(self, params: Mapping[str, Tensor], *, head: bool = True) -> list[Tensor | None]:
         """Parameters in the order of ``names``; None where the network has none."""

@@ -6,13 +6,12 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from metadist.kernels.form import Form
-from metadist.kernels.library import Shape, address, addresses
+from metadist.kernels.library import Shape, addresses
 
 #: Where gradients begin in their memory: multiples of a cache line of float32.
 LINE = 16
@@ -57,12 +56,7 @@ class Plan:
 
     def pointers(self, stored: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
         """Where the kernels find them; null for None."""
-        return addresses(
-            [
-                None if tensor is None else address(tensor, self.dtype, one.count)
-                for one, tensor in zip(self.forms, stored, strict=True)
-            ]
-        )
+        return addresses([None if tensor is None else tensor.data_ptr() for tensor in stored])
 
     @cached_property
     def _layouts(self) -> dict[tuple[bool, ...], Layout]:
@@ -77,25 +71,45 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a gradient lies, and how it is seen as torch has it.
+
+    Attributes:
+        strides: of a view in torch's order; None: there is none, what is stored is copied.
+    """
+
+    form: Form
+    begin: int
+    strides: tuple[int, ...] | None
+
+    def of(self, flat: Tensor) -> Tensor:
+        """The gradient."""
+        if self.strides is None:
+            return self.form.from_kernel(flat.narrow(0, self.begin, self.form.count))
+        return flat.as_strided(self.form.shape, self.strides, self.begin)
+
+
+@dataclass(frozen=True)
 class Layout:
     """How gradients of those parameters that are wanted lie in one piece of memory.
 
     Attributes:
-        wanted: a parameter's form and where its gradient begins; None where it is not wanted.
+        places: of each parameter's; None where it is not wanted.
         size: numbers of all.
     """
 
-    wanted: tuple[tuple[Form, int] | None, ...]
+    places: tuple[Place | None, ...]
     size: int
 
     @classmethod
     def of(cls, forms: Sequence[Form], wanted: Sequence[bool]) -> Layout:
         """The gradients of those that are wanted, one behind the other."""
-        counts = [one.count if want else 0 for one, want in zip(forms, wanted, strict=True)]
-        ends = list(accumulate(-(-count // LINE) * LINE for count in counts))
-        begins = [0, *ends[:-1]]
-        each = zip(forms, begins, wanted, strict=True)
-        return cls(tuple((one, begin) if want else None for one, begin, want in each), ends[-1])
+        places: list[Place | None] = []
+        begin = 0
+        for one, want in zip(forms, wanted, strict=True):
+            places.append(Place(one, begin, one.strides) if want else None)
+            begin += -(-one.count // LINE) * LINE if want else 0
+        return cls(tuple(places), begin)
 
 
 @dataclass(frozen=True)
@@ -109,13 +123,11 @@ class Outcome:
     def pointers(self) -> ctypes.Array[ctypes.c_void_p]:
         """Where each goes; null where it is not wanted."""
         start, size = self.flat.data_ptr(), self.flat.element_size()
+        places = self.layout.places
         return addresses(
-            [None if one is None else start + one[1] * size for one in self.layout.wanted]
+            [None if place is None else start + place.begin * size for place in places]
         )
 
     def tensors(self) -> list[Tensor | None]:
         """As torch has them."""
-        return [
-            None if one is None else one[0].from_kernel(self.flat.narrow(0, one[1], one[0].count))
-            for one in self.layout.wanted
-        ]
+        return [None if place is None else place.of(self.flat) for place in self.layout.places]

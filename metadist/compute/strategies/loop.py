@@ -31,6 +31,7 @@ class Loop:
         noise: Sequence[Noise],
         ctx: Context,
     ) -> ChunkResult:
+        params = learner.arranged(params)
         gradients: Params = {}
         statistics: dict[str, Tensor] = {}
         metrics: dict[str, list[Tensor]] = {}
