@@ -29,8 +29,8 @@ from metadist.kernels import library
 from metadist.keys import Key
 from metadist.tasks import TaskShape, to_tasks
 from tests.benchmarks.higher_maml import HigherMAML
-from tests.benchmarks.peers import CPU, WAYS, Params, Problem, distance, machine, spread
-from tests.benchmarks.plain_maml import PlainMAML
+from tests.benchmarks.peers import CPU, WAYS, Problem, distance, machine, spread
+from tests.benchmarks.plain_maml import Params, PlainMAML
 
 OMNIGLOT, MINI = (28, 28, 1), (84, 84, 3)
 #: 5 ways, 1 shot; 32 tasks of one inner step, few of five.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,9 +85,14 @@ class Pair:
 
     def second(self, loss: Tensor, gradients: Params, leaves: Params) -> Params:
         """Derivative of what a learner might make of loss and gradients."""
-        made = 0.7 * loss + sum((g * self.along[n]).sum() for n, g in gradients.items())
+        made = 0.7 * loss + whole(g * self.along[n] for n, g in gradients.items())
         found = torch.autograd.grad(made, [*leaves.values()], materialize_grads=True)
         return dict(zip(leaves, found, strict=True))
+
+
+def whole(tensors: Iterable[Tensor]) -> Tensor:
+    """The sum of all their numbers."""
+    return torch.stack([tensor.sum() for tensor in tensors]).sum()
 
 
 def gradient(value: Tensor, leaves: Params, *, create_graph: bool = False) -> Params:

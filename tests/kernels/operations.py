@@ -75,7 +75,7 @@ class Operations:
         block = self._convolution(tuple(x.shape), len(w), stride, bordered)
         size = [(s - 1) // stride + 1 for s in x.shape[2:]]
         y = x.new_empty(len(x), *size, self.wide(len(w)))
-        second = (None, None)
+        second: tuple[Optional, Optional] = (None, None)
         if x1 is not None and w1 is not None:
             second = (self._input(x1, block), self.weights(w1, bordered=bordered))
         given = (self._input(x, block), self.weights(w, bordered=bordered))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ printf compiled > "$last"
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A compiler that takes no time."""
     path = tmp_path / "fake-c++"
     monkeypatch.setenv("CXX", str(path))
@@ -134,9 +136,9 @@ def test_targets_are_ordered_and_one_is_always_possible(monkeypatch: pytest.Monk
     assert [target.name for target in build.possible()] == ["portable"]
     everything = frozenset().union(*(target.features for target in build.TARGETS))
     monkeypatch.setattr(build, "processor_features", lambda: everything)
-    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert [target.name for target in build.possible()] == ["x86-64-v4", "x86-64-v3", "portable"]
-    monkeypatch.setattr(build.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert [target.name for target in build.possible()] == ["portable"]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metadist.context import NormMode
 from metadist.kernels.library import Library
 from tests.contract.cases import Case, Options
 from tests.contract.setting import Setting, make
@@ -53,7 +54,7 @@ def held(case: Case) -> None:
 
 
 def case_of(learner: str, model: str, steps: int = 2) -> Case:
-    norm = "none" if model.startswith("mlp") else "transductive"
+    norm: NormMode = "none" if model.startswith("mlp") else "transductive"
     return Case(learner.partition("-")[0], model, norm, steps, LEARNERS[learner])
 
 
@@ -81,7 +82,7 @@ def test_every_learner_is_the_same_on_every_network(learner: str, model: str):
 
 @pytest.mark.parametrize("norm", ["running", "support", "none"])
 @pytest.mark.parametrize("learner", ["maml", "mamlpp"])
-def test_other_normalisation_is_the_same(learner: str, norm: str):
+def test_other_normalisation_is_the_same(learner: str, norm: NormMode):
     held(replace(case_of(learner, "conv4-stride"), norm=norm))
 
 

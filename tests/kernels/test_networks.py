@@ -12,7 +12,7 @@ from metadist.backbones import Norm
 from metadist.kernels.library import Library
 from metadist.objectives.classification import Classification
 from metadist.tasks import Examples, Prediction, TaskShape
-from tests.kernels.networks import SCALE, Pair, check, gradient
+from tests.kernels.networks import SCALE, Pair, check, gradient, whole
 from tests.numerics.reference import EXACT, distance
 
 POOLED = {"downsample": "pool", "head": "flatten"}
@@ -91,7 +91,7 @@ def test_constants_are_left_alone(kernels: Library):
 def test_a_second_derivative_may_be_asked_for_twice(pair: Pair):
     leaves, wrt = pair.leaves(), tuple(pair.params)
     loss, gradients, _ = pair.fused(leaves, wrt)
-    made = loss + sum((g * pair.along[n]).sum() for n, g in gradients.items())
+    made = loss + whole(g * pair.along[n] for n, g in gradients.items())
     first = torch.autograd.grad(made, [*leaves.values()], retain_graph=True)
     second = torch.autograd.grad(made, [*leaves.values()])
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -100,16 +100,16 @@ def test_a_second_derivative_may_be_asked_for_twice(pair: Pair):
 def test_a_further_derivative_is_refused(pair: Pair):
     leaves, wrt = pair.leaves(), tuple(pair.params)
     _, gradients, _ = pair.fused(leaves, wrt)
-    made = sum(g.square().sum() for g in gradients.values())
+    made = whole(g.square() for g in gradients.values())
     second = torch.autograd.grad(made, [*leaves.values()], create_graph=True)
     with pytest.raises(RuntimeError, match="more often than"):
-        torch.autograd.grad(sum(s.sum() for s in second), [*leaves.values()])
+        torch.autograd.grad(whole(second), [*leaves.values()])
     leaves = pair.leaves()
     found = pair.kernels.fused_loss(leaves, pair.examples, pair.norm, pair.objective)
     assert found is not None
     first = torch.autograd.grad(found[0], [*leaves.values()], create_graph=True)
     with pytest.raises(RuntimeError, match="more often than"):
-        torch.autograd.grad(sum(f.sum() for f in first), [*leaves.values()], allow_unused=True)
+        torch.autograd.grad(whole(first), [*leaves.values()], allow_unused=True)
 
 
 def test_query_side(pair: Pair):
