@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from metadist.compute.determinism import numerics
 from metadist.context import NormMode
 from metadist.kernels.library import Library
 from tests.contract.cases import Case, Options
@@ -111,3 +112,9 @@ def test_vmap_leaves_them_alone():
     fused, plain = both(case_of("maml", "conv4-stride"))
     (got,), (wanted,) = fused.vmap(3), plain.vmap(3)
     assert all(torch.equal(g, wanted.gradients[n]) for n, g in got.gradients.items())
+
+
+def test_the_build_is_part_of_what_decides_the_bits(kernels: Library):
+    cpu = torch.device("cpu")
+    plain, fused = numerics(cpu), numerics(cpu, "fused")
+    assert fused == {**plain, "kernels": f"{kernels.target} {kernels.digest}"}
