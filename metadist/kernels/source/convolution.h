@@ -41,53 +41,58 @@ struct Pixels {
   Index row, image;
 };
 
-// out[n][rows][columns][:] of `width` numbers each, the sum over the sources.
+// Output pixels that are taken together: whole images, at least one. So many pixels make full tiles of small
+// images, and what they read and write stays in the second cache while all their filters are computed.
+constexpr int TOGETHER = 512;
+
+// out[n][rows][columns][first ... first + NV vectors) of `width` numbers a pixel, for some of the images.
 template <class T, int NV>
-void gather_columns(const Axis& rows, const Axis& columns, int kernel_width, int examples, const Sources<T>& sources,
-                    const Pixels& in, int width, int first, T* out) {
+void gather_columns(const Axis& rows, const Axis& columns, int kernel_width, int begin, int end,
+                    const Sources<T>& sources, const Pixels& in, int width, int first, T* out) {
   constexpr int MOST = MOST_ROWS<NV>;
   const Index out_row = static_cast<Index>(columns.outputs) * width, out_image = out_row * rows.outputs;
-  // Wide images are taken one by one; of narrow ones the same pixel of several makes a full tile.
-  const int together = columns.outputs >= 2 * MOST ? 1 : examples;
-  for (int image = 0; image < examples; image += together)
-    for (int a = 0; a < rows.size; a++)
-      for (int j = 0; j < rows.runs[a].count; j++) {
-        const Run& down = rows.runs[a];
-        const Index line = (down.first + static_cast<Index>(j) * down.step) * out_row;
-        for (int b = 0; b < columns.size; b++) {
-          const Run& across = columns.runs[b];
-          Piece pieces[9];
-          int count = 0;
-          for (int k = 0; k < down.taps; k++)
-            for (int m = 0; m < across.taps; m++) {
-              const Index pixel = (down.from[k] + static_cast<Index>(j) * rows.advance) * in.row +
-                                  static_cast<Index>(across.from[m]) * in.step;
-              const Index tap = down.tap[k] * kernel_width + across.tap[m];
-              pieces[count++] = {pixel, tap * in.rows, in.length};
-            }
-          Index n = image, c = 0;
-          for_tiles<MOST>(static_cast<Index>(together) * across.count, [&](int size, Index) {
-            Index inputs[MOST], outputs[MOST];
-            for (int r = 0; r < size; r++) {
-              inputs[r] = n * in.image + c * columns.advance * in.step;
-              outputs[r] = n * out_image + line + (across.first + c * across.step) * width;
-              if (++c == across.count) {
-                c = 0;
-                n++;
-              }
-            }
-            ProductTiles<T, NV>::of_rows[size - 1](sources, inputs, outputs, pieces, count, width, first, out);
-          });
+  for (int a = 0; a < rows.size; a++)
+    for (int b = 0; b < columns.size; b++) {
+      const Run &down = rows.runs[a], &across = columns.runs[b];
+      Piece pieces[9];
+      int count = 0;
+      for (int k = 0; k < down.taps; k++)
+        for (int m = 0; m < across.taps; m++) {
+          const Index pixel = down.from[k] * in.row + static_cast<Index>(across.from[m]) * in.step;
+          const Index tap = down.tap[k] * kernel_width + across.tap[m];
+          pieces[count++] = {pixel, tap * in.rows, in.length};
         }
-      }
+      // All pixels of these runs read alike, whatever their row and image.
+      const Index x_step = static_cast<Index>(columns.advance) * in.step, x_row = rows.advance * in.row;
+      const Index step = static_cast<Index>(across.step) * width, row = down.step * out_row;
+      const Index corner = down.first * out_row + static_cast<Index>(across.first) * width;
+      int c = 0, j = 0, n = begin;
+      for_tiles<MOST>(static_cast<Index>(end - begin) * down.count * across.count, [&](int size, Index) {
+        Index inputs[MOST], outputs[MOST];
+        for (int r = 0; r < size; r++) {
+          inputs[r] = n * in.image + j * x_row + c * x_step;
+          outputs[r] = n * out_image + corner + j * row + c * step;
+          if (++c < across.count) continue;
+          c = 0;
+          if (++j < down.count) continue;
+          j = 0;
+          n++;
+        }
+        ProductTiles<T, NV>::of_rows[size - 1](sources, inputs, outputs, pieces, count, width, first, out);
+      });
+    }
 }
 
 template <class T>
 void gather(const Axis& rows, const Axis& columns, int kernel_width, int examples, const Sources<T>& sources,
             const Pixels& in, int width, T* out) {
-  for_column_blocks<T>(width, [&](auto vectors, int first) {
-    gather_columns<T, decltype(vectors)::value>(rows, columns, kernel_width, examples, sources, in, width, first, out);
-  });
+  const int image = rows.outputs * columns.outputs, together = image < TOGETHER ? (TOGETHER + image - 1) / image : 1;
+  for (int begin = 0; begin < examples; begin += together) {
+    const int end = begin + together < examples ? begin + together : examples;
+    for_column_blocks<T>(width, [&](auto vectors, int first) {
+      gather_columns<T, decltype(vectors)::value>(rows, columns, kernel_width, begin, end, sources, in, width, first, out);
+    });
+  }
 }
 
 // y = x * w, and the same for a second source if there is one; no source: zeros.

@@ -2,15 +2,16 @@
 //
 //   dw[kh][kw][ci][co] = sum over n, oh, ow of  x[n][s oh - 1 + kh][s ow - 1 + kw][ci] dy[n][oh][ow][co]
 //
-// R rows ci and NV vectors of co stay in registers while the pixels go by. Each stretch of pixels is summed
-// from zero and then added to the rest, so that no chain of float additions is long.
+// R rows ci and NV vectors of co stay in registers while the pixels go by. Pixels are taken in stretches, each
+// summed from zero and then added to the rest: their x and dy stay in the first cache while all k, ci and co
+// go over them, and no chain of float additions is long.
 #pragma once
 
 #include "convolution.h"
 
 namespace metadist {
 
-constexpr int STRETCH = 256;
+constexpr int STRETCH = 224;  // pixels: a cache line of x and one of dy of each are 28 KiB
 
 // Pixels that are summed over, as three nested loops, the innermost last: counts, and what one more of each
 // is in x and dy.
@@ -21,13 +22,9 @@ struct Walk {
 
 template <class T, int R, int NV>
 void gradient_tile(const Sources<T>& sources, const Walk& walk, int columns, bool add, T* out) {
-  Vector<T> total[R][NV], sums[R][NV];
+  Vector<T> sums[R][NV];
   for (int r = 0; r < R; r++)
-    for (int v = 0; v < NV; v++) {
-      total[r][v] = add ? load<T>(out + static_cast<Index>(r) * columns + v * LANES<T>) : Vector<T>{};
-      sums[r][v] = Vector<T>{};
-    }
-  int chain = 0;
+    for (int v = 0; v < NV; v++) sums[r][v] = Vector<T>{};
   for (int s = 0; s < sources.size; s++)
     for (int i = 0; i < walk.count[0]; i++)
       for (int j = 0; j < walk.count[1]; j++) {
@@ -46,18 +43,12 @@ void gradient_tile(const Sources<T>& sources, const Walk& walk, int columns, boo
           x += walk.x[2];
           dy += walk.dy[2];
         }
-        chain += walk.count[2];
-        if (chain < STRETCH) continue;
-        chain = 0;
-        for (int r = 0; r < R; r++)
-          for (int v = 0; v < NV; v++) {
-            total[r][v] += sums[r][v];
-            sums[r][v] = Vector<T>{};
-          }
       }
   for (int r = 0; r < R; r++)
-    for (int v = 0; v < NV; v++)
-      store<T>(out + static_cast<Index>(r) * columns + v * LANES<T>, total[r][v] + sums[r][v]);
+    for (int v = 0; v < NV; v++) {
+      T* to = out + static_cast<Index>(r) * columns + v * LANES<T>;
+      store<T>(to, add ? load<T>(to) + sums[r][v] : sums[r][v]);
+    }
 }
 
 template <class T>
@@ -86,60 +77,65 @@ void outer_products(const Sources<T>& sources, const Walk& walk, int rows, int c
   });
 }
 
-// Outputs that read inside an image of so many inputs with the kernel's k: the first, and how many.
+// Outputs begin ... end - 1 of an axis that read inside so many inputs with the kernel's k.
 struct Reach {
   int first, count;
 };
-inline Reach reach(int inputs, int outputs, int stride, int k) {
-  int first = 0, end = outputs;
-  while (first < end && stride * first - 1 + k < 0) first++;
-  while (end > first && stride * (end - 1) - 1 + k >= inputs) end--;
-  return {first, end - first};
+inline Reach reach(int inputs, int begin, int end, int stride, int k) {
+  while (begin < end && stride * begin - 1 + k < 0) begin++;
+  while (end > begin && stride * (end - 1) - 1 + k >= inputs) end--;
+  return {begin, end - begin};
 }
 
-// Images whose x and dy stay in the second cache while all k go over them.
-constexpr Index CACHED_BYTES = 640 << 10;
+// Adds (or sets) what rows top ... bottom - 1 of some images give.
+template <class T>
+void stretch_gradient(const Convolution& conv, const Sources<T>& sources, int image, int examples, int top, int bottom,
+                      bool add, T* dw) {
+  const int kernel_width = conv.bordered ? 1 : 3, rows = conv.bordered ? 3 * conv.channels : conv.channels;
+  const int row_step = conv.bordered ? rows : conv.channel_step, border = conv.bordered ? 0 : 1;
+  const Index x_row = conv.stride * conv.input_row(), x_pixel = static_cast<Index>(conv.stride) * conv.channel_step;
+  for (int kh = 0; kh < 3; kh++)
+    for (int kw = 0; kw < kernel_width; kw++) {
+      Reach down{top, bottom - top}, across{0, conv.out_width()};
+      if (!conv.bordered) {
+        down = reach(conv.height, top, bottom, conv.stride, kh);
+        across = reach(conv.width, 0, conv.out_width(), conv.stride, kw);
+      }
+      const Index x = image * conv.input_image() + (conv.stride * down.first - border + kh) * conv.input_row() +
+                      static_cast<Index>(conv.stride * across.first - border + kw) * conv.channel_step;
+      const Index dy = image * conv.output_image() + down.first * conv.output_row() +
+                       static_cast<Index>(across.first) * conv.filter_step;
+      Sources<T> moved = sources;
+      for (int s = 0; s < moved.size; s++) {
+        moved.source[s].input += x;
+        moved.source[s].weights += dy;
+      }
+      Walk walk{{examples, down.count, across.count},
+                {conv.input_image(), x_row, x_pixel},
+                {conv.output_image(), conv.output_row(), conv.filter_step}};
+      if (across.count < examples && across.count < 6)  // the longer loop belongs inside
+        walk = {{across.count, down.count, examples},
+                {x_pixel, x_row, conv.input_image()},
+                {conv.filter_step, conv.output_row(), conv.output_image()}};
+      T* out = dw + static_cast<Index>(kh * kernel_width + kw) * row_step * conv.filter_step;
+      outer_products<T>(moved, walk, rows, conv.filter_step, add, out);
+    }
+}
 
 template <class T>
 void convolution_gradient(const Convolution& conv, const Sources<T>& sources, T* dw) {
-  const Index image = conv.input_image(), out_image = conv.output_image();
-  const Index bytes = (image + out_image) * sources.size * static_cast<Index>(sizeof(T));
-  const Index fitting = bytes > 0 && CACHED_BYTES > bytes ? CACHED_BYTES / bytes : 1;
-  const int blocks = static_cast<int>((conv.examples + fitting - 1) / fitting);
-  const int kernel_width = conv.bordered ? 1 : 3, rows = conv.bordered ? 3 * conv.channels : conv.channels;
-  const int row_step = conv.bordered ? rows : conv.channel_step;
-  int begin = 0;
-  for (int block = 0; block < blocks; block++) {
-    const int examples = conv.examples / blocks + (block < conv.examples % blocks);
-    for (int kh = 0; kh < 3; kh++)
-      for (int kw = 0; kw < kernel_width; kw++) {
-        Reach down{0, conv.out_height()}, across{0, conv.out_width()};
-        Index pixel = kh * conv.input_row();
-        if (!conv.bordered) {
-          down = reach(conv.height, conv.out_height(), conv.stride, kh);
-          across = reach(conv.width, conv.out_width(), conv.stride, kw);
-          pixel = (conv.stride * down.first - 1 + kh) * conv.input_row() +
-                  static_cast<Index>(conv.stride * across.first - 1 + kw) * conv.channel_step;
-        }
-        Sources<T> moved = sources;
-        for (int s = 0; s < moved.size; s++) {
-          moved.source[s].input += begin * image + pixel;
-          moved.source[s].weights += begin * out_image + down.first * conv.output_row() +
-                                     static_cast<Index>(across.first) * conv.filter_step;
-        }
-        const Index x_row = conv.stride * conv.input_row();
-        const Index x_pixel = static_cast<Index>(conv.stride) * conv.channel_step;
-        Walk walk{{examples, down.count, across.count},
-                  {image, x_row, x_pixel},
-                  {out_image, conv.output_row(), conv.filter_step}};
-        if (across.count < examples && across.count < 6)  // the longer loop belongs inside
-          walk = {{across.count, down.count, examples},
-                  {x_pixel, x_row, image},
-                  {conv.filter_step, conv.output_row(), out_image}};
-        T* out = dw + static_cast<Index>(kh * kernel_width + kw) * row_step * conv.filter_step;
-        outer_products<T>(moved, walk, rows, conv.filter_step, block > 0, out);
-      }
-    begin += examples;
+  const int height = conv.out_height(), width = conv.out_width();
+  const int rows_fitting = STRETCH / width > 0 ? STRETCH / width : 1;
+  const int rows = rows_fitting < height ? rows_fitting : height;
+  const int images = rows < height ? 1 : rows_fitting / height;
+  bool add = false;
+  for (int image = 0; image < conv.examples; image += images) {
+    const int examples = image + images < conv.examples ? images : conv.examples - image;
+    for (int top = 0; top < height; top += rows) {
+      const int bottom = top + rows < height ? top + rows : height;
+      stretch_gradient<T>(conv, sources, image, examples, top, bottom, add, dw);
+      add = true;
+    }
   }
 }
 
