@@ -35,9 +35,7 @@ def cpu_instruction_sets() -> str:
     return platform.machine()
 
 
-def numerics(
-    device: torch.device, kernels: Literal["torch", "fused"] = "torch"
-) -> dict[str, str]:
+def numerics(device: torch.device, kernels: Literal["torch", "fused"] = "torch") -> dict[str, str]:
     """Everything that two processes must share to compute the same bits.
 
     Args:

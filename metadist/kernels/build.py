@@ -92,14 +92,15 @@ def processor_features() -> frozenset[str]:
     return frozenset()
 
 
+def of_this_architecture() -> list[Target]:
+    """Targets that the compiler of this machine can make, the best first."""
+    return [target for target in TARGETS if target.architecture in ("", platform.machine())]
+
+
 def possible() -> list[Target]:
     """Targets that this machine's processor can run, the best first."""
     mine = processor_features()
-    return [
-        target
-        for target in TARGETS
-        if target.architecture in ("", platform.machine()) and target.features <= mine
-    ]
+    return [target for target in of_this_architecture() if target.features <= mine]
 
 
 def compiler() -> str:
@@ -234,9 +235,8 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="a folder; without it the cache")
     parser.add_argument("--optional", action="store_true", help="succeed without a compiler too")
     asked = parser.parse_args()
-    known = [t for t in TARGETS if t.architecture in ("", platform.machine())]
     try:
-        for target in known if asked.all else possible()[:1]:
+        for target in of_this_architecture() if asked.all else possible()[:1]:
             sys.stdout.write(f"{build(target, asked.into or cache_dir())}\n")
     except ResourceError as error:
         if not asked.optional:

@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def say(path: Path, version: str) -> None:
 
 
 TARGET = build.TARGETS[-1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_build_is_kept_and_another_compilers_is_another(fake: Path, tmp_path: Path):
@@ -166,3 +168,21 @@ def test_structures_are_as_large_as_in_c(kernels: Library):
     assert ctypes.sizeof(library.Shape) == 64 + 16
     assert ctypes.sizeof(library.Block) == 32 + 8
     assert len(kernels.digest) == 64
+
+
+@pytest.mark.parametrize("prebuilt", ["0", "1"])
+def test_a_wheel_carries_them_where_it_is_asked_to(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prebuilt: str
+):
+    monkeypatch.setenv("METADIST_PREBUILT", prebuilt)
+    command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist")]
+    subprocess.run([sys.executable, *command, str(ROOT)], capture_output=True, check=True)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as packed:
+        names = [name for name in packed.namelist() if name.endswith(".so")]
+    targets = build.of_this_architecture() if prebuilt == "1" else []
+    assert len(names) == len(targets)
+    for target in targets:
+        place = f"metadist/kernels/prebuilt/{build.stem(target)}-"
+        assert [name for name in names if name.startswith(place)]
+    assert wheel.name.endswith("-none-any.whl") == (prebuilt == "0")
