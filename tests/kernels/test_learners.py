@@ -98,8 +98,11 @@ def test_chunks_have_the_bits_of_their_tasks():
     assert all(torch.equal(again.gradients[n], g) for n, g in whole.gradients.items())
 
 
-def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch):
-    setting, _ = both(case_of("mamlpp", "conv4-stride"))
+@pytest.mark.parametrize(
+    "learner", ["maml", "fomaml", "anil", "meta_sgd", "mamlpp", "tnet", "mtnet", "taml-entropy"]
+)
+def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch, learner: str):
+    setting, _ = both(case_of(learner, "conv4-stride"))
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("torch computes")
