@@ -32,6 +32,8 @@ LEARNERS: dict[str, Options] = {
     "taml-entropy": (("variant", "entropy"),),
     "maml_input_bias": (),
 }
+#: Those that others hold as well.
+LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
 MODELS = ("conv4-stride", "conv4-pool", "conv4-shift", "conv4-plain", "mlp-relu", "mlp-tanh")
 
 
@@ -59,7 +61,10 @@ def case_of(learner: str, model: str, steps: int = 2) -> Case:
     return Case(learner.partition("-")[0], model, norm, steps, LEARNERS[learner])
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    "learner",
+    [pytest.param(x, marks=pytest.mark.slow) if x in LATER else x for x in LEARNERS],
+)
 def test_a_learner_is_the_same(learner: str):
     held(case_of(learner, "conv4-stride"))
 
@@ -112,7 +117,7 @@ def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch, learner: str)
 
 
 def test_vmap_leaves_them_alone():
-    fused, plain = both(case_of("maml", "conv4-stride"))
+    fused, plain = both(case_of("maml", "mlp-relu"))
     (got,), (wanted,) = fused.vmap(3), plain.vmap(3)
     assert all(torch.equal(g, wanted.gradients[n]) for n, g in got.gradients.items())
 
