@@ -3,6 +3,8 @@
 VENV  := .venv
 BIN   := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+# Kernels for this machine's processor, compiled once for each state of their source.
+KERNELS := build/kernels/.ready
 # A second one, with the lowest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
 LOWEST_PIP := "$(CURDIR)/$(LOWEST)/bin/python" -m pip --disable-pip-version-check -q
@@ -47,7 +49,7 @@ NAME ?= demo-$$(date +%Y%m%d-%H%M%S)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## fill .venv with the tested set of packages (once; about 2 GB)
+setup: $(READY) $(KERNELS) ## fill .venv with the tested set of packages (once; about 2 GB)
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@test -n "$(PYTHON)" || { echo "metadist needs Python 3.11 or newer; none was found." \
@@ -69,6 +71,12 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(PIP) install --no-compile -c constraints.txt -e '.[tune,dev,docs,s3]'
 	@touch $@
 	@echo "Ready: $(VENV)/bin/metadist --help"
+
+$(KERNELS): $(READY) metadist/kernels/build.py $(wildcard metadist/kernels/source/*)
+	@echo "Compiling metadist/kernels for this processor (once; about half a minute)"
+	@mkdir -p $(@D)
+	@"$(BIN)/python" -m metadist.kernels.build --optional
+	@touch $@
 
 demo: setup ## train on embedded data with 2 Ray workers, evaluate, report
 	@"$(BIN)/metadist" train strokes-5w1s-maml --name "$(NAME)" --workers 2 --json

@@ -10,17 +10,16 @@ defaults are the released code's for Omniglot; ``inner.lr`` is where step sizes 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.backbones import Norm, Output
+from metadist.backbones import Norm
 from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
-from metadist.inner.backbone_wrapper import BackboneWrapper
+from metadist.inner.backbone_wrapper import Reparametrised
 from metadist.inner.inner_loop import AdaptedModel, InnerLoop
 from metadist.inner.inner_optimizer import InnerOptimizer, InnerStep
 from metadist.inner.sgd import SGD
@@ -123,7 +122,7 @@ class PerStepSGD(InnerOptimizer):
 
 
 @dataclass(frozen=True)
-class PerStepNorm(BackboneWrapper):
+class PerStepNorm(Reparametrised):
     """A backbone whose normalisation layers have a scale and a shift of their own for each step.
 
     "Per-step batch normalization weights and biases": they are [T, C], and ``Norm.step`` chooses
@@ -143,10 +142,10 @@ class PerStepNorm(BackboneWrapper):
             for name, p in self.network.init(key).items()
         }
 
-    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
+    def inside(self, params: Params, norm: Norm) -> Params:
         row = min(norm.step, max(self.steps, 1) - 1)
         chosen = {name: p[row] for name, p in params.items() if name in self.norm_parameters}
-        return super().forward({**params, **chosen}, x, norm, **how)
+        return {**params, **chosen}
 
 
 @dataclass(frozen=True)

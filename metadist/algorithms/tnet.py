@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metadist.algorithms import Parts, maml
-from metadist.backbones import Norm, Output
+from metadist.backbones import Norm, Output, Statistics
 from metadist.errors import RecipeError
-from metadist.inner.backbone_wrapper import BackboneWrapper
+from metadist.inner.backbone_wrapper import Reparametrised
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.singular_values import singular_values
 from metadist.keys import Key
 from metadist.learner import Captions, LearnedQuantities
-from metadist.tasks import Params
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params
 
 SUFFIX = ".transform"
 
@@ -32,7 +33,7 @@ Options = maml.Options
 
 
 @dataclass(frozen=True)
-class Transformed(BackboneWrapper):
+class Transformed(Reparametrised):
     """A backbone with ``<layer>.transform`` [outputs, outputs] in each layer, the head included.
 
     T stands behind the bias and before normalisation; in a convolution it mixes channels. It
@@ -69,7 +70,46 @@ class Transformed(BackboneWrapper):
                 )
             return F.linear(y, t) if y.dim() == 2 else F.conv2d(y, t[:, :, None, None])
 
-        return super().forward(params, x, norm, layer_hook=transformed, **how)
+        return self.network.forward(params, x, norm, layer_hook=transformed, **how)
+
+    def inside(self, params: Params, norm: Norm) -> Params:
+        """Each layer's T folded into its weight and bias: T (W x + b) = (T W) x + T b."""
+        return params | self._mixed(params, params, transposed=False)
+
+    def loss_gradient(
+        self,
+        params: Params,
+        wrt: tuple[str, ...],
+        examples: Examples,
+        norm: Norm,
+        objective: Objective,
+        scale: float,
+    ) -> tuple[Tensor, Params, Statistics] | None:
+        """With A = T W the gradient of W is T' times that of A."""
+        fused = self.network.loss_gradient(
+            self.inside(params, norm), wrt, examples, norm, objective, scale
+        )
+        if fused is None:
+            return None
+        loss, gradients, statistics = fused
+        return loss, gradients | self._mixed(gradients, params, transposed=True), statistics
+
+    def _mixed(self, tensors: Params, params: Params, *, transposed: bool) -> Params:
+        """T, or its transpose, times those of the tensors that are a layer's weight or bias."""
+        mixed = {}
+        for layer in self.layers:
+            t = params[f"{layer.name}{SUFFIX}"]
+            for name in layer.parameters:
+                if name in tensors:
+                    mixed[name] = _outputs_mixed(t.t() if transposed else t, tensors[name])
+        return mixed
+
+
+def _outputs_mixed(t: Tensor, tensor: Tensor) -> Tensor:
+    """T [o, o] times a tensor [o, ...], with the outputs last in memory, as kernels want them."""
+    if tensor.dim() == 4:
+        return (tensor.permute(2, 3, 1, 0) @ t.t()).permute(3, 2, 0, 1)
+    return t @ tensor
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options, find, module_names, parse_options
+from metadist.kernels.library import Library
 from metadist.keys import Key
 from metadist.objectives import Objective
 from metadist.tasks import Examples, Params, TaskShape
@@ -131,10 +132,42 @@ class Backbone(ABC):
             wrt: names of the parameters whose gradient is wanted.
 
         Returns:
-            Loss, gradients by name, both differentiable once more, and statistics; None where the
-            network does not know how, and the tape does it.
+            Loss, gradients by name, both differentiable once more, and statistics where
+            ``norm.record`` is set; None where the network does not know how, and the tape does it.
         """
         return None
+
+    def fused_loss(
+        self, params: Params, examples: Examples, norm: Norm, objective: Objective
+    ) -> tuple[Tensor, Tensor] | None:
+        """The objective's loss of examples and the outputs [n, outputs], fused.
+
+        Returns:
+            Both, differentiable once; None where the network does not know how.
+        """
+        return None
+
+    def fused_value(
+        self, params: Params, x: Tensor, norm: Norm, *, head: bool = True
+    ) -> tuple[Tensor, Statistics] | None:
+        """Value and statistics of :meth:`forward`, fused.
+
+        Returns:
+            The value, differentiable once, and statistics where ``norm.record`` is set; None where
+            the network does not know how.
+        """
+        return None
+
+    def arranged(self, params: Params) -> Params:
+        """The same numbers in whatever order of memory fused passes are fastest with."""
+        return params
+
+    def with_kernels(self, library: Library) -> Backbone:
+        """This network with passes that compiled kernels compute; itself where it has none.
+
+        None of them is asked for under ``torch.func``.
+        """
+        return self
 
 
 def names() -> list[str]:

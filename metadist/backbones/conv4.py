@@ -11,7 +11,7 @@ Padding is 1 on every side (TensorFlow's "same" pads stride-2 convolutions on on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -20,10 +20,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Backbone, Layer, LayerHook, Output
-from metadist.backbones._norm import Norm, Statistics, normalise
+from metadist.backbones import Layer, LayerHook, Output
+from metadist.backbones._fused import Fused
+from metadist.backbones._norm import EPSILON, Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.errors import RecipeError
+from metadist.kernels.library import Library
+from metadist.kernels.network import Network
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
@@ -50,13 +53,14 @@ def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tens
 
 
 @dataclass(frozen=True)
-class Conv4(Backbone):
+class Conv4(Fused):
     """The network for inputs [n, C, H, W] and ``outputs`` classes or values."""
 
     options: Options
     channels: int
     features: int
     outputs: int
+    kernels: Network | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -73,6 +77,26 @@ class Conv4(Backbone):
     def norm_parameters(self) -> frozenset[str]:
         """Names of scale and shift of every normalisation layer."""
         return frozenset(f"{layer}.{p}" for layer in self.norm_layers for p in ("scale", "shift"))
+
+    def with_kernels(self, library: Library) -> Conv4:
+        of_layer = ("conv{}.weight", "norm{}.scale", "norm{}.shift")
+        names = (name.format(i) for i in range(1, BLOCKS + 1) for name in of_layer)
+        pool = self.options.downsample == "pool"
+        kernels = Network(
+            library,
+            "blocks",
+            names=(*names, *self.layers[-1].parameters),
+            norms=tuple(self.norm_layers),
+            channels=self.channels,
+            depth=BLOCKS,
+            units=self.options.filters,
+            outputs=self.outputs,
+            stride=1 if pool else 2,
+            pool=pool,
+            flatten=self.options.head == "flatten",
+            epsilon=EPSILON,
+        )
+        return replace(self, kernels=kernels)
 
     def init(self, key: Key) -> Params:
         """Xavier-uniform convolutions, zero shifts, unit scales, head as ``head_init`` says."""

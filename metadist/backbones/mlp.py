@@ -9,7 +9,7 @@ plateau before it learns.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -17,8 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
+from metadist.backbones import Layer, LayerHook, Norm, Output
+from metadist.backbones._fused import Fused
 from metadist.discovery import Options as OptionsBase
+from metadist.kernels.library import Library
+from metadist.kernels.network import Network
 from metadist.keys import Key
 from metadist.tasks import Params, TaskShape
 
@@ -39,16 +42,34 @@ class Options(OptionsBase):
 
 
 @dataclass(frozen=True)
-class MLP(Backbone):
+class MLP(Fused):
     """The network for inputs [n, ...] (flattened) and ``outputs`` classes or values."""
 
     options: Options
     sizes: tuple[int, ...]
+    kernels: Network | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The linear maps; the last one is the head."""
         return tuple(Layer(f"linear{i}", n, bias=True) for i, n in enumerate(self.sizes[1:], 1))
+
+    def with_kernels(self, library: Library) -> MLP:
+        *hidden, head = self.layers
+        # A linear layer has no scale.
+        names = (name for x in hidden for name in (f"{x.name}.weight", "", f"{x.name}.bias"))
+        kernels = Network(
+            library,
+            "layers",
+            names=(*names, *head.parameters),
+            norms=(),
+            channels=self.sizes[0],
+            depth=len(hidden),
+            units=self.options.hidden,
+            outputs=head.outputs,
+            activation=self.options.activation,
+        )
+        return replace(self, kernels=kernels)
 
     def init(self, key: Key) -> Params:
         """Weights [out, in] and biases [out] of each layer."""

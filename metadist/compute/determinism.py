@@ -8,12 +8,14 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from data_pipeline.storage.local import canonical_json, sha256_bytes
 from metadist.compute.collectives import Group
 from metadist.errors import NumericsError
+from metadist.kernels.library import load
 from metadist.process.environment import variables
 
 #: Instruction sets that math libraries dispatch on.
@@ -33,8 +35,12 @@ def cpu_instruction_sets() -> str:
     return platform.machine()
 
 
-def numerics(device: torch.device) -> dict[str, str]:
-    """Everything that two processes must share to compute the same bits."""
+def numerics(device: torch.device, kernels: Literal["torch", "fused"] = "torch") -> dict[str, str]:
+    """Everything that two processes must share to compute the same bits.
+
+    Args:
+        kernels: of the recipe; of compiled ones the build counts.
+    """
     facts = {
         "metadist": version("metadist"),
         "torch": torch.__version__,
@@ -45,6 +51,9 @@ def numerics(device: torch.device) -> dict[str, str]:
         "deterministic": "true",
         "tf32": "false",
     }
+    if kernels == "fused":
+        library = load()
+        facts["kernels"] = f"{library.target} {library.digest}"
     # Settings by which these libraries choose other kernels.
     for name, value in sorted(os.environ.items()):
         if name.startswith(("MKL_", "ONEDNN_", "DNNL_", "OPENBLAS_")) and not name.endswith(

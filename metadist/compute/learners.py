@@ -13,6 +13,7 @@ from metadist.backbones import Backbone
 from metadist.context import Context
 from metadist.discovery import Options
 from metadist.errors import PluginError, RecipeError, RunError
+from metadist.kernels.library import load
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.recipe.rate_changes import rate_after
@@ -28,6 +29,7 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
 
     Raises:
         RecipeError: a part or an option is unknown, or does not fit the tasks.
+        ResourceError: it wants kernels, and none were built.
     """
     objective = objectives.build(recipe.objective.name, recipe.objective.options, shape)
     if not shape.ways and recipe.inner.loss != "mean":
@@ -43,7 +45,7 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
                 f"model.norm: network {recipe.model.name!r} has no normalisation layers; 'none' is "
                 f"needed, got {recipe.model.norm!r}"
             )
-        return built
+        return built.with_kernels(load()) if recipe.engine.kernels == "fused" else built
 
     parts = parts_of(
         network=network,

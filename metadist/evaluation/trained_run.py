@@ -48,7 +48,7 @@ class TrainedRun:
         evaluator = RunEvaluator(run.name, setup, Solo(), device)
         lock = EvaluationLock.of(run, setup.recipe)
         state = lock.state()
-        bits_of(run, numerics(device))
+        bits_of(run, numerics(device, setup.recipe.engine.kernels))
         with reproducible(device):
             best = evaluator.best(state, Sink())
         return cls(run, evaluator, lock, state, best)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from metadist.backbones import Backbone, Layer, Norm, Output
+from metadist.backbones import Backbone, Layer, Norm, Output, Statistics
 from metadist.keys import Key
-from metadist.tasks import Params
+from metadist.objectives import Objective
+from metadist.tasks import Examples, Params
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,45 @@ class BackboneWrapper(Backbone):
     def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         return self.network.forward(params, x, norm, **how)
 
+    def arranged(self, params: Params) -> Params:
+        return self.network.arranged(params)
+
+
+@dataclass(frozen=True)
+class Reparametrised(BackboneWrapper):
+    """A backbone whose passes are another's with parameters that depend on the pass."""
+
+    @abstractmethod
+    def inside(self, params: Params, norm: Norm) -> Params:
+        """The other's parameters; those that are the same are the same objects."""
+
+    def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
+        return super().forward(self.inside(params, norm), x, norm, **how)
+
+    def loss_gradient(
+        self,
+        params: Params,
+        wrt: tuple[str, ...],
+        examples: Examples,
+        norm: Norm,
+        objective: Objective,
+        scale: float,
+    ) -> tuple[Tensor, Params, Statistics] | None:
+        inside = self.inside(params, norm)
+        if any(inside[name] is not params[name] for name in wrt):
+            return None
+        return self.network.loss_gradient(inside, wrt, examples, norm, objective, scale)
+
+    def fused_loss(
+        self, params: Params, examples: Examples, norm: Norm, objective: Objective
+    ) -> tuple[Tensor, Tensor] | None:
+        return self.network.fused_loss(self.inside(params, norm), examples, norm, objective)
+
+    def fused_value(
+        self, params: Params, x: Tensor, norm: Norm, *, head: bool = True
+    ) -> tuple[Tensor, Statistics] | None:
+        return self.network.fused_value(self.inside(params, norm), x, norm, head=head)
+
 
 @dataclass(frozen=True)
 class Encoder(BackboneWrapper):
@@ -50,3 +91,8 @@ class Encoder(BackboneWrapper):
     def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         """Features [n, D] for examples [n, ...]."""
         return super().forward(params, x, norm, **{**how, "head": False})
+
+    def fused_value(
+        self, params: Params, x: Tensor, norm: Norm, *, head: bool = False
+    ) -> tuple[Tensor, Statistics] | None:
+        return self.network.fused_value(params, x, norm, head=False)

@@ -74,6 +74,9 @@ class InnerLoop(Normalised):
         meta = self.optimizer.init(self.adapted(params), key.fold("rule"))
         return {**params, **{f"{PREFIX}{name}": p for name, p in meta.items()}}
 
+    def arranged(self, params: Params) -> Params:
+        return self.backbone.arranged(params)
+
     def adapts(self, name: str) -> bool:
         """Whether the inner loop changes a parameter."""
         if name.startswith(PREFIX):
@@ -148,15 +151,16 @@ class InnerLoop(Normalised):
         norm, examples = self.normalisation.support(ctx, step), task.support
         second_order = self.second_order_at(ctx)
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
-        fused = self.backbone.loss_gradient(
-            {**frozen, **adapted}, tuple(adapted), examples, norm, self.objective, scale
-        )
-        if fused is not None:
-            loss, gradients, statistics = fused
+        if not ctx.functional:
+            params = {**frozen, **adapted}
             if not second_order:
-                gradients = {name: g.detach() for name, g in gradients.items()}
-                loss = loss.detach()
-            return gradients, loss, statistics
+                params = {name: p.detach() for name, p in params.items()}
+            fused = self.backbone.loss_gradient(
+                params, tuple(adapted), examples, norm, self.objective, scale
+            )
+            if fused is not None:
+                loss, gradients, statistics = fused
+                return gradients, loss, statistics
 
         def loss_at(p: Params) -> tuple[Tensor, tuple[Tensor, Statistics]]:
             loss, statistics = self.support_loss({**frozen, **p}, examples, norm)
@@ -201,6 +205,10 @@ class InnerLoop(Normalised):
         With ``transductive`` normalisation the rows depend on each other.
         """
         norm = self.query_norm(fitted, ctx)
+        if not ctx.functional:
+            fused = self.backbone.fused_value(fitted.params, query.x, norm)
+            if fused is not None:
+                return Prediction(fused[0])
         return Prediction(self.backbone.forward(fitted.params, query.x, norm).value)
 
     def activations(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> dict[str, Tensor]:
@@ -211,6 +219,20 @@ class InnerLoop(Normalised):
     def query_norm(self, fitted: AdaptedModel, ctx: Context) -> Norm:
         """Normalisation of a pass over query examples."""
         return self.normalisation.query(fitted.params, fitted.support, ctx, fitted.step)
+
+    def _scored(
+        self, fitted: AdaptedModel, query: Examples, target: Examples, ctx: Context
+    ) -> tuple[Prediction, Tensor, dict[str, Tensor]]:
+        """What is predicted for queries, its loss, and what training reports."""
+        if type(self).predict is InnerLoop.predict and not ctx.functional:
+            norm = self.query_norm(fitted, ctx)
+            fused = self.backbone.fused_loss(fitted.params, target, norm, self.objective)
+            if fused is not None:
+                loss, values = fused
+                prediction = Prediction(values)
+                return prediction, loss, self.objective.reported(loss, prediction, target)
+        prediction = self.predict(fitted, query, ctx)
+        return prediction, *self.objective.loss_and_metrics(prediction, target)
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """Query loss after adaptation: mean over the query set.
@@ -224,8 +246,7 @@ class InnerLoop(Normalised):
         start, penalty = self.initial(params, view, ctx)
         for fitted in self.steps(params, start, view, ctx, recorded):
             if fitted.step in weights or fitted.step == ctx.inner_steps:
-                prediction = self.predict(fitted, query, ctx)
-                last, metrics = self.objective.loss_and_metrics(prediction, task.query)
+                prediction, last, metrics = self._scored(fitted, query, task.query, ctx)
                 if fitted.step in weights:
                     parts.append(weights[fitted.step] * last)
         if ctx.norm == "running" and ctx.phase == "train":

@@ -182,13 +182,17 @@ class Objective(ABC):
     def loss_and_metrics(
         self, prediction: Prediction, target: Examples
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and detached what training reports: ``loss`` and ``train_metrics``."""
+        """The loss, and what training reports."""
         loss = self.loss(prediction, target)
+        return loss, self.reported(loss, prediction, target)
+
+    def reported(self, loss: Tensor, prediction: Prediction, target: Examples) -> dict[str, Tensor]:
+        """What training reports, detached: ``loss`` and ``train_metrics``."""
         metrics = {"loss": loss.detach()}
         if self.train_metrics:
             scores = self.checked_score(prediction.detach(), target)
             metrics |= {name: scores[name] for name in self.train_metrics}
-        return loss, metrics
+        return metrics
 
 
 def names() -> list[str]:

@@ -44,6 +44,7 @@ LATER = (
     ("eval", "ways", 0),
     ("eval", "shots", 0),
     ("eval", "chunk", 1),
+    ("engine", "kernels", "torch"),
 )
 
 

@@ -187,6 +187,9 @@ class EngineSection(Declared):
     chunk: Tasks = 1
     """tasks of the smallest piece of work that one worker gets; at most `outer.batch` with
     `loop`"""
+    kernels: Literal["torch", "fused"] = "torch"
+    """who computes passes through `conv4` and `mlp`: torch, or compiled kernels where they know the
+    pass, two to three times as fast (not under `vmap`, not with `model.norm = "support"`)"""
     dtype: Literal["float32", "float64"] = "float32"
     """of parameters and computation"""
     reduction: Literal["exact", "fast"] = "exact"

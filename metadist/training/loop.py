@@ -65,7 +65,7 @@ class TrainingLoop:
         self._group = group
         self._controls = [GroupControl(control, group) for control in controls]
         self._tested = tested
-        self._numerics = numerics(device)
+        self._numerics = numerics(device, setup.recipe.engine.kernels)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)
         self._evaluator = RunEvaluator(run.name, setup, group, device)
         self._trainer = Trainer(setup.recipe, setup.learner, group, device)

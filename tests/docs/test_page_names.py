@@ -136,6 +136,7 @@ def test_the_page_of_variables_has_those_that_are_read() -> None:
     scripts = [p for p in (ROOT / "cluster").rglob("*") if p.is_file() and p.suffix != ".pyc"]
     others = [
         ROOT / "Makefile",
+        ROOT / "hatch_build.py",
         ROOT / "tests/conftest.py",
         ROOT / ".ci/run",
         *(ROOT / "tests/k8s").glob("*.py"),

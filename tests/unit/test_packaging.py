@@ -42,7 +42,7 @@ def test_package_is_typed(name):
     assert Path(file).with_name("py.typed").is_file()
 
 
-@pytest.mark.parametrize("files", ["recipes/*.toml", "**/*.j2", "**/*.css"])
+@pytest.mark.parametrize("files", ["recipes/*.toml", "**/*.j2", "**/*.css", "kernels/source/*"])
 def test_recipes_and_templates_are_installed(files):
     import metadist
 

@@ -32,6 +32,7 @@ class Loop(GradientStrategy):
         noise: Sequence[Noise],
         ctx: Context,
     ) -> ChunkResult:
+        params = learner.arranged(params)
         gradients: Params = {}
         statistics: dict[str, Tensor] = {}
         metrics: dict[str, list[Tensor]] = {}
