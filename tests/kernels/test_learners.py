@@ -74,6 +74,7 @@ def test_maml_is_the_same_on_every_network(model: str):
     held(case_of("maml", model))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS[1:])
 @pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "maml"])

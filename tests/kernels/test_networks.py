@@ -63,6 +63,7 @@ def test_a_pass_is_the_tapes(pair: Pair):
     check(pair, EXACT)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ALL)
 def test_every_form_is_the_tapes(kernels: Library, case: str):

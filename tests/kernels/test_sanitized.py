@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 WATCH = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("target", build.possible(), ids=lambda target: target.name)
 def test_every_call_stays_within_its_buffers(target: build.Target, tmp_path: Path):

@@ -22,6 +22,7 @@ def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Library(path, target.name)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_a_pass_is_the_tapes(kernels: Library, name: str):
