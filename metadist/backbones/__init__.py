@@ -128,6 +128,8 @@ class Backbone(ABC):
     ) -> tuple[Tensor, Params, Statistics] | None:
         """``scale`` times the objective's loss of examples, its gradient and the statistics, fused.
 
+        Asked where tasks are computed one by one; several at once (``vmap``) are the tape's.
+
         Args:
             wrt: names of the parameters whose gradient is wanted.
 

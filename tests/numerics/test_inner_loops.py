@@ -208,7 +208,8 @@ def check_fused(mode: linear.Mode, steps: int, closed: Closed, *, second_order: 
     torch.testing.assert_close(got.metrics["loss"], wanted.metrics["loss"], rtol=1e-12, atol=0)
     form = linear.closed_form(linear.theta()["w"], batch, steps, second_order=second_order)
     assert distance(got.gradients, {"w": form}) <= CLOSED_FORM
-    times = steps if mode == "vmap" else steps * len(batch)
+    # Several tasks at once are the tape's: what a network knows need not go under ``vmap``.
+    times = 0 if mode == "vmap" else steps * len(batch)
     assert closed.asked == [(("w",), 1)] * times
 
 
@@ -219,11 +220,10 @@ def test_what_the_network_knows_is_used(mode: linear.Mode, steps: int, second_or
     check_fused(mode, steps, Closed(), second_order=second_order)
 
 
-@pytest.mark.parametrize("mode", ["loop", "vmap"])
 @pytest.mark.parametrize("wrong", [Doubled, Constant])
-def test_a_wrong_gradient_of_the_network_is_noticed(mode: linear.Mode, wrong: type[Closed]):
+def test_a_wrong_gradient_of_the_network_is_noticed(wrong: type[Closed]):
     with noticed():
-        check_fused(mode, 3, wrong(), second_order=True)
+        check_fused("loop", 3, wrong(), second_order=True)
 
 
 def test_a_network_that_is_asked_for_more_than_the_mean_is_told_so():

@@ -34,6 +34,7 @@ from metadist.space import Population
 pytestmark = pytest.mark.drawn(False)
 
 
+@pytest.mark.drawn
 def test_a_finished_search_is_told_whole(search):
     page = search_page(search)
     best = min((t for t in search.trials() if t.score is not None), key=lambda t: t.score)
@@ -84,6 +85,7 @@ def test_accuracies_and_conditions_of_eight_keys(tmp_path):
         assert key in page.text
 
 
+@pytest.mark.drawn
 def test_a_population_shows_the_schedules_of_its_rates(tmp_path):
     plan = rates_plan(scheduler=Population(interval=1), trials=4)
     search = make_search(tmp_path, plan)
@@ -242,6 +244,7 @@ def test_a_tie_of_records_is_no_problem(tmp_path):
     assert "by two keys" in search_page(search).text
 
 
+@pytest.mark.drawn
 def test_a_strangers_metric_is_told_as_the_search_recorded_it(tmp_path):
     """A share of which more is better, whose failed episodes count."""
     from metadist.search.summary import text
