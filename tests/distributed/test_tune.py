@@ -108,7 +108,7 @@ def test_what_cannot_be_is_refused_before_a_trial_starts(private_ray: None, here
     for error, said, more in (
         (ResourceError, "the cluster has no GPUs", {"device": "cuda", "offline": True}),
         (ResourceError, "GPU", {"gpus_per_trial": 1.0, "offline": True}),
-        (ResourceError, "needs 9 CPUs", {"workers_per_trial": 9, "offline": True}),
+        (ResourceError, "9 x 1 CPUs are needed at once", {"workers_per_trial": 9, "offline": True}),
         (TrackingError, r"127\.0\.0\.1:9", {"tracking_uri": "http://127.0.0.1:9"}),
         (SpaceError, "concurrent: 1 or more", {"concurrent": 0}),
         (SpaceError, "measured by", {"base": "strokes-5w1s-maml", "offline": True}),
