@@ -18,8 +18,10 @@ import click
 from click.shell_completion import CompletionItem
 
 import metadist
+from metadist.recipe.files import builtin_names, toml_names
 from metadist.runs.record import is_name
 
+_TABLES = Path(metadist.__file__).parent / "reproduce" / "tables"
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -36,12 +38,6 @@ def _offered(
         return found or ([CompletionItem(incomplete, type="file")] if files else [])
 
     return complete
-
-
-def _recipes(ctx: click.Context) -> list[str]:
-    from metadist.recipe.files import builtin_names
-
-    return builtin_names()
 
 
 def _modules(package: str) -> Iterator[str]:
@@ -68,17 +64,12 @@ def _searches(ctx: click.Context) -> Iterator[str]:
     return _records(ctx, "search.json", "searches")
 
 
-def _tables(ctx: click.Context) -> Iterator[str]:
-    folder = Path(metadist.__file__).parent / "reproduce" / "tables"
-    return (path.stem for path in folder.glob("*.toml"))
-
-
-recipes = _offered(_recipes, files=True)
-builtin_recipes = _offered(_recipes)
+recipes = _offered(lambda ctx: builtin_names(), files=True)
+builtin_recipes = _offered(lambda ctx: builtin_names())
 runs = _offered(_runs, files=True)
 runs_or_auto = _offered(_runs, "auto", files=True)
 searches_or_auto = _offered(_searches, "auto", files=True)
 runs_and_searches = _offered(lambda ctx: [*_runs(ctx), *_searches(ctx)], files=True)
 spaces = _offered(lambda ctx: [n.replace("_", "-") for n in _modules("tune_spaces")], files=True)
-tables = _offered(_tables, files=True)
+tables = _offered(lambda ctx: toml_names(_TABLES), files=True)
 datasets = _offered(lambda ctx: _modules("data_pipeline.datasets"))

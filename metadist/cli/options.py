@@ -29,6 +29,12 @@ class Whole(click.IntRange):
         return super().convert(typed if isinstance(typed, int) else value, param, ctx)
 
 
+def count(name: str, least: int, help: str, *, large: bool = False, **more: Any) -> Decorator:
+    """An option for a whole number, ``least`` or more; a ``large`` one may be typed as 1e5 too."""
+    kind = Whole if large else click.IntRange
+    return click.option(name, type=kind(min=least), help=help, **more)
+
+
 data_dir = click.option(
     "--data-dir",
     metavar="DIR|URI",

@@ -34,9 +34,7 @@ from metadist.cli import completion, options
     metavar="DIR",
     help="New directory of the results. Default: RUN-adapted, or RUN-adapted-2 … if that is taken.",
 )
-@click.option(
-    "--steps", type=click.IntRange(min=0), help="Adaptation steps. Default: as in training."
-)
+@options.count("--steps", 0, "Adaptation steps. Default: as in training.")
 @click.option("--invert", is_flag=True, help="Exchange light and dark in all images.")
 @click.option("--follow-links", is_flag=True, help="Let links lead out of the folders of images.")
 @click.option("--skip-damaged", is_flag=True, help="Go on without images that cannot be decoded.")

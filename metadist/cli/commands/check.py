@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from metadist.cli import options
@@ -27,14 +29,7 @@ from metadist.process.console import at_work
 @click.option("--source", metavar="PATH", help="Raw images of a dataset that needs them.")
 @click.option("--traceback", is_flag=True, help="Show tracebacks of errors in the part's code.")
 @options.as_json
-def check(
-    plugin: str,
-    plugins: tuple[str, ...],
-    settings: tuple[str, ...],
-    source: str | None,
-    traceback: bool,
-    as_json: bool,
-) -> None:
+def check(settings: tuple[str, ...], traceback: bool, as_json: bool, **arguments: Any) -> None:
     """Hold a part of your own to what such a part promises, on tiny tasks.
 
     PLUGIN is a file (./toy.py) or a module (my_package.toy) with a learner, network, objective,
@@ -46,7 +41,7 @@ def check(
     from metadist.api.checking import check as look
 
     with at_work() as say:
-        report = look(plugin, plugins=plugins, options=settings, source=source, progress=say)
+        report = look(options=settings, progress=say, **arguments)
     lines = str(report).splitlines()
     if traceback:
         lines[:0] = [line for f in report.findings for line in f.trace.splitlines()]

@@ -15,22 +15,12 @@ from metadist.cli import completion, options
 @click.option(
     "--part", type=click.Choice(["test", "val"]), default="test", help="Whose classes or functions."
 )
-@click.option(
-    "--ways", type=click.IntRange(min=2), help="Classes of an episode, where the learner can."
-)
-@click.option(
-    "--shots", type=click.IntRange(min=1), help="Support examples per class, or support points."
-)
-@click.option(
-    "--queries", type=click.IntRange(min=1), help="Query examples per class, or query points."
-)
-@click.option(
-    "--steps", type=click.IntRange(min=0), help="Adaptation steps; the figure is after so many."
-)
-@click.option("--episodes", type=options.Whole(min=1), help="Tasks.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Of the episodes. Default: the recipe's eval.seed."
-)
+@options.count("--ways", 2, "Classes of an episode, where the learner can.")
+@options.count("--shots", 1, "Support examples per class, or support points.")
+@options.count("--queries", 1, "Query examples per class, or query points.")
+@options.count("--steps", 0, "Adaptation steps; the figure is after so many.")
+@options.count("--episodes", 1, "Tasks.", large=True)
+@options.count("--seed", 0, "Of the episodes. Default: the recipe's eval.seed.")
 @click.option(
     "--average",
     metavar="HOW",

@@ -15,26 +15,27 @@ from metadist.errors import TrackingError
 @click.command()
 @click.argument("table", required=False, shell_complete=completion.tables)
 @click.option("--list", "listed", is_flag=True, help="List the tables that there are.")
-@click.option(
+@options.count(
     "--tasks",
-    type=options.Whole(min=1),
-    help="Budget of a run, in tasks: outer steps times batch. Default: the table's own.",
+    1,
+    "Budget of a run, in tasks: outer steps times batch. Default: the table's own.",
+    large=True,
 )
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after so long; the same command goes on.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at once. Default: as many as fit.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Runs of each kind.")
+@options.count("--jobs", 1, "Runs at once. Default: as many as fit.")
+@options.count("--seeds", 1, "Runs of each kind.", default=1)
 @click.option(
     "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."
 )
-@click.option(
+@options.count(
     "--workers",
-    type=click.IntRange(min=0),
+    0,
+    "Ray workers of each run; 0 trains in the run's own process, wherever that is.",
     default=0,
-    help="Ray workers of each run; 0 trains in the run's own process, wherever that is.",
 )
 @options.address
 @click.option("--out", metavar="DIR", default="results", help="Where results go.")

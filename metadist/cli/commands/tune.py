@@ -20,13 +20,13 @@ from metadist.cli.verbosity import is_quiet
     shell_complete=completion.searches_or_auto,
     help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
 )
-@click.option("--trials", type=options.Whole(min=1), help="How many. Default: the space's own.")
+@options.count("--trials", 1, "How many. Default: the space's own.", large=True)
 @click.option(
     "--searcher",
     type=click.Choice(["tpe", "random", "grid"]),
     help="Who proposes trials. Default: the space's own.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of the searcher. Default: 0.")
+@options.count("--seed", 0, "Of the searcher. Default: 0.")
 @click.option(
     "--base",
     metavar="RECIPE",
@@ -34,17 +34,15 @@ from metadist.cli.verbosity import is_quiet
     help="Start from another recipe than the space's.",
 )
 @options.overrides
-@click.option("--steps", type=options.Whole(min=1), help="Outer steps of a trial: its budget.")
-@click.option("--every", type=options.Whole(min=1), help="Outer steps between validations.")
-@click.option(
+@options.count("--steps", 1, "Outer steps of a trial: its budget.", large=True)
+@options.count("--every", 1, "Outer steps between validations.", large=True)
+@options.count(
     "--workers-per-trial",
-    type=click.IntRange(min=0),
+    0,
+    "Ray workers of each trial; 0 and 1: a trial trains in its own process.",
     default=0,
-    help="Ray workers of each trial; 0 and 1: a trial trains in its own process.",
 )
-@click.option(
-    "--concurrent", type=click.IntRange(min=1), help="Trials at once. Default: as many as fit."
-)
+@options.count("--concurrent", 1, "Trials at once. Default: as many as fit.")
 @click.option(
     "--cpus-per-trial",
     type=click.FloatRange(min=0, min_open=True),
@@ -56,15 +54,12 @@ from metadist.cli.verbosity import is_quiet
     type=click.FloatRange(min=0),
     help="GPUs likewise. Default: one where there are any.",
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=0),
-    help="Runs of the winner, and of the default, at the end. Default: 3.",
-)
-@click.option(
+@options.count("--seeds", 0, "Runs of the winner, and of the default, at the end. Default: 3.")
+@options.count(
     "--episodes",
-    type=options.Whole(min=2),
-    help="Fresh validation episodes on which they are compared. Default: 1000.",
+    2,
+    "Fresh validation episodes on which they are compared. Default: 1000.",
+    large=True,
 )
 @click.option(
     "--default/--no-default",

@@ -17,17 +17,14 @@ from metadist.process.console import at_work
 @click.option(
     "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as data.seed=1."
 )
-@click.option(
-    "--count",
-    type=options.Whole(min=1),
-    metavar="N",
-    help="Episodes. Default: as many as the run reads.",
+@options.count(
+    "--count", 1, "Episodes. Default: as many as the run reads.", large=True, metavar="N"
 )
-@click.option(
+@options.count(
     "--writers",
-    type=click.IntRange(min=1),
+    1,
+    "Processes; the bytes do not depend on it. Default: one for each core.",
     metavar="N",
-    help="Processes; the bytes do not depend on it. Default: one for each core.",
 )
 @click.option(
     "--payload",
@@ -35,12 +32,12 @@ from metadist.process.console import at_work
     default="auto",
     help="Images inside (inline) or looked up in the class store (index); auto: by their size.",
 )
-@click.option(
+@options.count(
     "--shard-episodes",
-    type=click.IntRange(min=1),
+    1,
+    "Episodes of one shard file, a multiple of 64.",
     default=4096,
     metavar="N",
-    help="Episodes of one shard file, a multiple of 64.",
 )
 @click.option("--replace", is_flag=True, help="Write anew even if shards are there.")
 @options.plugins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -29,13 +30,12 @@ from metadist.process.resources import human_bytes
 @options.as_json
 def delete(
     names: tuple[str, ...],
-    filters: tuple[str, ...],
-    since: str | None,
+    runs_dir: str,
+    tracking_uri: str | None,
     yes: bool,
     mlflow: bool | None,
-    tracking_uri: str | None,
-    runs_dir: str,
     as_json: bool,
+    **wanted: Any,
 ) -> None:
     """Delete runs for good: NAME…, or those that a filter names.
 
@@ -47,10 +47,10 @@ def delete(
     from metadist.runs.inventory import kept_by, named, select
     from metadist.track import delete_run
 
-    if bool(names) == bool(filters or since):
+    if bool(names) == any(wanted.values()):
         raise click.UsageError("NAME… is needed, or --filter or --since")
     root = runs_directory(runs_dir)
-    found = named(root, names) if names else select(root, filters, since)
+    found = named(root, names) if names else select(root, **wanted)
     if reasons := kept_by(root, found):
         raise RunError(
             "nothing was deleted: " + "; ".join(f"{name}: {why}" for name, why in reasons.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -19,16 +20,14 @@ from metadist.cli.commands.runs import _chosen
 )
 @options.runs_dir
 @options.as_json
-def list_(
-    filters: tuple[str, ...], since: str | None, sort: str, runs_dir: str, as_json: bool
-) -> None:
+def list_(runs_dir: str, as_json: bool, **wanted: Any) -> None:
     """List the runs under a directory, the newest first.
 
     Facts: name, status, created, algorithm, dataset, network, steps, score, size.
     """
     from metadist.runs.inventory import select
 
-    found = select(runs_directory(runs_dir), filters, since, sort)
+    found = select(runs_directory(runs_dir), **wanted)
     if as_json:
         click.echo(json.dumps({"runs": [one.document() for one in found]}))
         return

@@ -33,11 +33,8 @@ class _Group(Group):
     subcommand_metavar="[--] train|tune|evaluate|reproduce …  or  status|logs|stop|list",
 )
 @options.dashboard
-@click.option(
-    "--retries",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Submit again so many times if the driver or the head dies.",
+@options.count(
+    "--retries", 0, "Submit again so many times if the driver or the head dies.", default=0
 )
 @click.option(
     "--wait/--no-wait",
