@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,8 @@ from metadist.runs.run_dir import RunDir
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Started:
-    """A run directory to work in.
-
-    Attributes:
-        result: the run's result if it is finished already.
-    """
-
-    run: RunDir
-    resumed: bool
-    result: dict[str, Any] | None
-
-
-def find_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Started:
-    """The run that a request means.
+def find_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> tuple[RunDir, bool]:
+    """The run that a request means, and whether it goes on.
 
     Args:
         recipe: resolved.
@@ -46,7 +32,10 @@ def find_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Star
         RunError: a name in use without resume, no such run, or a recipe or plugin that differs.
     """
     run = _continued(request, recipe, facts)
-    return _new(request, recipe, facts) if run is None else _take_up(run, recipe)
+    if run is None:
+        return _new(request, recipe, facts), False
+    _take_up(run, recipe)
+    return run, True
 
 
 def planned_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> tuple[RunDir, bool]:
@@ -68,20 +57,17 @@ def planned_run(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> t
 
 def _continued(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> RunDir | None:
     """The run to go on with, which may be gone on with as asked; None: a new one is meant."""
-    root, name, resume = request.runs_dir, request.name, request.resume
-    if resume is None:
-        return None
-    if resume == AUTO:
-        run = _named(root, name) if name is not None else _newest(root, recipe, facts)
-        if run is not None:
-            _check_same(run, recipe, facts, may_extend=False)
-        return run
-    if name is not None and name != Path(resume).name:
+    name, resume = request.name, request.resume
+    explicit = resume is not None and resume != AUTO
+    if explicit and name not in (None, Path(str(resume)).name):
         raise RunError(
             f"--name {name!r} with --resume {resume!r}: a run keeps its name; drop --name"
         )
-    run = open_run(root, resume)
-    _check_same(run, recipe, facts, may_extend=True)
+    run = _named(request)
+    if resume == AUTO and name is None:
+        run = _newest(request.runs_dir, recipe, facts)
+    if run is not None:
+        _check_same(run, recipe, facts, may_extend=explicit)
     return run
 
 
@@ -92,21 +78,17 @@ def run_to_continue(request: RunRequest) -> RunDir | None:
         RunError: there is none of the name that ``resume`` gives.
         PluginError: it was made with a plugin that is not here.
     """
-    run = None
-    if request.resume not in (None, AUTO):
-        run = open_run(request.runs_dir, str(request.resume))
-    elif request.resume == AUTO and request.name is not None:
-        run = _named(request.runs_dir, request.name)
+    run = _named(request)
     if run is not None:
         plugins.require(run.path, run.info())
     return run
 
 
-def _new(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> Started:
+def _new(request: RunRequest, recipe: Recipe, facts: dict[str, Any]) -> RunDir:
     root, facts = request.runs_dir, {**facts, "mlflow": None, "restarts": 0, "result": None}
     for name in _names(request):
         with contextlib.nullcontext() if request.name else contextlib.suppress(RunError):
-            return Started(create_run(root, name, recipe, facts), resumed=False, result=None)
+            return create_run(root, name, recipe, facts)
     raise AssertionError("unreachable")
 
 
@@ -120,8 +102,13 @@ def _names(request: RunRequest) -> Iterator[str]:
     yield from (f"{default}-{number}" for number in itertools.count(2))
 
 
-def _named(root: Path, name: str) -> RunDir | None:
-    run = RunDir(root / check_name(name))
+def _named(request: RunRequest) -> RunDir | None:
+    """The run that a request to continue names; ``auto`` may name one that is still to be made."""
+    if request.resume != AUTO:
+        return open_run(request.runs_dir, request.resume) if request.resume is not None else None
+    if request.name is None:
+        return None
+    run = RunDir(request.runs_dir / check_name(request.name))
     return RunDir(run.path.resolve()) if run.pull() else None
 
 
@@ -158,18 +145,16 @@ def _check_same(run: RunDir, recipe: Recipe, facts: dict[str, Any], *, may_exten
         _check_extends(run, there, recipe, may_extend)
 
 
-def _take_up(run: RunDir, recipe: Recipe) -> Started:
+def _take_up(run: RunDir, recipe: Recipe) -> None:
     """Give a run that goes on the recipe, which may have more steps."""
-    info = run.info()
-    if recipe != run.recipe():
-        if recipe.hash != info["recipe_hash"]:
-            # A driver that is still ending the shorter run must not call the longer one finished.
-            info = run.update(
-                recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
-            )
-        run.set_recipe(recipe)
-    result = info.get("result") if info.get("status") == "finished" else None
-    return Started(run, resumed=True, result=result)
+    if recipe == run.recipe():
+        return
+    if recipe.hash != run.info()["recipe_hash"]:
+        # A driver that is still ending the shorter run must not call the longer one finished.
+        run.update(
+            recipe_hash=recipe.hash, status="created", result=None, closed=False, driver=None
+        )
+    run.set_recipe(recipe)
 
 
 def _recorded_recipe(run: RunDir, info: dict[str, Any], recipe: Recipe) -> Recipe:

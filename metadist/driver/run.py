@@ -25,7 +25,7 @@ from metadist.driver.preflight import (
 )
 from metadist.driver.progress import Progress, ProgressFollower
 from metadist.driver.request import RunRequest
-from metadist.driver.resolve_run import Started, find_run, run_to_continue
+from metadist.driver.resolve_run import find_run, run_to_continue
 from metadist.driver.tracking import check_tracking, open_tracking
 from metadist.errors import NonFiniteError, NumericsError, PluginFailure, TrackingError
 from metadist.executors import in_process
@@ -69,12 +69,13 @@ def _drive(request: RunRequest, setup: Setup, announce: Announce) -> tuple[RunDi
     check_tracking(request)
     # From its directory on, a run must be told how it ends.
     starting = StopRequest().start()
-    found = find_run(request, setup.recipe, facts_of(setup))
-    if found.result is not None:
-        _close_finished(request, found.run, wait, announce)
-        return found.run, found.result
-    ending = _begin(request, setup, found, wait, announce)
-    run, status = found.run, "failed"
+    run, resumed = find_run(request, setup.recipe, facts_of(setup))
+    info, status = run.info(), "failed"
+    if info.get("status") == "finished" and info.get("result") is not None:
+        _close_finished(request, run, wait, announce)
+        return run, info["result"]
+    line = _start_line(request, setup, run, resumed)
+    ending = _begin(request, run, line, wait, announce)
     try:
         starting.stop()
         starting.check()
@@ -109,16 +110,13 @@ def _close_finished(request: RunRequest, run: RunDir, wait: float, announce: Ann
         Ending(Driver(run, info.get("driver")), synchroniser, wait, announce).close("finished")
 
 
-def _begin(
-    request: RunRequest, setup: Setup, found: Started, wait: float, announce: Announce
-) -> Ending:
+def _begin(request: RunRequest, run: RunDir, line: str, wait: float, announce: Announce) -> Ending:
     """Become the run's driver, and have MLflow told of it from now on."""
-    run = found.run
     synchroniser = open_tracking(request, run, announce)
     with ExitStack() as undo:
         if synchroniser is not None:
             undo.callback(synchroniser.stop)
-        announce(_start_line(request, setup, run, found.resumed))
+        announce(line)
         driver = run.drive(status="running", made_by=_makers(run, announce))
         undo.pop_all()
     return Ending(driver, synchroniser, wait, announce, request.reported)
