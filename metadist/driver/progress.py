@@ -167,8 +167,7 @@ class ProgressFollower(Polling):
         stream: TextIO | None = None,
         interval: float = POLL_SECONDS,
     ) -> None:
-        super().__init__(interval)
-        self.progress = progress
+        self.progress, self.interval = progress, interval
         self._reader = LogReader(run)
         self._painter = Painter(progress.picture, stream)
         self._told = -math.inf

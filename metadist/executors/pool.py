@@ -107,35 +107,27 @@ class Watcher:
         """The processes were looked at: these are at work, so many jobs wait."""
 
 
+@dataclass
 class Pool:
     """Runs jobs, ``at_once`` of them at a time.
 
-    Args:
+    Attributes:
         start: where processes are started.
         deadline: ``time.monotonic()`` after which nothing is started and what runs is stopped.
         watch: is told what happens.
         go_on: start more after one has failed.
+        outcomes: how jobs have ended so far.
     """
 
-    def __init__(
-        self,
-        start: Start,
-        *,
-        at_once: int = 1,
-        deadline: float = math.inf,
-        watch: Watcher | None = None,
-        go_on: bool = True,
-    ) -> None:
-        self._start = start
-        self._at_once = at_once
-        self._deadline = deadline
-        self._watch = watch or Watcher()
-        self._go_on = go_on
-        self._waiting: deque[Job] = deque()
-        self._active: list[Active] = []
-        #: How jobs have ended so far.
-        self.outcomes: dict[str, CommandResult] = {}
-        self._kill_at: float | None = None
+    start: Start
+    at_once: int = 1
+    deadline: float = math.inf
+    watch: Watcher = field(default_factory=Watcher)
+    go_on: bool = True
+    outcomes: dict[str, CommandResult] = field(default_factory=dict, init=False)
+    _waiting: deque[Job] = field(default_factory=deque, init=False)
+    _active: list[Active] = field(default_factory=list, init=False)
+    _kill_at: float | None = field(default=None, init=False)
 
     def run(self, jobs: Sequence[Job]) -> dict[str, CommandResult]:
         """Run them all, and say of each how it ended.
@@ -146,14 +138,14 @@ class Pool:
         self._waiting.extend(jobs)
         try:
             while self._waiting or self._active:
-                if time.monotonic() >= self._deadline:
+                if time.monotonic() >= self.deadline:
                     self._stop()
                     self._cancel("the time was up")
-                while self._waiting and len(self._active) < self._at_once:
+                while self._waiting and len(self._active) < self.at_once:
                     self._begin(self._waiting.popleft())
                 for active in list(self._active):
                     self._look(active)
-                self._watch.looked(self._active, len(self._waiting))
+                self.watch.looked(self._active, len(self._waiting))
                 if self._active:
                     time.sleep(POLL_SECONDS)
         finally:
@@ -163,7 +155,7 @@ class Pool:
 
     def _begin(self, job: Job) -> None:
         active = Active(job)
-        self._watch.started(job)
+        self.watch.started(job)
         with contextlib.suppress(OSError):  # who writes to it will say so
             if job.log is not None:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +165,7 @@ class Pool:
     def _next(self, active: Active) -> None:
         """Start the command that a job has come to."""
         try:
-            active.process = self._start(active.job, active.index)
+            active.process = self.start(active.job, active.index)
         except OSError as error:  # a full disk, or no such command
             self._failed(active, error, f"{active.job.log}: {error.strerror}")
         else:
@@ -200,7 +192,7 @@ class Pool:
 
     def _failed(self, active: Active, error: Exception, why: str) -> None:
         self._end(active, "failed", why, error)
-        if not self._go_on:
+        if not self.go_on:
             self._cancel("another one has failed")
 
     def _end(
@@ -218,7 +210,7 @@ class Pool:
 
     def _note(self, job: Job, result: CommandResult) -> None:
         self.outcomes[job.name] = result
-        self._watch.ended(job, result)
+        self.watch.ended(job, result)
 
     def _stop(self) -> None:
         """Ask every process to end, once."""

@@ -10,16 +10,11 @@ from typing import Self
 class Polling(ABC):
     """A context manager that calls :meth:`look` in a thread of its own.
 
-    Args:
+    Attributes:
         interval: seconds between two looks.
     """
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._work, name=type(self).__name__.lower(), daemon=True
-        )
+    interval: float
 
     @abstractmethod
     def look(self) -> None:
@@ -30,6 +25,9 @@ class Polling(ABC):
         self.look()
 
     def __enter__(self) -> Self:
+        self._stop = threading.Event()
+        name = type(self).__name__.lower()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
         return self
 
@@ -39,5 +37,5 @@ class Polling(ABC):
         self.last()
 
     def _work(self) -> None:
-        while not self._stop.wait(self._interval):
+        while not self._stop.wait(self.interval):
             self.look()

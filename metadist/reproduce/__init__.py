@@ -72,7 +72,7 @@ def reproduce(
     """
     from metadist.driver.directories import data_directory, runs_directory
     from metadist.driver.preflight import check_workers
-    from metadist.executors.pool import CommandResult, Pool
+    from metadist.executors.pool import CommandResult, Pool, Watcher
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
     from metadist.process.provenance import provenance
@@ -126,7 +126,7 @@ def reproduce(
                 start,
                 at_once=1 if wanted.exclusive else fits,
                 deadline=math.inf if minutes is None else began + 60 * minutes,
-                watch=display,
+                watch=display or Watcher(),
             )
             outcomes = pool.run(pending)
         return assemble(request, planned, outcomes, facts)

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 FOLDER = "tensorboard"
 #: Asks for event files of every run, where no option can be given.
 VARIABLE = "METADIST_TENSORBOARD"
-_SECONDS = 2.0
 
 
 def wanted() -> bool:
@@ -40,8 +39,9 @@ class EventFile(Polling):
     A disk that refuses them costs the event file only: see :func:`write_events`.
     """
 
+    interval = 2.0
+
     def __init__(self, run: RunDir) -> None:
-        super().__init__(_SECONDS)
         self._run = run
         self._reader = LogReader(run)
         self._writer: EventsWriter | None = None

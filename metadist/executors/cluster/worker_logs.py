@@ -18,8 +18,6 @@ from metadist.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 _LOGGERS = ("metadist", "data_pipeline")
-#: Seconds between two looks: for messages, and into an object store.
-_POLL_SECONDS, _MIRROR_SECONDS = 0.5, 2.0
 
 
 def write_messages(run: Path) -> None:
@@ -37,8 +35,9 @@ def write_messages(run: Path) -> None:
 class ShowMessages(Polling):
     """Announces messages that appear while the block runs."""
 
+    interval = 0.5
+
     def __init__(self, run: Path, announce: Announce) -> None:
-        super().__init__(_POLL_SECONDS)
         self._log = run / "log"
         self._announce = announce
         self._offsets = {path: path.stat().st_size for path in self._files()}
@@ -64,8 +63,9 @@ class LogMirror(Polling):
     The driver's progress line and MLflow read it there.
     """
 
+    interval = 2.0
+
     def __init__(self, run: RunDir) -> None:
-        super().__init__(_MIRROR_SECONDS)
         self._run = run
 
     def look(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipeline.timeouts import seconds_of
@@ -16,7 +17,6 @@ from metadist.process.announce import Announce
 from metadist.process.polling import Polling
 
 log = logging.getLogger(__name__)
-POLL_SECONDS = 1.0
 #: Seconds between two checkpoints while a node of a group of fixed size is about to go.
 _SAVE_EVERY = 10.0
 
@@ -38,50 +38,45 @@ def draining_nodes() -> set[str]:
     return set(nodes)
 
 
+@dataclass
 class ElasticGroup(Polling):
     """Has the group yield to one of a better size, or write a checkpoint before a node goes.
 
-    Args:
+    Attributes:
         actor: how the workers are reached.
         size: of the run, and ``workers`` of the group that trains now.
         resources: what each worker reserves.
         asked: set when the driver was asked to end.
+        reason: why the group was told to yield.
     """
 
-    def __init__(
-        self,
-        actor: ControlActor,
-        size: WorldSize,
-        workers: int,
-        resources: dict[str, float],
-        asked: threading.Event,
-        announce: Announce,
-    ) -> None:
-        super().__init__(POLL_SECONDS)
-        self._actor = actor
-        self._size = size
-        self._workers = workers
-        self._resources = resources
-        self._asked = asked
-        self._announce = announce
+    actor: ControlActor
+    size: WorldSize
+    workers: int
+    resources: dict[str, float]
+    asked: threading.Event
+    announce: Announce
+    reason: str | None = field(default=None, init=False)
+
+    interval = 1.0
+
+    def __post_init__(self) -> None:
         self._rest = seconds_of("METADIST_RESIZE_EVERY_S", 60.0, RunError)
         self._began: float | None = None
         self._saved = -_SAVE_EVERY
         self._seen = 0
         self._known: set[str] = set()
-        #: Why the group was told to yield.
-        self.reason: str | None = None
 
     def look(self) -> None:
         """See whether the workers should do something."""
         if self.reason is not None:
             return
-        if self._asked.is_set():
+        if self.asked.is_set():
             self._yield("asked to end")
             return
         try:
             self._watch_nodes()
-            if self._size.elastic and self.reason is None:
+            if self.size.elastic and self.reason is None:
                 self._grow()
         except Exception as error:  # a head that is away; the workers will tell
             log.debug("the cluster cannot be looked at: %s", error)
@@ -93,32 +88,32 @@ class ElasticGroup(Polling):
         going = draining_nodes()
         if not going:
             return
-        going &= set(self._actor.nodes())
+        going &= set(self.actor.nodes())
         if new := going - self._known:
             self._known |= new
-            self._announce(
+            self.announce(
                 f"Notice: {len(new)} of the workers' nodes will be taken away; checkpoint now"
             )
         if not going:
             return
-        if self._size.elastic:
+        if self.size.elastic:
             self._yield("a node is about to be taken away")
         elif time.monotonic() - self._saved >= _SAVE_EVERY:
             self._saved = time.monotonic()
-            self._actor.send("save")
+            self.actor.send("save")
 
     def _grow(self) -> None:
         if self._began is None:
             # Until the group stands, Ray still counts as free what it is about to take.
-            if len(self._actor.nodes()) == self._workers:
+            if len(self.actor.nodes()) == self.workers:
                 self._began = time.monotonic()
             return
-        more = min(room(self._resources), self._size.high - self._workers)
+        more = min(room(self.resources), self.size.high - self.workers)
         # Twice in a row: what has just been freed may be about to be taken again.
         settled, self._seen = min(more, self._seen), more
         if settled > 0 and time.monotonic() - self._began >= self._rest:
-            self._yield(f"there is room for {self._workers + settled} workers")
+            self._yield(f"there is room for {self.workers + settled} workers")
 
     def _yield(self, reason: str) -> None:
         self.reason = reason
-        self._actor.send("yield")
+        self.actor.send("yield")
