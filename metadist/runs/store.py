@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,16 +203,12 @@ class RunStore:
 
 def _create(path: Path, document: dict[str, Any]) -> bool:
     """Create a file with its full content, atomically; False if it exists already."""
-    path.parent.mkdir(exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    whole = path.with_name(f".partial-{uuid.uuid4().hex}")
+    write_atomic(whole, encode(document))
     try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(encode(document))
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.link(name, path)
+        os.link(whole, path)
     except FileExistsError:
         return False
     finally:
-        Path(name).unlink()
+        whole.unlink()
     return True

@@ -14,6 +14,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,14 @@ _OWNER_SECONDS = 1.0
 _UPLOAD_FAILURES = 3
 
 
+@dataclass
 class Synchroniser:
     """Sends a run's points to MLflow while they are being written.
 
     Use: ``start()``; train; then ``finish(status)`` once, or ``stop()`` to leave the MLflow run as
     it is (another attempt has taken over).
 
-    Args:
+    Attributes:
         run: the run directory.
         uri: the tracking store.
         run_id: the MLflow run.
@@ -56,25 +58,18 @@ class Synchroniser:
         again: makes an MLflow run if a copy of the directory has taken this one; returns its id.
     """
 
-    def __init__(
-        self,
-        run: RunDir,
-        uri: str,
-        run_id: str,
-        *,
-        interval: float = 1.0,
-        again: Callable[[str], str] | None = None,
-    ) -> None:
-        self._run = run
-        self._uri = uri
-        self._run_id = run_id
-        self._interval = interval
-        self._again = again
+    run: RunDir
+    uri: str
+    run_id: str
+    interval: float = 1.0
+    again: Callable[[str], str] | None = None
+
+    def __post_init__(self) -> None:
         self._asked = -math.inf
         self._client: MlflowClient | None = None
-        self._reader = LogReader(run)
+        self._reader = LogReader(self.run)
         self._pending: list[Point] = []
-        self._cursor = _Cursor(run, run_id)
+        self._cursor = _Cursor(self.run, self.run_id)
         self._skip = max(self._cursor.read() - BATCH, 0)
         self._ending: tuple[str, tuple[Path, ...]] | None = None
         self._closing: list[Action] | None = None
@@ -122,9 +117,9 @@ class Synchroniser:
             log.error(
                 "not everything of this run has reached %s. Nothing is lost: it is all in %s. "
                 "Send it once the store answers: metadist sync %s",
-                public_uri(self._uri),
-                self._run.path,
-                shlex.quote(str(self._run.path)),  # runs of a search are found by no name
+                public_uri(self.uri),
+                self.run.path,
+                shlex.quote(str(self.run.path)),  # runs of a search are found by no name
             )
         return arrived
 
@@ -134,7 +129,7 @@ class Synchroniser:
 
     def where_to_look(self) -> str:
         """How to see the run; see :func:`metadist.track.ui.where_to_look`."""
-        return where_to_look(self._uri, self._run_id)
+        return where_to_look(self.uri, self.run_id)
 
     def stop(self, wait_seconds: float = 20.0) -> None:
         """Send no more. What was not sent can be sent later; the MLflow run is left as it is."""
@@ -153,7 +148,7 @@ class Synchroniser:
                 delay = min(BACKOFF[0] * 2 ** min(self._failures - 1, 10), BACKOFF[1])
             else:
                 self._succeeded()
-                delay = 0.0 if more else self._interval
+                delay = 0.0 if more else self.interval
             if self._done.is_set():
                 break
             if delay:
@@ -164,7 +159,7 @@ class Synchroniser:
     def _round(self) -> bool:
         """One request at most; whether there is more to do at once."""
         if self._client is None:
-            self._client = connect(self._uri)
+            self._client = connect(self.uri)
         ending = self._ending  # before the poll: what is written before finish() is then seen
         if not self._pending:
             self._poll()
@@ -172,14 +167,14 @@ class Synchroniser:
             self._check_owner()
         if self._pending:
             batch = self._pending[:BATCH]
-            send_points(self._client, self._run_id, batch)
+            send_points(self._client, self.run_id, batch)
             del self._pending[: len(batch)]
             self._cursor.advance(len(batch))
             return True
         if ending is None:
             return False
         if self._closing is None:
-            self._closing = closing(self._client, self._run_id, self._run, *ending)
+            self._closing = closing(self._client, self.run_id, self.run, *ending)
         if self._closing:
             self._closing[0].run()
             del self._closing[0]
@@ -190,12 +185,12 @@ class Synchroniser:
     def _check_owner(self) -> None:
         """Two copies of a directory may have been started at once, even where neither sees it."""
         recent = time.monotonic() - self._asked < _OWNER_SECONDS
-        if self._client is None or self._again is None or recent:
+        if self._client is None or self.again is None or recent:
             return
-        if not holds(self._client, self._run, self._run_id):
-            self._run_id, self._closing = self._again(self._run_id), None
-            self._cursor = _Cursor(self._run, self._run_id)
-            self._reader, self._skip = LogReader(self._run), 0
+        if not holds(self._client, self.run, self.run_id):
+            self.run_id, self._closing = self.again(self.run_id), None
+            self._cursor = _Cursor(self.run, self.run_id)
+            self._reader, self._skip = LogReader(self.run), 0
             self._pending.clear()
             self._poll()
         self._asked = time.monotonic()
@@ -206,7 +201,7 @@ class Synchroniser:
         except (OSError, DataError):
             # What this reader had already taken is lost with it: begin again. Points that were
             # sent before vanish in MLflow.
-            self._reader = LogReader(self._run)
+            self._reader = LogReader(self.run)
             self._cursor.sent = self._skip = 0
             raise
         if self._skip:  # sent by an earlier attempt, and noted
@@ -222,16 +217,16 @@ class Synchroniser:
             log.warning(
                 "MLflow: %s does not take points (%s). Training goes on; they are kept in %s and "
                 "sent as soon as it does",
-                public_uri(self._uri),
+                public_uri(self.uri),
                 brief(error),
-                self._run.log,
+                self.run.log,
             )
         if self._client is None:
             return
-        state = run_state(self._client, self._run_id)
+        state = run_state(self._client, self.run_id)
         if state in GONE and not self._gone:
             self._gone = state
-            log.error("%s", gone_error(self._uri, self._run_id, state))
+            log.error("%s", gone_error(self.uri, self.run_id, state))
         elif state == "active" and self._closing and self._closing[0].upload:
             self._upload_failed(self._closing[0].upload, error)
 
@@ -247,7 +242,7 @@ class Synchroniser:
 
     def _succeeded(self) -> None:
         if self._failures:
-            log.warning("MLflow: %s takes points again", public_uri(self._uri))
+            log.warning("MLflow: %s takes points again", public_uri(self.uri))
         self._failures = self._refused = 0
         self._gone = ""
 

@@ -36,7 +36,7 @@ _TRAINING = "workflowType=machine_learning"
 _RUNS_LOOKED_AT = 1000
 
 
-def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
+def ui_command(uri: str, *, port: int = PORT) -> list[str]:
     """The command that serves MLflow's pages for the store at ``uri``.
 
     A database's URI may hold a password and is not part of it, for every user of the machine sees
@@ -59,7 +59,7 @@ def ui_command(uri: str, *, host: str = HOST, port: int = PORT) -> list[str]:
         command += ["--backend-store-uri", uri]  # a file's name is no secret
         # For experiments made in the browser; those of runs say where their artifacts lie.
         command += ["--artifacts-destination", (path.parent / "mlruns").as_uri()]
-    return [*command, "--host", host, "--port", str(port), "--workers", "1"]
+    return [*command, "--host", HOST, "--port", str(port), "--workers", "1"]
 
 
 def ui_environment() -> dict[str, str]:
@@ -75,9 +75,7 @@ def ui_environment() -> dict[str, str]:
     }
 
 
-def run_ui(
-    uri: str, *, host: str = HOST, port: int = PORT, ready: Callable[[], object] | None = None
-) -> int:
+def run_ui(uri: str, *, port: int = PORT, ready: Callable[[], object] | None = None) -> int:
     """Serve MLflow's pages until interrupted; SIGINT, SIGTERM or SIGHUP ends all of it.
 
     Call it from the main thread, which receives signals.
@@ -91,8 +89,8 @@ def run_ui(
     Raises:
         TrackingError: see :func:`ui_command`; or the port is taken.
     """
-    command = ui_command(uri, host=host, port=port)
-    _check_free(host, port)
+    command = ui_command(uri, port=port)
+    _check_free(port)
     # A session of its own: a terminal's Ctrl-C then reaches the server once, through this process.
     environment = {**ui_environment(), STORE: uri}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -106,7 +104,7 @@ def run_ui(
     before = {n: signal.signal(n, end) for n in numbers}
     try:
         while ready is not None and process.poll() is None and not interrupted.wait(_LOOK_SECONDS):
-            if _answers(host, port):
+            if _answers(port):
                 ready()
                 ready = None
         while process.returncode is None:
@@ -129,21 +127,21 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _answers(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(port: int) -> None:
     with socket.socket() as probe:
         # As the server does: a port that was closed a moment ago counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((HOST, port))
         except OSError as error:
             raise TrackingError(
-                f"port {port} on {host} cannot be used ({error.strerror}): choose another with "
+                f"port {port} on {HOST} cannot be used ({error.strerror}): choose another with "
                 "--port"
             ) from None
 

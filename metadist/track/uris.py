@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -116,7 +115,7 @@ def store_of(recorded: str, given: str | None, root: Path, whose: Path) -> str:
     path = sqlite_path(recorded)
     if path is not None and is_store(path):
         return recorded
-    if is_server(recorded) and not any(_credentials()):
+    if is_server(recorded) and not _has_credentials():
         return recorded
     raise TrackingError(
         f"{whose}: it says that its store is {recorded}, which nobody here has named; if you know "
@@ -124,14 +123,11 @@ def store_of(recorded: str, given: str | None, root: Path, whose: Path) -> str:
     )
 
 
-def _credentials() -> Iterator[str]:
-    """Where mlflow would find some."""
-    yield from (
-        name
-        for name, value in os.environ.items()
-        if name.startswith("MLFLOW_TRACKING_") and name not in _NO_SECRET and value
-    )
+def _has_credentials() -> bool:
+    """Whether mlflow would find some."""
+    named = {name for name, value in os.environ.items() if value} - set(_NO_SECRET)
+    if any(name.startswith("MLFLOW_TRACKING_") for name in named):
+        return True
     with contextlib.suppress(OSError, RuntimeError):
-        file = Path.home() / ".mlflow" / "credentials"
-        if file.exists():
-            yield str(file)
+        return (Path.home() / ".mlflow" / "credentials").exists()
+    return False

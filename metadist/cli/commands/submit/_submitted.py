@@ -87,9 +87,15 @@ def _submit(**_: Any) -> None:
     request = Submission(command, **asked)
     if jobs.IN_A_JOB in os.environ:
         _run_in_place(request)
-    log = _Log(to_stderr=as_json)
-    result = jobs.submit(request, options.say, log.write)
-    _end(result, log, as_json)
+    end = ""
+
+    def show(text: str) -> None:
+        nonlocal end
+        click.echo(text, nl=False, err=as_json)
+        end = (end + text)[-1_000_000:]
+
+    result = jobs.submit(request, options.say, show)
+    _end(result, end, as_json)
     ctx.exit(result.exit_status)
 
 
@@ -104,20 +110,7 @@ def _run_in_place(request: Submission) -> None:
     os.execve(sys.executable, command, {**variables, **os.environ, **environment()})
 
 
-class _Log:
-    """Shows what a job says, and keeps the end of it."""
-
-    def __init__(self, *, to_stderr: bool) -> None:
-        self._to_stderr = to_stderr
-        self.end = ""
-
-    def write(self, text: str) -> None:
-        """Show some of it."""
-        click.echo(text, nl=False, err=self._to_stderr)
-        self.end = (self.end + text)[-1_000_000:]
-
-
-def _end(result: JobResult, log: _Log, as_json: bool) -> None:
+def _end(result: JobResult, said: str, as_json: bool) -> None:
     from metadist.jobs.submit import last_json
 
     if result.job is not None:
@@ -129,6 +122,6 @@ def _end(result: JobResult, log: _Log, as_json: bool) -> None:
             **(_jobs.document(result.job) if result.job else {"job": result.jobs[-1]}),
             "run": result.plan.run,
             "exit_status": result.exit_status,
-            "result": last_json(log.end) if result.exit_status == 0 else None,
+            "result": last_json(said) if result.exit_status == 0 else None,
         }
         click.echo(json.dumps(document))
