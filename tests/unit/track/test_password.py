@@ -29,7 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         raise TrackingError("started")
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(ui, "_check_free", lambda host, port: None)
+    monkeypatch.setattr(ui, "_check_free", lambda port: None)
     return found
 
 

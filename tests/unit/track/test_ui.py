@@ -74,7 +74,7 @@ def test_a_browser_is_opened_when_the_server_answers(uri, monkeypatch):
     calls: list[bool] = []
 
     def ready() -> None:
-        calls.append(ui_module._answers("127.0.0.1", port))
+        calls.append(ui_module._answers(port))
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert track.run_ui(uri, port=port, ready=ready) == 0
