@@ -20,7 +20,7 @@ from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking
 from metadist.jobs.follow import DETACHED, Write
 from metadist.jobs.package import Package, developed, pack
 from metadist.jobs.secrets import check_words, known_secrets
-from metadist.jobs.submitter import JobResult, Submission, Submitter, goes_on
+from metadist.jobs.submitter import Submission, SubmittedJob, goes_on
 from metadist.process.announce import Announce
 from metadist.process.imports import home
 from metadist.process.provenance import commit
@@ -30,7 +30,7 @@ from metadist.recipe.schema import load_recipe
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
-def submit(request: Submission, announce: Announce, write: Write) -> JobResult:
+def submit(request: Submission, announce: Announce, write: Write) -> SubmittedJob:
     """Submit a command line and, if asked to, follow it.
 
     Args:
@@ -50,7 +50,6 @@ def submit(request: Submission, announce: Announce, write: Write) -> JobResult:
         announce(f"Warning: {warning}")
     ship_code = developed() if request.ship_code is None else request.ship_code
     code = Path(home()) if ship_code else None
-    result = JobResult(planned, client.address)
     with tempfile.TemporaryDirectory(prefix="metadist-job-") as directory:
         package = pack(
             planned.command,
@@ -61,25 +60,25 @@ def submit(request: Submission, announce: Announce, write: Write) -> JobResult:
             secrets=secrets,
         )
         _announce_package(package, code, announce)
-        submitter = Submitter(request, package, result, announce)
+        job = SubmittedJob(request, planned, package, client.address, announce)
         try:
-            submitter.submit(client)
+            job.submit(client)
             if request.wait:
-                submitter.follow(client, write)
+                job.follow(client, write)
             else:
-                result.job = client.job(result.jobs[-1])
+                job.job = client.job(job.jobs[-1])
         except KeyboardInterrupt as error:
-            if not result.jobs:
+            if not job.jobs:
                 raise
-            result.exit_status = getattr(error, "exit_status", DETACHED)
-            job_id = result.jobs[-1]
+            job.exit_status = getattr(error, "exit_status", DETACHED)
+            job_id = job.jobs[-1]
             announce(
-                goes_on(job_id, result.address)
-                if result.lost is None
-                else f"{job_id}: {result.lost}; it was not submitted again. The same command line "
+                goes_on(job_id, job.address)
+                if job.lost is None
+                else f"{job_id}: {job.lost}; it was not submitted again. The same command line "
                 "with the run's --name continues it"
             )
-    return result
+    return job
 
 
 def _stamp() -> str:

@@ -41,25 +41,6 @@ class Submission:
     gpus: float = 0.0
 
 
-@dataclass
-class JobResult:
-    """How it went.
-
-    Attributes:
-        jobs: ids, one for each time it was submitted.
-        job: the last one, as it was seen last.
-        exit_status: see :func:`metadist.jobs.follow.exit_status`.
-        lost: why the newest job has died, until it is submitted again.
-    """
-
-    plan: Plan
-    address: str
-    jobs: list[str] = field(default_factory=list)
-    job: JobInfo | None = None
-    exit_status: int = 0
-    lost: str | None = None
-
-
 def goes_on(job_id: str, address: str) -> str:
     """What can be done about a job that nobody follows."""
     return (
@@ -69,70 +50,80 @@ def goes_on(job_id: str, address: str) -> str:
 
 
 @dataclass
-class Submitter:
-    """Submits the same thing as often as it takes, each time under an id of its own."""
+class SubmittedJob:
+    """Submitted as often as it takes, each time under an id of its own; and how it went.
+
+    Attributes:
+        package: what it takes along.
+        address: of the cluster.
+        jobs: ids, one for each time it was submitted.
+        job: the last one, as it was seen last.
+        exit_status: see :func:`metadist.jobs.follow.exit_status`.
+        lost: why the newest job has died, until it is submitted again.
+    """
 
     request: Submission
+    plan: Plan
     package: Package
-    result: JobResult
+    address: str
     announce: Announce
+    jobs: list[str] = field(default_factory=list)
+    job: JobInfo | None = None
+    exit_status: int = 0
+    lost: str | None = None
 
     def __post_init__(self) -> None:
-        planned = self.result.plan
-        self._base = f"{as_name(planned.run or planned.command.verb)}-{randomness.token_hex(3)}"
+        named = self.plan.run or self.plan.command.verb
+        self._base = f"{as_name(named)}-{randomness.token_hex(3)}"
 
     def submit(self, client: JobClient) -> JobClient:
         """Submit it to a cluster once more."""
-        jobs, planned = self.result.jobs, self.result.plan
-        job_id = f"{self._base}-{len(jobs) + 1}" if jobs else self._base
-        jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
+        run, command = self.plan.run, self.plan.command
+        job_id = f"{self._base}-{len(self.jobs) + 1}" if self.jobs else self._base
+        self.jobs.append(job_id)  # now: an interrupt does not tell whether it arrived
         try:
             client.submit(
                 job_id,
                 shlex.join([self.request.python, SCRIPT, *self.package.command.argv]),
                 runtime_env(self.package),
-                {VERB: planned.command.verb, **({RUN: planned.run} if planned.run else {})},
-                cpus=planned.cpus if self.request.cpus is None else self.request.cpus,
+                {VERB: command.verb, **({RUN: run} if run else {})},
+                cpus=self.plan.cpus if self.request.cpus is None else self.request.cpus,
                 gpus=self.request.gpus,
             )
         except Exception:
-            jobs.pop()
+            self.jobs.pop()
             raise
-        of = f", which makes or continues {planned.run}" if planned.command.has("--resume") else ""
+        of = f", which makes or continues {run}" if command.has("--resume") else ""
         self.announce(f"Submitted {job_id} to {client.address}{of}")
         return client
 
     def follow(self, client: JobClient, write: Write) -> None:
         """Follow the job, and submit it again if it has died."""
-        result, pauses = self.result, backoff()
+        pauses = backoff()
         for left in range(self.request.retries, -1, -1):
-            result.lost = self._follow_once(client, write)
-            if result.lost is None:
+            self.lost = self._follow_once(client, write)
+            if self.lost is None or (not left and self.job is not None):
                 return
-            job_id = result.jobs[-1]
+            what = f"{self.jobs[-1]}: {self.lost}"
             if not left:
-                if result.job is not None:
-                    return
-                raise JobError(f"{job_id}: {result.lost}; submit it again, as with --retries 3")
+                raise JobError(f"{what}; submit it again, as with --retries 3")
             pause = next(pauses)
-            self.announce(
-                f"{job_id}: {result.lost}; submitting it again in {pause:.0f} s ({left} left)"
-            )
+            self.announce(f"{what}; submitting it again in {pause:.0f} s ({left} left)")
             time.sleep(pause)
             client = self._submit_again()
-            result.lost = None
+            self.lost = None
 
     def _follow_once(self, client: JobClient, write: Write) -> str | None:
         """Follow the newest job to its end; why it has died, if it has."""
-        result, job_id = self.result, self.result.jobs[-1]
+        job_id = self.jobs[-1]
         try:
             job = Follower(client, job_id, write, self.announce, patience()).follow()
         except JobUnknown:
-            result.job, result.exit_status = None, 1
+            self.job, self.exit_status = None, 1
             return "the cluster's head was started anew and does not know it any more"
         except UnreachableError as error:
-            raise UnreachableError(f"{error}. {goes_on(job_id, result.address)}") from None
-        result.job, result.exit_status = job, exit_status(job)
+            raise UnreachableError(f"{error}. {goes_on(job_id, self.address)}") from None
+        self.job, self.exit_status = job, exit_status(job)
         return f"its driver has died ({_why(job)})" if died(job) else None
 
     def _submit_again(self) -> JobClient:
@@ -142,7 +133,7 @@ class Submitter:
         def lost(error: UnreachableError) -> None:
             self.announce(f"{error}. Waiting for it, for at most {seconds:.0f} s")
 
-        return retry(lambda: self.submit(JobClient(self.result.address)), seconds, lost)
+        return retry(lambda: self.submit(JobClient(self.address)), seconds, lost)
 
 
 def _why(job: JobInfo) -> str:

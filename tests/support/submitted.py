@@ -14,7 +14,7 @@ from metadist.cli.commands.submit import _submitted
 from metadist.cli.main import main
 from metadist.jobs.command import Command
 from metadist.jobs.submit import submit
-from metadist.jobs.submitter import JobResult, Submission
+from metadist.jobs.submitter import Submission, SubmittedJob
 
 LINE = "train sinusoid-5shot-maml --workers 2 --name n --runs-dir /all/runs"
 DONE = {"status": "SUCCEEDED", "start_time": 1000, "end_time": 3000, "driver_exit_code": 0}
@@ -38,7 +38,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["submit", *arguments], prog_name="metadist")
 
 
-def submitted(there: Dashboard, said: list[str] | None = None, **more: Any) -> JobResult:
+def submitted(there: Dashboard, said: list[str] | None = None, **more: Any) -> SubmittedJob:
     """What comes of submitting LINE."""
     shown: list[str] = []
     request = Submission(as_written(LINE), there.url, ship_code=False, **more)

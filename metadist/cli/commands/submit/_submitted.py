@@ -16,7 +16,7 @@ from metadist.process.imports import environment
 
 if TYPE_CHECKING:
     from metadist.jobs.command import Command
-    from metadist.jobs.submitter import JobResult, Submission
+    from metadist.jobs.submitter import Submission, SubmittedJob
 
 _GIVEN = "metadist.submit.given"
 #: What a run or search begins with; one that goes on has its own.
@@ -110,7 +110,7 @@ def _run_in_place(request: Submission) -> None:
     os.execve(sys.executable, command, {**variables, **os.environ, **environment()})
 
 
-def _end(result: JobResult, said: str, as_json: bool) -> None:
+def _end(result: SubmittedJob, said: str, as_json: bool) -> None:
     from metadist.jobs.submit import last_json
 
     if result.job is not None:
