@@ -6,7 +6,6 @@ recipe would have come to by itself: the same parameters, log and best checkpoin
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from metadist.recipe.rate_changes import Changes, rate_after
 from metadist.recipe.schema import Recipe
 from metadist.runs import checkpoints
 from metadist.runs.listing import create_run
-from metadist.runs.log import LogReader
+from metadist.runs.log import LogReader, log_line
 from metadist.runs.run_dir import RunDir
 
 #: What run.json says of a run that is none of its beginning.
@@ -86,10 +85,5 @@ _OWN = ("format", "name", "created", "status", "recipe_hash", "made_by", "claims
 def _copy_log(run: RunDir, step: int, path: Path) -> None:
     """Every point up to a step, each with its own time."""
     path.parent.mkdir(exist_ok=True)
-    lines = []
-    for point in LogReader(run).poll():
-        if point.step <= step:
-            value = point.value if abs(point.value) < float("inf") else str(point.value)
-            line = {"step": point.step, "time": point.time, "metrics": {point.metric: value}}
-            lines.append(json.dumps(line) + "\n")
-    path.write_text("".join(lines))
+    points = (point for point in LogReader(run).poll() if point.step <= step)
+    path.write_text("".join(log_line(p.step, p.time, {p.metric: p.value}) for p in points))

@@ -38,6 +38,12 @@ class Point:
     value: float
 
 
+def log_line(step: int, moment: int, metrics: Mapping[str, float]) -> str:
+    """A line of a log's file: metrics of a step, and when they were made (ms since 1970)."""
+    values = {n: v if math.isfinite(v) else str(v) for n, v in metrics.items()}
+    return json.dumps({"step": step, "time": moment, "metrics": values}) + "\n"
+
+
 class Sink:
     """Where the engine sends its metrics; nothing is kept here, on workers other than rank 0."""
 
@@ -64,9 +70,7 @@ class LogWriter(Sink):
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Buffer metrics of a step; written at the latest with the next flush."""
-        values = {n: v if math.isfinite(v) else str(v) for n, v in metrics.items()}
-        line = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": values}
-        self._lines.append(json.dumps(line) + "\n")
+        self._lines.append(log_line(step, time.time_ns() // 1_000_000, metrics))
         if time.monotonic() - self._written > FLUSH_SECONDS:
             self.flush()
 
@@ -82,10 +86,15 @@ class LogWriter(Sink):
 
 
 class LogReader:
-    """Reads the points of all attempts, each (metric, step) once; can be polled while they grow."""
+    """Reads the points of all attempts, each (metric, step) once; can be polled while they grow.
 
-    def __init__(self, run: RunDir) -> None:
+    Args:
+        attempt: read that attempt's own points alone.
+    """
+
+    def __init__(self, run: RunDir, attempt: int | None = None) -> None:
         self._run = run
+        self._files = "*.jsonl" if attempt is None else f"{attempt:04d}.jsonl"
         self._offsets: dict[str, int] = {}
         self._seen: set[tuple[str, int]] = set()
 
@@ -104,16 +113,12 @@ class LogReader:
             return []
         # Files first, seals second. Appending and claiming take the same lock, so an attempt that
         # claims the run between the two seals at least what was read here.
-        news = [(path, self._news(path)) for path in sorted(self._run.log.glob("*.jsonl"))]
+        news = [(path, self._news(path)) for path in sorted(self._run.log.glob(self._files))]
         seals = self._seals()
         points: list[Point] = []
         for path, data in news:
             points.extend(self._take(path, data, seals.get(path.name)))
         return points
-
-    def poll_file(self, path: Path) -> list[Point]:
-        """The same of one attempt's file."""
-        return self._take(path, self._news(path), self._seals().get(path.name))
 
     def _news(self, path: Path) -> bytes:
         with path.open("rb") as handle:
@@ -153,12 +158,8 @@ def series(run: RunDir) -> dict[str, list[Point]]:
 
 def by_attempt(run: RunDir) -> dict[int, list[Point]]:
     """Every attempt's own points, those of steps that another attempt did as well included."""
-    result: dict[int, list[Point]] = {}
-    for number in range(1, run.latest_attempt() + 1):
-        path = run.log / f"{number:04d}.jsonl"
-        if path.is_file():
-            result[number] = LogReader(run).poll_file(path)
-    return result
+    numbers = range(1, run.latest_attempt() + 1)
+    return {number: LogReader(run, number).poll() for number in numbers}
 
 
 def write_parquet(run: RunDir) -> Path:

@@ -72,22 +72,20 @@ def connected(address: str | None, workers: int, announce: Announce) -> Iterator
     Raises:
         ResourceError: the address is malformed or nobody answers there.
     """
-    with process_restored():
+    with process_restored(), contextlib.ExitStack() as ends:
         if ray.is_initialized():
             announce("Using the Ray that this process is connected to already")
-            yield
         elif address:
-            with _joined(address, announce):
-                yield
+            _check_reachable(address)
+            announce(f"Connecting to Ray at {address}")
+            _join(address)
+            ends.callback(ray.shutdown)
         else:
-            with private_ray(workers, announce):
-                yield
+            ends.enter_context(private_ray(workers, announce))
+        yield
 
 
-@contextlib.contextmanager
-def _joined(address: str, announce: Announce) -> Iterator[None]:
-    _check_reachable(address)
-    announce(f"Connecting to Ray at {address}")
+def _join(address: str) -> None:
     try:
         with uninterrupted():
             ray.init(
@@ -98,7 +96,3 @@ def _joined(address: str, announce: Announce) -> Iterator[None]:
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ResourceError(f"--address {address}: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
