@@ -33,12 +33,10 @@ class Group(click.Group):
         self._package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands."""
         modules = pkgutil.iter_modules(importlib.import_module(self._package).__path__)
         return sorted(module.name for module in modules if not module.name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None if there is none of that name."""
         return load(self._package, cmd_name) if cmd_name in self.list_commands(ctx) else None
 
     def resolve_command(

@@ -22,7 +22,6 @@ class _Group(Group):
     """Mistakes of the user end in one line, not in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
         try:
             with StopRequest(handled=False):
                 settle()

@@ -22,7 +22,6 @@ class Whole(click.IntRange):
     """A whole number that may be typed as 1e5 too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number."""
         from metadist.overrides import Typed, read_as
 
         typed = read_as(Typed(value), {int}) if isinstance(value, str) else value

@@ -177,7 +177,6 @@ class ProgressFollower(Polling):
         return super().__enter__()
 
     def look(self) -> None:
-        """Show what is new."""
         self._read()
         away = seconds_away()
         self.progress.wait_for("" if away is None else f"object store away for {duration(away)}")
@@ -205,7 +204,6 @@ class ProgressFollower(Polling):
         progress.changed = progress.validated = False
 
     def last(self) -> None:
-        """Show what is new for the last time."""
         self._read()
         self.show(last=True)
         self._painter.__exit__()

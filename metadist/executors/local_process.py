@@ -65,7 +65,6 @@ class LocalProcess:
             )
 
     def ended(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended; waits for that at most so many seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.returncode is not None
@@ -75,11 +74,9 @@ class LocalProcess:
         return MetadistError(_error_line(self._log)) if self.process.returncode else None
 
     def ask(self) -> None:
-        """Ask it to end, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it, if it has not ended, and whatever it has started."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

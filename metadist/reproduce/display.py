@@ -55,12 +55,10 @@ class Display(Watcher):
         self._painter.__exit__()
 
     def started(self, job: Job) -> None:
-        """A job has begun."""
         if not self._painter.live:
             self.say(f"{job.name}: {job.commands[0].what}")
 
     def ended(self, job: Job, result: CommandResult) -> None:
-        """A job has ended."""
         self._done += 1
         self._followed.pop(job.name, None)
         why = f": {result.why}" if result.why else ""

@@ -75,7 +75,6 @@ class LogWriter(Sink):
             self.flush()
 
     def flush(self) -> None:
-        """Append and sync the buffered lines."""
         if self._lines:
             self._attempt.append(self._path, "".join(self._lines))
             self._lines.clear()

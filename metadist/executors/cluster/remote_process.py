@@ -46,11 +46,9 @@ class RemoteProcess:
         self._task = task(with_same_code(work, *PACKAGES)).remote()
 
     def ended(self, seconds: float = 0.0) -> bool:
-        """Whether it has ended; waits for that at most so many seconds."""
         return bool(ray.wait([self._task], timeout=seconds)[0])
 
     def failure(self) -> Exception | None:
-        """What it has raised."""
         try:
             ray.get(self._task)
         except ray.exceptions.RayTaskError as error:
@@ -60,7 +58,6 @@ class RemoteProcess:
         return None
 
     def ask(self) -> None:
-        """Interrupt it."""
         ray.cancel(self._task)
 
     def kill(self) -> None:

@@ -46,7 +46,6 @@ class ShowMessages(Polling):
         return sorted(self._log.glob("messages*.txt"))
 
     def look(self) -> None:
-        """Announce the complete lines that are new."""
         for path in self._files():
             with path.open("rb") as handle:
                 handle.seek(self._offsets.get(path, 0))
@@ -69,7 +68,6 @@ class LogMirror(Polling):
         self._run = run
 
     def look(self) -> None:
-        """Bring what is new."""
         try:
             self._run.store.pull_logs()
         except DataError as error:

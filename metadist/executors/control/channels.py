@@ -83,7 +83,6 @@ class ControlActor:
         self.actor.join.remote(ray.get_runtime_context().get_node_id())
 
     def command(self, progress: Progress) -> Command:
-        """See :class:`metadist.training.run_control.RunControl`."""
         try:
             return cast(Command, ray.get(self.actor.command.remote(), timeout=_PATIENCE))
         except RayError as error:
@@ -108,5 +107,4 @@ class ControlFile:
         self.path.unlink(missing_ok=True)
 
     def command(self, progress: Progress) -> Command:
-        """See :class:`metadist.training.run_control.RunControl`."""
         return "yield" if self.path.exists() else "go"

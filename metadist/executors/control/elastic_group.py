@@ -68,7 +68,6 @@ class ElasticGroup(Polling):
         self._known: set[str] = set()
 
     def look(self) -> None:
-        """See whether the workers should do something."""
         if self.reason is not None:
             return
         if self.asked.is_set():

@@ -47,5 +47,4 @@ class SignalControl(StopRequest):
         return False
 
     def command(self, progress: Progress) -> Command:
-        """See :class:`metadist.training.run_control.RunControl`."""
         return "yield" if self.event.is_set() else "go"

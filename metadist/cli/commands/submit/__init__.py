@@ -21,7 +21,6 @@ class _Group(Group):
         return [*_SUBMITTED, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
         if cmd_name not in _SUBMITTED:
             return super().get_command(ctx, cmd_name)
         return Submitted(load("metadist.cli.commands", cmd_name))
