@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import metadist
-from metadist.doctor.check import INSTALL, Check
+from metadist.doctor.check import INSTALL, Check, Status
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
 _MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")
@@ -72,24 +72,23 @@ def data_pipeline() -> Iterator[Check]:
     others = ", ".join(sorted(claims))
     spec = importlib.util.find_spec(name)
     origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
+    status: Status = "FAIL"
+    mend = "use a virtual environment of its own, or rename or uninstall the other"
     if missing:
         found = f"{home} lacks {', '.join(missing)}"
-        yield Check(name, "FAIL", found, f"install metadist anew: {INSTALL}")
+        mend = f"install metadist anew: {INSTALL}"
     elif origin != home:
         whose = f"of {others}" if others else "a folder of that name earlier on Python's path"
         found = f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {home}"
-        mend = "use a virtual environment of its own, or rename or uninstall the other"
-        yield Check(name, "FAIL", found, mend)
     elif changed := _overwritten(name):
         found = f"{home} was overwritten by {others or 'something else'}: {', '.join(changed[:3])}"
         mend = "uninstall the other and install metadist anew, or use a virtual environment"
-        yield Check(name, "FAIL", found, mend)
     elif others:
-        found = f"ours, {home}; but {others} installs a package of that name too"
+        status, found = "warn", f"ours, {home}; but {others} installs a package of that name too"
         mend = "uninstall it, or use a virtual environment of its own"
-        yield Check(name, "warn", found, mend)
     else:
-        yield Check(name, "OK", f"ours, {home}")
+        status, found, mend = "OK", f"ours, {home}", ""
+    yield Check(name, status, found, mend)
 
 
 def _overwritten(package: str) -> list[str]:

@@ -11,7 +11,7 @@ from metadist.process.provenance import KEYS
 from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
-from metadist.reproduce.verdict import Ours, Verdict, class_notes, judge, notes
+from metadist.reproduce.verdict import Ours, Verdict, judge, notes
 from metadist.runs.readers.compute_cost import trained_tasks
 
 #: Of the JSON document.
@@ -24,6 +24,7 @@ class RowResult:
 
     Attributes:
         used, published_tasks: budgets of the row's run; 0 where nothing is meta-trained.
+        share: of the published budget; None where there is none.
         notes: differences from the published protocol and what else must be said.
         runs: names of the run directories it is read from.
     """
@@ -32,16 +33,10 @@ class RowResult:
     measured: Measured
     used: int | None
     published_tasks: int
+    share: float | None
     verdict: Verdict
     notes: tuple[str, ...]
     runs: tuple[str, ...]
-
-    @property
-    def share(self) -> float | None:
-        """Of the published budget; None where there is none."""
-        if self.used is None or not self.published_tasks:
-            return None
-        return self.used / self.published_tasks
 
 
 @dataclass(frozen=True)
@@ -117,6 +112,7 @@ def _judged(
     if trained is not None and trained.recipe is not None and measured.ours is not None:
         used = trained_tasks(trained.run.info(), trained.recipe)
     published = table.published_tasks(row.run)
+    share = None if used is None or not published else used / published
     against = row.not_comparable
     if not against and row.complete_data:
         against = next((p.incomplete for p in mine if p.incomplete), "")
@@ -126,16 +122,15 @@ def _judged(
         row.direction,
         missing=measured.missing,
         not_comparable=against,
-        share=None if used is None or not published else used / published,
+        share=share,
     )
     said = [*table.differences, *table.runs[row.run].differences, *row.differences]
     if row.versus is not None:
         said += table.runs[row.versus].differences
     said += notes(measured.ours, row.published, verdict)
-    said += class_notes(measured.ours)
     said += [f"A seed is missing: {why}" for why in measured.lost if measured.ours is not None]
-    runs = tuple(p.name for p in mine)
-    return RowResult(row, measured, used, published, verdict, tuple(dict.fromkeys(said)), runs)
+    once, runs = tuple(dict.fromkeys(said)), tuple(p.name for p in mine)
+    return RowResult(row, measured, used, published, share, verdict, once, runs)
 
 
 def _row(one: RowResult) -> dict[str, Any]:
@@ -146,11 +141,7 @@ def _row(one: RowResult) -> dict[str, Any]:
         if (value := getattr(row, name)) not in (None, "")
     }
     return {
-        "id": row.id,
-        "label": row.label,
-        "metric": row.metric,
-        "unit": row.unit,
-        "combine": row.combine,
+        **{name: getattr(row, name) for name in ("id", "label", "metric", "unit", "combine")},
         "better": row.direction,
         "protocol": protocol,
         "ours": None if ours is None else _told(ours),

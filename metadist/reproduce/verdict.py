@@ -93,7 +93,8 @@ def judge(
         return Verdict("not comparable", why=f"ensemble of {published.ensemble}{of}")
     if not published.checked:
         return Verdict("not comparable", why="the published figure was not read in its source")
-    at = f"at {percent(share)} of the published budget" if low(share) else ""
+    low = share is not None and share < FULL_ENOUGH
+    at = f"at {percent(share)} of the published budget" if low else ""
     if ours.value is None or (ours.failed and ours.left_out):
         # What is not finite is worse than any, and no mean over the rest undoes that.
         total = ours.episodes * ours.seeds
@@ -110,34 +111,27 @@ def judge(
 
 
 def notes(ours: Ours | None, published: Published | None, verdict: Verdict) -> list[str]:
-    """What a reader must know of the intervals to weigh a verdict."""
-    if ours is None or published is None or verdict.kind in ("not comparable", "missing"):
+    """What a reader must know to weigh a verdict: of the intervals, and of the classes."""
+    if ours is None:
         return []
     said = []
-    if published.ci95 is None and published.relation == "equal":
-        said.append("Published without an interval: ours alone decides.")
-    if ours.ci95 is None and ours.value is not None:
-        said.append("Ours has no interval: a time or a number of one run.")
-    wide = ours.ci95 is not None and ours.ci95 > abs(published.value) / 2
-    if wide and verdict.kind == "within":
-        said.append("Our interval is wide beside the published figure: the agreement says little.")
-    if ours.failed and verdict.kind != "within":
-        said.append("Episodes without a finite result are left out of the mean.")
+    if published is not None and verdict.kind not in ("not comparable", "missing"):
+        if published.ci95 is None and published.relation == "equal":
+            said.append("Published without an interval: ours alone decides.")
+        if ours.ci95 is None and ours.value is not None:
+            said.append("Ours has no interval: a time or a number of one run.")
+        if verdict.kind != "within":
+            if ours.failed:
+                said.append("Episodes without a finite result are left out of the mean.")
+        elif ours.ci95 is not None and ours.ci95 > abs(published.value) / 2:
+            wide = "Our interval is wide beside the published figure: the agreement says little."
+            said.append(wide)
+    if ours.labels:
+        known = ours.classes
+        few = few_classes(known["classes"], known["ways"], "test") if known else ""
+        of = of_classes(known, labels=True)
+        said.append(f"{ours.episodes:,} test episodes{of}.{f' {few}.' if few else ''}")
     return said
-
-
-def class_notes(ours: Ours | None) -> list[str]:
-    """How many classes a figure is of, and a warning where they are few."""
-    if ours is None or not ours.labels:
-        return []
-    told = f"{ours.episodes:,} test episodes{of_classes(ours.classes, labels=True)}"
-    few = few_classes(ours.classes["classes"], ours.classes["ways"], "test") if ours.classes else ""
-    return [f"{told}. {few}." if few else f"{told}."]
-
-
-def low(share: float | None) -> bool:
-    """Whether a share of the budget is too small to go without saying."""
-    return share is not None and share < FULL_ENOUGH
 
 
 def percent(share: float | None) -> str:
