@@ -234,14 +234,17 @@ def _remove_if_abandoned(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, taken: Exception | None = None) -> Iterator[None]:
     """Hold a lock file inside this block. The dead hold none.
 
-    Raises:
-        BlockingIOError: somebody else holds it, and ``wait`` is false.
+    Args:
+        taken: raised if somebody else holds it; None: wait for them.
     """
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if taken is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise taken or error from None
         yield
 
 

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -132,19 +132,14 @@ def reproduce(
         return assemble(request, planned, outcomes, facts)
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a table's lock in a runs directory: two at once would take runs from each other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(path, wait=False))
-        except BlockingIOError:
-            raise TableError(
-                f"{path}: another process reproduces this table in this runs directory; wait for "
-                "it, or use another --runs-dir"
-            ) from None
-        yield
+    taken = TableError(
+        f"{path}: another process reproduces this table in this runs directory; wait for it, or "
+        "use another --runs-dir"
+    )
+    return locked(path, taken)
 
 
 def write(result: Result, out: str | Path) -> list[Path]:

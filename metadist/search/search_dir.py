@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -178,19 +178,14 @@ class SearchDir(RecordDir):
         self.set_aside(self.run(run).path)
         (self.stop_files / f"{number:04d}").unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the only one that drives this search.
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only one that drives this search, inside a block.
 
         Raises:
             SpaceError: somebody else does.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(locked(self.path / ".lock", wait=False))
-            except BlockingIOError:
-                raise SpaceError(f"{self.path}: another process is searching there") from None
-            yield
+        taken = SpaceError(f"{self.path}: another process is searching there")
+        return locked(self.path / ".lock", taken)
 
 
 _FIRST = re.compile(r"trial-(\d{4,})")
