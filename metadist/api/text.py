@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +102,9 @@ def curves(result: Record) -> list[str]:
     lines: list[str] = []
     for number, (name, summary) in enumerate(result.get("protocols", {}).items()):
         rows = curve(summary)
-        if len(rows) > 1 and _same_after_any(summary["by_step"]):
-            # Such as nearest neighbours, which take none; the first is the headline's.
+        figures = [{**row, "step": 0} for row in summary["by_step"]]
+        if len(rows) > 1 and all(row == figures[0] for row in figures):
+            # Such as nearest neighbours, which take no steps; the first is the headline's.
             if number:
                 lines.append(f"{name}: {rows[-1].partition(': ')[2].removesuffix(' (trained)')}")
             continue
@@ -112,33 +113,24 @@ def curves(result: Record) -> list[str]:
     return lines
 
 
-def _same_after_any(by_step: Sequence[Record]) -> bool:
-    """Whether figures are the same after any number of adaptation steps, of which 0 is one."""
-    return all({**row, "step": 0} == {**by_step[0], "step": 0} for row in by_step)
-
-
 def curve(summary: Record) -> list[str]:
     """A line for each number of adaptation steps, with the episodes that have diverged."""
-    from metadist.runs.readers.evaluations import read_metric
+    from metadist.runs.readers.evaluations import read_further, read_metric
 
-    metric, lines = read_metric(summary), []
+    metric, further, lines = read_metric(summary), read_further(summary), []
     for row, failed in zip(summary["by_step"], summary["failed_by_step"], strict=True):
-        line = f"step {row['step']}: {exact_ci(metric, row['mean'], row['ci95'])}"
+        step = row["step"]
+        line = f"step {step}: {exact_ci(metric, row['mean'], row['ci95'])}"
         if not metric.percent and row["mean"] is not None:
             # Infinite where half of the episodes have diverged.
             median = metric.worst if row["median"] is None else row["median"]
             line += f", median {exact(metric, median)}"
-        line += "".join(f", {told}" for told in _further(summary, row["step"]))
+        for own in further:
+            line += f", {score(own.metric, own.mean[step], own.ci95[step])}"
         if failed:
             line += f" ({failed} of {_plural(summary['episodes'], 'episode')} diverged)"
-        lines.append(line + (" (trained)" if row["step"] == summary["trained_steps"] else ""))
+        lines.append(line + (" (trained)" if step == summary["trained_steps"] else ""))
     return lines
-
-
-def _further(summary: Record, step: int) -> list[str]:
-    from metadist.runs.readers.evaluations import read_further
-
-    return [score(own.metric, own.mean[step], own.ci95[step]) for own in read_further(summary)]
 
 
 def adapted(result: Record) -> list[str]:

@@ -111,15 +111,14 @@ def further(result: Mapping[str, Any]) -> list[list[str]]:
     titles = {name: own["title"] for run in runs for name, own in run.get("metrics", {}).items()}
     if not titles:
         return []
-    rows = [[_other(run.get("metrics", {}).get(name)) for name in titles] for run in runs]
-    named = ([run["run"], *row] for run, row in zip(runs, rows, strict=True))
-    return [["further metrics", *titles.values()], *named]
-
-
-def _other(told: Mapping[str, Any] | None) -> str:
-    if told is None:
-        return NOTHING
-    return _interval(told["percent"], told["mean"], told["ci95"])
+    rows = [["further metrics", *titles.values()]]
+    for run in runs:
+        of = {
+            name: _interval(own["percent"], own["mean"], own["ci95"])
+            for name, own in run.get("metrics", {}).items()
+        }
+        rows.append([run["run"], *(of.get(name, NOTHING) for name in titles)])
+    return rows
 
 
 def _interval(percent: bool, mean: float | None, ci95: float | None) -> str:

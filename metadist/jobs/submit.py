@@ -16,7 +16,7 @@ from metadist.errors import JobError
 from metadist.jobs import entrypoint
 from metadist.jobs.address import dashboard_url
 from metadist.jobs.client import JobClient
-from metadist.jobs.command import NO_TRACKING, Plan, data_beside, needs_tracking, plan
+from metadist.jobs.command import NO_TRACKING, data_beside, needs_tracking, plan
 from metadist.jobs.follow import DETACHED, Write
 from metadist.jobs.package import Package, developed, pack
 from metadist.jobs.secrets import check_words, known_secrets
@@ -50,12 +50,18 @@ def submit(request: Submission, announce: Announce, write: Write) -> SubmittedJo
         announce(f"Warning: {warning}")
     ship_code = developed() if request.ship_code is None else request.ship_code
     code = Path(home()) if ship_code else None
+    facts = {
+        "versions": entrypoint.found(),
+        "any_version": request.any_version,
+        "data_dir": data_beside(planned.command.value("--runs-dir") or ""),
+        "needs_tracking": NO_TRACKING if needs_tracking(planned.command) else "",
+    }
     with tempfile.TemporaryDirectory(prefix="metadist-job-") as directory:
         package = pack(
             planned.command,
             Path(directory),
             code=code,
-            facts=_facts(request, planned),
+            facts=facts,
             here=Path.cwd(),
             secrets=secrets,
         )
@@ -105,15 +111,6 @@ def in_place(request: Submission) -> tuple[list[str], dict[str, str]]:
     if needs_tracking(planned) and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise JobError(NO_TRACKING)
     return planned.argv, {"METADIST_DATA_DIR": data_beside(planned.value("--runs-dir") or "")}
-
-
-def _facts(request: Submission, planned: Plan) -> dict[str, Any]:
-    return {
-        "versions": entrypoint.found(),
-        "any_version": request.any_version,
-        "data_dir": data_beside(planned.command.value("--runs-dir") or ""),
-        "needs_tracking": NO_TRACKING if needs_tracking(planned.command) else "",
-    }
 
 
 def _announce_package(package: Package, code: Path | None, announce: Announce) -> None:

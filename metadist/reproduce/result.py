@@ -11,7 +11,7 @@ from metadist.process.provenance import KEYS
 from metadist.reproduce.measure import Measured, measure
 from metadist.reproduce.plan import Planned, Request
 from metadist.reproduce.table import Row
-from metadist.reproduce.verdict import Ours, Verdict, judge, notes
+from metadist.reproduce.verdict import Verdict, judge, notes
 from metadist.runs.readers.compute_cost import trained_tasks
 
 #: Of the JSON document.
@@ -135,6 +135,10 @@ def _judged(
 
 def _row(one: RowResult) -> dict[str, Any]:
     row, ours = one.row, one.measured.ours
+    # Without what only says how a figure is to be read.
+    told = (
+        {k: v for k, v in asdict(ours).items() if k not in ("labels", "left_out")} if ours else None
+    )
     protocol = {
         name: value
         for name in ("shots", "queries", "episodes", "step", "finding", "part")
@@ -144,7 +148,7 @@ def _row(one: RowResult) -> dict[str, Any]:
         **{name: getattr(row, name) for name in ("id", "label", "metric", "unit", "combine")},
         "better": row.direction,
         "protocol": protocol,
-        "ours": None if ours is None else _told(ours),
+        "ours": told,
         "published": None if row.published is None else row.published.model_dump(),
         "source": row.source,
         "read_in": row.read_in,
@@ -156,11 +160,6 @@ def _row(one: RowResult) -> dict[str, Any]:
         ],
         "runs": list(one.runs),
     }
-
-
-def _told(ours: Ours) -> dict[str, Any]:
-    """A figure without what only says how it is to be read."""
-    return {k: v for k, v in asdict(ours).items() if k not in ("labels", "left_out")}
 
 
 def _run(one: Planned, result: CommandResult | None) -> dict[str, Any]:

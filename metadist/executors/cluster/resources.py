@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -106,7 +105,8 @@ def group_size(
     asked, began = asked or threading.Event(), time.monotonic()
     free, said = -1, False
     while True:
-        gpus, cpus = _devices()
+        there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
         use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
         have = gpus if use_gpu else cpus
         waited = time.monotonic() - began
@@ -125,12 +125,6 @@ def group_size(
             announce(f"Waiting for nodes: {have} of {size.low} workers have a place")
         if asked.wait(0.5):
             raise Terminated
-
-
-def _devices() -> tuple[int, int]:
-    """GPUs and CPUs of the cluster."""
-    there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(there.get("GPU", 0)), math.floor(there.get("CPU", 0))
 
 
 def too_few(workers: int, kind: str, have: int, other: str) -> ResourceError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,6 @@ class StoredEvaluation:
     classes: EpisodeClasses | None = None
 
     @property
-    def checkpoint(self) -> tuple[int, str]:
-        """Which checkpoint they are of."""
-        return self.checkpoint_step, self.checkpoint_sha256
-
-    @property
     def figure(self) -> StepFigures:
         """The protocol's figures."""
         return self.steps[self.figure_step]
@@ -193,7 +188,8 @@ def read_own_figures(run: RunDir, recipe: Recipe, name: str) -> StoredEvaluation
     path = run.evaluation / f"{name}.json"
     if found.recipe_hash != main.recipe_hash:
         raise RunError(f"{path}: of another recipe hash than {own}.json")
-    if found.checkpoint != main.checkpoint:
+    of, expected = ((e.checkpoint_step, e.checkpoint_sha256) for e in (found, main))
+    if of != expected:
         raise RunError(f"{path}: of another checkpoint than {own}.json")
     return found
 
@@ -278,18 +274,19 @@ def _labels(run: RunDir, metric: Metric) -> bool:
 
 def read_further(raw: Mapping[str, Any]) -> tuple[FurtherFigures, ...]:
     """The other metrics of a protocol, then what is pooled, from its summary; raises ValueError."""
-    return tuple(_further(raw, len(raw["by_step"])))
-
-
-def _further(raw: Mapping[str, Any], steps: int) -> Iterator[FurtherFigures]:
+    steps, found = len(raw["by_step"]), []
     for name, own in mapping(raw.get("metrics", {}), "metrics").items():
         metric_name(name)
         mean, ci95 = (reals(mapping(own, name)[key], f"{name}.{key}") for key in ("mean", "ci95"))
-        yield _checked(FurtherFigures(described(name, own.get("metric")), mean, ci95), steps)
+        found.append(FurtherFigures(described(name, own.get("metric")), mean, ci95))
     for name, values in mapping(raw.get("pooled", {}), "pooled").items():
         metric_name(name)
         mean, none = reals(values, name), (math.nan,) * steps
-        yield _checked(FurtherFigures(described(name), mean, none, pooled=True), steps)
+        found.append(FurtherFigures(described(name), mean, none, pooled=True))
+    for one in found:
+        if not len(one.mean) == len(one.ci95) == steps:
+            raise ValueError(f"{one.metric.name}: {steps} figures expected, one for each step")
+    return tuple(found)
 
 
 def described_in(info: Mapping[str, Any], name: str) -> Metric:
@@ -311,12 +308,6 @@ def _short(metric: Metric) -> Metric:
     """With a name and title that fit a line, whatever a file says."""
     name, title = metric.name[:_MOST_LETTERS], metric.title[:_MOST_LETTERS]
     return replace(metric, name=name, title=title)
-
-
-def _checked(found: FurtherFigures, steps: int) -> FurtherFigures:
-    if not len(found.mean) == len(found.ci95) == steps:
-        raise ValueError(f"{found.metric.name}: {steps} figures expected, one for each step")
-    return found
 
 
 def _with_classes(found: StoredEvaluation, directory: Path, notes: list[str]) -> StoredEvaluation:
