@@ -45,7 +45,7 @@ def check(
         RecipeError: an option is none of the part's.
     """
     from metadist import plugins as outside
-    from metadist.contracts import check_part
+    from metadist.contracts import UnknownPart, check_part, kind_of
     from metadist.errors import PluginError
     from metadist.overrides import parse_override
 
@@ -66,18 +66,11 @@ def check(
         say=progress or (lambda line: None),
     )
     with outside.use(plugins):
-        return _checked(plugin, look)
-
-
-def _checked(plugin: str | Path, look: Callable[..., Report]) -> Report:
-    from metadist import plugins as outside
-    from metadist.contracts import UnknownPart, kind_of
-
-    if not isinstance(plugin, Path) and not ("/" in plugin or plugin.endswith(".py")):
-        try:
-            return look(*kind_of(plugin))
-        except UnknownPart:
-            if "." not in plugin and not Path(f"{plugin}.py").is_file():
-                raise
-    with outside.use(plugin) as (used,):
-        return look(used.kind, used.name, file=outside.source_of(used))
+        if not isinstance(plugin, Path) and not ("/" in plugin or plugin.endswith(".py")):
+            try:
+                return look(*kind_of(plugin))
+            except UnknownPart:
+                if "." not in plugin and not Path(f"{plugin}.py").is_file():
+                    raise
+        with outside.use(plugin) as (used,):
+            return look(used.kind, used.name, file=outside.source_of(used))

@@ -100,7 +100,10 @@ def _curves(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tup
     y = f"validation {metric.title}"
 
     def draw(name: str, x: str, scales: Iterable[int]) -> str:
-        lines = [_line(run, scale) for run, scale in zip(runs, scales, strict=True)]
+        lines = []
+        for run, scale in zip(runs, scales, strict=True):
+            points = [(scale * step, v) for step, v in run["validation"] if v is not None]
+            lines.append(Line(run["run"], [at for at, _ in points], [v for _, v in points]))
         log = logarithmic(metric, [v for line in lines for v in line.y])
         return curves(
             lines,
@@ -117,8 +120,3 @@ def _curves(result: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> tup
         draw("steps", "outer steps", [1] * len(runs)),
         draw("tasks", "tasks seen", [run["tasks_per_step"] for run in runs]),
     )
-
-
-def _line(run: Mapping[str, Any], scale: int) -> Line:
-    points: Sequence[tuple[int, float]] = [(s, v) for s, v in run["validation"] if v is not None]
-    return Line(run["run"], [scale * s for s, _ in points], [v for _, v in points])

@@ -17,7 +17,7 @@ from metadist.process.announce import Announce
 from metadist.process.signals import StopRequest
 from metadist.report import write_report
 from metadist.runs import checkpoints
-from metadist.runs.run_dir import Driver, RunDir
+from metadist.runs.run_dir import Driver
 from metadist.track import Synchroniser
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,6 @@ class Ending:
     wait: float
     announce: Announce
     reported: bool = True
-
-    @property
-    def _run(self) -> RunDir:
-        return self.driver.run
 
     def failed(self, error: BaseException) -> str:
         """Record and return how a run has ended before its result."""
@@ -75,20 +71,20 @@ class Ending:
 
     def _report(self, status: str) -> None:
         try:
-            self.announce(f"Report: {write_report(self._run)}")
+            self.announce(f"Report: {write_report(self.driver.run)}")
             with _despite_the_store(status):
-                self._run.push_report()
+                self.driver.run.push_report()
             if self.synchroniser is not None:
                 self.announce(f"Compare runs in MLflow: {self.synchroniser.where_to_look()}")
         except Exception:
             # A report can be made again at any time; the run's result must not depend on it.
             log.exception(
                 "the report could not be written; try again with: metadist report %s",
-                self._run.name,
+                self.driver.run.name,
             )
 
     def _finish_tracking(self, status: str) -> None:
-        run, complete = self._run, status in COMPLETE
+        run, complete = self.driver.run, status in COMPLETE
         # Offline nobody tells an MLflow run that was begun before of its end.
         arrived = self.synchroniser is not None or not run.info().get("mlflow")
         if self.synchroniser is not None:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration
@@ -17,9 +17,6 @@ from metadist.process.console import Painter, meters
 from metadist.runs.log import LogReader
 from metadist.runs.readers.evaluations import described_in
 from metadist.runs.run_dir import RunDir
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 #: Seconds between two looks at the logs of what is painted, and between two plain lines of a run.
 LIVE_SECONDS = 0.5
@@ -39,8 +36,9 @@ class Display(Watcher):
         self, runs: Mapping[str, RunDir], steps: Mapping[str, int], stream: TextIO
     ) -> None:
         self._runs, self._steps = runs, steps
-        self._painter = Painter(self.picture, stream, keep=False)
+        self._painter = Painter(lambda: meters(self._rows), stream, keep=False)
         self._followed: dict[str, tuple[LogReader, Progress]] = {}
+        #: Of the bars: of each run at work, and of all runs.
         self._rows: list[tuple[float, float, str]] = []
         self._looked = time.monotonic()
         self._done = 0
@@ -80,10 +78,6 @@ class Display(Watcher):
         else:
             for _, _, words in rows:
                 self.say(words)
-
-    def picture(self) -> Table:
-        """A bar for each run at work, and for all of them."""
-        return meters(self._rows)
 
     def _row(self, active: Active, moment: float) -> tuple[float, float, str]:
         name = active.job.name

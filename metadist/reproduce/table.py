@@ -356,7 +356,10 @@ def _explain(error: ValidationError, document: dict[str, Any]) -> str:
     for detail in error.errors():
         place = ""
         value: Any = document
+        holder: type[BaseModel] = Table
+        model: type[BaseModel] = Table
         for key in detail["loc"]:
+            holder, model = model, _MODELS.get(str(key), model)
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError):
@@ -369,16 +372,8 @@ def _explain(error: ValidationError, document: dict[str, Any]) -> str:
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             key = str(detail["loc"][-1])
-            message = f"unknown key.{nearest(key, _keys(detail['loc'][:-1]))}"
+            message = f"unknown key.{nearest(key, holder.model_fields)}"
         elif detail["type"] not in ("missing", "value_error"):
             message += f", got {detail['input']!r}"
         lines.append(f"{place}: {message}" if place else message)
     return "; ".join(dict.fromkeys(lines))
-
-
-def _keys(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known at a place."""
-    model: type[BaseModel] = Table
-    for key in place:
-        model = _MODELS.get(str(key), model)
-    return list(model.model_fields)

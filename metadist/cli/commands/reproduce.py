@@ -57,7 +57,11 @@ def reproduce(
     from metadist import reproduce as tables
 
     if listed:
-        _list()
+        there = []
+        for one in map(tables.load_table, tables.table_names()):
+            size = f"{len(one.rows)} rows, {len(one.runs)} runs of {one.tasks:,} tasks"
+            there.append((one.name, f"{one.title}: {size} unless --tasks says otherwise"))
+        options.show_rows(there)
         return
     if table is None:
         raise click.UsageError(f"TABLE is needed: one of {', '.join(tables.table_names())}")
@@ -81,19 +85,3 @@ def reproduce(
         raise click.ClickException(
             f"{len(result.failed)} of {len(result.planned)} runs failed; the table says why"
         )
-
-
-def _list() -> None:
-    from metadist import reproduce as tables
-
-    found = map(tables.load_table, tables.table_names())
-    options.show_rows(
-        [
-            (
-                one.name,
-                f"{one.title}: {len(one.rows)} rows, {len(one.runs)} runs of {one.tasks:,} tasks "
-                "unless --tasks says otherwise",
-            )
-            for one in found
-        ]
-    )

@@ -78,7 +78,9 @@ def tune(space: str | None, listed: bool, as_json: bool, dry_run: bool, **argume
     and only that is evaluated on test classes.
     """
     if listed:
-        _list()
+        from metadist.search.spaces import load_space, space_names
+
+        options.show_rows([(name, load_space(name).about) for name in space_names()])
         return
     if space is None and arguments["resume"] is None:
         raise click.UsageError("SPACE is needed (see --list), or --resume NAME")
@@ -90,9 +92,3 @@ def tune(space: str | None, listed: bool, as_json: bool, dry_run: bool, **argume
     else:
         result = tuning.tune(space, announce=options.say, live=not is_quiet(), **arguments)
     options.show(result.lines(), result.to_dict(), as_json)
-
-
-def _list() -> None:
-    from metadist.search.spaces import load_space, space_names
-
-    options.show_rows([(name, load_space(name).about) for name in space_names()])
