@@ -111,13 +111,8 @@ class Machine:
                 return int(pid)
         return None
 
-    @property
     def ray_is_up(self) -> bool:
         return self.init is not None and os.path.exists(f"/proc/{self.init}/root{READY}")
-
-    def wait_for_ray(self, seconds: float) -> bool:
-        """Whether its Ray came up in time."""
-        return until(lambda: self.ray_is_up, seconds)
 
     def environment(self) -> dict[str, str]:
         """What its processes see: the caller's environment and what belongs to the cluster."""

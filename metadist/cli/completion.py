@@ -8,6 +8,7 @@ not offered.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pkgutil
@@ -47,23 +48,17 @@ def _modules(package: str) -> Iterator[str]:
     return (module.name for module in found if not module.name.startswith("_"))
 
 
-def _records(ctx: click.Context, record: str, *below: str) -> Iterator[str]:
+def _records(record: str, below: str, ctx: click.Context) -> Iterator[str]:
     """Directories with such a record, in the runs directory that the line names."""
-    root = Path(str(ctx.params.get("runs_dir") or "runs"), *below)
+    root = Path(str(ctx.params.get("runs_dir") or "runs"), below)
     with contextlib.suppress(OSError, ValueError), os.scandir(root) as entries:
         for entry in entries:
             if is_name(entry.name) and Path(entry.path, record).is_file():
                 yield entry.name
 
 
-def _runs(ctx: click.Context) -> Iterator[str]:
-    return _records(ctx, "run.json")
-
-
-def _searches(ctx: click.Context) -> Iterator[str]:
-    return _records(ctx, "search.json", "searches")
-
-
+_runs = functools.partial(_records, "run.json", "")
+_searches = functools.partial(_records, "search.json", "searches")
 recipes = _offered(lambda ctx: builtin_names(), files=True)
 builtin_recipes = _offered(lambda ctx: builtin_names())
 runs = _offered(_runs, files=True)

@@ -11,6 +11,7 @@ Importing this package imports neither torch, Ray nor MLflow.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -72,7 +73,7 @@ def reproduce(
     """
     from metadist.driver.directories import data_directory, runs_directory
     from metadist.driver.preflight import check_workers
-    from metadist.executors.pool import CommandResult, Pool, Watcher
+    from metadist.executors.pool import CommandResult, Pool
     from metadist.executors.world_size import WorldSize
     from metadist.plugins import use
     from metadist.process.provenance import provenance
@@ -114,20 +115,14 @@ def reproduce(
         outcomes: dict[str, CommandResult] = {}
         if pending := jobs_of(planned, request):
             steps = {p.name: p.recipe.outer.steps for p in planned if p.recipe is not None}
-            display = None
-            if progress is not None:
-                display = Display({p.name: p.run for p in planned}, steps, progress)
-                stack.callback(display.close)
-                for line in said:
-                    display.say(line)
-            tell = said.append if display is None else display.say
-            start, fits = stack.enter_context(place(request, address, jobs, tell))
-            pool = Pool(
-                start,
-                at_once=1 if wanted.exclusive else fits,
-                deadline=math.inf if minutes is None else began + 60 * minutes,
-                watch=display or Watcher(),
-            )
+            runs = {p.name: p.run for p in planned}
+            watch = stack.enter_context(Display(runs, steps, progress or io.StringIO()))
+            for line in said:
+                watch.say(line)
+            start, fits = stack.enter_context(place(request, address, jobs, watch.say))
+            at_once = 1 if wanted.exclusive else fits
+            deadline = math.inf if minutes is None else began + 60 * minutes
+            pool = Pool(start, at_once, deadline, watch)
             outcomes = pool.run(pending)
         return assemble(request, planned, outcomes, facts)
 

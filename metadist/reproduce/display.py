@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from data_pipeline.errors import DataError
 from metadist.driver.progress import Progress, duration
@@ -42,15 +42,17 @@ class Display(Watcher):
         self._rows: list[tuple[float, float, str]] = []
         self._looked = time.monotonic()
         self._done = 0
+
+    def __enter__(self) -> Self:
         self._painter.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._painter.__exit__()
 
     def say(self, line: str) -> None:
         """A line that stays."""
         self._painter.say(line)
-
-    def close(self) -> None:
-        """Leave nothing of the picture."""
-        self._painter.__exit__()
 
     def started(self, job: Job) -> None:
         if not self._painter.live:

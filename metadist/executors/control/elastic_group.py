@@ -85,9 +85,8 @@ class ElasticGroup(Polling):
 
     def _watch_nodes(self) -> None:
         going = draining_nodes()
-        if not going:
-            return
-        going &= set(self.actor.nodes())
+        if going:
+            going &= set(self.actor.nodes())
         if new := going - self._known:
             self._known |= new
             self.announce(

@@ -151,7 +151,7 @@ def test_the_display_says_what_is_at_work(result, monkeypatch):
     display.ended(active.job, CommandResult("failed", "it broke", 61.0))
     assert stream.screen[0] == f"{name}: failed after 1:01: it broke"
     assert stream.screen[-1] == whole
-    display.close()
+    display.__exit__()
     assert [row for row in stream.screen if row] == stream.screen[:1]
 
 
