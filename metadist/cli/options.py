@@ -34,32 +34,33 @@ def count(name: str, least: int, help: str, *, large: bool = False, **more: Any)
     return click.option(name, type=kind(min=least), help=help, **more)
 
 
-data_dir = click.option(
+def text(name: str, metavar: str, help: str, **more: Any) -> Decorator:
+    """An option for a text, shown as ``metavar``."""
+    return click.option(name, metavar=metavar, help=help, **more)
+
+
+_PLACE = "a path, or s3://bucket/prefix (gs:// and az:// too)"
+data_dir = text(
     "--data-dir",
-    metavar="DIR|URI",
-    help="Where prepared data live: a path, or s3://bucket/prefix (gs:// and az:// too). Default: "
-    "METADIST_DATA_DIR, else ./data.",
+    "DIR|URI",
+    f"Where prepared data live: {_PLACE}. Default: METADIST_DATA_DIR, else ./data.",
 )
-runs_dir = click.option(
-    "--runs-dir",
-    metavar="DIR|URI",
-    default="runs",
-    show_default=True,
-    help="Where runs live: a path, or s3://bucket/prefix (gs:// and az:// too).",
+runs_dir = text(
+    "--runs-dir", "DIR|URI", f"Where runs live: {_PLACE}.", default="runs", show_default=True
 )
-tracking_uri = click.option(
+tracking_uri = text(
     "--tracking-uri",
-    metavar="URI",
-    help="MLflow server or store. Default: MLFLOW_TRACKING_URI, else ./mlflow.db.",
+    "URI",
+    "MLflow server or store. Default: MLFLOW_TRACKING_URI, else ./mlflow.db.",
 )
 address = click.option(
     "--address",
     help="Ray cluster as host:port. Default: RAY_ADDRESS, else a private Ray on this machine.",
 )
-dashboard = click.option(
+dashboard = text(
     "--address",
-    metavar="URL",
-    help="The cluster's dashboard, as http://HEAD:8265. Default: RAY_API_SERVER_ADDRESS, else "
+    "URL",
+    "The cluster's dashboard, as http://HEAD:8265. Default: RAY_API_SERVER_ADDRESS, else "
     "RAY_ADDRESS.",
 )
 overrides = click.option(

@@ -12,27 +12,23 @@ from metadist.cli import completion, options
 
 @click.command()
 @click.argument("run", shell_complete=completion.runs)
-@click.option(
+@options.text(
     "--support",
-    metavar="DIR",
+    "DIR",
+    "Labelled images: a folder for each class, named as its label.",
     required=True,
-    help="Labelled images: a folder for each class, named as its label.",
 )
-@click.option(
+@options.text(
     "--query",
-    metavar="DIR",
+    "DIR",
+    "Images to label, side by side; or in folders named as labels, to count what is right.",
     required=True,
-    help="Images to label, side by side; or in folders named as labels, to count what is right.",
 )
-@click.option(
-    "--unlabeled",
-    metavar="DIR",
-    help="Images without labels, of a learner that learns from such.",
-)
-@click.option(
+@options.text("--unlabeled", "DIR", "Images without labels, of a learner that learns from such.")
+@options.text(
     "--out",
-    metavar="DIR",
-    help="New directory of the results. Default: RUN-adapted, or RUN-adapted-2 … if that is taken.",
+    "DIR",
+    "New directory of the results. Default: RUN-adapted, or RUN-adapted-2 … if that is taken.",
 )
 @options.count("--steps", 0, "Adaptation steps. Default: as in training.")
 @click.option("--invert", is_flag=True, help="Exchange light and dark in all images.")

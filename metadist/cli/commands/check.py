@@ -26,7 +26,7 @@ from metadist.process.console import at_work
     multiple=True,
     help="An option of the part, as first_order=true.",
 )
-@click.option("--source", metavar="PATH", help="Raw images of a dataset that needs them.")
+@options.text("--source", "PATH", "Raw images of a dataset that needs them.")
 @click.option("--traceback", is_flag=True, help="Show tracebacks of errors in the part's code.")
 @options.as_json
 def check(settings: tuple[str, ...], traceback: bool, as_json: bool, **arguments: Any) -> None:

@@ -12,27 +12,21 @@ from metadist.cli import completion, options
 
 @click.command()
 @click.argument("run", nargs=-1, shell_complete=completion.runs)
-@click.option("--experiment", metavar="E", help="All finished runs of this MLflow experiment.")
-@click.option(
-    "--filter",
-    metavar="F",
-    help="Those alone that fit MLflow's filter F, as \"params.`inner.lr` = '0.4'\".",
+@options.text("--experiment", "E", "All finished runs of this MLflow experiment.")
+@options.text(
+    "--filter", "F", "Those alone that fit MLflow's filter F, as \"params.`inner.lr` = '0.4'\"."
 )
-@click.option(
-    "--baseline", metavar="RUN", help="What the others are compared with. Default: the first run."
-)
-@click.option(
+@options.text("--baseline", "RUN", "What the others are compared with. Default: the first run.")
+@options.text(
     "--protocol",
-    metavar="NAME",
-    help="Which evaluation to compare, as test-15q. Default: the first that all runs have.",
+    "NAME",
+    "Which evaluation to compare, as test-15q. Default: the first that all runs have.",
 )
-@click.option(
-    "--metric",
-    metavar="NAME",
-    help="By which metric of each episode, as mse. Default: the one that decides.",
+@options.text(
+    "--metric", "NAME", "By which metric of each episode, as mse. Default: the one that decides."
 )
-@click.option("--html", metavar="FILE", help="Write a page with learning curves.")
-@click.option("--csv", metavar="FILE", help="Write a table with a row for each run.")
+@options.text("--html", "FILE", "Write a page with learning curves.")
+@options.text("--csv", "FILE", "Write a table with a row for each run.")
 @options.tracking_uri
 @options.runs_dir
 @options.as_json

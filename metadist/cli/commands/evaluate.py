@@ -21,15 +21,13 @@ from metadist.cli import completion, options
 @options.count("--steps", 0, "Adaptation steps; the figure is after so many.")
 @options.count("--episodes", 1, "Tasks.", large=True)
 @options.count("--seed", 0, "Of the episodes. Default: the recipe's eval.seed.")
-@click.option(
+@options.text(
     "--average",
-    metavar="HOW",
-    help="What an ensemble averages. Of classifiers probabilities (the default) or logits.",
+    "HOW",
+    "What an ensemble averages. Of classifiers probabilities (the default) or logits.",
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    help="Where an ensemble's results go. Default: ensembles/ in the runs directory.",
+@options.text(
+    "--out", "DIR", "Where an ensemble's results go. Default: ensembles/ in the runs directory."
 )
 @options.of_a_run
 def evaluate(run: tuple[str, ...], as_json: bool, **arguments: Any) -> None:

@@ -16,10 +16,10 @@ from metadist.cli import completion, options
 @click.option(
     "--name", help="Of the registered model. Default: made from data, ways, shots and algorithm."
 )
-@click.option(
+@options.text(
     "--tracking-uri",
-    metavar="URI",
-    help="MLflow server or store that has the run. Default: the one it was made with.",
+    "URI",
+    "MLflow server or store that has the run. Default: the one it was made with.",
 )
 @options.plugins
 @options.data_dir

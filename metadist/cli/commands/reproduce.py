@@ -28,9 +28,7 @@ from metadist.errors import TrackingError
 )
 @options.count("--jobs", 1, "Runs at once. Default: as many as fit.")
 @options.count("--seeds", 1, "Runs of each kind.", default=1)
-@click.option(
-    "--rows", metavar="ID[,ID…]", multiple=True, help="Only these rows; may be given again."
-)
+@options.text("--rows", "ID[,ID…]", "Only these rows; may be given again.", multiple=True)
 @options.count(
     "--workers",
     0,
@@ -38,7 +36,7 @@ from metadist.errors import TrackingError
     default=0,
 )
 @options.address
-@click.option("--out", metavar="DIR", default="results", help="Where results go.")
+@options.text("--out", "DIR", "Where results go.", default="results")
 @options.of_training
 def reproduce(
     table: str | None,

@@ -12,10 +12,10 @@ from metadist.cli import completion, options
 
 @click.command()
 @click.argument("run", shell_complete=completion.runs)
-@click.option(
+@options.text(
     "--tracking-uri",
-    metavar="URI",
-    help="MLflow server or store to send to. Default: the one the run was made with.",
+    "URI",
+    "MLflow server or store to send to. Default: the one the run was made with.",
 )
 @click.option(
     "--experiment",

@@ -41,11 +41,11 @@ class WorkersType(click.ParamType[int | str]):
 )
 @options.address
 @options.overrides
-@click.option(
+@options.text(
     "--resume",
-    metavar="RUN|auto",
+    "RUN|auto",
+    "Continue a run; auto continues the run of this name or recipe, or starts one.",
     shell_complete=completion.runs_or_auto,
-    help="Continue a run; auto continues the run of this name or recipe, or starts one.",
 )
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
 @options.dry_run

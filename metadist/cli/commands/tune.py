@@ -14,11 +14,11 @@ from metadist.cli.verbosity import is_quiet
 @click.argument("space", required=False, shell_complete=completion.spaces)
 @click.option("--list", "listed", is_flag=True, help="List the search spaces that there are.")
 @click.option("--name", help="Name of the search. Default: space and time.")
-@click.option(
+@options.text(
     "--resume",
-    metavar="NAME|auto",
+    "NAME|auto",
+    "Go on with a search; what is finished stays. auto: with that of --name, or start it.",
     shell_complete=completion.searches_or_auto,
-    help="Go on with a search; what is finished stays. auto: with that of --name, or start it.",
 )
 @options.count("--trials", 1, "How many. Default: the space's own.", large=True)
 @click.option(
@@ -27,11 +27,11 @@ from metadist.cli.verbosity import is_quiet
     help="Who proposes trials. Default: the space's own.",
 )
 @options.count("--seed", 0, "Of the searcher. Default: 0.")
-@click.option(
+@options.text(
     "--base",
-    metavar="RECIPE",
+    "RECIPE",
+    "Start from another recipe than the space's.",
     shell_complete=completion.recipes,
-    help="Start from another recipe than the space's.",
 )
 @options.overrides
 @options.count("--steps", 1, "Outer steps of a trial: its budget.", large=True)

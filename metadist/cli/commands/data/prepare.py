@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", shell_complete=completion.datasets)
-@click.option("--source", metavar="PATH", help="Folder or file that holds the images.")
-@click.option(
-    "--split",
-    default="",
-    metavar="SPLIT",
-    show_default=False,
-    help="Named division of the classes.",
-)
+@options.text("--source", "PATH", "Folder or file that holds the images.")
+@options.text("--split", "SPLIT", "Named division of the classes.", default="", show_default=False)
 @click.option(
     "--name",
     "store",

@@ -18,7 +18,7 @@ from metadist.cli import options
     default="train",
     help="Which classes.",
 )
-@click.option("--out", metavar="FILE", help="Where the picture goes. Default: ./NAME-PART.png.")
+@options.text("--out", "FILE", "Where the picture goes. Default: ./NAME-PART.png.")
 @options.data_dir
 def preview(part: Any, **arguments: Any) -> None:
     """Draw a contact sheet of a class store and print its statistics.

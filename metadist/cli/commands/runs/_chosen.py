@@ -21,9 +21,7 @@ filters = click.option(
     help="Only runs of that: a fact (name, status, algorithm, dataset, …) or a recipe's key; '*' "
     "stands for anything.",
 )
-since = click.option(
-    "--since", metavar="7d|DATE", help="Only runs made since: 90m, 12h, 7d, 2w, or 2026-01-31."
-)
+since = options.text("--since", "7d|DATE", "Only runs made since: 90m, 12h, 7d, 2w, or 2026-01-31.")
 _HEAD = ("run", "status", "made", "algorithm", "dataset", "steps", "result", "size")
 
 

@@ -46,11 +46,11 @@ class _Group(Group):
     default=None,
     help="Send this metadist along. Default: if it is a checkout that is being worked on.",
 )
-@click.option(
+@options.text(
     "--python",
-    metavar="PATH",
+    "PATH",
+    "Interpreter on the cluster, if it is not first on the PATH of its nodes.",
     default="python",
-    help="Interpreter on the cluster, if it is not first on the PATH of its nodes.",
 )
 @click.option(
     "--any-version", is_flag=True, help="Go on where the cluster's Ray or Python is another."
