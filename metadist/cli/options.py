@@ -34,9 +34,15 @@ def count(name: str, least: int, help: str, *, large: bool = False, **more: Any)
     return click.option(name, type=kind(min=least), help=help, **more)
 
 
-def text(name: str, metavar: str, help: str, **more: Any) -> Decorator:
-    """An option for a text, shown as ``metavar``."""
-    return click.option(name, metavar=metavar, help=help, **more)
+def text(name: str, metavar: str, help: str, *, into: str | None = None, **more: Any) -> Decorator:
+    """An option for a text, shown as ``metavar``; the command's argument ``into`` gets it."""
+    names = [name] if into is None else [name, into]
+    return click.option(*names, metavar=metavar, help=help, **more)
+
+
+def flag(name: str, help: str) -> Decorator:
+    """An option that is given or not."""
+    return click.option(name, is_flag=True, help=help)
 
 
 _PLACE = "a path, or s3://bucket/prefix (gs:// and az:// too)"
@@ -63,15 +69,13 @@ dashboard = text(
     "The cluster's dashboard, as http://HEAD:8265. Default: RAY_API_SERVER_ADDRESS, else "
     "RAY_ADDRESS.",
 )
-overrides = click.option(
-    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as inner.lr=0.1."
+overrides = text(
+    "--set", "K=V", "Override a key, as inner.lr=0.1.", into="overrides", multiple=True
 )
-dry_run = click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Print the resolved recipe, its sizes and where it would go; make nothing.",
+dry_run = flag(
+    "--dry-run", "Print the resolved recipe, its sizes and where it would go; make nothing."
 )
-offline = click.option("--offline", is_flag=True, help="Do without MLflow.")
+offline = flag("--offline", "Do without MLflow.")
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="End with one line of JSON on standard output."
 )
@@ -81,12 +85,12 @@ device = click.option(
     default="auto",
     help="Where to compute; auto takes GPUs where there are any. Which: CUDA_VISIBLE_DEVICES.",
 )
-plugins = click.option(
+plugins = text(
     "--plugin",
-    "plugins",
-    metavar="MODULE|FILE",
+    "MODULE|FILE",
+    "Run this code and let a recipe name it, as my_package.toy or ./toy.py: 'toy'.",
+    into="plugins",
     multiple=True,
-    help="Run this code and let a recipe name it, as my_package.toy or ./toy.py: 'toy'.",
 )
 
 

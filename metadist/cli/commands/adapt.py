@@ -31,9 +31,9 @@ from metadist.cli import completion, options
     "New directory of the results. Default: RUN-adapted, or RUN-adapted-2 … if that is taken.",
 )
 @options.count("--steps", 0, "Adaptation steps. Default: as in training.")
-@click.option("--invert", is_flag=True, help="Exchange light and dark in all images.")
-@click.option("--follow-links", is_flag=True, help="Let links lead out of the folders of images.")
-@click.option("--skip-damaged", is_flag=True, help="Go on without images that cannot be decoded.")
+@options.flag("--invert", "Exchange light and dark in all images.")
+@options.flag("--follow-links", "Let links lead out of the folders of images.")
+@options.flag("--skip-damaged", "Go on without images that cannot be decoded.")
 @options.of_a_run
 def adapt(as_json: bool, **arguments: Any) -> None:
     """Adapt the best checkpoint of RUN to labelled images and label others.

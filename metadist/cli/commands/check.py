@@ -12,22 +12,18 @@ from metadist.process.console import at_work
 
 @click.command()
 @click.argument("plugin")
-@click.option(
+@options.text(
     "--plugin",
-    "plugins",
-    metavar="MODULE|FILE",
+    "MODULE|FILE",
+    "Another file with a part that this one uses, as the dataset of a search space.",
+    into="plugins",
     multiple=True,
-    help="Another file with a part that this one uses, as the dataset of a search space.",
 )
-@click.option(
-    "--set",
-    "settings",
-    metavar="K=V",
-    multiple=True,
-    help="An option of the part, as first_order=true.",
+@options.text(
+    "--set", "K=V", "An option of the part, as first_order=true.", into="settings", multiple=True
 )
 @options.text("--source", "PATH", "Raw images of a dataset that needs them.")
-@click.option("--traceback", is_flag=True, help="Show tracebacks of errors in the part's code.")
+@options.flag("--traceback", "Show tracebacks of errors in the part's code.")
 @options.as_json
 def check(settings: tuple[str, ...], traceback: bool, as_json: bool, **arguments: Any) -> None:
     """Hold a part of your own to what such a part promises, on tiny tasks.

@@ -12,7 +12,7 @@ from metadist.recipe.files import builtin_names, recipe_text
 
 @click.command()
 @click.argument("name", required=False, shell_complete=completion.builtin_recipes)
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of all keys of a recipe.")
+@options.flag("--schema", "Print the JSON Schema of all keys of a recipe.")
 @options.plugins
 def recipes(name: str | None, schema: bool, plugins: tuple[str, ...]) -> None:
     """List the built-in recipes, or print the one called NAME."""

@@ -22,9 +22,7 @@ from metadist.cli import completion, options
     default="metadist",
     help="MLflow experiment, for a run that is in none yet.",
 )
-@click.option(
-    "--tensorboard", is_flag=True, help="Write RUN's event file for TensorBoard anew instead."
-)
+@options.flag("--tensorboard", "Write RUN's event file for TensorBoard anew instead.")
 @options.runs_dir
 def sync(
     run: str, tracking_uri: str | None, experiment: str, tensorboard: bool, runs_dir: str

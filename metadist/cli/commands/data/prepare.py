@@ -21,32 +21,29 @@ if TYPE_CHECKING:
 @click.argument("name", shell_complete=completion.datasets)
 @options.text("--source", "PATH", "Folder or file that holds the images.")
 @options.text("--split", "SPLIT", "Named division of the classes.", default="", show_default=False)
-@click.option(
+@options.text(
     "--name",
-    "store",
+    "STORE",
+    "Name of the store. Default: NAME-SPLIT.",
+    into="store",
     default="",
-    metavar="STORE",
     show_default=False,
-    help="Name of the store. Default: NAME-SPLIT.",
 )
-@click.option(
+@options.text(
     "--option",
-    "given",
-    metavar="K=V",
+    "K=V",
+    "Option of the dataset, as size=84; see 'metadist data list'.",
+    into="given",
     multiple=True,
-    help="Option of the dataset, as size=84; see 'metadist data list'.",
 )
-@click.option("--download", is_flag=True, help="Fetch the images from their home first.")
-@click.option(
-    "--follow-links",
-    is_flag=True,
-    help="Let links lead out of the source, as in data sets of Hugging Face or DVC.",
+@options.flag("--download", "Fetch the images from their home first.")
+@options.flag(
+    "--follow-links", "Let links lead out of the source, as in data sets of Hugging Face or DVC."
 )
-@click.option("--replace", is_flag=True, help="Make it anew even if it is there.")
-@click.option(
+@options.flag("--replace", "Make it anew even if it is there.")
+@options.flag(
     "--skip-damaged",
-    is_flag=True,
-    help="Go on without images that cannot be decoded; the store's description names them.",
+    "Go on without images that cannot be decoded; the store's description names them.",
 )
 @options.plugins
 @options.data_dir

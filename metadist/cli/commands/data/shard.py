@@ -14,9 +14,7 @@ from metadist.process.console import at_work
 
 @click.command()
 @click.argument("recipe", shell_complete=completion.recipes)
-@click.option(
-    "--set", "overrides", metavar="K=V", multiple=True, help="Override a key, as data.seed=1."
-)
+@options.text("--set", "K=V", "Override a key, as data.seed=1.", into="overrides", multiple=True)
 @options.count(
     "--count", 1, "Episodes. Default: as many as the run reads.", large=True, metavar="N"
 )
@@ -39,7 +37,7 @@ from metadist.process.console import at_work
     default=4096,
     metavar="N",
 )
-@click.option("--replace", is_flag=True, help="Write anew even if shards are there.")
+@options.flag("--replace", "Write anew even if shards are there.")
 @options.plugins
 @options.data_dir
 def shard(recipe: str, overrides: tuple[str, ...], **arguments: Any) -> None:

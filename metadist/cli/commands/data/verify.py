@@ -11,9 +11,7 @@ from metadist.cli.commands.data._text import summary
 
 @click.command()
 @click.argument("what", metavar="[PATH|NAME]", required=False)
-@click.option(
-    "--deep", is_flag=True, help="Look at each image and draw each episode again; takes longer."
-)
+@options.flag("--deep", "Look at each image and draw each episode again; takes longer.")
 @options.data_dir
 def verify(what: str | None, deep: bool, data_dir: str | None) -> None:
     """Check that prepared data and shards are what was written.

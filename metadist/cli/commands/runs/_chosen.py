@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from metadist.cli import options
 from metadist.process.resources import human_bytes
 
 if TYPE_CHECKING:
     from metadist.runs.inventory import Listed
 
-filters = click.option(
+filters = options.text(
     "--filter",
-    "filters",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Only runs of that: a fact (name, status, algorithm, dataset, …) or a recipe's key; '*' "
+    "KEY=VALUE",
+    "Only runs of that: a fact (name, status, algorithm, dataset, …) or a recipe's key; '*' "
     "stands for anything.",
+    into="filters",
+    multiple=True,
 )
 since = options.text("--since", "7d|DATE", "Only runs made since: 90m, 12h, 7d, 2w, or 2026-01-31.")
 _HEAD = ("run", "status", "made", "algorithm", "dataset", "steps", "result", "size")

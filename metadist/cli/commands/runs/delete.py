@@ -19,7 +19,7 @@ from metadist.process.resources import human_bytes
 @click.argument("names", metavar="NAME…", nargs=-1, shell_complete=completion.runs)
 @_chosen.filters
 @_chosen.since
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.flag("--yes", "Do not ask.")
 @click.option(
     "--mlflow/--no-mlflow",
     default=None,

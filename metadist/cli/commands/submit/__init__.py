@@ -52,9 +52,7 @@ class _Group(Group):
     "Interpreter on the cluster, if it is not first on the PATH of its nodes.",
     default="python",
 )
-@click.option(
-    "--any-version", is_flag=True, help="Go on where the cluster's Ray or Python is another."
-)
+@options.flag("--any-version", "Go on where the cluster's Ray or Python is another.")
 @click.option(
     "--cpus",
     type=click.FloatRange(min=0),
