@@ -17,6 +17,7 @@ from metadist.compute.determinism import check_equal, numerics, reproducible
 from metadist.compute.setup import Setup
 from metadist.errors import NonFiniteError
 from metadist.evaluation.run_evaluator import RunEvaluator
+from metadist.kernels.library import load
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.format import finite
 from metadist.tasks import Params
@@ -67,6 +68,8 @@ class TrainingLoop:
         self._tested = tested
         self._numerics = numerics(device, setup.recipe.engine.kernels)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)
+        if setup.recipe.engine.kernels == "fused":
+            load()
         self._evaluator = RunEvaluator(run.name, setup, group, device)
         self._trainer = Trainer(setup.recipe, setup.learner, group, device)
         self._clock = Clock()

@@ -98,7 +98,8 @@ class Trainer:
         chunks = [(tasks.slice(start, stop), noise[start:stop]) for start, stop in bounds]
         if self.learner.step_scalar_names:
             ctx = replace(ctx, step_scalars=self._step_scalars(chunks, ctx))
-        return [self._strategy.chunk(self.learner, self.params, *chunk, ctx) for chunk in chunks]
+        params = self.learner.arranged(self.params)
+        return [self._strategy.chunk(self.learner, params, *chunk, ctx) for chunk in chunks]
 
     def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
