@@ -136,6 +136,7 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         () if request.control is None else (request.control,),
         request.tested,
         setup if request.workers.high == 0 else None,
+        request.profile,
     )
     with ExitStack() as shown:
         if request.progress:
