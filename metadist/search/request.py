@@ -11,7 +11,7 @@ from metadist.compute.resolve import where_it_runs
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
 from metadist.plugins import Plugin
-from metadist.process.announce import Announce
+from metadist.process.announce import Announce, quiet
 from metadist.runs.record import check_name
 from metadist.search.plan import Plan, make_plan, plan_of
 from metadist.search.search_dir import FOLDER, SearchDir, open_search
@@ -110,7 +110,7 @@ def _check_counts(**counts: int | None) -> None:
             raise SpaceError(f"{name}: {_LEAST[name]} or more is needed, got {value}")
 
 
-def plan_for(request: SearchRequest, there: SearchDir | None, announce: Announce) -> Plan:
+def plan_for(request: SearchRequest, there: SearchDir | None, announce: Announce = quiet) -> Plan:
     """The plan of a new search, or that of one which is there, perhaps with more trials."""
     if there is None:
         plan = _new_plan(request)
