@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from metadist.algorithms import Parts
 from metadist.discovery import Options as OptionsBase
-from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.head_loop import HeadLoop
 
 
 class Options(OptionsBase):
@@ -17,9 +17,9 @@ class Options(OptionsBase):
     """take the inner gradients as constants"""
 
 
-def build(parts: Parts[Options]) -> InnerLoop:
+def build(parts: Parts[Options]) -> HeadLoop:
     return parts.inner_loop(
-        InnerLoop,
+        HeadLoop,
         second_order=not parts.options.first_order,
         only=frozenset(parts.backbone.layers[-1].parameters),
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from metadist.algorithms import Parts
 from metadist.context import Context
+from metadist.inner.passes import passed
 from metadist.inner.pretraining import Pretraining, joint_shape
 from metadist.inner.similarity import NearestOptions, Neighbours
 from metadist.tasks import Examples, Params, Prediction, Task
@@ -44,13 +45,14 @@ class NearestEmbedding(Pretraining):
     def adapt(self, params: Params, task: Task, ctx: Context) -> list[Embedded]:
         """Features of the support set."""
         support = task.support
-        found = self.network.forward(params, support.x, self.normalisation.support(ctx)).features
+        norm = self.normalisation.support(ctx)
+        found, _ = passed(self.network, params, support.x, norm, ctx, head=False)
         return [Embedded(params, support, Neighbours(self.options, found, support.y, self.ways))]
 
     def predict(self, fitted: Embedded, query: Examples, ctx: Context) -> Prediction:
         """Similarities [n, N] of n queries to each class."""
         norm = self.normalisation.query(fitted.params, fitted.support, ctx)
-        found = self.network.forward(fitted.params, query.x, norm).features
+        found, _ = passed(self.network, fitted.params, query.x, norm, ctx, head=False)
         return Prediction(fitted.neighbours.logits(found))
 
 

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from metadist.algorithms import Parts, anil
 from metadist.context import Context
-from metadist.inner.inner_loop import AdaptedModel, InnerLoop
+from metadist.inner.head_loop import HeadLoop
+from metadist.inner.inner_loop import AdaptedModel
+from metadist.inner.passes import passed
 from metadist.inner.similarity import class_means, cosine, cosine_logits
 from metadist.learner import Learner, Loss
 from metadist.tasks import Examples, Params, Prediction, Task
@@ -40,7 +42,7 @@ class Embedded(AdaptedModel):
 
 
 @dataclass(frozen=True)
-class NIL(InnerLoop):
+class NIL(HeadLoop):
     """An inner loop in training, none in validation and test."""
 
     compare: Literal["means", "examples"] = "examples"
@@ -50,18 +52,20 @@ class NIL(InnerLoop):
         if ctx.phase == "train":
             return super().adapt(params, task, ctx)
         support = task.support
-        found = self.backbone.forward(params, support.x, self.normalisation.support(ctx)).features
+        norm = self.normalisation.support(ctx)
+        found, _ = passed(self.backbone, params, support.x, norm, ctx, head=False)
         return [Embedded(params, 0, support, found, support.y)]
 
     def predict(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> Prediction:
         """Logits [n, N] for n queries."""
         if not isinstance(fitted, Embedded):
             return super().predict(fitted, query, ctx)
-        passed = self.backbone.forward(fitted.params, query.x, self.query_norm(fitted, ctx))
+        norm = self.query_norm(fitted, ctx)
+        found, _ = passed(self.backbone, fitted.params, query.x, norm, ctx, head=False)
         if self.compare == "means":
             means = class_means(fitted.features, fitted.labels, self.ways)
-            return Prediction(cosine(passed.features, means))
-        return Prediction(cosine_logits(passed.features, fitted.features, fitted.labels, self.ways))
+            return Prediction(cosine(found, means))
+        return Prediction(cosine_logits(found, fitted.features, fitted.labels, self.ways))
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """ANIL's in training, else the cross-entropy of the cosines."""

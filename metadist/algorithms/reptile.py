@@ -30,6 +30,7 @@ from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.adam import Adam
 from metadist.inner.inner_loop import InnerLoop
+from metadist.inner.passes import passed
 from metadist.inner.sgd import SGD
 from metadist.keys import Key
 from metadist.learner import Estimator, Loss
@@ -118,9 +119,9 @@ class Reptile(InnerLoop):
             start, _ = self.initial(params, joined, ctx)
             phi = [*self.steps(params, start, joined, ctx, recorded)][-1].params
             norm = self.normalisation.support(ctx, ctx.inner_steps)
-            passed = self.backbone.forward(phi, both.x, norm)
-            recorded.append(passed.statistics)
-            prediction = Prediction(passed.value)
+            outputs, statistics = passed(self.backbone, phi, both.x, norm, ctx)
+            recorded.append(statistics)
+            prediction = Prediction(outputs)
             value, metrics = self.objective.loss_and_metrics(prediction, both)
             direction = {name: p - phi[name] for name, p in params.items()}
         return direction, Loss(value, metrics, self.normalisation.sums(recorded))

@@ -36,6 +36,7 @@ def train(
     experiment: str = "metadist",
     offline: bool = False,
     tensorboard: bool = False,
+    profile: bool = False,
     device: Device = "auto",
     plugins: Plugins = (),
     backbone: Callable[..., nn.Module] | None = None,
@@ -59,6 +60,8 @@ def train(
             SQLite file beside ``runs_dir``.
         offline: do without MLflow; the run directory holds the same.
         tensorboard: write an event file too, into the run's folder ``tensorboard``.
+        profile: record some outer steps of each worker, into the run's folder ``profile``: a trace
+            for https://ui.perfetto.dev, and a page of where the time went.
         plugins: modules (``my_package.toy``) and files (``./toy.py``) of parts that the recipe may
             name by their last name (``toy``); ``./net.py:make`` names a factory of modules in one.
             Their code is run. A run made with one is continued with the same source only.

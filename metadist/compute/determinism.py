@@ -15,7 +15,7 @@ import torch
 from data_pipeline.storage.local import canonical_json, sha256_bytes
 from metadist.compute.collectives import Group
 from metadist.errors import NumericsError
-from metadist.kernels.library import load
+from metadist.kernels.library import available
 from metadist.process.environment import variables
 
 #: Instruction sets that math libraries dispatch on.
@@ -39,7 +39,7 @@ def numerics(device: torch.device, kernels: Literal["torch", "fused"] = "torch")
     """Everything that two processes must share to compute the same bits.
 
     Args:
-        kernels: of the recipe; of compiled ones the build counts.
+        kernels: of the recipe; of compiled ones the build counts, or that there is none.
     """
     facts = {
         "metadist": version("metadist"),
@@ -52,8 +52,8 @@ def numerics(device: torch.device, kernels: Literal["torch", "fused"] = "torch")
         "tf32": "false",
     }
     if kernels == "fused":
-        library = load()
-        facts["kernels"] = f"{library.target} {library.digest}"
+        library = available()
+        facts["kernels"] = f"{library.target} {library.digest}" if library else "none"
     # Settings by which these libraries choose other kernels.
     for name, value in sorted(os.environ.items()):
         if name.startswith(("MKL_", "ONEDNN_", "DNNL_", "OPENBLAS_")) and not name.endswith(

@@ -13,7 +13,7 @@ from metadist.backbones import Backbone
 from metadist.context import Context
 from metadist.discovery import Options
 from metadist.errors import PluginError, RecipeError, RunError
-from metadist.kernels.library import load
+from metadist.kernels.library import available
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.recipe.rate_changes import rate_after
@@ -24,12 +24,14 @@ from metadist.tasks import Params, Phase, TaskShape
 def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Parts) -> Learner:
     """The learner of a recipe for tasks of this shape.
 
+    Torch computes where compiled kernels are asked for and there are none, so that what was trained
+    can be looked at anywhere. Whoever trains demands them.
+
     Args:
         parts_of: makes what the learner is built from.
 
     Raises:
         RecipeError: a part or an option is unknown, or does not fit the tasks.
-        ResourceError: it wants kernels, and none were built.
     """
     objective = objectives.build(recipe.objective.name, recipe.objective.options, shape)
     if not shape.ways and recipe.inner.loss != "mean":
@@ -45,7 +47,8 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
                 f"model.norm: network {recipe.model.name!r} has no normalisation layers; 'none' is "
                 f"needed, got {recipe.model.norm!r}"
             )
-        return built.with_kernels(load()) if recipe.engine.kernels == "fused" else built
+        library = available() if recipe.engine.kernels == "fused" else None
+        return built if library is None else built.with_kernels(library)
 
     parts = parts_of(
         network=network,

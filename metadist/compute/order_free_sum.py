@@ -86,10 +86,11 @@ def _exponents(peaks: Sequence[float], chunks: int) -> list[int | None]:
     return [min(room - math.frexp(m)[1], _LARGEST_SHIFT) if m > 0 else None for m in peaks]
 
 
-def _numbers(result: ChunkResult, layout: Layout) -> list[Tensor]:
+def _numbers(result: ChunkResult, layout: Layout) -> Tensor:
+    """Of one chunk, float64 [numbers], in bucket order."""
     parts = [result.gradients[n] for n in layout.gradients]
     parts += [result.statistics[n] for n in layout.statistics]
-    return [p.detach().double().reshape(-1) for p in parts]
+    return torch.cat([p.detach().double().reshape(-1) for p in parts])
 
 
 def reduce_step(
@@ -108,7 +109,7 @@ def reduce_step(
         reduction: ``exact`` gives the same bits for any number of workers; ``fast`` adds floats.
     """
     bucket, flags, metrics = _bucket(results, first, layout, device)
-    good = [r for r in results if bool(r.finite.any())]
+    good = [_numbers(r, layout) for r in results if bool(r.finite.any())]
     sums = (_exact if reduction == "exact" else _fast)(good, layout, group, bucket, device)
     ok = flags.bool().cpu()
     tasks = int(ok.sum())
@@ -148,38 +149,38 @@ def _bucket(
 
 
 def _exact(
-    good: Sequence[ChunkResult], layout: Layout, group: Group, bucket: Tensor, device: torch.device
+    good: Sequence[Tensor], layout: Layout, group: Group, bucket: Tensor, device: torch.device
 ) -> list[tuple[Tensor, float]]:
     """Integer sums, as (float64 numbers, power of two to multiply by) per tensor."""
     sizes = layout.sizes
     peaks = torch.zeros(len(sizes), dtype=torch.float64, device=device)
-    for result in good:
-        tops = [n.abs().max() if len(n) else n.new_zeros(()) for n in _numbers(result, layout)]
+    for numbers in good:
+        parts = torch.split(numbers.abs(), sizes)
+        tops = [part.max() if len(part) else part.new_zeros(()) for part in parts]
         peaks = torch.maximum(peaks, torch.stack(tops)) if tops else peaks
     group.max_(peaks)
     exponents = _exponents(peaks.tolist(), layout.chunks)
-    for result in good:
-        at = 0
-        for part, size, exponent in zip(_numbers(result, layout), sizes, exponents, strict=True):
-            if exponent is not None:
-                scaled = (part * math.ldexp(1.0, exponent)).round_()
-                bucket[at : at + size] += scaled.to(torch.int64)
-            at += size
+    # Without an exponent all numbers are zero.
+    factors = [math.ldexp(1.0, e) if e is not None else 0.0 for e in exponents]
+    scale = torch.tensor(factors, dtype=torch.float64, device=device)
+    scale = scale.repeat_interleave(torch.tensor(sizes, device=device))
+    sums = bucket[: sum(sizes)]
+    for numbers in good:
+        sums += numbers.mul_(scale).round_().to(torch.int64)
     group.sum_(bucket)
-    parts = torch.split(bucket[: sum(sizes)].double(), sizes)
     return [
         (part, math.ldexp(1.0, -e) if e is not None else 0.0)
-        for part, e in zip(parts, exponents, strict=True)
+        for part, e in zip(torch.split(sums.double(), sizes), exponents, strict=True)
     ]
 
 
 def _fast(
-    good: Sequence[ChunkResult], layout: Layout, group: Group, bucket: Tensor, device: torch.device
+    good: Sequence[Tensor], layout: Layout, group: Group, bucket: Tensor, device: torch.device
 ) -> list[tuple[Tensor, float]]:
     """A plain all-reduce of float sums: the last bits depend on the number of workers."""
     total = torch.zeros(sum(layout.sizes), dtype=torch.float64, device=device)
-    for result in good:
-        total += torch.cat(_numbers(result, layout))
+    for numbers in good:
+        total += numbers
     flat = total.to(layout.dtype)
     group.sum_(flat)
     group.sum_(bucket)

@@ -10,7 +10,12 @@ from metadist import algorithms, backbones, objectives
 from metadist.discovery import Options
 from metadist.episode_data.places import kind_of
 from metadist.errors import RecipeError
+from metadist.kernels import library
+from metadist.process.announce import Announce, quiet
 from metadist.recipe.schema import Recipe
+
+#: An override that says what :func:`where_it_runs` does.
+WITHOUT_KERNELS = "engine.kernels=torch"
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -35,6 +40,32 @@ def resolve(recipe: Recipe) -> Recipe:
             f"objective.{next(iter(stray))}: an option needs objective.name, got none"
         )
     return recipe.with_options({k: part.model_dump(mode="json") for k, part in parts.items()})
+
+
+def where_it_runs(
+    recipe: Recipe, there: Recipe | None = None, announce: Announce = quiet
+) -> Recipe:
+    """The recipe with kernels that can be had: torch computes where none were built.
+
+    Args:
+        there: of a run that goes on, which does so with what it has begun with.
+    """
+    if recipe.engine.kernels == "torch":
+        return recipe
+    if there is not None:
+        return recipe if there.engine.kernels == "fused" else by_torch(recipe)
+    if library.available() is not None:
+        return recipe
+    announce(
+        "engine.kernels: no compiled kernels here, so torch computes, at a half to a third of the "
+        "speed; `python -m metadist.kernels.build` compiles them (it needs a C++ compiler)"
+    )
+    return by_torch(recipe)
+
+
+def by_torch(recipe: Recipe) -> Recipe:
+    """The recipe without compiled kernels, and with the same chunks."""
+    return _with(recipe, "engine", kernels="torch")
 
 
 def of_its_dataset(recipe: Recipe) -> Recipe:

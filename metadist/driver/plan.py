@@ -90,7 +90,8 @@ def plan_run(request: RunRequest, announce: Announce = quiet) -> DryRun:
     with plugins.use(request.plugins):
         run = run_to_continue(request)
         check_device(request.device)
-        recipe = resolve_recipe(request.load_recipe(run), announce)
+        there = None if run is None else run.recipe()
+        recipe = resolve_recipe(request.load_recipe(run), announce, there)
         if to_be_made(recipe, request.data_dir):
             # Whether a run fits data that are not there is not known.
             fresh = replace(request, resume=None)

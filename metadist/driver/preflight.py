@@ -15,7 +15,7 @@ from data_pipeline.episodes.types import EpisodeSource
 from metadist import episode_data, plugins
 from metadist.compute.agreement import check_repeated, named
 from metadist.compute.device import Device, check_device, local_device
-from metadist.compute.resolve import dropped_lines, resolve
+from metadist.compute.resolve import dropped_lines, resolve, where_it_runs
 from metadist.compute.setup import Setup
 from metadist.episode_data import EpisodeData, places
 from metadist.errors import RecipeError
@@ -31,8 +31,13 @@ from metadist.tasks import TRAINING_ONLY
 log = logging.getLogger(__name__)
 
 
-def resolve_recipe(stated: Recipe, announce: Announce = quiet) -> Recipe:
+def resolve_recipe(
+    stated: Recipe, announce: Announce = quiet, there: Recipe | None = None
+) -> Recipe:
     """The recipe with every option of its parts; what was dropped or is not used is said.
+
+    Args:
+        there: that of the run to go on with, if it is known.
 
     Raises:
         RecipeError: an unknown part or option.
@@ -40,6 +45,7 @@ def resolve_recipe(stated: Recipe, announce: Announce = quiet) -> Recipe:
     for line in dropped_lines(stated):
         announce(line)
     recipe = resolve(stated)
+    recipe = where_it_runs(recipe, there, announce)
     for plugin in plugins.unused(recipe):
         log.warning(
             "The recipe does not name %s %r of %s, which is not used: name it by --set %s=%s",

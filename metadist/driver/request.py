@@ -30,6 +30,7 @@ class RunRequest:
         tested: evaluate on test classes at the end. A trial of a search is not: what it shows
             there must not decide anything.
         reported: write a report at the end.
+        profile: record some outer steps, into the run's folder ``profile``.
         tags: for MLflow, beside the run's own.
     """
 
@@ -45,6 +46,7 @@ class RunRequest:
     experiment: str = "metadist"
     offline: bool = False
     tensorboard: bool = False
+    profile: bool = False
     device: Device = "auto"
     plugins: str | Path | Sequence[str | Path | Plugin] = ()
     progress: bool = False

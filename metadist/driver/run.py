@@ -53,7 +53,8 @@ def train(request: RunRequest, announce: Announce = quiet) -> tuple[RunDir, dict
         run = run_to_continue(request)
         if run is None or run.info().get("status") != "finished":
             check_workers(request.workers, request.device, request.cluster, announce)
-        recipe = resolve_recipe(request.load_recipe(run), announce)
+        there = None if run is None else run.recipe()
+        recipe = resolve_recipe(request.load_recipe(run), announce, there)
         setup = preflight(recipe, request.data_dir, announce)
         if run is None:
             check_fresh(setup)
@@ -133,6 +134,7 @@ def _execute(request: RunRequest, setup: Setup, run: RunDir, announce: Announce)
         () if request.control is None else (request.control,),
         request.tested,
         setup if request.workers.high == 0 else None,
+        request.profile,
     )
     with ExitStack() as shown:
         if request.progress:

@@ -33,6 +33,7 @@ class Job:
             own, which says what the driver is signalled and when nodes come and go.
         tested: evaluate on test classes at the end.
         setup: what this process has opened already; None: each worker opens its own.
+        profiled: record some outer steps.
     """
 
     run: Path
@@ -44,6 +45,7 @@ class Job:
     controls: tuple[RunControl, ...] = ()
     tested: bool = True
     setup: Setup | None = None
+    profiled: bool = False
 
     def train(self, group: Group, device: torch.device) -> dict[str, Any]:
         """Take part in the run as one worker of ``group``; see :meth:`TrainingLoop.train`.
@@ -54,5 +56,13 @@ class Job:
         with use(self.plugins):
             run = RunDir(self.run)
             setup = self.setup or Setup.open(run.recipe(), self.data_dir)
-            loop = TrainingLoop(run, setup, group, device, self.controls, tested=self.tested)
+            loop = TrainingLoop(
+                run,
+                setup,
+                group,
+                device,
+                self.controls,
+                tested=self.tested,
+                profiled=self.profiled,
+            )
             return loop.train()

@@ -20,6 +20,7 @@ from metadist.backbones import Backbone, Norm, Statistics
 from metadist.context import Context
 from metadist.inner.inner_optimizer import PREFIX, InnerOptimizer, InnerStep, meta_parameters
 from metadist.inner.normalisation import Normalisation, Normalised
+from metadist.inner.passes import passed
 from metadist.keys import Key
 from metadist.learner import Captions, Estimator, LearnedQuantities, Loss
 from metadist.objectives import Objective
@@ -134,9 +135,9 @@ class InnerLoop(Normalised):
     ) -> tuple[Tensor, Statistics]:
         """What an inner step descends on, and the detached statistics of the pass."""
         scale = self.ways if self.support_reduction == "sum_over_ways" else 1
-        passed = self.backbone.forward(params, examples.x, norm)
-        detached = {k: (m.detach(), v.detach()) for k, (m, v) in passed.statistics.items()}
-        return scale * self.objective.loss(Prediction(passed.value), examples), detached
+        output = self.backbone.forward(params, examples.x, norm)
+        detached = {k: (m.detach(), v.detach()) for k, (m, v) in output.statistics.items()}
+        return scale * self.objective.loss(Prediction(output.value), examples), detached
 
     def inner_gradient(
         self, adapted: Params, frozen: Params, task: Task, step: int, ctx: Context
@@ -205,11 +206,7 @@ class InnerLoop(Normalised):
         With ``transductive`` normalisation the rows depend on each other.
         """
         norm = self.query_norm(fitted, ctx)
-        if not ctx.functional:
-            fused = self.backbone.fused_value(fitted.params, query.x, norm)
-            if fused is not None:
-                return Prediction(fused[0])
-        return Prediction(self.backbone.forward(fitted.params, query.x, norm).value)
+        return Prediction(passed(self.backbone, fitted.params, query.x, norm, ctx)[0])
 
     def activations(self, fitted: AdaptedModel, query: Examples, ctx: Context) -> dict[str, Tensor]:
         """Activations [n, ...] of each layer for n queries."""
@@ -252,8 +249,8 @@ class InnerLoop(Normalised):
         if ctx.norm == "running" and ctx.phase == "train":
             norm = Norm("batch", record=True, step=ctx.inner_steps)
             with torch.no_grad():
-                passed = self.backbone.forward(fitted.params, task.support.x, norm)
-            recorded.append(passed.statistics)
+                _, statistics = passed(self.backbone, fitted.params, task.support.x, norm, ctx)
+            recorded.append(statistics)
         value = sum(parts[1:], start=parts[0])
         for extra in (penalty, self.regulariser(params, task, fitted, prediction, ctx)):
             if extra is not None:

@@ -16,6 +16,7 @@ import torch
 from metadist.backbones import Backbone
 from metadist.context import Context
 from metadist.inner.normalisation import Normalisation, Normalised
+from metadist.inner.passes import passed
 from metadist.keys import Key
 from metadist.learner import Loss
 from metadist.objectives import Objective
@@ -69,6 +70,7 @@ class Pretraining(Normalised):
         if self.ways:
             y = task.info["class_ids"][y]
         joint = self.inputs(Examples(x, y), task)
-        passed = self.network.forward(params, joint.x, self.normalisation.support(ctx))
-        loss = self.objective.loss_and_metrics(Prediction(passed.value), joint)
-        return Loss(*loss, self.normalisation.sums([passed.statistics]))
+        norm = self.normalisation.support(ctx)
+        value, statistics = passed(self.network, params, joint.x, norm, ctx)
+        loss = self.objective.loss_and_metrics(Prediction(value), joint)
+        return Loss(*loss, self.normalisation.sums([statistics]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -165,7 +166,7 @@ def find(target: str = "") -> Library | None:
 
 @cache
 def load() -> Library:
-    """The best build for this machine.
+    """The best build for this machine, for as long as the process lives.
 
     Raises:
         ResourceError: there is none.
@@ -178,3 +179,10 @@ def load() -> Library:
             "or set engine.kernels = 'torch'"
         )
     return library
+
+
+def available() -> Library | None:
+    """What :func:`load` gives, or None."""
+    with suppress(ResourceError):
+        return load()
+    return None

@@ -70,6 +70,15 @@ class Recipe(BaseModel):
         return self._left.get(section, frozenset())
 
     @model_validator(mode="after")
+    def _chunked(self) -> Recipe:
+        if not self.engine.chunk:
+            several = self.engine.kernels == "fused"
+            chunk = min(max(self.outer.batch // 8, 1), 8) if several else 1
+            # A frozen model has no other way to complete itself.
+            self.__dict__["engine"] = self.engine.model_copy(update={"chunk": chunk})
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.engine.mode == "loop" and self.engine.chunk > self.outer.batch:
             raise ValueError(

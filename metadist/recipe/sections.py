@@ -184,9 +184,9 @@ class EngineSection(Declared):
 
     mode: Literal["loop", "vmap"] = "loop"
     """the tasks of a chunk one after the other, or all at once (small networks)"""
-    chunk: Tasks = 1
-    """tasks of the smallest piece of work that one worker gets; at most `outer.batch` with
-    `loop`"""
+    chunk: Annotated[int, Field(ge=0, le=MOST_TASKS)] = 0
+    """tasks of the smallest piece of work that one worker gets; at most `outer.batch` with `loop`;
+    0: one, with compiled kernels an eighth of `outer.batch`, at most 8"""
     kernels: Literal["torch", "fused"] = "torch"
     """who computes passes through `conv4` and `mlp`: torch, or compiled kernels where they know the
     pass, two to three times as fast (not under `vmap`, not with `model.norm = "support"`)"""

@@ -12,12 +12,19 @@ from typing import Literal
 
 from data_pipeline.errors import DataError
 from metadist import plugins
-from metadist.compute.resolve import dropped, dropped_lines, resolve
+from metadist.compute.resolve import (
+    WITHOUT_KERNELS,
+    dropped,
+    dropped_lines,
+    resolve,
+    where_it_runs,
+)
 from metadist.driver.preflight import preflight
 from metadist.errors import MetadistError, RunError
 from metadist.evaluation.protocols import EvalRequest, own_protocols, protocol
 from metadist.executors.pool import Command, Job
 from metadist.overrides import parse_override
+from metadist.process.announce import Announce, quiet
 from metadist.recipe.schema import Recipe, differences, load_recipe
 from metadist.reproduce.table import Row, Table
 from metadist.runs.readers.evaluations import read_own_figures
@@ -128,13 +135,13 @@ def row_protocol(row: Row, name: str, recipe: Recipe) -> tuple[str, EvalRequest 
     return protocol([(name, recipe)], asked).name, asked
 
 
-def plan(request: Request, announce: Callable[[str], None] = lambda line: None) -> list[Planned]:
+def plan(request: Request, announce: Announce = quiet) -> list[Planned]:
     """All runs of a request, with what is wrong with those that cannot be had."""
     keys = dict.fromkeys(run for row in request.rows for run in row.runs)
     return [_planned(request, key, seed, announce) for key in keys for seed in range(request.seeds)]
 
 
-def _planned(request: Request, key: str, seed: int, announce: Callable[[str], None]) -> Planned:
+def _planned(request: Request, key: str, seed: int, announce: Announce) -> Planned:
     table = request.table
     name = f"{table.name}-{key}-t{request.tasks}-s{seed}"
     run = RunDir(request.runs_dir / name)
@@ -153,6 +160,10 @@ def _planned(request: Request, key: str, seed: int, announce: Callable[[str], No
         recipe, settings = resolve(stated), _without(settings, dropped(stated))
         for line in dropped_lines(stated) if seed == 0 else ():
             announce(f"{key}: {line}")
+        there = run.recipe() if (run.path / "run.json").exists() else None
+        placed = where_it_runs(recipe, there, announce if seed == 0 else quiet)
+        if placed != recipe:
+            recipe, settings = placed, [*settings, WITHOUT_KERNELS]
         rows = [r for r in request.rows if key in r.runs and r.scored]
         pairs = [row_protocol(row, name, recipe) for row in rows]
         asked = {protocol_name: how for protocol_name, how in pairs if how is not None}

@@ -86,7 +86,7 @@ def bits_of(run: RunDir, numerics: dict[str, Any]) -> Literal["verified", "unver
     for number in range(1, run.latest_attempt() + 1):
         facts = run.attempt_facts(number)
         if facts["numerics"] != numerics:
-            other = "under other numerics (torch build, CPU or GPU)"
+            other = "under other numerics (torch build, kernels, CPU or GPU)"
         elif facts.get("code", code) != code:
             other = f"by other code (attempt {number}: {facts['code'][:12]}, now {code[:12]})"
         else:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metadist.compute.learners import build, check_rate_changes
-from metadist.compute.resolve import dropped_lines, resolve
+from metadist.compute.resolve import WITHOUT_KERNELS, dropped_lines, resolve
 from metadist.errors import MetadistError, RecipeError, SpaceError
 from metadist.objectives import Metric, known_metric
 from metadist.overrides import parse_override
@@ -144,6 +144,10 @@ class Plan:
     def same(self, other: Plan) -> bool:
         """Whether it is the same search; a base may lie elsewhere now, if it reads the same."""
         return self == replace(other, space=replace(other.space, base=self.space.base))
+
+    def without_kernels(self) -> Plan:
+        """This plan on machines where no compiled kernels were built."""
+        return replace(self, overrides=(*self.overrides, WITHOUT_KERNELS))
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON-able values; :func:`plan_of` reads it back."""

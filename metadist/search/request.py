@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from metadist.compute.device import Device, check_device
+from metadist.compute.resolve import where_it_runs
 from metadist.driver.resolve_run import AUTO
 from metadist.errors import SpaceError
 from metadist.plugins import Plugin
+from metadist.process.announce import Announce, quiet
 from metadist.runs.record import check_name
 from metadist.search.plan import Plan, make_plan, plan_of
 from metadist.search.search_dir import FOLDER, SearchDir, open_search
@@ -108,13 +110,17 @@ def _check_counts(**counts: int | None) -> None:
             raise SpaceError(f"{name}: {_LEAST[name]} or more is needed, got {value}")
 
 
-def plan_for(request: SearchRequest, there: SearchDir | None) -> Plan:
+def plan_for(request: SearchRequest, there: SearchDir | None, announce: Announce = quiet) -> Plan:
     """The plan of a new search, or that of one which is there, perhaps with more trials."""
     if there is None:
-        return _new_plan(request)
+        plan = _new_plan(request)
+        recipe = plan.recipe({})
+        placed = where_it_runs(recipe, announce=announce)
+        return plan if placed == recipe else plan.without_kernels()
     if request.resume == AUTO:
         plan = plan_of(there.info().get("plan"))
-        if not plan.same(_new_plan(request)):
+        asked_for = _new_plan(request)
+        if not (plan.same(asked_for) or plan.same(asked_for.without_kernels())):
             raise SpaceError(
                 f"{there.path} was started by another request; --resume auto goes on with the "
                 f"same one only: use --resume {there.name}, or another --name"

@@ -60,7 +60,7 @@ def run_search(request: SearchRequest, announce: Announce) -> dict[str, Any]:
         # Read once, here: a trial's process stands elsewhere.
         used = stack.enter_context(outside.use(request.plugins))
         request = replace(request, plugins=used)
-        plan, lasting = plan_for(request, there), lasting_for(request, there)
+        plan, lasting = plan_for(request, there, announce), lasting_for(request, there)
         if there is not None and request.resume == AUTO and there.info()["status"] == "finished":
             announce(f"{there.name} is finished already; nothing to do")
             return summary(there, plan, there.info()["result"])
@@ -90,7 +90,7 @@ def plan_search(request: SearchRequest, announce: Announce) -> DryRun:
     check(request)
     there = search_to_resume(request)
     with outside.use(request.plugins):
-        plan, lasting = plan_for(request, there), lasting_for(request, there)
+        plan, lasting = plan_for(request, there, announce), lasting_for(request, there)
         recipe = plan.recipe({})
         # Whether learners can be built for data that are not there is not known.
         if not to_be_made(recipe, request.data_dir):

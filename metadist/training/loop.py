@@ -17,11 +17,13 @@ from metadist.compute.determinism import check_equal, numerics, reproducible
 from metadist.compute.setup import Setup
 from metadist.errors import NonFiniteError
 from metadist.evaluation.run_evaluator import RunEvaluator
+from metadist.kernels.library import load
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.format import finite
 from metadist.tasks import Params
 from metadist.training.attempt import start_attempt
 from metadist.training.episodes import open_loader
+from metadist.training.profile import StepProfile
 from metadist.training.run_control import Command, GroupControl, Progress, RunControl
 from metadist.training.timing import Clock
 from metadist.training.trainer import Trainer
@@ -43,6 +45,7 @@ class TrainingLoop:
         controls: asked on rank 0; may want a checkpoint, the workers to yield, or the run to stop.
             What the first wants that wants anything is done.
         tested: evaluate on test classes at the end.
+        profiled: record some outer steps, into the run's folder ``profile``.
 
     Raises:
         NumericsError: the data are others than the run's, or the workers compute other bits.
@@ -57,6 +60,7 @@ class TrainingLoop:
         controls: Sequence[RunControl] = (),
         *,
         tested: bool = True,
+        profiled: bool = False,
     ) -> None:
         setup.data.check(run.path, run.info()["dataset"]["digest"])
         self._run = run
@@ -67,10 +71,17 @@ class TrainingLoop:
         self._tested = tested
         self._numerics = numerics(device, setup.recipe.engine.kernels)
         check_equal(self._numerics, group, setup.recipe.engine.reduction)
+        if setup.recipe.engine.kernels == "fused":
+            load()
         self._evaluator = RunEvaluator(run.name, setup, group, device)
         self._trainer = Trainer(setup.recipe, setup.learner, group, device)
         self._clock = Clock()
         self._saved = -1
+        self._profile = None
+        if profiled:
+            first, last = self._trainer.share
+            what = f"worker {group.rank} of {group.size}, {last - first} tasks"
+            self._profile = StepProfile(run.path / "profile", group.rank, what)
 
     def train(self) -> dict[str, Any]:
         """Train to the last step, evaluate the best checkpoint and return the run's result.
@@ -142,12 +153,16 @@ class TrainingLoop:
     ) -> None:
         """One outer step, and what it says to the log."""
         done, clock, points = step + 1, self._clock, self._writer.log
+        if self._profile is not None:
+            self._profile.before_step()
         try:
             with clock.during("engine"):
                 report = self._trainer.step(episodes, ids)
         except NonFiniteError:
             self._save()
             raise
+        if self._profile is not None:
+            self._profile.close(ended=done == self._recipe.outer.steps)
         clock.waited = loader.waited
         if report.bad_episodes:
             log.warning("step %d: left out episodes %s", done, report.bad_episodes)

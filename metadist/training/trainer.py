@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from data_pipeline.episodes.types import EpisodeBatch
 from metadist.compute.collectives import Group
@@ -21,6 +22,7 @@ from metadist.learner import Learner
 from metadist.recipe.schema import Recipe
 from metadist.runs.checkpoints import Best, TrainState, clone, move
 from metadist.tasks import Params, TaskBatch, to_tasks
+from metadist.training.profile import MARK
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ class Trainer:
             return []
         turned = self.recipe.data.rotations != "none"
         offset = self.share[0]
-        tasks = to_tasks(
-            episodes,
-            self._dtype,
-            self.device,
-            self.learner.columns,
-            turned=turned,
-            first_slot=offset,
-        )
+        with record_function(f"{MARK}tasks"):
+            tasks = to_tasks(
+                episodes,
+                self._dtype,
+                self.device,
+                self.learner.columns,
+                turned=turned,
+                first_slot=offset,
+            )
         step = self.step_done
         ctx = replace(context(self.recipe, "train", step), state=self.learner_state)
         keys = [episode_key(self.recipe, "train", step, i) for i in tasks.ids]
@@ -98,7 +101,9 @@ class Trainer:
         chunks = [(tasks.slice(start, stop), noise[start:stop]) for start, stop in bounds]
         if self.learner.step_scalar_names:
             ctx = replace(ctx, step_scalars=self._step_scalars(chunks, ctx))
-        return [self._strategy.chunk(self.learner, self.params, *chunk, ctx) for chunk in chunks]
+        with record_function(f"{MARK}gradients"):
+            params = self.learner.arranged(self.params)
+            return [self._strategy.chunk(self.learner, params, *chunk, ctx) for chunk in chunks]
 
     def _step_scalars(
         self, chunks: Sequence[tuple[TaskBatch, list[dict[str, Tensor]]]], ctx: Context
@@ -127,14 +132,16 @@ class Trainer:
             NonFiniteError: a loss or gradient was not finite and the recipe says ``stop``;
                 nothing has changed.
         """
-        total = reduce_step(
-            self._compute(episodes),
-            self._chunks[0],
-            self._layout,
-            self._group,
-            self.device,
-            self.recipe.engine.reduction,
-        )
+        results = self._compute(episodes)
+        with record_function(f"{MARK}sum over workers"):
+            total = reduce_step(
+                results,
+                self._chunks[0],
+                self._layout,
+                self._group,
+                self.device,
+                self.recipe.engine.reduction,
+            )
         bad = [ids[task] for task, good in enumerate(total.good.tolist()) if not good]
         if bad and self.recipe.engine.on_nonfinite == "stop":
             raise NonFiniteError(
@@ -143,7 +150,8 @@ class Trainer:
                 "engine.on_nonfinite = 'skip', which leaves such tasks out"
             )
         if total.good_tasks:
-            self._outer.step(total.gradients, self.step_done)
+            with record_function(f"{MARK}outer update"):
+                self._outer.step(total.gradients, self.step_done)
             ctx = context(self.recipe, "train", self.step_done)
             new = self.learner.update_state(self.learner_state, total.statistics, self.params, ctx)
             # The optimizer goes on writing into the parameters, of which a state may be made.

@@ -117,6 +117,7 @@ def test_nothing_built_is_an_answer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(build, "built", lambda target: None)
     assert library.find() is None
     library.load.cache_clear()
+    assert library.available() is None
     with pytest.raises(ResourceError, match=r"python -m metadist\.kernels\.build"):
         library.load()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from metadist.compute.determinism import numerics
 from metadist.context import NormMode
+from metadist.kernels import functions
 from metadist.kernels.library import Library
 from tests.contract.cases import Case, Options
 from tests.contract.setting import Setting, make
@@ -31,6 +33,8 @@ LEARNERS: dict[str, Options] = {
     "taml": (),
     "taml-entropy": (("variant", "entropy"),),
     "maml_input_bias": (),
+    "finetune": (),
+    "nearest_embedding": (),
 }
 #: Those that others hold as well.
 LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
@@ -88,7 +92,7 @@ def test_every_learner_is_the_same_on_every_network(learner: str, model: str):
 
 
 @pytest.mark.parametrize("norm", ["running", "support", "none"])
-@pytest.mark.parametrize("learner", ["maml", "mamlpp"])
+@pytest.mark.parametrize("learner", ["maml", "mamlpp", "anil"])
 def test_other_normalisation_is_the_same(learner: str, norm: NormMode):
     held(replace(case_of(learner, "conv4-stride"), norm=norm))
 
@@ -105,7 +109,11 @@ def test_chunks_have_the_bits_of_their_tasks():
 
 
 @pytest.mark.parametrize(
-    "learner", ["maml", "fomaml", "anil", "meta_sgd", "mamlpp", "tnet", "mtnet", "taml-entropy"]
+    "learner",
+    [
+        *("maml", "fomaml", "reptile", "anil", "meta_sgd", "mamlpp", "tnet", "mtnet"),
+        *("taml-entropy", "finetune", "nearest_embedding"),
+    ],
 )
 def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch, learner: str):
     setting, _ = both(case_of(learner, "conv4-stride"))
@@ -115,6 +123,21 @@ def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch, learner: str)
 
     monkeypatch.setattr(torch.nn.functional, "conv2d", forbidden)
     assert bool(setting.loop().finite.all())
+
+
+def test_what_only_changes_the_head_passes_the_rest_once(monkeypatch: pytest.MonkeyPatch):
+    setting, _ = both(case_of("anil", "conv4-stride", steps=3))
+    passes: list[str] = []
+    for name in ("loss_gradient", "loss", "outputs"):
+        done = getattr(functions, name)
+
+        def counted(*given: object, _name: str = name, _done: Any = done, **how: object) -> Any:
+            passes.append(_name)
+            return _done(*given, **how)
+
+        monkeypatch.setattr(functions, name, counted)
+    setting.loop()
+    assert passes == ["outputs", "loss"] * len(setting)
 
 
 def test_vmap_leaves_them_alone():

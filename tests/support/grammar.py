@@ -23,6 +23,7 @@ GRAMMAR = {
         "--resume",
         "--runs-dir",
         "--set",
+        "--profile",
         "--tensorboard",
         "--tracking-uri",
         "--workers",

@@ -50,6 +50,7 @@ class WorkersType(click.ParamType[int | str]):
 @click.option("--experiment", default="metadist", help="MLflow experiment.")
 @options.dry_run
 @options.flag("--tensorboard", "Write an event file too: RUN/tensorboard.")
+@options.flag("--profile", "Record some outer steps: RUN/profile.")
 @options.of_training
 def train(as_json: bool, dry_run: bool, **arguments: Any) -> None:
     """Meta-train RECIPE, evaluate it on unseen classes and write a report.

@@ -24,8 +24,8 @@ class ChunkResult:
     """Sums over the finite tasks of one chunk.
 
     Attributes:
-        gradients: summed over the chunk's finite tasks, in the parameters' type (float64 in a
-            chunk of several tasks computed by ``loop``).
+        gradients: summed over the chunk's finite tasks, float64 from ``loop``, in the parameters'
+            type from ``vmap``.
         statistics: float64 sums.
         metrics: per task, float64 [tasks], by name; of all tasks.
         finite: bool [tasks]: the gradients, statistics and loss of a task are finite. None is if
@@ -102,6 +102,11 @@ class GradientStrategy(ABC):
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """One look at all of them: a look at each costs more than the copy."""
     return bool(torch.isfinite(torch.cat([t.reshape(-1) for t in tensors])).all())
+
+
+def surely_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether the sum of each is finite; it may not be where all numbers are, but very large."""
+    return bool(torch.isfinite(torch.stack([t.sum(dtype=torch.float64) for t in tensors])).all())
 
 
 def checked(
