@@ -113,11 +113,11 @@ def test_several_readers_share_one_shard(written: Path) -> None:
         except BaseException as error:
             failures.append(error)
 
-    readers = [threading.Thread(target=read, args=(start,)) for start in range(4)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
+    threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not failures
 
 
