@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from importlib import resources
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +36,6 @@ MAX_PNG_BYTES = 4096
 MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
 # What zipfile raises on damaged, encrypted or hostile archives.
 _DAMAGE = zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError
-_FINGERPRINTS = "_omniglot_fingerprints.txt"
 
 #: Path and bytes of each drawing; the argument is told what was passed over.
 Reader = Callable[[list[str]], Iterator[tuple[str, bytes]]]
@@ -216,21 +214,18 @@ def _altered(digests: dict[str, bytes]) -> set[str]:
     One altered drawing is found exactly; several may accuse others of the same alphabet.
     """
     altered = set()
-    text = resources.files(__package__).joinpath(_FINGERPRINTS).read_text("utf-8")
-    published = dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     for alphabet in ALPHABETS:
         characters = range(1, alphabet.characters + 1)
         drawers = range(1, DRAWERS + 1)
-        by_character, by_drawer = (half.split() for half in published[alphabet.name].split("-"))
         table = {(c, d): digests[alphabet.path(c, d)] for c in characters for d in drawers}
         wrong_characters = [
             c
-            for c, print_ in zip(characters, by_character, strict=True)
+            for c, print_ in zip(characters, alphabet.by_character, strict=True)
             if _fingerprint(table[c, d] for d in drawers) != print_
         ]
         wrong_drawers = [
             d
-            for d, print_ in zip(drawers, by_drawer, strict=True)
+            for d, print_ in zip(drawers, alphabet.by_drawer, strict=True)
             if _fingerprint(table[c, d] for c in characters) != print_
         ]
         altered |= {alphabet.path(c, d) for c in wrong_characters for d in wrong_drawers}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
+from queue import Empty, SimpleQueue
 
 from data_pipeline.episodes.sequence import EpisodeSequence
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource
@@ -64,13 +65,11 @@ class Loader:
         self._per_step = per_step
         self._share = share
         self._steps = range(start, stop)
-        self._prefetch = prefetch
         self._empty: EpisodeBatch | None = None
-        self._ready: deque[tuple[int, EpisodeBatch]] = deque()
-        self._changed = threading.Condition()
-        self._ended = False
+        self._room = threading.Semaphore(prefetch)
+        #: Batches by step; the last is what ended the thread, an error or None.
+        self._ready: SimpleQueue[tuple[int, EpisodeBatch] | BaseException | None] = SimpleQueue()
         self._closed = False
-        self._error: BaseException | None = None
         #: Seconds the consumer has spent waiting for episodes so far.
         self.waited = 0.0
         self._thread = threading.Thread(target=self._run, name="episode-loader", daemon=True)
@@ -85,25 +84,27 @@ class Loader:
         """
         while True:
             began = time.perf_counter()
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._ended or self._closed)
-                self.waited += time.perf_counter() - began
-                if self._closed:
-                    raise RuntimeError("this loader is closed; make a new one to read on")
-                if not self._ready:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                item = self._ready.popleft()
-                self._changed.notify_all()
+            item = self._ready.get()
+            self.waited += time.perf_counter() - began
+            if self._closed or not isinstance(item, tuple):
+                self._ready.put(item)  # for whoever asks again
+            if self._closed:
+                raise RuntimeError("this loader is closed; make a new one to read on")
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            self._room.release()
             yield item
 
     def close(self) -> None:
         """End the background thread and drop what it has read; may be called twice."""
-        with self._changed:
-            self._closed = True
-            self._ready.clear()
-            self._changed.notify_all()
+        self._closed = True
+        self._room.release()
+        with contextlib.suppress(Empty):
+            while True:
+                self._ready.get_nowait()
+        self._ready.put(None)
         # The thread is a daemon: a read that hangs (a dead network disk) does not hold us here.
         if self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_SECONDS)
@@ -115,27 +116,18 @@ class Loader:
         self.close()
 
     def _run(self) -> None:
+        ended: BaseException | None = None
         try:
             for step in self._steps:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._closed or len(self._ready) < self._prefetch
-                    )
-                    if self._closed:
-                        return
-                batch = self._read(step)
-                with self._changed:
-                    if self._closed:
-                        return
-                    self._ready.append((step, batch))
-                    self._changed.notify_all()
+                self._room.acquire()
+                if self._closed:
+                    return
+                self._ready.put((step, self._read(step)))
         except BaseException as error:
             # Whatever it is belongs to the consumer; a thread that dies silently is a hang.
-            self._error = error
+            ended = error
         finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self._ready.put(ended)
 
     def _read(self, step: int) -> EpisodeBatch:
         first = step * self._per_step

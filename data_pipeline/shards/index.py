@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from data_pipeline.episodes.types import BLOCK
 from data_pipeline.errors import DamagedData, DataError, MissingData
@@ -38,12 +38,17 @@ _MOST = (1 << 62) - 1
 _NO_DESCRIPTION = DataError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError
 #: What a manifest takes in memory at most; a row of ours takes about 130 bytes.
 _ROW_BYTES, _TABLE_BYTES = 256, 1 << 20
-#: Columns of numbers.
-_NUMBERS = ("offset", "length", "first", "count")
-_TYPES = [pa.string(), pa.string(), *[pa.int64()] * len(_NUMBERS), pa.binary(32)]
 _MANIFEST_SCHEMA = pa.schema(
     pa.field(name, kind, nullable=False)
-    for name, kind in zip(("shard", "member", *_NUMBERS, "sha256"), _TYPES, strict=True)
+    for name, kind in (
+        ("shard", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("first", pa.int64()),
+        ("count", pa.int64()),
+        ("sha256", pa.binary(32)),
+    )
 )
 
 
@@ -59,47 +64,50 @@ class ShardFile:
 
 
 @dataclass(frozen=True)
-class Members:
-    """The manifest as arrays, one entry per member, in order of episodes.
+class Member:
+    """A row of the manifest: ``count`` episodes from ``first`` on, and where they lie.
 
     Attributes:
-        shard: int64 [M], index into ``ShardSet.shards``.
-        offset, length: int64 [M], where in the tar its bytes lie.
-        first, count: int64 [M], its episodes.
-        sha256: its digests, 32 bytes each.
+        shard, member: names of the tar and of the entry in it.
+        offset, length: bytes of its data in the tar.
+        sha256: their digest, 32 bytes.
     """
 
-    shard: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]
-    sha256: list[bytes]
+    shard: str
+    member: str
+    offset: int
+    length: int
+    first: int
+    count: int
+    sha256: bytes
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """What ``dataset.json`` and ``manifest.parquet`` say, checked against each other."""
+    """What ``dataset.json`` and ``manifest.parquet`` say, checked against each other.
+
+    Attributes:
+        manifest: a row for each member, in order of episodes.
+    """
 
     root: Path
     layout: Layout
     shards: tuple[ShardFile, ...]
-    members: Members
+    manifest: pa.Table
+
+    def members(self, first: int, count: int) -> list[Member]:
+        """Those that hold ``count`` episodes from ``first`` on."""
+        # All but the last of the set have as many: shards begin at multiples of 64.
+        start, stop = first // self.layout.group, -(-(first + count) // self.layout.group)
+        return [Member(**row) for row in self.manifest.slice(start, stop - start).to_pylist()]
 
 
 def write_description(
-    root: Path, layout: Layout, shards: list[ShardFile], members: Members
+    root: Path, layout: Layout, shards: list[ShardFile], members: Iterable[Member]
 ) -> None:
     """Write the manifest and, last, ``dataset.json``. Same input, same bytes."""
-    names = [shards[s].name for s in members.shard.tolist()]
-    columns = [
-        pa.array(names),
-        pa.array([member_name(first) for first in members.first.tolist()]),
-        *(pa.array(getattr(members, n)) for n in _NUMBERS),
-        pa.array(members.sha256, type=pa.binary(32)),
-    ]
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=_MANIFEST_SCHEMA),
+        pa.Table.from_pylist([vars(row) for row in members], schema=_MANIFEST_SCHEMA),
         root / MANIFEST_FILE,
         compression="zstd",
         use_dictionary=["shard"],
@@ -188,8 +196,7 @@ def read_shard_set(root: Path) -> ShardSet:
     for shard in shards:
         check_size(root / shard.name, shard.size)
     # Last: what it may take in memory follows from how much there is.
-    members = read_manifest(root, layout, shards, manifest)
-    return ShardSet(root, layout, shards, members)
+    return ShardSet(root, layout, shards, read_manifest(root, layout, shards, manifest))
 
 
 def check_size(path: Path, size: int) -> None:
@@ -208,7 +215,7 @@ def check_size(path: Path, size: int) -> None:
 
 def read_manifest(
     root: Path, layout: Layout, shards: tuple[ShardFile, ...], recorded: dict[str, Any]
-) -> Members:
+) -> pa.Table:
     """Read the manifest and check it against the description.
 
     Raises:
@@ -223,7 +230,8 @@ def read_manifest(
     data = path.read_bytes()
     if (got := local.sha256_bytes(data)) != recorded["sha256"]:
         raise DamagedData(f"{path}: its digest is {got}, {DATASET_FILE} says {recorded['sha256']}")
-    expected = sum(-(-shard.count // layout.group) for shard in shards)
+    each = [-(-shard.count // layout.group) for shard in shards]
+    expected = sum(each)
     if expected > _MEMBERS_CAP:
         raise DamagedData(f"{path}: {expected} members, at most {_MEMBERS_CAP} expected")
     table = read_capped(
@@ -235,66 +243,57 @@ def read_manifest(
     )
     if table.num_rows != expected:
         raise DamagedData(f"{path}: {table.num_rows} members, expected {expected}")
-    # (shard, first episode, number of episodes) of every member.
     rows = [
-        (number, first, min(layout.group, shard.first + shard.count - first))
-        for number, shard in enumerate(shards)
+        (
+            shard.name,
+            member_name(first),
+            first,
+            min(layout.group, shard.first + shard.count - first),
+        )
+        for shard in shards
         for first in range(shard.first, shard.first + shard.count, layout.group)
     ]
-    shard, first, count = np.array(rows, dtype=np.int64).T
-    named = zip(table["shard"].to_pylist(), table["member"].to_pylist(), strict=True)
+    said = (table[name].to_pylist() for name in ("shard", "member", "first", "count"))
     offset, length = table["offset"].to_numpy(), table["length"].to_numpy()
-    ends = np.array([s.size for s in shards], dtype=np.int64)[shard]
+    ends = np.repeat(np.array([shard.size for shard in shards], dtype=np.int64), each)
     if (
-        list(named) != [(shards[number].name, member_name(start)) for number, start, _ in rows]
-        or not np.array_equal(table["first"].to_numpy(), first)
-        or not np.array_equal(table["count"].to_numpy(), count)
+        list(zip(*said, strict=True)) != rows
         or bool(np.any(offset < 0) | np.any(length < 1) | np.any(length > MEMBER_CAP))
         or bool(np.any(offset > ends - length))
     ):
         raise DamagedData(f"{path}: its members are not the episodes of the shards in order")
-    return Members(shard, offset, length, first, count, table["sha256"].to_pylist())
+    return table
 
 
-@dataclass(frozen=True)
-class TarProblems:
-    """How a tar differs from its members in the manifest, in words.
-
-    Attributes:
-        foreign: entries that no writer of ours put there.
-        damaged: members that are missing or not in their place, or a tar that cannot be read.
-    """
-
-    foreign: list[str]
-    damaged: list[str]
-
-
-def compare_tar(shard_set: ShardSet, number: int) -> TarProblems:
-    """Compare the entries of shard ``number`` with the manifest; only headers are read.
+def compare_tar(shard_set: ShardSet, shard: ShardFile) -> tuple[list[str], list[str]]:
+    """Compare the entries of a tar with the manifest; only headers are read.
 
     Entries must be as our writer writes them, a plain header and the data, one after another from
     the first byte: whatever else a tar allows (longer headers, gaps), other programs may take for
     something else, such as the start of a compressed file.
+
+    Returns:
+        In words: entries that no writer of ours put there; and members that are missing or not in
+        their place, or that the tar cannot be read.
     """
-    members = shard_set.members
-    mine = members.shard == number
-    places = np.stack([members.first, members.offset, members.length], axis=1)[mine]
-    expected = {member_name(first): (offset, length) for first, offset, length in places.tolist()}
-    problems = TarProblems([], [])
+    held = shard_set.members(shard.first, shard.count)
+    expected = {member.member: (member.offset, member.length) for member in held}
+    foreign: list[str] = []
+    damaged: list[str] = []
     try:
-        with tarfile.open(shard_set.root / shard_set.shards[number].name, mode="r:") as tar:
+        with tarfile.open(shard_set.root / shard.name, mode="r:") as tar:
             end = 0
             for entry in tar:
                 start, end = end, entry.offset_data + -(-entry.size // _TAR_BLOCK) * _TAR_BLOCK
                 place = expected.pop(entry.name, None)
                 # Exactly a regular file: a sparse one may claim any size.
                 if place is None or entry.type != tarfile.REGTYPE:
-                    problems.foreign.append(f"entry {entry.name!r} is not one of its members")
+                    foreign.append(f"entry {entry.name!r} is not one of its members")
                 elif (entry.offset, entry.offset_data) != (start, start + _TAR_BLOCK):
-                    problems.foreign.append(f"entry {entry.name!r} has more than a plain header")
+                    foreign.append(f"entry {entry.name!r} has more than a plain header")
                 elif place != (entry.offset_data, entry.size):
-                    problems.damaged.append(f"member {entry.name} is not where the manifest says")
+                    damaged.append(f"member {entry.name} is not where the manifest says")
     except (tarfile.TarError, OSError) as error:
-        problems.damaged.append(f"not a readable tar ({error})")
-    problems.damaged.extend(f"member {name} is missing" for name in expected)
-    return problems
+        damaged.append(f"not a readable tar ({error})")
+    damaged.extend(f"member {name} is missing" for name in expected)
+    return foreign, damaged

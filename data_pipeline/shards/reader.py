@@ -13,8 +13,7 @@ from data_pipeline.episodes.images import fetch, images_schema
 from data_pipeline.episodes.sources import require_identity
 from data_pipeline.episodes.types import BLOCK, EpisodeBatch, Identity, Schema
 from data_pipeline.errors import DamagedData, DataError, MissingData, UnsafeData
-from data_pipeline.shards.index import DESCRIPTION, ShardSet, compare_tar, read_shard_set
-from data_pipeline.shards.layout import member_name
+from data_pipeline.shards.index import DESCRIPTION, Member, ShardSet, compare_tar, read_shard_set
 from data_pipeline.shards.members import Arrays, decode
 from data_pipeline.storage import local
 from data_pipeline.storage.working_copies import pull
@@ -69,23 +68,28 @@ class ShardSource:
     ) -> None:
         pull(Path(root), DESCRIPTION)
         shard_set = read_shard_set(Path(root))
+        self.set = shard_set
         #: Which episodes these are, and how many: ids 0 to ``length - 1``.
         self.identity = shard_set.layout.identity
         self.length = sum(shard.count for shard in shard_set.shards)
-        self._set = shard_set
-        images = images_of(shard_set, store)
+        images = self._images = images_of(shard_set, store)
         #: Columns of the episodes.
         self.schema: Schema = (
             shard_set.layout.columns
             if images is None
             else images_schema(self.identity.spec, images.shape[1:])
         )
-        reader = self._reader = MemberReader(shard_set, images)
+        group = shard_set.layout.group
         if cache_members is None:
             # A member with a single episode is not read twice within an epoch.
-            group = shard_set.layout.group
             cache_members = 2 * BLOCK // group if group > 1 else 1
-        self._member = functools.lru_cache(cache_members)(lambda member: reader.read(member))
+
+        @functools.lru_cache(cache_members)
+        def read(place: int) -> Arrays:
+            (member,) = shard_set.members(place * group, 1)
+            return read_member(shard_set, member, images)
+
+        self._read = read
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:
         """The episodes with these ids, in this order, in arrays of their own.
@@ -98,22 +102,22 @@ class ShardSource:
         outside = wanted[(wanted < 0) | (wanted >= self.length)]
         if len(outside):
             raise MissingData(
-                f"{self._set.root}: episode {outside[0]} is not here, it holds 0 to "
+                f"{self.set.root}: episode {outside[0]} is not here, it holds 0 to "
                 f"{self.length - 1}; write more shards, or use fewer episodes"
             )
-        layout = self._set.layout
+        layout = self.set.layout
         arrays: Arrays = {
             name: np.empty((len(wanted), *column.shape), dtype=column.dtype)
             for name, column in layout.columns.items()
         }
-        starts = self._set.members.first
-        members = np.searchsorted(starts, wanted, side="right") - 1
+        members = wanted // layout.group
         for member in np.unique(members).tolist():
             places = np.flatnonzero(members == member)
-            held = self._member(member)
+            held = self._read(member)
             for name, array in arrays.items():
-                array[places] = held[name][wanted[places] - starts[member]]
-        return self._reader.batch({"ids": wanted, **arrays})
+                array[places] = held[name][wanted[places] - member * layout.group]
+        batch = EpisodeBatch(wanted, arrays)
+        return batch if self._images is None else fetch(self._images, batch)
 
 
 def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBatch]:
@@ -135,19 +139,16 @@ def stream(root: Path, *, store: ClassStore | None = None) -> Iterator[EpisodeBa
         MissingData, DamagedData, DataError: as :class:`ShardSource`.
         UnsafeData: a tar holds something that is not one of its members.
     """
-    pull(Path(root), DESCRIPTION)
-    shard_set = read_shard_set(Path(root))
-    reader = MemberReader(shard_set, images_of(shard_set, store))
-    for number, shard in enumerate(shard_set.shards):
-        problems = compare_tar(shard_set, number)
-        path = shard_set.root / shard.name
-        if problems.foreign:
-            raise UnsafeData(f"{path}: {'; '.join(problems.foreign)}; nothing of it was read")
-        if problems.damaged:
-            raise DamagedData(f"{path}: {'; '.join(problems.damaged)}; write the shards again")
-        for member in np.flatnonzero(shard_set.members.shard == number).tolist():
-            arrays = reader.read(member)
-            yield reader.batch({name: array.copy() for name, array in arrays.items()})
+    source = ShardSource(root, store=store, cache_members=1)
+    for shard in source.set.shards:
+        foreign, damaged = compare_tar(source.set, shard)
+        path = source.set.root / shard.name
+        if foreign:
+            raise UnsafeData(f"{path}: {'; '.join(foreign)}; nothing of it was read")
+        if damaged:
+            raise DamagedData(f"{path}: {'; '.join(damaged)}; write the shards again")
+        for member in source.set.members(shard.first, shard.count):
+            yield source.episodes(range(member.first, member.first + member.count))
 
 
 def images_of(shard_set: ShardSet, store: ClassStore | None) -> NDArray[np.uint8] | None:
@@ -169,53 +170,37 @@ def images_of(shard_set: ShardSet, store: ClassStore | None) -> NDArray[np.uint8
     return store.parts[identity.part].images
 
 
-class MemberReader:
-    """Reads, checks and decodes the members of a shard set.
+def read_member(shard_set: ShardSet, member: Member, images: NDArray[np.uint8] | None) -> Arrays:
+    """A member's columns from disk.
 
     Args:
-        shard_set: the set.
         images: from :func:`images_of`.
+
+    Raises:
+        MissingData: its shard is gone.
+        DamagedData: it is not what was written; shard and member are named.
     """
-
-    def __init__(self, shard_set: ShardSet, images: NDArray[np.uint8] | None) -> None:
-        self._set = shard_set
-        self._images = images
-
-    def read(self, member: int) -> Arrays:
-        """A member's columns from disk.
-
-        Raises:
-            MissingData: its shard is gone.
-            DamagedData: it is not what was written; shard and member are named.
-        """
-        members = self._set.members
-        path = self._set.root / self._set.shards[int(members.shard[member])].name
-        try:
-            with path.open("rb") as handle:
-                handle.seek(int(members.offset[member]))
-                data = handle.read(int(members.length[member]))
-        except FileNotFoundError:
-            raise MissingData(f"{path}: this shard is gone; write the shards again") from None
-        place = f"{path}, member {member_name(int(members.first[member]))}"
-        got, expected = local.sha256_bytes(data), members.sha256[member].hex()
-        if got != expected:
-            raise DamagedData(
-                f"{place}: the digest of its {len(data)} bytes is {got}, the manifest "
-                f"says {expected} for {members.length[member]} bytes; write the shards again"
-            )
-        try:
-            count = int(members.count[member])
-            arrays = decode(self._set.layout, data, int(members.first[member]), count)
-            if self._images is not None:
-                _check_rows(arrays, len(self._images))
-        except DamagedData as error:
-            raise DamagedData(f"{place}: {error}") from None
-        return arrays
-
-    def batch(self, arrays: Arrays) -> EpisodeBatch:
-        """Episodes from their columns, which become part of it."""
-        batch = EpisodeBatch(arrays.pop("ids"), arrays)
-        return batch if self._images is None else fetch(self._images, batch)
+    path = shard_set.root / member.shard
+    try:
+        with path.open("rb") as handle:
+            handle.seek(member.offset)
+            data = handle.read(member.length)
+    except FileNotFoundError:
+        raise MissingData(f"{path}: this shard is gone; write the shards again") from None
+    place = f"{path}, member {member.member}"
+    got, expected = local.sha256_bytes(data), member.sha256.hex()
+    if got != expected:
+        raise DamagedData(
+            f"{place}: the digest of its {len(data)} bytes is {got}, the manifest "
+            f"says {expected} for {member.length} bytes; write the shards again"
+        )
+    try:
+        arrays = decode(shard_set.layout, data, member.first, member.count)
+        if images is not None:
+            _check_rows(arrays, len(images))
+    except DamagedData as error:
+        raise DamagedData(f"{place}: {error}") from None
+    return arrays
 
 
 def _check_rows(arrays: Arrays, images: int) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from data_pipeline import episode_sources
 from data_pipeline.episodes.sources import live_source
@@ -20,7 +19,7 @@ from data_pipeline.shards.index import (
 )
 from data_pipeline.shards.layout import DATASET_FILE, MANIFEST_FILE
 from data_pipeline.shards.members import Arrays, draw
-from data_pipeline.shards.reader import MemberReader, images_of
+from data_pipeline.shards.reader import images_of, read_member
 from data_pipeline.store.class_store import ClassStore
 from data_pipeline.store.verify import Finding, compare_digest, foreign_files
 
@@ -51,8 +50,8 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
     findings = list(foreign_files(root, {DATASET_FILE, MANIFEST_FILE, *names}))
     shard_set: ShardSet | None = None
     try:
-        members = read_manifest(root, layout, shards, manifest)
-        shard_set = ShardSet(root, layout, shards, members)
+        table = read_manifest(root, layout, shards, manifest)
+        shard_set = ShardSet(root, layout, shards, table)
     except (DamagedData, MissingData, UnsafeData) as error:
         findings.append(Finding.of(root / MANIFEST_FILE, error))
     for shard in shards:
@@ -68,25 +67,23 @@ def verify_shards(root: Path, deep: bool = False, store: ClassStore | None = Non
 
 
 def _deep(shard_set: ShardSet, store: ClassStore | None) -> Iterator[Finding]:
-    layout, members = shard_set.layout, shard_set.members
-    reader = MemberReader(shard_set, None if store is None else images_of(shard_set, store))
+    layout, of = shard_set.layout, shard_set.layout.identity
+    images = None if store is None else images_of(shard_set, store)
     live: EpisodeSource | None = None
-    of = layout.identity
     outside = of.kind not in ("images", "function") and of.dataset in episode_sources.names()
     if store is not None or of.kind == "function" or outside:
         try:
-            live = live_source(layout.identity, store)
+            live = live_source(of, store)
         except DataError as error:
             yield Finding.of(shard_set.root / DATASET_FILE, error)
-    for number, shard in enumerate(shard_set.shards):
+    for shard in shard_set.shards:
         path = shard_set.root / shard.name
         if not path.is_file():
             continue
-        problems = compare_tar(shard_set, number)
-        yield from (Finding(path, problem) for problem in problems.foreign + problems.damaged)
-        for member in np.flatnonzero(members.shard == number).tolist():
+        yield from (Finding(path, problem) for problem in chain(*compare_tar(shard_set, shard)))
+        for member in shard_set.members(shard.first, shard.count):
             try:
-                arrays = reader.read(member)
+                arrays = read_member(shard_set, member, images)
             except DamagedData as error:
                 yield Finding.of(path, error)
                 continue

@@ -20,15 +20,14 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data_pipeline.episodes.sources import SourceRecipe
 from data_pipeline.episodes.types import BLOCK, EpisodeSource
 from data_pipeline.errors import DataError
-from data_pipeline.shards.index import DESCRIPTION, Members, ShardFile, write_description
+from data_pipeline.shards.index import DESCRIPTION, Member, ShardFile, write_description
 from data_pipeline.shards.layout import Layout, Payload, import_webdataset, member_name, shard_name
 from data_pipeline.shards.members import draw, encode, layout_of
 from data_pipeline.storage import local
@@ -130,17 +129,18 @@ def write_shards(
     ]
     try:
         with local.new_directory(root, replace=replace) as directory:
-            written: list[_Written | None] = [None] * len(jobs)
+            written: list[_Written] = []
             done = 0
             # Closed here, not whenever it is collected: its writers must end before the directory.
             with contextlib.closing(_run(source, layout, directory, jobs, writers)) as finished:
-                for shard in finished:
-                    written[shard.number] = shard
-                    done += shard.file.count
+                for file, members in finished:
+                    written.append((file, members))
+                    done += file.count
                     if progress is not None:
                         progress(done, count)
-            shards = [shard for shard in written if shard is not None]
-            write_description(directory, layout, [s.file for s in shards], _members(shards))
+            written.sort(key=lambda shard: shard[0].first)
+            files, rows = zip(*written, strict=True)
+            write_description(directory, layout, list(files), chain.from_iterable(rows))
     except FileExistsError:
         raise DataError(f"{root} was made by another process meanwhile; nothing changed") from None
     except BrokenProcessPool as error:
@@ -174,19 +174,8 @@ def _check_room(root: Path, predicted: Estimate) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Written:
-    """A finished shard: (offset, length, first, count, sha256) of each member."""
-
-    number: int
-    file: ShardFile
-    members: list[tuple[int, int, int, int, bytes]]
-
-
-def _members(shards: list[_Written]) -> Members:
-    rows = [(shard.number, *member) for shard in shards for member in shard.members]
-    shard, offset, length, first, count = np.array([row[:5] for row in rows], dtype=np.int64).T
-    return Members(shard, offset, length, first, count, [row[5] for row in rows])
+#: A finished shard.
+_Written = tuple[ShardFile, list[Member]]
 
 
 def _write_shard(
@@ -205,13 +194,13 @@ def _write_shard(
                 ids = range(start, min(start + layout.group, stop))
                 data = encode(layout, draw(source, layout.payload, ids))
                 offset = tar.tarstream.offset + _TAR_BLOCK
-                key, extension = member_name(start).split(".")
+                name, digest = member_name(start), hashlib.sha256(data).digest()
+                key, extension = name.split(".")
                 tar.write({"__key__": key, extension: data})
-                digest = hashlib.sha256(data).digest()
-                members.append((offset, len(data), start, len(ids), digest))
+                members.append(Member(path.name, name, offset, len(data), start, len(ids), digest))
     size = path.stat().st_size
     file = ShardFile(path.name, local.sha256_file(path), size, first, stop - first)
-    return _Written(number, file, members)
+    return file, members
 
 
 def _run(

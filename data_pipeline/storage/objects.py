@@ -51,13 +51,11 @@ class Found:
         name: below the place.
         size: in bytes.
         time: when the store received it, in seconds since 1970.
-        version: what the store calls its version (ETag).
     """
 
     name: str
     size: int
     time: float
-    version: str
 
 
 @dataclass(frozen=True)
@@ -238,7 +236,6 @@ class ObjectPlace:
                 meta["path"][len(start) :],
                 meta["size"],
                 meta["last_modified"].timestamp(),
-                meta["e_tag"] or "",
             )
             for meta in self._ask(lambda store: store.list(self.key).collect())
             if meta["path"].startswith(start)  # not the mark of an empty folder

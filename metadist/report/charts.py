@@ -69,8 +69,7 @@ def bars(
     """
     names = list(values)[:MOST_ROWS]
     with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
-        axes = figure.axes()
-        axes.set_title(title)
+        axes = figure.axes(title)
         finite = [v for v in values.values() if math.isfinite(v)]
         low, high = min([limits[0], *finite]), max([limits[1], *finite])
         for row, key in enumerate(names):
@@ -109,8 +108,9 @@ def ranges(
     """
     names = list(rows)[:MOST_ROWS]
     with drawing(name, title, size=(_WIDTH, _height(len(names)))) as figure:
-        axes = figure.axes()
-        axes.set_title(title, pad=18.0 if mark else None)
+        axes = figure.axes(title)
+        if mark:
+            axes.set_title(title, pad=18.0)
         numbers = [v for row in rows.values() for v in row if math.isfinite(v)]
         if mark:
             numbers.append(mark[0])
@@ -165,8 +165,7 @@ def heat_map(name: str, title: str, x: str, rows: Mapping[str, Sequence[float]])
     magnitudes = [abs(v) for n in names for v in rows[n][:columns] if math.isfinite(v)]
     largest = max(magnitudes, default=0.0) or 1.0
     with drawing(name, title, size=(_WIDTH, _height(len(names), 1.0))) as figure:
-        axes = figure.axes()
-        axes.set_title(title)
+        axes = figure.axes(title)
         for row, key in enumerate(names):
             for column, value in enumerate(rows[key][:columns]):
                 there = math.isfinite(value)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from metadist.report.figures import log_scale
+from metadist.report.figures import count_axis, log_scale
+from metadist.report.figures import percent as in_percent
 from metadist.report.svg import drawing
 from metadist.runs.log import series
 from metadist.runs.run_dir import RunDir
@@ -82,17 +82,14 @@ def curves(
     if not drawn:
         return ""
     with drawing(name, title, size=size) as figure:
-        axes = figure.axes()
-        axes.set_title(title)
+        axes = figure.axes(title)
         draw_lines(axes, drawn)
-        axes.set_xlabel(x)
         axes.set_ylabel(y)
         if log_y:
             log_scale(axes)
         elif percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            in_percent(axes.yaxis)
+        count_axis(axes, x, 7)
         axes.figure.legend(loc="outside right upper", handlelength=2.6)
     return figure.svg
 

@@ -117,6 +117,13 @@ def percent(axis: Axis) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
+def count_axis(axes: Axes, label: str, ticks: int = 6) -> None:
+    """Whole numbers along x."""
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
 def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
     """A logarithmic axis with ticks that people read, for what is drawn already."""
     axis = axes.xaxis if direction == "x" else axes.yaxis
@@ -147,8 +154,7 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             continue
         alt = f"{sentence(metric.title)} over outer steps, training and validation"
         with drawing(_identifier(metric.name), alt, size=size) as figure:
-            axes = figure.axes()
-            axes.set_title(f"Query {metric.title} after adaptation")
+            axes = figure.axes(f"Query {metric.title} after adaptation")
             _curve(axes, train)
             _validation(axes, val, best)
             _, y = _xy([*train, *val])
@@ -157,9 +163,7 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
             elif data.metric and len(y) and logarithmic(data.metric, y):
                 log_scale(axes)
             axes.set_ylabel(metric.title)
-            axes.set_xlabel("outer step")
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            count_axis(axes, "outer step")
             below(axes)
         figures.append(figure.svg)
     return figures
@@ -194,8 +198,7 @@ def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | 
     metric, errors = first.metric, are_errors(first.metric)
     title = sentence(metric.title)
     with drawing("steps", f"{title} after each adaptation step") as figure:
-        axes = figure.axes()
-        axes.set_title(f"{title} after each adaptation step")
+        axes = figure.axes(f"{title} after each adaptation step")
         top = _cut(protocols) if errors else math.inf
         finite: list[float] = []
         for number, protocol in enumerate(protocols):
@@ -303,9 +306,8 @@ def distribution(protocol: StoredEvaluation, ways: int) -> str:
     if not len(both):
         return ""
     with drawing("spread", "Distribution of the score over test episodes") as figure:
-        axes = figure.axes()
+        axes = figure.axes(f"Test episodes by their score ({label(protocol)})")
         bins = _bins(both, protocol, ways).tolist()
-        axes.set_title(f"Test episodes by their score ({label(protocol)})")
         if step:
             told = "before adaptation"
             axes.hist(before, bins, histtype="step", color=MUTED, linewidth=1.4, label=told)

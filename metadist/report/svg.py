@@ -90,8 +90,9 @@ class Drawing:
         self.figure = figure
         self.svg = ""
 
-    def axes(self) -> Axes:
-        """The figure's axes, if there is one, else its first."""
+    def axes(self, title: str = "") -> Axes:
+        """The figure's axes, if there is one, else its first; under a title."""
+        self.figure.axes[0].set_title(title)
         return self.figure.axes[0]
 
 

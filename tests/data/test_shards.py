@@ -14,7 +14,8 @@ from data_pipeline.episodes.functions import FunctionEpisodes
 from data_pipeline.episodes.images import ImageEpisodes
 from data_pipeline.episodes.types import EpisodeBatch, EpisodeSource, EpisodeSpec, stack
 from data_pipeline.errors import DataError, MissingData
-from data_pipeline.shards.reader import ShardSource, open_shards, stream
+from data_pipeline.shards import reader
+from data_pipeline.shards.reader import ShardSource, open_shards, read_member, stream
 from data_pipeline.shards.writer import write_shards
 from data_pipeline.store.class_store import ClassStore
 
@@ -86,13 +87,12 @@ def test_decoded_members_are_kept(keep: int, written: Path, monkeypatch) -> None
     source = ShardSource(written, cache_members=keep)
     assert_same(source.episodes([0, 70, 140]), SINUSOID.episodes([0, 70, 140]))
     reads: list[int] = []
-    read = source._reader.read
 
-    def counted(member: int):
-        reads.append(member)
-        return read(member)
+    def counted(shard_set, member, images):
+        reads.append(member.first // 64)
+        return read_member(shard_set, member, images)
 
-    monkeypatch.setattr(source._reader, "read", counted)
+    monkeypatch.setattr(reader, "read_member", counted)
     source.episodes([141, 142])
     source.episodes([71])
     source.episodes([1])
@@ -113,11 +113,11 @@ def test_several_readers_share_one_shard(written: Path) -> None:
         except BaseException as error:
             failures.append(error)
 
-    readers = [threading.Thread(target=read, args=(start,)) for start in range(4)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
+    threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert not failures
 
 

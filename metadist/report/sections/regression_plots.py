@@ -43,8 +43,7 @@ def fits(examples: Arrays, trained_steps: int, limit: int) -> list[tuple[int, st
         title = f"Test episode {int(examples['ids'][row])}"
         told = "fit before and after adaptation" if last else "fit"
         with drawing(f"fit{row}", f"{title}: {told}", size=_SIZE) as fig:
-            axes = fig.axes()
-            axes.set_title(title)
+            axes = fig.axes(title)
             if inputs(examples) > 1:
                 _against_truth(axes, examples, row, {s: looks[s] for s in (0, last, trained)})
             else:

@@ -15,10 +15,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import PercentFormatter
 from optuna import Study
 
-from metadist.report.figures import below, log_scale
+from metadist.report.figures import below, log_scale, percent
 from metadist.report.svg import FG, GOOD, GRID, MAIN, MUTED, Drawing, drawing
 from metadist.search.report.data import SearchData
 from metadist.search.report.study import as_study, quiet
@@ -77,7 +76,8 @@ def plane(
         return plots.plot_contour(study, keys, target_name=data.metric.title)
 
     with _drawing_of_optunas("plane", label, (6.2, 4.9), plot) as (picture, axes):
-        _in_percent(data, picture.figure.axes[-1])
+        if data.metric.percent:
+            percent(picture.figure.axes[-1].yaxis)
         shown = [
             _mark(axes, [values.get(key) for key in keys], label=text, **how)
             for values, text, how in ((data.default, "default", _DEFAULT), (found, "found", _FOUND))
@@ -111,15 +111,11 @@ def parallel(data: SearchData, study: Study) -> str:
         worst, best = sorted((scores.min(), scores.max()), reverse=data.space.mode == "min")
         strength = np.divide(scores - worst, best - worst, where=best != worst)
         lines.set(array=None, color=MAIN, alpha=0.15 + 0.75 * strength)
-        _in_percent(data, axes)
+        if data.metric.percent:
+            percent(axes.yaxis)
         for column in picture.figure.axes:
             column.spines[["left", "right"]].set_visible(True)
     return picture.svg
-
-
-def _in_percent(data: SearchData, axes: Axes) -> None:
-    if data.metric.percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 @contextlib.contextmanager

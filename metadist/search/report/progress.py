@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from metadist.report.curves import Line, curves, draw_lines
-from metadist.report.figures import below, log_scale
+from metadist.report.figures import below, count_axis, log_scale, percent
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
 from metadist.search.report.data import SearchData
@@ -38,8 +38,7 @@ def history(data: SearchData) -> str:
         return ""
     label = f"Best validation {data.metric.title} of each trial"
     with drawing("history", f"{label}, in order, and the best so far") as figure:
-        axes = figure.axes()
-        axes.set_title(label)
+        axes = figure.axes(label)
         size = 6 if len(data.trials) <= _MANY else 3
         foot: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
         for status, (label, how) in LOOKS.items():
@@ -96,8 +95,7 @@ def budget(data: SearchData) -> str:
         return ""
     label = f"Best validation {data.metric.title} against tasks spent"
     with drawing("budget", label) as figure:
-        axes = figure.axes()
-        axes.set_title(label)
+        axes = figure.axes(label)
         axes.step(tasks, best, where="post", color=GOOD, label="best so far")
         _score_axis(axes, data, best)
         full = sum(t.full_tasks for t in data.trials)
@@ -105,7 +103,7 @@ def budget(data: SearchData) -> str:
             axes.axvline(full, color=MUTED, linestyle="--", linewidth=1.2, label="all in full")
         axes.axvline(tasks[-1], color=FG, linestyle=":", linewidth=1.2, label="spent")
         axes.set_xlim(left=0)
-        _count_axis(axes, "tasks trained on, all trials")
+        count_axis(axes, "tasks trained on, all trials")
         below(axes)
     return figure.svg
 
@@ -119,8 +117,7 @@ def trial_curves(data: SearchData) -> str:
     others = [t for t in data.trials if t.curve and t not in top]
     label = f"Validation {data.metric.title} of the trials over outer steps"
     with drawing("trials", label, size=(6.2, 3.7)) as figure:
-        axes = figure.axes()
-        axes.set_title(f"Validation {data.metric.title} of the trials")
+        axes = figure.axes(f"Validation {data.metric.title} of the trials")
         draw_lines(axes, [Line(f"trial {t.number}", *_points(t.curve)) for t in top])
         faint: dict[str, Any] = {"color": MUTED, "linewidth": 0.9, "alpha": 0.5, "zorder": 1.5}
         for index, trial in enumerate(others):
@@ -130,7 +127,7 @@ def trial_curves(data: SearchData) -> str:
             how = {**how, "color": FG, "markersize": 8, "markeredgewidth": 1.4, "zorder": 4}
             axes.plot(*zip(*ends, strict=True), linestyle="", label=label, **how)
         _score_axis(axes, data, scores)
-        _count_axis(axes, "outer steps")
+        count_axis(axes, "outer steps")
         below(axes)
     return figure.svg
 
@@ -159,15 +156,9 @@ def _end(curve: Sequence[Point]) -> tuple[float, float]:
     return (finite[-1].step, finite[-1].value) if finite else (math.nan, math.nan)
 
 
-def _count_axis(axes: Axes, label: str) -> None:
-    axes.set_xlabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
 def _score_axis(axes: Axes, data: SearchData, scores: Sequence[float]) -> None:
     axes.set_ylabel(data.metric.title)
     if data.metric.percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        percent(axes.yaxis)
     elif (finite := [s for s in scores if math.isfinite(s)]) and logarithmic(data.metric, finite):
         log_scale(axes)

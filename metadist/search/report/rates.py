@@ -46,8 +46,7 @@ def _figure(key: str, lines: dict[int, _Line], chosen: int | None, winner: int |
     title = f"{key} over outer steps"
     name = "rate" + "".join(letter for letter in key if letter.isalpha())
     with drawing(name, title) as figure:
-        axes = figure.axes()
-        axes.set_title(title)
+        axes = figure.axes(title)
         shown = {n: line for n, line in lines.items() if line[0]}
         others = [x for n, x in shown.items() if n != chosen and all(map(math.isfinite, x[1]))]
         for index, line in enumerate(others):

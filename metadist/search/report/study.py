@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_pipeline.storage.local import write_atomic
 from metadist.executors.optuna_search import distribution
-from metadist.search.report.data import SearchData, TrialData, search_data
+from metadist.search.report.data import SearchData, TrialData
 from metadist.search.search_dir import SearchDir
 from metadist.space import Choice, Space, When
 
@@ -28,18 +28,6 @@ _STATES = {
 }
 
 
-def study_of(search: SearchDir) -> optuna.Study:
-    """The study of a search, in memory: its trials as far as they were begun.
-
-    Trial 1 of the search is Optuna's trial 0. Values are the best validation scores, intermediate
-    values those of each validation, by outer step; what else is known stands in ``user_attrs``.
-
-    Raises:
-        SpaceError: search.json is missing or damaged.
-    """
-    return as_study(search_data(search))
-
-
 def write_journal(search: SearchDir, data: SearchData) -> None:
     """Write the study to ``optuna.journal`` in the search's directory, in place of an older one."""
     backend = _Lines()
@@ -49,7 +37,11 @@ def write_journal(search: SearchDir, data: SearchData) -> None:
 
 
 def as_study(data: SearchData, storage: JournalStorage | None = None) -> optuna.Study:
-    """The study of a search that was read; trials that do not fit the space are left out."""
+    """The study of a search: its trials as far as they were begun, if they fit the space.
+
+    Trial 1 of the search is Optuna's trial 0. Values are the best validation scores, intermediate
+    values those of each validation, by outer step; what else is known stands in ``user_attrs``.
+    """
     with quiet():
         direction = StudyDirection.MAXIMIZE if data.space.mode == "max" else StudyDirection.MINIMIZE
         study = optuna.create_study(storage=storage, study_name=data.name, direction=direction)

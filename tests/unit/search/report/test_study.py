@@ -16,7 +16,7 @@ from metadist.search.plan import make_plan
 from metadist.search.report import report_again
 from metadist.search.report.data import search_data
 from metadist.search.report.landscape import plane, plane_keys, scored_study
-from metadist.search.report.study import study_of
+from metadist.search.report.study import as_study
 from metadist.search.search_dir import TrialRecord
 from metadist.space import Choice
 
@@ -47,14 +47,14 @@ def test_the_journal_beside_the_report_is_the_search(search):
 
 def test_conditions_choices_and_schedules(tmp_path):
     search = finished_search(tmp_path, make_plan("many", MANY, seed=0))
-    study = study_of(search)
+    study = as_study(search_data(search))
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert [t.params for t in study.trials] == [record.point for record in search.trials()]
     first = search.trials()[0]
     search.record(replace(first, point={**first.point, "inner.lr_changes": "100: 0.1"}))
     path = search.record_path(3)
     path.write_text(json.dumps({**json.loads(path.read_text()), "point": {"inner.lr": "<b>"}}))
-    again = study_of(search)
+    again = as_study(search_data(search))
     assert again.trials[0].user_attrs["inner.lr_changes"] == "100: 0.1"
     assert len(again.trials) == len(study.trials) - 1  # what does not fit the space is left out
 
