@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metadist import algorithms, backbones
 from metadist.compute.resolve import resolve
+from metadist.compute.strategies.chunk import task_gradient
 from metadist.context import NormMode
 from metadist.discovery import find
 from metadist.keys import Key
@@ -172,9 +173,11 @@ def check_types(setting: Setting, kind: torch.dtype) -> None:
     if learner.estimator == "none":
         return
     shapes = {name: tuple(p.shape) for name, p in setting.params.items()}
+    task = setting.tasks.task(0)
+    gradients, _ = task_gradient(learner, setting.params, task, setting.task_ctx(0))
+    assert {g.dtype for g in gradients.values()} == {kind}
     for result in (setting.only(0).loop(), setting.only(0).vmap(1)[0]):
         assert {name: tuple(g.shape) for name, g in result.gradients.items()} == shapes
-        assert {g.dtype for g in result.gradients.values()} == {kind}
         announced = learner.statistics(setting.ctx)
         assert {n: tuple(s.shape) for n, s in result.statistics.items()} == announced
         assert all(s.dtype == torch.float64 for s in result.statistics.values())
