@@ -25,7 +25,6 @@ from metadist.compute.determinism import reproducible
 from metadist.compute.device import keep_freed_memory
 from metadist.compute.learners import build, context
 from metadist.compute.strategies import Loop
-from metadist.kernels import library
 from metadist.keys import Key
 from metadist.tasks import TaskShape, to_tasks
 from tests.benchmarks.higher_maml import HigherMAML
@@ -49,10 +48,7 @@ class Ours:
 
     def __init__(self, problem: Problem, dtype: torch.dtype, kernels: str) -> None:
         name = str(dtype).removeprefix("torch.")
-        recipe = problem.recipe(name, {})
-        recipe = recipe.model_copy(
-            update={"engine": recipe.engine.model_copy(update={"kernels": kernels})}
-        )
+        recipe = problem.recipe(name, {}, kernels)
         height, width, channels = problem.image
         self.learner = build(recipe, TaskShape((channels, height, width), WAYS, WAYS))
         self.ctx = context(recipe, "train", 0)
@@ -129,8 +125,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    kernels = library.load()
-    result: dict[str, Any] = {"machine": {**machine(), "kernels": kernels.target}}
+    result: dict[str, Any] = {"machine": machine()}
     for name in asked.problems:
         problem = PROBLEMS[name]
         result[name] = {"exactness": exactness(problem), **timed(problem, asked.rounds)}

@@ -37,6 +37,7 @@ from metadist.compute.collectives import Solo
 from metadist.compute.determinism import reproducible
 from metadist.compute.device import keep_freed_memory
 from metadist.compute.learners import build
+from metadist.kernels import library
 from metadist.tasks import TaskShape, to_tasks
 from metadist.training.trainer import Trainer
 from tests.benchmarks.costs import costs, promises
@@ -68,7 +69,7 @@ class Problem:
     inner_lr: float
     tasks: int
 
-    def recipe(self, dtype: str, outer: dict[str, Any]) -> metadist.Recipe:
+    def recipe(self, dtype: str, outer: dict[str, Any], kernels: str) -> metadist.Recipe:
         """Of the same problem for us."""
         form = {"downsample": "pool", "head": "flatten"} if self.pool else {}
         model = {"name": "conv4", "filters": self.filters, "affine": "scale_shift", **form}
@@ -83,7 +84,7 @@ class Problem:
                     "loss": "sum_over_ways",
                 },
                 "outer": {"batch": self.tasks, **outer},
-                "engine": {"dtype": dtype},
+                "engine": {"dtype": dtype, "kernels": kernels},
             }
         )
 
@@ -112,11 +113,13 @@ PROBLEMS = (
 
 
 class Ours:
-    """The trainer of a run, without the run."""
+    """The trainer of a run, without the run; by compiled kernels or by torch."""
 
-    def __init__(self, problem: Problem, dtype: str, outer: dict[str, Any]) -> None:
+    def __init__(
+        self, problem: Problem, dtype: str, outer: dict[str, Any], kernels: str = "fused"
+    ) -> None:
         height, width, channels = problem.image
-        recipe = problem.recipe(dtype, outer)
+        recipe = problem.recipe(dtype, outer, kernels)
         learner = build(recipe, TaskShape((channels, height, width), WAYS, WAYS))
         self.trainer = Trainer(recipe, learner, Solo(), CPU)
         self.episodes = problem.episodes()
@@ -156,17 +159,19 @@ def central_difference(peer: PlainMAML, tasks: Sequence[Task], gradient: Params)
 def exactness(problem: Problem) -> dict[str, float]:
     """Relative distances of meta-gradients in float64; raises ValueError if two differ."""
     few = Problem(**{**vars(problem), "tasks": 2})
-    ours = Ours(few, "float64", {"optimizer": "sgd", "lr": REVEALING})
+    revealing = {"optimizer": "sgd", "lr": REVEALING}
+    ours, looped = (Ours(few, "float64", revealing, name) for name in ("fused", "torch"))
     settings = (few.inner_lr, few.inner_steps, few.pool)
     tasks = few.tensors(torch.float64)
     plain, higher = PlainMAML(ours.start, *settings), HigherMAML(ours.start, *settings)
     found, by_hand = ours.gradient(), plain.gradient(tasks)
     result = {
         "ours": distance(found, by_hand),
+        "torch": distance(looped.gradient(), by_hand),
         "higher": distance(higher.gradient(tasks), by_hand),
         "central_difference": central_difference(plain, tasks, found),
     }
-    if max(result["ours"], result["higher"]) > 1e-9:
+    if max(result["ours"], result["torch"], result["higher"]) > 1e-9:
         raise ValueError(f"{few.name}: gradients differ, nothing is timed: {result}")
     return result
 
@@ -177,17 +182,19 @@ def timed(problem: Problem, rounds: int) -> dict[str, Any]:
     settings = (problem.inner_lr, problem.inner_steps, problem.pool)
     tasks = problem.tensors(torch.float32)
     plain, higher = PlainMAML(start, *settings), HigherMAML(start, *settings)
-    ours = Ours(problem, "float32", {})
+    ours, looped = (Ours(problem, "float32", {}, name) for name in ("fused", "torch"))
     steps: dict[str, Callable[[], None]] = {
         "plain": lambda: plain.step(tasks),
         "higher": lambda: higher.step(tasks),
+        "torch": looped.step,
         "ours": ours.step,
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
             began = time.process_time()
-            with reproducible(CPU) if name == "ours" else contextlib.nullcontext():
+            own = name in ("ours", "torch")
+            with reproducible(CPU) if own else contextlib.nullcontext():
                 step()
             seconds[name].append(time.process_time() - began)
     kept = {name: times[1:] for name, times in seconds.items()}  # the first warms up
@@ -228,6 +235,7 @@ def machine() -> dict[str, str]:
         "load": f"{os.getloadavg()[0]:.1f}",
         **{name: metadata.version(name) for name in ("torch", "higher", "ray", "mlflow")},
         "python": platform.python_version(),
+        "kernels": built.target if (built := library.available()) else "none",
     }
 
 
