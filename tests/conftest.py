@@ -116,6 +116,23 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         )
 
 
+#: Folders whose tests start machines and clusters, those that are slowest to start first.
+CLUSTERS = ("cluster", "distributed", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Clusters first: one process starts them while another has tests that only compute.
+
+    Ray gives a node 30 seconds to start, however many of them share a core.
+    """
+
+    def place(item: pytest.Item) -> int:
+        parts = item.path.relative_to(Path(__file__).parent).parts
+        return CLUSTERS.index(parts[0]) if parts[0] in CLUSTERS else len(CLUSTERS)
+
+    items.sort(key=place)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     from undrawn import choose
