@@ -124,6 +124,7 @@ def test_ray_that_does_not_start_is_a_failure(
     assert not list(tmp_path.glob(".metadist-slurm/*"))
 
 
+@pytest.mark.long
 def test_the_commands_exit_status_is_the_jobs(slurm: Slurm, tmp_path: Path) -> None:
     job = slurm.submit(tmp_path, "--nodes=2", str(SCRIPT), "train", "nonsense", "--workers", "2")
     ended = slurm.wait_for_end(job, 200)

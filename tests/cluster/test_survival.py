@@ -209,6 +209,7 @@ def start(machines: Machines, tmp_path: Path) -> Start:
     return go
 
 
+@pytest.mark.long
 def test_a_submitted_recipe_is_trained_on_all_machines(
     three: Machines, submit: Start, expected: str
 ) -> None:
@@ -239,6 +240,7 @@ def _death(observer: subprocess.Popen[bytes], address: str, after: float) -> flo
     raise AssertionError("the observer has ended")
 
 
+@pytest.mark.long
 def test_a_machine_is_cut_off(three: Machines, submit: Start, expected: str) -> None:
     """A cut cable ends no collective by itself: the group has to be ended when Ray notices."""
     observer = three.start(1, "python", "-u", "-c", OBSERVER, three.head, stdout=subprocess.PIPE)
@@ -254,6 +256,7 @@ def test_a_machine_is_cut_off(three: Machines, submit: Start, expected: str) -> 
     three.kill_command(observer)
 
 
+@pytest.mark.long
 def test_a_machine_joins(three: Machines, submit: Start, digest: Callable[..., str]) -> None:
     three.power_off(3)
     three.wait_for_nodes(2)
@@ -301,6 +304,7 @@ def test_the_driver_is_killed(three: Machines, start: Start, expected: str) -> N
     assert [span.world_size for span in again.spans] == [3, 2]
 
 
+@pytest.mark.long
 def test_the_head_loses_its_power(three: Machines, submit: Start, expected: str) -> None:
     """The driver is lost with it; whoever follows the job submits it to the new head."""
     training = submit("3", retries=1)

@@ -222,6 +222,7 @@ def test_tokens(submit: Submit) -> None:
     assert not submit.run("never").path.exists()
 
 
+@pytest.mark.long
 def test_the_line_of_the_page_finds_the_token_that_lies_here(head: Head, tmp_path: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs/submitting.md"
     line = re.search(r"^(metadist submit --address \S+) (-- train .*)$", page.read_text(), re.M)

@@ -32,6 +32,7 @@ def by_step(directory: Path, algorithm: str, steps: int, *more: str) -> list[flo
     return [row["mean"] for row in json.loads(file.read_text())["by_step"]]
 
 
+@pytest.mark.long
 def test_fine_tuning_a_joint_network_is_far_from_maml_and_from_the_oracle(tmp_path: Path) -> None:
     tuned = by_step(tmp_path, "finetune", 2000)
     # It has learned the mean of all sinusoids, than which nothing is better before a support set

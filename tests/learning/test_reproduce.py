@@ -103,7 +103,7 @@ def test_masks_on_polynomials(tmp_path: Path) -> None:
         assert 0.4 <= value(document, row) <= 1.0
 
 
-@pytest.mark.long  # test_baselines compares the two as well
+@pytest.mark.long
 def test_fine_tuning_against_maml(tmp_path: Path) -> None:
     document = reproduced(tmp_path, "finetune-contrast", "--tasks", "15000", "--offline")
     assert value(document, "maml") < value(document, "finetune")
