@@ -11,7 +11,12 @@ import metadist
 from metadist.search.search_dir import SearchDir
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
-each = pytest.mark.parametrize("learned", LEARNED, ids=str)
+FIRST, *OTHERS = LEARNED
+each = pytest.mark.parametrize(
+    "learned",
+    [FIRST, *(pytest.param(other, marks=pytest.mark.long) for other in OTHERS)],
+    ids=str,
+)
 
 SPACE = '''"""Two rates of a learner from outside."""
 
