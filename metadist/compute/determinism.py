@@ -76,13 +76,14 @@ def numerics_digest(facts: dict[str, str]) -> str:
 def reproducible(device: torch.device) -> Iterator[None]:
     """One intra-op thread, deterministic kernels, no TF32, no autotuning; restored afterwards."""
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     precision = torch.get_float32_matmul_precision()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     cudnn = (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32)
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # What ``use_deterministic_algorithms`` does, which also imports PyTorch's compiler to tell it:
+    # that costs every process some seconds.
+    torch.set_deterministic_debug_mode("error")
     # A net for reading what was never written, which nothing here does; it costs about 4 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest")
@@ -95,7 +96,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision(precision)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = cudnn

@@ -6,10 +6,13 @@ import math
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from metadist.recipe.rate_changes import rate_after
 from metadist.recipe.sections import OuterSection
 from metadist.tasks import Params
+
+QUANTITIES = ("step", "exp_avg", "exp_avg_sq")
 
 
 def learning_rate(section: OuterSection, step: int) -> float:
@@ -31,59 +34,83 @@ def schedule_depends_on_total(section: OuterSection) -> bool:
 class OuterOptimizer:
     """Parameters and optimizer state.
 
+    PyTorch's update functions are called, not its optimizer classes: making one of those imports
+    PyTorch's compiler, which costs every process that trains some seconds.
+
     Args:
         params: initial parameters; copied.
     """
 
     def __init__(self, params: Params, section: OuterSection) -> None:
         self._section = section
-        self._leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
-        leaves = list(self._leaves.values())
-        self._optimizer: torch.optim.Optimizer | None = None
-        if leaves:  # else a learner without meta-parameters, such as nearest neighbours
-            kind = torch.optim.Adam if section.optimizer == "adam" else torch.optim.SGD
-            self._optimizer = kind(leaves, lr=section.lr, foreach=False, fused=False)
+        self._params = {name: p.detach().clone() for name, p in params.items()}
+        # Adam's, by quantity and parameter; there from the first step on.
+        self._state: dict[str, dict[str, Tensor]] = {}
 
     @property
     def params(self) -> Params:
         """The current parameters, detached and sharing memory with the optimizer's."""
-        return {name: p.detach() for name, p in self._leaves.items()}
+        return {name: p.detach() for name, p in self._params.items()}
 
+    @torch.no_grad()
     def step(self, gradients: dict[str, Tensor], step: int) -> None:
         """One outer update with the averaged meta-gradient (float64, by name)."""
-        if self._optimizer is None:
-            return
-        for name, leaf in self._leaves.items():
-            gradient = gradients[name].to(leaf.device, leaf.dtype)
-            if self._section.clip:
-                gradient = gradient.clamp(-self._section.clip, self._section.clip)
-            leaf.grad = gradient
-        for settings in self._optimizer.param_groups:
-            settings["lr"] = learning_rate(self._section, step)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        found = [gradients[name].to(p.device, p.dtype) for name, p in self._params.items()]
+        if self._section.clip:
+            found = [g.clamp(-self._section.clip, self._section.clip) for g in found]
+        lr = learning_rate(self._section, step)
+        if self._section.optimizer == "adam":
+            self._adam(found, lr)
+        else:
+            for p, gradient in zip(self._params.values(), found, strict=True):
+                p.add_(gradient, alpha=-lr)
+
+    def _adam(self, gradients: list[Tensor], lr: float) -> None:
+        """Kingma & Ba (2015), algorithm 1, with their settings of the decay rates."""
+        if not self._state:
+            zeros = torch.zeros_like
+            self._state = {
+                # On the CPU whatever the device: it is a number for the host to compute with.
+                "step": {name: torch.tensor(0.0) for name in self._params},
+                "exp_avg": {name: zeros(p) for name, p in self._params.items()},
+                "exp_avg_sq": {name: zeros(p) for name, p in self._params.items()},
+            }
+        steps, means, squares = ([*self._state[q].values()] for q in QUANTITIES)
+        adam(
+            [*self._params.values()],
+            gradients,
+            means,
+            squares,
+            [],
+            steps,
+            foreach=False,
+            fused=False,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=lr,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as named tensors on the CPU: ``<quantity>/<parameter>``."""
-        state: dict[str, Tensor] = {}
-        if self._optimizer is None:
-            return state
-        for name, leaf in self._leaves.items():
-            for quantity, value in self._optimizer.state.get(leaf, {}).items():
-                state[f"{quantity}/{name}"] = torch.as_tensor(value).detach().cpu().clone()
-        return state
+        return {
+            f"{quantity}/{name}": value.cpu().clone()
+            for quantity, values in self._state.items()
+            for name, value in values.items()
+        }
 
     def load(self, params: Params, state: dict[str, Tensor]) -> None:
         """Put back what :attr:`params` and :meth:`state` gave."""
-        with torch.no_grad():
-            for name, leaf in self._leaves.items():
-                leaf.copy_(params[name])
-        if self._optimizer is None:
-            return
-        self._optimizer.state.clear()
-        for key, value in state.items():
-            quantity, _, name = key.partition("/")
-            leaf = self._leaves[name]
-            # Adam keeps its step counter on the CPU whatever the device.
-            device = torch.device("cpu") if quantity == "step" else leaf.device
-            self._optimizer.state[leaf][quantity] = value.to(device).clone()
+        for name, p in self._params.items():
+            p.copy_(params[name])
+        self._state = {}
+        for quantity in QUANTITIES if state else ():
+            self._state[quantity] = {
+                name: state[f"{quantity}/{name}"]
+                .to("cpu" if quantity == "step" else p.device)
+                .clone()
+                for name, p in self._params.items()
+            }
