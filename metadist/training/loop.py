@@ -144,6 +144,8 @@ class TrainingLoop:
                         command = self._pause()
                     if command in ("yield", "stop"):
                         break
+        if self._profile is not None:
+            self._profile.close()
         self._clock.speed(self._trainer.step_done, batch)
         self._writer.log.flush()
         return command
@@ -162,7 +164,7 @@ class TrainingLoop:
             self._save()
             raise
         if self._profile is not None:
-            self._profile.close(ended=done == self._recipe.outer.steps)
+            self._profile.after_step()
         clock.waited = loader.waited
         if report.bad_episodes:
             log.warning("step %d: left out episodes %s", done, report.bad_episodes)

@@ -45,16 +45,21 @@ class StepProfile:
             self._profile = self._open.enter_context(profile(activities=kinds))
         self._seen += 1
 
-    def close(self, *, ended: bool = True) -> None:
-        """A step is over, or with ``ended`` all are; what was recorded is written, once."""
+    def after_step(self) -> None:
+        """A step is over; when enough of them are recorded, they are written."""
+        if self._seen - PASSED == RECORDED:
+            self.close()
+
+    def close(self) -> None:
+        """No more steps come, or none is to be recorded; what was recorded is written, once."""
         recorded = self._seen - PASSED
-        if ended and recorded < 1:
+        if recorded < 1:
             log.warning(
                 "No outer step was recorded: the first %d pass, this run took %d",
                 PASSED,
                 self._seen,
             )
-        if self._profile is None or not (ended or recorded == RECORDED):
+        if self._profile is None:
             return
         self._open.close()
         done, self._profile = self._profile, None

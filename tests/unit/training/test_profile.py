@@ -21,10 +21,11 @@ def step() -> None:
 
 def profiled(folder: Path, steps: int) -> None:
     profile = StepProfile(folder, 0, "worker 0 of 1, 4 tasks")
-    for number in range(1, steps + 1):
+    for _ in range(steps):
         profile.before_step()
         step()
-        profile.close(ended=number == steps)
+        profile.after_step()
+    profile.close()
 
 
 def test_some_steps_are_recorded_and_summed_up(tmp_path: Path):

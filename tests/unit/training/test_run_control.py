@@ -178,3 +178,16 @@ def test_steps_done_twice_and_seconds_lost_are_counted(
     assert spans[1].redone == spans[0].last - 5
     assert spans[0].lost is None
     assert spans[1].lost is not None
+
+
+@pytest.mark.usefixtures("every_step")
+def test_what_was_profiled_before_leaving_is_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died(place, monkeypatch, 0, name="a")
+    run = place.run("a")
+    setup = Setup.open(run.recipe(), place.runs.parent / "data")
+    controls = [Script(["go"] * 4 + ["yield"])]
+    loop = TrainingLoop(run, setup, Solo(), torch.device("cpu"), controls, profiled=True)
+    assert loop.train() == {"yielded": 5}
+    assert ": 2 outer steps, " in (run.path / "profile" / "breakdown-0.txt").read_text()
