@@ -267,6 +267,7 @@ def test_a_table_of_ones_own_with_an_algorithm_of_ones_own():
     assert document["command"].endswith("--plugin ./sign.py")
 
 
+@pytest.mark.slow
 def test_a_source_of_episodes_trains_live_and_from_shards():
     path = write(Path("clusters.py"), EPISODES.format(name="clusters"))
     plugin = ["--plugin", "clusters.py"]

@@ -274,6 +274,7 @@ def test_a_machine_joins(three: Machines, submit: Start, digest: Callable[..., s
     assert (logged[0], logged[-1]) == (2, 3)
 
 
+@pytest.mark.long
 def test_a_node_is_about_to_be_taken_away(
     three: Machines, submit: Start, digest: Callable[..., str]
 ) -> None:
@@ -295,6 +296,7 @@ def test_a_node_is_about_to_be_taken_away(
     three.power_off(3)  # nobody takes the notice back
 
 
+@pytest.mark.long
 def test_the_driver_is_killed(three: Machines, start: Start, expected: str) -> None:
     training = start("3")
     training.reaches(30)

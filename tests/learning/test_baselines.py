@@ -46,6 +46,7 @@ def test_fine_tuning_a_joint_network_is_far_from_maml_and_from_the_oracle(tmp_pa
     assert told[0] <= 0.1
 
 
+@pytest.mark.long
 def test_a_fresh_network_learns_little_from_ten_points(tmp_path: Path) -> None:
     error = by_step(tmp_path, "scratch", 1)
     # E[y^2] = E[A^2] / 2 = 4.25 is the error of predicting 0.

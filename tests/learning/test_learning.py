@@ -18,6 +18,7 @@ def _by_step(run: Path, protocol: str) -> list[float]:
     return [row["mean"] for row in summary["by_step"]]
 
 
+@pytest.mark.long
 def test_strokes_reach_their_accuracy_on_unseen_characters(tmp_path: Path) -> None:
     result = metadist.train(
         "strokes-5w1s-maml",
@@ -34,6 +35,7 @@ def test_strokes_reach_their_accuracy_on_unseen_characters(tmp_path: Path) -> No
     assert before == pytest.approx(0.2, abs=0.02)
 
 
+@pytest.mark.long
 def test_sinusoid_reaches_its_published_shape(tmp_path: Path) -> None:
     curves = []
     for seed in range(3):

@@ -82,6 +82,7 @@ def test_sinusoids_at_other_shots_with_mlflow(tmp_path: Path) -> None:
     assert RunDir(tmp_path / "runs" / "sinusoid-shots-maml-t800-s0").latest_attempt() == 1
 
 
+@pytest.mark.long
 def test_step_sizes(tmp_path: Path) -> None:
     request = ("step-size", "--tasks", "800", "--rows", "maml-0.01,mtnet-10", "--offline")
     document = reproduced(tmp_path, *request)
@@ -91,6 +92,7 @@ def test_step_sizes(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "step-size-rows.svg").is_file()
 
 
+@pytest.mark.long
 def test_masks_on_polynomials(tmp_path: Path) -> None:
     rows = "mse-0,p-update-1-order0,p-update-3-order0"
     document = reproduced(

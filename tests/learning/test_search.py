@@ -14,6 +14,7 @@ from metadist.search.search_dir import SearchDir
 pytestmark = [pytest.mark.learning, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
+@pytest.mark.long
 def test_the_best_of_both_rates_beats_the_default_at_equal_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

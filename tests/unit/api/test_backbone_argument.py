@@ -89,6 +89,7 @@ def test_a_factory_and_a_plugin_of_it_are_the_same_network():
     assert info("file")["plugins"]["backbone"]["path"] == str(net.resolve())
 
 
+@pytest.mark.slow
 def test_a_factory_of_a_plugin_file_is_that_plugin():
     path = write(Path("tanh_net.py"), NET + PART)
     module = imported(path, "tanh_net")

@@ -156,6 +156,7 @@ def test_classifiers_are_averaged_as_it_says(place, average):
     assert [m["run"] for m in result["members"]] == names
 
 
+@pytest.mark.slow
 def test_the_two_averages_differ(place):
     names = ["i0", "i1", "i2"]
     losses = [

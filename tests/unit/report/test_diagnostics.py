@@ -37,6 +37,7 @@ def findings(run: RunDir, found: dict[str, dict[str, list[float | None]]]) -> No
     alter(run, lambda raw: raw.update(findings=found))
 
 
+@pytest.mark.slow
 def test_everything_is_told_with_how_to_read_it(run):
     page = write_report(run).read_text()
     text = seen(page)

@@ -33,6 +33,7 @@ def test_the_recipe_decides_which_protocol_leads(tmp_path):
     assert text.index("15 queries per class") < text.index("1 query per class")
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_other_protocols_stand_beside_the_recipes_own(tmp_path):
     run = finished_run(tmp_path)

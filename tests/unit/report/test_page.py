@@ -101,6 +101,7 @@ def test_nothing_is_fetched_and_nothing_can_run(tmp_path):
     assert "url(http" not in rest
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_ids_of_the_figures_do_not_meet(tmp_path):
     page = read(finished_run(tmp_path))

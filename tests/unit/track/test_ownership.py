@@ -100,6 +100,7 @@ def test_a_moved_directory_keeps_its_run(run, uri, moved: Callable[[RunDir], Run
     assert not [r for r in caplog.records if r.levelno == logging.WARNING]
 
 
+@pytest.mark.slow
 def test_of_two_that_do_not_see_each_other_the_first_to_start_has_it(run, uri, monkeypatch):
     """As on two machines: what each thinks of as the original is not there."""
     monkeypatch.setattr(ownership, "_has", lambda *_: False)

@@ -87,6 +87,7 @@ def row(learned: Learned, role: str, example: np.ndarray, target: Any = None) ->
     return {"role": role, "label": target or "", "image": image}
 
 
+@pytest.mark.slow
 @each
 def test_the_served_model_says_what_the_loaded_one_says(root: Path, learned: Learned) -> None:
     ways = 4

@@ -92,6 +92,7 @@ def test_what_is_believed(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         store_of("https://b.example", None, elsewhere, run)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_store_that_is_named(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

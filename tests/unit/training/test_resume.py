@@ -47,6 +47,7 @@ def test_cadence_and_storage_may_change(place: Place, monkeypatch: pytest.Monkey
     assert result["params_sha256"] == expected["params_sha256"]
 
 
+@pytest.mark.slow
 def test_other_code_goes_on_and_it_is_said(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,6 +74,7 @@ def test_more_steps_equal_a_longer_run(place: Place) -> None:
     assert losses(place.run("short")) == losses(place.run("long"))
 
 
+@pytest.mark.slow
 def test_steps_do_not_shrink_and_schedules_are_kept(place: Place) -> None:
     place.train(name="a")
     with pytest.raises(RecipeError, match="at least that many"):
@@ -115,6 +117,7 @@ def test_checkpoints_hold_no_pickle(place: Place) -> None:
             assert not path.read_bytes().startswith((b"\x80", b"PK"))
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_run_is_passed_over(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +215,7 @@ def test_full_disk_leaves_the_last_checkpoint(
     assert result["params_sha256"] == expected["params_sha256"]
 
 
+@pytest.mark.slow
 def test_another_version_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     died(place, monkeypatch, 6, name="a")
     said: list[str] = []

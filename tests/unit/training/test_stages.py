@@ -95,6 +95,7 @@ def test_resumed_in_a_stage_is_uninterrupted(
         assert files(place.run(name)) == files(place.run("whole"))
 
 
+@pytest.mark.slow
 def test_stages_follow_the_parameters(
     place: Place, followers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_finished_search_is_told_whole(search):
     assert search.report.read_bytes() == text
 
 
+@pytest.mark.slow
 def test_what_was_stopped_early_was_not_paid_for(search):
     page = search_page(search)
     tasks = sum(t.tasks for t in search.trials())
@@ -77,6 +78,7 @@ def test_what_was_stopped_early_was_not_paid_for(search):
     assert f"{share} % of the 120,000 tasks" in page.text
 
 
+@pytest.mark.slow
 def test_accuracies_and_conditions_of_eight_keys(tmp_path):
     page = search_page(finished_search(tmp_path, make_plan("many", MANY, seed=0)))
     for words in ("not set", "points", "Validation accuracy of", "cosine", "“None”"):
@@ -85,6 +87,7 @@ def test_accuracies_and_conditions_of_eight_keys(tmp_path):
         assert key in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_population_shows_the_schedules_of_its_rates(tmp_path):
     plan = rates_plan(scheduler=Population(interval=1), trials=4)
@@ -163,6 +166,7 @@ def test_an_interrupted_search_is_a_report_of_what_there_is(tmp_path):
     assert "Not shown: 3 trials have a score" in page.text
 
 
+@pytest.mark.slow
 def test_noise_seeds_and_ends_of_domains_are_warned_of(search):
     result = search.info()["result"]
     result["within_noise"] = True
@@ -175,6 +179,7 @@ def test_noise_seeds_and_ends_of_domains_are_warned_of(search):
     assert "At the end of its domain. inner.lr = 0.99" in page.text
 
 
+@pytest.mark.slow
 def test_a_choice_that_was_not_confirmed(search):
     result = search.info()["result"]
     for name in ("against_default", "best_test", "best_validation", "default_test"):
@@ -185,6 +190,7 @@ def test_a_choice_that_was_not_confirmed(search):
     assert "mean squared error of trial" in page.text
 
 
+@pytest.mark.slow
 def test_the_command_writes_it_again(search, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("demo", "searches/demo"):
@@ -207,6 +213,7 @@ def test_the_result_here_is_as_the_search_writes_it():
     assert any("better" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_classes_stand_beside_what_was_found(tmp_path):
     from metadist.search.summary import text
 
@@ -236,6 +243,7 @@ def test_classes_stand_beside_what_was_found(tmp_path):
         assert words in page, words
 
 
+@pytest.mark.slow
 def test_a_tie_of_records_is_no_problem(tmp_path):
     plan = rates_plan(searcher="grid")
     search = make_search(tmp_path, plan)
