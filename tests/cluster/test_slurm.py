@@ -67,6 +67,7 @@ def _steps(folder: Path) -> list[int]:
     return sorted(p.step for p in LogReader(run).poll() if p.metric == "train/loss")
 
 
+@pytest.mark.long
 def test_two_nodes_and_a_requeue(slurm: Slurm, tmp_path: Path) -> None:
     """The same bits as in one process; `ray stop` reaches nobody outside; nothing secret stays."""
     other = raylet_of_somebody_else(tmp_path)

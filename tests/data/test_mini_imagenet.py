@@ -145,6 +145,7 @@ def test_the_real_subset(data_root, tmp_path):
     assert np.array_equal(store.parts["train"].images[0], decoded)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_complete_lists_are_recognised(data_root, tmp_path, monkeypatch):
     for part in PARTS:

@@ -146,6 +146,7 @@ def test_asked_to_end_while_waiting_for_nodes(private_ray: None) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_group_waits_for_those_who_are_there(
     private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,6 +178,7 @@ def test_a_group_waits_for_those_who_are_there(
     assert run.latest_attempt() == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_an_elastic_group_that_finds_no_place_takes_what_there_is(

@@ -49,6 +49,7 @@ def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
 
 
+@pytest.mark.long
 def test_a_folder_with_another_copy_changes_nothing(copy: Path) -> None:
     for name in ("logging", "numbers", "random", "signal", "statistics"):
         (copy / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
@@ -74,6 +75,7 @@ def test_workers_with_another_copy_are_refused_by_name(copy: Path) -> None:
     assert not list(copy.glob("runs/other/attempts/*.json"))
 
 
+@pytest.mark.long
 def test_workers_that_are_built_otherwise_are_refused(private_ray: None, tmp_path: Path) -> None:
     """A module that is made with the key gives the same bits, a constant of a process does not."""
 

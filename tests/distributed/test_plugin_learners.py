@@ -59,6 +59,7 @@ def test_workers_do_not_matter(private_ray: None, root: Path, learned: Learned) 
     assert found[0] == found[1]
 
 
+@pytest.mark.long
 @each
 def test_it_is_tuned(private_ray: None, root: Path, learned: Learned, tmp_path: Path) -> None:
     key, domain = OPTIONS[learned.name]

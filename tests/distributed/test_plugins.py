@@ -56,6 +56,7 @@ def make_net(inputs, outputs, *, width: int = 8):
 """
 
 
+@pytest.mark.long
 def test_workers_do_not_matter_to_a_module(
     private_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_plugin_finds_its_files_on_workers(private_ray: None, reading: list[st
     assert json.loads(Path("runs/here/run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_page_on_searches_says_how_to_name_a_space(
     private_ray: None, reading: list[str], strokes_data: Path

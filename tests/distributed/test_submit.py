@@ -244,6 +244,7 @@ def test_the_line_of_the_page_finds_the_token_that_lies_here(head: Head, tmp_pat
     assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1
 
 
+@pytest.mark.long
 def test_crashes(submit: Submit) -> None:
     """A mistake that the cluster finds, and an interpreter that is none of ours."""
     where = ["--runs-dir", str(submit.runs), "--offline"]
@@ -278,6 +279,7 @@ def test_a_job_is_stopped_and_goes_on(
     assert [span.redone for span in history(submit.run("stopped"))] == [0, 0]
 
 
+@pytest.mark.long
 def test_a_search_is_stopped_and_goes_on(submit: Submit) -> None:
     """Trials are actors of the cluster; what they have found is where every node sees it."""
     line = ["--", "tune", "sinusoid-lr", "--name", "s", *SMALL, "--offline"]
@@ -344,6 +346,7 @@ def test_a_driver_that_is_killed_is_submitted_again(
     nothing_is_left(submit.head, OF_THE_KILLED)
 
 
+@pytest.mark.long
 def test_a_head_that_is_lost(tmp_path: Path, undisturbed: tuple[str, dict[str, bytes]]) -> None:
     """All processes of a cluster die; a new one at the same address gets the job again."""
     with ray_head.head(cpus=3) as head:

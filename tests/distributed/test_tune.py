@@ -42,6 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_trials_with_workers_of_their_own_wait_for_each_other(
     private_ray: None, here: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_another_search_is_not_gone_on_with(private_ray: None, here: Path) -> No
     assert sum(result["trials"].values()) == 2
 
 
+@pytest.mark.long
 def test_a_fault_of_the_machine_ends_the_search(private_ray: None, here: Path) -> None:
     from metadist.executors.cluster.resources import Resources
     from metadist.executors.ray_tune import run_trials

@@ -92,6 +92,7 @@ def test_driver_told_to_end(
     assert [span.redone for span in history(command.run)] == [0, 0]
 
 
+@pytest.mark.long
 def test_driver_told_to_end_whose_ray_is_dead(command: Command, undisturbed: Undisturbed) -> None:
     first = command.start("--offline", "--workers", "2")
     command.wait_for_step(13)

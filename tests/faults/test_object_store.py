@@ -126,6 +126,7 @@ def _same(run: RunDir, result: dict[str, Any], undisturbed: Undisturbed) -> None
     assert evaluation_files(run) == files
 
 
+@pytest.mark.long
 def test_trained_from_shards_while_the_store_hangs(
     nodes: Nodes, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

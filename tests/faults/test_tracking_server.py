@@ -155,6 +155,7 @@ assert synchroniser.finish("finished", 120)
 """
 
 
+@pytest.mark.long
 def test_drivers_that_are_killed_leave_one_run_without_gaps(run, server):
     def drive(first: int, until: int | None) -> None:
         command = [sys.executable, "-c", _DRIVER, str(run.path), server.url, str(first)]

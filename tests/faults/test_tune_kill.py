@@ -56,6 +56,7 @@ def test_a_killed_search_goes_on_with_the_same_trials(command: SearchCommand) ->
     assert again == result
 
 
+@pytest.mark.long
 def test_a_trial_whose_process_is_killed_goes_on(command: SearchCommand) -> None:
     process = command.start(*RANDOM)
     command.wait_for(lambda search: over(search) >= 1)

@@ -46,7 +46,10 @@ def test_every_kind_of_part_is_covered():
 
 KINDS_HERE = [
     pytest.param(
-        kind, marks=[pytest.mark.slow] if kind in ("algorithm", "backbone", "dataset") else []
+        kind,
+        marks=[pytest.mark.slow, pytest.mark.long]
+        if kind in ("algorithm", "backbone", "dataset")
+        else [],
     )
     for kind in KINDS
 ]

@@ -68,6 +68,7 @@ def test_source_and_options_are_asked_for_by_name():
         next(omniglot.iter_images(Path(), "ravi"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_litter_stops_no_omniglot(drawings, tree, tmp_path, caplog):
     root = Path(shutil.copytree(tree, tmp_path / "tree"))
