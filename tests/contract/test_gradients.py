@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiers import one_in
+from tiers import each_pair, one_in
 
 from tests.contract.cases import (
     ALGORITHMS,
@@ -139,9 +139,7 @@ def test_every_definition_belongs_to_an_algorithm():
 # --- everything -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("algorithm", LEARNING)
+@each_pair("algorithm", LEARNING, "model", MODELS, 3)
 def test_everywhere(algorithm: str, model: str, subtests: pytest.Subtests):
     for case in all_cases(algorithm, [model]):
         with subtests.test(str(case)):

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from tiers import one_in
+from tiers import each_pair, one_in
 from torch import Tensor
 
 from metadist.compute.collectives import Group
@@ -79,9 +79,7 @@ def test_workers_and_interruptions_do_not_matter_under_vmap(case: Case, run_grou
     check(case, run_group)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["mlp-tanh", "conv4-stride"])
-@pytest.mark.parametrize("algorithm", LEARNING)
+@each_pair("algorithm", LEARNING, "model", ["mlp-tanh", "conv4-stride"], 2)
 def test_nor_with_any_option(
     algorithm: str, model: str, run_group: RunGroup, subtests: pytest.Subtests
 ):
