@@ -9,11 +9,11 @@ from typing import Any
 
 from metadist.report.document import Note, Stat
 from metadist.report.phrases import plural
-from metadist.search.report.data import SearchData, cut, shown, value_text
+from metadist.search.report.data import SearchData, shown, value_text
 from metadist.search.report.result_schema import Difference, Estimate, Found
 from metadist.space import Choice, Domain, Integers, LogUniform, When
 from metadist.statistics.classes import few_classes, of_classes
-from metadist.statistics.format import mean_ci, number, score_ci, sentence
+from metadist.statistics.format import cut, mean_ci, number, score_ci, sentence
 
 _STATUS = {
     "running": "This search is not finished.",
