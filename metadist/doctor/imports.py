@@ -28,7 +28,8 @@ def imports() -> Iterator[Check]:
             )
             mend = "work in another folder, or rename or uninstall the other"
             yield Check("imports", "warn", f"{what}: {_THERE} may compute with it", mend)
-        before = path.index(folder) < _standard(path) if folder in path else folder == here
+        standard = min((path.index(p) for p in standard_library() if p in path), default=0)
+        before = path.index(folder) < standard if folder in path else folder == here
         if before and (names := shadowed(folder)):
             found = True
             files = f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
@@ -36,7 +37,3 @@ def imports() -> Iterator[Check]:
             yield Check("imports", "warn", what, "rename them, or work in another folder")
     if not found:
         yield Check("imports", "OK", f"from {home()}; no folder hides it or the standard library")
-
-
-def _standard(path: list[str]) -> int:
-    return min((path.index(p) for p in standard_library() if p in path), default=0)
