@@ -72,7 +72,9 @@ def read_list(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[st
     if path.stat().st_size > _MAX_LIST_BYTES:
         raise UnsafeData(f"{path}: larger than {_MAX_LIST_BYTES} bytes, not a list of images")
     try:
-        text = _decoded(path.read_bytes())
+        data = path.read_bytes()
+        wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = data.decode("utf-16" if wide else "utf-8").lstrip("\ufeff")
         rows = _rows(text, _separator(text, columns))
         places, width = _places(path, next(rows, (1, []))[1], columns)
         for line, fields in rows:
@@ -80,11 +82,6 @@ def read_list(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[st
             yield line, [padded[place] for place in places]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DamagedData(f"{path}: not a CSV file ({error})") from None
-
-
-def _decoded(data: bytes) -> str:
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return data.decode("utf-16" if wide else "utf-8").lstrip("\ufeff")
 
 
 def _separator(text: str, columns: Sequence[str]) -> str:

@@ -47,7 +47,10 @@ class EpisodeSequence:
             self._enter(epoch)
         place = int(np.searchsorted(self._starts, offset, side="right")) - 1
         block = self._order[place]
-        return block * BLOCK + self._within(block)[offset - int(self._starts[place])]
+        if block not in self._inside:
+            stream = Stream(self._inside_key, (self._epoch << 32) + block)
+            self._inside[block] = stream.permutation(self._size(block))
+        return block * BLOCK + self._inside[block][offset - int(self._starts[place])]
 
     def _size(self, block: int) -> int:
         return min(BLOCK, (self.length or 0) - block * BLOCK)
@@ -59,9 +62,3 @@ class EpisodeSequence:
         self._starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
         self._inside = {}
         self._epoch = epoch
-
-    def _within(self, block: int) -> list[int]:
-        if block not in self._inside:
-            stream = Stream(self._inside_key, (self._epoch << 32) + block)
-            self._inside[block] = stream.permutation(self._size(block))
-        return self._inside[block]

@@ -62,7 +62,9 @@ def read_capped(
                 wanted = _wanted(file, schema, columns, name)
                 places = _places(file.schema, wanted)
                 kinds = {n: file.schema.column(place).physical_type for n, place in places.items()}
-            _check_rows(rows, wanted, max_rows, max_bytes, name)
+            if not 0 <= rows <= max_rows:
+                raise UnsafeData(f"{name}: {rows} rows, at most {max_rows} accepted; {_AGAIN}")
+            _check_bytes(rows * sum(_width(field.type) or 0 for field in wanted), max_bytes, name)
             coded = _check_pages(raw, size, groups, places, max_bytes, name)
         # As a dictionary a text is held once, however many rows point at it.
         with _opened(source, [n for n in coded if kinds[n] == "BYTE_ARRAY"]) as file:
@@ -134,12 +136,6 @@ def _width(kind: pa.DataType) -> int | None:
     if types.is_primitive(kind) or types.is_decimal(kind):
         return -(-int(kind.bit_width) // 8)
     return 8 if kind in _TEXTS else None
-
-
-def _check_rows(rows: int, wanted: pa.Schema, max_rows: int, max_bytes: int, name: object) -> None:
-    if not 0 <= rows <= max_rows:
-        raise UnsafeData(f"{name}: {rows} rows, at most {max_rows} accepted; {_AGAIN}")
-    _check_bytes(rows * sum(_width(field.type) or 0 for field in wanted), max_bytes, name)
 
 
 def _check_bytes(size: int, max_bytes: int, name: object) -> None:

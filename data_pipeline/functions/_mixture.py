@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.functions import Drawn
+from data_pipeline.datasets import Part
+from data_pipeline.functions import Drawn, FunctionSpec
 from data_pipeline.functions._portable import PI, normals, sine
 from data_pipeline.rng import Stream
 
@@ -80,8 +82,28 @@ FAMILIES = (
 )
 
 
-def draw_mixture(stream: Stream, points: int, families: tuple[Family, ...], inputs: int) -> Drawn:
-    """One function: x [points, inputs], y [points, 1], latent [family, four parameters]."""
+def mixture(
+    inputs: int, summary: str, citation: str, floor: float
+) -> tuple[FunctionSpec, partial[Drawn]]:
+    """``SPEC`` and ``draw`` of the families of up to so many inputs.
+
+    ``draw`` gives x [points, inputs], y [points, 1], latent [family, four parameters].
+    """
+    spec = FunctionSpec(
+        name=f"mixture{inputs}d",
+        summary=summary,
+        inputs=inputs,
+        outputs=1,
+        latent=LATENT,
+        version=1,
+        citation=citation,
+        floor=floor,
+    )
+    return spec, partial(_draw, inputs)
+
+
+def _draw(inputs: int, stream: Stream, points: int, part: Part) -> Drawn:
+    families = [family for family in FAMILIES if family.inputs <= inputs]
     number = stream.below(len(families))
     family = families[number]
     slots = len(LATENT) - 1

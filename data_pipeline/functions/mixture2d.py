@@ -6,25 +6,11 @@ the six families is 2551/600, 28, 142/9, 5851/252, 250/3 and, for the ripple,
 their mean plus 0.09.
 """
 
-from __future__ import annotations
+from data_pipeline.functions._mixture import mixture
 
-from data_pipeline.datasets import Part
-from data_pipeline.functions import Drawn, FunctionSpec
-from data_pipeline.functions._mixture import FAMILIES, LATENT, draw_mixture
-from data_pipeline.rng import Stream
-
-SPEC = FunctionSpec(
-    name="mixture2d",
-    summary="a sine, line, parabola, cubic, surface or ripple + noise 0.3, x and z in [-5, 5]",
-    inputs=2,
-    outputs=1,
-    latent=LATENT,
-    version=1,
-    citation="Yao et al., ARML, ICLR 2020",
-    floor=26.42647815613085,
+SPEC, draw = mixture(
+    2,
+    "a sine, line, parabola, cubic, surface or ripple + noise 0.3, x and z in [-5, 5]",
+    "Yao et al., ARML, ICLR 2020",
+    26.42647815613085,
 )
-
-
-def draw(stream: Stream, points: int, part: Part) -> Drawn:
-    """One function: x [points, 2], y [points, 1], latent [family, four parameters]."""
-    return draw_mixture(stream, points, FAMILIES, inputs=2)

@@ -12,9 +12,8 @@ from typing import Any
 from data_pipeline.storage.local import write_atomic
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.comparison.comparison import compare_runs
-from metadist.comparison.csv_table import to_csv
 from metadist.comparison.page import render
-from metadist.comparison.text import text
+from metadist.comparison.text import text, to_csv
 from metadist.errors import RunError
 
 __all__ = ["compare_runs", "render", "text", "to_csv", "write_files"]

@@ -80,8 +80,10 @@ def check_part(
     Raises:
         RecipeError: an option is none of the part's.
     """
-    if options:
-        _known(kind, name, options)
+    if options and kind in ("algorithm", "backbone", "objective"):
+        plugins.package(kind).options(name, dict(options))
+    elif options and kind != "dataset":  # those of a dataset are seen when it is made
+        raise RecipeError(f"{kind} {name!r} has no options, got {', '.join(options)}")
     inspection = Inspection(file, say)
     module = importlib.import_module(f"{__name__}.{KINDS[kind]}")
     more = {"source": source} if kind == "dataset" else {}
@@ -93,11 +95,3 @@ def check_part(
         torch.set_num_threads(threads)
         torch.set_rng_state(generator)
     return inspection.report(kind, name)
-
-
-def _known(kind: str, name: str, options: Mapping[str, Scalar]) -> None:
-    """See that options are the part's; those of a dataset are seen when it is made."""
-    if kind in ("algorithm", "backbone", "objective"):
-        plugins.package(kind).options(name, dict(options))
-    elif kind != "dataset":
-        raise RecipeError(f"{kind} {name!r} has no options, got {', '.join(options)}")

@@ -43,7 +43,8 @@ class Finding:
     trace: str = ""
 
     def __str__(self) -> str:
-        seen = "" if not self.on else f" [{self.on[0]}{_more(len(self.on) - 1)}]"
+        more = f" and {len(self.on) - 1} more" if len(self.on) > 1 else ""
+        seen = f" [{self.on[0]}{more}]" if self.on else ""
         where = f"{self.where}: " if self.where else ""
         return (
             f"{self.level:7}  {self.check}: {where}demanded {self.demanded}; got {self.got}; "
@@ -54,10 +55,6 @@ class Finding:
         """JSON-able."""
         fields = {name: value for name, value in vars(self).items() if name != "trace"}
         return fields | {"on": list(self.on)}
-
-
-def _more(count: int) -> str:
-    return f" and {count} more" if count > 0 else ""
 
 
 def found(demanded: str, got: object, mend: str, level: Level = "error") -> Finding:

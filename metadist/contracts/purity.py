@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from metadist.contracts.finding import Finding, found
+from metadist.keys import Key
+from metadist.tasks import Params
 
 PURE = (
     "draw from the key or noise that is given (Learner.noise, Key.normal), keep nothing, and "
@@ -54,6 +56,29 @@ def impure(
         yield found(f"that {what} is a pure function", "; ".join(seen), mend)
     elif not same(once, again):
         yield found(f"the same bits of {what} twice", "other ones the second time", mend)
+
+
+def fresh(init: Callable[[Key], Params], part: object) -> Iterator[Finding]:
+    """Findings about fresh parameters: float32 on the CPU, from the key alone."""
+    yield from impure("init", lambda: init(Key.of("a")), (), part)
+    first, other = init(Key.of("a")), init(Key.of("b"))
+    odd = [f"{n} {p.dtype}" for n, p in first.items() if p.dtype != torch.float32]
+    odd += [f"{n} on {p.device}" for n, p in first.items() if p.device.type != "cpu"]
+    odd += [f"{n} with a graph" for n, p in first.items() if p.requires_grad]
+    if odd:
+        yield found(
+            "parameters float32 on the CPU without requires_grad",
+            ", ".join(odd),
+            "return key.normal(shape) and the like, or p.detach() of a module's; the engine "
+            "chooses type and device",
+        )
+    if first and same(snapshot(first), snapshot(other)):
+        yield found(
+            "other fresh parameters for another key",
+            "the same ones",
+            "draw them from the key, as key.fold(name).normal(shape)",
+            "warning",
+        )
 
 
 def _generators() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from metadist.errors import MetadistError
 from metadist.overrides import Scalar
 from metadist.recipe.schema import load_recipe
 from metadist.search.spaces import load_space
-from metadist.space import Domain, Space, When, check_space
+from metadist.space import Space, When, check_space
 
 ELSEWHERE = "a part that stands in another file needs --plugin FILE (plugins=)"
 
@@ -39,7 +39,8 @@ def ends(space: Space) -> Iterator[Finding]:
     """Each end of each domain is a recipe."""
     for key, domain in space.search.items():
         waits = {domain.key: domain.values[0]} if isinstance(domain, When) else {}
-        for value in _ends(domain):
+        points = domain.points()
+        for value in points if isinstance(points[0], bool | str) else (points[0], points[-1]):
             point = {**space.fixed, **waits, key: value}
             try:
                 resolve(load_recipe(space.base, _settings(point)))
@@ -49,11 +50,6 @@ def ends(space: Space) -> Iterator[Finding]:
                     error,
                     f"mend the domain of {key}; {ELSEWHERE}",
                 )
-
-
-def _ends(domain: Domain) -> list[Scalar]:
-    points = domain.points()
-    return points if isinstance(points[0], bool | str) else [points[0], points[-1]]
 
 
 def _settings(values: Mapping[str, Scalar]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from metadist.doctor import directories, imports, machine, packages, services, user
+from metadist.doctor import directories, machine, packages, services, user
 from metadist.doctor.check import Check, brief
 
 #: Checks that import ``data_pipeline``; somebody else's is not run.
@@ -20,7 +20,7 @@ def examine(data_dir: str | None, runs_dir: str, tracking_uri: str | None) -> It
         "python": machine.python,
         "packages": packages.packages,
         "data_pipeline": packages.data_pipeline,
-        "imports": imports.imports,
+        "imports": packages.imports,
         "torch": machine.torch,
         "numerics": machine.numerics,
         "machine": machine.machine,

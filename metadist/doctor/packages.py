@@ -1,4 +1,4 @@
-"""What ``metadist doctor`` looks at first: whether what is installed is whole, and ours."""
+"""What ``metadist doctor`` looks at first: whether what is imported is whole, and ours."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import metadist
 from metadist.doctor.check import INSTALL, Check, Status
+from metadist.process.imports import copies, home, import_path, shadowed, standard_library
 
 #: Files without which an imported ``data_pipeline`` is not the one of this project.
 _MARKERS = ("episodes/types.py", "shards/writer.py", "store/class_store.py")
+#: Whom a folder concerns that is not on the path of this process.
+_THERE = "python -m, notebooks and scripts that are started there"
 
 
 def packages() -> Iterator[Check]:
@@ -66,8 +71,8 @@ def _satisfies(wanted: str, version: str) -> bool:
 def data_pipeline() -> Iterator[Check]:
     """Whether the ``data_pipeline`` that Python imports is ours: others use that name too."""
     name = "data_pipeline"
-    home = Path(metadist.__file__).resolve().parent.parent / name
-    missing = [marker for marker in _MARKERS if not (home / marker).is_file()]
+    ours = Path(metadist.__file__).resolve().parent.parent / name
+    missing = [marker for marker in _MARKERS if not (ours / marker).is_file()]
     claims = set(importlib.metadata.packages_distributions().get(name, ())) - {"metadist"}
     others = ", ".join(sorted(claims))
     spec = importlib.util.find_spec(name)
@@ -75,19 +80,19 @@ def data_pipeline() -> Iterator[Check]:
     status: Status = "FAIL"
     mend = "use a virtual environment of its own, or rename or uninstall the other"
     if missing:
-        found = f"{home} lacks {', '.join(missing)}"
+        found = f"{ours} lacks {', '.join(missing)}"
         mend = f"install metadist anew: {INSTALL}"
-    elif origin != home:
+    elif origin != ours:
         whose = f"of {others}" if others else "a folder of that name earlier on Python's path"
-        found = f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {home}"
+        found = f"not ours: Python imports {origin or 'nothing'} ({whose}), ours is {ours}"
     elif changed := _overwritten(name):
-        found = f"{home} was overwritten by {others or 'something else'}: {', '.join(changed[:3])}"
+        found = f"{ours} was overwritten by {others or 'something else'}: {', '.join(changed[:3])}"
         mend = "uninstall the other and install metadist anew, or use a virtual environment"
     elif others:
-        status, found = "warn", f"ours, {home}; but {others} installs a package of that name too"
+        status, found = "warn", f"ours, {ours}; but {others} installs a package of that name too"
         mend = "uninstall it, or use a virtual environment of its own"
     else:
-        status, found, mend = "OK", f"ours, {home}", ""
+        status, found, mend = "OK", f"ours, {ours}", ""
     yield Check(name, status, found, mend)
 
 
@@ -103,3 +108,28 @@ def _overwritten(package: str) -> list[str]:
             if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
                 changed.append(str(file))
     return changed
+
+
+def imports() -> Iterator[Check]:
+    """Other copies of our packages, and files called like modules of the standard library."""
+    here = str(Path.cwd())
+    path = [os.path.abspath(p) for p in sys.path]
+    found = False
+    for folder in dict.fromkeys([here, *import_path()]):
+        who = "Python" if folder in path else _THERE
+        if others := copies(folder):
+            found = True
+            what = (
+                f"{folder} holds another {', '.join(others)} than {home()}, which is imported here"
+            )
+            mend = "work in another folder, or rename or uninstall the other"
+            yield Check("imports", "warn", f"{what}: {_THERE} may compute with it", mend)
+        standard = min((path.index(p) for p in standard_library() if p in path), default=0)
+        before = path.index(folder) < standard if folder in path else folder == here
+        if before and (names := shadowed(folder)):
+            found = True
+            files = f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+            what = f"{folder} hides {files} of the standard library: {who} would import these"
+            yield Check("imports", "warn", what, "rename them, or work in another folder")
+    if not found:
+        yield Check("imports", "OK", f"from {home()}; no folder hides it or the standard library")

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metadist.evaluation.protocols import EvalProtocol
-from metadist.objectives import BUILT_IN, Metric
+from metadist.objectives import Metric
+from metadist.runs.readers.evaluations import metric_facts
 from metadist.statistics.classes import EpisodeClasses
 from metadist.statistics.format import finite
 
@@ -160,15 +161,12 @@ class Evaluation:
     def _more(self) -> dict[str, Any]:
         """What not every objective or learner has."""
         steps = range(self.score.shape[1])
-        more: dict[str, Any] = {}
-        if self.metric.name not in BUILT_IN:
-            more["metric"] = self.metric.as_dict()
+        more = metric_facts(self.metric)
         further: dict[str, Any] = {}
         for metric in self.metrics[1:]:
             found = [self.at(step, metric) for step in steps]
-            further[metric.name] = {n: [finite(f[n]) for f in found] for n in ("mean", "ci95")}
-            if metric.name not in BUILT_IN:
-                further[metric.name]["metric"] = metric.as_dict()
+            figures = {n: [finite(f[n]) for f in found] for n in ("mean", "ci95")}
+            further[metric.name] = figures | metric_facts(metric)
         if further:
             more["metrics"] = further
         if self.pooled and self.pooled[0]:

@@ -74,7 +74,7 @@ class EvaluationLock:
             RunError: the run has been continued; nothing may be written.
         """
         self.run.pull()
-        with self.run.locked("attempt"):
+        with self.run.store.locked("attempt"):
             self.check()
             yield
             self.run.store.push_documents(*documents)

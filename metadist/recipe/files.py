@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from metadist.errors import MetadistError, RecipeError
 
@@ -25,6 +27,14 @@ def read_text(path: Path, error: type[MetadistError]) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as wrong:
         raise error(f"{path}: cannot be read as text ({wrong})") from None
+
+
+def parse_toml(text: str, where: object, error: type[MetadistError]) -> dict[str, Any]:
+    """The tables of a TOML text; ``error`` says that it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise error(f"{where}: not valid TOML: {wrong}") from None
 
 
 def recipe_text(name_or_path: str) -> str:

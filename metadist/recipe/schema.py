@@ -8,7 +8,6 @@ hash. Workers, addresses, directories, names and tracking are not part of a reci
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_
 from metadist.discovery import explain, nearest
 from metadist.errors import RecipeError
 from metadist.overrides import VALUE, Value, is_value, parse_override, typed_value
-from metadist.recipe.files import recipe_text
+from metadist.recipe.files import parse_toml, recipe_text
 from metadist.recipe.sections import (
     AlgorithmSection,
     DataSection,
@@ -238,10 +237,7 @@ def parse_recipe(
     Raises:
         RecipeError: not TOML, an unknown key (with the nearest valid one) or a bad value.
     """
-    try:
-        sections = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where}: not valid TOML: {error}") from None
+    sections = parse_toml(text, where, RecipeError)
     _check_keys(sections, where)
     left: dict[str, frozenset[str]] = {}
     for layer in map(_layer, (base, overrides)):

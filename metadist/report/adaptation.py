@@ -30,7 +30,7 @@ from metadist.report.document import page
 from metadist.report.phrases import plural
 from metadist.report.sections.episodes import png
 from metadist.report.svg import standalone
-from metadist.statistics.format import percent
+from metadist.statistics.format import cut, percent
 
 #: Most that is drawn: classes, support images of each, queries.
 CLASSES, SHOTS, QUERIES = 20, 8, 40
@@ -147,7 +147,7 @@ def draw(
 ) -> str:
     """The picture as the text of an SVG file; what is not drawn is counted in it."""
     sheet = _Sheet()
-    sheet.text("title", _clip(f"{record['run']}: {len(queries)} images labelled", 74))
+    sheet.text("title", cut(f"{record['run']}: {len(queries)} images labelled", 74))
     sheet.text("line", _summary(record))
     for note in record["notes"]:
         for line in textwrap.wrap(note, 118, break_long_words=False, break_on_hyphens=False):
@@ -176,7 +176,7 @@ def draw(
 
 
 def _support(support: LabelledImages, name: str, row: int, *, named: bool = False) -> Placed:
-    label = _clip(name, int(_COLUMN / _LETTER)) if named else ""
+    label = cut(name, int(_COLUMN / _LETTER)) if named else ""
     return _tile(support.pixels[row], f"support image of {name}", label, full=name)
 
 
@@ -187,7 +187,7 @@ def _query(queries: LabelledImages, predictions: Predictions, row: int) -> Place
         right = (truth := queries.labels[row]) == name
         mark, state = (" ✓", "good") if right else (" ✗", "bad")
         told += "" if right else f"; it is {truth}"
-    label = _clip(name, int(_COLUMN / _LETTER) - len(mark)) + mark
+    label = cut(name, int(_COLUMN / _LETTER) - len(mark)) + mark
     return _tile(queries.pixels[row], told, label, full=told, state=state, sure=sure)
 
 
@@ -236,7 +236,7 @@ class _Sheet:
     def row(self, name: str, tiles: Sequence[Placed], count: int) -> None:
         """A class: its label, some of its images, and how many more there are."""
         middle, x = self._y + _TILE // 2 + 4, _MARGIN + _LABEL
-        self._write("row", _MARGIN, middle, _clip(name, int((_LABEL - _GAP) / _LETTER)), full=name)
+        self._write("row", _MARGIN, middle, cut(name, int((_LABEL - _GAP) / _LETTER)), full=name)
         for tile in tiles:
             self._tiles.append({**tile, "x": x, "y": self._y})
             x += _TILE + _GAP // 2
@@ -262,7 +262,3 @@ class _Sheet:
 
     def _write(self, kind: str, x: int, y: int, text: str, full: str = "", more: str = "") -> None:
         self._texts.append({"kind": kind, "x": x, "y": y, "text": text, "full": full, "more": more})
-
-
-def _clip(text: str, letters: int) -> str:
-    return text if len(text) <= letters else text[: letters - 1] + "…"

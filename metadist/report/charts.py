@@ -35,8 +35,9 @@ def _written(value: float, form: str) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def _rows_axis(axes: Axes, names: Sequence[str]) -> None:
-    """A row for each name, the first on top."""
+def _label(axes: Axes, x: str, names: Sequence[str]) -> None:
+    """What x is, and a row for each name, the first on top."""
+    axes.set_xlabel(x)
     axes.set_yticks(range(len(names)), short(names, 32))
     axes.tick_params(axis="y", labelcolor=FG, labelsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -83,8 +84,7 @@ def bars(
         axes.locator_params(axis="x", nbins=6)
         if low < 0:
             axes.axvline(0.0, color=FG, linewidth=0.9)
-        axes.set_xlabel(x)
-        _rows_axis(axes, names)
+        _label(axes, x, names)
     return figure.svg
 
 
@@ -139,8 +139,7 @@ def ranges(
             axes.locator_params(axis="x", nbins=6)
             if low < 0 < high:
                 axes.axvline(0.0, color=FG, linewidth=0.9)
-        axes.set_xlabel(x)
-        _rows_axis(axes, names)
+        _label(axes, x, names)
         if log:
             room = max((most / floor) ** 0.06, 1.08)
             axes.set_xlim(floor / room, most * room)
@@ -182,7 +181,6 @@ def heat_map(name: str, title: str, x: str, rows: Mapping[str, Sequence[float]])
                 )
         axes.set_xlim(-0.55, columns - 0.45)
         axes.set_xticks(range(columns), [str(c) for c in np.arange(1, columns + 1)])
-        axes.set_xlabel(x)
-        _rows_axis(axes, names)
+        _label(axes, x, names)
         axes.grid(visible=False)
     return figure.svg

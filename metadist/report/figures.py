@@ -153,7 +153,8 @@ def learning_curves(data: RunData, best: int | None) -> list[str]:
         if metric is LOSS and not train:
             continue
         alt = f"{sentence(metric.title)} over outer steps, training and validation"
-        with drawing(_identifier(metric.name), alt, size=size) as figure:
+        name = re.sub(r"[^a-z0-9]+", "-", metric.name.lower()).strip("-") or "metric"
+        with drawing(name, alt, size=size) as figure:
             axes = figure.axes(f"Query {metric.title} after adaptation")
             _curve(axes, train)
             _validation(axes, val, best)
@@ -180,11 +181,6 @@ def _reported(data: RunData) -> list[Metric]:
         metric if metric and metric.name == n else data.described(n) for n in names if n != "loss"
     ]
     return sorted(found, key=lambda m: m != metric)[:_MOST_REPORTED]
-
-
-def _identifier(name: str) -> str:
-    """For a figure: letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "metric"
 
 
 def adaptation(protocols: Sequence[StoredEvaluation], ways: int, floor: float | None = None) -> str:

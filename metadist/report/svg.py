@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
+from metadist.statistics.format import cut
+
 #: Colours by role. Matplotlib draws with these placeholders; the page says what they look like,
 #: light or dark. None is black: matplotlib leaves that out.
 _ROLES = ("fg", "muted", "grid", "main", "second", "good", "bad", "card")
@@ -132,7 +134,7 @@ def drawing(
 def _fit(figure: Figure) -> None:
     """Have texts be such as a picture can hold, and none that leaves no room for what is drawn."""
     for text in figure.findobj(Text):
-        text.set_text(_fitting(text.get_text()))
+        text.set_text(cut(plain(text.get_text()), _LETTERS))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         # What names of ticks become.
         if isinstance(ticks := axis.get_major_formatter(), FuncFormatter):
@@ -140,12 +142,7 @@ def _fit(figure: Figure) -> None:
 
 
 def _tick(tell: Callable[[float, int | None], str], value: float, place: int | None) -> str:
-    return _fitting(tell(value, place))
-
-
-def _fitting(text: str) -> str:
-    text = plain(text)
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+    return cut(plain(tell(value, place)), _LETTERS)
 
 
 def pictures(page: str) -> dict[str, str]:

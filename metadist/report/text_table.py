@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import takewhile
 
 from metadist.process.console import visible
+from metadist.statistics.format import cut
 
 #: Letters before a difference that are shown as its word; of more, as in a digest, none are.
 _WORD = 12
@@ -50,7 +51,7 @@ def _cut(text: str, first: int, room: int) -> str:
     if first < 2:
         return f"{text[: room // 2 - 1]}…{text[room // 2 - room :]}"
     rest = f"…{text[first:]}"
-    return rest if len(rest) <= room else f"{rest[: room - 1]}…"
+    return cut(rest, room)
 
 
 def aligned(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -213,27 +213,13 @@ def _check_same(request: Request, run: RunDir, recipe: Recipe) -> None:
             )
 
 
-def _check_data(
-    request: Request, run: RunDir, recipe: Recipe, announce: Callable[[str], None]
-) -> str:
+def _check_data(request: Request, run: RunDir, recipe: Recipe, announce: Announce) -> str:
     """Make or open the data, and say what they lack of the complete dataset."""
     data = preflight(recipe, request.data_dir, announce).data
     if (run.path / "run.json").exists():
-        made_with = run.info()["dataset"]["digest"]
-        if made_with != data.digest:
-            raise RunError(
-                f"{run.path}: made with dataset digest {made_with[:12]}, the data here has "
-                f"{data.digest[:12]}; name the right data with --data-dir, or use another "
-                "--runs-dir"
-            )
+        data.check(run.path, run.info()["dataset"]["digest"])
     complete = data.store.description.get("complete", "") if data.store else ""
     return complete.removeprefix("no: ") if complete.startswith("no") else ""
-
-
-def _ended(planned: Planned, request: Request) -> bool:
-    """Whether training has nothing left to do, nor to send."""
-    info = planned.run.info() if planned.finished else {}
-    return planned.finished and (request.offline or bool(info.get("closed") and info.get("mlflow")))
 
 
 def job(planned: Planned, request: Request) -> Job | None:
@@ -246,7 +232,9 @@ def job(planned: Planned, request: Request) -> Job | None:
         places += ["--plugin", plugin]
     start = [sys.executable, "-m", "metadist"]
     commands = []
-    if not _ended(planned, request):
+    info = planned.run.info() if planned.finished else {}
+    sent = request.offline or (info.get("closed") and info.get("mlflow"))
+    if not (planned.finished and sent):
         arguments = [*start, "train", request.table.recipe_of(planned.key)]
         arguments += ["--name", planned.name, "--resume", "auto", "--workers", str(request.workers)]
         for setting in planned.overrides:

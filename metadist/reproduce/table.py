@@ -9,7 +9,6 @@ the unit that is printed: accuracy in percent.
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +18,7 @@ from data_pipeline.storage.typed_paths import typed_path
 from metadist.discovery import nearest
 from metadist.errors import TableError
 from metadist.objectives import Metric, known_metric
-from metadist.recipe.files import read_text, toml_names
+from metadist.recipe.files import parse_toml, read_text, toml_names
 
 Better = Literal["higher", "lower", "neither"]
 Positive = Annotated[int, Field(ge=1)]
@@ -332,10 +331,7 @@ def parse_table(text: str, path: Path) -> Table:
     Raises:
         TableError: not TOML, an unknown key (with the nearest valid one) or a bad value.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TableError(f"{path}: not valid TOML: {error}") from None
+    document = parse_toml(text, path, TableError)
     defaults, rows = document.pop("defaults", {}), document.get("rows")
     if not isinstance(defaults, dict):
         raise TableError(f"{path}: [defaults] must be a table, got {defaults!r}")

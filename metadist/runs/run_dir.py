@@ -55,7 +55,7 @@ class RunDir(RecordDir):
 
     def push_report(self) -> None:
         """Let others have the report that is on disk."""
-        with self.locked("attempt"):
+        with self.store.locked("attempt"):
             self.store.push_documents("report")
 
     def update(self, **fields: Any) -> dict[str, Any]:
@@ -69,10 +69,6 @@ class RunDir(RecordDir):
         with self.store.writing_info(take_over=True):
             self.replace_info(**fields, driver=driver.key)
         return driver
-
-    def locked(self, what: str) -> contextlib.AbstractContextManager[None]:
-        """Hold a lock of this run: ``info``, ``attempt`` or ``tracking``."""
-        return self.store.locked(what)
 
     def recipe(self) -> Recipe:
         """The resolved recipe of the run.
@@ -105,7 +101,7 @@ class RunDir(RecordDir):
             facts: what to record of this attempt (world size, numerics).
         """
         # Under the lock that every commit takes: nothing is written between seal and claim.
-        with self.locked("attempt"):
+        with self.store.locked("attempt"):
             return Attempt(self, self.store.claim_attempt(facts))
 
 
@@ -154,7 +150,7 @@ class Attempt:
         Raises:
             SupersededError: a later attempt has been claimed.
         """
-        with self.run.locked("attempt"):
+        with self.run.store.locked("attempt"):
             self.check()
             yield
 

@@ -129,13 +129,9 @@ def choose(plan: Plan, search: SearchDir, trials: Sequence[TrialRecord], episode
     rows = {t.number: fresh_rows(search, t.run, episodes, CHOOSING) for t in best}
     means = {number: _mean(of) for number, of in rows.items()}
     failed = {number: int((~np.isfinite(of.score)).sum()) for number, of in rows.items()}
-
-    def order_of(trial: TrialRecord) -> tuple[Any, ...]:
-        # A mean over what did not fail favours learners that diverge on what is hard for them.
-        n = trial.number
-        return failed[n] > 0, rank(means[n][0], plan.space.mode), n
-
-    order = sorted(best, key=order_of)
+    scores = {n: rank(mean, plan.space.mode) for n, (mean, _) in means.items()}
+    # A mean over what did not fail favours learners that diverge on what is hard for them.
+    order = sorted(best, key=lambda t: (failed[t.number] > 0, scores[t.number], t.number))
     winner = order[0]
     top, close = [], []
     for trial in order:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from data_pipeline import registry
 from data_pipeline.storage.typed_paths import typed_path
 from metadist.errors import SpaceError
-from metadist.recipe.files import builtin_names, read_text
+from metadist.recipe.files import builtin_names, parse_toml, read_text
 from metadist.space import Space, check_space
 
 
@@ -69,10 +68,7 @@ def _declared(name: str) -> tuple[Path, Space]:
 
 def _read(name: str) -> tuple[Path, Space]:
     """A TOML file and its space: ``inner.lr = {kind = "LogUniform", low = 1e-3, high = 1.0}``."""
-    try:
-        document: dict[str, Any] = tomllib.loads(read_text(path := typed_path(name), SpaceError))
-    except tomllib.TOMLDecodeError as error:
-        raise SpaceError(f"{name}: not valid TOML: {error}") from None
+    document = parse_toml(read_text(path := typed_path(name), SpaceError), name, SpaceError)
     for table in ("search", "fixed"):
         if isinstance(document.get(table), dict):
             document[table] = dict(_flat(document[table]))

@@ -93,6 +93,11 @@ def are_errors(metric: Metric) -> bool:
     return not metric.percent and not metric.higher_is_better
 
 
+def cut(text: str, room: int) -> str:
+    """A text in at most so many letters."""
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def sentence(text: str) -> str:
     """A text that begins a sentence."""
     return text[:1].upper() + text[1:]

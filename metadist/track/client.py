@@ -18,6 +18,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.storage.local import locked
 from metadist.errors import MetadistError, TrackingError
 from metadist.process.environment import variables
+from metadist.statistics.format import cut
 from metadist.track import sqlite_schema
 from metadist.track.uris import is_server, public_uri, sqlite_path, whole_uri, without_secrets
 
@@ -154,13 +155,11 @@ def explained(uri: str) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a lock that belongs to ``path``, outside of its folder."""
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     name = Path(tempfile.gettempdir()) / f"metadist-tracking-{os.getuid()}-{digest}.lock"
-    with locked(name):
-        yield
+    return locked(name)
 
 
 def brief(error: BaseException) -> str:
@@ -170,8 +169,7 @@ def brief(error: BaseException) -> str:
     lines = [
         line for line in without_secrets(text).strip().splitlines() if not _AUTOFLUSH.match(line)
     ]
-    lines = lines or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 300 else lines[0][:299] + "…"
+    return cut((lines or [type(error).__name__])[0], 300)
 
 
 def run_state(client: MlflowClient, run_id: str) -> str:

@@ -58,7 +58,7 @@ def own_run(
         TrackingError: the store does not answer within seconds or refuses, or the run was deleted.
     """
     why = ""
-    with run.locked("tracking"):  # two drivers of one directory must not make two
+    with run.store.locked("tracking"):  # two drivers of one directory must not make two
         with store_client(uri) as client:
             if run_id is None:
                 experiment_id = experiment_of(client, uri, experiment)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.storage.object_uri import address_of
 from metadist.recipe.schema import Recipe
+from metadist.statistics.format import cut
 from metadist.track.client import GONE, gone_error, retry_on_conflict, run_state, store_client
 from metadist.track.experiments import DIRECTORY_TAG, KEY_TAG, experiment_of
 
@@ -33,7 +34,7 @@ def clean_name(name: str) -> str:
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+    return cut(text, MAX_VALUE)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

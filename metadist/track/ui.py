@@ -116,15 +116,11 @@ def run_ui(uri: str, *, port: int = PORT, ready: Callable[[], object] | None = N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _end_group(process)
+        # What is left of the server and its children.
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     return 0 if interrupted.is_set() else process.wait()
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the server and its children."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _answers(port: int) -> bool:

@@ -12,29 +12,13 @@ from metadist.backbones import Backbone, Norm
 from metadist.contracts.backbone.net import EXAMPLES, OUTPUTS, Net
 from metadist.contracts.differences import EXACT, distance
 from metadist.contracts.finding import Finding, found
-from metadist.contracts.purity import impure, same, snapshot
-from metadist.keys import Key
+from metadist.contracts.purity import fresh, impure
 from metadist.tasks import Params
 
 
 def fresh_parameters(net: Net) -> Iterator[Finding]:
     """Float32 on the CPU, from the key alone."""
-    init = net.network.init
-    yield from impure("init", lambda: init(Key.of("a")), (), net.network)
-    first, other = init(Key.of("a")), init(Key.of("b"))
-    odd = [f"{n} {p.dtype}" for n, p in first.items() if p.dtype != torch.float32]
-    odd += [f"{n} on {p.device}" for n, p in first.items() if p.device.type != "cpu"]
-    odd += [f"{n} with a graph" for n, p in first.items() if p.requires_grad]
-    if odd:
-        yield found(
-            "parameters float32 on the CPU without requires_grad",
-            ", ".join(odd),
-            "return key.normal(shape) and the like, or p.detach() of a module's",
-        )
-    if same(snapshot(first), snapshot(other)):
-        yield found(
-            "other parameters for another key", "the same", "draw from key.fold(name)", "warning"
-        )
+    yield from fresh(net.network.init, net.network)
 
 
 def layers(net: Net) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from metadist.contracts.finding import Finding, found
-from metadist.contracts.purity import impure, same, snapshot
+from metadist.contracts.purity import fresh, impure, same, snapshot
 from metadist.contracts.settings import WAYS, Setting, make, noise_of
 from metadist.inner.normalisation import Normalised
 from metadist.keys import Key
@@ -25,27 +25,7 @@ USUAL = {"hidden": 128, "filters": 64}
 
 def fresh_parameters(setting: Setting) -> Iterator[Finding]:
     """Float32 on the CPU, without a graph, from the key alone."""
-    learner = setting.learner
-    yield from impure("init", lambda: learner.init(Key.of("a")), (), learner)
-    first = learner.init(Key.of("a"))
-    odd = [f"{n} {p.dtype} on {p.device}" for n, p in first.items() if not _plain(p)]
-    if odd:
-        yield found(
-            "parameters float32 on the CPU without requires_grad",
-            ", ".join(odd),
-            "return key.normal(shape) and the like; the engine chooses type and device",
-        )
-    if first and same(snapshot(first), snapshot(learner.init(Key.of("b")))):
-        yield found(
-            "other fresh parameters for another key",
-            "the same ones",
-            "draw them from the key, as key.fold(name).normal(shape)",
-            "warning",
-        )
-
-
-def _plain(p: torch.Tensor) -> bool:
-    return p.dtype == torch.float32 and p.device.type == "cpu" and not p.requires_grad
+    yield from fresh(setting.learner.init, setting.learner)
 
 
 def predictions(setting: Setting) -> Iterator[Finding]:

@@ -100,9 +100,11 @@ class ImageInputs:
         image = image[:, :, None] if image.ndim == 2 else image
         alpha = (4,) if image.dtype == np.uint8 else ()
         if image.ndim != 3 or image.shape[2] not in (1, 3, *alpha) or 0 in image.shape:
+            first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
             raise AdaptError(
                 f"{where}: an array [H, W] or [H, W, C] with C = 1 or 3, or a tensor [C, H, W], is "
-                f"needed of an image, got [{_sizes(image)}]{_turned(image)}"
+                f"needed of an image, got [{_sizes(image)}]"
+                f"{'; turn it by .transpose(1, 2, 0)' if first else ''}"
             )
         if image.dtype.kind == "f":
             image = self._whole(image, where)
@@ -219,11 +221,6 @@ def _channels_last(image: torch.Tensor, where: str) -> NDArray[Any]:
         )
     array = _array(image)
     return array.transpose(1, 2, 0) if array.ndim == 3 else array
-
-
-def _turned(image: NDArray[Any]) -> str:
-    first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
-    return "; turn it by .transpose(1, 2, 0)" if first else ""
 
 
 def _sizes(given: Any) -> str:

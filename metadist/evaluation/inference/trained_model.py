@@ -19,7 +19,7 @@ from metadist.errors import AdaptError, MetadistError, RecipeError, RunError
 from metadist.evaluation.inference.fitted_model import FittedModel
 from metadist.evaluation.inference.inputs import ImageInputs, Inputs, ValueInputs
 from metadist.evaluation.inference.saved_model import SavedModel, write
-from metadist.evaluation.inference.targets import Targets, labels, values
+from metadist.evaluation.inference.targets import labels, values
 from metadist.evaluation.inference.task_facts import TaskFacts
 from metadist.evaluation.trained_learner import TrainedLearner
 from metadist.objectives import Metric
@@ -131,7 +131,8 @@ class TrainedModel:
             )
         self._check_unlabeled(unlabeled)
         self._check_needs()
-        targets = self._targets(y, len(support))
+        count, outputs = len(support), self.tasks.shape.outputs
+        targets = labels(y, count) if self.ways else values(y, count, outputs)
         trained, rows = self._for(targets.classes), [*targets.order]
         shown = replace(targets, y=targets.y[rows])
         return FittedModel(trained, self.inputs, support[rows], shown, unlabeled, steps, self.ways)
@@ -146,9 +147,6 @@ class TrainedModel:
         """
         ways: int | Literal["any"] = "any" if self.any_ways else self.ways
         return write(folder, self.trained, self.tasks, ways, self.facts, self.plugins)
-
-    def _targets(self, y: Any, count: int) -> Targets:
-        return labels(y, count) if self.ways else values(y, count, self.tasks.shape.outputs)
 
     def _check_unlabeled(self, unlabeled: NDArray[Any] | None) -> None:
         takes = "unlabeled" in self.trained.learner.needs
@@ -226,13 +224,11 @@ class TrainedModel:
         if facts.get(self.metric.name) is not None:
             ways = recipe.eval_ways
             kind = "" if ways == recipe.data.ways else f"{ways}-way "
-            lines.append(f"{self.metric.title} on {kind}test tasks: {self._figure()}")
+            mean, ci95 = facts[self.metric.name], facts.get("ci95")
+            found = score_ci(self.metric, mean, math.nan if ci95 is None else ci95)
+            told = " ".join(part for part in found if part)
+            lines.append(f"{self.metric.title} on {kind}test tasks: {told}")
         return "\n".join(lines)
-
-    def _figure(self) -> str:
-        mean, ci95 = self.facts[self.metric.name], self.facts.get("ci95")
-        found = score_ci(self.metric, mean, math.nan if ci95 is None else ci95)
-        return " ".join(part for part in found if part)
 
 
 def _is_count(given: Any, most: int) -> bool:

@@ -116,14 +116,10 @@ def _plain(quantity: str, told: Caption, numbers: Found, lr: float) -> Card:
         return Card(svg, _aid(told, marks, rows, started))
     values = {key: v[0] for key, v in numbers.items()}
     x = _RATES.get(quantity, quantity.replace("_", " "))
-    svg = bars(name, told.title, x, values, limits=_limits(values), form="{:.3g}")
-    return Card(svg, _aid(told, "What the learner reports of itself.", rows, started))
-
-
-def _limits(values: Mapping[str, float]) -> tuple[float, float]:
-    """An axis for bars from 0."""
     finite = [0.0, *(v for v in values.values() if math.isfinite(v))]
-    return (min(finite), max(finite)) if any(finite) else (0.0, 1.0)
+    limits = (min(finite), max(finite)) if any(finite) else (0.0, 1.0)
+    svg = bars(name, told.title, x, values, limits=limits, form="{:.3g}")
+    return Card(svg, _aid(told, "What the learner reports of itself.", rows, started))
 
 
 #: Said in the docstring of backbones.Output too.

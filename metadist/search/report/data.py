@@ -107,11 +107,6 @@ def shown(point: Mapping[str, Any], key: str) -> str:
     return value_text(point[key]) if key in point else "not set"
 
 
-def cut(text: str, room: int) -> str:
-    """A text in at most so many letters."""
-    return text if len(text) <= room else f"{text[: room - 1]}…"
-
-
 def search_data(search: SearchDir) -> SearchData:
     """Everything the report needs; what is missing or damaged is noted.
 

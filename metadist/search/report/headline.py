@@ -9,11 +9,11 @@ from typing import Any
 
 from metadist.report.document import Note, Stat
 from metadist.report.phrases import plural
-from metadist.search.report.data import SearchData, cut, shown, value_text
+from metadist.search.report.data import SearchData, shown, value_text
 from metadist.search.report.result_schema import Difference, Estimate, Found
 from metadist.space import Choice, Domain, Integers, LogUniform, When
 from metadist.statistics.classes import few_classes, of_classes
-from metadist.statistics.format import mean_ci, number, score_ci, sentence
+from metadist.statistics.format import cut, mean_ci, number, score_ci, sentence
 
 _STATUS = {
     "running": "This search is not finished.",
@@ -144,18 +144,12 @@ def _notes_on_result(data: SearchData, found: Found) -> list[Note]:
         )
         if other:
             told.append(Note("Seeds disagree.", text, warning=True))
-    if at_end := _at_the_edge(data, found):
+    known = data.space.search
+    edges = ((k, v) for k, v in found.point.items() if k in known and _is_at_the_edge(known[k], v))
+    if at_end := [f"{key} = {value_text(value)}" for key, value in edges]:
         text = f"{', '.join(at_end)}: what is best may lie beyond. A wider domain would tell."
         told.append(Note("At the end of its domain.", text))
     return told
-
-
-def _at_the_edge(data: SearchData, found: Found) -> list[str]:
-    return [
-        f"{key} = {value_text(value)}"
-        for key, value in found.point.items()
-        if key in data.space.search and _is_at_the_edge(data.space.search[key], value)
-    ]
 
 
 def _is_at_the_edge(domain: Domain, value: Any) -> bool:

@@ -8,11 +8,18 @@ from typing import Any
 
 from metadist.executors.optuna_search import is_installed
 from metadist.report.document import Stat, page
-from metadist.search.report.data import SearchData, TrialData, cut, shown, value_text
+from metadist.search.report.data import SearchData, TrialData, shown, value_text
 from metadist.search.report.headline import found_section, lead, notes, stats
-from metadist.search.report.progress import LOOKS, budget, confirmed_curves, history, trial_curves
-from metadist.search.report.rates import schedules
+from metadist.search.report.progress import (
+    LOOKS,
+    budget,
+    confirmed_curves,
+    history,
+    schedules,
+    trial_curves,
+)
 from metadist.space import Domain, Population, When
+from metadist.statistics.format import cut
 
 
 def render(data: SearchData) -> str:

@@ -1,4 +1,4 @@
-"""How a search went on: scores by trial and by tasks, and validation curves."""
+"""How a search went on: scores by trial and by tasks, validation curves, schedules of rates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from metadist.recipe.rate_changes import rate_after, read_changes
 from metadist.report.curves import Line, curves, draw_lines
 from metadist.report.figures import below, count_axis, log_scale, percent
 from metadist.report.svg import BAD, FG, GOOD, MAIN, MUTED, SECOND, drawing
 from metadist.runs.log import Point
-from metadist.search.report.data import SearchData
+from metadist.search.report.data import SearchData, TrialData
 from metadist.search.search_dir import Status, best_so_far
 from metadist.statistics.format import logarithmic
 
@@ -29,6 +30,8 @@ LOOKS: dict[Status, tuple[str, dict[str, Any]]] = {
 }
 #: Trials beyond which a figure is crowded.
 _MANY = 150
+#: Steps, and a number at each.
+_Steps = tuple[list[int], list[float]]
 _SETTINGS = {"best": "found", "default": "default"}
 
 
@@ -146,7 +149,7 @@ def confirmed_curves(data: SearchData) -> str:
     )
 
 
-def _points(curve: Sequence[Point]) -> tuple[list[int], list[float]]:
+def _points(curve: Sequence[Point]) -> _Steps:
     return [v.step for v in curve], [v.value if math.isfinite(v.value) else math.nan for v in curve]
 
 
@@ -162,3 +165,53 @@ def _score_axis(axes: Axes, data: SearchData, scores: Sequence[float]) -> None:
         percent(axes.yaxis)
     elif (finite := [s for s in scores if math.isfinite(s)]) and logarithmic(data.metric, finite):
         log_scale(axes)
+
+
+def schedules(data: SearchData, winner: int | None) -> list[str]:
+    """A figure for each searched rate over outer steps; none unless some rate has changed.
+
+    Args:
+        winner: number of the trial that was chosen; None: the best by its score stands out.
+    """
+    lines = {key: {t.number: _rates(t, key) for t in data.trials} for key in data.space.search}
+    if not any(len(rates) > 2 for by_trial in lines.values() for _, rates in by_trial.values()):
+        return []
+    ranked = data.ranked()
+    chosen = winner or (ranked[0].number if ranked else None)
+    return [_schedule(key, by_trial, chosen, winner) for key, by_trial in lines.items()]
+
+
+def _rates(trial: TrialData, key: str) -> _Steps:
+    """Steps and the rate from each on; the last step is the end."""
+    first = trial.point.get(key)
+    text = trial.point.get(f"{key.partition('.')[0]}.lr_changes", "")
+    if isinstance(first, bool) or not isinstance(first, int | float) or not first > 0:
+        return [], []
+    try:
+        changes = read_changes(text)
+    except ValueError:
+        return [], []
+    steps = [0, *(step for step, _ in changes)]
+    rates = [rate_after(float(first), changes, step) for step in steps]
+    return [*steps, max(trial.steps, steps[-1])], [*rates, rates[-1]]
+
+
+def _schedule(key: str, lines: dict[int, _Steps], chosen: int | None, winner: int | None) -> str:
+    title = f"{key} over outer steps"
+    name = "rate" + "".join(letter for letter in key if letter.isalpha())
+    with drawing(name, title) as figure:
+        axes = figure.axes(title)
+        shown = {n: line for n, line in lines.items() if line[0]}
+        others = [x for n, x in shown.items() if n != chosen and all(map(math.isfinite, x[1]))]
+        for index, line in enumerate(others):
+            how: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "alpha": 0.5}
+            axes.step(*line, where="post", label=None if index else "others", **how)
+        if chosen in shown:
+            label = f"trial {chosen}, {'found' if winner else 'best by score'}"
+            how = {"color": GOOD if winner else MAIN, "linewidth": 2.4}
+            axes.step(*shown[chosen], where="post", label=label, **how)
+        log_scale(axes)
+        axes.set_xlabel("outer steps done")
+        axes.set_ylabel(key)
+        below(axes)
+    return figure.svg

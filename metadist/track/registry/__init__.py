@@ -24,8 +24,7 @@ from metadist.recipe.schema import Recipe
 from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect, explained, impatient, settings
 from metadist.track.ownership import foreign
-from metadist.track.registry.description import example, signature
-from metadist.track.registry.request import Form
+from metadist.track.registry.request import Form, example, signature
 from metadist.track.upload import sync_run
 from metadist.track.uris import is_server, public_uri, store_of
 

@@ -33,8 +33,7 @@ from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 from metadist.track.registry import check_name, pip_requirements, register_run
 from metadist.track.registry import request as request_module
-from metadist.track.registry.description import example
-from metadist.track.registry.request import Form
+from metadist.track.registry.request import Form, example
 
 
 @pytest.fixture(scope="module")
