@@ -51,11 +51,11 @@ def kind_of(package: ModuleType) -> str:
     return package.__name__.rpartition(".")[2].removesuffix("s")
 
 
-def builtin_names(package: ModuleType) -> list[str]:
+@functools.cache
+def builtin_names(package: ModuleType) -> tuple[str, ...]:
     """Public module names of a package, sorted."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")
-    )
+    modules = pkgutil.iter_modules(package.__path__)
+    return tuple(sorted(m.name for m in modules if not m.name.startswith("_")))
 
 
 def names(package: ModuleType) -> list[str]:
