@@ -71,10 +71,10 @@ class Classification(Objective):
         }
 
     def pooled(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        """``ece``."""
+        """``calibration_error``."""
         predicted = int(sums["predicted"].sum())
         apart = (sums["right"] - FINE * sums["confidence"].double()).abs().sum()
-        return {"ece": float(apart) / predicted if predicted else math.nan}
+        return {"calibration_error": float(apart) / predicted if predicted else math.nan}
 
     def average(self, predictions: Sequence[Prediction], how: str) -> Prediction:
         """Mean of the members' logits, or the logarithms of their mean probabilities.

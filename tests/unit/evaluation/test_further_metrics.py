@@ -112,7 +112,7 @@ def check_classified(directory: Path) -> None:
     assert more["metrics"]["nll"]["mean"][0] == pytest.approx(
         found["by_step"][0]["loss"], rel=1e-14
     )
-    assert list(more["pooled"]) == ["ece"]
+    assert list(more["pooled"]) == ["calibration_error"]
     losses = [row.pop("loss") for row in found["by_step"]]
     wanted = json.loads(json.dumps(CLASSIFIED))
     assert losses == pytest.approx([row.pop("loss") for row in wanted["by_step"]], rel=1e-14)

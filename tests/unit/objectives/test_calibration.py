@@ -23,7 +23,7 @@ def summed(episodes: list[tuple[Tensor, Examples]]) -> dict[str, Tensor]:
 
 
 def ece(*episodes: tuple[Tensor, Examples]) -> float:
-    return OBJECTIVE.checked_pooled(summed([*episodes]))["ece"]
+    return OBJECTIVE.checked_pooled(summed([*episodes]))["calibration_error"]
 
 
 def drawn(episode: int, queries: int = 40, ways: int = 4) -> tuple[Tensor, Examples]:
