@@ -120,14 +120,7 @@ def test_commands_for_a_run_elsewhere_work_as_they_are(tmp_path, monkeypatch, ad
         RECORD,
         directory=tmp_path / "my runs" / "first",
         score=Score.read(ACCURACY, RECORD),
-        further=(
-            Score(
-                "calibration_error",
-                0.03,
-                None,
-                Metric("calibration_error", "calibration error", False),
-            ),
-        ),
+        further=(Score("ece", 0.03, None, Metric("ece", "calibration error", False)),),
         trained_ways=5,
         plugins=("my_package.toy", "/some where/net.py:make"),
     )
