@@ -207,7 +207,7 @@ def test_a_learner_without_steps_has_one_figure(place: Path):
     nearest = ("algorithm.name=nearest_pixels", "eval.extra_queries=0")
     run = ended_run(place, "nearest", IMAGES, *nearest)
     lines = evaluate("nearest").stdout.splitlines()
-    assert len(lines) == 5, lines
+    assert len(lines) == 7, lines
     assert "adaptation step" not in "".join(lines)
     assert "Accuracy after each adaptation step" not in write_report(run).read_text()
     assert "before adaptation" not in seen(run.report.read_text())

@@ -106,12 +106,18 @@ def schema(table: pa.Table) -> list[tuple[str, str]]:
 def check_classified(directory: Path) -> None:
     text, table = written(directory, Classification())
     found = json.loads(text)
+    more = {name: found.pop(name) for name in ("metrics", "pooled")}
     assert list(found) == list(CLASSIFIED)
+    assert list(more["metrics"]) == ["nll"]
+    assert more["metrics"]["nll"]["mean"][0] == pytest.approx(
+        found["by_step"][0]["loss"], rel=1e-14
+    )
+    assert list(more["pooled"]) == ["calibration_error"]
     losses = [row.pop("loss") for row in found["by_step"]]
     wanted = json.loads(json.dumps(CLASSIFIED))
     assert losses == pytest.approx([row.pop("loss") for row in wanted["by_step"]], rel=1e-14)
     assert found == wanted
-    columns = [("accuracy", "double"), ("loss", "double"), ("failed", "bool")]
+    columns = [("accuracy", "double"), ("loss", "double"), ("failed", "bool"), ("nll", "double")]
     assert schema(table) == [("episode", "int64"), ("step", "int64"), *columns]
 
 
@@ -130,7 +136,8 @@ def test_files_of_what_is_built_in_are_as_they_were(tmp_path: Path):
 
 
 def test_a_key_too_many_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Evaluation, "_more", lambda self: {"metrics": {}})
+    more = Evaluation._more
+    monkeypatch.setattr(Evaluation, "_more", lambda self: more(self) | {"surplus": {}})
     with pytest.raises(AssertionError):
         check_classified(tmp_path / "a")
     with pytest.raises(AssertionError):
