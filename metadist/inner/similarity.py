@@ -23,6 +23,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
 
 
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distance [n, m] between rows of a [n, D] and of b [m, D].
+
+    By inner products, |a|^2 - 2 a b + |b|^2: memory for [n, m] numbers and not for [n, m, D]. Of
+    rows that are much nearer to each other than to the origin the last digits are lost.
+    """
+    return a.square().sum(1, keepdim=True) - 2 * (a @ b.T) + b.square().sum(1)
+
+
 def similarity(metric: Metric, a: Tensor, b: Tensor) -> Tensor:
     """[n, m] between rows of a [n, D] and of b [m, D]; larger is nearer.
 
