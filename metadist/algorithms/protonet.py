@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metadist.algorithms import Parts
-from metadist.context import Context
+from metadist.backbones import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.embedding.metric_learner import MetricLearner
 from metadist.inner.similarity import class_means, cosine, squared_distances
@@ -44,14 +44,17 @@ class ProtoNet(MetricLearner):
 
     options: Options
 
-    def known(self, params: Params, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
+    def known(self, params: Params, features: Tensor, labels: Tensor) -> Tensor:
         return class_means(features, labels, self.ways)
 
-    def logits(self, params: Params, known: Tensor, queries: Tensor, ctx: Context) -> Tensor:
+    def compared(
+        self, params: Params, known: Tensor, queries: Tensor, norm: Norm
+    ) -> tuple[Tensor, Statistics]:
         """Minus the squared distance to each prototype, or the cosine; times the scale."""
+        scale = self.options.scale
         if self.options.metric == "cosine":
-            return self.options.scale * cosine(queries, known)
-        return -self.options.scale * squared_distances(queries, known)
+            return scale * cosine(queries, known), {}
+        return -scale * squared_distances(queries, known), {}
 
 
 def build(parts: Parts[Options]) -> ProtoNet:

@@ -74,6 +74,17 @@ def cosine_logits(query: Tensor, support: Tensor, labels: Tensor, ways: int) -> 
     return cosine(query, support) @ (of_class / of_class.sum(1, keepdim=True)).T
 
 
+def class_attention(similarities: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Logarithm [Q, N] of the attention on each class, of similarities [Q, S]; labels int64 [S].
+
+    The attention of a query is the softmax over the support set (Vinyals et al., "Matching Networks
+    for One Shot Learning", NeurIPS 2016, equation 2); that on a class is the sum over its examples.
+    """
+    others = ~members(labels, ways)
+    attention = similarities.log_softmax(1)[:, None, :].masked_fill(others, float("-inf"))
+    return attention.logsumexp(2)
+
+
 class NearestOptions(OptionsBase):
     rule: Literal["nearest", "mean"] = "nearest"
     """the class of the nearest support example, or the class whose mean is nearest"""

@@ -17,27 +17,13 @@ from metadist.algorithms import protonet
 from metadist.compute.learners import build, with_ways
 from metadist.inner.similarity import class_means, squared_distances
 from metadist.keys import Key
-from metadist.tasks import Examples
 from tests.contract.cases import WAYS, Case
 from tests.contract.setting import Setting, make
-from tests.numerics.plugin_definitions import encoded, mean, norms
-from tests.numerics.reference import CLOSED_FORM
+from tests.numerics.metric_checks import check_symmetric, logits, near
+from tests.numerics.metric_reference import features, mean
 
 CASE = Case("protonet", "conv4-pool", "support")
 Mistake = Callable[[pytest.MonkeyPatch], None]
-
-
-def near(got: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(got, wanted, rtol=CLOSED_FORM, atol=CLOSED_FORM)
-
-
-def logits(setting: Setting, support: Examples | None = None, index: int = 0) -> Tensor:
-    """Of the queries of a task, perhaps with another support set."""
-    learner, task = setting.algorithm, setting.tasks.task(index)
-    task = task if support is None else task.with_support(support)
-    ctx = setting.at(phase="test").task_ctx(index)
-    (fitted,) = learner.adapt(setting.params, task.view(learner.needs), ctx)
-    return learner.predict(fitted, task.query.without("y"), ctx).mean
 
 
 # --- the linear classifier ------------------------------------------------------------------------
@@ -49,16 +35,9 @@ def check_linear(setting: Setting) -> None:
     Its weights are twice the class means and its biases minus their squares.
     """
     episode, reference = setting.episodes[0], setting.case.reference
-    own, other = norms(reference, setting.params, episode.support_x)
-    support, _ = encoded(reference, setting.params, episode.support_x, own)
-    queries, _ = encoded(reference, setting.params, episode.query_x, other)
-    means = torch.stack(
-        [
-            mean([f for f, y in zip(support, episode.support_y, strict=True) if y == way])
-            for way in range(WAYS)
-        ]
-    )
-    linear = torch.stack(queries) @ (2 * means).T - (means**2).sum(1)
+    found = features(reference, setting.params, episode, training=False)
+    means = torch.stack([mean(vectors) for vectors in found.classes])
+    linear = torch.stack(found.queries) @ (2 * means).T - (means**2).sum(1)
     near(logits(setting).softmax(1), linear.softmax(1))
 
 
@@ -105,17 +84,6 @@ def test_squared_distances_are_those_of_the_differences():
 
 
 # --- symmetries -----------------------------------------------------------------------------------
-
-
-def check_symmetric(setting: Setting) -> None:
-    """The order of the support set means nothing, and labels are only names."""
-    support = setting.tasks.task(0).support
-    plain = logits(setting)
-    order = Key.of("order").uniform((len(support),)).argsort()
-    assert not torch.equal(order, torch.arange(len(support)))
-    near(logits(setting, support[order]), plain)
-    names = torch.tensor([2, 0, 1])
-    near(logits(setting, support.with_y(names[support.y]))[:, names], plain)
 
 
 def first_of_a_class(patch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class MetricLearner(Normalised):
-    """An encoder and a comparison; :meth:`known` and :meth:`logits` are missing.
+    """An encoder and a comparison; :meth:`known` and :meth:`compared` are missing.
 
     Attributes:
         encoder: has all the parameters, or all but those of the comparison.
@@ -62,12 +62,26 @@ class MetricLearner(Normalised):
     ways: int
 
     @abstractmethod
-    def known(self, params: Params, features: Tensor, labels: Tensor, ctx: Context) -> Any:
+    def known(self, params: Params, features: Tensor, labels: Tensor) -> Any:
         """What queries are compared with, of support features [S, D] with labels int64 [S]."""
 
     @abstractmethod
-    def logits(self, params: Params, known: Any, queries: Tensor, ctx: Context) -> Tensor:
-        """Logits [Q, N] of query features [Q, D]."""
+    def compared(
+        self, params: Params, known: Any, queries: Tensor, norm: Norm
+    ) -> tuple[Tensor, Statistics]:
+        """Logits [Q, N] of query features [Q, D].
+
+        Args:
+            norm: of normalisation layers that the comparison has, where it has some.
+
+        Returns:
+            Logits, and statistics of such layers where ``norm.record`` is set.
+        """
+
+    def own_statistics(self, params: Params, known: Any, features: Tensor) -> Statistics:
+        """Statistics of the comparison's normalisation layers in ``support`` mode, of support
+        features [S, D] alone."""
+        return {}
 
     @property
     def normalisation(self) -> Normalisation:
@@ -97,8 +111,9 @@ class MetricLearner(Normalised):
         if ctx.norm == "support":
             norm = replace(norm, record=True)
         features, statistics = self.features(params, support.x, norm, ctx)
-        known = self.known(params, features, support.y, ctx)
+        known = self.known(params, features, support.y)
         if ctx.norm == "support":
+            statistics = {**statistics, **self.own_statistics(params, known, features)}
             return Embedded(params, known, Norm("given", statistics=statistics), {})
         return Embedded(params, known, replace(norm, record=False), statistics)
 
@@ -112,16 +127,17 @@ class MetricLearner(Normalised):
     def predict(self, fitted: Embedded, query: Examples, ctx: Context) -> Prediction:
         """Logits [n, N] of n queries."""
         features, _ = self.features(fitted.params, query.x, fitted.norm, ctx)
-        return Prediction(self.logits(fitted.params, fitted.known, features, ctx))
+        return Prediction(self.compared(fitted.params, fitted.known, features, fitted.norm)[0])
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """That of the queries; see the module for how they are passed in training."""
         if ctx.phase != "train" or ctx.norm in ("transductive", "support"):
             return super().loss(params, task, ctx)
         support, size = task.support, len(task.support)
+        norm = self.normalisation.support(ctx)
         both = torch.cat([support.x, task.query.x])
-        features, statistics = self.features(params, both, self.normalisation.support(ctx), ctx)
-        known = self.known(params, features[:size], support.y, ctx)
-        prediction = Prediction(self.logits(params, known, features[size:], ctx))
-        loss = self.objective.loss_and_metrics(prediction, task.query)
-        return Loss(*loss, self.normalisation.sums([statistics]))
+        features, statistics = self.features(params, both, norm, ctx)
+        known = self.known(params, features[:size], support.y)
+        logits, own = self.compared(params, known, features[size:], norm)
+        loss = self.objective.loss_and_metrics(Prediction(logits), task.query)
+        return Loss(*loss, self.normalisation.sums([statistics, own]))
