@@ -7,7 +7,9 @@ Joint training has the classifier
 
 of all training classes. In a new task the network is kept and a fresh classifier of the same form
 is trained on its features of the support set, by SGD with momentum and weight decay on mini-batches
-(section A1: 100 epochs of mini-batches of 4).
+(section A1: 100 epochs of mini-batches of 4). As published it starts anywhere (``start =
+"drawn"``); the default is to start where it is right after few steps already, at the mean direction
+of each class (Qi, Brown & Lowe, "Low-Shot Learning with Imprinted Weights", CVPR 2018).
 
 It learns features whose classes are narrow; it never sees a few-shot task in training. Each class
 of the released code has a learned factor as well (weight normalisation), which is not here.
@@ -18,9 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -33,7 +36,7 @@ from metadist.inner.backbone_wrapper import BackboneWrapper, Encoder
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.passes import passed
 from metadist.inner.pretraining import Pretraining, joint_shape
-from metadist.inner.similarity import cosine
+from metadist.inner.similarity import class_means, cosine
 from metadist.keys import Key
 from metadist.tasks import Examples, Params, Prediction, Task
 
@@ -45,6 +48,9 @@ SCALE, MANY, SCALE_OF_MANY = 2.0, 200, 10.0
 class Options(OptionsBase):
     scale: Annotated[float, Field(ge=0)] = 0.0
     """factor of the cosines; 0: 2, among more than 200 classes 10 (as released)"""
+    start: Literal["means", "drawn"] = "means"
+    """of a new task's classifier: the mean direction of each class's features, or a draw per task
+    (published)"""
     batch: Annotated[int, Field(ge=0)] = 4
     """support examples of a step in a new task; 0: all"""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -129,8 +135,10 @@ class BaselinePP(Pretraining):
     loss_factor: float
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        """The new classifier, and numbers that put the examples in order."""
-        noise = {"weights": drawn(key.fold("weights"), self.ways, self.size)}
+        """The new classifier where it is drawn, and numbers that put the examples in order."""
+        noise: dict[str, Tensor] = {}
+        if self.options.start == "drawn":
+            noise["weights"] = drawn(key.fold("weights"), self.ways, self.size)
         if wanted := ctx.inner_steps * self.options.batch:
             noise["order"] = key.fold("order").uniform((wanted,), torch.float64)
         return noise
@@ -162,12 +170,18 @@ class BaselinePP(Pretraining):
         gradients, _ = ctx.grad(loss, {"weights": weights})
         return gradients["weights"] + self.options.weight_decay * weights
 
+    def first(self, features: Tensor, labels: Tensor, ctx: Context) -> Tensor:
+        """The classifier [N, D] before the first step."""
+        if self.options.start == "drawn":
+            return ctx.noise["weights"].to(features.dtype)
+        return class_means(F.normalize(features, dim=1), labels, self.ways)
+
     def adapt(self, params: Params, task: Task, ctx: Context) -> list[Tuned]:
         """One element, after ``ctx.inner_steps`` steps."""
         support, momentum = task.support, self.options.momentum
         norm = self.normalisation.support(ctx)
         features = self.features(params, support.x, norm, ctx).detach()
-        weights = ctx.noise["weights"].to(features.dtype)
+        weights = self.first(features, support.y, ctx)
         velocity = None
         for seen, examples in self.batches(features, support, ctx):
             slope = self.slope(weights, seen, examples, ctx)

@@ -310,7 +310,11 @@ def baselinepp(
     options = learner.options
     body = {n: p for n, p in theta.items() if n != last_layer(theta)}
     found = features(learner, body, task, training=False)
-    weights = noise["weights"].to(task.query_x.dtype).clone().requires_grad_()
+    if options["start"] == "drawn":
+        weights = noise["weights"].to(task.query_x.dtype).clone()
+    else:
+        weights = torch.stack([mean([f / f.norm() for f in vectors]) for vectors in found.classes])
+    weights = weights.detach().requires_grad_()
     decay, momentum = options["weight_decay"], options["momentum"]
     descent = torch.optim.SGD(
         [weights], lr=learner.lr, momentum=momentum, dampening=momentum, weight_decay=decay

@@ -12,12 +12,12 @@ from metadist.keys import Key
 def feature_shape(encoder: Encoder, inputs: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of an example's features: (C, H, W) where they are a flattened map, else (D,).
 
-    Found by a pass over two examples of shape ``inputs``: a map is one if the activations of the
+    Found by a pass over an example of shape ``inputs``: a map is one if the activations of the
     encoder's last layer are the features.
     """
     key = Key.of("metadist", "feature shape")
     with torch.no_grad():
-        passed = encoder.forward(encoder.init(key), key.uniform((2, *inputs)), Norm("off"))
+        passed = encoder.forward(encoder.init(key), key.uniform((1, *inputs)), Norm("off"))
     last = passed.activations.get(encoder.layers[-1].name)
     if last is not None and last.dim() == 4 and torch.equal(last.flatten(1), passed.value):
         return tuple(last.shape[1:])
