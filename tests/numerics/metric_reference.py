@@ -71,7 +71,7 @@ def squared(a: Tensor, b: Tensor) -> Tensor:
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Of the angle between two vectors; 0 if one of them is zero."""
     lengths = (a * a).sum().sqrt() * (b * b).sum().sqrt()
-    return (a * b).sum() / lengths if float(lengths) > 0 else (a * b).sum()
+    return (a * b).sum() / lengths if bool(lengths > 0) else (a * b).sum()
 
 
 def encoded(
@@ -289,6 +289,11 @@ def cosines(learner: Reference, vectors: list[Tensor], weights: Tensor) -> Tenso
     return table(lambda f: [scale * cosine(f, w) for w in weights], vectors)
 
 
+def direction(f: Tensor) -> Tensor:
+    """f / |f|; 0 of a zero vector."""
+    return f / f.norm() if bool(f.norm() > 0) else f
+
+
 def baselinepp_loss(
     learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> tuple[Tensor, Tensors]:
@@ -313,7 +318,7 @@ def baselinepp(
     if options["start"] == "drawn":
         weights = noise["weights"].to(task.query_x.dtype).clone()
     else:
-        weights = torch.stack([mean([f / f.norm() for f in vectors]) for vectors in found.classes])
+        weights = torch.stack([mean([direction(f) for f in vectors]) for vectors in found.classes])
     weights = weights.detach().requires_grad_()
     decay, momentum = options["weight_decay"], options["momentum"]
     descent = torch.optim.SGD(
