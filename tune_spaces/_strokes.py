@@ -13,6 +13,8 @@ from metadist.space import Asha, Domain, LogUniform, Space
 INNER = LogUniform(1e-3, 10.0)
 OUTER = LogUniform(1e-5, 1e-1)
 RATES: dict[str, Domain] = {"inner.lr": INNER, "outer.lr": OUTER}
+#: What is held of learners that compare: tasks of their recipes are larger than the others'.
+METRIC: dict[str, Scalar] = {"outer.batch": 4}
 
 
 def strokes(

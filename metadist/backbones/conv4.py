@@ -38,6 +38,9 @@ class Options(OptionsBase):
     """channels of each block"""
     downsample: Literal["stride", "pool"] = "stride"
     """halve by stride 2 (Omniglot) or by 2×2 max-pooling (miniImageNet; 16×16 pixels or more)"""
+    halvings: Literal[1, 2, 3, 4] = 4
+    """how many of the blocks halve, the first ones: relation networks compare larger maps (with
+    fewer than 4 torch computes, whatever `engine.kernels` says)"""
     head: Literal["mean", "flatten"] = "mean"
     """what enters the linear layer: the mean over positions, or all of them"""
     affine: Literal["none", "shift", "scale_shift"] = "shift"
@@ -79,6 +82,8 @@ class Conv4(Fused):
         return frozenset(f"{layer}.{p}" for layer in self.norm_layers for p in ("scale", "shift"))
 
     def with_kernels(self, library: Library) -> Conv4:
+        if self.options.halvings < BLOCKS:
+            return self
         of_layer = ("conv{}.weight", "norm{}.scale", "norm{}.shift")
         names = (name.format(i) for i in range(1, BLOCKS + 1) for name in of_layer)
         pool = self.options.downsample == "pool"
@@ -135,12 +140,14 @@ class Conv4(Fused):
         activations: dict[str, Tensor] = {}
         pool = self.options.downsample == "pool"
         for block in range(1, BLOCKS + 1):
-            x = F.conv2d(x, params[f"conv{block}.weight"], stride=1 if pool else 2, padding=1)
+            halved = block <= self.options.halvings
+            stride = 2 if halved and not pool else 1
+            x = F.conv2d(x, params[f"conv{block}.weight"], stride=stride, padding=1)
             if layer_hook is not None:
                 x = layer_hook(f"conv{block}", x)
             scale, shift = params.get(f"norm{block}.scale"), params.get(f"norm{block}.shift")
             x = F.relu(normalise(x, f"norm{block}", scale, shift, norm, statistics))
-            if pool:
+            if halved and pool:
                 x = F.max_pool2d(x, 2)
             activations[f"conv{block}"] = x
         features = x.mean((2, 3)) if self.options.head == "mean" else x.flatten(1)
@@ -162,11 +169,14 @@ def build(options: Options, shape: TaskShape) -> Conv4:
     if len(shape.inputs) != 3:
         raise RecipeError(f"conv4 needs images [C, H, W], the data has inputs {shape.inputs}")
     channels, height, width = shape.inputs
-    for _ in range(BLOCKS):
+    for _ in range(options.halvings):
         # Stride 2 with padding 1 rounds up, pooling without padding rounds down.
         odd = 0 if options.downsample == "pool" else 1
         height, width = (height + odd) // 2, (width + odd) // 2
     if min(height, width) < 1:
-        raise RecipeError(f"conv4 with pooling needs images of 16x16 or more, got {shape.inputs}")
+        least = 2**options.halvings
+        raise RecipeError(
+            f"conv4 with pooling needs images of {least}x{least} or more, got {shape.inputs}"
+        )
     area = 1 if options.head == "mean" else height * width
     return Conv4(options, channels, options.filters * area, shape.outputs)

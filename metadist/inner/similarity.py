@@ -23,6 +23,15 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
 
 
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distance [n, m] between rows of a [n, D] and of b [m, D].
+
+    By inner products, |a|^2 - 2 a b + |b|^2: memory for [n, m] numbers and not for [n, m, D]. Of
+    rows that are much nearer to each other than to the origin the last digits are lost.
+    """
+    return a.square().sum(1, keepdim=True) - 2 * (a @ b.T) + b.square().sum(1)
+
+
 def similarity(metric: Metric, a: Tensor, b: Tensor) -> Tensor:
     """[n, m] between rows of a [n, D] and of b [m, D]; larger is nearer.
 
@@ -63,6 +72,17 @@ def cosine_logits(query: Tensor, support: Tensor, labels: Tensor, ways: int) -> 
     """
     of_class = members(labels, ways).to(query.dtype)
     return cosine(query, support) @ (of_class / of_class.sum(1, keepdim=True)).T
+
+
+def class_attention(similarities: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Logarithm [Q, N] of the attention on each class, of similarities [Q, S]; labels int64 [S].
+
+    The attention of a query is the softmax over the support set (Vinyals et al., "Matching Networks
+    for One Shot Learning", NeurIPS 2016, equation 2); that on a class is the sum over its examples.
+    """
+    others = ~members(labels, ways)
+    attention = similarities.log_softmax(1)[:, None, :].masked_fill(others, float("-inf"))
+    return attention.logsumexp(2)
 
 
 class NearestOptions(OptionsBase):

@@ -32,11 +32,14 @@ from metadist.recipe.sections import (
 
 #: Keys that cannot change the bits of a run.
 UNHASHED = {"run": {"checkpoint_every", "keep"}, "data": {"storage", "store"}}
-#: Keys that recipes had not from the start, with what it was like without them.
+#: Keys that recipes had not from the start, with what it was like without them; of open sections
+#: options that parts have got since.
 LATER = (
     ("data", "labels", "permuted"),
     ("data", "unlabeled", 0),
     ("data", "distractors", 0),
+    ("model", "halvings", 4),
+    ("algorithm", "fine_tune", False),
     ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),
@@ -132,7 +135,7 @@ class Recipe(BaseModel):
                 sections[section].pop(key)
         # Left out where it is the default: recipes without the key keep their hash.
         for section, key, default in LATER:
-            if sections[section][key] == default:
+            if sections[section].get(key) == default:
                 sections[section].pop(key)
         sections = {section: values for section, values in sections.items() if values}
         if without_steps:

@@ -12,11 +12,11 @@ from metadist.compute.determinism import numerics
 from metadist.context import NormMode
 from metadist.kernels import functions
 from metadist.kernels.library import Library
-from tests.contract.cases import Case, Options
+from tests.contract.cases import Case, Options, works_on
 from tests.contract.setting import Setting, make
 from tests.numerics.reference import EXACT, distance
 
-#: Learners with an inner loop, and options that change what it does with gradients.
+#: Learners, and options that change what they do with gradients or features.
 LEARNERS: dict[str, Options] = {
     "maml": (),
     "maml-norm": (("adapt_norm", True),),
@@ -35,9 +35,14 @@ LEARNERS: dict[str, Options] = {
     "maml_input_bias": (),
     "finetune": (),
     "nearest_embedding": (),
+    "baselinepp": (),
+    "protonet": (),
+    "matching": (("support_lstm", True), ("query_lstm_steps", 1)),
+    "relation": (),
 }
 #: Those that others hold as well.
 LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
+LATER |= {"baselinepp", "relation"}
 MODELS = ("conv4-stride", "conv4-pool", "conv4-shift", "conv4-plain", "mlp-relu", "mlp-tanh")
 
 
@@ -84,9 +89,8 @@ def test_maml_is_the_same_on_every_network(model: str):
 @pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "maml"])
 def test_every_learner_is_the_same_on_every_network(learner: str, model: str):
     case = case_of(learner, model)
-    if (case.network.targets == "values" and learner in ("nil", "taml-entropy")) or (
-        model.startswith("mlp") and learner == "maml-norm"
-    ):
+    no_norm = model.startswith("mlp") and learner == "maml-norm"
+    if no_norm or not works_on(case.algorithm, model, case.options):
         pytest.skip("not for such tasks")
     held(case)
 
@@ -112,7 +116,7 @@ def test_chunks_have_the_bits_of_their_tasks():
     "learner",
     [
         *("maml", "fomaml", "reptile", "anil", "meta_sgd", "mamlpp", "tnet", "mtnet"),
-        *("taml-entropy", "finetune", "nearest_embedding"),
+        *("taml-entropy", "finetune", "nearest_embedding", "protonet", "baselinepp"),
     ],
 )
 def test_kernels_are_really_asked(monkeypatch: pytest.MonkeyPatch, learner: str):

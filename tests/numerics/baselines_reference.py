@@ -7,6 +7,8 @@ Joint training (``finetune``, ``oracle``, ``nearest_embedding``), a network for 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,15 +69,15 @@ def head(theta: Mapping[str, Tensor]) -> str:
     return "head" if "head.weight" in theta else f"linear{len(theta) // 2}"
 
 
-def tuned(
+def descended(
     learner: Reference,
     start: Mapping[str, Tensor],
     task: Episode,
     optimizer: str = "sgd",
     rates: Mapping[str, float] | None = None,
     decay: float = 0.0,
-) -> Tensor:
-    """Outputs after steps of a PyTorch optimiser on the support set."""
+) -> Tensors:
+    """Parameters after steps of a PyTorch optimiser on the support set."""
     phi = leaves(start)
     rates = rates or {}
     groups = [
@@ -91,7 +93,21 @@ def tuned(
         learner.support_loss(phi, task, step).backward()
         descent.step()
         slower.step()
-    return learner.query_outputs(phi, task).detach()
+    return {n: p.detach() for n, p in phi.items()}
+
+
+def tuned(
+    learner: Reference, start: Mapping[str, Tensor], task: Episode, *how: Any, **more: Any
+) -> Tensor:
+    """Outputs after such steps."""
+    return learner.query_outputs(descended(learner, start, task, *how, **more), task)
+
+
+def fresh_head(theta: Mapping[str, Tensor], task: Episode) -> Tensors:
+    """The trained network with a head of zeros for the task's ways."""
+    last, ways = head(theta), int(task.support_y.max()) + 1
+    names = [f"{last}.weight", f"{last}.bias"]
+    return dict(theta) | {n: theta[n].new_zeros(ways, *theta[n].shape[1:]) for n in names}
 
 
 def scratch(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise) -> Tensor:
@@ -108,10 +124,9 @@ def finetune(
     start, last, options = dict(theta), head(theta), learner.options
     parts = [f"{last}.weight", f"{last}.bias"]
     if not task.query_y.is_floating_point():
-        for name in parts:
-            ways = int(task.support_y.max()) + 1
-            zeros = torch.zeros(ways, *theta[name].shape[1:], dtype=theta[name].dtype)
-            start[name] = zeros if options["head_init"] == "zeros" else noise[name].to(zeros.dtype)
+        start = fresh_head(theta, task)
+        if options["head_init"] == "drawn":
+            start |= {name: noise[name].to(start[name].dtype) for name in parts}
     rates = dict.fromkeys(parts, options["head_lr"]) if options["head_lr"] else {}
     return tuned(learner, start, task, rates=rates, decay=options["decay"])
 
@@ -134,8 +149,14 @@ def oracle(learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise
 def nearest_embedding(
     learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
 ) -> Tensor:
-    """On what enters the head: the outputs of a network whose head is the identity."""
+    """On what enters the head: the outputs of a network whose head is the identity.
+
+    Tuned before, with another head, where that is asked for.
+    """
     last = head(theta)
+    if learner.options["fine_tune"]:
+        everything = replace(learner, adapted=lambda name: True)
+        theta = descended(everything, fresh_head(theta, task), task)
     width = theta[f"{last}.weight"].shape[1]
     body = dict(theta) | {
         f"{last}.weight": torch.eye(width, dtype=task.query_x.dtype),

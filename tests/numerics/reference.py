@@ -94,28 +94,37 @@ class Net:
     flatten: bool = False
     tanh: bool = False
     epsilon: float = 1e-3
+    halvings: int = 4
 
     def __call__(
         self, p: Tensors, x: Tensor, norm: Normalisation, step: int = 0
     ) -> tuple[Tensor, Moments]:
         """Outputs, and the moments of what enters each normalisation layer."""
         if self.family == "mlp":
-            return self._mlp(p, x)
-        body = self._conv4 if self.family == "conv4" else self._resnet12
-        h, moments = body(p, x, norm, step)
-        h = h.reshape(len(h), -1) if self.flatten else h.mean(dim=(2, 3))
+            return self._mlp(p, x), {}
+        h, moments = self.features(p, x, norm, step)
         h = h @ p["head.weight"].T + p["head.bias"]
         return _transformed(p, "head", h), moments
 
-    def _mlp(self, p: Tensors, x: Tensor) -> tuple[Tensor, Moments]:
+    def features(
+        self, p: Tensors, x: Tensor, norm: Normalisation, step: int = 0
+    ) -> tuple[Tensor, Moments]:
+        """What enters the head, of parameters that may lack it (an mlp's must)."""
+        if self.family == "mlp":
+            return self._mlp(p, x, headless=True), {}
+        body = self._conv4 if self.family == "conv4" else self._resnet12
+        h, moments = body(p, x, norm, step)
+        return h.reshape(len(h), -1) if self.flatten else h.mean(dim=(2, 3)), moments
+
+    def _mlp(self, p: Tensors, x: Tensor, *, headless: bool = False) -> Tensor:
         h = x.reshape(len(x), -1)
         layers = sum(f"linear{i}.weight" in p for i in range(1, len(p) + 1))
         for layer in range(1, layers + 1):
             h = h @ p[f"linear{layer}.weight"].T + p[f"linear{layer}.bias"]
             h = _transformed(p, f"linear{layer}", h)
-            if layer < layers:
+            if layer < layers or headless:
                 h = h.tanh() if self.tanh else h * (h > 0)
-        return h, {}
+        return h
 
     def _conv4(
         self, p: Tensors, x: Tensor, norm: Normalisation, step: int
@@ -123,13 +132,14 @@ class Net:
         moments: Moments = {}
         h = x
         for block in range(1, 5):
-            stride = 1 if self.pool else 2
+            halved = block <= self.halvings
+            stride = 2 if halved and not self.pool else 1
             h = torch.conv2d(h, p[f"conv{block}.weight"], stride=stride, padding=1)
             h = _transformed(p, f"conv{block}", h)
             scale, shift = (p.get(f"norm{block}.{what}") for what in ("scale", "shift"))
             h = self._normalised(h, f"norm{block}", scale, shift, norm, step, moments)
             h = h * (h > 0)
-            if self.pool:
+            if halved and self.pool:
                 h = _pooled(h)
         return h, moments
 

@@ -17,6 +17,7 @@ from metadist.keys import Key
 from metadist.objectives import ACCURACY, BUILT_IN, MSE, NLL, Metric, Objective, known_metric
 from metadist.objectives.classification import Classification
 from metadist.objectives.density import CENTRAL_95, Density
+from metadist.objectives.one_hot_mse import OneHotMSE
 from metadist.objectives.regression import Regression
 from metadist.tasks import Examples, Prediction, TaskShape
 from tests.numerics.reference import CLOSED_FORM, DIFFERENCES, EPS
@@ -176,6 +177,7 @@ OBJECTIVES: dict[str, tuple[Objective, Callable[[str], Prediction], Callable[[],
     "classification": (Classification(), logits, labels),
     "regression": (Regression(), lambda name: Prediction(numbers(name, N, E)), targets),
     "density": (Density(), predicted, targets),
+    "one_hot_mse": (OneHotMSE(), logits, labels),
 }
 each_objective = pytest.mark.parametrize("name", objectives.names())
 

@@ -1,0 +1,1 @@
+"""Learners that embed examples and compare them, and what such learners are built from."""
