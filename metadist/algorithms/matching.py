@@ -16,7 +16,7 @@ with h_0 = c_0 = 0. ``scores = "mean"`` is the form of the baseline of Ravi & La
 "Optimization as a Model for Few-Shot Learning", ICLR 2017: the mean cosine with a class, without a
 softmax over the support set.
 
-With ``finetune`` all parameters take gradient steps on the support set of a new task, each of its
+With ``fine_tune`` all parameters take gradient steps on the support set of a new task, each of its
 examples a query that is compared with all of them (the "fine tune" rows of the paper's tables).
 """
 
@@ -57,7 +57,7 @@ class Options(OptionsBase):
     """the attention on a class, or the mean cosine with it"""
     scale: Annotated[float, Field(gt=0)] = 1.0
     """factor of the cosines before the softmax (published: 1)"""
-    finetune: bool = False
+    fine_tune: bool = False
     """take `inner.steps` steps on the support set in validation and test; none in training"""
 
 
@@ -137,7 +137,7 @@ class Matching(MetricLearner):
         """One element, or with fine-tuning what predicts after 0, 1, ... steps."""
         support = task.support
         fitted = [self.embedded(params, support, ctx)]
-        if not self.options.finetune or ctx.phase == "train":
+        if not self.options.fine_tune or ctx.phase == "train":
             return fitted
         for _ in range(ctx.inner_steps):
             gradients, _ = ctx.grad(lambda p: (self.support_loss(p, support, ctx), ()), params)

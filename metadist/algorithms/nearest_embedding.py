@@ -6,7 +6,7 @@ Learning", NeurIPS 2016, section 4.1: in a new task the network's head is droppe
 the class of the nearest support example by cosine similarity.
 
 It learns features that separate its training classes; it never sees a few-shot task in training.
-Nothing is tuned in one, but with ``finetune``, the "fine tune" rows of Vinyals' tables: then the
+Nothing is tuned in one, but with ``fine_tune``, the "fine tune" rows of Vinyals' tables: then the
 network, with a fresh head, first takes gradient steps on the support set as ``finetune.py`` has
 them, and what is compared are the features after these.
 """
@@ -28,7 +28,7 @@ TARGETS = ("labels",)
 
 
 class Options(NearestOptions):
-    finetune: bool = False
+    fine_tune: bool = False
     """tune the network, with a fresh head, to the support set by `inner.steps` steps, before
     features are compared"""
 
@@ -76,15 +76,17 @@ class NearestEmbedding(Pretraining):
 
 
 def build(parts: Parts[Options]) -> NearestEmbedding:
-    shared = {
-        "network": parts.network(joint_shape(parts.shape)),
-        "objective": parts.objective,
-        "ways": parts.shape.ways,
-    }
+    network, ways = parts.network(joint_shape(parts.shape)), parts.shape.ways
     tuning = None
-    if parts.options.finetune:
+    if parts.options.fine_tune:
         loop = parts.inner_loop(
             InnerLoop, optimizer=DecayedSGD(), second_order=False, adapt_norm=True
         )
-        tuning = FineTuning(**shared, loop=loop)
-    return NearestEmbedding(**shared, options=parts.options, tuning=tuning)
+        tuning = FineTuning(objective=parts.objective, network=network, ways=ways, loop=loop)
+    return NearestEmbedding(
+        objective=parts.objective,
+        network=network,
+        ways=ways,
+        options=parts.options,
+        tuning=tuning,
+    )

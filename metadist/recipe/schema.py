@@ -40,7 +40,7 @@ LATER = (
     ("data", "unlabeled", 0),
     ("data", "distractors", 0),
     ("model", "halvings", 4),
-    ("algorithm", "finetune", False),
+    ("algorithm", "fine_tune", False),
     ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),

@@ -154,7 +154,7 @@ def nearest_embedding(
     Tuned before, with another head, where that is asked for.
     """
     last = head(theta)
-    if learner.options["finetune"]:
+    if learner.options["fine_tune"]:
         everything = replace(learner, adapted=lambda name: True)
         theta = descended(everything, fresh_head(theta, task), task)
     width = theta[f"{last}.weight"].shape[1]

@@ -128,7 +128,7 @@ def prediction(head: Head) -> Prediction:
         learner: Reference, theta: Mapping[str, Tensor], task: Episode, noise: Noise
     ) -> Tensor:
         phi = leaves(theta)
-        if learner.options.get("finetune", False):
+        if learner.options.get("fine_tune", False):
             own = task._replace(query_x=task.support_x, query_y=task.support_y)
             for _ in range(learner.steps):
                 logits = outputs(learner, phi, own, head)

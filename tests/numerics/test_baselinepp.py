@@ -109,7 +109,7 @@ def test_other_joint_training_is_noticed(monkeypatch: pytest.MonkeyPatch):
 
 def test_neighbours_are_found_before_and_after_fine_tuning():
     case = Case("nearest_embedding", "conv4-stride", "support", 3)
-    plain, tuned = make(case), make(replace(case, options=(("finetune", True),)))
+    plain, tuned = make(case), make(replace(case, options=(("fine_tune", True),)))
     learner, task = tuned.algorithm, tuned.tasks.task(0)
     ctx = tuned.at(phase="test").task_ctx(0)
     fitted = learner.adapt(tuned.params, task, ctx)

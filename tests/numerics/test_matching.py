@@ -178,7 +178,7 @@ def test_a_set_in_place_of_a_sequence_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_fine_tuning_lowers_the_loss_of_the_support_set_and_starts_at_the_plain_network():
-    plain, tuned = make(CASE), make(replace(CASE, options=(("finetune", True),)))
+    plain, tuned = make(CASE), make(replace(CASE, options=(("fine_tune", True),)))
     learner, task = tuned.algorithm, tuned.tasks.task(0)
     assert isinstance(learner, Matching)
     ctx = tuned.at(phase="test", inner_steps=4).task_ctx(0)

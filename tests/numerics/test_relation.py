@@ -12,9 +12,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metadist.algorithms.relation import Relation
+from metadist.algorithms.relation import Relation, RelationModule
 from metadist.context import NormMode
-from metadist.inner.embedding.relation_module import RelationModule
 from metadist.inner.similarity import class_means
 from tests.contract.cases import MODELS, Case, Model
 from tests.contract.checks import check_definition

@@ -57,7 +57,7 @@ def another(model: type[BaseModel], key: str, value: Any) -> Any:
     if isinstance(value, str):
         return value + "x"
     if isinstance(value, float):
-        return value * 2 if value else 0.5
+        return value / 2 if value else 0.5
     return value + 1
 
 

@@ -165,23 +165,6 @@ def test_classification_is_cross_entropy_and_the_fraction_that_is_right():
     near(got, 2 / 3)
 
 
-def test_scores_of_classes_are_judged_one_by_one():
-    p, target = logits(), labels()
-    rows = zip(p.mean.tolist(), target.y.tolist(), strict=True)
-    wanted = [
-        (1 / (1 + math.exp(-z)) - float(way == y)) ** 2
-        for row, y in rows
-        for way, z in enumerate(row)
-    ]
-    near(OneHotMSE().loss(p, target), math.fsum(wanted) / (N * WAYS))
-    seen = torch.tensor([True, False, True, True, False])
-    few = Prediction(p.mean[seen])
-    masked = Examples(y=target.y, mask=seen)
-    near(OneHotMSE().loss(p, masked), OneHotMSE().loss(few, Examples(y=target.y[seen])))
-    right = Classification().score(p, target)["accuracy"]
-    assert torch.equal(OneHotMSE().score(p, target)["accuracy"], right)
-
-
 def test_regression_is_the_mean_squared_error():
     p, target = Prediction(numbers("mean", N, E)), targets()
     pairs = zip(p.mean.reshape(-1).tolist(), target.y.reshape(-1).tolist(), strict=True)
