@@ -79,6 +79,8 @@ def episode_of(task: Task, needs: frozenset[str] = frozenset()) -> Episode:
     info = dict(task.info)
     if "unlabeled" in needs:
         info["unlabeled_x"] = task.unlabeled.x
+    if "unlabeled_y" in needs:
+        info["unlabeled_y"] = task.unlabeled.reveal(torch.arange(len(task.unlabeled)))
     return Episode(support.x, support.y, query.x, query.y, info=info)
 
 

@@ -39,10 +39,12 @@ LEARNERS: dict[str, Options] = {
     "protonet": (),
     "matching": (("support_lstm", True), ("query_lstm_steps", 1)),
     "relation": (),
+    "snail": (("filters", 8),),
+    "gnn": (("width", 8),),
 }
 #: Those that others hold as well.
 LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
-LATER |= {"baselinepp", "relation"}
+LATER |= {"baselinepp", "relation", "snail", "gnn"}
 MODELS = ("conv4-stride", "conv4-pool", "conv4-shift", "conv4-plain", "mlp-relu", "mlp-tanh")
 
 
