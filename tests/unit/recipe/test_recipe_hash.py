@@ -71,6 +71,17 @@ def test_a_default_written_out_is_the_same_recipe():
     assert resolve(written).hash == recipe.hash
 
 
+def test_options_that_parts_have_got_since_leave_hashes_as_they_were():
+    recipe = resolve(minimal("algorithm.name=nearest_embedding"))
+    assert recipe.model.options["halvings"] == 4
+    assert recipe.algorithm.options["fine_tune"] is False
+    hashed = recipe.hashed()
+    assert "halvings" not in hashed["model"]
+    assert "fine_tune" not in hashed["algorithm"]
+    other = resolve(minimal("algorithm.name=nearest_embedding", "algorithm.fine_tune=true"))
+    assert other.hashed()["algorithm"]["fine_tune"] is True
+
+
 def test_the_hash_without_steps():
     a, b = resolve(minimal("outer.steps=10")), resolve(minimal("outer.steps=20"))
     assert a.hash != b.hash
