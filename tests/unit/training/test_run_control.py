@@ -187,7 +187,7 @@ def test_what_was_profiled_before_leaving_is_written(
     died(place, monkeypatch, 0, name="a")
     run = place.run("a")
     setup = Setup.open(run.recipe(), place.runs.parent / "data")
-    controls = [Script(["go"] * 4 + ["yield"])]
+    controls = [Script(["go", "go", "go", "go", "yield"])]
     loop = TrainingLoop(run, setup, Solo(), torch.device("cpu"), controls, profiled=True)
     assert loop.train() == {"yielded": 5}
     assert ": 2 outer steps, " in (run.path / "profile" / "breakdown-0.txt").read_text()
