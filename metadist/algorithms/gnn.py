@@ -61,9 +61,8 @@ class Options(OptionsBase):
     embedding: Annotated[int, Field(ge=1)] = 64
     """outputs of a linear layer on the network's features (published: 64 on Omniglot, 128 on
     miniImageNet)"""
-    width: Annotated[int, Field(ge=2, multiple_of=2)] = 32
-    """of the layers that compare two vertices, an even number; a convolution adds half of it
-    (published: 96)"""
+    width: Annotated[int, Field(ge=2)] = 32
+    """of the layers that compare two vertices; a convolution adds half of it (published: 96)"""
     unlabeled: Literal["ignored", "vertices", "random", "asked"] = "ignored"
     """what becomes of unlabeled examples: nothing; vertices without labels; the same, and the label
     of one at random, or of one that is asked for, is revealed"""

@@ -51,8 +51,8 @@ PREFIX = "snail."
 class Options(OptionsBase):
     embedding: Annotated[int, Field(ge=1)] = 64
     """outputs of a linear layer on the network's features (published: 64 on Omniglot)"""
-    filters: Annotated[int, Field(ge=4, multiple_of=4)] = 32
-    """of temporal convolutions, a multiple of 4; sizes of attention follow (published: 128)"""
+    filters: Annotated[int, Field(ge=4)] = 32
+    """of temporal convolutions; sizes of attention follow (published: 128)"""
     layers: Annotated[int, Field(ge=1)] = 3
     """of a temporal convolution, which then sees the last 2^layers places (published: the logarithm
     to base 2 of N · K + 1, rounded up)"""

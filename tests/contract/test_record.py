@@ -48,8 +48,8 @@ ORDERS: dict[Estimator, set[int]] = {
     "pseudo": {1},
     "none": {0, 1},
 }
-#: What can be known of a task beside its examples.
-INFO = {"class_ids", "latent"}
+#: What can be known of a task beside support set and queries.
+INFO = {"class_ids", "latent", "unlabeled", "unlabeled_y"}
 
 
 def option_sets(algorithm: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
