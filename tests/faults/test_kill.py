@@ -34,7 +34,7 @@ def _mlflow(command: Command, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
-@pytest.mark.parametrize("step", [1, pytest.param(13, marks=pytest.mark.long), 41])
+@pytest.mark.parametrize("step", [*(pytest.param(k, marks=pytest.mark.long) for k in (1, 13)), 41])
 def test_driver_killed_in_process(command: Command, undisturbed: Undisturbed, step: int) -> None:
     # Step 1 lies before the first checkpoint.
     first = command.start("--offline")

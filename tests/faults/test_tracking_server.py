@@ -67,7 +67,9 @@ def written(run: RunDir) -> Counter[tuple[Any, ...]]:
     return Counter((p.metric, p.step, p.time, p.value) for p in LogReader(run).poll())
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize(
+    "hard", [pytest.param(False, marks=pytest.mark.long), True], ids=["stopped", "killed"]
+)
 def test_a_server_that_goes_away_misses_and_doubles_nothing(run, server, hard):
     run_id = begin(run, server.url)
     writer = LogWriter(run.claim({"world_size": 1, "bits": "verified"}))
