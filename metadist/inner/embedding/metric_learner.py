@@ -1,8 +1,8 @@
 """Learning to compare: an encoder makes features, a subclass says what is near.
 
-There is no inner loop. What the encoder makes of the support set is what queries are compared with,
-so that no parameter has the size of the number of ways, and a learner may be trained with more ways
-than it is tested with.
+There is no inner loop. What the encoder makes of the support set is what queries are compared with.
+Where no parameter has the size of the number of ways (SNAIL's and graph networks' have), a learner
+may be trained with more ways than it is tested with.
 
 With ``running`` normalisation a training task passes through the encoder in one batch, support and
 queries together, as the released code of prototypical networks has it (Snell et al., 2017); the
