@@ -55,15 +55,21 @@ def test_the_recipes_own_protocols():
         "of other classes"
     )
     assert re.fullmatch(r"with 4 queries per class: \d+\.\d\d %", lines[3])
-    assert lines[4] == "test-2q, after each number of adaptation steps:"
-    assert re.fullmatch(r"  step 1: \d+\.\d\d % ± \d+\.\d\d % \(trained\)", lines[6])
-    assert lines[9] == "test-4q, after each number of adaptation steps:"
-    assert lines[14].startswith("Files: ")
-    assert lines[15] == (
+    assert re.fullmatch(r"negative log-likelihood \d+\.\d{4} ± \d+\.\d{4}", lines[4])
+    assert re.fullmatch(r"calibration error \d\.\d{4}", lines[5])
+    assert lines[6] == "test-2q, after each number of adaptation steps:"
+    assert re.fullmatch(
+        r"  step 1: \d+\.\d\d % ± \d+\.\d\d %, negative log-likelihood \d+\.\d{4} ± \d+\.\d{4}, "
+        r"calibration error \d\.\d{4} \(trained\)",
+        lines[8],
+    )
+    assert lines[11] == "test-4q, after each number of adaptation steps:"
+    assert lines[16].startswith("Files: ")
+    assert lines[17] == (
         "Next: metadist report one, metadist compare one OTHER, metadist adapt one --support DIR "
         "--query DIR"
     )
-    assert len(lines) == 16
+    assert len(lines) == 18
 
 
 @pytest.mark.slow
