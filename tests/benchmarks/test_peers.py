@@ -27,6 +27,7 @@ def test_the_gradients_are_equal_before_anything_is_timed(problem) -> None:
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_timed_where_gradients_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     class OneStepTooFew(HigherMAML):
         def __init__(self, params, inner_lr, inner_steps, pool) -> None:

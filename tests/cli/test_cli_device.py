@@ -63,6 +63,7 @@ def test_in_python_no_other_word_is_taken_for_the_cpu(device: Any) -> None:
     assert nothing_made()
 
 
+@pytest.mark.slow
 def test_a_finished_run_needs_no_device() -> None:
     small = ["outer.steps=1", "eval.every=1", "eval.episodes=2", "eval.val_episodes=2"]
     result = metadist.train(SINES, name="a", overrides=small, offline=True)

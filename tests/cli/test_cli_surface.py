@@ -285,6 +285,7 @@ def test_quiet_says_results_alone(levels):
     assert json.loads(doctor.stdout)["checks"]
 
 
+@pytest.mark.slow
 def test_as_a_process_an_error_is_one_line_on_standard_error():
     command = [sys.executable, "-m", "metadist", "evaluate", "gone", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

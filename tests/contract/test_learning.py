@@ -23,7 +23,7 @@ FROM_NOTHING = {"snail": (120, 0.005)}
 
 # One of each family: a learned start, learned rates, a part that is frozen, no gradient of the loss
 # after adaptation, no episodes. All others, and all on functions, are slow.
-QUICK = ("maml", "meta_sgd", "nil", "reptile", "finetune")
+QUICK = ("maml", "nil", "reptile")
 
 
 def held_out(worker: Trainer, case: Case, phase: Phase) -> Setting:

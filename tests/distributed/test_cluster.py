@@ -58,6 +58,7 @@ def test_addresses_that_cannot_work(address: str) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_too_few_cpus_are_said_after_waiting_for_nodes(private_ray: None) -> None:
     said: list[str] = []
     with pytest.raises(ResourceError, match=r"--workers 50 needs 50 CPUs, the cluster has 4"):
@@ -228,6 +229,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_command_lines_on_nodes_end_as_they_do_here(private_ray: None, tmp_path: Path) -> None:
     # Not a shell: it unblocks the signals that Ray's processes block.
     gentle = (sys.executable, "-c", _GENTLE, str(tmp_path))

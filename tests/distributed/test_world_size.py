@@ -14,13 +14,13 @@ from metadist.episode_data.places import shards_root
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
 
-# A bank of 60 episodes is read two and a half times in 30 steps of 5 tasks; 5 tasks split
+# A bank of 24 episodes is read two and a half times in 12 steps of 5 tasks; 5 tasks split
 # unevenly over 2 and 3 workers.
 SETTINGS = (
-    "outer.steps=30",
+    "outer.steps=12",
     "outer.batch=5",
-    "data.episodes=60",
-    "eval.every=15",
+    "data.episodes=24",
+    "eval.every=6",
     "eval.val_episodes=10",
     "eval.episodes=20",
     "eval.extra_queries=3",
@@ -105,7 +105,7 @@ def test_shards_do_not_matter(
     root = shards_root(strokes_data, recipe)
     if not root.exists():
         source = open_data(recipe, strokes_data).live("train", 1, 0)
-        write_shards(source, 60, root)
+        write_shards(source, 24, root)
     result = _train(f"shards{workers}", workers, strokes_data, runs, "data.storage=shards")
     assert result["params_sha256"] == solo["params_sha256"]
     assert _evaluation(runs / f"shards{workers}") == _evaluation(runs / "solo")

@@ -75,7 +75,14 @@ def test_the_command_line_takes_what_is_printed(page: str) -> None:
 
 
 #: Pages whose programs train several times over.
-LONGER = ("norm-and-protocols", "recipes", "add-a-backbone", "your-own-network", "add-a-dataset")
+LONGER = (
+    "norm-and-protocols",
+    "recipes",
+    "add-a-backbone",
+    "your-own-network",
+    "your-own-images",
+    "add-a-dataset",
+)
 
 
 # A program on a page leaves files to be closed by the end of its process.

@@ -312,7 +312,7 @@ LEARNERS = [
 ]
 
 
-@pytest.mark.parametrize("planted", one_in(3, LEARNERS), ids=str)
+@pytest.mark.parametrize("planted", one_in(5, LEARNERS), ids=str)
 def test_a_planted_fault_is_found(tmp_path: Path, planted: Fault):
     check_found(tmp_path, planted)
 

@@ -17,6 +17,8 @@ from metadist.runs.run_dir import RunDir
 from metadist.track.client import connect
 from metadist.track.upload import latest_tags
 
+pytestmark = pytest.mark.slow
+
 
 def send(run: RunDir, uri: str, status: str = "FINISHED", **tags: str) -> str:
     """Make the MLflow run of a run directory."""

@@ -33,6 +33,8 @@ from metadist.runs.listing import list_runs
 from metadist.runs.run_dir import RunDir
 from metadist.tasks import Prediction
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float64]
 
 

@@ -232,6 +232,7 @@ def test_equal_settings_are_seldom_told_apart() -> None:
     assert told / 400 < 0.07
 
 
+@pytest.mark.slow
 def test_what_is_said_names_what_the_interval_is_over(searched: tuple[Plan, TrialContext]) -> None:
     plan, context = searched
     search, trials = context.search, context.search.trials()

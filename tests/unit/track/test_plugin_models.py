@@ -23,6 +23,8 @@ import metadist
 from metadist.cli.main import main
 from metadist.errors import AdaptError, RunError
 
+pytestmark = pytest.mark.slow
+
 each = pytest.mark.parametrize("learned", LEARNED, ids=str)
 PROTOTYPES, SETS, REFINED = LEARNED
 
@@ -126,6 +128,7 @@ def test_the_served_model_says_what_the_loaded_one_says(root: Path, learned: Lea
     assert np.array_equal(other.outputs, found.outputs)
 
 
+@pytest.mark.slow
 def test_requests_that_cannot_be_answered_say_why(root: Path) -> None:
     from mlflow.exceptions import MlflowException
 

@@ -13,8 +13,8 @@ from metadist.process.code import code_digest
 from metadist.runs import checkpoints
 
 
-@pytest.mark.parametrize("mode", [(), ("engine.mode=vmap", "engine.chunk=3")])
-@pytest.mark.parametrize("step", one_in(2, [7, 0, 11, 3]))
+@pytest.mark.parametrize("mode", one_in(2, [(), ("engine.mode=vmap", "engine.chunk=3")]))
+@pytest.mark.parametrize("step", one_in(4, [7, 0, 11, 3]))
 def test_resumed_is_uninterrupted(
     place: Place, monkeypatch: pytest.MonkeyPatch, step: int, mode: tuple[str, ...]
 ) -> None:
@@ -133,7 +133,7 @@ def test_checkpoint_of_another_run_is_passed_over(
     assert place.train(name="a", resume="auto")["params_sha256"] == expected["params_sha256"]
 
 
-@pytest.mark.parametrize("file", ["state.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("file", one_in(2, ["state.safetensors", "checkpoint.json"]))
 @pytest.mark.parametrize("damage", one_in(4, ["flip", "cut", "empty", "gone"]))
 def test_damaged_checkpoint_is_named_and_passed_over(
     place: Place,

@@ -77,6 +77,7 @@ def followers(place: Place) -> dict[str, object]:
 SET = ("data.dataset=followers", "inner.lr=0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", one_in(2, [5, 7]))
 def test_resumed_in_a_stage_is_uninterrupted(
     place: Place, followers, monkeypatch: pytest.MonkeyPatch, step: int

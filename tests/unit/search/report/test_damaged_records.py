@@ -14,7 +14,7 @@ from metadist.search.report import write_search_report
 from metadist.search.report.data import search_data
 from metadist.search.report.result_schema import read_found
 
-pytestmark = pytest.mark.drawn(False)
+pytestmark = [pytest.mark.drawn(False), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,7 @@ def test_a_tie_of_records_is_no_problem(tmp_path):
     assert "by two keys" in search_page(search).text
 
 
+@pytest.mark.slow
 @pytest.mark.drawn
 def test_a_strangers_metric_is_told_as_the_search_recorded_it(tmp_path):
     """A share of which more is better, whose failed episodes count."""

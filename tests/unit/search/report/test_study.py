@@ -23,6 +23,7 @@ from metadist.space import Choice
 pytestmark = pytest.mark.drawn(False)
 
 
+@pytest.mark.slow
 def test_the_journal_beside_the_report_is_the_search(search):
     search.record(TrialRecord(12, points_of(rates_plan())[11], "trial-0012", "running"))
     for _ in range(2):  # a search that goes on has each trial once
