@@ -106,13 +106,15 @@ def test_driver_told_to_end_whose_ray_is_dead(command: Command, undisturbed: Und
 
 
 @pytest.mark.timeout(1500)
-def test_twenty_workers_killed(command: Command) -> None:
+@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.long)])
+def test_workers_killed_again_and_again(command: Command, kills: int) -> None:
     """One or both at a time; it costs the steps since the newest checkpoint and nothing else."""
+    steps = 6 * kills
     settings = (
-        "outer.steps=120",
+        f"outer.steps={steps}",
         "outer.batch=2",
         "inner.steps=1",
-        "eval.every=120",
+        f"eval.every={steps}",
         "eval.val_episodes=4",
         "eval.episodes=4",
         "eval.extra_queries=0",
@@ -123,13 +125,13 @@ def test_twenty_workers_killed(command: Command) -> None:
     process = command.start("--offline", "--workers", "2", settings=settings)
     chance = random.Random(20)
     reached = killed = rounds = 0
-    while killed < 20:
+    while killed < kills:
         reached += chance.randint(3, 6)
         command.wait_for_step(reached)
         victims = ray_workers(process)
         while len(victims) < 2:  # it was between two groups
             victims = ray_workers(process)
-        chosen = chance.sample(victims, min(chance.choice((1, 2, 2)), 20 - killed))
+        chosen = chance.sample(victims, min(chance.choice((1, 2, 2)), kills - killed))
         for victim in chosen:
             victim.send_signal(signal.SIGKILL)
         killed, rounds = killed + len(chosen), rounds + 1
@@ -137,7 +139,7 @@ def test_twenty_workers_killed(command: Command) -> None:
     result = command.result(process, timeout=600)
     assert result["restarts"] == rounds
     assert result["params_sha256"] == expected["params_sha256"]
-    assert [step for step, _ in command.losses()] == list(range(1, 121))
+    assert [step for step, _ in command.losses()] == list(range(1, steps + 1))
     spans = history(command.run)
     assert len(spans) == rounds + 1
     assert all(span.world_size == 2 and span.redone <= 3 for span in spans)
