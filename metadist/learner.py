@@ -41,6 +41,30 @@ class Loss:
     statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What predictions of Q queries rest on, for pictures.
+
+    The examples that were learned from are M: the support set, then the unlabeled ones where they
+    are used.
+
+    Attributes:
+        support: their features [M, D].
+        query: features of the queries [Q, D], in the same space.
+        prototypes: [N, D], what stands for each class in that space; None: nothing does.
+        attention: by name, [Q, M], how much each query reads of each example: nothing below 0, and
+            rows that sum to 1, or to less where a query reads something else too.
+        adjacency: by name, [Q, M + 1, M + 1], how much each vertex of a query's graph (the
+            examples, then the query) hears of each other one; rows as those of ``attention``.
+    """
+
+    support: Tensor
+    query: Tensor
+    prototypes: Tensor | None = None
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    adjacency: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 class Learner(ABC):
     """Pure functions over ``params``: all meta-parameters, by name.
 
@@ -160,6 +184,10 @@ class Learner(ABC):
     def activations(self, fitted: Any, query: Examples, ctx: Context) -> dict[str, Tensor]:
         """Activations [n, ...] of each layer for n queries, by layer name, where there are any."""
         return {}
+
+    def explanation(self, fitted: Any, query: Examples, ctx: Context) -> Explanation | None:
+        """What the predictions for n queries rest on, for people; None: nothing to be shown."""
+        return None
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
         """What has been learned beside the network, in numbers people look at.

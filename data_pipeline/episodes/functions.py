@@ -64,6 +64,11 @@ class FunctionEpisodes:
                 f"needed, got {spec.labels!r}; a family whose training tasks can be told from the "
                 "input alone is 'sinusoid_fixed'"
             )
+        if (spec.within, spec.drawer) != ("all", "any"):
+            raise DataError(
+                f"{name} is a regression family: it has no classes in groups and no drawers; "
+                f"within 'all' and drawer 'any' are needed, got {spec.within!r}, {spec.drawer!r}"
+            )
         spec.check_sizes()
         if spec.distractors:
             raise DataError(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.datasets import Part
+from data_pipeline.episodes.groups import check_drawers, groups, together
 from data_pipeline.episodes.types import (
     GENERATOR_VERSION,
     SETS,
@@ -105,6 +106,18 @@ class _Deck:
         return rows
 
 
+class _SameDrawer(_Deck):
+    """The same, of classes that are as large as each other: in a round the image at the same place
+    of every class, whose drawings stand in the order of their drawers."""
+
+    def __init__(self, first: Sequence[int], sizes: Sequence[int]) -> None:
+        super().__init__(first, sizes)
+        self._places = _Deck([0], sizes[:1])
+
+    def draw(self, stream: Stream, rounds: int) -> NDArray[np.int64]:
+        return together(self._first, self._places.draw(stream, rounds))
+
+
 class ImageEpisodes:
     """N-way K-shot episodes over one part of a class store.
 
@@ -123,9 +136,14 @@ class ImageEpisodes:
     of their own) are divided into N groups by a permutation that depends on dataset digest, part
     and seed; an episode has one class of each group, and the group is its label.
 
+    With ``within="group"`` the ways are of one group of classes that has so many, each such group
+    with equal chances; distractors are of any. With ``drawer="same"`` the rounds of images are by a
+    drawer each.
+
     Raises:
-        TooFew: fewer classes than ways + distractors, or a class with fewer images than
-            shots + queries + unlabeled.
+        TooFew: fewer classes than ways + distractors, in a group than ways, or a class with fewer
+            images than shots + queries + unlabeled.
+        DataError: groups or drawers are asked for that the classes do not have.
     """
 
     def __init__(self, store: ClassStore, part: Part, spec: EpisodeSpec, seed: int) -> None:
@@ -158,6 +176,23 @@ class ImageEpisodes:
             key = fold("labels", GENERATOR_VERSION, store.digest, part, seed)
             order = Stream(key).permutation(self._universe)
             self._groups = [order[label :: spec.ways] for label in range(spec.ways)]
+        self._within = self._within_groups()
+        if spec.drawer == "same":
+            check_drawers(store, self._part)
+
+    def _within_groups(self) -> list[list[int]] | None:
+        """What of the universe belongs to each group of classes; None: it makes no difference."""
+        spec = self._spec
+        if spec.within == "all":
+            return None
+        if spec.labels == "fixed":
+            raise DataError(
+                "fixed labels divide all classes, so that an episode cannot be of one group: "
+                "data.labels 'permuted' or within 'all' is needed"
+            )
+        turns = TURNS if spec.rotations == "as_classes" else 1
+        found = groups(self.store, self._part, spec.ways)
+        return [[turns * c + t for c in classes for t in range(turns)] for classes in found]
 
     def _check_sizes(self, sizes: NDArray[np.int64]) -> None:
         """See that there are as many classes, and images of each, as an episode needs."""
@@ -186,7 +221,10 @@ class ImageEpisodes:
 
     def _classes(self, stream: Stream) -> list[tuple[int, int]]:
         """(class index, quarter turns) of each way."""
-        if self._groups is None:
+        if self._within is not None:
+            group = self._within[stream.below(len(self._within))]
+            chosen = [group[u] for u in stream.sample(len(group), self._spec.ways)]
+        elif self._groups is None:
             chosen = stream.sample(self._universe, self._spec.ways)
         else:
             chosen = [group[stream.below(len(group))] for group in self._groups]
@@ -210,7 +248,8 @@ class ImageEpisodes:
         return self._turned(chosen, stream)
 
     def _deck(self, classes: list[tuple[int, int]]) -> _Deck:
-        return _Deck([self._offsets[c] for c, _ in classes], [self._sizes[c] for c, _ in classes])
+        kind = _Deck if self._spec.drawer == "any" else _SameDrawer
+        return kind([self._offsets[c] for c, _ in classes], [self._sizes[c] for c, _ in classes])
 
     def _unlabeled(
         self, index: int, ways: list[tuple[int, int]], deck: _Deck

@@ -23,6 +23,8 @@ TURNS = 4
 
 Rotations = Literal["none", "per_episode", "as_classes"]
 Labels = Literal["permuted", "fixed"]
+Within = Literal["all", "group"]
+Drawer = Literal["any", "same"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class EpisodeSpec:
             function (U).
         distractors: further classes with as many unlabeled examples, which are none of the ways
             (D; Ren et al., "Meta-Learning for Semi-Supervised Few-Shot Classification", ICLR 2018).
+        within: ``group`` takes the ways of an episode from one group of classes, such as an
+            alphabet; see :mod:`data_pipeline.episodes.groups`.
+        drawer: ``same`` takes the k-th image of all ways from the same drawer, who has drawn no
+            other of the episode.
     """
 
     ways: int
@@ -51,6 +57,8 @@ class EpisodeSpec:
     labels: Labels = "permuted"
     unlabeled: int = 0
     distractors: int = 0
+    within: Within = "all"
+    drawer: Drawer = "any"
 
     def check_sizes(self) -> None:
         """See that there may be so many examples; raises DataError."""
@@ -67,7 +75,13 @@ class EpisodeSpec:
 
         So identities, and shards that name them, stay what they were.
         """
-        later = {"labels": "permuted", "unlabeled": 0, "distractors": 0}
+        later = {
+            "labels": "permuted",
+            "unlabeled": 0,
+            "distractors": 0,
+            "within": "all",
+            "drawer": "any",
+        }
         return {n: v for n, v in asdict(self).items() if n not in later or v != later[n]}
 
 

@@ -28,11 +28,13 @@ from data_pipeline.episodes.images import images_schema, rows_schema
 from data_pipeline.episodes.types import (
     BLOCK,
     Column,
+    Drawer,
     EpisodeSpec,
     Identity,
     Labels,
     Rotations,
     Schema,
+    Within,
     ordered,
 )
 from data_pipeline.storage import local
@@ -150,6 +152,8 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
         identity.part not in PARTS
         or spec.rotations not in get_args(Rotations)
         or spec.labels not in get_args(Labels)
+        or spec.within not in get_args(Within)
+        or spec.drawer not in get_args(Drawer)
         or not all(type(number) is int for number in (*sizes, identity.seed, identity.generator))
         or not all(isinstance(fields[name], str) for name in ("kind", "dataset", "dataset_digest"))
         or not isinstance(fields.get("payload", {}), dict)

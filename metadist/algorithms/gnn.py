@@ -27,7 +27,7 @@ As released, and not in the paper: layers of the adjacencies and convolutions ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -42,12 +42,12 @@ from metadist.discovery import Options as OptionsBase
 from metadist.inner.backbone_wrapper import Encoder
 from metadist.inner.blocks.graph import GraphNetwork
 from metadist.inner.blocks.linear import Linear
-from metadist.inner.embedding.metric_learner import Embedded, MetricLearner
+from metadist.inner.embedding.embedding_learner import Embedded, EmbeddingLearner
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.normalisation import Normalisation
 from metadist.inner.similarity import members
 from metadist.keys import Key
-from metadist.learner import Estimator, Loss
+from metadist.learner import Estimator, Explanation, Loss
 from metadist.tasks import Examples, Params, Task, Unlabeled
 
 TARGETS = ("labels",)
@@ -95,7 +95,7 @@ class Vertices:
 
 
 @dataclass(frozen=True)
-class GNN(MetricLearner):
+class GNN(EmbeddingLearner):
     """What queries are compared with are the :class:`Vertices` of support and unlabeled examples.
 
     Attributes:
@@ -143,10 +143,10 @@ class GNN(MetricLearner):
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
         """A number in (0, 1) where a label is drawn."""
-        drawn = self.options.unlabeled == "random"
+        found, drawn = super().noise(key, ctx), self.options.unlabeled == "random"
         if drawn or (self.options.unlabeled == "asked" and ctx.phase == "train"):
-            return {"asked": key.fold("asked").uniform((), torch.float64)}
-        return {}
+            found["asked"] = key.fold("asked").uniform((), torch.float64)
+        return found
 
     def bound(self, task: Task, ctx: Context) -> tuple[GNN, Task]:
         """This learner bound to the unlabeled examples of a task, which join the support set.
@@ -208,16 +208,35 @@ class GNN(MetricLearner):
     ) -> tuple[Tensor, Statistics]:
         """Logits at each query, in a graph of its own."""
         statistics: Statistics = {}
+        *_, x = self.layers(params, known, queries, norm, statistics)
+        return self.graph.last(params, x, norm, statistics)[:, -1], statistics
+
+    def layers(
+        self, params: Params, known: Vertices, queries: Tensor, norm: Norm, out: Statistics
+    ) -> Iterator[Tensor]:
+        """Vertices [Q, V, F] that each convolution is given, the last one included."""
         nothing = torch.full((len(queries),), self.ways, device=queries.device)
         own = self.vertices(params, queries, nothing)[:, None]
         x = torch.cat([known.x.expand(len(own), -1, -1), own], 1)
         for layer in range(self.graph.layers):
-            x = self.graph.convolved(params, x, layer, norm, statistics)
+            yield x
+            x = self.graph.convolved(params, x, layer, norm, out)
             if layer == 0 and known.hidden is not None:
                 start = self.embedding.outputs
                 label = x[..., start : start + self.ways] + self.asked(params, x, known)
                 x = torch.cat([x[..., :start], label, x[..., start + self.ways :]], 2)
-        return self.graph.last(params, x, norm, statistics)[:, -1], statistics
+        yield x
+
+    def explained(self, fitted: Embedded, queries: Tensor) -> Explanation:
+        """The adjacency of each convolution, and of it what the query hears."""
+        params, norm = fitted.params, fitted.norm
+        given = self.layers(params, fitted.known, queries, norm, {})
+        adjacency = {
+            f"convolution {layer + 1}": self.graph.adjacency(layer)(params, x, norm, {})
+            for layer, x in enumerate(given)
+        }
+        heard = {name: of[:, -1, :-1] for name, of in adjacency.items()}
+        return Explanation(fitted.features, queries, attention=heard, adjacency=adjacency)
 
     def own_statistics(self, params: Params, known: Vertices, features: Tensor) -> Statistics:
         """Of graphs whose query is an example of the support set, in which nothing is asked."""

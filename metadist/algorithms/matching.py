@@ -37,11 +37,12 @@ from metadist.backbones import Norm, Statistics
 from metadist.context import Context
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.embedding.attention import attention
+from metadist.inner.embedding.embedding_learner import Embedded, EmbeddingLearner
 from metadist.inner.embedding.lstm import LSTM
-from metadist.inner.embedding.metric_learner import Embedded, MetricLearner
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.similarity import class_attention, cosine, cosine_logits
 from metadist.keys import Key
+from metadist.learner import Explanation
 from metadist.tasks import Examples, Params, Prediction, Task
 
 TARGETS = ("labels",)
@@ -62,7 +63,7 @@ class Options(OptionsBase):
 
 
 @dataclass(frozen=True)
-class Matching(MetricLearner):
+class Matching(EmbeddingLearner):
     """What queries are compared with are embedded support examples [S, D] and labels int64 [S].
 
     Attributes:
@@ -124,6 +125,15 @@ class Matching(MetricLearner):
         if self.options.scores == "mean":
             return scale * cosine_logits(found, support, labels, self.ways), {}
         return class_attention(scale * cosine(found, support), labels, self.ways), {}
+
+    def explained(self, fitted: Embedded, queries: Tensor) -> Explanation:
+        """What is compared, in its context, and the attention of equation 1 where there is one."""
+        support, _ = fitted.known
+        found = self.read(fitted.params, support, queries)
+        if self.options.scores == "mean":
+            return Explanation(support, found)
+        weights = (self.options.scale * cosine(found, support)).softmax(1)
+        return Explanation(support, found, attention={"attention": weights})
 
     def support_loss(self, params: Params, support: Examples, ctx: Context) -> Tensor:
         """Of the support set's own examples, compared with all of them."""

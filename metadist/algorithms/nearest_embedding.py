@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from metadist.algorithms import Parts
 from metadist.algorithms.finetune import DecayedSGD, FineTuning
 from metadist.context import Context
@@ -22,6 +24,7 @@ from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.passes import passed
 from metadist.inner.pretraining import Pretraining, joint_shape
 from metadist.inner.similarity import NearestOptions, Neighbours
+from metadist.learner import Explanation
 from metadist.tasks import Examples, Params, Prediction, Task
 
 TARGETS = ("labels",)
@@ -70,9 +73,15 @@ class NearestEmbedding(Pretraining):
 
     def predict(self, fitted: Embedded, query: Examples, ctx: Context) -> Prediction:
         """Similarities [n, N] of n queries to each class."""
+        return Prediction(fitted.neighbours.logits(self.features(fitted, query, ctx)))
+
+    def features(self, fitted: Embedded, query: Examples, ctx: Context) -> Tensor:
+        """Features [n, D] of n queries."""
         norm = self.normalisation.query(fitted.params, fitted.support, ctx)
-        found, _ = passed(self.network, fitted.params, query.x, norm, ctx, head=False)
-        return Prediction(fitted.neighbours.logits(found))
+        return passed(self.network, fitted.params, query.x, norm, ctx, head=False)[0]
+
+    def explanation(self, fitted: Embedded, query: Examples, ctx: Context) -> Explanation:
+        return Explanation(fitted.neighbours.features, self.features(fitted, query, ctx))
 
 
 def build(parts: Parts[Options]) -> NearestEmbedding:

@@ -24,8 +24,9 @@ from torch import Tensor
 from metadist.algorithms import Parts
 from metadist.backbones import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
-from metadist.inner.embedding.metric_learner import MetricLearner
+from metadist.inner.embedding.embedding_learner import Embedded, EmbeddingLearner
 from metadist.inner.similarity import class_means, cosine, squared_distances
+from metadist.learner import Explanation
 from metadist.tasks import Params
 
 TARGETS = ("labels",)
@@ -39,7 +40,7 @@ class Options(OptionsBase):
 
 
 @dataclass(frozen=True)
-class ProtoNet(MetricLearner):
+class ProtoNet(EmbeddingLearner):
     """What queries are compared with are the prototypes [N, D]."""
 
     options: Options
@@ -55,6 +56,9 @@ class ProtoNet(MetricLearner):
         if self.options.metric == "cosine":
             return scale * cosine(queries, known), {}
         return -scale * squared_distances(queries, known), {}
+
+    def explained(self, fitted: Embedded, queries: Tensor) -> Explanation:
+        return Explanation(fitted.features, queries, prototypes=fitted.known)
 
 
 def build(parts: Parts[Options]) -> ProtoNet:

@@ -30,7 +30,7 @@ from metadist.algorithms import Parts
 from metadist.backbones import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.backbone_wrapper import Encoder
-from metadist.inner.embedding.metric_learner import MetricLearner
+from metadist.inner.embedding.embedding_learner import EmbeddingLearner
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.normalisation import Normalisation
 from metadist.inner.similarity import members
@@ -170,7 +170,7 @@ class Layered(Encoder):
 
 
 @dataclass(frozen=True)
-class Relation(MetricLearner):
+class Relation(EmbeddingLearner):
     """What queries are compared with are the sums [N, D] of each class's features."""
 
     module: RelationModule

@@ -37,10 +37,11 @@ from metadist.backbones import Norm, Statistics
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.blocks.causal import AttentionBlock, CausalBlock, CausalNetwork, temporal
 from metadist.inner.blocks.linear import Linear
-from metadist.inner.embedding.metric_learner import MetricLearner
+from metadist.inner.embedding.embedding_learner import Embedded, EmbeddingLearner
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.similarity import members
 from metadist.keys import Key
+from metadist.learner import Explanation
 from metadist.tasks import Params
 
 TARGETS = ("labels",)
@@ -77,7 +78,7 @@ def blocks(inputs: int, filters: int, layers: int) -> CausalNetwork:
 
 
 @dataclass(frozen=True)
-class SNAIL(MetricLearner):
+class SNAIL(EmbeddingLearner):
     """What queries come after are the places [S, C] of the support set, after all blocks."""
 
     embedding: Linear
@@ -101,9 +102,20 @@ class SNAIL(MetricLearner):
         self, params: Params, known: Tensor, queries: Tensor, norm: Norm
     ) -> tuple[Tensor, Statistics]:
         """Logits at the last place of each query's sequence."""
-        null = queries.new_zeros(len(queries), self.ways)
-        ends = self.blocks.last(params, known, self.places(params, queries, null))
+        ends = self.blocks.last(params, known, self.ends(params, queries))
         return self.classifier(params, ends), {}
+
+    def ends(self, params: Params, queries: Tensor) -> Tensor:
+        """The last places [Q, C], without a label, of query features [Q, D]."""
+        null = queries.new_zeros(len(queries), self.ways)
+        return self.places(params, queries, null)
+
+    def explained(self, fitted: Embedded, queries: Tensor) -> Explanation:
+        """What each attention reads of the support set; the rest is of the query itself."""
+        ends = self.ends(fitted.params, queries)
+        found = self.blocks.attention(fitted.params, fitted.known, ends).values()
+        read = {f"attention {i}": weights[:, :-1] for i, weights in enumerate(found, 1)}
+        return Explanation(fitted.features, queries, attention=read)
 
 
 def build(parts: Parts[Options]) -> SNAIL:

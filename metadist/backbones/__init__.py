@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from metadist.backbones._drop_block import DropBlock, Drops
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.discovery import Options, find, module_names, parse_options
 from metadist.kernels.library import Library
@@ -23,6 +24,8 @@ from metadist.tasks import Examples, Params, TaskShape
 
 __all__ = [
     "Backbone",
+    "DropBlock",
+    "Drops",
     "Layer",
     "LayerHook",
     "Norm",
@@ -94,6 +97,11 @@ class Backbone(ABC):
     def norm_parameters(self) -> frozenset[str]:
         """Names of the parameters of normalisation layers; each is [C]."""
         return frozenset()
+
+    @property
+    def drops(self) -> bool:
+        """Whether passes drop something where ``norm.drops`` says what."""
+        return False
 
     @abstractmethod
     def init(self, key: Key) -> Params:

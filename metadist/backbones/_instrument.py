@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metadist.backbones import LayerHook
+from metadist.backbones._drop_block import DropBlock
 from metadist.backbones._kinds import BatchNorm, Convolution
 from metadist.backbones._norm import Norm, Statistics, normalise
 from metadist.errors import RecipeError
@@ -31,6 +32,7 @@ class Pass:
         features: what enters the head.
         calls: names of linear maps, in the order of their calls.
         normalised: calls of each batch normalisation.
+        dropped: calls of layers that drop.
     """
 
     norm: Norm
@@ -41,6 +43,7 @@ class Pass:
     features: Tensor | None = None
     calls: list[str] = field(default_factory=list)
     normalised: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
 
 
 class Lock:
@@ -77,6 +80,8 @@ class Instrument:
                 part._buffers = dict.fromkeys(part._buffers)
                 # On the object: whatever else refers to it goes on doing so.
                 part.forward = partial(self._normalise, name, part)  # type: ignore[method-assign]
+            elif isinstance(part, DropBlock):
+                part.forward = partial(self._drop, part)  # type: ignore[method-assign]
             elif isinstance(part, nn.Linear | Convolution):
                 part.register_forward_pre_hook(partial(self._enter, name), with_kwargs=True)
                 part.register_forward_hook(partial(self._leave, name))
@@ -109,6 +114,12 @@ class Instrument:
         return normalise(
             input, place, layer.weight, layer.bias, run.norm, run.statistics, epsilon=layer.eps
         )
+
+    def _drop(self, layer: DropBlock, input: Tensor) -> Tensor:
+        run = self._pass
+        run.dropped += 1
+        drops = run.norm.drops
+        return input if drops is None else layer.dropped(input, drops.at(run.dropped))
 
     def _enter(
         self, name: str, layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]

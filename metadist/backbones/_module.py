@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from metadist.backbones import Backbone, Layer, LayerHook, Norm, Output
+from metadist.backbones._drop_block import DropBlock
 from metadist.backbones._examination import Examination, Found
 from metadist.backbones._freshness import check_drawn, check_repeated, only_torch_draws
 from metadist.backbones._instrument import HeadReached, Instrument, Pass
@@ -98,6 +99,11 @@ class ModuleNetwork(Backbone):
         modules = {place.partition("@")[0] for place in self._found.norm_layers}
         both = (_join(module, p) for module in modules for p in ("weight", "bias"))
         return frozenset(self._names[one] for one in both if one in self._names)
+
+    @property
+    def drops(self) -> bool:
+        parts = self._instrument.module.modules()
+        return any(isinstance(part, DropBlock) and part.rate > 0 for part in parts)
 
     def init(self, key: Key) -> Params:
         """What the module's initialisers draw under this key, float32 on the CPU."""

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metadist.backbones._drop_block import Drops
 from metadist.errors import RecipeError
 
 #: (mean [C], biased variance [C]) of each norm layer, by layer name.
@@ -27,19 +28,21 @@ EPSILON = 1e-3
 
 @dataclass(frozen=True)
 class Norm:
-    """How the norm layers of one forward pass behave.
+    """How the layers of one forward pass behave that are not the same in every pass.
 
     Attributes:
         kind: ``batch`` uses the statistics of the batch, ``given`` those in ``statistics``,
             ``off`` leaves the input as it is (scale and shift still apply).
         record: return the batch's statistics.
         step: inner steps taken before this pass.
+        drops: what decides what is dropped; None: nothing is.
     """
 
     kind: Literal["batch", "given", "off"]
     record: bool = False
     statistics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     step: int = 0
+    drops: Drops | None = None
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -98,5 +98,7 @@ def _episodes(entry: Entry) -> dict[str, Value]:
         "data.labels": data.labels,
         "data.unlabeled": data.unlabeled,
         "data.distractors": data.distractors,
+        "eval.within": entry.recipe.eval_within,
+        "eval.drawer": entry.recipe.eval_drawer,
         "eval.seed": entry.recipe.eval.seed,
     }

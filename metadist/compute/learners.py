@@ -13,6 +13,7 @@ from metadist.backbones import Backbone
 from metadist.context import Context
 from metadist.discovery import Options
 from metadist.errors import PluginError, RecipeError, RunError
+from metadist.inner.normalisation import DROPS
 from metadist.kernels.library import available
 from metadist.keys import Key
 from metadist.learner import Learner
@@ -40,6 +41,8 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
             f"{recipe.inner.loss!r}"
         )
 
+    made: list[Backbone] = []
+
     def network(wanted: TaskShape) -> Backbone:
         built = backbones.build(recipe.model.name, recipe.model.options, wanted)
         if recipe.model.norm != "none" and not built.norm_layers:
@@ -47,6 +50,7 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
                 f"model.norm: network {recipe.model.name!r} has no normalisation layers; 'none' is "
                 f"needed, got {recipe.model.norm!r}"
             )
+        made.append(built)
         library = available() if recipe.engine.kernels == "fused" else None
         return built if library is None else built.with_kernels(library)
 
@@ -65,7 +69,20 @@ def build(recipe: Recipe, shape: TaskShape, parts_of: type[Parts[Options]] = Par
             f"algorithm {recipe.algorithm.name!r}: metric_names has to name 'loss', which every "
             f"step reports; got {', '.join(learner.metric_names) or 'nothing'}"
         )
+    if any(one.drops for one in made):
+        _check_dropped(recipe, learner)
     return learner
+
+
+def _check_dropped(recipe: Recipe, learner: Learner) -> None:
+    """A network that drops something is to have the numbers that say what."""
+    if DROPS not in learner.noise(Key.of("metadist"), context(recipe, "train", 0)):
+        raise RecipeError(
+            f"network {recipe.model.name!r} drops a part of its features in training, and "
+            f"algorithm {recipe.algorithm.name!r} has no random numbers for it: noise(key, ctx) of "
+            f"a Normalised learner returns them ({DROPS!r}), and an own one has to add them, "
+            "{**super().noise(key, ctx), ...}; or take a network that drops nothing"
+        )
 
 
 def with_ways(recipe: Recipe, shape: TaskShape, params: Params, ways: int) -> Learner:

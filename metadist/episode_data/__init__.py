@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -123,7 +123,16 @@ class EpisodeData:
             section.labels,
             section.unlabeled,
             section.distractors,
+            section.within,
+            section.drawer,
         )
+
+    def _of_part(self, part: Part, spec: EpisodeSpec) -> EpisodeSpec:
+        """The shape of episodes with the groups and drawers that the recipe has for a part."""
+        if part == "train":
+            return spec
+        within, drawer = self.recipe.eval_within, self.recipe.eval_drawer
+        return replace(spec, within=within, drawer=drawer)
 
     @cached_property
     def _training(self) -> EpisodeSource | StagedSource:
@@ -131,7 +140,7 @@ class EpisodeData:
         return self._open("train", self.spec(section.queries), section.seed)
 
     def _open(self, part: Part, spec: EpisodeSpec, seed: int) -> EpisodeSource | StagedSource:
-        name = self.recipe.data.dataset
+        name, spec = self.recipe.data.dataset, self._of_part(part, spec)
         if self.store is None:
             functional = kind_of(name) == "functions"
             return (FunctionEpisodes if functional else open_source)(name, part, spec, seed)
@@ -165,7 +174,10 @@ class EpisodeData:
         if self.store is None:
             return None
         section = self.recipe.data
-        spec = EpisodeSpec(ways or section.ways, 1, 1, section.rotations, section.labels)
+        sizes = ways or section.ways, 1, 1
+        spec = EpisodeSpec(*sizes, section.rotations, section.labels, within=section.within)
+        # Drawers do not matter: classes are drawn before their images.
+        spec = replace(self._of_part(part, spec), drawer="any")
         ids = ImageEpisodes(self.store, part, spec, seed).class_ids(range(episodes))
         count = len(self.store.parts[part].class_names)
         turns = TURNS if section.rotations == "as_classes" else 1
@@ -244,6 +256,8 @@ def cure(recipe: Recipe, of: str, part: Part, spec: EpisodeSpec) -> str:
         sizes = [said(spec.ways, ways, "--ways")]
         if spec.distractors:
             sizes.append(f"data.distractors ({spec.distractors})")
+        if spec.within != "all":
+            sizes.append(f"{'data' if training else 'eval'}.within ({spec.within!r}; 'all')")
         return (
             f"lower {' or '.join(sizes)}, or take data with more {part} classes "
             "(data.dataset, data.split, data.store)"

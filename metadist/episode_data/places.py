@@ -53,7 +53,9 @@ def shards_root(data_dir: Path, recipe: Recipe) -> Path:
     shape = "".join(f"{size}{letter}" for letter, size in sizes.items() if size)
     turned = "" if section.rotations == "none" else f"-{section.rotations}"
     labels = "" if section.labels == "permuted" else f"-{section.labels}"
-    name = f"{shape}{turned}{labels}-seed{section.seed}"
+    within = "" if section.within == "all" else f"-within_{section.within}"
+    drawer = "" if section.drawer == "any" else f"-{section.drawer}_drawer"
+    name = f"{shape}{turned}{labels}{within}{drawer}-seed{section.seed}"
     if kind_of(section.dataset) != "images":
         return data_dir / section.dataset / "shards" / name
     return store_of(data_dir, section).parent / "shards" / name

@@ -37,7 +37,8 @@ class Results:
     Attributes:
         facts: what the figures depend on beside their protocols.
         evaluations: by protocol, the main one first.
-        examples: see :func:`metadist.evaluation.evaluator.examples`; empty: none are shown.
+        examples: see :func:`metadist.evaluation.evaluator.examples` and
+            :func:`metadist.evaluation.explanations.explanations`; empty: none are shown.
         diagnostics: see :func:`metadist.evaluation.diagnostics.diagnose`; empty: none are wanted.
     """
 

@@ -21,6 +21,7 @@ from metadist.compute.setup import Setup
 from metadist.evaluation.diagnostics import diagnose
 from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import evaluate, examples, predictions
+from metadist.evaluation.explanations import explanations
 from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.score_table import ScoreTable
@@ -149,10 +150,10 @@ class RunEvaluator:
             if data.staged is None
             else self.setup.stage(best.step, params)
         )
-        test = how.source(data)
+        test, shown = how.source(data), min(EXAMPLES, how.episodes)
         return replace(
             results,
-            examples=examples(learner, test, min(EXAMPLES, how.episodes), how.steps),
+            examples=examples(learner, test, shown, how.steps) | explanations(learner, test, shown),
             diagnostics=diagnose(learner, training, test, results.facts, trainee),
         )
 

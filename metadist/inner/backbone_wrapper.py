@@ -32,6 +32,10 @@ class BackboneWrapper(Backbone):
     def norm_parameters(self) -> frozenset[str]:
         return self.network.norm_parameters
 
+    @property
+    def drops(self) -> bool:
+        return self.network.drops
+
     def forward(self, params: Params, x: Tensor, norm: Norm, **how: Any) -> Output:
         return self.network.forward(params, x, norm, **how)
 

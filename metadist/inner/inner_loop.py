@@ -117,7 +117,7 @@ class InnerLoop(Normalised):
         return None
 
     def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
-        return self.optimizer.noise(key, ctx)
+        return {**super().noise(key, ctx), **self.optimizer.noise(key, ctx)}
 
     def learned_quantities(self, params: Params) -> LearnedQuantities:
         return self.optimizer.learned_quantities(meta_parameters(params))

@@ -1,5 +1,7 @@
 """What ``model.norm`` means for the passes of one network, and the running statistics behind it.
 
+What passes drop in training, where the network drops something, is said here too.
+
 ``transductive``: every pass uses the statistics of its own batch. ``support``: passes over queries
 use those of the support set. ``running``: training uses the batch's and averages what the support
 passes saw; other phases use the average, after T steps and more that of T. ``none``: no statistics.
@@ -9,21 +11,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metadist.backbones import Backbone, Norm, Statistics
+from metadist.backbones import Backbone, Drops, Norm, Statistics
+from metadist.backbones._drop_block import BITS
 from metadist.context import Context
+from metadist.keys import Key
 from metadist.learner import Learner, Loss
 from metadist.tasks import Examples, Params, Task
+
+#: Name of the numbers that decide what is dropped, among a task's random numbers.
+DROPS = "drops"
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How a network's passes are normalised.
+    """How a network's passes are normalised, and what they drop.
 
     Attributes:
         per_step: keep running statistics for each number of steps taken, 0 to T.
@@ -40,6 +47,10 @@ class Normalisation:
 
     def support(self, ctx: Context, step: int = 0) -> Norm:
         """Normalisation of a pass over examples that are learned from, after ``step`` steps."""
+        norm, drops = self._norm(ctx, step), self.drops(ctx, step)
+        return norm if drops is None else replace(norm, drops=drops)
+
+    def _norm(self, ctx: Context, step: int) -> Norm:
         if ctx.norm == "none":
             return Norm("off", step=step)
         if ctx.norm == "running" and ctx.phase != "train":
@@ -53,12 +64,27 @@ class Normalisation:
 
     def query(self, params: Params, support: Examples, ctx: Context, step: int = 0) -> Norm:
         """Normalisation of a pass over queries with parameters that ``step`` steps have given."""
-        norm = self.support(ctx, step)
+        norm, drops = self.support(ctx, step), self.drops(ctx, step, query=True)
         if ctx.norm == "support":
-            measured = Norm("batch", record=True, step=step)
+            measured = replace(norm, record=True)
             passed = self.backbone.forward(params, support.x, measured)
-            return Norm("given", statistics=passed.statistics, step=step)
-        return Norm("batch", step=step) if norm.record else norm
+            return Norm("given", statistics=passed.statistics, step=step, drops=drops)
+        if norm.record or drops is not None:
+            return replace(norm, record=False, drops=drops)
+        return norm
+
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        """The random numbers of a task, of which follows what its passes drop in training."""
+        if ctx.phase != "train" or not self.backbone.drops:
+            return {}
+        return {DROPS: key.fold(DROPS).uniform((2,), torch.float64)}
+
+    def drops(self, ctx: Context, step: int = 0, *, query: bool = False) -> Drops | None:
+        """What decides what a pass after ``step`` steps drops; None: it drops nothing."""
+        if DROPS not in ctx.noise:
+            return None
+        seed = (ctx.noise[DROPS] * 2**BITS).to(torch.int64)
+        return Drops(seed, ctx.step).at(2 * step + query)
 
     def sums(self, recorded: Sequence[Statistics]) -> dict[str, Tensor]:
         """Sums over tasks of mean and second moment, [passes, C] each.
@@ -128,6 +154,9 @@ class Normalised(Learner):
         prediction = self.predict(fitted, task.visible_query(self.needs), ctx)
         loss = self.objective.loss_and_metrics(prediction, task.query)
         return Loss(*loss, self.normalisation.sums(self.recorded(fitted)))
+
+    def noise(self, key: Key, ctx: Context) -> dict[str, Tensor]:
+        return self.normalisation.noise(key, ctx)
 
     def statistics(self, ctx: Context) -> dict[str, tuple[int, ...]]:
         return self.normalisation.statistics(ctx)

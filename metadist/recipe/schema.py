@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
 
@@ -38,13 +38,20 @@ LATER = (
     ("data", "labels", "permuted"),
     ("data", "unlabeled", 0),
     ("data", "distractors", 0),
+    ("data", "within", "all"),
+    ("data", "drawer", "any"),
     ("model", "halvings", 4),
+    ("model", "drop_rate", 0.0),
+    ("model", "drop_size", 5),
+    ("model", "drop_over", 20_000),
     ("algorithm", "fine_tune", False),
     ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),
     ("eval", "ways", 0),
     ("eval", "shots", 0),
+    ("eval", "within", "as_trained"),
+    ("eval", "drawer", "as_trained"),
     ("eval", "chunk", 1),
     ("engine", "kernels", "torch"),
 )
@@ -115,6 +122,18 @@ class Recipe(BaseModel):
     def eval_shots(self) -> int:
         """Support examples per class, or support points, at evaluation."""
         return self.eval.shots or self.data.shots
+
+    @property
+    def eval_within(self) -> Literal["all", "group"]:
+        """What the classes of an episode are of at evaluation."""
+        own = self.eval.within
+        return self.data.within if own == "as_trained" else own
+
+    @property
+    def eval_drawer(self) -> Literal["any", "same"]:
+        """By whom its images are."""
+        own = self.eval.drawer
+        return self.data.drawer if own == "as_trained" else own
 
     @property
     def lineage(self) -> str:

@@ -79,6 +79,12 @@ class DataSection(Declared):
     distractors: MaybeExamples = 0
     """further classes with as many unlabeled images each, none of them one of the ways; images
     only"""
+    within: Literal["all", "group"] = "all"
+    """classes of a task are any, or of one group, such as an alphabet; images only; see
+    docs/norm-and-protocols.md#within-an-alphabet"""
+    drawer: Literal["any", "same"] = "any"
+    """the first image of each class, the second and so on are by any drawers, or by the same one;
+    images only"""
     episodes: Updates | Literal["unlimited"] = "unlimited"
     """size of the bank of training episodes that is walked through again and again"""
     seed: Seed = 0
@@ -175,6 +181,10 @@ class EvalSection(Declared):
     docs/norm-and-protocols.md#ways-and-shots"""
     shots: MaybeExamples = 0
     """support images per class, or points, in validation and test; 0: as in training"""
+    within: Literal["as_trained", "all", "group"] = "as_trained"
+    """as `data.within`, in validation and test"""
+    drawer: Literal["as_trained", "any", "same"] = "as_trained"
+    """as `data.drawer`, in validation and test"""
     chunk: Tasks = 1
     """episodes that are computed together at evaluation"""
 

@@ -30,10 +30,11 @@ class Note(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A picture and the sentences that say how to read it."""
+    """A picture and the sentences that say how to read it; a wide one has a row for itself."""
 
     svg: str
     caption: str
+    wide: bool = False
 
 
 @cache

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from metadist.objectives import Metric
-from metadist.report.document import Note, Stat, page
+from metadist.report.document import Card, Note, Stat, page
 from metadist.report.figures import adaptation, distribution, learning_curves
 from metadist.report.phrases import after_steps, diverged, label, plural, queries
 from metadist.report.sections.attempts import attempts_card
 from metadist.report.sections.diagnostics import learned_cards
 from metadist.report.sections.episodes import shown_episodes
+from metadist.report.sections.explanations import explanation_cards
 from metadist.report.sections.facts import facts, wide_facts
 from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
@@ -66,6 +67,7 @@ def render(data: RunData) -> str:
         tables=[_table(p, own=data.owns(p)) for p in data.protocols],
         learned=learned_cards(data),
         episodes=_episodes(data),
+        explained=_explained(data),
         groups=facts(data),
         wide_groups=wide_facts(data),
     )
@@ -250,8 +252,22 @@ def _episodes(data: RunData) -> Any:
     """Test episodes to be drawn, or why they cannot be."""
     if data.examples is None:
         return ""
-    trained = data.protocols[0].trained_steps if data.protocols else 10**9
     try:
-        return shown_episodes(data.examples, trained)
+        return shown_episodes(data.examples, _trained(data))
     except (ValueError, IndexError, TypeError) as error:
         return str(error)
+
+
+def _explained(data: RunData) -> list[Card] | str:
+    """What predictions for these episodes rest on, or why it cannot be drawn."""
+    if data.examples is None:
+        return []
+    try:
+        return explanation_cards(data.examples, _trained(data))
+    except (ValueError, IndexError, TypeError, KeyError) as error:
+        return str(error)
+
+
+def _trained(data: RunData) -> int:
+    """Adaptation steps of training; more than there are where they are not known."""
+    return data.protocols[0].trained_steps if data.protocols else 10**9

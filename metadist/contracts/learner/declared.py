@@ -171,6 +171,42 @@ def activations(setting: Setting) -> Iterator[Finding]:
         yield found(f"activations [{queries}, ...]", ", ".join(odd), "return a row for each query")
 
 
+def explanation(setting: Setting) -> Iterator[Finding]:
+    """Features of one space, a row for each example; attention and adjacency that are shares."""
+    now = setting.tested
+    task, ctx, learner = now.tasks.task(0), now.task_ctx(0), setting.learner
+    with torch.no_grad():
+        fitted = learner.adapt(setting.params, task.view(learner.needs), ctx)[-1]
+        told = learner.explanation(fitted, task.visible_query(learner.needs), ctx)
+    if told is None:
+        return
+    examples, queries, vertices = len(told.support), len(task.query), len(told.support) + 1
+    size = told.support.shape[1:]
+    forms = {"support": (told.support, (examples, *size)), "query": (told.query, (queries, *size))}
+    if told.prototypes is not None:
+        forms["prototypes"] = (told.prototypes, (setting.where.shape.ways, *size))
+    for name, of in told.attention.items():
+        forms[f"attention {name!r}"] = (of, (queries, examples))
+    for name, of in told.adjacency.items():
+        forms[f"adjacency {name!r}"] = (of, (queries, vertices, vertices))
+    for name, (tensor, shape) in forms.items():
+        if tuple(tensor.shape) != shape:
+            yield found(
+                f"{name} {list(shape)}", list(tensor.shape), "see metadist.learner.Explanation"
+            )
+    if examples < len(task.support):
+        wanted = f"features of all {len(task.support)} support examples"
+        yield found(wanted, f"of {examples}", "return a row for each, in their order")
+    for name, of in {**told.attention, **told.adjacency}.items():
+        if bool((of < 0).any()) or bool((of.sum(-1) > 1 + 1e-6).any()):
+            least, most = float(of.min()), float(of.sum(-1).max())
+            yield found(
+                f"shares in {name!r}: nothing below 0, rows that sum to at most 1",
+                f"numbers from {least:.3g} on, rows that sum to up to {most:.3g}",
+                "return the weights after the softmax",
+            )
+
+
 def learned_quantities(setting: Setting) -> Iterator[Finding]:
     """Finite floats by quantity and name."""
     for quantity, of in setting.learner.learned_quantities(setting.params).items():
@@ -229,6 +265,7 @@ CHECKS = (
     step_scalars,
     noise,
     activations,
+    explanation,
     learned_quantities,
     ways,
 )

@@ -167,13 +167,18 @@ class AttentionBlock(CausalBlock):
         scores = (query @ key.T / math.sqrt(self.keys)).masked_fill(later, float("-inf"))
         return scores.softmax(1) @ value
 
+    def weights(self, params: Params, past: Tensor, x: Tensor) -> Tensor:
+        """How much of each place, [Q, S + 1], the last places x [Q, C] read of the places past
+        [S, C] and, at the end, of themselves."""
+        query, key, _ = self._parts()
+        asked = query(params, x)
+        own = (asked * key(params, x)).sum(1, keepdim=True)
+        scores = torch.cat([asked @ key(params, past).T, own], 1) / math.sqrt(self.keys)
+        return scores.softmax(1)
+
     def last(self, params: Params, past: Tensor, x: Tensor) -> Tensor:
-        query, key, value = (part(params, x) for part in self._parts())
-        _, past_key, past_value = (part(params, past) for part in self._parts())
-        own = (query * key).sum(1, keepdim=True)
-        scores = torch.cat([query @ past_key.T, own], 1) / math.sqrt(self.keys)
-        weights = scores.softmax(1)
-        return weights[:, :-1] @ past_value + weights[:, -1:] * value
+        weights, (_, _, value) = self.weights(params, past, x), self._parts()
+        return weights[:, :-1] @ value(params, past) + weights[:, -1:] * value(params, x)
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,16 @@ class CausalNetwork:
         for block in self.blocks:
             x = torch.cat([x, block.last(params, past[:, : block.inputs], x)], 1)
         return x
+
+    def attention(self, params: Params, past: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """How much of each place, [Q, S + 1], each attention reads in :meth:`last`, by its name."""
+        found: dict[str, Tensor] = {}
+        for block in self.blocks:
+            own = past[:, : block.inputs]
+            if isinstance(block, AttentionBlock):
+                found[block.name] = block.weights(params, own, x)
+            x = torch.cat([x, block.last(params, own, x)], 1)
+        return found
 
 
 def temporal(name: str, inputs: int, filters: int, layers: int) -> Sequence[CausalBlock]:

@@ -25,6 +25,9 @@ def method(text: str, of: str = "    def init(self, key):") -> tuple[str, str]:
 LOSS = "        prediction = self.predict(fitted, task.query, ctx)\n"
 ADAPT = "        return [self.means(params, task, ctx)[0]]\n"
 PREDICTED = "        return Prediction(-away / self.options.temperature)\n"
+EXPLAINS = "from metadist.learner import Loss", "from metadist.learner import Explanation, Loss"
+EXPLAINED = """    def explanation(self, fitted, query, ctx):
+        return Explanation(fitted[2].x.flatten(1)"""
 
 LEARNERS = [
     learner(
@@ -261,6 +264,18 @@ LEARNERS = [
         "activations",
         "a row for each query",
         method("    def activations(self, fitted, query, ctx):\n        return {'a': query.x[:1]}"),
+    ),
+    learner(
+        "explanation",
+        ("query [6, ", "metadist.learner.Explanation"),
+        EXPLAINS,
+        method(f"{EXPLAINED}, query.x.flatten(1)[:1])"),
+    ),
+    learner(
+        "explanation",
+        ("rows that sum to at most 1", "after the softmax"),
+        EXPLAINS,
+        method(f"{EXPLAINED}, query.x.flatten(1), attention={{'a': query.x.new_ones(6, 6)}})"),
     ),
     learner(
         "gradient form",

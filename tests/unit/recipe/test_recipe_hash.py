@@ -82,6 +82,13 @@ def test_options_that_parts_have_got_since_leave_hashes_as_they_were():
     assert other.hashed()["algorithm"]["fine_tune"] is True
 
 
+def test_a_network_that_drops_something_is_another():
+    recipe = resolve(minimal("model.name=resnet12"))
+    assert not {"drop_rate", "drop_size", "drop_over"} & recipe.hashed()["model"].keys()
+    other = resolve(minimal("model.name=resnet12", "model.drop_rate=0.1"))
+    assert other.hash != recipe.hash
+
+
 def test_the_hash_without_steps():
     a, b = resolve(minimal("outer.steps=10")), resolve(minimal("outer.steps=20"))
     assert a.hash != b.hash

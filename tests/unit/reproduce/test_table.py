@@ -27,6 +27,7 @@ def test_all_tables_are_there():
         "first-order",
         "miniimagenet",
         "omniglot",
+        "one-shot-trials",
         "polynomial-masks",
         "sinusoid-shots",
         "step-size",

@@ -1,4 +1,4 @@
-"""Learning to compare: an encoder makes features, a subclass says what is near.
+"""Learning to embed: an encoder makes features, a subclass predicts from those of the support set.
 
 There is no inner loop. What the encoder makes of the support set is what queries are compared with.
 Where no parameter has the size of the number of ways (SNAIL's and graph networks' have), a learner
@@ -26,7 +26,7 @@ from metadist.inner.backbone_wrapper import Encoder
 from metadist.inner.normalisation import Normalisation, Normalised
 from metadist.inner.passes import passed
 from metadist.keys import Key
-from metadist.learner import Loss
+from metadist.learner import Explanation, Loss
 from metadist.objectives import Objective
 from metadist.tasks import Examples, Params, Prediction, Task
 
@@ -40,16 +40,18 @@ class Embedded:
         known: what queries are compared with, of the support set's features.
         norm: of passes over queries.
         statistics: of the pass over the support set, for running averages.
+        features: of the support set, [S, D].
     """
 
     params: Params
     known: Any
     norm: Norm
     statistics: Statistics
+    features: Tensor
 
 
 @dataclass(frozen=True)
-class MetricLearner(Normalised):
+class EmbeddingLearner(Normalised):
     """An encoder and a comparison; :meth:`known` and :meth:`compared` are missing.
 
     Attributes:
@@ -112,10 +114,13 @@ class MetricLearner(Normalised):
             norm = replace(norm, record=True)
         features, statistics = self.features(params, support.x, norm, ctx)
         known = self.known(params, features, support.y)
+        drops = self.normalisation.drops(ctx, query=True)
         if ctx.norm == "support":
             statistics = {**statistics, **self.own_statistics(params, known, features)}
-            return Embedded(params, known, Norm("given", statistics=statistics), {})
-        return Embedded(params, known, replace(norm, record=False), statistics)
+            given = Norm("given", statistics=statistics, drops=drops)
+            return Embedded(params, known, given, {}, features)
+        of_queries = replace(norm, record=False, drops=drops)
+        return Embedded(params, known, of_queries, statistics, features)
 
     def adapt(self, params: Params, task: Task, ctx: Context) -> Sequence[Embedded]:
         """One element: there are no steps."""
@@ -128,6 +133,14 @@ class MetricLearner(Normalised):
         """Logits [n, N] of n queries."""
         features, _ = self.features(fitted.params, query.x, fitted.norm, ctx)
         return Prediction(self.compared(fitted.params, fitted.known, features, fitted.norm)[0])
+
+    def explanation(self, fitted: Embedded, query: Examples, ctx: Context) -> Explanation:
+        features, _ = self.features(fitted.params, query.x, fitted.norm, ctx)
+        return self.explained(fitted, features)
+
+    def explained(self, fitted: Embedded, queries: Tensor) -> Explanation:
+        """What predictions rest on, of query features [Q, D]: by default features alone."""
+        return Explanation(fitted.features, queries)
 
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """That of the queries; see the module for how they are passed in training."""
