@@ -1,4 +1,7 @@
-"""What lies in a data directory: class stores and shard sets, on disk or in an object store."""
+"""What lies in a data directory: class stores, partitions and shard sets.
+
+On disk or in an object store.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Literal
 
 from data_pipeline import datasets
 from data_pipeline.errors import DataError, MissingData, did_you_mean
+from data_pipeline.partitions import layout as partitions
 from data_pipeline.shards import index as shards
 from data_pipeline.shards.verify import verify_shards
 from data_pipeline.storage.objects import object_place
@@ -18,20 +22,24 @@ from data_pipeline.storage.typed_paths import typed_path
 from data_pipeline.storage.working_copies import Description, described
 from data_pipeline.store import layout as store
 from data_pipeline.store.class_store import open_store
-from data_pipeline.store.verify import Finding, verify_store
+from data_pipeline.store.verify import Finding, compare_digest, foreign_files, verify_store
 
-Kind = Literal["store", "shards"]
-DESCRIPTIONS: dict[Kind, Description] = {"store": store.DESCRIPTION, "shards": shards.DESCRIPTION}
+Kind = Literal["store", "partitions", "shards"]
+DESCRIPTIONS: dict[Kind, Description] = {
+    "store": store.DESCRIPTION,
+    "partitions": partitions.DESCRIPTION,
+    "shards": shards.DESCRIPTION,
+}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A class store or a shard set.
+    """A class store, partitions of one, or a shard set.
 
     Attributes:
-        kind: which of the two.
+        kind: which of these.
         path: its directory.
-        store: the class store beside a shard set, if there is one.
+        store: the class store beside partitions or a shard set, if there is one.
     """
 
     kind: Kind
@@ -45,10 +53,22 @@ class Prepared:
             deep: look at each image, and draw each episode again.
         """
         try:
+            if self.kind == "partitions":
+                return self._partitions()
             return verify_store(self.path, deep) if self.kind == "store" else self._shards(deep)
         except (DataError, OSError) as error:
             # Something of another version, gone or unreadable is a finding like any other.
             return [Finding.of(self.path, error)]
+
+    def _partitions(self) -> list[Finding]:
+        """Raises DataError for the first thing that is wrong."""
+        listed = partitions.listed_files(self.path)
+        found = list(foreign_files(self.path, {partitions.DESCRIPTION.name, *listed}))
+        for name, (expected, _) in listed.items():
+            found.extend(compare_digest(self.path / name, expected, partitions.DESCRIPTION.name))
+        if not found and self.store is not None:
+            partitions.open_partitions(self.path, open_store(self.store, verify=False))
+        return found
 
     def _shards(self, deep: bool) -> list[Finding]:
         beside = None
@@ -69,21 +89,24 @@ class Prepared:
 
 
 def find(folder: Path) -> Iterator[Prepared]:
-    """Class stores and shard sets at or below a folder, also those that lack their description."""
+    """All that is prepared at or below a folder, also what lacks its description."""
     if (folder / store.DESCRIPTION.name).is_file():
         yield Prepared("store", folder)
         return
-    if (folder / shards.DESCRIPTION.name).is_file():
-        beside = folder.parent.parent / "store"
-        yield Prepared("shards", folder, beside if beside.is_dir() else None)
-        return
+    kinds: tuple[Kind, ...] = "partitions", "shards"
+    for kind in kinds:
+        if (folder / DESCRIPTIONS[kind].name).is_file():
+            beside = folder.parent.parent / "store"
+            yield Prepared(kind, folder, beside if beside.is_dir() else None)
+            return
     for place in (folder, *_subfolders(folder)):
         beside = place / "store"
         held = beside if beside.is_dir() else None
         if held is not None:
             yield Prepared("store", held)
-        for path in _subfolders(place / "shards"):
-            yield Prepared("shards", path, held)
+        for kind in kinds:
+            for path in _subfolders(place / kind):
+                yield Prepared(kind, path, held)
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -125,7 +148,7 @@ def folders(what: str | None, root: Path) -> list[Path]:
 
 
 def published(root: Path) -> list[Prepared]:
-    """All stores and shard sets that an object store has, if ``root`` is a working copy of one.
+    """All that an object store has prepared, if ``root`` is a working copy of one.
 
     Raises:
         StoreError: the store cannot be read, or is away.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_pipeline.datasets import Part
+from data_pipeline.episodes.divisions import Division
 from data_pipeline.episodes.groups import check_drawers, groups, together
 from data_pipeline.episodes.types import (
     GENERATOR_VERSION,
@@ -21,6 +22,7 @@ from data_pipeline.episodes.types import (
     ordered,
 )
 from data_pipeline.errors import DataError, TooFew
+from data_pipeline.partitions.partition import Partitions
 from data_pipeline.rng import Stream, fold
 from data_pipeline.store.class_store import ClassStore
 
@@ -84,7 +86,7 @@ class _Deck:
     does not depend on the number of queries.
 
     Args:
-        first, sizes: of each class, its first row in the part and its number of images.
+        first, sizes: of each class, the place of its first image and its number of images.
     """
 
     def __init__(self, first: Sequence[int], sizes: Sequence[int]) -> None:
@@ -140,42 +142,74 @@ class ImageEpisodes:
     with equal chances; distractors are of any. With ``drawer="same"`` the rounds of images are by a
     drawer each.
 
+    With ``partitions`` of the training images, clusters take the place of classes: each episode
+    draws a partition, from a stream of its own, and its classes from that. All else is as before:
+    a single partition into the true classes gives the same bytes as none.
+
     Raises:
         TooFew: fewer classes than ways + distractors, in a group than ways, or a class with fewer
             images than shots + queries + unlabeled.
-        DataError: groups or drawers are asked for that the classes do not have.
+        DataError: a part or size that is not possible, groups or drawers that the classes do not
+            have, or partitions of other images.
     """
 
-    def __init__(self, store: ClassStore, part: Part, spec: EpisodeSpec, seed: int) -> None:
+    def __init__(
+        self,
+        store: ClassStore,
+        part: Part,
+        spec: EpisodeSpec,
+        seed: int,
+        partitions: Partitions | None = None,
+    ) -> None:
         if part not in store.parts:
             raise DataError(f"{store.root}: has no {part!r} classes; it has {sorted(store.parts)}")
         self.store = store
         self._part = store.parts[part]
         self._spec = spec
-        sizes = np.diff(self._part.offsets)
+        self._division = Division.of_part(self._part)
+        if partitions is not None:
+            if (partitions.store_digest, part) != (store.digest, "train"):
+                raise DataError(
+                    f"{partitions.root}: partitions of the training images with digest "
+                    f"{partitions.store_digest}, {part} episodes of {store.digest} were asked for; "
+                    "make them from this store with `metadist data cluster`"
+                )
+            if spec.within != "all" or spec.drawer != "any":
+                raise DataError(
+                    "clusters have no groups and no drawers: with partitions (data.partition) "
+                    "data.within 'all' and data.drawer 'any' are needed, got "
+                    f"{spec.within!r} and {spec.drawer!r}"
+                )
+            self._division = Division.of_partitions(partitions)
         spec.check_sizes()
         if spec.distractors and not spec.unlabeled:
             raise DataError(
                 f"{spec.distractors} distractor classes have no images where there are no "
                 "unlabeled ones: ask for unlabeled >= 1 (data.unlabeled), or for no distractors"
             )
-        self._check_sizes(sizes)
+        self._check_sizes()
         if spec.rotations != "none" and store.shape[0] != store.shape[1]:
             raise DataError(
                 f"rotations need square images, these are {store.shape}; set data.rotations to "
                 "'none'"
             )
-        self.identity = Identity("images", store.dataset, store.digest, part, seed, spec)
+        payload = {} if partitions is None else {"partitions": partitions.digest}
+        self.identity = Identity(
+            "images", store.dataset, store.digest, part, seed, spec, payload=payload
+        )
         self.schema = images_schema(spec, store.shape)
-        self._sizes, self._offsets = sizes.tolist(), self._part.offsets.tolist()
-        names = "episode", "order", "unlabeled", "distractors", "unlabeled order"
+        division = self._division
+        self._sizes, self._offsets = division.sizes.tolist(), division.offsets.tolist()
+        names = "episode", "order", "unlabeled", "distractors", "unlabeled order", "partition"
         self._keys = {n: fold(n, GENERATOR_VERSION, store.digest, part, seed) for n in names}
-        self._universe = len(sizes) * (TURNS if spec.rotations == "as_classes" else 1)
-        self._groups: list[list[int]] | None = None
+        turns = TURNS if spec.rotations == "as_classes" else 1
+        #: Of each partition, the classes that there are to draw from, turned ones counted.
+        self._universes = [turns * int(count) for count in np.diff(division.starts)]
+        self._groups: list[list[list[int]]] | None = None
         if spec.labels == "fixed":
             key = fold("labels", GENERATOR_VERSION, store.digest, part, seed)
-            order = Stream(key).permutation(self._universe)
-            self._groups = [order[label :: spec.ways] for label in range(spec.ways)]
+            orders = [Stream(key, p).permutation(u) for p, u in enumerate(self._universes)]
+            self._groups = [[o[label :: spec.ways] for label in range(spec.ways)] for o in orders]
         self._within = self._within_groups()
         if spec.drawer == "same":
             check_drawers(store, self._part)
@@ -194,21 +228,25 @@ class ImageEpisodes:
         found = groups(self.store, self._part, spec.ways)
         return [[turns * c + t for c in classes for t in range(turns)] for classes in found]
 
-    def _check_sizes(self, sizes: NDArray[np.int64]) -> None:
+    def _check_sizes(self) -> None:
         """See that there are as many classes, and images of each, as an episode needs."""
         spec, store, part = self._spec, self.store, self._part.part
-        if len(sizes) < spec.ways + spec.distractors or spec.ways < 1:
+        division, sizes = self._division, self._division.sizes
+        own = division.order is None
+        if division.fewest < spec.ways + spec.distractors or spec.ways < 1:
             more = f" with {spec.distractors} distractor classes" if spec.distractors else ""
+            kind = f"{part} classes" if own else "clusters"
             raise TooFew(
-                f"{spec.ways}-way episodes{more} need that many {part} classes, "
-                f"{store.dataset} ({store.split}) has {len(sizes)}",
+                f"{spec.ways}-way episodes{more} need that many {kind}, "
+                f"{store.dataset} ({store.split}) has {division.fewest}",
                 "classes",
                 f"ask for fewer ways{' or distractors' if more else ''}",
             )
         need = spec.shots + spec.queries + spec.unlabeled
         small = np.flatnonzero(sizes < need)
         if len(small):
-            name, size = self._part.class_names[int(small[0])], int(sizes[small[0]])
+            size, first = int(sizes[small[0]]), int(small[0])
+            name = self._part.class_names[first] if own else f"cluster {first}"
             others = f" (and {len(small) - 1} more like it)" if len(small) > 1 else ""
             unlabeled = f" + {spec.unlabeled} unlabeled" if spec.unlabeled else ""
             raise TooFew(
@@ -219,33 +257,39 @@ class ImageEpisodes:
                 f"{' or unlabeled images' if unlabeled else ''}, or remove such classes",
             )
 
-    def _classes(self, stream: Stream) -> list[tuple[int, int]]:
-        """(class index, quarter turns) of each way."""
+    def _classes(self, stream: Stream, index: int) -> list[tuple[int, int]]:
+        """(class index, quarter turns) of each way of an episode."""
+        partition = self._division.drawn(self._keys["partition"], index)
         if self._within is not None:
             group = self._within[stream.below(len(self._within))]
             chosen = [group[u] for u in stream.sample(len(group), self._spec.ways)]
         elif self._groups is None:
-            chosen = stream.sample(self._universe, self._spec.ways)
+            chosen = stream.sample(self._universes[partition], self._spec.ways)
         else:
-            chosen = [group[stream.below(len(group))] for group in self._groups]
-        return self._turned(chosen, stream)
+            chosen = [group[stream.below(len(group))] for group in self._groups[partition]]
+        return self._turned(chosen, partition, stream)
 
-    def _turned(self, chosen: list[int], stream: Stream) -> list[tuple[int, int]]:
-        """(class index, quarter turns) of these of the universe."""
+    def _turned(self, chosen: list[int], partition: int, stream: Stream) -> list[tuple[int, int]]:
+        """(class index, quarter turns) of these of a partition's universe."""
+        first = self._division.starts[partition]
         if self._spec.rotations == "as_classes":
-            return [divmod(u, TURNS) for u in chosen]
+            return [(first + u // TURNS, u % TURNS) for u in chosen]
         if self._spec.rotations == "per_episode":
-            return [(c, stream.below(TURNS)) for c in chosen]
-        return [(c, 0) for c in chosen]
+            return [(first + c, stream.below(TURNS)) for c in chosen]
+        return [(first + c, 0) for c in chosen]
 
-    def _distractors(self, ways: list[tuple[int, int]], stream: Stream) -> list[tuple[int, int]]:
-        """(class index, quarter turns) of each distractor: none of the ways."""
+    def _distractors(
+        self, ways: list[tuple[int, int]], stream: Stream, index: int
+    ) -> list[tuple[int, int]]:
+        """(class index, quarter turns) of each distractor of an episode: none of the ways."""
+        partition = self._division.drawn(self._keys["partition"], index)
+        first = self._division.starts[partition]
         as_classes = self._spec.rotations == "as_classes"
-        taken = sorted(TURNS * c + turns if as_classes else c for c, turns in ways)
-        chosen = stream.sample(self._universe - len(taken), self._spec.distractors)
+        taken = sorted(TURNS * (c - first) + q if as_classes else c - first for c, q in ways)
+        chosen = stream.sample(self._universes[partition] - len(taken), self._spec.distractors)
         for other in taken:  # from the lowest: each makes room for itself
             chosen = [u + (u >= other) for u in chosen]
-        return self._turned(chosen, stream)
+        return self._turned(chosen, partition, stream)
 
     def _deck(self, classes: list[tuple[int, int]]) -> _Deck:
         kind = _Deck if self._spec.drawer == "any" else _SameDrawer
@@ -262,7 +306,7 @@ class ImageEpisodes:
         each = self._spec.unlabeled
         own = deck.draw(Stream(self._keys["unlabeled"], index), each)
         stream = Stream(self._keys["distractors"], index)
-        others = self._distractors(ways, stream)
+        others = self._distractors(ways, stream, index)
         rows = np.concatenate([own, self._deck(others).draw(stream, each)]).ravel()
         labels = [*range(len(ways)), *[-1] * len(others)]
         turns = [t for _, t in ways + others]
@@ -274,7 +318,7 @@ class ImageEpisodes:
 
         Shots and queries do not matter.
         """
-        drawn = (self._classes(Stream(self._keys["episode"], int(i))) for i in ids)
+        drawn = (self._classes(Stream(self._keys["episode"], int(i)), int(i)) for i in ids)
         chosen = [[TURNS * c + turns for c, turns in classes] for classes in drawn]
         return np.array(chosen, dtype=np.int64).reshape(len(ids), self._spec.ways)
 
@@ -285,7 +329,7 @@ class ImageEpisodes:
         columns = {n: np.empty((len(ids), *c.shape), c.dtype) for n, c in schema.items()}
         for t, i in enumerate(map(int, ids)):
             stream = Stream(self._keys["episode"], i)
-            classes = self._classes(stream)
+            classes = self._classes(stream, i)
             deck = self._deck(classes)
             drawn = deck.draw(stream, spec.shots + spec.queries)
             columns["class_ids"][t] = [TURNS * c + turns for c, turns in classes]
@@ -301,6 +345,9 @@ class ImageEpisodes:
                 found = self._unlabeled(i, classes, deck)
                 for what, values in zip(("rows", "y", "turns"), found, strict=True):
                     columns[f"unlabeled_{what}"][t] = values
+        for name in columns:
+            if name.endswith("_rows"):
+                columns[name] = self._division.rows(columns[name])
         return EpisodeBatch(np.array([int(i) for i in ids], dtype=np.int64), columns)
 
     def episodes(self, ids: Sequence[int]) -> EpisodeBatch:

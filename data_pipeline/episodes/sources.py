@@ -24,6 +24,7 @@ from data_pipeline.episodes.types import (
     Identity,
 )
 from data_pipeline.errors import DataError
+from data_pipeline.partitions.layout import partitions_of
 from data_pipeline.store.class_store import ClassStore, open_store
 
 #: Kind of the episodes of a source from outside, unless it has one of its own.
@@ -39,7 +40,7 @@ def live_source(identity: Identity, store: ClassStore | None = None) -> EpisodeS
 
     Raises:
         DataError: images without their store, or what can be drawn here has another identity
-            (another dataset digest or generator version).
+            (another dataset digest or generator version), or its partitions are not there.
     """
     source: EpisodeSource
     part, spec, seed = identity.part, identity.spec, identity.seed
@@ -50,7 +51,9 @@ def live_source(identity: Identity, store: ClassStore | None = None) -> EpisodeS
     elif store is None:
         raise DataError(f"episodes of {identity.dataset!r} need its class store, got none")
     else:
-        source = ImageEpisodes(store, part, spec, seed)
+        held = identity.payload.get("partitions")
+        partitions = None if held is None else partitions_of(store, str(held))
+        source = ImageEpisodes(store, part, spec, seed, partitions)
     require_identity(source.identity, identity, "the episodes drawn here")
     return source
 

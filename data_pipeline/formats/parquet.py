@@ -83,6 +83,27 @@ def read_capped(
         raise DamagedData(f"{name}: not a readable Parquet file ({error})") from None
 
 
+def column_types(path: Path) -> dict[str, pa.DataType]:
+    """Names and types of the columns of a Parquet file, in their order; nothing is unpacked.
+
+    Raises:
+        MissingData: no such file.
+        DamagedData: not a Parquet file, or two columns of one name.
+    """
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file")
+    try:
+        with path.open("rb") as raw:
+            read_groups(raw, raw.seek(0, io.SEEK_END))
+        with _opened(path) as file:
+            held = file.schema_arrow
+    except _UNREADABLE as error:
+        raise DamagedData(f"{path}: not a readable Parquet file ({error})") from None
+    if len(set(held.names)) < len(held.names):
+        raise DamagedData(f"{path}: several columns have the same name; give each one its own")
+    return dict(zip(held.names, held.types, strict=True))
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """A small table as a file, compressed and with checksums; equal tables are equal bytes."""
     buffer = pa.BufferOutputStream()

@@ -5,7 +5,7 @@ from metadist.api.common import Plugins
 from metadist.api.data import prepare, shard
 from metadist.api.models import adapt, load, register
 from metadist.api.modules import from_module
-from metadist.api.prepared import preview, verify
+from metadist.api.prepared import cluster, embed, preview, verify
 from metadist.api.result_types import (
     AdaptResult,
     ComparedRun,
@@ -33,8 +33,10 @@ __all__ = [
     "TuneResult",
     "adapt",
     "check",
+    "cluster",
     "compare",
     "data_directory",
+    "embed",
     "evaluate",
     "from_module",
     "load",

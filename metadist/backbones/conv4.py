@@ -48,6 +48,10 @@ class Options(OptionsBase):
     head_init: Literal["normal", "xavier", "zeros"] = "normal"
     """initialisation of the linear layer's weights (Omniglot `normal`, miniImageNet `xavier`;
     `zeros`: the first prediction is uniform)"""
+    head_outputs: Annotated[int, Field(ge=0)] = 0
+    """outputs of the linear layer; 0: one for each class of a training task; otherwise a task has
+    the first of them, so that one of fewer classes than in training can be learned (`eval.ways`;
+    torch computes it then)"""
 
 
 def _xavier(key: Key, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Tensor:
@@ -70,7 +74,12 @@ class Conv4(Fused):
         """Four convolutions and the head."""
         filters = self.options.filters
         convolutions = (Layer(f"conv{i}", filters, bias=False) for i in range(1, BLOCKS + 1))
-        return (*convolutions, Layer("head", self.outputs, bias=True))
+        return (*convolutions, Layer("head", self.head_outputs, bias=True))
+
+    @property
+    def head_outputs(self) -> int:
+        """Of the linear layer; a task has the first of them."""
+        return self.options.head_outputs or self.outputs
 
     @property
     def norm_layers(self) -> dict[str, int]:
@@ -82,7 +91,7 @@ class Conv4(Fused):
         return frozenset(f"{layer}.{p}" for layer in self.norm_layers for p in ("scale", "shift"))
 
     def with_kernels(self, library: Library) -> Conv4:
-        if self.options.halvings < BLOCKS:
+        if self.options.halvings < BLOCKS or self.head_outputs > self.outputs:
             return self
         of_layer = ("conv{}.weight", "norm{}.scale", "norm{}.shift")
         names = (name.format(i) for i in range(1, BLOCKS + 1) for name in of_layer)
@@ -116,14 +125,14 @@ class Conv4(Fused):
                 params[f"norm{block}.scale"] = torch.ones(filters)
             if affine != "none":
                 params[f"norm{block}.shift"] = torch.zeros(filters)
-        shape2 = (self.outputs, self.features)
+        shape2 = (self.head_outputs, self.features)
         head = key.fold("head.weight")
         params["head.weight"] = {
             "normal": lambda: head.normal(shape2),
-            "xavier": lambda: _xavier(head, shape2, self.features, self.outputs),
+            "xavier": lambda: _xavier(head, shape2, self.features, shape2[0]),
             "zeros": lambda: torch.zeros(shape2),
         }[self.options.head_init]()
-        params["head.bias"] = torch.zeros(self.outputs)
+        params["head.bias"] = torch.zeros(self.head_outputs)
         return params
 
     def forward(
@@ -156,6 +165,8 @@ class Conv4(Fused):
         outputs = F.linear(features, params["head.weight"], params["head.bias"])
         if layer_hook is not None:
             outputs = layer_hook("head", outputs)
+        if self.head_outputs > self.outputs:
+            outputs = outputs[:, : self.outputs]
         activations["head"] = outputs
         return Output(outputs, features, statistics, activations)
 
@@ -164,7 +175,8 @@ def build(options: Options, shape: TaskShape) -> Conv4:
     """The network for tasks of this shape.
 
     Raises:
-        RecipeError: the inputs are not images, or too small for four halvings.
+        RecipeError: the inputs are not images, or too small for four halvings, or the head has
+            fewer outputs than are needed.
     """
     if len(shape.inputs) != 3:
         raise RecipeError(f"conv4 needs images [C, H, W], the data has inputs {shape.inputs}")
@@ -177,6 +189,11 @@ def build(options: Options, shape: TaskShape) -> Conv4:
         least = 2**options.halvings
         raise RecipeError(
             f"conv4 with pooling needs images of {least}x{least} or more, got {shape.inputs}"
+        )
+    if 0 < options.head_outputs < shape.outputs:
+        raise RecipeError(
+            f"model.head_outputs: 0, or at least {shape.outputs}, as many as a task has classes or "
+            f"values, got {options.head_outputs}"
         )
     area = 1 if options.head == "mean" else height * width
     return Conv4(options, channels, options.filters * area, shape.outputs)

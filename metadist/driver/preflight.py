@@ -143,6 +143,15 @@ def check_workers(
         local_device(device)
 
 
+def partition_facts(data: EpisodeData) -> dict[str, Any]:
+    """What ``run.json`` says of the partitions whose clusters stand for classes, if there are."""
+    held = data.partitions
+    if held is None:
+        return {}
+    digests = {"digest": held.digest, "store_digest": held.store_digest}
+    return {"partition": {"name": data.recipe.data.partition, **digests, **held.made}}
+
+
 def facts_of(setup: Setup) -> dict[str, Any]:
     """What ``run.json`` says of data, learner, plugins and versions."""
     recipe, store, learner = setup.recipe, setup.data.store, setup.learner
@@ -154,6 +163,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             "split": store.split if store else "",
             "digest": setup.data.digest,
             "licence": store.licence if store else "",
+            **partition_facts(setup.data),
         },
         "learner": {
             "algorithm": recipe.algorithm.name,

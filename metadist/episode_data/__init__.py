@@ -18,12 +18,15 @@ from data_pipeline.episodes.staged import StagedSource
 from data_pipeline.episodes.types import TURNS, EpisodeSource, EpisodeSpec, Schema
 from data_pipeline.errors import TooFew
 from data_pipeline.functions import family_digest
+from data_pipeline.partitions.layout import open_partitions
+from data_pipeline.partitions.partition import Partitions
 from data_pipeline.shards.index import DESCRIPTION as SHARDS
 from data_pipeline.shards.reader import open_shards
+from data_pipeline.storage.local import canonical_json, sha256_bytes
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.storage.working_copies import pull
 from data_pipeline.store.class_store import ClassStore, open_store
-from metadist.episode_data.places import KINDS, kind_of, shards_root, store_of
+from metadist.episode_data.places import KINDS, kind_of, partitions_of, shards_root, store_of
 from metadist.errors import NumericsError, RecipeError
 from metadist.recipe.schema import Recipe
 from metadist.statistics.classes import EpisodeClasses
@@ -36,13 +39,15 @@ class EpisodeData:
 
     Attributes:
         store: the class store; None of what is not made of images.
-        digest: of the dataset.
+        digest: of the dataset, and of the partitions whose clusters stand for classes.
+        partitions: of the training images; None: the classes are as labelled.
     """
 
     recipe: Recipe
     data_dir: Path
     store: ClassStore | None
     digest: str
+    partitions: Partitions | None = None
 
     def check(self, run: Path, recorded: str) -> None:
         """See that they are those that a run was made with.
@@ -107,6 +112,8 @@ class EpisodeData:
         section = self.recipe.data
         if self.store is not None:
             turns = 1 if section.rotations == "none" else TURNS
+            if self.partitions is not None:
+                return turns * self.partitions.clusters
             return turns * len(self.store.parts["train"].class_names)
         if kind_of(section.dataset) == "functions":
             return 0
@@ -145,7 +152,8 @@ class EpisodeData:
             functional = kind_of(name) == "functions"
             return (FunctionEpisodes if functional else open_source)(name, part, spec, seed)
         try:
-            return ImageEpisodes(self.store, part, spec, seed)
+            clusters = self.partitions if part == "train" else None
+            return ImageEpisodes(self.store, part, spec, seed, clusters)
         except TooFew as error:
             raise TooFew(error.what, error.of, cure(self.recipe, error.of, part, spec)) from None
 
@@ -244,6 +252,7 @@ def cure(recipe: Recipe, of: str, part: Part, spec: EpisodeSpec) -> str:
     training = part == "train"
     ways = {"data.ways": section.ways}
     shots = {"data.shots": section.shots}
+    clustered = training and section.partition
     queries = {"data.queries": section.queries}
     if not training:
         ways = {"eval.ways": evaluation.ways} | ways
@@ -261,10 +270,14 @@ def cure(recipe: Recipe, of: str, part: Part, spec: EpisodeSpec) -> str:
         return (
             f"lower {' or '.join(sizes)}, or take data with more {part} classes "
             "(data.dataset, data.split, data.store)"
+            + (", or partitions with more clusters (data.partition)" if clustered else "")
         )
     sizes = [said(spec.shots, shots, "--shots"), said(spec.queries, queries, "--queries")]
     if spec.unlabeled:
         sizes.append(f"data.unlabeled ({spec.unlabeled})")
+    if clustered:
+        largest = f"--smallest {spec.shots + spec.queries + spec.unlabeled}"
+        return f"lower {' or '.join(sizes)}, or cluster again with {largest} (data.partition)"
     return f"lower {' or '.join(sizes)}, or remove such classes"
 
 
@@ -273,7 +286,8 @@ def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:
 
     Raises:
         DataError: missing or damaged.
-        RecipeError: ways, a split or a store given for functions, or ways missing for images.
+        RecipeError: ways, a split, a store or partitions given for functions, or ways missing for
+            images.
     """
     section = recipe.data
     kind = kind_of(section.dataset)
@@ -287,14 +301,18 @@ def open_data(recipe: Recipe, data_dir: Path) -> EpisodeData:
         if section.ways < 2:
             raise RecipeError(f"data.ways: at least 2 for images, got {section.ways}")
         store = open_store(store_of(data_dir, section))
-        return EpisodeData(recipe, data_dir, store, store.digest)
+        if not section.partition:
+            return EpisodeData(recipe, data_dir, store, store.digest)
+        partitions = open_partitions(partitions_of(data_dir, section), store)
+        digest = sha256_bytes(canonical_json([store.digest, partitions.digest]))
+        return EpisodeData(recipe, data_dir, store, digest, partitions)
     if kind == "functions" and section.ways != 0:
         raise RecipeError(
             f"data.ways: {section.dataset} is a family of functions and has no classes; "
             f"set data.ways = 0, got {section.ways}"
         )
-    for key, value in (("split", section.split), ("store", section.store)):
-        if value:
+    for key in ("split", "store", "partition"):
+        if value := getattr(section, key):
             raise RecipeError(
                 f"data.{key}: {section.dataset} is {what} and makes itself; "
                 f"leave data.{key} out, got {value!r}"

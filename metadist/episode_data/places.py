@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from data_pipeline import datasets, episode_sources, functions
+from data_pipeline.partitions.layout import partitions_root
 from data_pipeline.registry import part_hint
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.storage.working_copies import pull, push
@@ -55,7 +56,8 @@ def shards_root(data_dir: Path, recipe: Recipe) -> Path:
     labels = "" if section.labels == "permuted" else f"-{section.labels}"
     within = "" if section.within == "all" else f"-within_{section.within}"
     drawer = "" if section.drawer == "any" else f"-{section.drawer}_drawer"
-    name = f"{shape}{turned}{labels}{within}{drawer}-seed{section.seed}"
+    clusters = f"-{section.partition}" if section.partition else ""
+    name = f"{shape}{turned}{labels}{within}{drawer}{clusters}-seed{section.seed}"
     if kind_of(section.dataset) != "images":
         return data_dir / section.dataset / "shards" / name
     return store_of(data_dir, section).parent / "shards" / name
@@ -66,6 +68,11 @@ def store_of(data_dir: Path, section: DataSection) -> Path:
     spec = datasets.load(section.dataset).SPEC
     split = datasets.check_split(spec, section.split)
     return store_root(data_dir, section.dataset, split, section.store)
+
+
+def partitions_of(data_dir: Path, section: DataSection) -> Path:
+    """Where the partitions lie whose clusters stand for classes in training."""
+    return partitions_root(store_of(data_dir, section), section.partition)
 
 
 def to_be_made(recipe: Recipe, data_dir: Path) -> bool:

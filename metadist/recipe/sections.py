@@ -91,6 +91,9 @@ class DataSection(Declared):
     """of the training episodes"""
     storage: Literal["live", "shards"] = "live"
     """draw episodes while training, or read them from shards"""
+    partition: str = ""
+    """name of partitions that `metadist data cluster` has made of the training images: in training
+    their clusters stand for classes; images only; see docs/without-labels.md"""
     store: str = ""
     """name the store was prepared under; empty: DATASET-SPLIT; images only"""
 

@@ -1,4 +1,4 @@
-"""Class stores and shard sets in words."""
+"""What is prepared, in words."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _DIGEST_SHOWN = 12
 
 
 def summary(item: Prepared, root: Path) -> str:
-    """A class store or shard set in one line, from its description alone."""
+    """A class store, partitions or a shard set in one line, from its description alone."""
     from data_pipeline.errors import DataError
+    from data_pipeline.partitions import layout as partitions
     from data_pipeline.shards import index as shards
     from data_pipeline.store import layout as store
+    from metadist.report.phrases import plural
 
     place = str(item.path.relative_to(root) if item.path.is_relative_to(root) else item.path)
     try:
@@ -27,6 +29,13 @@ def summary(item: Prepared, root: Path) -> str:
             return (
                 f"{place:42} {body['dataset']}, split {body['split']}, "
                 f"{shape_text(body['shape'])}, digest {body['digest'][:_DIGEST_SHOWN]}"
+            )
+        if item.kind == "partitions":
+            body = partitions.read_description(item.path)
+            return (
+                f"{place:42} {plural(body['partitions'], 'partition')} of {body['dataset']} "
+                f"{body['store_digest'][:_DIGEST_SHOWN]}, {body['clusters']} clusters, "
+                f"digest {body['digest'][:_DIGEST_SHOWN]}"
             )
         layout, files, _ = shards.read_description(item.path)
         return (

@@ -1,0 +1,1 @@
+"""Partitions: training images grouped without labels, so that clusters stand for classes."""

@@ -1,0 +1,1 @@
+"""An auto-encoder of images: an embedding that is learned without labels."""
