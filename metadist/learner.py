@@ -130,6 +130,13 @@ class Learner(ABC):
     def predict(self, fitted: Any, query: Examples, ctx: Context) -> Prediction:
         """Logits [n, N] or values [n, E] for n queries."""
 
+    def pair_scores(self, fitted: Any, query: Examples, ctx: Context) -> Tensor | None:
+        """How sure it is that a query and a support example are of the same class, [n, S].
+
+        Larger is surer; only their order means something. None: it compares no pairs.
+        """
+        return None
+
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """The task's loss, metrics and statistics: those of its queries after adaptation."""
         fitted = self.adapt(params, task.view(self.needs), ctx)

@@ -38,6 +38,7 @@ class TaskShape:
         ways: classes of a task; 0 where values are predicted.
         classes: different classes of the training part, turned ones counted; 0 for functions.
         latent: number of true parameters of a function; 0 for images.
+        attributes: numbers that are told of each class; 0: none.
     """
 
     inputs: tuple[int, ...]
@@ -45,6 +46,7 @@ class TaskShape:
     ways: int = 0
     classes: int = 0
     latent: int = 0
+    attributes: int = 0
 
     @property
     def targets(self) -> Targets:

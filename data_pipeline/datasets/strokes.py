@@ -137,6 +137,25 @@ def _images() -> Iterator[RawImage]:
             )
 
 
+def class_attributes(split: str = "default") -> Iterator[tuple[str, dict[str, float]]]:
+    """The programme of every character, by its class name.
+
+    Of each of four strokes whether it is there (``stroke1``), and its control points in times of
+    half the longest side of a character (``stroke1_x1`` to ``stroke1_y4``), zero where it is not.
+    """
+    check_split(SPEC, split)
+    for character in _characters():
+        own: dict[str, float] = {}
+        for number in range(_MOST_STROKES):
+            there = number < len(character.strokes)
+            stroke = character.strokes[number] if there else np.zeros((4, 2))
+            own[f"stroke{number + 1}"] = float(there)
+            for point, place in enumerate(stroke / (_BOX / 2.0), 1):
+                for axis, value in zip("xy", place.tolist(), strict=True):
+                    own[f"stroke{number + 1}_{axis}{point}"] = value
+        yield character.class_name, own
+
+
 @lru_cache(maxsize=1)
 def _characters() -> tuple[_Character, ...]:
     """All classes in order: the first acceptable candidates of every alphabet."""

@@ -24,6 +24,7 @@ from data_pipeline.episodes.types import (
 from data_pipeline.errors import DataError, TooFew
 from data_pipeline.partitions.partition import Partitions
 from data_pipeline.rng import Stream, fold
+from data_pipeline.store.attributes import check_size, open_attributes
 from data_pipeline.store.class_store import ClassStore
 
 
@@ -33,7 +34,8 @@ def rows_schema(spec: EpisodeSpec) -> Schema:
     ``support_rows``, ``query_rows`` and perhaps ``unlabeled_rows`` are rows [S] of the part in the
     class store; ``support_y`` and ``query_y`` labels in [0, N), ``unlabeled_y`` hidden ones, -1 of
     distractors; ``unlabeled_turns`` the quarter turns of each; ``class_ids`` [N] see
-    :data:`data_pipeline.episodes.types.TURNS`. All are int64.
+    :data:`data_pipeline.episodes.types.TURNS`. All are int64, but for ``class_attributes`` float32
+    [N, A] where there are any.
     """
     sizes = {"support": spec.ways * spec.shots, "query": spec.ways * spec.queries}
     names = {f"{part}_{what}": size for part, size in sizes.items() for what in ("rows", "y")}
@@ -41,7 +43,10 @@ def rows_schema(spec: EpisodeSpec) -> Schema:
         size = (spec.ways + spec.distractors) * spec.unlabeled
         names |= dict.fromkeys(("unlabeled_rows", "unlabeled_y", "unlabeled_turns"), size)
     names["class_ids"] = spec.ways
-    return {name: Column("int64", (names[name],)) for name in ordered(names)}
+    columns = {name: Column("int64", (size,)) for name, size in names.items()}
+    if spec.attributes:
+        columns["class_attributes"] = Column("float32", (spec.ways, spec.attributes))
+    return {name: columns[name] for name in ordered(columns)}
 
 
 def images_schema(spec: EpisodeSpec, shape: tuple[int, ...]) -> Schema:
@@ -174,11 +179,10 @@ class ImageEpisodes:
                     f"{partitions.store_digest}, {part} episodes of {store.digest} were asked for; "
                     "make them from this store with `metadist data cluster`"
                 )
-            if spec.within != "all" or spec.drawer != "any":
+            if spec.within != "all" or spec.drawer != "any" or spec.attributes:
                 raise DataError(
-                    "clusters have no groups and no drawers: with partitions (data.partition) "
-                    "data.within 'all' and data.drawer 'any' are needed, got "
-                    f"{spec.within!r} and {spec.drawer!r}"
+                    "clusters have no groups, drawers or attributes: with data.partition "
+                    "data.within 'all', data.drawer 'any' and data.attributes false are needed"
                 )
             self._division = Division.of_partitions(partitions)
         spec.check_sizes()
@@ -193,7 +197,9 @@ class ImageEpisodes:
                 f"rotations need square images, these are {store.shape}; set data.rotations to "
                 "'none'"
             )
-        payload = {} if partitions is None else {"partitions": partitions.digest}
+        self._attributes, payload = self._attributes_of(store)
+        if partitions is not None:
+            payload["partitions"] = partitions.digest
         self.identity = Identity(
             "images", store.dataset, store.digest, part, seed, spec, payload=payload
         )
@@ -227,6 +233,22 @@ class ImageEpisodes:
         turns = TURNS if spec.rotations == "as_classes" else 1
         found = groups(self.store, self._part, spec.ways)
         return [[turns * c + t for c in classes for t in range(turns)] for classes in found]
+
+    def _attributes_of(
+        self, store: ClassStore
+    ) -> tuple[NDArray[np.float32] | None, dict[str, str]]:
+        """Attributes [classes, A] of the part's classes, and what of them decides episodes."""
+        spec = self._spec
+        if not spec.attributes:
+            return None, {}
+        if spec.rotations != "none":
+            raise DataError(
+                "attributes say nothing of how an image is turned: set data.rotations to 'none', "
+                f"or data.attributes to false; got {spec.rotations!r}"
+            )
+        found = open_attributes(store)
+        check_size(found, spec.attributes, store)
+        return found.parts[self._part.part], {"attributes": found.digest}
 
     def _check_sizes(self) -> None:
         """See that there are as many classes, and images of each, as an episode needs."""
@@ -333,6 +355,8 @@ class ImageEpisodes:
             deck = self._deck(classes)
             drawn = deck.draw(stream, spec.shots + spec.queries)
             columns["class_ids"][t] = [TURNS * c + turns for c, turns in classes]
+            if self._attributes is not None:
+                columns["class_attributes"][t] = self._attributes[[c for c, _ in classes]]
             order = Stream(self._keys["order"], i)
             for name, part in (
                 ("support", drawn[:, : spec.shots]),

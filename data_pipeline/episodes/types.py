@@ -48,6 +48,7 @@ class EpisodeSpec:
             alphabet; see :mod:`data_pipeline.episodes.groups`.
         drawer: ``same`` takes the k-th image of all ways from the same drawer, who has drawn no
             other of the episode.
+        attributes: numbers that are told of each class beside its images (A); 0: none.
     """
 
     ways: int
@@ -59,6 +60,7 @@ class EpisodeSpec:
     distractors: int = 0
     within: Within = "all"
     drawer: Drawer = "any"
+    attributes: int = 0
 
     def check_sizes(self) -> None:
         """See that there may be so many examples; raises DataError."""
@@ -81,6 +83,7 @@ class EpisodeSpec:
             "distractors": 0,
             "within": "all",
             "drawer": "any",
+            "attributes": 0,
         }
         return {n: v for n, v in asdict(self).items() if n not in later or v != later[n]}
 
@@ -133,8 +136,9 @@ class EpisodeBatch:
             with Q examples. Further ones: ``unlabeled_x`` and ``unlabeled_y`` (hidden labels, -1
             of a distractor; or values), ``support_mask``, ``query_<extra>`` and so on, of one of
             the sets of examples; and whatever is known of an episode as a whole, under any other
-            name: ``class_ids`` int64 [T, N] of images (see :data:`TURNS`), ``latent`` float64
-            [T, L], the true parameters of a function.
+            name: ``class_ids`` int64 [T, N] of images (see :data:`TURNS`), ``class_attributes``
+            float32 [T, N, A] of their classes, ``latent`` float64 [T, L], the true parameters of a
+            function.
     """
 
     ids: NDArray[np.int64]

@@ -147,7 +147,7 @@ def read_layout(body: Mapping[str, Any]) -> Layout:
     fields = dict(body["identity"])
     spec = EpisodeSpec(**fields.pop("spec"))
     identity = Identity(spec=spec, **fields)
-    sizes = (spec.ways, spec.shots, spec.queries, spec.unlabeled, spec.distractors)
+    sizes = (spec.ways, spec.shots, spec.queries, spec.unlabeled, spec.distractors, spec.attributes)
     if (
         identity.part not in PARTS
         or spec.rotations not in get_args(Rotations)

@@ -135,6 +135,11 @@ class Matching(EmbeddingLearner):
         weights = (self.options.scale * cosine(found, support)).softmax(1)
         return Explanation(support, found, attention={"attention": weights})
 
+    def paired(self, fitted: Embedded, queries: Tensor) -> Tensor:
+        """Cosines, of what is embedded in its context where there are contexts."""
+        support, _ = fitted.known
+        return cosine(self.read(fitted.params, support, queries), support)
+
     def support_loss(self, params: Params, support: Examples, ctx: Context) -> Tensor:
         """Of the support set's own examples, compared with all of them."""
         norm = self.normalisation.support(ctx)

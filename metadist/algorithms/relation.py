@@ -30,7 +30,7 @@ from metadist.algorithms import Parts
 from metadist.backbones import Norm, Statistics, normalise
 from metadist.discovery import Options as OptionsBase
 from metadist.inner.backbone_wrapper import Encoder
-from metadist.inner.embedding.embedding_learner import EmbeddingLearner
+from metadist.inner.embedding.embedding_learner import Embedded, EmbeddingLearner
 from metadist.inner.embedding.shapes import feature_shape
 from metadist.inner.normalisation import Normalisation
 from metadist.inner.similarity import members
@@ -194,6 +194,10 @@ class Relation(EmbeddingLearner):
         shape = self.module.shape
         classes, maps = (part.reshape(len(part), *shape) for part in (known, queries))
         return self.module.scores(params, classes, maps, norm)
+
+    def paired(self, fitted: Embedded, queries: Tensor) -> Tensor:
+        """Each support example as a class of its own."""
+        return self.compared(fitted.params, fitted.features, queries, fitted.norm)[0]
 
     def own_statistics(self, params: Params, known: Tensor, features: Tensor) -> Statistics:
         """Of the pairs of classes and support examples."""

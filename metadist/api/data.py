@@ -33,6 +33,7 @@ def prepare(
     data_dir: str | Path | None = None,
     plugins: Plugins = (),
     skip_damaged: bool = False,
+    attributes: str | Path | None = None,
     announce: Announce = quiet,
     progress: Callable[[int, str], None] | None = None,
 ) -> ClassStore:
@@ -50,6 +51,8 @@ def prepare(
         plugins: see :func:`train`.
         skip_damaged: go on without images that cannot be decoded; the store's description names
             them.
+        attributes: a Parquet file of ``class_name``, ``attribute``, ``value``: attributes of the
+            classes, which episodes can carry (``data.attributes``); kept beside the store.
         announce: is told, in a line each, what is happening.
         progress: called with (images written, class name) at the start of each class; never if the
             store is there already.
@@ -60,6 +63,7 @@ def prepare(
         PluginError: a plugin cannot be used.
     """
     from data_pipeline.storage.typed_paths import typed_path
+    from data_pipeline.store.attributes import save_attributes
     from data_pipeline.store.build import build_store, store_root
     from metadist.plugins import use
 
@@ -69,7 +73,7 @@ def prepare(
         if download:
             store_root(directory, dataset, split, name)  # refused before anything is fetched
             place = _download(dataset, directory, announce)
-        return build_store(
+        store = build_store(
             dataset,
             directory,
             source=place,
@@ -81,6 +85,9 @@ def prepare(
             replace=replace,
             skip_damaged=skip_damaged,
         )
+        if attributes is not None:
+            save_attributes(store, typed_path(attributes))
+        return store
 
 
 def _download(dataset: str, data_dir: Path, announce: Announce) -> Path:

@@ -47,7 +47,7 @@ class Where:
         return ", ".join([self.model, self.shape.targets, *norm, *given])
 
 
-LABELS = TaskShape(IMAGE, WAYS, WAYS, classes=CLASSES)
+LABELS = TaskShape(IMAGE, WAYS, WAYS, classes=CLASSES, attributes=2)
 VALUES = TaskShape(POINT, 1, latent=2)
 _MLP: dict[str, Scalar] = {"hidden": 6, "activation": "tanh"}
 _CONV: dict[str, Scalar] = {"filters": 3, "affine": "scale_shift"}
@@ -78,7 +78,8 @@ def _images(shape: TaskShape, key: Key) -> dict[str, Tensor]:
     prototypes = SEED.normal((shape.classes, *shape.inputs), torch.float64)
     order = key.fold("classes").uniform((TASKS, shape.classes), torch.float64).argsort(1)
     classes = order[:, : shape.ways]
-    found = {"class_ids": classes}
+    told = SEED.fold("attributes").normal((shape.classes, shape.attributes), torch.float64)
+    found = {"class_ids": classes, "class_attributes": told[classes]}
     for name, each in (("support", SHOTS), ("query", QUERIES), ("unlabeled", SHOTS)):
         noise = key.fold(name).normal((TASKS, shape.ways, each, *shape.inputs), torch.float64)
         images = prototypes[classes][:, :, None] + 0.5 * noise

@@ -96,6 +96,8 @@ def _check_needs(setup: Setup, source: EpisodeSource) -> None:
         if column in columns:
             continue
         cure = "set data.unlabeled" if need.startswith("unlabeled") else "choose other data"
+        if need == "class_attributes":
+            cure = "set data.attributes = true"
         raise RecipeError(
             f"algorithm {setup.recipe.algorithm.name!r} needs {need} of each task, the {part} "
             f"episodes of {setup.recipe.data.dataset} have {', '.join(columns)}; {cure}"

@@ -25,6 +25,7 @@ from data_pipeline.shards.reader import open_shards
 from data_pipeline.storage.local import canonical_json, sha256_bytes
 from data_pipeline.storage.object_uri import address_of
 from data_pipeline.storage.working_copies import pull
+from data_pipeline.store.attributes import open_attributes
 from data_pipeline.store.class_store import ClassStore, open_store
 from metadist.episode_data.places import KINDS, kind_of, partitions_of, shards_root, store_of
 from metadist.errors import NumericsError, RecipeError
@@ -87,7 +88,9 @@ class EpisodeData:
             self._check_ways(section.ways == 0, "its targets are values; set data.ways = 0")
             return TaskShape(side, targets.shape[-1], 0, classes, latent)
         self._check_ways(section.ways >= 2, "its targets are labels; at least 2 are needed")
-        return TaskShape(side, section.ways, section.ways, classes, latent)
+        attributes = schema.get("class_attributes")
+        told = attributes.shape[-1] if attributes else 0
+        return TaskShape(side, section.ways, section.ways, classes, latent, told)
 
     @property
     def schema(self) -> Schema:
@@ -132,6 +135,7 @@ class EpisodeData:
             section.distractors,
             section.within,
             section.drawer,
+            self._attributes,
         )
 
     def _of_part(self, part: Part, spec: EpisodeSpec) -> EpisodeSpec:
@@ -140,6 +144,18 @@ class EpisodeData:
             return spec
         within, drawer = self.recipe.eval_within, self.recipe.eval_drawer
         return replace(spec, within=within, drawer=drawer)
+
+    @cached_property
+    def _attributes(self) -> int:
+        """Numbers that are told of each class."""
+        if not self.recipe.data.attributes:
+            return 0
+        if self.store is None:
+            raise RecipeError(
+                f"data.attributes: classes of images have attributes, {self.recipe.data.dataset} "
+                "is not made of such; leave it out"
+            )
+        return open_attributes(self.store).size
 
     @cached_property
     def _training(self) -> EpisodeSource | StagedSource:

@@ -51,6 +51,7 @@ def shards_root(data_dir: Path, recipe: Recipe) -> Path:
     section = recipe.data
     sizes = {"w": section.ways, "s": section.shots, "q": section.queries}
     sizes |= {"u": section.unlabeled, "d": section.distractors}
+    sizes["a"] = int(section.attributes)
     shape = "".join(f"{size}{letter}" for letter, size in sizes.items() if size)
     turned = "" if section.rotations == "none" else f"-{section.rotations}"
     labels = "" if section.labels == "permuted" else f"-{section.labels}"

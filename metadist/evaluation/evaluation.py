@@ -40,6 +40,7 @@ class Evaluation:
         needs: what the learner was told of each task beside its examples.
         pooled: after each number of steps, what is no mean over episodes.
         classes: that the episodes are of; None of functions, and where nobody asks.
+        verification: curve and threshold of pairs of examples, where they were asked for.
     """
 
     protocol: EvalProtocol
@@ -52,6 +53,7 @@ class Evaluation:
     needs: frozenset[str] = frozenset()
     pooled: Sequence[Mapping[str, float]] = ()
     classes: EpisodeClasses | None = None
+    verification: Mapping[str, Any] | None = None
 
     def with_classes(self, data: EpisodeData) -> Evaluation:
         """The same, knowing which classes of ``data`` its episodes are of."""
@@ -172,6 +174,8 @@ class Evaluation:
         if self.pooled and self.pooled[0]:
             names = self.pooled[0]
             more["pooled"] = {n: [finite(after[n]) for after in self.pooled] for n in names}
+        if self.verification:
+            more["verification"] = dict(self.verification)
         if self.needs:
             more["needs"] = sorted(self.needs)
         return more

@@ -26,6 +26,7 @@ from metadist.evaluation.protocols import EvalProtocol, own_protocols, validatio
 from metadist.evaluation.results import Results
 from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
+from metadist.evaluation.verification.pairs import pair_scores, verify
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
 from metadist.tasks import Params
@@ -98,9 +99,12 @@ class RunEvaluator:
 
         Raises:
             NumericsError: the same parts predict otherwise when they are built anew.
+            RecipeError: the recipe asks for scores of pairs, and the learner has none.
         """
         how = validation_protocol(self.setup.recipe)
         source = how.source(self.setup.data)
+        if self.setup.recipe.eval.verification:
+            pair_scores(self.trained(best, how.ways), source, [0], how.steps)
 
         def first(setup: Setup) -> Params:
             trained = self.trained(best, how.ways, setup)
@@ -128,7 +132,22 @@ class RunEvaluator:
     def results(self, best: Best, protocols: Sequence[EvalProtocol]) -> Results:
         """The figures of a checkpoint under each protocol."""
         found = [self.evaluate(best, how).with_classes(self.setup.data) for how in protocols]
+        if self.setup.recipe.eval.verification:
+            found = self.verified(best, found)
         return Results(self.facts(best), found)
+
+    def verified(self, best: Best, found: Sequence[Evaluation]) -> list[Evaluation]:
+        """The same with verification beside it, at the threshold that validation pairs choose."""
+        data, own = self.setup.data, validation_protocol(self.setup.recipe)
+        chosen = verify(self.trained(best, own.ways), own.source(data), own, self.group)
+        threshold = chosen.pairs[own.figure_step].best_threshold()
+        told = []
+        for one in found:
+            how = one.protocol
+            trained = self.trained(best, how.ways)
+            pairs = verify(trained, how.source(data), how, self.group, threshold)
+            told.append(pairs.told(one, threshold, own.part))
+        return told
 
     def explained_results(self, best: Best) -> Results:
         """The figures under the recipe's own protocols, with examples and diagnostics.

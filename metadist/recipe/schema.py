@@ -41,12 +41,14 @@ LATER = (
     ("data", "within", "all"),
     ("data", "drawer", "any"),
     ("data", "partition", ""),
+    ("data", "attributes", False),
     ("model", "halvings", 4),
     ("model", "head_outputs", 0),
     ("model", "drop_rate", 0.0),
     ("model", "drop_size", 5),
     ("model", "drop_over", 20_000),
     ("algorithm", "fine_tune", False),
+    ("algorithm", "prototypes", "support"),
     ("objective", "name", ""),
     ("inner", "lr_changes", ""),
     ("outer", "lr_changes", ""),
@@ -55,6 +57,7 @@ LATER = (
     ("eval", "within", "as_trained"),
     ("eval", "drawer", "as_trained"),
     ("eval", "chunk", 1),
+    ("eval", "verification", False),
     ("engine", "kernels", "torch"),
 )
 

@@ -85,6 +85,9 @@ class DataSection(Declared):
     drawer: Literal["any", "same"] = "any"
     """the first image of each class, the second and so on are by any drawers, or by the same one;
     images only"""
+    attributes: bool = False
+    """tell of each class its attributes, numbers beside its images, in training and evaluation;
+    images only; see docs/norm-and-protocols.md#class-attributes"""
     episodes: Updates | Literal["unlimited"] = "unlimited"
     """size of the bank of training episodes that is walked through again and again"""
     seed: Seed = 0
@@ -190,6 +193,9 @@ class EvalSection(Declared):
     """as `data.drawer`, in validation and test"""
     chunk: Tasks = 1
     """episodes that are computed together at evaluation"""
+    verification: bool = False
+    """measure, too, how well it is told whether a query and a support example are of the same
+    class; learners that compare examples only; see docs/norm-and-protocols.md#verification"""
 
 
 class EngineSection(Declared):

@@ -17,6 +17,7 @@ from metadist.report.sections.diagnostics import learned_cards
 from metadist.report.sections.episodes import shown_episodes
 from metadist.report.sections.explanations import explanation_cards
 from metadist.report.sections.facts import facts, wide_facts
+from metadist.report.sections.verification import roc_card
 from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
 from metadist.statistics.classes import SAME_CLASSES, TOO_FEW, tells_nothing
@@ -64,6 +65,7 @@ def render(data: RunData) -> str:
         floor="" if floor is None else number(floor),
         divergence=_divergence(data),
         spread=distribution(finest, ways) if finest else "",
+        roc=roc_card(data),
         tables=[_table(p, own=data.owns(p)) for p in data.protocols],
         learned=learned_cards(data),
         episodes=_episodes(data),

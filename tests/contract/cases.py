@@ -30,6 +30,8 @@ from tests.numerics.reference import Net, Network, Reference, cross_entropy, squ
 TASKS, WAYS, SHOTS, QUERIES = 3, 3, 2, 2
 #: Different training classes of the synthetic classification.
 CLASSES = 6
+#: Numbers that are told of each class.
+ATTRIBUTES = 3
 #: Outer steps that a recipe plans: first, third and last are far apart in any schedule.
 TOTAL_STEPS = 6000
 ALGORITHMS = algorithms.names()
@@ -57,7 +59,8 @@ class Model:
     def shape(self) -> TaskShape:
         """What an algorithm knows of its tasks: linear maps, or classes of noisy prototypes."""
         if self.targets == "labels":
-            return TaskShape(self.inputs, self.outputs, ways=self.outputs, classes=CLASSES)
+            sizes = {"ways": self.outputs, "classes": CLASSES, "attributes": ATTRIBUTES}
+            return TaskShape(self.inputs, self.outputs, **sizes)
         return TaskShape(self.inputs, self.outputs, latent=self.inputs[0] * self.outputs)
 
 

@@ -19,7 +19,7 @@ from metadist.context import Context
 from metadist.keys import Key
 from metadist.learner import Learner
 from metadist.tasks import Params, Prediction, Task, TaskBatch, TaskShape, to_tasks
-from tests.contract.cases import QUERIES, SHOTS, TASKS, WAYS, Case
+from tests.contract.cases import ATTRIBUTES, QUERIES, SHOTS, TASKS, WAYS, Case
 from tests.numerics.definitions import DEFINITIONS
 from tests.numerics.reference import Episode, Tensors, derivative, leaves, total
 
@@ -53,8 +53,10 @@ def synthetic_episodes(shape: TaskShape, key: Key, count: int, first: int = 0) -
         images = prototypes[classes][:, :, None] + spread * noise
         labels = torch.arange(WAYS).repeat_interleave(copies).repeat(count, 1)
         parts += [images.reshape(count, -1, *shape.inputs).numpy(), labels.numpy()]
+    attributes = Key.of("attributes").normal((shape.classes, ATTRIBUTES), torch.float64)
     more = {
         "class_ids": 4 * classes.numpy(),
+        "class_attributes": attributes[classes].numpy(),
         **_unlabeled(prototypes, order, key.fold("unlabeled")),
     }
     return EpisodeBatch(ids, dict(zip(ALWAYS, parts, strict=True)) | more)

@@ -41,10 +41,11 @@ LEARNERS: dict[str, Options] = {
     "relation": (),
     "snail": (("filters", 8),),
     "gnn": (("width", 8),),
+    "siamese": (("embedding", 8),),
 }
 #: Those that others hold as well.
 LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
-LATER |= {"baselinepp", "relation", "snail", "gnn"}
+LATER |= {"baselinepp", "relation", "snail", "gnn", "siamese"}
 MODELS = ("conv4-stride", "conv4-pool", "conv4-shift", "conv4-plain", "mlp-relu", "mlp-tanh")
 
 

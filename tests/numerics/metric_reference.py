@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
@@ -31,12 +32,14 @@ from tests.numerics.variants_reference import orders
 
 
 class Features(NamedTuple):
-    """Of a task: a list of vectors each, the support set's labels, and how pairs are normalised."""
+    """Of a task: a list of vectors each, the support set's labels, how pairs are normalised, and
+    what else is known of the task."""
 
     support: list[Tensor]
     labels: list[int]
     queries: list[Tensor]
     norm: Normalisation | str
+    info: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
     def classes(self) -> list[list[Tensor]]:
@@ -89,16 +92,18 @@ def features(learner: Reference, theta: Tensors, task: Episode, *, training: boo
     labels = [int(y) for y in task.support_y]
     if training and learner.norm == "running":
         both, _ = encoded(learner, theta, torch.cat([task.support_x, task.query_x]), own)
-        return Features(both[: len(labels)], labels, both[len(labels) :], own)
+        return Features(both[: len(labels)], labels, both[len(labels) :], own, task.info)
     support, moments = encoded(learner, theta, task.support_x, own)
     other = moments if learner.norm == "support" else own
     queries, _ = encoded(learner, theta, task.query_x, other)
-    return Features(support, labels, queries, "support" if learner.norm == "support" else own)
+    pairs: Normalisation | str = "support" if learner.norm == "support" else own
+    return Features(support, labels, queries, pairs, task.info)
 
 
 def encoder_of(theta: Mapping[str, Tensor]) -> Tensors:
     """The encoder's parameters among all: those of no head of this module."""
-    return {n: p for n, p in theta.items() if not n.startswith(("support.", "query.", "relation."))}
+    heads = ("support.", "query.", "relation.", "attributes.")
+    return {n: p for n, p in theta.items() if not n.startswith(heads)}
 
 
 def outputs(
@@ -148,8 +153,12 @@ def table(of: Callable[[Tensor], list[Tensor]], queries: list[Tensor]) -> Tensor
 
 
 def protonet(learner: Reference, theta: Tensors, found: Features) -> Tensor:
-    """Snell, Swersky & Zemel, 2017, equations 1 and 2."""
+    """Snell, Swersky & Zemel, 2017, equations 1 and 2; section 2.7 of attributes."""
     prototypes = [mean(vectors) for vectors in found.classes]
+    if learner.options["prototypes"] == "attributes":
+        w, b = theta["attributes.weight"], theta["attributes.bias"]
+        mapped = [w @ own + b for own in found.info["class_attributes"]]
+        prototypes = [c / (c * c).sum().sqrt() for c in mapped]
     scale, by_angle = learner.options["scale"], learner.options["metric"] == "cosine"
     return table(
         lambda f: [scale * (cosine(f, c) if by_angle else -squared(f, c)) for c in prototypes],

@@ -204,6 +204,7 @@ GRAMMAR = {
     "metadist data list": {"--data-dir", "--help"},
     "metadist data prepare": {
         "NAME",
+        "--attributes",
         "--data-dir",
         "--download",
         "--follow-links",

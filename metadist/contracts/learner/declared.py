@@ -207,6 +207,25 @@ def explanation(setting: Setting) -> Iterator[Finding]:
             )
 
 
+def pair_scores(setting: Setting) -> Iterator[Finding]:
+    """A finite score for each pair of a query and a support example, if for any."""
+    now = setting.tested
+    task, ctx, learner = now.tasks.task(0), now.task_ctx(0), setting.learner
+    with torch.no_grad():
+        fitted = learner.adapt(setting.params, task.view(learner.needs), ctx)[-1]
+        scores = learner.pair_scores(fitted, task.visible_query(learner.needs), ctx)
+    if scores is None:
+        return
+    wanted, got = [len(task.query), len(task.support)], list(scores.shape)
+    if got != wanted:
+        yield found(
+            f"pair_scores {wanted}, a row for each query", got, "give every pair a score of its own"
+        )
+    if not bool(scores.isfinite().all()):
+        mend = "look for divisions by 0, logarithms of 0 and roots of 0"
+        yield found("finite pair_scores", "NaN or infinity", mend)
+
+
 def learned_quantities(setting: Setting) -> Iterator[Finding]:
     """Finite floats by quantity and name."""
     for quantity, of in setting.learner.learned_quantities(setting.params).items():
@@ -266,6 +285,7 @@ CHECKS = (
     noise,
     activations,
     explanation,
+    pair_scores,
     learned_quantities,
     ways,
 )

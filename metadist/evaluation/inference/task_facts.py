@@ -63,9 +63,11 @@ class TaskFacts:
 
     def document(self) -> dict[str, Any]:
         """As it is written: ``shape``, ``preparation``."""
-        prepare = self.preparation
+        prepare, shape = self.preparation, asdict(self.shape)
+        if not self.shape.attributes:
+            del shape["attributes"]  # as it was before there were any
         return {
-            "shape": asdict(self.shape) | {"inputs": list(self.shape.inputs)},
+            "shape": shape | {"inputs": list(self.shape.inputs)},
             "preparation": None
             if prepare is None
             else asdict(prepare) | {"shape": list(prepare.shape)},

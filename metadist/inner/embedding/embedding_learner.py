@@ -142,6 +142,14 @@ class EmbeddingLearner(Normalised):
         """What predictions rest on, of query features [Q, D]: by default features alone."""
         return Explanation(fitted.features, queries)
 
+    def pair_scores(self, fitted: Embedded, query: Examples, ctx: Context) -> Tensor | None:
+        features, _ = self.features(fitted.params, query.x, fitted.norm, ctx)
+        return self.paired(fitted, features)
+
+    def paired(self, fitted: Embedded, queries: Tensor) -> Tensor | None:
+        """Scores [Q, S] of query features [Q, D] with support examples; None: it has none."""
+        return None
+
     def loss(self, params: Params, task: Task, ctx: Context) -> Loss:
         """That of the queries; see the module for how they are passed in training."""
         if ctx.phase != "train" or ctx.norm in ("transductive", "support"):

@@ -20,6 +20,7 @@ from metadist.objectives import BUILT_IN, Metric, known_metric, metric_name
 from metadist.recipe.schema import Recipe
 from metadist.runs.classes import classes_file, read_classes
 from metadist.runs.readers.fields import count, mapping, real, reals, text
+from metadist.runs.readers.verification import StoredVerification, read_verification
 from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
@@ -79,6 +80,7 @@ class StoredEvaluation:
         further: figures of other metrics, and what is pooled over all episodes.
         scores: float64 [E, K + 1]: each episode's score after each step; None if not read.
         classes: of the episodes; None of functions, if not readable, and if not recorded.
+        verification: of pairs of examples; None if nobody asked.
     """
 
     name: str
@@ -100,6 +102,7 @@ class StoredEvaluation:
     further: tuple[FurtherFigures, ...] = ()
     scores: NDArray[np.float64] | None = None
     classes: EpisodeClasses | None = None
+    verification: StoredVerification | None = None
 
     @property
     def figure(self) -> StepFigures:
@@ -250,6 +253,7 @@ def _figures(run: RunDir, path: Path) -> StoredEvaluation:
         checkpoint_sha256=text(checkpoint["params_sha256"], "checkpoint.params_sha256"),
         steps=steps,
         further=read_further(raw),
+        verification=read_verification(raw),
     )
 
 

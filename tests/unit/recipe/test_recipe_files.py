@@ -110,6 +110,7 @@ def test_a_builtin_recipe_loads_and_says_how_it_is_run(name: str):
         1 if regression else recipe.data.ways,
         recipe.data.ways,
         latent=2 if regression else 0,
+        attributes=36 if recipe.data.attributes else 0,
     )
     assert build(recipe, shape).estimator in get_args(Estimator)
 

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     into="given",
     multiple=True,
 )
+@options.text(
+    "--attributes",
+    "FILE",
+    "Parquet file of attributes of the classes: class_name, attribute, value.",
+)
 @options.flag("--download", "Fetch the images from their home first.")
 @options.flag(
     "--follow-links", "Let links lead out of the source, as in data sets of Hugging Face or DVC."
