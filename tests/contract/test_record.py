@@ -49,7 +49,7 @@ ORDERS: dict[Estimator, set[int]] = {
     "none": {0, 1},
 }
 #: What can be known of a task beside support set and queries.
-INFO = {"class_ids", "latent", "unlabeled", "unlabeled_y"}
+INFO = {"class_attributes", "class_ids", "latent", "unlabeled", "unlabeled_y"}
 
 
 def option_sets(algorithm: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
