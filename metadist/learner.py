@@ -87,6 +87,16 @@ class Learner(ABC):
         return 1
 
     @property
+    def sums_losses(self) -> bool:
+        """Whether tasks that are computed at once (``vmap``) have the gradient of their summed loss
+        taken, in the place of the sum of their gradients.
+
+        It is the same, in less time and memory where a parameter is used many times in a task. Not
+        for learners that take gradients themselves, in ``loss`` or by ``gradient``.
+        """
+        return False
+
+    @property
     def normalises(self) -> bool:
         """Whether passes over queries are normalised as ``model.norm`` says; of a learner without a
         network they are not."""

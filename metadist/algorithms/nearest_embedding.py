@@ -23,7 +23,7 @@ from metadist.context import Context
 from metadist.inner.inner_loop import InnerLoop
 from metadist.inner.passes import passed
 from metadist.inner.pretraining import Pretraining, joint_shape
-from metadist.inner.similarity import NearestOptions, Neighbours
+from metadist.inner.similarity import NearestOptions, Neighbours, sequence_logits
 from metadist.learner import Explanation
 from metadist.tasks import Examples, Params, Prediction, Task
 
@@ -84,6 +84,16 @@ class NearestEmbedding(Pretraining):
         return Explanation(fitted.neighbours.features, self.features(fitted, query, ctx))
 
 
+class Untuned(NearestEmbedding):
+    """One that is not tuned to a task also predicts its examples in sequence."""
+
+    def sequence_predictions(self, params: Params, examples: Examples, ctx: Context) -> Prediction:
+        """See :class:`metadist.inner.blocks.sequence.PredictsSequences`."""
+        norm = self.normalisation.support(ctx)
+        found, _ = passed(self.network, params, examples.x, norm, ctx, head=False)
+        return Prediction(sequence_logits(self.options, found, examples.y, self.ways))
+
+
 def build(parts: Parts[Options]) -> NearestEmbedding:
     network, ways = parts.network(joint_shape(parts.shape)), parts.shape.ways
     tuning = None
@@ -92,7 +102,7 @@ def build(parts: Parts[Options]) -> NearestEmbedding:
             InnerLoop, optimizer=DecayedSGD(), second_order=False, adapt_norm=True
         )
         tuning = FineTuning(objective=parts.objective, network=network, ways=ways, loop=loop)
-    return NearestEmbedding(
+    return (NearestEmbedding if tuning else Untuned)(
         objective=parts.objective,
         network=network,
         ways=ways,

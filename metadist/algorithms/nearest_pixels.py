@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from metadist.algorithms import Parts
 from metadist.context import Context
-from metadist.inner.similarity import NearestOptions, Neighbours
+from metadist.inner.similarity import NearestOptions, Neighbours, sequence_logits
 from metadist.keys import Key
 from metadist.learner import Estimator, Learner
 from metadist.objectives import Objective
@@ -54,6 +54,11 @@ class NearestPixels(Learner):
     def predict(self, fitted: Neighbours, query: Examples, ctx: Context) -> Prediction:
         """Similarities [n, N] of n images to each class."""
         return Prediction(fitted.logits(query.x.flatten(1)))
+
+    def sequence_predictions(self, params: Params, examples: Examples, ctx: Context) -> Prediction:
+        """See :class:`metadist.inner.blocks.sequence.PredictsSequences`."""
+        flat = examples.x.flatten(1)
+        return Prediction(sequence_logits(self.options, flat, examples.y, self.ways))
 
 
 def build(parts: Parts[Options]) -> NearestPixels:

@@ -106,6 +106,7 @@ def _run(entry: Entry, base: Entry) -> dict[str, Any]:
         entry.protocol.metric.name: finite(figure.mean),
         "ci95": finite(figure.ci95),
         **_further(entry),
+        **_by_instance(entry),
         **_of_classes(entry),
         "episodes": entry.protocol.episodes,
         "failed": figure.failed,
@@ -153,6 +154,12 @@ def _further(entry: Entry) -> dict[str, Any]:
         for own in entry.protocol.further
     }
     return {"metrics": told} if told else {}
+
+
+def _by_instance(entry: Entry) -> dict[str, Any]:
+    """Of a learner that predicts in sequence; nothing of others."""
+    known = entry.protocol.by_instance
+    return {"by_instance": known.as_dict()} if known else {}
 
 
 def _of_classes(entry: Entry) -> dict[str, Any]:

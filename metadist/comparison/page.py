@@ -36,6 +36,7 @@ def render(result: Mapping[str, Any]) -> str:
         figures=phrases.table(result, _FIGURES, figure=score, difference="paired difference"),
         new_classes=phrases.new_classes(result),
         further=phrases.further(result),
+        by_instance=phrases.by_instance(result),
         differences=_differences(result, drawn),
         others=others,
         steps=steps,

@@ -12,6 +12,7 @@ from metadist.objectives import Metric, known_metric
 from metadist.report.text_table import short
 from metadist.statistics.classes import few_classes, of_classes, tells_nothing
 from metadist.statistics.format import logarithmic, mean_ci, number
+from metadist.statistics.instances import ByInstance
 
 #: What stands where there is nothing.
 NOTHING = "–"
@@ -118,6 +119,22 @@ def further(result: Mapping[str, Any]) -> list[list[str]]:
             for name, own in run.get("metrics", {}).items()
         }
         rows.append([run["run"], *(of.get(name, NOTHING) for name in titles)])
+    return rows
+
+
+def by_instance(result: Mapping[str, Any]) -> list[list[str]]:
+    """Accuracy by instance of runs that predict in sequence: a head and a row for each, or
+    nothing."""
+    found = {
+        r["run"]: ByInstance.read(r["by_instance"]) for r in result["runs"] if "by_instance" in r
+    }
+    if not found:
+        return []
+    every = sorted({k for own in found.values() for k in own.printed})
+    rows = [["accuracy by instance", "first example", *map(str, every)]]
+    for run, own in found.items():
+        told = [own.first_example, *(own.printed.get(k, math.nan) for k in every)]
+        rows.append([run, *(f"{100 * v:.1f} %" if math.isfinite(v) else NOTHING for v in told)])
     return rows
 
 

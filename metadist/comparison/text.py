@@ -41,6 +41,7 @@ def text(result: Mapping[str, Any], width: int = 100) -> list[str]:
         "",
         *_named_rows(phrases.new_classes(result), width),
         *_named_rows(phrases.further(result), width),
+        *_named_rows(phrases.by_instance(result), width),
         *_costs(result, width),
         "",
         *_differences(result, numbers, width),

@@ -20,6 +20,7 @@ from metadist.objectives import Metric
 from metadist.runs.readers.evaluations import metric_facts
 from metadist.statistics.classes import EpisodeClasses
 from metadist.statistics.format import finite
+from metadist.statistics.instances import ByInstance
 
 if TYPE_CHECKING:
     from metadist.episode_data import EpisodeData
@@ -41,6 +42,7 @@ class Evaluation:
         pooled: after each number of steps, what is no mean over episodes.
         classes: that the episodes are of; None of functions, and where nobody asks.
         verification: curve and threshold of pairs of examples, where they were asked for.
+        by_instance: of a learner that predicts in sequence, where it is asked.
     """
 
     protocol: EvalProtocol
@@ -54,6 +56,7 @@ class Evaluation:
     pooled: Sequence[Mapping[str, float]] = ()
     classes: EpisodeClasses | None = None
     verification: Mapping[str, Any] | None = None
+    by_instance: ByInstance | None = None
 
     def with_classes(self, data: EpisodeData) -> Evaluation:
         """The same, knowing which classes of ``data`` its episodes are of."""
@@ -176,6 +179,8 @@ class Evaluation:
             more["pooled"] = {n: [finite(after[n]) for after in self.pooled] for n in names}
         if self.verification:
             more["verification"] = dict(self.verification)
+        if self.by_instance is not None:
+            more["by_instance"] = self.by_instance.as_dict()
         if self.needs:
             more["needs"] = sorted(self.needs)
         return more

@@ -53,16 +53,23 @@ def adapts_by_steps(trained: TrainedLearner, source: EpisodeSource) -> bool:
     return len(after) > 1
 
 
+def own_episodes(count: int, chunk: int, group: Group) -> range:
+    """The episodes of this worker among so many.
+
+    Whole chunks, so that an episode is computed in the same company by any number of workers.
+    """
+    chunks = -(-count // chunk)
+    first, last = (chunk * (rank * chunks // group.size) for rank in (group.rank, group.rank + 1))
+    return range(first, min(last, count))
+
+
 def evaluate(
     trained: TrainedLearner, source: EpisodeSource, how: EvalProtocol, group: Group
 ) -> Evaluation:
     """Adapt to and score the first episodes of ``source``, spread over the workers."""
     count, chunk = how.episodes, trained.recipe.eval.chunk
     table = ScoreTable(trained.learner.objective, how)
-    # Whole chunks, so that an episode is computed in the same company by any number of workers.
-    chunks = -(-count // chunk)
-    first, last = (chunk * (rank * chunks // group.size) for rank in (group.rank, group.rank + 1))
-    ids = range(first, min(last, count))
+    ids = own_episodes(count, chunk, group)
     for index, (task, found) in zip(ids, predictions(trained, source, ids, how.steps), strict=True):
         table.write_all(index, found, task.query)
     table.sum(group)

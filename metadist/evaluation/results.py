@@ -83,6 +83,8 @@ class Results:
             points[f"{name}_step_{step}"] = main.at(step)["mean"]
         points |= {f"test/{_other_name(other)}": other.figure["mean"] for other in others}
         points |= {f"test/{name}": value for name, value in main.further.items()}
+        if main.by_instance is not None:
+            points |= {f"test/{name}": value for name, value in main.by_instance.points.items()}
         return points | diagnostic_points(self.diagnostics)
 
     def write(self, writer: Writer, directory: Path) -> None:

@@ -22,11 +22,12 @@ from metadist.evaluation.diagnostics import diagnose
 from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import evaluate, examples, predictions
 from metadist.evaluation.explanations import explanations
+from metadist.evaluation.measures.instances import by_instance
+from metadist.evaluation.measures.pairs import pair_scores, verify
 from metadist.evaluation.protocols import EvalProtocol, own_protocols, validation_protocol
 from metadist.evaluation.results import Results
 from metadist.evaluation.score_table import ScoreTable
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.evaluation.verification.pairs import pair_scores, verify
 from metadist.runs.checkpoints import Best, TrainState
 from metadist.runs.log import Sink
 from metadist.tasks import Params
@@ -131,7 +132,7 @@ class RunEvaluator:
 
     def results(self, best: Best, protocols: Sequence[EvalProtocol]) -> Results:
         """The figures of a checkpoint under each protocol."""
-        found = [self.evaluate(best, how).with_classes(self.setup.data) for how in protocols]
+        found = [self._judged(best, how).with_classes(self.setup.data) for how in protocols]
         if self.setup.recipe.eval.verification:
             found = self.verified(best, found)
         return Results(self.facts(best), found)
@@ -148,6 +149,12 @@ class RunEvaluator:
             pairs = verify(trained, how.source(data), how, self.group, threshold)
             told.append(pairs.told(one, threshold, own.part))
         return told
+
+    def _judged(self, best: Best, how: EvalProtocol) -> Evaluation:
+        """An evaluation, with what is said of learners that predict in sequence."""
+        trained, source = self.trained(best, how.ways), how.source(self.setup.data)
+        result = evaluate(trained, source, how, self.group)
+        return replace(result, by_instance=by_instance(trained, source, how, self.group))
 
     def explained_results(self, best: Best) -> Results:
         """The figures under the recipe's own protocols, with examples and diagnostics.

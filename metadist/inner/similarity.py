@@ -111,3 +111,28 @@ class Neighbours:
         if self.options.rule == "mean":
             return similarity(metric, queries, class_means(self.features, self.labels, self.ways))
         return nearest_logits(similarity(metric, queries, self.features), self.labels, self.ways)
+
+
+def sequence_logits(options: NearestOptions, features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Similarities [T, N] of each of T examples in a row to the classes of those before it.
+
+    Minus infinity of a class that has not come up; of features [T, D] with labels int64 [T].
+    """
+    never = features.new_full((), float("-inf"))
+    if options.rule == "nearest":
+        similar = similarity(options.metric, features, features)
+        later = torch.ones_like(similar, dtype=torch.bool).triu()
+        return nearest_logits(torch.where(later, never, similar), labels, ways)
+    of_class = members(labels, ways).T.to(features.dtype)
+    counts, sums = (_before(t) for t in (of_class, of_class[:, :, None] * features[:, None]))
+    means = sums / counts.clamp_min(1)[:, :, None]
+    rows = [
+        similarity(options.metric, one[None], known)[0]
+        for one, known in zip(features, means, strict=True)
+    ]
+    return torch.where(counts > 0, torch.stack(rows), never)
+
+
+def _before(each: Tensor) -> Tensor:
+    """Sums over all that stand before each of the places [T, ...]."""
+    return torch.cat([torch.zeros_like(each[:1]), each[:-1].cumsum(0)])

@@ -17,6 +17,7 @@ from metadist.report.sections.diagnostics import learned_cards
 from metadist.report.sections.episodes import shown_episodes
 from metadist.report.sections.explanations import explanation_cards
 from metadist.report.sections.facts import facts, wide_facts
+from metadist.report.sections.instances import instances_card
 from metadist.report.sections.verification import roc_card
 from metadist.runs.readers.evaluations import FurtherFigures, StepFigures, StoredEvaluation
 from metadist.runs.readers.run_data import RunData
@@ -66,6 +67,7 @@ def render(data: RunData) -> str:
         divergence=_divergence(data),
         spread=distribution(finest, ways) if finest else "",
         roc=roc_card(data),
+        instances=instances_card(main, ways) if main and ways else None,
         tables=[_table(p, own=data.owns(p)) for p in data.protocols],
         learned=learned_cards(data),
         episodes=_episodes(data),

@@ -42,10 +42,11 @@ LEARNERS: dict[str, Options] = {
     "snail": (("filters", 8),),
     "gnn": (("width", 8),),
     "siamese": (("embedding", 8),),
+    "mann": (("units", 8), ("memory_rows", 16)),
 }
 #: Those that others hold as well.
 LATER = {"maml-norm", "nil", "mamlpp-first", "tnet", "taml", "taml-entropy", "maml_input_bias"}
-LATER |= {"baselinepp", "relation", "snail", "gnn", "siamese"}
+LATER |= {"baselinepp", "relation", "snail", "gnn", "siamese", "mann"}
 MODELS = ("conv4-stride", "conv4-pool", "conv4-shift", "conv4-plain", "mlp-relu", "mlp-tanh")
 
 

@@ -18,7 +18,13 @@ from tests.contract.cases import Case
 from tests.contract.setting import Setting, chosen, make, with_columns
 
 TASKS = 3
-CASES = [Case("maml", "mlp-relu", "none", 2), Case("maml", "conv4-stride", "running", 1)]
+SMALL = (("units", 8), ("memory_rows", 16))
+CASES = [
+    Case("maml", "mlp-relu", "none", 2),
+    Case("maml", "conv4-stride", "running", 1),
+    # The gradient of a summed loss.
+    Case("mann", "mlp-relu", "none", 1, SMALL),
+]
 BAD = [[0], [1], [0, 2], [0, 1, 2]]
 ids = "{}".format
 

@@ -130,11 +130,28 @@ def task_gradient(
         PluginError: something is missing, or is there that was not declared.
     """
     gradients, loss = learner.gradient(params, task, ctx)
-    statistics = learner.statistics(ctx) if ctx.phase == "train" else loss.statistics
+    check_declared(learner, params, gradients, loss.metrics, loss.statistics, ctx)
+    return gradients, loss
+
+
+def check_declared(
+    learner: Learner,
+    params: Params,
+    gradients: Params,
+    metrics: dict[str, Tensor],
+    found: dict[str, Tensor],
+    ctx: Context,
+) -> None:
+    """See that a learner returns what it has declared.
+
+    Raises:
+        PluginError: something is missing, or is there that was not declared.
+    """
+    statistics = learner.statistics(ctx) if ctx.phase == "train" else found
     for what, got, wanted in (
         ("gradient() has to return a gradient of each parameter", gradients, params),
-        ("loss() has to return what metric_names says", loss.metrics, learner.metric_names),
-        ("loss() has to return what statistics() says", loss.statistics, statistics),
+        ("loss() has to return what metric_names says", metrics, learner.metric_names),
+        ("loss() has to return what statistics() says", found, statistics),
     ):
         if set(got) != set(wanted):
             lacking = ", ".join(name for name in wanted if name not in got)
@@ -143,7 +160,6 @@ def task_gradient(
                 f"{type(learner).__name__}: {what}; lacking: {lacking or 'none'}; "
                 f"beside it: {further or 'none'}"
             )
-    return gradients, loss
 
 
 def visible_predictions(

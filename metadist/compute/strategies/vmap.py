@@ -1,4 +1,9 @@
-"""All tasks of a chunk at once; a short chunk is padded with copies of its last task."""
+"""All tasks of a chunk at once; a short chunk is padded with copies of its last task.
+
+The gradient is the sum of that of each task. Of a learner that asks for it (``sums_losses``) it is
+that of the summed loss: a parameter that is used at each of T steps has T gradients of its size for
+every task, and one product of them all has none of these.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ from metadist.compute.strategies.chunk import (
     Noise,
     PerTask,
     all_finite,
+    check_declared,
     checked,
     task_gradient,
 )
@@ -71,6 +77,10 @@ class Vmap(GradientStrategy):
         ctx: Context,
     ) -> ChunkResult:
         count = len(tasks)
+        if learner.sums_losses:
+            result = self._of_sum(learner, params, tasks, noise, ctx)
+            if result is not None:
+                return result
 
         def one(task: Task, now: Context) -> Any:
             gradients, loss = task_gradient(learner, params, task, now)
@@ -90,6 +100,35 @@ class Vmap(GradientStrategy):
         summed = {name: g.sum(0) for name, g in gradients.items()}
         sums = {name: s.sum(0) for name, s in statistics.items()}
         return checked(summed, sums, per_task, finite.cpu())
+
+    def _of_sum(
+        self,
+        learner: Learner,
+        params: Params,
+        tasks: TaskBatch,
+        noise: Sequence[Noise],
+        ctx: Context,
+    ) -> ChunkResult | None:
+        """The gradient of the summed loss; None where not all is finite, and it has to be known of
+        which tasks."""
+        count = len(tasks)
+
+        def total(at: Params) -> tuple[Tensor, tuple[Noise, Noise]]:
+            def one(task: Task, now: Context) -> Any:
+                loss = learner.loss(at, task, now)
+                return loss.value, loss.metrics, loss.statistics
+
+            values, metrics, statistics = self._together(one, tasks, noise, ctx)
+            return values[:count].sum(), (metrics, statistics)
+
+        gradients, (metrics, statistics) = ctx.grad(total, params)
+        check_declared(learner, params, gradients, metrics, statistics, ctx)
+        per_task = {name: m[:count].detach().double() for name, m in metrics.items()}
+        sums = {name: s[:count].detach().double().sum(0) for name, s in statistics.items()}
+        if not all_finite([*gradients.values(), *sums.values(), per_task["loss"]]):
+            return None
+        finite = torch.ones(count, dtype=torch.bool)
+        return ChunkResult(gradients, sums, per_task, finite)
 
     def each(
         self,

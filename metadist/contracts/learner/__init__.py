@@ -9,9 +9,10 @@ from functools import partial
 from metadist import algorithms
 from metadist.contracts import documentation
 from metadist.contracts.finding import Inspection, first_this, found
-from metadist.contracts.learner import declared, gradients, sight, together
+from metadist.contracts.learner import declared, gradients, sequences, sight, together
 from metadist.contracts.settings import Setting, make, places, switched
 from metadist.discovery import find
+from metadist.inner.blocks.sequence import PredictsSequences
 from metadist.overrides import Scalar
 
 #: Without these all further checks would say the same again.
@@ -40,6 +41,8 @@ def inspect(name: str, options: Mapping[str, Scalar], inspection: Inspection) ->
         return
     for setting in working:
         inspection.run((*sight.CHECKS, *gradients.CHECKS), setting, str(setting.where))
+        if isinstance(setting.learner, PredictsSequences):
+            inspection.run(sequences.CHECKS, setting, str(setting.where))
     for setting in working[:1] + [s for s in working if s.where.norm == "running"]:
         inspection.run(together.CHECKS, setting, str(setting.where))
     for setting in working[:1]:

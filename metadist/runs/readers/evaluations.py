@@ -24,6 +24,7 @@ from metadist.runs.readers.verification import StoredVerification, read_verifica
 from metadist.runs.record import UNREADABLE
 from metadist.runs.run_dir import RunDir
 from metadist.statistics.classes import EpisodeClasses, few_classes, of_classes
+from metadist.statistics.instances import ByInstance
 from metadist.statistics.paired import Rows
 
 #: Nobody evaluates more episodes x steps; three numbers each, and a table's fixed part.
@@ -81,6 +82,7 @@ class StoredEvaluation:
         scores: float64 [E, K + 1]: each episode's score after each step; None if not read.
         classes: of the episodes; None of functions, if not readable, and if not recorded.
         verification: of pairs of examples; None if nobody asked.
+        by_instance: of a learner that predicts in sequence.
     """
 
     name: str
@@ -103,6 +105,7 @@ class StoredEvaluation:
     scores: NDArray[np.float64] | None = None
     classes: EpisodeClasses | None = None
     verification: StoredVerification | None = None
+    by_instance: ByInstance | None = None
 
     @property
     def figure(self) -> StepFigures:
@@ -254,6 +257,7 @@ def _figures(run: RunDir, path: Path) -> StoredEvaluation:
         steps=steps,
         further=read_further(raw),
         verification=read_verification(raw),
+        by_instance=ByInstance.read(raw["by_instance"]) if "by_instance" in raw else None,
     )
 
 

@@ -22,11 +22,11 @@ from metadist.compute.collectives import Group, Solo
 from metadist.errors import RecipeError
 from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
+from metadist.evaluation.measures import pairs as counting
+from metadist.evaluation.measures import roc
+from metadist.evaluation.measures.pairs import AREA, VERIFIED, pair_scores, verify
+from metadist.evaluation.measures.roc import BINS, Pairs, bin_of, score_of
 from metadist.evaluation.protocols import EvalProtocol
-from metadist.evaluation.verification import pairs as counting
-from metadist.evaluation.verification import roc
-from metadist.evaluation.verification.pairs import AREA, VERIFIED, pair_scores, verify
-from metadist.evaluation.verification.roc import BINS, Pairs, bin_of, score_of
 from metadist.keys import Key
 from metadist.objectives import ACCURACY
 from metadist.runs.readers.verification import read_verification

@@ -10,7 +10,7 @@ import torch
 from report_page import read
 from report_runs import finished_run
 
-from metadist.evaluation.verification.roc import Pairs
+from metadist.evaluation.measures.roc import Pairs
 from metadist.keys import Key
 from metadist.runs.run_dir import RunDir
 

@@ -20,9 +20,9 @@ from metadist.context import Context
 from metadist.errors import RecipeError
 from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import DRAWN
+from metadist.evaluation.measures.roc import BINS, Pairs
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.evaluation.verification.roc import BINS, Pairs
 from metadist.objectives import Metric
 from metadist.tasks import Params, Task
 
