@@ -52,15 +52,15 @@ class ByInstance:
         """For a record."""
         return {
             "first_example": finite(self.first_example),
-            "accuracy": [finite(value) for value in self.accuracy],
+            "instances": [finite(value) for value in self.accuracy],
         }
 
     @classmethod
     def read(cls, told: Any) -> Self:
         """From a record; raises ValueError, KeyError or TypeError where it is none."""
-        if not isinstance(told, Mapping) or not isinstance(told["accuracy"], list):
-            raise ValueError("by_instance needs first_example and a list of accuracies")
-        numbers = [told["first_example"], *told["accuracy"]]
+        if not isinstance(told, Mapping) or not isinstance(told["instances"], list):
+            raise ValueError("by_instance needs first_example and a list of instances")
+        numbers = [told["first_example"], *told["instances"]]
         first, *others = (math.nan if v is None else float(v) for v in numbers)
         if any(not 0 <= v <= 1 for v in (first, *others) if not math.isnan(v)):
             raise ValueError("by_instance: accuracies lie in [0, 1]")

@@ -271,9 +271,12 @@ def test_it_has_second_derivatives_and_is_the_same_under_vmap(kind: str, statefu
     x, end = double("short", 3, 3).requires_grad_(), double("end", 2, 3).requires_grad_()
     found = both(x, end, *params.values())
     slopes = torch.autograd.grad(
-        sum(f.square().sum() for f in found), [x, *params.values()], create_graph=True
+        torch.stack([f.square().sum() for f in found]).sum(),
+        [x, *params.values()],
+        create_graph=True,
     )
-    again = torch.autograd.grad(sum(s.square().sum() for s in slopes), [x, *params.values()])
+    whole = torch.stack([s.square().sum() for s in slopes]).sum()
+    again = torch.autograd.grad(whole, [x, *params.values()])
     assert all(bool(s.isfinite().all()) for s in (*slopes, *again))
     assert all(float(s.abs().max()) > 0 for s in again)
     many = double("many", 4, 3, 3)

@@ -115,15 +115,15 @@ def test_instances_are_counted_in_order():
 def test_a_record_of_them_is_read_again():
     found = ByInstance.of([1, 3, 0], [5, 10, 0])
     assert found.first_example == 0.2
-    assert found.as_dict() == {"first_example": 0.2, "accuracy": [0.3, None]}
+    assert found.as_dict() == {"first_example": 0.2, "instances": [0.3, None]}
     again = ByInstance.read(json.loads(json.dumps(found.as_dict())))
     assert repr(again) == repr(found)
     assert found.points == {"accuracy_instance_1": 0.3, "accuracy_first_example": 0.2}
-    for damaged in (3, {"accuracy": 0.5, "first_example": 0.1}, {"accuracy": [1.5]}):
+    for damaged in (3, {"instances": 0.5, "first_example": 0.1}, {"instances": [1.5]}):
         with pytest.raises((ValueError, KeyError)):
             ByInstance.read(damaged)
     with pytest.raises(ValueError, match="accuracies lie in"):
-        ByInstance.read({"first_example": 0.1, "accuracy": [1.5]})
+        ByInstance.read({"first_example": 0.1, "instances": [1.5]})
 
 
 def test_the_best_guess_at_a_first_one_is_among_those_that_are_left():

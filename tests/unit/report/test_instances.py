@@ -14,7 +14,7 @@ import metadist
 from metadist.comparison import render, text
 from metadist.runs.run_dir import RunDir
 
-TOLD = {"first_example": 0.21, "accuracy": [0.36, 0.828, 0.91, 0.926, 0.949, None]}
+TOLD = {"first_example": 0.21, "instances": [0.36, 0.828, 0.91, 0.926, 0.949, None]}
 
 
 def tell(run: RunDir, name: str, told: object) -> None:
@@ -41,7 +41,7 @@ def test_a_report_draws_them(tmp_path: Path):
 
 @pytest.mark.drawn(False)
 def test_a_damaged_record_is_noted(tmp_path: Path):
-    page = read(finished(tmp_path, {"first_example": 0.2, "accuracy": [7]}))
+    page = read(finished(tmp_path, {"first_example": 0.2, "instances": [7]}))
     assert "accuracies lie in [0, 1]" in page.text
 
 
