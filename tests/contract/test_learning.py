@@ -20,6 +20,8 @@ from tests.contract.training import train, trainer
 STEPS, RATE, HELD_OUT = 40, 0.02, 40
 #: Steps and rate of those that must learn what a label is before any label helps them.
 FROM_NOTHING = {"snail": (120, 0.005)}
+#: What takes thousands of episodes before it recalls a label: no test here waits for it.
+TOO_LONG = {"mann"}
 
 # One of each family: a learned start, learned rates, a part that is frozen, no gradient of the loss
 # after adaptation, no episodes. All others, and all on functions, are slow.
@@ -65,6 +67,7 @@ def error(worker: Trainer, case: Case) -> float:
             marks=[] if algorithm in QUICK and model == "mlp-relu" else pytest.mark.slow,
         )
         for algorithm in LEARNING
+        if algorithm not in TOO_LONG
         for model in ("mlp-tanh", "mlp-relu")
     ],
 )
