@@ -234,7 +234,16 @@ def test_an_evaluation_shows_what_is_declared(look: Look):
 
 def test_a_view_keeps_what_is_declared():
     every = frozenset(
-        {"query_x", "unlabeled", "unlabeled_y", "query_before", "latent", "class_ids", "other"}
+        {
+            "query_x",
+            "unlabeled",
+            "unlabeled_y",
+            "query_before",
+            "latent",
+            "class_ids",
+            "class_attributes",
+            "other",
+        }
     )
     given = {n: torch.from_numpy(np.asarray(a)) for n, a in episodes().arrays().items()}
     learner = curious(*every)
@@ -249,6 +258,7 @@ def test_a_view_keeps_what_is_declared():
         "unlabeled_y": view.unlabeled.reveal(torch.arange(POINTS)),
         "latent": view.info["latent"],
         "class_ids": 4 * view.info["class_ids"],
+        "class_attributes": view.info["class_attributes"],
     }
     for name, tensor in wanted.items():
         assert torch.equal(tensor.double(), given[name][1].double()), name

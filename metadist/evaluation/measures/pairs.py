@@ -19,7 +19,7 @@ from metadist.compute.strategies import strategy
 from metadist.context import Context
 from metadist.errors import RecipeError
 from metadist.evaluation.evaluation import Evaluation
-from metadist.evaluation.evaluator import DRAWN
+from metadist.evaluation.evaluator import DRAWN, own_episodes
 from metadist.evaluation.measures.roc import BINS, Pairs
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
@@ -130,10 +130,7 @@ def verify(
     count, chunk, rows = how.episodes, trained.recipe.eval.chunk, how.steps + 1
     counts = torch.zeros(rows, 2, BINS, dtype=torch.int64)
     accuracy = torch.zeros(count, rows, dtype=torch.float64)
-    # Whole chunks, so that an episode is computed in the same company by any number of workers.
-    chunks = -(-count // chunk)
-    first, last = (chunk * (rank * chunks // group.size) for rank in (group.rank, group.rank + 1))
-    ids = range(first, min(last, count))
+    ids = own_episodes(count, chunk, group)
     size = chunk if chunk > 1 else DRAWN
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
