@@ -14,7 +14,7 @@ __all__ = ["run_group"]
 
 HERE = Path(__file__).parent
 #: By default one learner in so many, each test others: the cross-section does not grow with them.
-ONE_IN = 3
+ONE_IN = 4
 #: What is about its own learners.
 OWN = ("test_learning", "test_mutations")
 
