@@ -97,6 +97,7 @@ ACCURACY = Metric(
 )
 MSE = Metric("mse", "mean squared error", higher_is_better=False, measures="squared_error")
 NLL = Metric("nll", "negative log-likelihood", higher_is_better=False)
+ROC_AREA = Metric("area_under_roc_curve", "area under the ROC curve", higher_is_better=True)
 
 #: Names that mean something else in tables, records and results.
 RESERVED = frozenset(
@@ -142,7 +143,7 @@ def check_names(of: str, names: Iterable[str]) -> None:
         known.add(name)
 
 
-BUILT_IN = {metric.name: metric for metric in (ACCURACY, MSE, NLL)}
+BUILT_IN = {metric.name: metric for metric in (ACCURACY, MSE, NLL, ROC_AREA)}
 
 
 def known_metric(name: str, recorded: Mapping[str, Any] | None = None) -> Metric:

@@ -23,7 +23,7 @@ from metadist.evaluation.evaluator import DRAWN, own_episodes
 from metadist.evaluation.measures.roc import BINS, Pairs
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.evaluation.trained_learner import TrainedLearner
-from metadist.objectives import Metric
+from metadist.objectives import ROC_AREA, Metric
 from metadist.tasks import Params, Task
 
 VERIFIED = Metric(
@@ -33,7 +33,6 @@ VERIFIED = Metric(
     percent=True,
     failed=0.0,
 )
-AREA = "area_under_roc_curve"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Verification:
             threshold: its place, by which ``accuracy`` is.
             part: whose episodes have chosen it.
         """
-        areas = [{AREA: pairs.area()} for pairs in self.pairs]
+        areas = [{ROC_AREA.name: pairs.area()} for pairs in self.pairs]
         pooled = result.pooled or [{}] * len(areas)
         return replace(
             result,

@@ -24,11 +24,11 @@ from metadist.evaluation.evaluation import Evaluation
 from metadist.evaluation.evaluator import write_evaluation
 from metadist.evaluation.measures import pairs as counting
 from metadist.evaluation.measures import roc
-from metadist.evaluation.measures.pairs import AREA, VERIFIED, pair_scores, verify
+from metadist.evaluation.measures.pairs import VERIFIED, pair_scores, verify
 from metadist.evaluation.measures.roc import BINS, Pairs, bin_of, score_of
 from metadist.evaluation.protocols import EvalProtocol
 from metadist.keys import Key
-from metadist.objectives import ACCURACY
+from metadist.objectives import ACCURACY, ROC_AREA
 from metadist.runs.readers.verification import read_verification
 from tests.numerics.conftest import RunGroup
 
@@ -197,11 +197,11 @@ def test_it_stands_beside_the_other_figures(tmp_path: Path):
     accuracy = torch.tensor([[0.5, 0.75], [0.5, 1.0]], dtype=torch.float64)
     threshold = found[1].best_threshold()
     told = counting.Verification(found, accuracy).told(plain, threshold, "val")
-    assert told.further == {VERIFIED.name: 0.875, AREA: found[1].area()}
+    assert told.further == {VERIFIED.name: 0.875, ROC_AREA.name: found[1].area()}
     write_evaluation(tmp_path, told, {})
     summary = json.loads((tmp_path / "test-1q.json").read_text())
     assert summary["metrics"][VERIFIED.name]["mean"] == [0.5, 0.875]
-    assert summary["pooled"][AREA] == [pairs.area() for pairs in found]
+    assert summary["pooled"][ROC_AREA.name] == [pairs.area() for pairs in found]
     read = read_verification(summary)
     assert read is not None
     assert (read.threshold, read.threshold_of) == (score_of(threshold), "val")
