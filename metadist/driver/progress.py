@@ -170,7 +170,7 @@ class ProgressFollower(Polling):
         self.progress, self.interval = progress, interval
         self._reader = LogReader(run)
         self._painter = Painter(progress.picture, stream)
-        self._told = -math.inf
+        self._told, self._said = -math.inf, ""
 
     def __enter__(self) -> Self:
         self._painter.__enter__()
@@ -197,8 +197,9 @@ class ProgressFollower(Polling):
         if self._painter.live:
             self._painter.paint()
         elif last or progress.validated or moment - self._told >= PLAIN_SECONDS:
-            self._painter.say(progress.line())
-            self._told = moment
+            if (line := progress.line()) != self._said:
+                self._painter.say(line)
+            self._told, self._said = moment, line
         else:
             return
         progress.changed = progress.validated = False

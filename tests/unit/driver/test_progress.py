@@ -181,6 +181,17 @@ def test_the_follower_reads_a_log_that_grows(run):
     assert stream.getvalue().splitlines()[-1].startswith("step 50/50 100%")
 
 
+def test_a_line_that_says_nothing_new_is_not_said_again(run):
+    stream, progress = io.StringIO(), Progress(10)
+    follower = ProgressFollower(run, progress, stream=stream)
+    progress.feed(step_points(1, 10))
+    follower.show(now=0)
+    follower.show(now=100, last=True)
+    progress.changed = True  # by what the line does not show
+    follower.show(now=200, last=True)
+    assert len(stream.getvalue().splitlines()) == 1
+
+
 def test_a_log_that_cannot_be_read_is_not_the_followers_business(run):
     run.log.mkdir()
     (run.log / "0001.jsonl").mkdir()
