@@ -78,9 +78,6 @@ class Options(OptionsBase):
     separate: bool = False
     """write a vector of its own in the place of the key (released re-implementations: yes);
     `addressing = "lrua"`"""
-    shared: bool = False
-    """let each head write to all least used rows, as equation 7 can be read, in the place of its
-    own; `addressing = "lrua"`"""
 
 
 @dataclass(frozen=True)
@@ -227,11 +224,10 @@ def memory_of(options: Options) -> Memory:
             name,
             *sizes,
             decay=options.usage_decay,
-            shared=options.shared,
             separate=options.separate,
             sharp=options.sharp,
         )
-    own = ("usage_decay", "sharp", "separate", "shared")
+    own = ("usage_decay", "sharp", "separate")
     if odd := [n for n in own if getattr(options, n) != Options.model_fields[n].default]:
         raise RecipeError(
             f"algorithm.addressing = 'ntm' knows no {', '.join(odd)}; leave it out, or take "

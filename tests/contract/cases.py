@@ -114,6 +114,10 @@ PUBLISHED = {
 }
 
 
+#: Of learners whose defaults are large. With as many rows as are written to no two are used alike.
+SIZES = {"mann": {"units": 20, "memory_rows": 64, "memory_width": 10}}
+
+
 @dataclass(frozen=True)
 class Case:
     """An algorithm on a model."""
@@ -134,6 +138,11 @@ class Case:
         return "-".join([self.algorithm, self.model, self.norm, str(self.steps), *options, *at])
 
     @property
+    def told(self) -> dict[str, Any]:
+        """The options that are no defaults."""
+        return {**SIZES.get(self.algorithm, {}), **dict(self.options)}
+
+    @property
     def network(self) -> Model:
         """The model of this name."""
         return {**MODELS, **PUBLISHED}[self.model]
@@ -147,7 +156,7 @@ class Case:
             {
                 "data": {"dataset": "none", "ways": WAYS, "shots": SHOTS, "queries": QUERIES},
                 "model": {"name": model.name, "norm": self.norm, **model.options},
-                "algorithm": {"name": self.algorithm, **dict(self.options)},
+                "algorithm": {"name": self.algorithm, **self.told},
                 "inner": {"lr": model.lr, "steps": self.steps, "loss": loss},
                 "outer": {"steps": TOTAL_STEPS, **self.outer},
                 "engine": {"dtype": self.dtype, **self.engine},
@@ -159,7 +168,7 @@ class Case:
         """What definitions start from."""
         model = self.network
         classification = model.targets == "labels"
-        options = algorithms.options(self.algorithm, dict(self.options)).model_dump()
+        options = algorithms.options(self.algorithm, self.told).model_dump()
 
         def adapted(name: str) -> bool:
             if name.startswith("rule.") or name.endswith(".transform"):

@@ -99,7 +99,7 @@ def lrua(options: Mapping[str, Any], vector: Tensor, turn: Turn) -> Turn:
     memory[ranking[0]] = 0
     for head in range(heads):
         unused = torch.zeros(rows, dtype=vector.dtype)
-        unused[ranking[:heads] if options["shared"] else ranking[head]] = 1
+        unused[ranking[head]] = 1
         gate = sigmoid(gates[head])
         written.append(gate * turn.weights[head] + (1 - gate) * unused)
         memory = memory + torch.outer(written[head], added[head])

@@ -139,7 +139,6 @@ class LeastRecentlyUsed(Memory):
 
     Attributes:
         decay: of usage (published: 0.95).
-        shared: each head writes to all of these rows, as equation 7 can be read.
         separate: heads write a vector of their own in the place of the key (as released
             re-implementations).
         sharp: similarities are multiplied by a strength 1 + softplus(W h) of each head, as NTM's
@@ -147,7 +146,6 @@ class LeastRecentlyUsed(Memory):
     """
 
     decay: float = 0.95
-    shared: bool = False
     separate: bool = False
     sharp: bool = False
 
@@ -172,8 +170,7 @@ class LeastRecentlyUsed(Memory):
         # Of equals the first. Rows that nothing told apart are equal but for rounding.
         least = usage.float().argsort(stable=True, dim=1)[:, : self.heads, None]
         unused = (least == self.places(h)).to(h.dtype)
-        free = unused.sum(1, keepdim=True) if self.shared else unused
-        written = gate * state.weights + (1 - gate) * free
+        written = gate * state.weights + (1 - gate) * unused
         values = parts["written"].tanh() if self.separate else keys
         kept = state.memory * (1 - unused[:, 0])[:, :, None]
         memory = kept + written.transpose(1, 2) @ values

@@ -42,6 +42,7 @@ def test_a_digit_is_ink_in_the_middle():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_store_has_omniglots_characters_and_ten_digits(original, tmp_path):
     store = build_store("digits", tmp_path, source=original)
     assert store.digest == DIGEST
