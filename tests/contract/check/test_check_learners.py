@@ -278,7 +278,7 @@ LEARNERS = [
         method(f"{EXPLAINED}, query.x.flatten(1), attention={{'a': query.x.new_ones(6, 6)}})"),
     ),
     learner(
-        "pair_scores",
+        "pair scores",
         "a row for each query",
         method("    def pair_scores(self, fitted, query, ctx):\n        return query.x[:, :1]"),
     ),
