@@ -57,7 +57,7 @@ def reference(
     [
         pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long)),
         2,
-        pytest.param(3, marks=pytest.mark.slow),
+        pytest.param(3, marks=(pytest.mark.slow, pytest.mark.long)),
     ],
 )
 def test_workers_do_not_matter(
