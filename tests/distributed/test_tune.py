@@ -125,6 +125,7 @@ def test_what_cannot_be_is_refused_before_a_trial_starts(private_ray: None, here
         shutil.rmtree(here / "runs", ignore_errors=True)
 
 
+@pytest.mark.long
 def test_another_search_is_not_gone_on_with(private_ray: None, here: Path) -> None:
     metadist.tune("sinusoid-lr", trials=1, name="s", offline=True, **{**SMALL, "seeds": 0})
     more = {key: SMALL[key] for key in ("seeds", "episodes", "data_dir")}
